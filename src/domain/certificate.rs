@@ -1,0 +1,160 @@
+//! The vocabulary: ids, certificates, projects and the scopes in which a certificate is active.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use super::text::Name;
+
+/// The longest id that is taken, in bytes. The API's ids have some thirty characters.
+const MAX_ID: usize = 200;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes an id as the API wrote it.
+            ///
+            /// # Errors
+            /// Says what is wrong with one that could not stand in a URL's path or on a log line:
+            /// empty, a dot segment, over 200 bytes, or with white space or invisible characters.
+            pub fn parse(raw: &str) -> Result<Self, &'static str> {
+                check_id(raw).map(|()| $name(raw.to_owned()))
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A certificate's id, `cert_…`.
+    CertificateId
+);
+id!(
+    /// A project's id, `proj_…`.
+    ProjectId
+);
+id!(
+    /// The name under which an organization is configured.
+    OrganizationName
+);
+
+fn check_id(raw: &str) -> Result<(), &'static str> {
+    if raw.is_empty() {
+        return Err("an id must not be empty");
+    }
+    if raw.len() > MAX_ID {
+        return Err("an id has at most 200 bytes");
+    }
+    if raw == "." || raw == ".." {
+        return Err("an id must not be a dot segment");
+    }
+    if raw.contains(' ') || super::text::one_line(raw, MAX_ID) != raw {
+        return Err("an id has only visible characters and no white space");
+    }
+    Ok(())
+}
+
+/// What the API says of one certificate, whatever the scope.
+///
+/// Each is a CA certificate of the customer. What is `None` was not given: unknown, which is
+/// neither healthy nor expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    pub id: CertificateId,
+    pub name: Option<Name>,
+    pub created_at: Option<DateTime<Utc>>,
+    pub valid_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Certificate {
+    /// Combines what two listings of one scan said of the same certificate.
+    ///
+    /// They agree unless it was changed between two requests. The result does not depend on the order
+    /// in which the pages came, and is the less comfortable of the two: the earlier end, the later start.
+    pub fn combine(self, other: Certificate) -> Certificate {
+        Certificate {
+            name: self.name.max(other.name),
+            created_at: least(self.created_at, other.created_at),
+            valid_at: self.valid_at.max(other.valid_at),
+            expires_at: least(self.expires_at, other.expires_at),
+            id: self.id,
+        }
+    }
+
+    /// The name, or the id of a certificate without one.
+    pub fn title(&self) -> &str {
+        self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
+    }
+
+    /// Whether it has started to be valid; one that does not say when counts as started.
+    pub fn has_started(&self, now: DateTime<Utc>) -> bool {
+        self.valid_at.is_none_or(|valid_at| valid_at <= now)
+    }
+}
+
+fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+/// A project, as far as messages name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    pub id: ProjectId,
+    pub name: Option<Name>,
+}
+
+impl Project {
+    /// The name, or the id of a project without one.
+    pub fn title(&self) -> &str {
+        self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
+    }
+}
+
+/// Where a certificate is active. What is active for the organization is inherited by every project.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Organization,
+    Project(ProjectId),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Organization => f.write_str("the organization"),
+            Scope::Project(id) => write!(f, "project {id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_could_break_a_path_or_a_log_line_is_refused() {
+        for bad in ["", ".", "..", "a b", "a\nb", "a\u{202e}b", &"x".repeat(201)] {
+            assert!(CertificateId::parse(bad).is_err(), "{bad:?}");
+        }
+        for good in ["cert_abc", "proj-1", "0", "a/b?c", "…"] {
+            assert!(CertificateId::parse(good).is_ok(), "{good:?}");
+        }
+    }
+}

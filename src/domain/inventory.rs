@@ -1,0 +1,377 @@
+//! What is known of an organization: the pages of many scopes merged into one certificate each.
+//!
+//! Absence is believed only after a complete listing: what could not be read this time keeps what was
+//! last known of it. The merge does not depend on the order in which pages came.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    certificate::{Certificate, CertificateId, Project, ProjectId, Scope},
+    selection::Selection,
+};
+
+/// A certificate as one scope lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub certificate: Certificate,
+    pub active: bool,
+}
+
+/// What one scan read. A scope that is in none of the fields was not reached.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The selected projects that were listed.
+    pub projects: BTreeMap<ProjectId, Project>,
+    /// Whether the list of projects was read to its end; else why not.
+    pub project_list: Result<(), String>,
+    /// The listings that were read to their ends, and why the others were not.
+    pub listings: BTreeMap<Scope, Result<Vec<Listed>, String>>,
+}
+
+/// One scope's list, as last read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    pub read_at: DateTime<Utc>,
+    /// The certificates listed, and whether each is active here.
+    pub certificates: BTreeMap<CertificateId, bool>,
+}
+
+/// Why something could not be read in the latest scan, and since when it has been so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    pub since: DateTime<Utc>,
+    pub why: String,
+}
+
+/// An organization as it is known after a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    pub projects: BTreeMap<ProjectId, Project>,
+    pub certificates: BTreeMap<CertificateId, Certificate>,
+    /// The organization's own list, if it was ever read.
+    pub organization: Option<Listing>,
+    /// The lists of the projects that were ever read.
+    pub listings: BTreeMap<ProjectId, Listing>,
+    pub unreadable_projects: BTreeMap<ProjectId, Unreadable>,
+    pub unreadable_organization: Option<Unreadable>,
+    pub unreadable_project_list: Option<Unreadable>,
+}
+
+impl Inventory {
+    /// What is known after `reading`, on top of what was known before.
+    pub fn merge(self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
+        let Reading { mut projects, project_list, mut listings } = reading;
+        let since = |before: Option<&Unreadable>, why: String| Unreadable {
+            since: before.map_or(now, |before| before.since),
+            why,
+        };
+        let unreadable_project_list =
+            project_list.err().map(|why| since(self.unreadable_project_list.as_ref(), why));
+        if unreadable_project_list.is_some() {
+            // The rest of the list is not known to be gone; what is excluded now is.
+            let known = self.projects.into_iter().filter(|(_, known)| selection.matches(known));
+            for (id, project) in known {
+                projects.entry(id).or_insert(project);
+            }
+        }
+
+        let mut details: BTreeMap<CertificateId, Certificate> = BTreeMap::new();
+        let mut take = |listed: Vec<Listed>| Listing {
+            read_at: now,
+            certificates: listed.into_iter().fold(BTreeMap::new(), |mut seen, one| {
+                let Listed { certificate, active } = one;
+                *seen.entry(certificate.id.clone()).or_insert(false) |= active;
+                let combined = match details.remove(&certificate.id) {
+                    Some(other) => other.combine(certificate),
+                    None => certificate,
+                };
+                details.insert(combined.id.clone(), combined);
+                seen
+            }),
+        };
+        let not_reached = || Err("it was not reached in this scan".to_owned());
+
+        let (organization, unreadable_organization) =
+            match listings.remove(&Scope::Organization).unwrap_or_else(not_reached) {
+                Ok(listed) => (Some(take(listed)), None),
+                Err(why) => (
+                    self.organization,
+                    Some(since(self.unreadable_organization.as_ref(), why)),
+                ),
+            };
+        let mut kept: BTreeMap<ProjectId, Listing> = BTreeMap::new();
+        let mut unreadable_projects = BTreeMap::new();
+        let mut known = self.listings;
+        for id in projects.keys() {
+            match listings.remove(&Scope::Project(id.clone())).unwrap_or_else(not_reached) {
+                Ok(listed) => {
+                    kept.insert(id.clone(), take(listed));
+                }
+                Err(why) => {
+                    kept.extend(known.remove_entry(id));
+                    let before = self.unreadable_projects.get(id);
+                    unreadable_projects.insert(id.clone(), since(before, why));
+                }
+            }
+        }
+
+        let named: BTreeSet<&CertificateId> = organization
+            .iter()
+            .chain(kept.values())
+            .flat_map(|listing| listing.certificates.keys())
+            .collect();
+        let mut certificates = self.certificates;
+        certificates.retain(|id, _| named.contains(id));
+        certificates.extend(details);
+
+        Inventory {
+            projects,
+            certificates,
+            organization,
+            listings: kept,
+            unreadable_projects,
+            unreadable_organization,
+            unreadable_project_list,
+        }
+    }
+
+    /// Whether the latest scan read the list of projects, every selected project's list and the
+    /// organization's list to their ends.
+    pub fn is_complete(&self) -> bool {
+        self.unreadable_project_list.is_none()
+            && self.unreadable_organization.is_none()
+            && self.unreadable_projects.is_empty()
+    }
+
+    /// Whether the certificate is active for the organization, and so inherited by every project.
+    pub fn active_in_organization(&self, id: &CertificateId) -> bool {
+        self.organization.as_ref().is_some_and(|listing| listing.certificates.get(id) == Some(&true))
+    }
+
+    /// The certificates that a project accepts clients of: its own active ones and those it inherits.
+    pub fn active_in_project<'a>(&'a self, project: &ProjectId) -> Vec<&'a Certificate> {
+        let own = self.listings.get(project);
+        let ids: BTreeSet<&CertificateId> = own
+            .into_iter()
+            .chain(&self.organization)
+            .flat_map(|listing| listing.certificates.iter())
+            .filter(|(_, active)| **active)
+            .map(|(id, _)| id)
+            .collect();
+        ids.into_iter().filter_map(|id| self.certificates.get(id)).collect()
+    }
+
+    /// The projects in which the certificate is active: all of them where it is inherited.
+    pub fn projects_of(&self, id: &CertificateId) -> Vec<&Project> {
+        let inherited = self.active_in_organization(id);
+        self.projects
+            .values()
+            .filter(|project| {
+                inherited
+                    || self
+                        .listings
+                        .get(&project.id)
+                        .is_some_and(|listing| listing.certificates.get(id) == Some(&true))
+            })
+            .collect()
+    }
+
+    /// Whether some list that names the certificate could not be read in the latest scan, so that what
+    /// it says of the certificate is old.
+    pub fn is_hearsay(&self, id: &CertificateId) -> bool {
+        let organization = self.unreadable_organization.is_some()
+            && self.organization.as_ref().is_some_and(|list| list.certificates.contains_key(id));
+        organization
+            || self.unreadable_projects.keys().any(|project| {
+                self.listings.get(project).is_some_and(|list| list.certificates.contains_key(id))
+            })
+    }
+
+    /// The oldest moment at which a list that is still believed was read; `None` if none ever was.
+    pub fn oldest_reading(&self) -> Option<DateTime<Utc>> {
+        self.organization.iter().chain(self.listings.values()).map(|listing| listing.read_at).min()
+    }
+
+    /// Everything that could not be read, with the scope in words.
+    pub fn faults(&self) -> impl Iterator<Item = (String, &Unreadable)> {
+        let list = self.unreadable_project_list.iter().map(|u| ("the list of projects".to_owned(), u));
+        let organization = self
+            .unreadable_organization
+            .iter()
+            .map(|u| ("the organization's certificates".to_owned(), u));
+        let projects = self.unreadable_projects.iter().map(|(id, u)| {
+            let name = self.projects.get(id).and_then(|project| project.name.as_ref());
+            (name.map_or(format!("project {id}"), |name| format!("project {id} “{name}”")), u)
+        });
+        list.chain(organization).chain(projects)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::domain::selection::Glob;
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    pub(crate) fn everything() -> Selection {
+        Selection { include: vec![Glob::new("*")], exclude: vec![], archived: false }
+    }
+
+    pub(crate) fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    pub(crate) fn certificate(id: &str, days: i64) -> Certificate {
+        Certificate {
+            id: CertificateId::parse(id).unwrap(),
+            name: None,
+            created_at: None,
+            valid_at: None,
+            expires_at: Some(start() + TimeDelta::days(days)),
+        }
+    }
+
+    fn project(id: &str) -> ProjectId {
+        ProjectId::parse(id).unwrap()
+    }
+
+    type Scoped<'a> = (&'a str, Result<&'a [(&'a str, i64, bool)], &'a str>);
+
+    /// A reading in which the scope `""` is the organization.
+    pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {
+        let mut reading = Reading {
+            projects: BTreeMap::new(),
+            project_list: Ok(()),
+            listings: BTreeMap::new(),
+        };
+        for (scope, listed) in scopes {
+            let listed = listed.map_err(str::to_owned).map(|listed| {
+                listed
+                    .iter()
+                    .map(|(id, days, active)| Listed {
+                        certificate: certificate(id, *days),
+                        active: *active,
+                    })
+                    .collect()
+            });
+            let scope = if scope.is_empty() {
+                Scope::Organization
+            } else {
+                let id = project(scope);
+                reading.projects.insert(id.clone(), Project { id: id.clone(), name: None });
+                Scope::Project(id)
+            };
+            reading.listings.insert(scope, listed);
+        }
+        reading
+    }
+
+    fn merged(before: Inventory, scopes: &[Scoped<'_>]) -> Inventory {
+        before.merge(reading(scopes), &everything(), start())
+    }
+
+    #[test]
+    fn a_certificate_of_many_projects_is_one_certificate() {
+        let list: &[_] = &[("c", 5, true)];
+        let inventory = merged(
+            Inventory::default(),
+            &[("", Ok(&[("c", 5, false)])), ("p1", Ok(list)), ("p2", Ok(list)), ("p3", Ok(&[]))],
+        );
+        assert_eq!(inventory.certificates.len(), 1);
+        let id = CertificateId::parse("c").unwrap();
+        let projects: Vec<_> = inventory.projects_of(&id).iter().map(|p| p.id.as_str()).collect();
+        assert_eq!(projects, ["p1", "p2"]);
+        assert!(inventory.is_complete());
+    }
+
+    #[test]
+    fn what_is_active_for_the_organization_is_inherited_by_every_project() {
+        let inventory = merged(
+            Inventory::default(),
+            &[("", Ok(&[("c", 5, true)])), ("p1", Ok(&[])), ("p2", Ok(&[]))],
+        );
+        let id = CertificateId::parse("c").unwrap();
+        assert_eq!(inventory.projects_of(&id).len(), 2);
+        assert_eq!(inventory.active_in_project(&project("p1")).len(), 1);
+    }
+
+    #[test]
+    fn an_unreadable_project_keeps_what_was_known_of_it() {
+        let before = merged(
+            Inventory::default(),
+            &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)])), ("p2", Ok(&[]))],
+        );
+        let after =
+            merged(before.clone(), &[("", Ok(&[])), ("p1", Err("HTTP 500")), ("p2", Ok(&[]))]);
+        assert_eq!(after.certificates, before.certificates);
+        assert_eq!(after.listings[&project("p1")], before.listings[&project("p1")]);
+        assert!(!after.is_complete());
+        assert!(after.is_hearsay(&CertificateId::parse("c").unwrap()));
+    }
+
+    #[test]
+    fn a_project_that_a_complete_list_no_longer_names_is_gone_with_its_certificates() {
+        let before =
+            merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
+        let after = merged(before, &[("", Ok(&[]))]);
+        assert!(after.projects.is_empty() && after.certificates.is_empty());
+        assert!(after.is_complete());
+    }
+
+    #[test]
+    fn a_project_is_not_gone_because_the_list_broke_off() {
+        let before =
+            merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
+        let mut broken = reading(&[("", Ok(&[]))]);
+        broken.project_list = Err("connection reset".into());
+        let after = before.clone().merge(broken.clone(), &everything(), start());
+        assert_eq!(after.certificates, before.certificates);
+        let excluding = Selection { exclude: vec![Glob::new("p1")], ..everything() };
+        let excluded = before.merge(broken, &excluding, start());
+        assert!(excluded.projects.is_empty(), "what is excluded now counts as read and empty");
+    }
+
+    #[test]
+    fn unreadable_since_is_the_first_time() {
+        let first = Inventory::default().merge(
+            reading(&[("", Err("HTTP 403"))]),
+            &everything(),
+            start(),
+        );
+        let later = start() + TimeDelta::hours(6);
+        let second = first.merge(reading(&[("", Err("HTTP 500"))]), &everything(), later);
+        let unreadable = second.unreadable_organization.unwrap();
+        assert_eq!((unreadable.since, unreadable.why.as_str()), (start(), "HTTP 500"));
+    }
+
+    proptest! {
+        /// Two listings of one scan may disagree where something was changed in between; which came
+        /// first must not matter.
+        #[test]
+        fn the_order_of_pages_does_not_matter(
+            entries in proptest::collection::vec((0..4u8, -5..90i64, any::<bool>(), 0..3u8), 0..24),
+            seed in any::<u64>(),
+        ) {
+            let listed: Vec<(String, Listed)> = entries.iter().map(|(id, days, active, scope)| {
+                let listed = Listed { certificate: certificate(&format!("c{id}"), *days), active: *active };
+                (format!("p{scope}"), listed)
+            }).collect();
+            let build = |listed: &[(String, Listed)]| {
+                let mut reading = reading(&[("", Ok(&[]))]);
+                for (scope, one) in listed {
+                    let id = project(scope);
+                    reading.projects.insert(id.clone(), Project { id: id.clone(), name: None });
+                    let list = reading.listings.entry(Scope::Project(id)).or_insert(Ok(vec![]));
+                    list.as_mut().unwrap().push(one.clone());
+                }
+                Inventory::default().merge(reading, &everything(), start())
+            };
+            let mut shuffled = listed.clone();
+            fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
+            prop_assert_eq!(build(&listed), build(&shuffled));
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What certvigil decides, and nothing else.
+//!
+//! Everything here is pure: no async, no I/O, no clock, no logging. `now` is always an argument,
+//! functions return verdicts and do not fail. The rest of the crate is the way in and out.
+
+pub mod certificate;
+pub mod coverage;
+pub mod evaluate;
+pub mod inventory;
+pub mod notification;
+pub mod reconcile;
+pub mod retry;
+pub mod selection;
+pub mod text;
+pub mod threshold;
+pub mod wording;
+pub(crate) mod words;

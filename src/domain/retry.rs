@@ -1,0 +1,150 @@
+//! What comes of an attempt to deliver: delivered, tried again at a time, refused, or given up.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::words::words;
+
+words! {
+    /// Why an attempt failed. Closed: it is the decision's word, the log field's and a metric's label.
+    FailureReason {
+        /// No connection: refused, unreachable, the name does not resolve.
+        Connect = "connect",
+        Timeout = "timeout",
+        /// No trusted encrypted connection could be had.
+        Tls = "tls",
+        /// The user name and password, or the key, were refused.
+        Login = "login",
+        /// The mail server refused the sender's address.
+        Sender = "sender",
+        /// The mail server refused the recipient's address.
+        Recipient = "recipient",
+        /// The receiver refused the message itself.
+        Message = "message",
+        RateLimited = "rate_limited",
+        /// The receiver is there and cannot take it now.
+        Unavailable = "unavailable",
+        /// The webhook answered with a redirect, which is not followed.
+        Redirect = "redirect",
+        /// The webhook says that it is gone for good.
+        Gone = "gone",
+        /// The answer was not what the protocol allows.
+        Protocol = "protocol",
+        /// certvigil itself failed.
+        Internal = "internal",
+    }
+}
+
+/// What one attempt came to. A receiver's failure is a value, never an `Err`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Accepted; `answer` is what the receiver said.
+    Delivered { answer: String },
+    /// Not now; `after` is the receiver's own wish.
+    Retry { reason: FailureReason, detail: String, after: Option<TimeDelta> },
+    /// Never.
+    Rejected { reason: FailureReason, detail: String },
+}
+
+impl Outcome {
+    /// A failure that is worth another attempt at a time of our choice.
+    pub fn retry(reason: FailureReason, detail: impl Into<String>) -> Outcome {
+        Outcome::Retry { reason, detail: detail.into(), after: None }
+    }
+}
+
+/// How long and how often to try.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    pub give_up_after: TimeDelta,
+    pub initial: TimeDelta,
+    pub max: TimeDelta,
+}
+
+/// What is done with the delivery after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Delivered,
+    WaitUntil(DateTime<Utc>),
+    Rejected,
+    GivenUp,
+}
+
+/// Decides after the attempt numbered `attempt` (from 1). The pause doubles from `initial` to `max`,
+/// less up to a quarter (`fraction`, 0 to 1, picks how much), and is at least what the receiver asked
+/// for. The last attempt is at `give_up_at`.
+pub fn verdict(
+    outcome: &Outcome,
+    attempt: u32,
+    give_up_at: DateTime<Utc>,
+    policy: &RetryPolicy,
+    now: DateTime<Utc>,
+    fraction: f64,
+) -> Verdict {
+    let after = match outcome {
+        Outcome::Delivered { .. } => return Verdict::Delivered,
+        Outcome::Rejected { .. } => return Verdict::Rejected,
+        Outcome::Retry { after, .. } => *after,
+    };
+    if now >= give_up_at {
+        return Verdict::GivenUp;
+    }
+    let doubled = 1_i32.checked_shl(attempt.saturating_sub(1).min(30)).unwrap_or(i32::MAX);
+    let pause = policy.initial.checked_mul(doubled).unwrap_or(policy.max).min(policy.max);
+    let less = (pause.num_milliseconds() as f64 * 0.25 * fraction.clamp(0.0, 1.0)) as i64;
+    let pause = pause - TimeDelta::milliseconds(less);
+    let wait = after.map_or(pause, |after| after.max(pause));
+    let next = now.checked_add_signed(wait).unwrap_or(give_up_at);
+    Verdict::WaitUntil(next.min(give_up_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            give_up_after: TimeDelta::days(3),
+            initial: TimeDelta::seconds(5),
+            max: TimeDelta::minutes(15),
+        }
+    }
+
+    fn after_attempt(attempt: u32, after: Option<TimeDelta>, fraction: f64) -> i64 {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let outcome =
+            Outcome::Retry { reason: FailureReason::Connect, detail: String::new(), after };
+        let give_up_at = now + TimeDelta::days(3);
+        match verdict(&outcome, attempt, give_up_at, &policy(), now, fraction) {
+            Verdict::WaitUntil(next) => (next - now).num_milliseconds(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_limit_and_the_receivers_wish_counts() {
+        let minutes = |n| Some(TimeDelta::minutes(n));
+        let cases = [
+            (1, None, 0.0, 5_000, "the first pause"),
+            (2, None, 0.0, 10_000, "doubled"),
+            (2, None, 1.0, 7_500, "less a quarter"),
+            (60, None, 0.0, 900_000, "the limit"),
+            (u32::MAX, None, 0.0, 900_000, "however often"),
+            (1, minutes(2), 0.0, 120_000, "the receiver wants longer"),
+            (60, minutes(2), 0.0, 900_000, "the receiver wants sooner than we do"),
+            (1, minutes(60 * 24 * 400), 0.0, 3 * 86_400_000, "never later than the end"),
+        ];
+        for (attempt, after, fraction, expected, reason) in cases {
+            assert_eq!(after_attempt(attempt, after, fraction), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn it_is_given_up_only_after_an_attempt_at_the_end() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let failed = Outcome::retry(FailureReason::Timeout, "no answer");
+        let at = |give_up_at| verdict(&failed, 9, give_up_at, &policy(), now, 0.0);
+        assert_eq!(at(now), Verdict::GivenUp);
+        let soon = now + TimeDelta::seconds(1);
+        assert_eq!(at(soon), Verdict::WaitUntil(soon));
+    }
+}

@@ -1,0 +1,101 @@
+//! Which projects of an organization are watched.
+
+use super::certificate::Project;
+
+/// A pattern of `*` (any run of characters) and `?` (one character), case-sensitive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(Vec<char>);
+
+impl Glob {
+    pub fn new(pattern: &str) -> Glob {
+        Glob(pattern.chars().collect())
+    }
+
+    /// Whether the whole of `text` fits the pattern. Takes at most `pattern × text` steps.
+    pub fn matches(&self, text: &str) -> bool {
+        let text: Vec<char> = text.chars().collect();
+        let (mut p, mut t) = (0, 0);
+        let mut star: Option<(usize, usize)> = None;
+        while t < text.len() {
+            match self.0.get(p) {
+                Some('*') => {
+                    star = Some((p, t));
+                    p += 1;
+                }
+                Some('?') => {
+                    p += 1;
+                    t += 1;
+                }
+                Some(c) if *c == text[t] => {
+                    p += 1;
+                    t += 1;
+                }
+                _ => match star {
+                    // Let the last star take one character more, and go on behind it.
+                    Some((star_p, star_t)) => {
+                        star = Some((star_p, star_t + 1));
+                        p = star_p + 1;
+                        t = star_t + 1;
+                    }
+                    None => return false,
+                },
+            }
+        }
+        self.0[p..].iter().all(|c| *c == '*')
+    }
+}
+
+/// The projects that are read. Excluding wins over including.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub include: Vec<Glob>,
+    pub exclude: Vec<Glob>,
+    /// Whether the API is asked for archived projects, too.
+    pub archived: bool,
+}
+
+impl Selection {
+    pub fn matches(&self, project: &Project) -> bool {
+        let hit = |globs: &[Glob]| {
+            globs.iter().any(|glob| {
+                glob.matches(project.id.as_str())
+                    || project.name.as_ref().is_some_and(|name| glob.matches(name.as_str()))
+            })
+        };
+        hit(&self.include) && !hit(&self.exclude)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn globs_match_the_whole_text_case_sensitively() {
+        let cases = [
+            ("*", "", true),
+            ("prod-*", "prod-", true),
+            ("prod-*", "Prod-a", false),
+            ("*-eu-*", "prod-eu-1", true),
+            ("*-eu-*", "prod-eu", false),
+            ("?", "ü", true),
+            ("a*b*c", "aXbXbXc", true),
+            ("a*b*c", "aXbX", false),
+            ("", "", true),
+            ("", "a", false),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} on {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_with_parts_replaced_by_stars_still_matches(parts in proptest::collection::vec("[a-c]{0,4}", 1..6)) {
+            let pattern = parts.join("*");
+            let text = parts.join("zz");
+            prop_assert!(Glob::new(&pattern).matches(&text));
+        }
+    }
+}

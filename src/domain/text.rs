@@ -1,0 +1,99 @@
+//! Text that others wrote, made safe to show.
+//!
+//! Certificate and project names are chosen by whoever may upload one. They are cleaned once, where
+//! they enter, so that no later reader (a header, a log line, a terminal, a table) has to think of
+//! it. Escaping for a format (HTML, JSON) stays with the library that owns the format.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+
+/// The longest name that is kept, in characters. The API states no limit; ours is a line of text.
+const MAX_NAME: usize = 120;
+
+/// A display name: one line, no control or invisible formatting characters, at most 120 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Name(String);
+
+impl Name {
+    /// Cleans `raw`; `None` where nothing visible is left.
+    pub fn clean(raw: &str) -> Option<Name> {
+        let text = one_line(raw, MAX_NAME);
+        (!text.is_empty()).then_some(Name(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One line of visible text: runs of white space become one space, control and formatting characters
+/// (line breaks, bidirectional overrides, zero-width characters) are dropped, and what is longer than
+/// `max` characters is cut with an ellipsis.
+pub fn one_line(raw: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut count = 0;
+    let mut space = false;
+    for c in raw.chars() {
+        if c.is_whitespace() {
+            space = count > 0;
+            continue;
+        }
+        // The group "other": Cc control, Cf format, Co private use, Cn unassigned.
+        if c.general_category_group() == GeneralCategoryGroup::Other {
+            continue;
+        }
+        let needed = 1 + usize::from(space);
+        if count + needed > max {
+            out.pop();
+            out.push('…');
+            break;
+        }
+        if std::mem::take(&mut space) {
+            out.push(' ');
+        }
+        out.push(c);
+        count += needed;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_becomes_one_visible_line() {
+        let cases = [
+            ("prod-ca", "prod-ca", "plain text stays"),
+            ("a\r\nBcc: eve@example.org", "a Bcc: eve@example.org", "no second header line"),
+            ("\u{202e}gpj.exe\u{2066}", "gpj.exe", "no bidirectional override"),
+            ("a\u{0}b\u{1b}[31mc", "ab[31mc", "no control character reaches a terminal"),
+            ("  many \t\n spaces  ", "many spaces", "white space is folded"),
+            ("z\u{200b}w\u{feff}", "zw", "nothing invisible"),
+            ("Zürich 東京 🔑", "Zürich 東京 🔑", "other scripts stay"),
+        ];
+        for (raw, expected, reason) in cases {
+            assert_eq!(one_line(raw, 120), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_says_so() {
+        let name = Name::clean(&"x".repeat(10_000)).unwrap();
+        assert_eq!(name.as_str().chars().count(), MAX_NAME);
+        assert!(name.as_str().ends_with('…'));
+    }
+
+    #[test]
+    fn a_name_of_nothing_visible_is_no_name() {
+        assert_eq!(Name::clean(" \u{200b}\r\n"), None);
+    }
+}
