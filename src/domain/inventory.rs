@@ -96,10 +96,9 @@ impl Inventory {
         let (organization, unreadable_organization) =
             match listings.remove(&Scope::Organization).unwrap_or_else(not_reached) {
                 Ok(listed) => (Some(take(listed)), None),
-                Err(why) => (
-                    self.organization,
-                    Some(since(self.unreadable_organization.as_ref(), why)),
-                ),
+                Err(why) => {
+                    (self.organization, Some(since(self.unreadable_organization.as_ref(), why)))
+                }
             };
         let mut kept: BTreeMap<ProjectId, Listing> = BTreeMap::new();
         let mut unreadable_projects = BTreeMap::new();
@@ -147,7 +146,9 @@ impl Inventory {
 
     /// Whether the certificate is active for the organization, and so inherited by every project.
     pub fn active_in_organization(&self, id: &CertificateId) -> bool {
-        self.organization.as_ref().is_some_and(|listing| listing.certificates.get(id) == Some(&true))
+        self.organization
+            .as_ref()
+            .is_some_and(|listing| listing.certificates.get(id) == Some(&true))
     }
 
     /// The certificates that a project accepts clients of: its own active ones and those it inherits.
@@ -196,7 +197,8 @@ impl Inventory {
 
     /// Everything that could not be read, with the scope in words.
     pub fn faults(&self) -> impl Iterator<Item = (String, &Unreadable)> {
-        let list = self.unreadable_project_list.iter().map(|u| ("the list of projects".to_owned(), u));
+        let list =
+            self.unreadable_project_list.iter().map(|u| ("the list of projects".to_owned(), u));
         let organization = self
             .unreadable_organization
             .iter()
@@ -242,11 +244,8 @@ pub(crate) mod tests {
 
     /// A reading in which the scope `""` is the organization.
     pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {
-        let mut reading = Reading {
-            projects: BTreeMap::new(),
-            project_list: Ok(()),
-            listings: BTreeMap::new(),
-        };
+        let mut reading =
+            Reading { projects: BTreeMap::new(), project_list: Ok(()), listings: BTreeMap::new() };
         for (scope, listed) in scopes {
             let listed = listed.map_err(str::to_owned).map(|listed| {
                 listed
@@ -314,8 +313,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_project_that_a_complete_list_no_longer_names_is_gone_with_its_certificates() {
-        let before =
-            merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
+        let before = merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
         let after = merged(before, &[("", Ok(&[]))]);
         assert!(after.projects.is_empty() && after.certificates.is_empty());
         assert!(after.is_complete());
@@ -323,8 +321,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_project_is_not_gone_because_the_list_broke_off() {
-        let before =
-            merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
+        let before = merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
         let mut broken = reading(&[("", Ok(&[]))]);
         broken.project_list = Err("connection reset".into());
         let after = before.clone().merge(broken.clone(), &everything(), start());
@@ -336,11 +333,8 @@ pub(crate) mod tests {
 
     #[test]
     fn unreadable_since_is_the_first_time() {
-        let first = Inventory::default().merge(
-            reading(&[("", Err("HTTP 403"))]),
-            &everything(),
-            start(),
-        );
+        let first =
+            Inventory::default().merge(reading(&[("", Err("HTTP 403"))]), &everything(), start());
         let later = start() + TimeDelta::hours(6);
         let second = first.merge(reading(&[("", Err("HTTP 500"))]), &everything(), later);
         let unreadable = second.unreadable_organization.unwrap();

@@ -287,9 +287,10 @@ impl Occasion<'_> {
                     id: project.id.clone(),
                     name: project.name.clone(),
                     successor_id: successor.map(|certificate| certificate.id.clone()),
-                    uncovered_from: match successor {
-                        Some(_) => None,
-                        None => Some(coverage::covered_until(&active, self.now)),
+                    // Of a certificate without a known end nothing can be said.
+                    uncovered_from: match (successor, assessment.certificate.expires_at) {
+                        (Some(_), _) | (_, None) => None,
+                        (None, Some(_)) => Some(coverage::covered_until(&active, self.now)),
                     },
                 }
             })

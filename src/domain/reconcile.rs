@@ -91,7 +91,11 @@ pub struct Moment {
 
 /// What there is to compare: the organization before this scan and after it.
 pub enum World<'a> {
-    Watched { before: &'a Inventory, after: &'a Inventory, policy: &'a Policy },
+    Watched {
+        before: &'a Inventory,
+        after: &'a Inventory,
+        policy: &'a Policy,
+    },
     /// The organization is no longer configured; that ends everything that was told of it.
     Unwatched,
 }

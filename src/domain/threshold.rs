@@ -211,10 +211,7 @@ pub(crate) mod tests {
             Some(LadderFault::SeverityFalls("30d".into(), "7d".into()))
         );
         let calm_end = Ladder::new(vec![step(7, Severity::Critical)], expired(Severity::Info));
-        assert_eq!(
-            calm_end.err(),
-            Some(LadderFault::SeverityFalls("7d".into(), "expired".into()))
-        );
+        assert_eq!(calm_end.err(), Some(LadderFault::SeverityFalls("7d".into(), "expired".into())));
     }
 
     #[test]

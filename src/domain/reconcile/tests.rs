@@ -35,8 +35,7 @@ impl Listener {
     fn decide(&mut self, before: &Inventory, policy: &Policy, now: DateTime<Utc>) -> Vec<Decision> {
         let assessments = evaluate(&self.inventory, policy, now);
         let world = World::Watched { before, after: &self.inventory, policy };
-        let decisions =
-            reconcile(&assessments, &self.ledger, &world, Moment { now, tick: now });
+        let decisions = reconcile(&assessments, &self.ledger, &world, Moment { now, tick: now });
         for decision in &decisions {
             match decision {
                 Decision::Tell { id, told, .. } | Decision::Note { id, told } => {
@@ -60,7 +59,9 @@ fn words(decisions: &[Decision]) -> Vec<String> {
     decisions
         .iter()
         .map(|decision| match decision {
-            Decision::Tell { id, reason, reached, .. } => format!("{id} {reason} {}", reached.label),
+            Decision::Tell { id, reason, reached, .. } => {
+                format!("{id} {reason} {}", reached.label)
+            }
             Decision::End { id, reason, told } => format!("{id} {reason} {}", told.label),
             Decision::Note { id, told } => format!("{id} (noted) {}", told.label),
         })
@@ -84,10 +85,18 @@ fn a_life_is_told_in_its_stages_each_once() {
     assert_eq!(
         heard,
         [
-            "10: c opened 90d", "70: c stage 30d", "93: c stage 7d", "99: c stage 1d",
-            "100: c stage expired", "101: c repeat expired", "102: c repeat expired",
-            "103: c repeat expired", "104: c repeat expired", "105: c repeat expired",
-            "106: c repeat expired", "107: c repeat expired",
+            "10: c opened 90d",
+            "70: c stage 30d",
+            "93: c stage 7d",
+            "99: c stage 1d",
+            "100: c stage expired",
+            "101: c repeat expired",
+            "102: c repeat expired",
+            "103: c repeat expired",
+            "104: c repeat expired",
+            "105: c repeat expired",
+            "106: c repeat expired",
+            "107: c repeat expired",
         ],
         "daily for a week, then weekly"
     );

@@ -1,0 +1,101 @@
+//! Why something could not be read from the Admin API, in words that an operator can act on.
+
+use std::{fmt, time::Duration};
+
+/// One failed request, or one listing that cannot be trusted.
+///
+/// The message names the request and what to do. Neither the key nor the host's credentials are in it.
+#[derive(Clone, Debug)]
+pub struct ApiFault {
+    pub kind: Kind,
+    /// `GET /organization/projects`.
+    pub request: String,
+    /// The `x-request-id` of the failed response, worth keeping for a support request.
+    pub request_id: Option<String>,
+    /// The pause that the API asked for.
+    pub wait: Option<Duration>,
+    /// Whether the official clients would try again.
+    pub retryable: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An HTTP status that is not a success, with the API's message.
+    Status(u16, String),
+    /// No answer, or one that broke off.
+    Connection(String),
+    Timeout,
+    /// The API asked for a pause that is longer than two minutes.
+    AskedToWait(Duration),
+    TooLarge,
+    /// The body is not JSON; the content type that came with it.
+    NotJson(String),
+    /// JSON of another shape than the API promises: where, and what is wrong.
+    Shape(String),
+    /// The cursor did not advance.
+    Loop(String),
+    EmptyPageWithMore,
+    Endless(usize),
+}
+
+impl ApiFault {
+    pub fn new(kind: Kind, request: &str) -> ApiFault {
+        let retryable = matches!(kind, Kind::Connection(_) | Kind::Timeout);
+        ApiFault { kind, request: request.to_owned(), request_id: None, wait: None, retryable }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.kind, Kind::Status(404, _))
+    }
+}
+
+impl fmt::Display for ApiFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.request)?;
+        match &self.kind {
+            Kind::Status(status, message) => {
+                write!(f, "HTTP {status}")?;
+                match status {
+                    401 => f.write_str(
+                        ": the admin key is wrong, revoked or expired (a project key cannot read this)",
+                    )?,
+                    403 => f.write_str(": the admin key has no permission to read this")?,
+                    300..=399 => f.write_str(": a redirect, which is not followed; is base_url right?")?,
+                    _ => {}
+                }
+                if !message.is_empty() {
+                    write!(f, ": {message}")?;
+                }
+            }
+            Kind::Connection(why) => write!(f, "the connection failed: {why}")?,
+            Kind::Timeout => f.write_str("no complete answer within api.request_timeout")?,
+            Kind::AskedToWait(wait) => {
+                write!(
+                    f,
+                    "the API asked to wait for {} seconds, which is too long",
+                    wait.as_secs()
+                )?;
+            }
+            Kind::TooLarge => f.write_str("the answer is larger than 8 MiB, and was not read")?,
+            Kind::NotJson(kind) => write!(
+                f,
+                "the answer is not JSON (content type {kind}); is a proxy in between, or base_url wrong?"
+            )?,
+            Kind::Shape(why) => write!(f, "the answer is not what the API promises: {why}")?,
+            Kind::Loop(cursor) => {
+                write!(f, "the list does not advance: the cursor “{cursor}” came again")?;
+            }
+            Kind::EmptyPageWithMore => {
+                f.write_str("an empty page promises more, without a way on")?
+            }
+            Kind::Endless(pages) => write!(f, "the list has not ended after {pages} pages")?,
+        }
+        match &self.request_id {
+            Some(id) => write!(f, " (x-request-id {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ApiFault {}

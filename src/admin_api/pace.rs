@@ -1,0 +1,97 @@
+//! How fast an organization is asked: one rate, one bound on what is under way, one pause for all.
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use std::{num::NonZeroU32, sync::Mutex, time::Duration};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+/// The official clients wait no longer than this for a `Retry-After`.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+pub struct Pace {
+    limiter: Option<DefaultDirectRateLimiter>,
+    under_way: Semaphore,
+    paused_until: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// `per_second` of 0 is no limit.
+    pub fn new(per_second: u32, concurrency: usize) -> Pace {
+        let limiter = NonZeroU32::new(per_second).map(|per_second| {
+            // A tenth of a second's worth at once at most, so that the rate holds over short times too.
+            let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
+            RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
+        });
+        Pace { limiter, under_way: Semaphore::new(concurrency), paused_until: Mutex::new(None) }
+    }
+
+    /// Waits until a request may be sent; the permit is held while it is under way.
+    ///
+    /// # Errors
+    /// With the time that is left of a pause longer than two minutes: nothing is sent then.
+    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, Duration> {
+        loop {
+            self.wait_out_pause().await?;
+            let permit = self.under_way.acquire().await.map_err(|_| Duration::ZERO)?;
+            if let Some(limiter) = &self.limiter {
+                limiter.until_ready().await;
+            }
+            // A 429 may have come while this one waited.
+            if self.left_of_pause().is_none() {
+                return Ok(permit);
+            }
+        }
+    }
+
+    /// Lets nobody ask for so long.
+    pub fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut paused = self.lock();
+        *paused = Some(paused.map_or(until, |paused| paused.max(until)));
+    }
+
+    async fn wait_out_pause(&self) -> Result<(), Duration> {
+        while let Some(left) = self.left_of_pause() {
+            if left > LONGEST_WAIT {
+                return Err(left);
+            }
+            // Up to a tenth later, so that not all of them come back in the same instant.
+            tokio::time::sleep(left + left.mul_f64(0.1 * fastrand::f64())).await;
+        }
+        Ok(())
+    }
+
+    fn left_of_pause(&self) -> Option<Duration> {
+        let left = (*self.lock())?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_pause_holds_everybody_back() {
+        let pace = Pace::new(0, 4);
+        let start = Instant::now();
+        pace.pause(Duration::from_secs(7));
+        pace.pause(Duration::from_secs(3));
+        drop(pace.turn().await.unwrap());
+        assert!(start.elapsed() >= Duration::from_secs(7), "the longer pause counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_more_than_two_minutes_fails_at_once() {
+        let pace = Pace::new(0, 4);
+        pace.pause(Duration::from_secs(300));
+        let left = pace.turn().await.err().unwrap();
+        assert!(left > LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,128 @@
+//! The shapes that the Admin API sends, as far as they are read. New fields may appear at any time.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::{
+    certificate::{Certificate, CertificateId, Project, ProjectId},
+    inventory::Listed,
+    text::Name,
+};
+
+/// Beyond the year 9999 an instant is a mistake (milliseconds for seconds), and so unknown.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// One page of any list.
+#[derive(Deserialize)]
+pub struct Page<T> {
+    pub data: Vec<T>,
+    pub last_id: Option<String>,
+    pub has_more: Option<bool>,
+}
+
+/// What a list is made of.
+pub trait Item: serde::de::DeserializeOwned {
+    fn id(&self) -> &str;
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "RawProject")]
+pub struct ListedProject {
+    pub project: Project,
+    pub archived: bool,
+}
+
+#[derive(Deserialize)]
+struct RawProject {
+    id: String,
+    name: Option<String>,
+    status: Option<String>,
+    archived_at: Option<UnixTime>,
+}
+
+impl TryFrom<RawProject> for ListedProject {
+    type Error = String;
+
+    fn try_from(raw: RawProject) -> Result<Self, String> {
+        let id = ProjectId::parse(&raw.id).map_err(|why| format!("id: {why}"))?;
+        let archived = raw.status.as_deref() == Some("archived") || raw.archived_at.is_some();
+        let name = raw.name.as_deref().and_then(Name::clean);
+        Ok(ListedProject { project: Project { id, name }, archived })
+    }
+}
+
+impl Item for ListedProject {
+    fn id(&self) -> &str {
+        self.project.id.as_str()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "RawCertificate")]
+pub struct ListedCertificate(pub Listed);
+
+#[derive(Deserialize)]
+struct RawCertificate {
+    id: String,
+    name: Option<String>,
+    created_at: Option<UnixTime>,
+    #[serde(default)]
+    certificate_details: Option<Details>,
+    active: bool,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    valid_at: Option<UnixTime>,
+    expires_at: Option<UnixTime>,
+}
+
+impl TryFrom<RawCertificate> for ListedCertificate {
+    type Error = String;
+
+    fn try_from(raw: RawCertificate) -> Result<Self, String> {
+        let id = CertificateId::parse(&raw.id).map_err(|why| format!("id: {why}"))?;
+        let details = raw.certificate_details;
+        let (valid_at, expires_at) =
+            details.map_or((None, None), |details| (details.valid_at, details.expires_at));
+        let known = |time: Option<UnixTime>| time.and_then(|time| time.0);
+        let certificate = Certificate {
+            id,
+            name: raw.name.as_deref().and_then(Name::clean),
+            created_at: known(raw.created_at),
+            valid_at: known(valid_at),
+            expires_at: known(expires_at),
+        };
+        Ok(ListedCertificate(Listed { certificate, active: raw.active }))
+    }
+}
+
+impl Item for ListedCertificate {
+    fn id(&self) -> &str {
+        self.0.certificate.id.as_str()
+    }
+}
+
+/// Unix seconds; `None` where they name no instant that could be meant.
+#[derive(Clone, Copy)]
+struct UnixTime(Option<DateTime<Utc>>);
+
+impl<'de> Deserialize<'de> for UnixTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UnixTime, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        let seconds = number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds as i64));
+        let seconds = seconds.filter(|seconds| (-LAST_SECOND..=LAST_SECOND).contains(seconds));
+        Ok(UnixTime(seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0))))
+    }
+}
+
+/// The API's own error, `{"error": {"message"}}`.
+#[derive(Deserialize)]
+pub struct ErrorBody {
+    pub error: ErrorMessage,
+}
+
+#[derive(Deserialize)]
+pub struct ErrorMessage {
+    pub message: Option<String>,
+}

@@ -1,0 +1,83 @@
+//! `certvigil config check` and `config show`.
+
+use clap::Subcommand;
+use std::path::Path;
+
+use super::Failure;
+use crate::{
+    clock,
+    config::{Loaded, Needs, load},
+};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say whether the configuration is right, and when it will scan
+    Check,
+    /// Print what is in force, without secrets
+    Show,
+}
+
+/// How many coming scans are listed: enough to see what a cron expression really means.
+const COMING: usize = 5;
+
+pub fn main(file: Option<&Path>, command: Command) -> u8 {
+    match command {
+        // Show needs no secret; check wants them all.
+        Command::Show => match load(file, Needs::default()) {
+            Ok(loaded) => show(&loaded),
+            Err(refused) => Failure::Refused(refused).say(),
+        },
+        Command::Check => match load(file, Needs::ALL) {
+            Ok(loaded) => {
+                super::print(&describe(&loaded));
+                0
+            }
+            Err(refused) => Failure::Refused(refused).say(),
+        },
+    }
+}
+
+fn show(loaded: &Loaded) -> u8 {
+    match toml::to_string(&loaded.effective) {
+        Ok(text) => {
+            super::print(&text);
+            0
+        }
+        Err(error) => Failure::Failed(error.into()).say(),
+    }
+}
+
+fn describe(loaded: &Loaded) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| out.push_str(&format!("{text}\n"));
+    match &loaded.file {
+        Some(file) => line(format!("{}: the configuration is right", file.display())),
+        None => line("no file: the built-in defaults and the environment are right".to_owned()),
+    }
+    for warning in &loaded.warnings {
+        line(format!("warning: {warning}"));
+    }
+    let config = &loaded.config;
+    for organization in &config.organizations {
+        let api = &organization.api;
+        line(format!("organization {}: {}", api.organization, api.base_url));
+    }
+    let told = &config.notifiers;
+    let email = told.email.iter().map(|one| ("email", &one.name));
+    let webhook = told.webhook.iter().map(|one| ("webhook", &one.name));
+    let log = told.log.iter().map(|one| ("log", &one.name));
+    for (kind, name) in email.chain(webhook).chain(log) {
+        line(format!("notifier {name}: {kind}"));
+    }
+    line(format!("state: {}", config.state.file.display()));
+    let cron = &config.schedule.cron;
+    line(format!("schedule: {} ({})", cron.describe(), cron.timezone().name()));
+    let mut at = clock::now();
+    for _ in 0..COMING {
+        let Some(next) = cron.next_after(at) else { break };
+        let local = next.with_timezone(&cron.timezone());
+        line(format!("  {}", local.format("%a %Y-%m-%d %H:%M:%S %Z")));
+        at = next;
+    }
+    out
+}

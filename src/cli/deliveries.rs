@@ -1,0 +1,137 @@
+//! `certvigil deliveries`: what was sent to whom, what waits, what failed and why.
+
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::Table;
+use serde_json::json;
+use std::path::Path;
+
+use super::Failure;
+use crate::{
+    clock,
+    config::Needs,
+    store::{DeliveryRow, DeliveryState, Store},
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Only what was refused, given up, or has failed and waits
+    #[arg(long)]
+    failed: bool,
+    /// How many, newest first
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: u32,
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Try a delivery that failed or waits again now
+    Retry {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
+    let done = match &arguments.command {
+        Some(Command::Retry { id }) => retry(file, id).await,
+        None => list(file, &arguments).await,
+    };
+    match done {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
+    let loaded = super::start(file, Needs::default())?;
+    let store = Store::open_beside(&loaded.config.state).await?;
+    let now = clock::now();
+    let id = store.retry(id, now, now + loaded.config.delivery.give_up_after).await?;
+    eprintln!("state: {}", loaded.config.state.file.display());
+    super::print(&format!("{id}: the running service tries it again now\n"));
+    Ok(())
+}
+
+async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let loaded = super::start(file, Needs::default())?;
+    let store = Store::open_beside(&loaded.config.state).await?;
+    let rows = store.deliveries(arguments.failed, arguments.limit).await?;
+    eprintln!("state: {}", loaded.config.state.file.display());
+    match arguments.output {
+        Output::Json => {
+            let deliveries: Vec<_> = rows.iter().map(entry).collect();
+            let document = json!({ "schema": "certvigil.deliveries/1", "deliveries": deliveries });
+            super::print(&format!("{document:#}\n"));
+        }
+        Output::Table if rows.is_empty() => super::print("no deliveries\n"),
+        Output::Table => super::print(&format!("{}\n", table(&rows))),
+    }
+    Ok(())
+}
+
+fn entry(row: &DeliveryRow) -> serde_json::Value {
+    json!({
+        "id": row.id,
+        "notification_id": row.notification_id,
+        "organization": row.organization,
+        "notifier": row.notifier,
+        "receiver": row.receiver,
+        "summary": row.summary,
+        "state": row.state,
+        "created_at": row.created_at,
+        "attempts": row.attempts,
+        "next_attempt_at": row.next_attempt_at,
+        "settled_at": row.settled_at,
+        "last_outcome": row.last.as_ref().map(|(outcome, _)| outcome),
+        "last_detail": row.last.as_ref().map(|(_, detail)| detail),
+    })
+}
+
+fn table(rows: &[DeliveryRow]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header([
+        "WHEN (UTC)",
+        "ID",
+        "NOTIFIER",
+        "RECEIVER",
+        "STATE",
+        "TRIES",
+        "WHAT",
+        "ANSWER",
+    ]);
+    for row in rows {
+        let state = match row.next_attempt_at {
+            Some(next) if row.state == DeliveryState::Pending && row.attempts > 0 => {
+                format!("pending until {}", next.format("%H:%M:%S"))
+            }
+            _ => row.state.to_string(),
+        };
+        let answer = match &row.last {
+            Some((outcome, detail)) if outcome == "delivered" => detail.clone(),
+            Some((outcome, detail)) => format!("{outcome}: {detail}"),
+            None => String::new(),
+        };
+        table.add_row([
+            row.created_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+            row.id.to_string().chars().take(8).collect(),
+            row.notifier.clone(),
+            row.receiver.clone(),
+            state,
+            row.attempts.to_string(),
+            row.summary.clone(),
+            answer,
+        ]);
+    }
+    table
+}

@@ -1,0 +1,163 @@
+//! `certvigil demo`: the real service against a simulated world on loopback, and what it sent.
+
+use clap::Args;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::{
+    app, clock,
+    config::{Config, Needs, from_text},
+    demo::{
+        self,
+        admin_api::{self, AdminApi},
+        mailbox::{Mail, Mailbox, Terms},
+        pages::{Shown, parts, router},
+        receiver::{self, Post, Receiver},
+        world::World,
+    },
+    domain::text::one_line,
+    logging,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Scan once, show what arrived, and end
+    #[arg(long)]
+    once: bool,
+}
+
+/// How long the first messages may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many lines of the webhook's body are shown.
+const BODY_LINES: usize = 60;
+
+pub async fn main(arguments: Arguments) -> u8 {
+    match show(arguments.once).await {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn show(once: bool) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let world = World::demo(clock::now());
+    let (projects, certificates) = (world.projects.len(), world.certificates.len());
+    let api = AdminApi::new(world).serve().await?;
+    let mailbox = Mailbox::start(Terms::default())?;
+    let receiver = Receiver::default();
+    let hook = receiver.serve().await?;
+    let pages = demo::serve(router(Shown { mailbox: mailbox.clone(), receiver: receiver.clone() }));
+    let pages = pages.await?;
+    let cron = if once { "0 0 1 1 *" } else { "*/15 * * * * *" };
+    let text = format!(
+        r#"
+[schedule]
+cron = "{cron}"
+[organizations.demo]
+admin_key = "{key}"
+base_url = "http://{api}/v1"
+[notifiers.email.ops]
+to = ["ops@demo.example"]
+[smtp]
+host = "127.0.0.1"
+port = {smtp}
+tls = "none"
+from = "certvigil <certvigil@demo.example>"
+[notifiers.webhook.hook]
+url = "http://{hook}/hook"
+secret = "{secret}"
+[state]
+url = "sqlite:demo.db"
+[log]
+level = "warn"
+"#,
+        key = admin_api::KEY,
+        secret = receiver::SECRET,
+        smtp = mailbox.address.port(),
+    );
+    let path = folder.path().join("demo.toml");
+    let config = from_text(&path, &text, Needs::ALL).map_err(Failure::Refused)?.config;
+    logging::start(&config.log);
+    super::print(&format!(
+        "A simulated organization with {projects} projects and {certificates} certificates: http://{api}/v1\n\
+         A mailbox that speaks SMTP: {}\n\
+         A webhook receiver that checks signatures: http://{hook}/hook\n\
+         The service runs against them, with its state in a temporary folder.\n\n",
+        mailbox.address,
+    ));
+    serve(config, once, &mailbox, &receiver, &format!("http://{pages}/")).await
+}
+
+async fn serve(
+    config: Config,
+    once: bool,
+    mailbox: &Mailbox,
+    receiver: &Receiver,
+    pages: &str,
+) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    let service = tokio::spawn(app::run(config, stop.clone()));
+    let arrived = async {
+        loop {
+            if let (Some(mail), Some(post)) = (mailbox.mails().first(), receiver.posts().first()) {
+                return (mail.clone(), post.clone());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::pin!(service);
+    let (mail, post) = tokio::select! {
+        arrived = tokio::time::timeout(PATIENCE, arrived) => {
+            arrived.map_err(|_| anyhow::anyhow!("nothing arrived within {PATIENCE:?}"))?
+        }
+        ended = &mut service => {
+            ended??;
+            return Err(anyhow::anyhow!("the service ended by itself").into());
+        }
+    };
+    super::print(&shown(&mail, &post)?);
+    if !once {
+        super::print(&format!(
+            "\nThe service goes on, with a scan every 15 seconds. “watch-me-expire” does so within two \
+             minutes.\nOpen {pages} to see all that it sent, the mails as a mail program shows them.\n\
+             Ctrl-C ends it.\n"
+        ));
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            ended = &mut service => { ended??; }
+        }
+    }
+    stop.cancel();
+    if !service.is_finished() {
+        service.await??;
+    }
+    Ok(())
+}
+
+fn shown(mail: &Mail, post: &Post) -> anyhow::Result<String> {
+    let read = parts(&mail.data).ok_or_else(|| anyhow::anyhow!("what arrived is not a mail"))?;
+    let mut text = format!(
+        "===== The mail that arrived for {} =====\nSubject: {}\n\n{}\n",
+        mail.to.join(", "),
+        read.subject,
+        read.text.trim_end()
+    );
+    text.push_str("\n===== The webhook request that arrived =====\n");
+    for name in ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"] {
+        let value = post.headers.get(name).and_then(|value| value.to_str().ok());
+        text.push_str(&format!("{name}: {}\n", one_line(value.unwrap_or("missing"), 100)));
+    }
+    let signed = if post.signed { "accepts" } else { "refuses" };
+    text.push_str(&format!("(the reference library {signed} the signature)\n\n"));
+    let body: serde_json::Value = serde_json::from_str(&post.body)?;
+    let body = format!("{body:#}");
+    let lines: Vec<&str> = body.lines().collect();
+    for line in lines.iter().take(BODY_LINES) {
+        text.push_str(&format!("{line}\n"));
+    }
+    if lines.len() > BODY_LINES {
+        text.push_str(&format!("… and {} lines more\n", lines.len() - BODY_LINES));
+    }
+    Ok(text)
+}

@@ -1,0 +1,143 @@
+//! The command line: one file for each command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `check` answers as monitoring plugins
+//! do. What a machine reads goes to stdout, everything else to stderr.
+
+mod check;
+mod config;
+mod deliveries;
+mod demo;
+mod notify;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+use crate::{
+    config::{Loaded, Needs, fault::Refused, load},
+    logging,
+};
+
+/// A failure of a command.
+const FAILED: u8 = 1;
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+/// `check` could not tell.
+const UNKNOWN: u8 = 3;
+
+/// Watches the mutual-TLS certificates of OpenAI organizations, and makes sure that a person hears of it
+/// before one of them expires.
+#[derive(Parser)]
+#[command(name = "certvigil", version, max_term_width = 100, propagate_version = true)]
+struct Arguments {
+    /// Configuration file [default: ./config/certvigil.toml, else /etc/certvigil/certvigil.toml]
+    #[arg(long, global = true, env = "CERTVIGIL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service
+    Run,
+    /// Scan once and show every certificate; writes and sends nothing unless --notify
+    ///
+    /// Exits as monitoring plugins do: 2 critical, else 1 warning, else 3 when something could not be
+    /// read or the configuration is bad, else 0.
+    Check(check::Arguments),
+    /// Try the notifiers, or see what they would say
+    #[command(subcommand)]
+    Notify(notify::Command),
+    /// Show what was sent to whom, what waits, and what failed and why
+    Deliveries(deliveries::Arguments),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show the service at work on a simulated organization, without key, account or network
+    Demo(demo::Arguments),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    // Before anything makes a connection: one provider of cryptography for the whole process.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let checking = std::env::args_os().nth(1).is_some_and(|command| command == "check");
+            let wrong = if checking { UNKNOWN } else { USAGE };
+            // Help and version are asked for, and no fault.
+            let code = if error.use_stderr() { wrong } else { 0 };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let file = arguments.config.as_deref();
+    let code = runtime.block_on(async {
+        match arguments.command {
+            Command::Run => run::main(file).await,
+            Command::Check(arguments) => check::main(file, arguments).await,
+            Command::Notify(command) => notify::main(file, command).await,
+            Command::Deliveries(arguments) => deliveries::main(file, arguments).await,
+            Command::Config(command) => config::main(file, command),
+            Command::Demo(arguments) => demo::main(arguments).await,
+        }
+    });
+    // What still runs (a connection that hangs) must not hold the exit up.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// Why a command ends early, with its exit code.
+enum Failure {
+    Refused(Refused),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.into())
+    }
+}
+
+impl Failure {
+    fn say(&self) -> u8 {
+        match self {
+            Failure::Refused(refused) => {
+                eprintln!("error: {refused}");
+                USAGE
+            }
+            Failure::Failed(error) => {
+                eprintln!("error: {error:#}");
+                FAILED
+            }
+        }
+    }
+}
+
+/// Loads the configuration and starts the log; warnings go there.
+fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure> {
+    let loaded = load(file, needs).map_err(Failure::Refused)?;
+    logging::start(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// Prints to stdout; a reader that went away (`| head`) ends the program quietly.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}

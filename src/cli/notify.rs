@@ -1,0 +1,79 @@
+//! `certvigil notify test`: a marked sample through the real path, and what the receiver answered.
+
+use clap::Subcommand;
+use std::path::Path;
+
+use super::Failure;
+use crate::{
+    app, clock,
+    config::Needs,
+    domain::{notification::Notification, retry::Outcome},
+    notify::Notifier,
+    scan::id_at,
+};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Send a marked sample to every notifier, or to one, and say what was answered
+    Test {
+        /// The notifier's name
+        name: Option<String>,
+    },
+}
+
+pub async fn main(file: Option<&Path>, command: Command) -> u8 {
+    let Command::Test { name } = command;
+    match test(file, name.as_deref()).await {
+        Ok(code) => code,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
+    let needs = Needs { notifiers: true, ..Needs::default() };
+    let loaded = super::start(file, needs)?;
+    let notifiers = app::notifiers(&loaded.config)?;
+    if let Some(name) = name
+        && notifiers.iter().all(|notifier| notifier.name() != name)
+    {
+        let names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
+        let names = names.join(", ");
+        eprintln!("error: there is no notifier “{name}”; there are {names}");
+        return Ok(super::USAGE);
+    }
+    let mut code = 0;
+    for notifier in notifiers.iter().filter(|one| name.is_none_or(|name| name == one.name())) {
+        for receiver in notifier.receivers() {
+            code = code.max(try_one(notifier.as_ref(), &receiver).await);
+        }
+    }
+    Ok(code)
+}
+
+async fn try_one(notifier: &dyn Notifier, receiver: &str) -> u8 {
+    let now = clock::now();
+    let sample = Notification::test(id_at(now), notifier.name(), now);
+    let name = notifier.name();
+    let limit = notifier.attempt_limit();
+    let sent = tokio::time::timeout(limit, notifier.deliver(&sample, receiver, now)).await;
+    match sent {
+        Ok(Outcome::Delivered { answer }) => {
+            super::print(&format!("{name}: {receiver}: accepted ({answer})\n"));
+            0
+        }
+        Ok(Outcome::Retry { reason, detail, .. }) => {
+            super::print(&format!("{name}: {receiver}: failed, {reason}: {detail}\n"));
+            super::FAILED
+        }
+        Ok(Outcome::Rejected { reason, detail }) => {
+            super::print(&format!("{name}: {receiver}: refused for good, {reason}: {detail}\n"));
+            super::FAILED
+        }
+        Err(_) => {
+            super::print(&format!(
+                "{name}: {receiver}: failed, timeout: no end within {limit:?}\n"
+            ));
+            super::FAILED
+        }
+    }
+}

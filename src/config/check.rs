@@ -1,0 +1,188 @@
+//! Turning written values into what they mean, noting each that cannot be.
+
+use chrono::TimeDelta;
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use super::{
+    fault::{Fault, KeyPath},
+    layers::Origins,
+    raw::Strings,
+};
+use crate::{
+    domain::{selection::Glob, threshold::Severity},
+    net::Pem,
+    secret::Secret,
+};
+
+/// The longest duration that is taken; beyond it, instants stop being ones.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The largest certificate file that is read, in bytes.
+const MAX_PEM: u64 = 1024 * 1024;
+
+/// Collects faults, one for each key at most.
+pub struct Checker<'a> {
+    pub origins: &'a Origins,
+    pub base: &'a Path,
+    pub faults: Vec<(KeyPath, Fault)>,
+    pub warnings: Vec<String>,
+}
+
+impl Checker<'_> {
+    /// Notes a problem, unless one at, above or under the same key is known.
+    pub fn fault(&mut self, path: &KeyPath, found: impl Display, expected: impl Display) {
+        if self.faults.iter().any(|(known, _)| known.touches(path)) {
+            return;
+        }
+        let fault = Fault {
+            path: path.to_string(),
+            origin: self.origins.of(path),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        };
+        self.faults.push((path.clone(), fault));
+    }
+
+    pub fn missing(&mut self, path: &KeyPath, expected: impl Display) {
+        self.fault(path, "nothing", expected);
+    }
+
+    pub fn duration(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
+        let text = text?;
+        let expected = "a duration, as \"90d\", \"12h\" or \"1h 30m\"";
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration > MAX_DURATION => {
+                self.fault(path, format!("“{text}”"), "a duration of at most 100 years");
+                None
+            }
+            Ok(duration) => Some(duration),
+            Err(_) => {
+                self.fault(path, format!("“{text}”"), expected);
+                None
+            }
+        }
+    }
+
+    /// A duration that is longer than nothing.
+    pub fn positive(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
+        let duration = self.duration(path, text)?;
+        if duration.is_zero() {
+            self.fault(path, "a duration of nothing", "one that is longer");
+            return None;
+        }
+        Some(duration)
+    }
+
+    pub fn positive_delta(&mut self, path: &KeyPath, text: Option<&String>) -> Option<TimeDelta> {
+        self.positive(path, text).and_then(|duration| TimeDelta::from_std(duration).ok())
+    }
+
+    pub fn severity(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Severity> {
+        let Some(text) = text else {
+            self.missing(path, "\"info\", \"warning\" or \"critical\"");
+            return None;
+        };
+        let severity = Severity::parse(text);
+        if severity.is_none() {
+            self.fault(path, format!("“{text}”"), "\"info\", \"warning\" or \"critical\"");
+        }
+        severity
+    }
+
+    /// A number between two bounds, both included.
+    pub fn within<T: PartialOrd + Display + Copy>(
+        &mut self,
+        path: &KeyPath,
+        number: Option<T>,
+        least: T,
+        most: T,
+    ) -> Option<T> {
+        let number = number?;
+        if number < least || number > most {
+            self.fault(path, number, format!("a number from {least} to {most}"));
+            return None;
+        }
+        Some(number)
+    }
+
+    pub fn globs(
+        &mut self,
+        path: &KeyPath,
+        list: Option<&Strings>,
+        may_be_empty: bool,
+    ) -> Vec<Glob> {
+        let list = list.map(|list| list.0.as_slice()).unwrap_or_default();
+        if list.is_empty() && !may_be_empty {
+            self.fault(path, "an empty list", "at least one glob, as \"*\"");
+        }
+        for (index, glob) in list.iter().enumerate().filter(|(_, glob)| glob.is_empty()) {
+            self.fault(&path.index(index), format!("“{glob}”"), "a glob, as \"prod-*\"");
+        }
+        list.iter().map(|glob| Glob::new(glob)).collect()
+    }
+
+    /// A value that a library parses, without its own words for what is wrong.
+    pub fn parsed<T: FromStr>(&mut self, path: &KeyPath, text: &str, expected: &str) -> Option<T> {
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.fault(path, format!("“{text}”"), expected);
+        }
+        parsed
+    }
+
+    /// The name of an organization or notifier.
+    pub fn name(&mut self, path: &KeyPath, name: &str) {
+        let fine = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if name.is_empty() || name.len() > 64 || !fine {
+            self.fault(path, format!("the name “{name}”"), "1 to 64 characters of a-z, 0-9 and _");
+        }
+    }
+
+    /// A secret with its file resolved; a literal in the file is warned about.
+    pub fn secret(&mut self, path: &KeyPath, secret: Option<&Secret>) -> Option<Secret> {
+        let secret = secret?;
+        if matches!(secret, Secret::Literal(_)) && self.origins.is_from_file(path) {
+            let origin = self.origins.of(path);
+            self.warnings.push(format!(
+                "{origin}: {path}: the secret stands in the configuration itself; \
+                 {{ env = \"…\" }} or {{ file = \"…\" }} keeps it out"
+            ));
+        }
+        Some(secret.clone().relative_to(self.base))
+    }
+
+    /// A file with certificates in PEM, read now so that a wrong one is found now.
+    pub fn pem(&mut self, path: &KeyPath, file: Option<&PathBuf>) -> Option<Pem> {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let file = self.base.join(file?);
+        let shown = file.display();
+        match std::fs::metadata(&file) {
+            Ok(metadata) if metadata.len() > MAX_PEM => {
+                self.fault(path, format!("{shown}, over 1 MiB"), "a file with certificates (PEM)");
+                return None;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.fault(path, format!("{shown}: {error}"), "a file with certificates (PEM)");
+                return None;
+            }
+        }
+        let text = match std::fs::read(&file) {
+            Ok(text) => text,
+            Err(error) => {
+                self.fault(path, format!("{shown}: {error}"), "a file with certificates (PEM)");
+                return None;
+            }
+        };
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+        if certificates.is_ok_and(|certificates| !certificates.is_empty()) {
+            return Some(Pem(text));
+        }
+        self.fault(path, format!("{shown}, without one"), "a file with certificates (PEM)");
+        None
+    }
+}

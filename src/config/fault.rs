@@ -1,0 +1,122 @@
+//! What is wrong with a configuration: where, what was found, what was expected. All of it at once.
+
+use std::{fmt, path::PathBuf};
+
+/// Where a key got its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file, and the line where it is known.
+    File(PathBuf, Option<usize>),
+    Environment(String),
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
+            Origin::File(path, None) => write!(f, "{}", path.display()),
+            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::Default => f.write_str("built-in default"),
+        }
+    }
+}
+
+/// One problem of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key's path, `smtp.port`; empty for the file as a whole.
+    pub path: String,
+    pub origin: Origin,
+    pub found: String,
+    pub expected: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        write!(f, "found {}, expected {}", self.found, self.expected)
+    }
+}
+
+/// Why a configuration is refused. Never empty.
+#[derive(Debug)]
+pub struct Refused(pub Vec<Fault>);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has a problem")?,
+            n => write!(f, "the configuration has {n} problems")?,
+        }
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A key's path. Tables in arrays are numbered from 0, as in `thresholds[1].within`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPath(Vec<Segment>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+impl KeyPath {
+    /// `KeyPath::of("smtp.port")`; the keys have no dots in them.
+    pub fn of(dotted: &str) -> KeyPath {
+        KeyPath(dotted.split('.').map(|key| Segment::Key(key.to_owned())).collect())
+    }
+
+    pub fn key(&self, key: &str) -> KeyPath {
+        KeyPath(self.0.iter().cloned().chain([Segment::Key(key.to_owned())]).collect())
+    }
+
+    pub fn index(&self, index: usize) -> KeyPath {
+        KeyPath(self.0.iter().cloned().chain([Segment::Index(index)]).collect())
+    }
+
+    pub fn segments(&self) -> &[Segment] {
+        &self.0
+    }
+
+    /// Whether one of the two is at or under the other.
+    pub fn touches(&self, other: &KeyPath) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a == b)
+    }
+}
+
+impl From<&serde_path_to_error::Path> for KeyPath {
+    fn from(path: &serde_path_to_error::Path) -> KeyPath {
+        use serde_path_to_error::Segment as S;
+        KeyPath(
+            path.iter()
+                .filter_map(|segment| match segment {
+                    S::Seq { index } => Some(Segment::Index(*index)),
+                    S::Map { key } => Some(Segment::Key(key.clone())),
+                    S::Enum { variant } => Some(Segment::Key(variant.clone())),
+                    S::Unknown => None,
+                })
+                .collect(),
+        )
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Key(key) if i == 0 => write!(f, "{key}")?,
+                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}

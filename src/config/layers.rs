@@ -1,0 +1,305 @@
+//! The layers (built-in defaults, file, environment) merged into one [`Raw`] configuration.
+//!
+//! The merging is the `config` crate's, which is lenient with types; so the file passes a strict
+//! reading of its own first. A key that is refused is noted, taken out, and the reading goes on, so
+//! that all problems are found at once.
+
+use config::{Environment, File, FileFormat};
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    fault::{Fault, KeyPath, Origin, Segment},
+    raw::Raw,
+};
+
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+const PREFIX: &str = "CERTVIGIL";
+const SEPARATOR: &str = "__";
+/// Keys whose table `{ env | file }` is one value: a higher layer replaces the whole of it.
+const SECRET_KEYS: [&str; 5] = ["admin_key", "password", "url", "key", "secret"];
+
+/// A configuration file's path and text.
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// The merged configuration, and where each of its keys came from.
+pub struct Layers {
+    pub raw: Raw,
+    pub origins: Origins,
+    pub faults: Vec<(KeyPath, Fault)>,
+}
+
+/// Knows where a key got its value.
+pub struct Origins {
+    file: Option<Source>,
+    environment: BTreeMap<String, KeyPath>,
+}
+
+impl Origins {
+    pub fn of(&self, path: &KeyPath) -> Origin {
+        let variable = self.environment.iter().find(|(_, of)| {
+            of.segments().starts_with(path.segments()) || path.segments().starts_with(of.segments())
+        });
+        if let Some((name, _)) = variable {
+            return Origin::Environment(name.clone());
+        }
+        match &self.file {
+            Some(source) => match line_of(&source.text, path) {
+                Line::Exactly(line) => Origin::File(source.path.clone(), Some(line)),
+                // A key that is missing from a table is best looked for at the table.
+                Line::Near(line) => Origin::File(source.path.clone(), Some(line)),
+                Line::Nowhere if in_defaults(path) => Origin::Default,
+                Line::Nowhere => Origin::File(source.path.clone(), None),
+            },
+            None => Origin::Default,
+        }
+    }
+
+    /// Whether the value was written into the file, and not given by the environment.
+    pub fn is_from_file(&self, path: &KeyPath) -> bool {
+        matches!(self.of(path), Origin::File(..))
+    }
+}
+
+/// Reads and merges the layers. `environment` is that of the process.
+pub fn merge(
+    file: Option<Source>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Layers {
+    let mut faults = Vec::new();
+    let mut variables: BTreeMap<String, String> = environment
+        .into_iter()
+        .filter(|(name, value)| {
+            name.starts_with(&format!("{PREFIX}{SEPARATOR}")) && !value.is_empty()
+        })
+        .collect();
+    let mut table = toml::Table::new();
+    if let Some(source) = &file {
+        match strict_table(source) {
+            Ok(parsed) => table = parsed,
+            Err(fault) => faults.push((KeyPath::default(), *fault)),
+        }
+    }
+    let origins = Origins {
+        environment: variables.keys().map(|name| (name.clone(), path_of(name))).collect(),
+        file,
+    };
+
+    // The strict reading of the file alone: no conversions, and its own line numbers.
+    while let Err((path, message)) = read::<Raw, _>(toml::Value::Table(table.clone())) {
+        let origin = match &origins.file {
+            Some(source) => {
+                let line = match line_of(&source.text, &path) {
+                    Line::Exactly(line) | Line::Near(line) => Some(line),
+                    Line::Nowhere => None,
+                };
+                Origin::File(source.path.clone(), line)
+            }
+            None => Origin::Default,
+        };
+        faults.push((path.clone(), fault(&path, origin, &message)));
+        if !take_out(&mut table, &path) {
+            break;
+        }
+    }
+
+    for path in origins.environment.values() {
+        if let Some(secret) = secret_that_it_replaces(path) {
+            take_out(&mut table, &secret);
+        }
+    }
+
+    loop {
+        match read_merged(&table, &variables) {
+            Ok(raw) => return Layers { raw, origins, faults },
+            Err((path, message)) => {
+                let guilty = origins
+                    .environment
+                    .iter()
+                    .find(|(name, of)| variables.contains_key(*name) && of.touches(&path))
+                    .map(|(name, _)| name.clone());
+                let origin = guilty.clone().map_or(Origin::Default, Origin::Environment);
+                faults.push((path.clone(), fault(&path, origin, &message)));
+                match guilty {
+                    Some(name) => variables.remove(&name),
+                    None => return Layers { raw: Raw::default(), origins, faults },
+                };
+            }
+        }
+    }
+}
+
+/// Parses the file's syntax. The error says the line and not what stands there, which may be a secret.
+fn strict_table(source: &Source) -> Result<toml::Table, Box<Fault>> {
+    toml::from_str::<toml::Table>(&source.text).map_err(|error| {
+        let line = error.span().map(|span| line_at(&source.text, span.start));
+        Box::new(Fault {
+            path: String::new(),
+            origin: Origin::File(source.path.clone(), line),
+            found: "what is not TOML".to_owned(),
+            expected: format!("valid TOML ({})", error.message().replace('\n', ", ")),
+        })
+    })
+}
+
+fn read<T: DeserializeOwned, E>(
+    deserializer: impl for<'de> serde::Deserializer<'de, Error = E>,
+) -> Result<T, (KeyPath, String)>
+where
+    E: std::error::Error,
+{
+    serde_path_to_error::deserialize(deserializer)
+        .map_err(|error| (KeyPath::from(error.path()), error.into_inner().to_string()))
+}
+
+fn read_merged(
+    table: &toml::Table,
+    variables: &BTreeMap<String, String>,
+) -> Result<Raw, (KeyPath, String)> {
+    let whole = |error: config::ConfigError| (KeyPath::default(), error.to_string());
+    let file = toml::to_string(table).map_err(|error| (KeyPath::default(), error.to_string()))?;
+    let variables = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let merged = config::Config::builder()
+        .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+        .add_source(File::from_str(&file, FileFormat::Toml))
+        .add_source(
+            Environment::with_prefix(PREFIX)
+                .prefix_separator(SEPARATOR)
+                .separator(SEPARATOR)
+                .source(Some(variables)),
+        )
+        .build()
+        .map_err(whole)?;
+    read(merged)
+}
+
+/// `CERTVIGIL__SMTP__PORT` is `smtp.port`.
+fn path_of(variable: &str) -> KeyPath {
+    let keys = &variable[PREFIX.len() + SEPARATOR.len()..];
+    keys.to_lowercase().split(SEPARATOR).fold(KeyPath::default(), |path, key| path.key(key))
+}
+
+fn secret_that_it_replaces(path: &KeyPath) -> Option<KeyPath> {
+    let keys: Vec<&str> = path
+        .segments()
+        .iter()
+        .filter_map(|segment| match segment {
+            Segment::Key(key) => Some(key.as_str()),
+            Segment::Index(_) => None,
+        })
+        .collect();
+    let (last, parents) = keys.split_last()?;
+    let parent = parents.last()?;
+    let of_a_secret = matches!(*last, "env" | "file") && SECRET_KEYS.contains(parent);
+    of_a_secret.then(|| parents.iter().fold(KeyPath::default(), |path, key| path.key(key)))
+}
+
+/// Turns serde's message into found and expected.
+fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
+    // The config crate adds where it found it, which we say ourselves.
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.split(" for key `").next().unwrap_or_default();
+    let (found, expected) = match message.split_once(", expected ") {
+        Some((found, expected)) => (found, expected),
+        None => (message, "one that can be read"),
+    };
+    let found = match found.strip_prefix("unknown field ") {
+        Some(_) => "an unknown key",
+        None => found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: "),
+    };
+    let expected = match expected {
+        "there are no fields" => "none".to_owned(),
+        other => match other.strip_prefix("struct ") {
+            Some(_) => "a table".to_owned(),
+            None if other == "a map" => "a table".to_owned(),
+            None => other.to_owned(),
+        },
+    };
+    Fault { path: path.to_string(), origin, found: found.to_owned(), expected }
+}
+
+fn take_out(table: &mut toml::Table, path: &KeyPath) -> bool {
+    let Some((last, parents)) = path.segments().split_last() else {
+        return false;
+    };
+    let mut place: Option<&mut toml::Value> = None;
+    for segment in parents {
+        let next = match (segment, place) {
+            (Segment::Key(key), None) => table.get_mut(key),
+            (Segment::Key(key), Some(value)) => {
+                value.as_table_mut().and_then(|table| table.get_mut(key))
+            }
+            (Segment::Index(index), Some(value)) => {
+                value.as_array_mut().and_then(|array| array.get_mut(*index))
+            }
+            (Segment::Index(_), None) => None,
+        };
+        match next {
+            Some(value) => place = Some(value),
+            None => return false,
+        }
+    }
+    match (last, place) {
+        (Segment::Key(key), None) => table.remove(key).is_some(),
+        (Segment::Key(key), Some(value)) => {
+            value.as_table_mut().is_some_and(|table| table.remove(key).is_some())
+        }
+        (Segment::Index(index), Some(toml::Value::Array(array))) if *index < array.len() => {
+            array.remove(*index);
+            true
+        }
+        (Segment::Index(_), _) => false,
+    }
+}
+
+enum Line {
+    Exactly(usize),
+    /// The line of the innermost table on the way that is there.
+    Near(usize),
+    Nowhere,
+}
+
+fn line_of(text: &str, path: &KeyPath) -> Line {
+    use toml::de::{DeTable, DeValue};
+    let Ok(document) = DeTable::parse(text) else {
+        return Line::Nowhere;
+    };
+    let mut table = Some(document.get_ref());
+    let mut array: Option<&toml::de::DeArray<'_>> = None;
+    let mut line = Line::Nowhere;
+    let count = path.segments().len();
+    for (i, segment) in path.segments().iter().enumerate() {
+        let (start, value) = match segment {
+            Segment::Key(key) => {
+                let entry = table.and_then(|table| table.get_key_value(key.as_str()));
+                match entry {
+                    Some((key, value)) => (key.span().start, value),
+                    None => return line,
+                }
+            }
+            Segment::Index(index) => match array.and_then(|array| array.get(*index)) {
+                Some(value) => (value.span().start, value),
+                None => return line,
+            },
+        };
+        let at = line_at(text, start);
+        line = if i + 1 == count { Line::Exactly(at) } else { Line::Near(at) };
+        (table, array) = match value.get_ref() {
+            DeValue::Table(table) => (Some(table), None),
+            DeValue::Array(array) => (None, Some(array)),
+            _ => (None, None),
+        };
+    }
+    line
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn in_defaults(path: &KeyPath) -> bool {
+    matches!(line_of(DEFAULTS, path), Line::Exactly(_))
+}

@@ -1,0 +1,344 @@
+//! The configuration: layers, validation, and one typed section for each owner.
+//!
+//! A configuration is taken whole or refused whole, with all its problems at once, each with its key,
+//! what was found and what was expected. What leaves here is right: nobody checks it again.
+
+mod check;
+pub mod fault;
+mod layers;
+mod notifiers;
+mod organizations;
+pub mod raw;
+
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+use std::path::{Path, PathBuf};
+
+use crate::{
+    domain::{
+        retry::RetryPolicy,
+        threshold::{ExpiredStep, Ladder, LadderFault, Threshold},
+    },
+    logging, notify, schedule,
+    secret::Secret,
+    store,
+};
+use check::Checker;
+use fault::{Fault, KeyPath, Origin, Refused};
+use layers::{Layers, Source};
+
+pub use layers::DEFAULTS;
+pub use notifiers::Notifiers;
+pub use organizations::Organization;
+
+/// The places where a configuration file is looked for, when none is named.
+pub const PLACES: [&str; 2] = ["config/certvigil.toml", "/etc/certvigil/certvigil.toml"];
+/// The largest configuration file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// A configuration that was accepted.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub timezone: Tz,
+    pub schedule: schedule::Settings,
+    pub ladder: Ladder,
+    pub organizations: Vec<Organization>,
+    pub notifiers: Notifiers,
+    pub delivery: RetryPolicy,
+    pub state: store::Settings,
+    pub log: logging::Settings,
+}
+
+/// Which secrets a command needs; those are read and checked, and no others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    pub organizations: bool,
+    pub notifiers: bool,
+}
+
+impl Needs {
+    pub const ALL: Needs = Needs { organizations: true, notifiers: true };
+}
+
+/// A configuration with what can be said about it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// The file it came from; `None`: built-in defaults and environment alone.
+    pub file: Option<PathBuf>,
+    pub warnings: Vec<String>,
+    /// What is in force, with secrets as their places.
+    pub effective: raw::Raw,
+}
+
+/// Finds, reads, merges and checks the configuration.
+///
+/// # Errors
+/// Everything that is wrong with it, at once. No secret's value is in it.
+pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
+    let path = match file {
+        Some(path) => Some(path.to_owned()),
+        None => PLACES.iter().map(PathBuf::from).find(|path| path.exists()),
+    };
+    let source = path.clone().map(read_source).transpose()?;
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    from_layers(source, environment, needs)
+}
+
+/// The same, from a text with a path that gives relative files their place.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text(path: &Path, text: &str, needs: Needs) -> Result<Loaded, Refused> {
+    let source = Source { path: path.to_owned(), text: text.to_owned() };
+    from_layers(Some(source), [], needs)
+}
+
+fn read_source(path: PathBuf) -> Result<Source, Refused> {
+    let refused = |found: String| {
+        Refused(vec![Fault {
+            path: String::new(),
+            origin: Origin::File(path.clone(), None),
+            found,
+            expected: "a configuration file".to_owned(),
+        }])
+    };
+    let size = std::fs::metadata(&path).map_err(|error| refused(error.to_string()))?.len();
+    if size > MAX_FILE {
+        return Err(refused("more than 1 MiB".to_owned()));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+    Ok(Source { path, text })
+}
+
+fn from_layers(
+    source: Option<Source>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    needs: Needs,
+) -> Result<Loaded, Refused> {
+    let file = source.as_ref().map(|source| source.path.clone());
+    let base = match &file {
+        Some(file) => file.parent().unwrap_or(Path::new("")).to_owned(),
+        None => PathBuf::new(),
+    };
+    let Layers { mut raw, origins, faults } = layers::merge(source, environment);
+    if raw.organizations.is_empty() {
+        let admin_key = Some(Secret::Env("OPENAI_ADMIN_KEY".to_owned()));
+        let organization = raw::Organization { admin_key, ..Default::default() };
+        raw.organizations.insert("default".to_owned(), organization);
+    }
+    let told = &mut raw.notifiers;
+    if told.email.is_empty() && told.webhook.is_empty() && told.log.is_empty() {
+        told.log.insert("log".to_owned(), raw::LogNotifier::default());
+    }
+    let mut checker = Checker { origins: &origins, base: &base, faults, warnings: Vec::new() };
+    let config = sections(&mut checker, &raw);
+    if let Some(config) = &config {
+        secrets(&mut checker, config, needs);
+    }
+    match (config, checker.faults) {
+        (Some(config), faults) if faults.is_empty() => {
+            Ok(Loaded { config, file, warnings: checker.warnings, effective: raw })
+        }
+        (_, faults) => Err(Refused(faults.into_iter().map(|(_, fault)| fault).collect())),
+    }
+}
+
+fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
+    let timezone: Option<Tz> = raw.timezone.as_ref().and_then(|text| {
+        let expected = "an IANA time zone, as \"Europe/Berlin\"";
+        checker.parsed(&KeyPath::of("timezone"), text, expected)
+    });
+    let tz = timezone.unwrap_or(Tz::UTC);
+    let organizations = organizations::check(checker, &raw.api, &raw.organizations);
+    let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
+    let ladder = ladder(checker, raw);
+    let schedule = schedule(checker, &raw.schedule, tz);
+    let delivery = delivery(checker, &raw.delivery);
+    let state = state(checker, &raw.state);
+    let log = log(checker, &raw.log);
+    Some(Config {
+        timezone: timezone?,
+        schedule: schedule?,
+        ladder: ladder?,
+        organizations,
+        notifiers,
+        delivery: delivery?,
+        state: state?,
+        log: log?,
+    })
+}
+
+fn ladder(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Ladder> {
+    let path = KeyPath::of("thresholds");
+    let written = raw.thresholds.as_deref().unwrap_or_default();
+    let mut steps = Vec::new();
+    for (index, step) in written.iter().enumerate() {
+        let path = path.index(index);
+        if step.within.is_none() {
+            checker.missing(&path.key("within"), "a duration, as \"90d\"");
+        }
+        let lead = checker.positive_delta(&path.key("within"), step.within.as_ref());
+        let severity = checker.severity(&path.key("severity"), step.severity.as_ref());
+        let repeat = checker.positive_delta(&path.key("repeat"), step.repeat.as_ref());
+        if let (Some(lead), Some(severity)) = (lead, severity) {
+            let label = step.within.as_deref().unwrap_or_default().trim().to_owned();
+            steps.push(Threshold { lead, label, severity, repeat });
+        }
+    }
+    let severity =
+        checker.severity(&KeyPath::of("expired.severity"), raw.expired.severity.as_ref());
+    let repeat =
+        checker.positive_delta(&KeyPath::of("expired.repeat"), raw.expired.repeat.as_ref());
+    if steps.len() < written.len() {
+        return None;
+    }
+    match Ladder::new(steps, ExpiredStep { severity: severity?, repeat }) {
+        Ok(ladder) => Some(ladder),
+        Err(LadderFault::Empty) => {
+            checker.fault(&path, "an empty list", "at least one threshold");
+            None
+        }
+        Err(LadderFault::SeverityFalls(wider, tighter)) => {
+            let found = format!("a severity that falls from {wider} to {tighter}");
+            checker.fault(&path, found, "one that does not fall as the end comes nearer");
+            None
+        }
+    }
+}
+
+fn schedule(
+    checker: &mut Checker<'_>,
+    raw: &raw::Schedule,
+    timezone: Tz,
+) -> Option<schedule::Settings> {
+    let path = KeyPath::of("schedule");
+    let cron = raw.cron.as_ref().and_then(|text| match schedule::Cron::parse(text, timezone) {
+        Ok(cron) => Some(cron),
+        Err(why) => {
+            let expected = "a cron expression of 5 fields, or 6 with seconds first";
+            checker.fault(&path.key("cron"), format!("“{text}” ({why})"), expected);
+            None
+        }
+    });
+    Some(schedule::Settings {
+        cron: cron?,
+        run_on_start: raw.run_on_start?,
+        jitter: checker.duration(&path.key("jitter"), raw.jitter.as_ref())?,
+        scan_timeout: checker.positive(&path.key("scan_timeout"), raw.scan_timeout.as_ref())?,
+    })
+}
+
+fn delivery(checker: &mut Checker<'_>, raw: &raw::Delivery) -> Option<RetryPolicy> {
+    let path = KeyPath::of("delivery");
+    let give_up_after =
+        checker.positive_delta(&path.key("give_up_after"), raw.give_up_after.as_ref());
+    let initial = checker.positive_delta(&path.key("retry_initial"), raw.retry_initial.as_ref());
+    let max = checker.positive_delta(&path.key("retry_max"), raw.retry_max.as_ref());
+    let policy = RetryPolicy { give_up_after: give_up_after?, initial: initial?, max: max? };
+    if policy.initial > policy.max {
+        let found = format!("“{}”", raw.retry_max.as_deref().unwrap_or_default());
+        checker.fault(&path.key("retry_max"), found, "at least delivery.retry_initial");
+        return None;
+    }
+    Some(policy)
+}
+
+fn state(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings> {
+    let path = KeyPath::of("state");
+    let history = checker.positive(&path.key("history"), raw.history.as_ref());
+    let history = history.and_then(|history| TimeDelta::from_std(history).ok());
+    let file = match &raw.url {
+        None => match std::env::var_os("STATE_DIRECTORY") {
+            // systemd gives a list of folders, separated by colons.
+            Some(folders) => {
+                std::env::split_paths(&folders).next().unwrap_or_default().join("certvigil.db")
+            }
+            None => PathBuf::from("certvigil.db"),
+        },
+        Some(url) => {
+            let rest =
+                url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+            match rest {
+                Some(file) if !file.is_empty() && !file.contains('?') && !file.starts_with(':') => {
+                    checker.base.join(file)
+                }
+                _ => {
+                    // Another database's address may hold a password: only its scheme is repeated.
+                    let scheme = url.split(':').next().unwrap_or_default();
+                    let found = format!("an address of the scheme “{scheme}”");
+                    checker.fault(&path.key("url"), found, "\"sqlite:///path/to/state.db\"");
+                    return None;
+                }
+            }
+        }
+    };
+    Some(store::Settings { file, history: history? })
+}
+
+fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {
+    let path = KeyPath::of("log");
+    let format = match raw.format.as_deref()? {
+        "text" => Some(logging::Format::Text),
+        "json" => Some(logging::Format::Json),
+        other => {
+            checker.fault(&path.key("format"), format!("“{other}”"), "\"text\" or \"json\"");
+            None
+        }
+    };
+    let level = raw.level.clone()?;
+    if let Err(why) = logging::filter(&level) {
+        let expected = "error, warn, info, debug, trace, or a list of target=level";
+        checker.fault(&path.key("level"), format!("“{level}” ({why})"), expected);
+    }
+    Some(logging::Settings { format: format?, level })
+}
+
+/// Reads the secrets that are needed now, so that a missing one refuses to start.
+fn secrets(checker: &mut Checker<'_>, config: &Config, needs: Needs) {
+    let mut read = |path: KeyPath, secret: &Secret, fits: &dyn Fn(&str) -> Result<(), String>| {
+        use secrecy::ExposeSecret;
+        match secret.read() {
+            Err(fault) => checker.fault(&path, fault, "a value that is there and not empty"),
+            Ok(value) => {
+                if let Err(expected) = fits(value.expose_secret()) {
+                    checker.fault(&path, "a value that does not fit (not shown)", expected);
+                }
+            }
+        }
+    };
+    if needs.organizations {
+        for organization in &config.organizations {
+            let api = &organization.api;
+            let path = KeyPath::of("organizations").key(api.organization.as_str());
+            read(path.key("admin_key"), &api.admin_key, &notify::header_value);
+            if let Some(identity) = &api.identity {
+                let path = path.key("client_identity").key("key");
+                read(path, &identity.key, &|key| identity.fits(key));
+            }
+        }
+    }
+    if needs.notifiers {
+        for email in &config.notifiers.email {
+            if let Some((_, password)) = &email.smtp.login {
+                // Where the password is shared, its key is smtp.password; one report is enough.
+                read(KeyPath::of("smtp.password"), password, &|_| Ok(()));
+            }
+        }
+        for webhook in &config.notifiers.webhook {
+            let path = KeyPath::of("notifiers.webhook").key(&webhook.name);
+            read(path.key("url"), &webhook.url, &notify::webhook::fits_url);
+            if let Some(key) = &webhook.key {
+                read(path.key("key"), key, &notify::header_value);
+            }
+            if let Some(signing) = &webhook.signing {
+                read(path.key("secret"), signing, &notify::webhook::fits_signing);
+            }
+            for (name, value) in &webhook.headers {
+                read(path.key("headers").key(name.as_str()), value, &notify::header_value);
+            }
+        }
+    }
+}

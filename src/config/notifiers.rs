@@ -1,0 +1,267 @@
+//! `[notifiers.KIND.NAME]` and `[smtp]`.
+
+use lettre::{Address, message::Mailbox};
+use std::collections::BTreeMap;
+
+use super::{check::Checker, fault::KeyPath, raw};
+use crate::notify::{
+    email::{self, Tls},
+    log, webhook,
+};
+
+/// Everyone who is told.
+#[derive(Clone, Debug, Default)]
+pub struct Notifiers {
+    pub email: Vec<email::Settings>,
+    pub webhook: Vec<webhook::Settings>,
+    pub log: Vec<log::Settings>,
+}
+
+pub fn check(
+    checker: &mut Checker<'_>,
+    raw: &raw::Notifiers,
+    shared: &raw::Smtp,
+    timezone: chrono_tz::Tz,
+) -> Notifiers {
+    let parent = KeyPath::of("notifiers");
+    let mut kind_of: BTreeMap<&str, &str> = BTreeMap::new();
+    let names = [
+        ("email", raw.email.keys().collect::<Vec<_>>()),
+        ("webhook", raw.webhook.keys().collect()),
+        ("log", raw.log.keys().collect()),
+    ];
+    for (kind, names) in names {
+        for name in names {
+            let path = parent.key(kind).key(name);
+            checker.name(&path, name);
+            if let Some(other) = kind_of.insert(name, kind) {
+                let found = format!("the name of notifiers.{other}.{name}");
+                checker.fault(&path, found, "a name that no other notifier has");
+            }
+        }
+    }
+    let email = raw.email.iter().filter_map(|(name, raw)| {
+        let path = parent.key("email").key(name);
+        email_notifier(checker, &path, name, raw, shared, timezone)
+    });
+    let email = email.collect();
+    let webhook = raw.webhook.iter().filter_map(|(name, raw)| {
+        webhook_notifier(checker, &parent.key("webhook").key(name), name, raw)
+    });
+    let webhook = webhook.collect();
+    let log = raw.log.iter().map(|(name, raw)| log::Settings {
+        name: name.clone(),
+        send_resolved: raw.send_resolved.unwrap_or(true),
+    });
+    Notifiers { email, webhook, log: log.collect() }
+}
+
+fn email_notifier(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    name: &str,
+    raw: &raw::Email,
+    shared: &raw::Smtp,
+    timezone: chrono_tz::Tz,
+) -> Option<email::Settings> {
+    let to = mailboxes(checker, &path.key("to"), raw.to.as_ref());
+    let cc = mailboxes(checker, &path.key("cc"), raw.cc.as_ref());
+    if raw.to.as_ref().is_none_or(|to| to.0.is_empty()) {
+        let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
+        checker.fault(&path.key("to"), found, "at least one address");
+    }
+    let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
+    Some(email::Settings {
+        name: name.to_owned(),
+        to,
+        cc,
+        send_resolved: raw.send_resolved.unwrap_or(true),
+        smtp,
+        timezone,
+    })
+}
+
+fn mailboxes(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    list: Option<&raw::Strings>,
+) -> Vec<Mailbox> {
+    let list = list.map(|list| list.0.as_slice()).unwrap_or_default();
+    list.iter()
+        .enumerate()
+        .filter_map(|(index, text)| mailbox(checker, &path.index(index), text))
+        .collect()
+}
+
+/// An address with or without a display name; the domain in its ASCII form (RFC 5891), so that no
+/// server needs SMTPUTF8.
+fn mailbox(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Mailbox> {
+    let expected = "an address, as \"ops@acme.example\" or \"Ops <ops@acme.example>\"";
+    let clean = crate::domain::text::one_line(text, 500);
+    let parsed: Option<Mailbox> = checker.parsed(path, &clean, expected);
+    let mailbox = parsed?;
+    let ascii = url::Host::parse(mailbox.email.domain()).ok();
+    let address = ascii
+        .and_then(|domain| Address::new(mailbox.email.user(), domain.to_string()).ok())
+        .filter(|address| address.user().is_ascii());
+    if address.is_none() {
+        checker.fault(path, format!("“{clean}”"), expected);
+    }
+    Some(Mailbox::new(mailbox.name, address?))
+}
+
+fn smtp(
+    checker: &mut Checker<'_>,
+    own_path: &KeyPath,
+    own: Option<&raw::Smtp>,
+    shared: &raw::Smtp,
+) -> Option<email::Smtp> {
+    let shared_path = KeyPath::of("smtp");
+    let empty = raw::Smtp::default();
+    let own = own.unwrap_or(&empty);
+    // Each key, and where it is written: with the notifier, or in the section that all share.
+    macro_rules! pick {
+        ($key:ident) => {
+            match &own.$key {
+                Some(value) => (own_path.key(stringify!($key)), Some(value)),
+                None => (shared_path.key(stringify!($key)), shared.$key.as_ref()),
+            }
+        };
+    }
+    let (path, host) = pick!(host);
+    let host = match host {
+        Some(text) => {
+            let host: Option<String> = url::Host::parse(text).ok().map(|host| host.to_string());
+            if host.is_none() {
+                checker.fault(&path, format!("“{text}”"), "the name or address of a mail server");
+            }
+            host
+        }
+        None => {
+            checker.missing(&path, "the name or address of a mail server");
+            None
+        }
+    };
+    let (path, from) = pick!(from);
+    let from = match from {
+        Some(text) => mailbox(checker, &path, text),
+        None => {
+            checker.missing(&path, "the sender's address");
+            None
+        }
+    };
+    let (path, tls) = pick!(tls);
+    let tls = match tls.map(String::as_str) {
+        Some("starttls") => Some(Tls::StartTls),
+        Some("implicit") => Some(Tls::Implicit),
+        Some("none") => Some(Tls::None),
+        other => {
+            let found = format!("“{}”", other.unwrap_or_default());
+            checker.fault(&path, found, "\"starttls\", \"implicit\" or \"none\"");
+            None
+        }
+    };
+    let insecure = pick!(allow_insecure).1.copied().unwrap_or(false);
+    let on_loopback = host.as_deref().is_some_and(|host| {
+        host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    });
+    if tls == Some(Tls::None) && host.is_some() && !on_loopback && !insecure {
+        let expected = "\"starttls\" or \"implicit\" for a server that is not on loopback, \
+                        or allow_insecure = true";
+        checker.fault(&path, "“none”", expected);
+    }
+    let (username_path, username) = pick!(username);
+    let (password_path, password) = pick!(password);
+    let password = checker.secret(&password_path, password);
+    let login = match (username, password) {
+        (Some(username), Some(password)) => Some((username.clone(), password)),
+        (None, None) => None,
+        (Some(_), None) => {
+            checker.missing(&password_path, "a password for the username");
+            None
+        }
+        (None, Some(_)) => {
+            checker.missing(&username_path, "a username for the password");
+            None
+        }
+    };
+    let (path, ca_file) = pick!(ca_file);
+    let ca = checker.pem(&path, ca_file);
+    let (path, timeout) = pick!(timeout);
+    let timeout = checker.positive(&path, timeout);
+    let (path, port) = pick!(port);
+    let port = checker.within(&path, port.copied(), 1, u16::MAX);
+    let (path, hello_name) = pick!(hello_name);
+    if let Some(name) = hello_name
+        && (name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
+    {
+        checker.fault(&path, format!("“{name}”"), "a host name");
+    }
+    Some(email::Smtp {
+        host: host?,
+        port: port?,
+        tls: tls?,
+        login,
+        from: from?,
+        ca,
+        timeout: timeout?,
+        hello_name: hello_name.cloned(),
+    })
+}
+
+fn webhook_notifier(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    name: &str,
+    raw: &raw::Webhook,
+) -> Option<webhook::Settings> {
+    if raw.url.is_none() {
+        checker.missing(&path.key("url"), "a URL, { env = \"NAME\" } or { file = \"/path\" }");
+    }
+    // Addresses and headers may be secret, and often are not: a literal one is not warned about.
+    let url = raw.url.clone().map(|url| url.relative_to(checker.base));
+    if let Some(format) = raw.format.as_deref().filter(|format| *format != "json") {
+        checker.fault(&path.key("format"), format!("“{format}”"), "\"json\"");
+    }
+    let headers = raw.headers.iter().filter_map(|(header, value)| {
+        let path = path.key("headers").key(header);
+        let parsed: Option<reqwest::header::HeaderName> =
+            checker.parsed(&path, header, "the name of an HTTP header");
+        let name = parsed?;
+        let ours = ["content-type", "content-length", "host", "authorization"];
+        let authorization = name == "authorization" && raw.key.is_none();
+        let taken = ours.contains(&name.as_str()) || name.as_str().starts_with("webhook-");
+        if taken && !authorization {
+            checker.fault(&path, format!("“{name}”"), "a header that certvigil does not set");
+        }
+        Some((name, value.clone().relative_to(checker.base)))
+    });
+    let headers = headers.collect();
+    let concurrency = checker.within(
+        &path.key("concurrency"),
+        Some(raw.concurrency.unwrap_or(webhook::CONCURRENCY)),
+        1,
+        64,
+    );
+    let max_per_minute = checker.within(
+        &path.key("max_per_minute"),
+        Some(raw.max_per_minute.unwrap_or(webhook::MAX_PER_MINUTE)),
+        1,
+        6_000,
+    );
+    Some(webhook::Settings {
+        name: name.to_owned(),
+        url: url?,
+        key: checker.secret(&path.key("key"), raw.key.as_ref()),
+        signing: checker.secret(&path.key("secret"), raw.secret.as_ref()),
+        headers,
+        ca: checker.pem(&path.key("ca_file"), raw.ca_file.as_ref()),
+        concurrency: concurrency?,
+        max_per_minute: max_per_minute?,
+        send_resolved: raw.send_resolved.unwrap_or(true),
+    })
+}

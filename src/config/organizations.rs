@@ -1,0 +1,157 @@
+//! `[organizations.NAME]` and `[api]`.
+
+use std::time::Duration;
+use url::Url;
+
+use super::{check::Checker, fault::KeyPath, raw};
+use crate::{
+    admin_api,
+    domain::{certificate::OrganizationName, selection::Selection},
+    net::is_loopback,
+};
+
+const BASE_URL: &str = "https://api.openai.com/v1";
+
+/// One watched organization.
+#[derive(Clone, Debug)]
+pub struct Organization {
+    pub api: admin_api::Settings,
+    pub selection: Selection,
+    pub include_inactive: bool,
+}
+
+pub fn check(
+    checker: &mut Checker<'_>,
+    defaults: &raw::Api,
+    organizations: &std::collections::BTreeMap<String, raw::Organization>,
+) -> Vec<Organization> {
+    let parent = KeyPath::of("organizations");
+    // The defaults are checked where they are written, once.
+    let api = limits(checker, &KeyPath::of("api"), defaults);
+    organizations
+        .iter()
+        .filter_map(|(name, raw)| {
+            let path = parent.key(name);
+            checker.name(&path, name);
+            let own = raw::Api {
+                concurrency: raw.concurrency,
+                requests_per_second: raw.requests_per_second,
+                request_timeout: raw.request_timeout.clone(),
+                max_attempts: raw.max_attempts,
+            };
+            let own = limits(checker, &path, &own);
+            organization(checker, &path, name, raw, own.over(&api))
+        })
+        .collect()
+}
+
+/// `[api]`, as far as it is given and right.
+struct Limits {
+    concurrency: Option<usize>,
+    requests_per_second: Option<u32>,
+    request_timeout: Option<Duration>,
+    max_attempts: Option<u32>,
+}
+
+impl Limits {
+    fn over(self, other: &Limits) -> Limits {
+        Limits {
+            concurrency: self.concurrency.or(other.concurrency),
+            requests_per_second: self.requests_per_second.or(other.requests_per_second),
+            request_timeout: self.request_timeout.or(other.request_timeout),
+            max_attempts: self.max_attempts.or(other.max_attempts),
+        }
+    }
+}
+
+fn limits(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Api) -> Limits {
+    Limits {
+        concurrency: checker.within(&path.key("concurrency"), raw.concurrency, 1, 256),
+        requests_per_second: checker.within(
+            &path.key("requests_per_second"),
+            raw.requests_per_second,
+            0,
+            10_000,
+        ),
+        request_timeout: checker
+            .positive(&path.key("request_timeout"), raw.request_timeout.as_ref()),
+        max_attempts: checker.within(&path.key("max_attempts"), raw.max_attempts, 1, 20),
+    }
+}
+
+fn organization(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    name: &str,
+    raw: &raw::Organization,
+    limits: Limits,
+) -> Option<Organization> {
+    let admin_key = checker.secret(&path.key("admin_key"), raw.admin_key.as_ref());
+    if admin_key.is_none() {
+        checker.missing(&path.key("admin_key"), "{ env = \"NAME\" } or { file = \"/path\" }");
+    }
+    let url = raw.base_url.as_deref().unwrap_or(BASE_URL);
+    let base_url = base_url(checker, &path.key("base_url"), url);
+    let globs = |checker: &mut Checker<'_>, key: &str, list: &Option<raw::Strings>, empty| {
+        checker.globs(&path.key(key), list.as_ref(), empty)
+    };
+    let all = Some(raw::Strings(vec!["*".to_owned()]));
+    let include = if raw.include_projects.is_some() { &raw.include_projects } else { &all };
+    let selection = Selection {
+        include: globs(checker, "include_projects", include, false),
+        exclude: globs(checker, "exclude_projects", &raw.exclude_projects, true),
+        archived: raw.include_archived.unwrap_or(false),
+    };
+    let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
+    let identity = raw.client_identity.as_ref().and_then(|identity| {
+        let path = path.key("client_identity");
+        let certificate = checker.pem(&path.key("certificate"), identity.certificate.as_ref());
+        let key = checker.secret(&path.key("key"), identity.key.as_ref());
+        if identity.certificate.is_none() {
+            checker.missing(&path.key("certificate"), "a file with certificates (PEM)");
+        }
+        if key.is_none() {
+            checker.missing(&path.key("key"), "{ env = \"NAME\" } or { file = \"/path\" }");
+        }
+        Some(admin_api::ClientIdentity { certificate: certificate?, key: key? })
+    });
+    Some(Organization {
+        api: admin_api::Settings {
+            organization: OrganizationName::parse(name).ok()?,
+            base_url: base_url?,
+            admin_key: admin_key?,
+            concurrency: limits.concurrency?,
+            requests_per_second: limits.requests_per_second?,
+            request_timeout: limits.request_timeout?,
+            max_attempts: limits.max_attempts?,
+            ca,
+            identity,
+        },
+        selection,
+        include_inactive: raw.include_inactive.unwrap_or(false),
+    })
+}
+
+fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url> {
+    let expected = "https://host/path, or http on loopback, without user, query and fragment";
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            checker.fault(path, format!("what is no URL ({error})"), expected);
+            return None;
+        }
+    };
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !plain {
+        checker.fault(path, "a URL with user, query or fragment", expected);
+        return None;
+    }
+    if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
+        return url.host().is_some().then_some(url);
+    }
+    checker.fault(path, format!("“{url}”"), expected);
+    None
+}

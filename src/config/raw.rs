@@ -1,0 +1,186 @@
+//! The shape of a configuration, as written: every key optional, none checked beyond its type.
+//!
+//! An unknown key is an error. What a key means, and what is required, is decided in the sections.
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::secret::Secret;
+
+/// A list of strings; from the environment, a JSON array.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+#[serde(transparent)]
+pub struct Strings(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strings, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Strings;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of strings, as [\"a\", \"b\"]")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Strings, E> {
+                serde_json::from_str(text)
+                    .map(Strings)
+                    .map_err(|_| E::invalid_type(de::Unexpected::Str(text), &self))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Strings, A::Error> {
+                let mut strings = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    strings.push(one);
+                }
+                Ok(Strings(strings))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+            #[serde(deny_unknown_fields, default)]
+            pub struct $name {
+                $(#[serde(skip_serializing_if = "is_unset")] pub $key: $type,)*
+            }
+        )*
+    };
+}
+
+/// Whether `config show` leaves a key out.
+fn is_unset<T: Unset>(value: &T) -> bool {
+    value.is_unset()
+}
+
+trait Unset {
+    fn is_unset(&self) -> bool;
+}
+impl<T> Unset for Option<T> {
+    fn is_unset(&self) -> bool {
+        self.is_none()
+    }
+}
+impl<K, V> Unset for BTreeMap<K, V> {
+    fn is_unset(&self) -> bool {
+        self.is_empty()
+    }
+}
+macro_rules! shown_as_a_table {
+    ($($name:ident)*) => {
+        $(impl Unset for $name {
+            fn is_unset(&self) -> bool {
+                false
+            }
+        })*
+    };
+}
+shown_as_a_table! { Schedule Api Expired Notifiers Smtp Delivery State Log }
+
+sections! {
+    /// A whole configuration.
+    Raw {
+        timezone: Option<String>,
+        schedule: Schedule,
+        api: Api,
+        organizations: BTreeMap<String, Organization>,
+        thresholds: Option<Vec<Threshold>>,
+        expired: Expired,
+        notifiers: Notifiers,
+        smtp: Smtp,
+        delivery: Delivery,
+        state: State,
+        log: Log,
+    }
+    Schedule {
+        cron: Option<String>,
+        run_on_start: Option<bool>,
+        jitter: Option<String>,
+        scan_timeout: Option<String>,
+    }
+    Api {
+        concurrency: Option<usize>,
+        requests_per_second: Option<u32>,
+        request_timeout: Option<String>,
+        max_attempts: Option<u32>,
+    }
+    Organization {
+        admin_key: Option<Secret>,
+        base_url: Option<String>,
+        include_projects: Option<Strings>,
+        exclude_projects: Option<Strings>,
+        include_archived: Option<bool>,
+        include_inactive: Option<bool>,
+        ca_file: Option<PathBuf>,
+        client_identity: Option<ClientIdentity>,
+        concurrency: Option<usize>,
+        requests_per_second: Option<u32>,
+        request_timeout: Option<String>,
+        max_attempts: Option<u32>,
+    }
+    ClientIdentity {
+        certificate: Option<PathBuf>,
+        key: Option<Secret>,
+    }
+    Threshold {
+        within: Option<String>,
+        severity: Option<String>,
+        repeat: Option<String>,
+    }
+    Expired {
+        severity: Option<String>,
+        repeat: Option<String>,
+    }
+    Notifiers {
+        email: BTreeMap<String, Email>,
+        webhook: BTreeMap<String, Webhook>,
+        log: BTreeMap<String, LogNotifier>,
+    }
+    Email {
+        to: Option<Strings>,
+        cc: Option<Strings>,
+        send_resolved: Option<bool>,
+        smtp: Option<Smtp>,
+    }
+    Webhook {
+        url: Option<Secret>,
+        format: Option<String>,
+        key: Option<Secret>,
+        secret: Option<Secret>,
+        headers: BTreeMap<String, Secret>,
+        ca_file: Option<PathBuf>,
+        concurrency: Option<usize>,
+        max_per_minute: Option<u32>,
+        send_resolved: Option<bool>,
+    }
+    LogNotifier {
+        send_resolved: Option<bool>,
+    }
+    Smtp {
+        host: Option<String>,
+        port: Option<u16>,
+        tls: Option<String>,
+        allow_insecure: Option<bool>,
+        username: Option<String>,
+        password: Option<Secret>,
+        from: Option<String>,
+        ca_file: Option<PathBuf>,
+        timeout: Option<String>,
+        hello_name: Option<String>,
+    }
+    Delivery {
+        give_up_after: Option<String>,
+        retry_initial: Option<String>,
+        retry_max: Option<String>,
+    }
+    State {
+        url: Option<String>,
+        history: Option<String>,
+    }
+    Log {
+        format: Option<String>,
+        level: Option<String>,
+    }
+}

@@ -1,0 +1,129 @@
+//! Use case 2: hand over what waits in the outbox.
+//!
+//! Guarantees: at least once, with the same id on every attempt. A delivery is claimed with a lease,
+//! sent, and recorded, in this order; killed between sending and recording, it is sent once more by
+//! the next start. Each notifier is worked on by itself: a dead mail server delays no webhook. It never
+//! asks the Admin API anything.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use crate::{
+    domain::retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
+    notify::Notifier,
+    store::{Claim, Store, StoreFault},
+};
+
+/// How much longer than an attempt a claim lasts, for recording what came of it.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// What one pass over a notifier's outbox came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub delivered: usize,
+    /// Failed, and tried again later.
+    pub waiting: usize,
+    /// Refused for good, or given up.
+    pub failed: usize,
+    /// The receiver says that it is gone for good: it is left alone until the configuration is loaded
+    /// again.
+    pub gone: bool,
+}
+
+impl Report {
+    pub fn attempts(&self) -> usize {
+        self.delivered + self.waiting + self.failed
+    }
+}
+
+/// Attempts everything that is due for one notifier, until nothing is.
+///
+/// # Errors
+/// Where the state fails.
+pub async fn run_once(
+    store: &Store,
+    notifier: &dyn Notifier,
+    policy: &RetryPolicy,
+    now: DateTime<Utc>,
+) -> Result<Report, StoreFault> {
+    let clock = Instant::now();
+    let limit = notifier.attempt_limit();
+    let lease = TimeDelta::from_std(limit + SPARE).unwrap_or(TimeDelta::hours(1));
+    let mut report = Report::default();
+    loop {
+        let passed = TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+        let claimed =
+            store.claim(notifier.name(), now + passed, lease, notifier.concurrency()).await?;
+        if claimed.is_empty() || report.gone {
+            for claim in &claimed {
+                store.release(claim).await?;
+            }
+            return Ok(report);
+        }
+        let attempts = stream::iter(claimed).map(|claim| async move {
+            let started = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+            let sending = notifier.deliver(&claim.notification, &claim.receiver, started);
+            let outcome = tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
+                Outcome::retry(FailureReason::Timeout, format!("no end within {limit:?}"))
+            });
+            let ended = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+            let verdict =
+                verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
+            store.record(&claim, &outcome, &verdict, ended).await?;
+            say(notifier, &claim, &outcome, &verdict);
+            Ok::<_, StoreFault>((outcome, verdict))
+        });
+        let mut attempts = attempts.buffer_unordered(notifier.concurrency());
+        let mut fault = None;
+        while let Some(attempt) = attempts.next().await {
+            match attempt {
+                Ok((outcome, verdict)) => report.count(&outcome, &verdict),
+                // The others are under way, and are recorded as far as that works.
+                Err(error) => fault = Some(error),
+            }
+        }
+        if let Some(error) = fault {
+            return Err(error);
+        }
+    }
+}
+
+impl Report {
+    fn count(&mut self, outcome: &Outcome, verdict: &Verdict) {
+        match verdict {
+            Verdict::Delivered => self.delivered += 1,
+            Verdict::WaitUntil(_) => self.waiting += 1,
+            Verdict::Rejected | Verdict::GivenUp => self.failed += 1,
+        }
+        self.gone |= matches!(outcome, Outcome::Rejected { reason: FailureReason::Gone, .. });
+    }
+}
+
+/// Recipients' addresses stay out of the log; `certvigil deliveries` has them, by the same id.
+fn say(notifier: &dyn Notifier, claim: &Claim, outcome: &Outcome, verdict: &Verdict) {
+    let (notifier, delivery) = (notifier.name(), claim.id);
+    let (notification, attempt) = (claim.notification.id, claim.attempt);
+    match (outcome, verdict) {
+        (Outcome::Delivered { .. }, _) => {
+            tracing::info!(notifier, %delivery, %notification, attempt, "notification delivered");
+        }
+        (
+            Outcome::Retry { reason, detail, .. } | Outcome::Rejected { reason, detail },
+            Verdict::WaitUntil(next),
+        ) => {
+            let next = next.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            tracing::warn!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
+                next_attempt_at = %next, "notification not delivered, will be tried again");
+        }
+        (Outcome::Retry { reason, detail, .. } | Outcome::Rejected { reason, detail }, _) => {
+            let how = match verdict {
+                Verdict::GivenUp => "given up",
+                Verdict::Delivered | Verdict::WaitUntil(_) | Verdict::Rejected => "refused for good",
+            };
+            tracing::error!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
+                "notification not delivered and {how}: what nobody took is told again by the next scan");
+        }
+    }
+}

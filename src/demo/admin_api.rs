@@ -1,0 +1,211 @@
+//! The simulated Admin API: answers as the real one does, pages and errors included.
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::world::{Certificate, Project, World};
+
+/// The key that the simulated organization accepts.
+pub const KEY: &str = "sk-admin-simulated";
+
+/// The simulated organization and what it was asked.
+#[derive(Clone, Default)]
+pub struct AdminApi {
+    world: Arc<Mutex<World>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Deserialize)]
+struct Paging {
+    limit: Option<usize>,
+    after: Option<String>,
+    #[serde(default)]
+    include_archived: bool,
+}
+
+impl AdminApi {
+    pub fn new(world: World) -> AdminApi {
+        AdminApi { world: Arc::new(Mutex::new(world)), requests: Arc::default() }
+    }
+
+    /// The organization, to look at or to change.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the requests since the last time, as path and query.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The API below `/v1`.
+    pub fn router(&self) -> Router {
+        let organization = Router::new()
+            .route("/projects", get(projects))
+            .route("/projects/{id}", get(project))
+            .route("/projects/{id}/certificates", get(project_certificates))
+            .route("/certificates", get(organization_certificates));
+        Router::new()
+            .nest("/v1/organization", organization)
+            .layer(middleware::from_fn_with_state(self.clone(), admit))
+            .with_state(self.clone())
+    }
+
+    /// Serves it on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// Where no port can be had.
+    pub async fn serve(&self) -> io::Result<SocketAddr> {
+        super::serve(self.router()).await
+    }
+}
+
+/// Keeps what was asked, and refuses whoever has not the key.
+async fn admit(
+    State(api): State<AdminApi>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let asked = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    api.requests.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if bearer != Some(&format!("Bearer {KEY}")) {
+        return error(401, "Incorrect API key provided.");
+    }
+    next.run(request).await
+}
+
+fn error(status: u16, message: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = json!({ "error": {
+        "message": message, "type": "invalid_request_error", "param": null, "code": null,
+    }});
+    (status, Json(body)).into_response()
+}
+
+async fn projects(State(api): State<AdminApi>, Query(paging): Query<Paging>) -> Response {
+    let world = api.world();
+    let listed: Vec<&Project> = world
+        .projects
+        .iter()
+        .filter(|project| paging.include_archived || !project.archived)
+        .collect();
+    page(&listed, &paging, |project| &project.id, project_json)
+}
+
+async fn project(State(api): State<AdminApi>, Path(id): Path<String>) -> Response {
+    match api.world().projects.iter().find(|project| project.id == id) {
+        Some(project) => Json(project_json(project)).into_response(),
+        None => error(404, "No such project."),
+    }
+}
+
+async fn project_certificates(
+    State(api): State<AdminApi>,
+    Path(id): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Response {
+    let world = api.world();
+    let Some(project) = world.projects.iter().find(|project| project.id == id) else {
+        return error(404, "No such project.");
+    };
+    if let Some(status) = project.broken {
+        return error(status, "You have insufficient permissions for this operation.");
+    }
+    let listed: Vec<&Certificate> =
+        world.certificates.iter().filter(|one| one.projects.contains_key(&id)).collect();
+    page(
+        &listed,
+        &paging,
+        |one| &one.id,
+        |one| {
+            let active = one.projects.get(&id) == Some(&true);
+            certificate_json(one, "organization.project.certificate", active)
+        },
+    )
+}
+
+async fn organization_certificates(
+    State(api): State<AdminApi>,
+    Query(paging): Query<Paging>,
+) -> Response {
+    let world = api.world();
+    let listed: Vec<&Certificate> = world.certificates.iter().collect();
+    page(
+        &listed,
+        &paging,
+        |one| &one.id,
+        |one| certificate_json(one, "organization.certificate", one.organization_wide),
+    )
+}
+
+fn page<T>(
+    all: &[&T],
+    paging: &Paging,
+    id: impl Fn(&T) -> &String,
+    shown: impl Fn(&T) -> Value,
+) -> Response {
+    let limit = paging.limit.unwrap_or(20);
+    if !(1..=100).contains(&limit) {
+        return error(400, "limit must be from 1 to 100.");
+    }
+    let start = match &paging.after {
+        None => 0,
+        Some(after) => match all.iter().position(|one| id(one) == after) {
+            Some(position) => position + 1,
+            None => return error(400, "after is no known id."),
+        },
+    };
+    let data: Vec<&&T> = all.iter().skip(start).take(limit).collect();
+    Json(json!({
+        "object": "list",
+        "first_id": data.first().map(|one| id(one)),
+        "last_id": data.last().map(|one| id(one)),
+        "has_more": start + data.len() < all.len(),
+        "data": data.iter().map(|one| shown(one)).collect::<Vec<_>>(),
+    }))
+    .into_response()
+}
+
+fn project_json(project: &Project) -> Value {
+    json!({
+        "object": "organization.project",
+        "id": project.id,
+        "name": project.name,
+        "created_at": 1_700_000_000,
+        "archived_at": project.archived.then_some(1_750_000_000),
+        "status": if project.archived { "archived" } else { "active" },
+    })
+}
+
+fn certificate_json(certificate: &Certificate, object: &str, active: bool) -> Value {
+    let mut details = serde_json::Map::new();
+    let times = [("valid_at", certificate.valid_at), ("expires_at", certificate.expires_at)];
+    for (key, at) in times {
+        if let Some(at) = at {
+            details.insert(key.to_owned(), at.timestamp().into());
+        }
+    }
+    json!({
+        "object": object,
+        "id": certificate.id,
+        "name": certificate.name,
+        "created_at": certificate.created_at.timestamp(),
+        "certificate_details": details,
+        "active": active,
+    })
+}

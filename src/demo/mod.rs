@@ -1,0 +1,27 @@
+//! The simulated world: an Admin API, a mailbox that speaks SMTP and a webhook receiver, all on
+//! loopback. `certvigil demo` shows the service against it, and the tests use the same parts. The
+//! service itself is unchanged: it reaches this world over real sockets.
+
+pub mod admin_api;
+pub mod mailbox;
+pub mod pages;
+pub mod receiver;
+pub mod world;
+
+use axum::Router;
+use std::{io, net::SocketAddr};
+
+/// Serves a router on a free port of 127.0.0.1 for as long as the runtime lives.
+///
+/// # Errors
+/// Where no port can be had.
+pub async fn serve(router: Router) -> io::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "a simulated server ended");
+        }
+    });
+    Ok(address)
+}

@@ -1,0 +1,88 @@
+//! A webhook receiver: keeps what it is sent, and answers as it is told.
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use standardwebhooks::Webhook;
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The secret with which the simulated receiver checks signatures.
+pub const SECRET: &str = "whsec_c2ltdWxhdGVkIHNpZ25pbmcgc2VjcmV0ISE=";
+
+/// One request that came, whatever it was answered.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub headers: HeaderMap,
+    pub body: String,
+    /// Whether the reference library accepts its signature.
+    pub signed: bool,
+}
+
+/// An answer other than 204: a status, and headers.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// A receiver. Clones share what arrived.
+#[derive(Clone, Default)]
+pub struct Receiver {
+    posts: Arc<Mutex<Vec<Post>>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+}
+
+impl Receiver {
+    /// What has come, oldest first.
+    pub fn posts(&self) -> Vec<Post> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers the coming requests with these, one each, and then with 204 again.
+    pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+    }
+
+    /// Takes posts at `/hook`.
+    pub fn router(&self) -> Router {
+        Router::new().route("/hook", post(take)).with_state(self.clone())
+    }
+
+    /// Serves it on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// Where no port can be had.
+    pub async fn serve(&self) -> io::Result<SocketAddr> {
+        super::serve(self.router()).await
+    }
+}
+
+async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
+    let signed =
+        Webhook::new(SECRET).is_ok_and(|reference| reference.verify(&body, &headers).is_ok());
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let post = Post { headers, body, signed };
+    receiver.posts.lock().unwrap_or_else(PoisonError::into_inner).push(post);
+    let answer = receiver.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let Some(answer) = answer else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = status.into_response();
+    for (name, value) in answer.headers {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,122 @@
+//! A simulated organization: projects, and certificates with the scopes in which they are active.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
+
+/// A project of the simulated organization.
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub id: String,
+    pub name: Option<String>,
+    pub archived: bool,
+    /// Answer its certificate list with this HTTP status instead.
+    pub broken: Option<u16>,
+}
+
+/// A certificate of the simulated organization.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub id: String,
+    pub name: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub valid_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Active for the organization, and so for every project.
+    pub organization_wide: bool,
+    /// The projects that list it, and whether it is active there.
+    pub projects: BTreeMap<String, bool>,
+}
+
+/// All of it. Certificates are listed newest first, as the API does: in the order of this list.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub projects: Vec<Project>,
+    pub certificates: Vec<Certificate>,
+}
+
+impl World {
+    /// Adds projects `proj_0001`… with the names that `name` gives.
+    pub fn with_projects(count: usize, name: impl Fn(usize) -> String) -> World {
+        let projects = (1..=count).map(|n| Project {
+            id: format!("proj_{n:04}"),
+            name: Some(name(n)),
+            archived: false,
+            broken: None,
+        });
+        World { projects: projects.collect(), certificates: Vec::new() }
+    }
+
+    /// Adds a certificate that is active in the projects with these numbers, from 1.
+    pub fn add(
+        &mut self,
+        id: &str,
+        name: Option<&str>,
+        expires_at: Option<DateTime<Utc>>,
+        active_in: impl IntoIterator<Item = usize>,
+    ) -> &mut Certificate {
+        let projects = active_in.into_iter().map(|n| (format!("proj_{n:04}"), true)).collect();
+        self.certificates.push(Certificate {
+            id: id.to_owned(),
+            name: name.map(str::to_owned),
+            created_at: DateTime::UNIX_EPOCH,
+            valid_at: None,
+            expires_at,
+            organization_wide: false,
+            projects,
+        });
+        let last = self.certificates.len() - 1;
+        &mut self.certificates[last]
+    }
+
+    /// The certificate with this id.
+    pub fn certificate(&mut self, id: &str) -> Option<&mut Certificate> {
+        self.certificates.iter_mut().find(|certificate| certificate.id == id)
+    }
+
+    /// The organization of the demo: a few dozen projects, and a certificate in every state.
+    pub fn demo(now: DateTime<Utc>) -> World {
+        let teams = ["chat", "search", "billing", "support", "labs", "mobile"];
+        let mut world = World::with_projects(36, |n| {
+            let stage = if n <= 18 { "prod" } else { "staging" };
+            format!("{stage}-{}-{}", teams[n % teams.len()], n)
+        });
+        let day = TimeDelta::days(1);
+        let hour = TimeDelta::hours(1);
+        let at = |delta: TimeDelta| Some(now + delta);
+        world.add("cert_demo_successor", Some("prod-ca-2027"), at(day * 700), 1..=6);
+        world.add("cert_demo_prod", Some("prod-ca-2026"), at(day * 6 + hour), 1..=12);
+        world.add("cert_demo_expired", Some("legacy-batch-ca"), at(-day * 3), [13, 14]);
+        world.add("cert_demo_hours", Some("billing-ca"), at(hour * 5 + hour / 2), [15]);
+        world.add("cert_demo_minute", Some("watch-me-expire"), at(TimeDelta::seconds(90)), [16]);
+        world.add("cert_demo_twelve", Some("support-ca"), at(day * 13 + hour), [17, 18]);
+        world.add("cert_demo_weeks", Some("staging-ca"), at(day * 25 + hour), 19..=30);
+        world.add("cert_demo_months", Some("labs-ca"), at(day * 80 + hour), [31]);
+        world.add("cert_demo_healthy", Some("search-ca"), at(day * 500), [32, 33]);
+        world
+            .add("cert_demo_shared", Some("company-root"), at(day * 45 + hour), [])
+            .organization_wide = true;
+        world.add("cert_demo_nameless", None, at(day * 20 + hour), [34]);
+        world.add("cert_demo_hostile", Some(HOSTILE), at(day * 28 + hour), [35]);
+        world.add("cert_demo_unknown", Some("no-end-given"), None, [36]);
+        let inactive = world.add("cert_demo_inactive", Some("retired-ca"), at(day * 4), []);
+        inactive.projects.insert("proj_0020".to_owned(), false);
+        let young = world.add("cert_demo_young", Some("next-year-ca"), at(day * 400), [32]);
+        young.valid_at = at(day * 3 + hour);
+        for certificate in &mut world.certificates {
+            certificate.created_at = now - day * 300;
+            certificate.valid_at = certificate.valid_at.or(at(-day * 300));
+        }
+        // One that the admin key may not read.
+        world.projects.push(Project {
+            id: "proj_0037".to_owned(),
+            name: Some("prod-secretive-37".to_owned()),
+            archived: false,
+            broken: Some(403),
+        });
+        world
+    }
+}
+
+/// A name as somebody with bad intentions would choose it.
+const HOSTILE: &str =
+    "<script>alert(1)</script>\r\nBcc: eve@evil.example \u{202e}gpj.<!channel> {{ 7*7 }}";

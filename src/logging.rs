@@ -1,0 +1,71 @@
+//! The log: to stderr, as text or JSON. Idle is trace, work is info, degraded is warn, and "someone
+//! must act" is error.
+
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+/// The target of the log notifier's lines, which no level hides.
+pub const ALERTS: &str = "certvigil::alerts";
+
+/// Libraries that say too much at the level of the rest.
+const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,\
+                     rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info";
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub format: Format,
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// The filter of a configured level, or of `RUST_LOG`.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{level},{ALERTS}=trace"))
+        .map_err(|error| crate::net::error_chain(&error))
+}
+
+/// Starts logging. A second start in one process changes nothing.
+pub fn start(settings: &Settings) {
+    let level = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
+    let filter = level
+        .and_then(|level| filter(&level).ok())
+        .or_else(|| filter(&settings.level).ok())
+        .unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match settings.format {
+        Format::Text => {
+            let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                && std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colours).boxed()
+        }
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    let started = tracing_subscriber::registry()
+        .with(LevelFilter::TRACE)
+        .with(layer.with_filter(filter))
+        .try_init();
+    drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_a_word_or_a_list() {
+        for good in ["info", "warn", "certvigil=debug,warn", "OFF"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        assert!(filter("certvigil=loud").is_err());
+    }
+}

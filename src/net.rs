@@ -1,0 +1,106 @@
+//! What every edge to the network shares.
+
+use chrono::{DateTime, Utc};
+use reqwest::header::HeaderMap;
+use std::{error::Error, time::Duration};
+use url::{Host, Url};
+
+/// Sent with every HTTP request.
+pub const USER_AGENT: &str = concat!("certvigil/", env!("CARGO_PKG_VERSION"));
+
+/// The text of a file that holds at least one certificate in PEM (RFC 7468).
+#[derive(Clone)]
+pub struct Pem(pub Vec<u8>);
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pem({} bytes)", self.0.len())
+    }
+}
+
+/// Whether the URL's host is this machine itself.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// An error with its sources, in one line: the cause is what one looks for.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    crate::domain::text::one_line(&text, 300)
+}
+
+/// A header's value as text.
+pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+}
+
+/// `retry-after-ms`, else `Retry-After` in seconds or as an HTTP date (RFC 9110, section 10.2.3).
+/// What is not one of these, or lies in the past, is no wish.
+pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let positive =
+        |seconds: f64| Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
+    let milliseconds = header(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok());
+    if let Some(wait) = milliseconds.and_then(|milliseconds| positive(milliseconds / 1000.0)) {
+        return Some(wait);
+    }
+    let text = header(headers, "retry-after")?;
+    if let Ok(seconds) = text.parse::<f64>() {
+        return positive(seconds);
+    }
+    let at = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
+    (at - now).to_std().ok().filter(|wait| !wait.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_wish_to_wait_is_read_as_the_official_clients_read_it() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let date = httpdate::fmt_http_date((now + chrono::TimeDelta::seconds(90)).into());
+        let cases = [
+            (headers(&[("retry-after-ms", "1500"), ("retry-after", "9")]), Some(1_500)),
+            (headers(&[("retry-after", "9")]), Some(9_000)),
+            (headers(&[("retry-after", "0.25")]), Some(250)),
+            (headers(&[("retry-after", &date)]), Some(90_000)),
+            (headers(&[("retry-after", "0")]), None),
+            (headers(&[("retry-after", "-5")]), None),
+            (headers(&[("retry-after", "NaN")]), None),
+            (headers(&[("retry-after", "soon")]), None),
+            (headers(&[]), None),
+        ];
+        for (headers, expected) in cases {
+            let wait = retry_after(&headers, now).map(|wait| wait.as_millis());
+            assert_eq!(wait, expected, "{headers:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_the_pause_panic(text in "[ -~]{0,40}") {
+            let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("retry-after", text.parse().unwrap());
+            drop(retry_after(&headers, now));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Mail: one digest for each notification, to each recipient in a transaction of its own.
+//!
+//! Guarantees: the same `Message-ID` for all recipients and attempts; every step of the SMTP dialogue
+//! has a deadline; one refused recipient stops nobody else; the password is in no log, error or
+//! `Debug`. Where the answer to the message itself is lost, it may have been accepted, and is sent
+//! again under the same `Message-ID`.
+
+mod render;
+mod smtp;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use futures_util::future::{BoxFuture, FutureExt};
+use lettre::{Address, message::Mailbox};
+use std::time::Duration;
+
+use super::Notifier;
+use crate::{
+    domain::{
+        notification::Notification,
+        retry::{FailureReason, Outcome},
+    },
+    net::Pem,
+    secret::Secret,
+};
+pub use render::Renderer;
+
+/// How many recipients are served at once: a stalled server delays the rest by one step at most, and
+/// none is flooded.
+const CONCURRENCY: usize = 4;
+/// Connect, STARTTLS, login, sender, recipient, DATA, message, and one to spare.
+const STEPS: u32 = 8;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub name: String,
+    pub to: Vec<Mailbox>,
+    pub cc: Vec<Mailbox>,
+    pub send_resolved: bool,
+    pub smtp: Smtp,
+    /// For the times in the mail.
+    pub timezone: Tz,
+}
+
+/// The mail server.
+#[derive(Clone, Debug)]
+pub struct Smtp {
+    pub host: String,
+    pub port: u16,
+    pub tls: Tls,
+    pub login: Option<(String, Secret)>,
+    pub from: Mailbox,
+    pub ca: Option<Pem>,
+    /// For each step of the dialogue.
+    pub timeout: Duration,
+    pub hello_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Upgraded after the greeting (RFC 3207); a server that does not offer it is refused.
+    StartTls,
+    /// From the first byte (RFC 8314).
+    Implicit,
+    None,
+}
+
+pub struct Email {
+    settings: Settings,
+    transport: smtp::Transport,
+    renderer: Renderer,
+}
+
+impl Email {
+    /// # Errors
+    /// Where the password cannot be read, or TLS cannot be set up.
+    pub fn new(settings: Settings) -> anyhow::Result<Email> {
+        Ok(Email {
+            transport: smtp::Transport::new(settings.smtp.clone())?,
+            renderer: Renderer::new()?,
+            settings,
+        })
+    }
+
+    async fn attempt(
+        &self,
+        notification: &Notification,
+        receiver: &str,
+        now: DateTime<Utc>,
+    ) -> Outcome {
+        let Ok(recipient) = receiver.parse::<Address>() else {
+            let detail = "the recipient is not an address".to_owned();
+            return Outcome::Rejected { reason: FailureReason::Recipient, detail };
+        };
+        let message = match self.renderer.message(&self.settings, notification, now) {
+            Ok(message) => message,
+            Err(error) => return Outcome::retry(FailureReason::Internal, format!("{error:#}")),
+        };
+        self.transport.send(&recipient, &message.formatted()).await
+    }
+}
+
+impl Notifier for Email {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn receivers(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = Vec::new();
+        for mailbox in self.settings.to.iter().chain(&self.settings.cc) {
+            let address = mailbox.email.to_string();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    fn send_resolved(&self) -> bool {
+        self.settings.send_resolved
+    }
+
+    fn concurrency(&self) -> usize {
+        CONCURRENCY
+    }
+
+    fn attempt_limit(&self) -> Duration {
+        self.settings.smtp.timeout * STEPS
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        notification: &'a Notification,
+        receiver: &'a str,
+        now: DateTime<Utc>,
+    ) -> BoxFuture<'a, Outcome> {
+        self.attempt(notification, receiver, now).boxed()
+    }
+}

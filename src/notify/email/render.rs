@@ -1,0 +1,359 @@
+//! A notification as a mail: the same said in HTML and in plain text, by one template each.
+//!
+//! No text from outside is markup: the HTML template escapes everything, and headers are encoded by the
+//! mail library.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
+use lettre::{
+    Message,
+    message::{
+        MultiPart,
+        header::{HeaderName, HeaderValue},
+    },
+};
+use minijinja::{Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Settings;
+use crate::domain::{
+    certificate::OrganizationName,
+    notification::{Alert, CertificateView, Event, Notification, ScanView},
+    threshold::Severity,
+    wording,
+};
+
+/// How many alerts a mail shows in full.
+const SHOWN_ALERTS: usize = 50;
+/// How many projects of an alert a mail shows.
+const SHOWN_PROJECTS: usize = 10;
+
+pub struct Renderer {
+    templates: Environment<'static>,
+}
+
+impl Renderer {
+    /// # Errors
+    /// Never for the templates that are built in.
+    pub fn new() -> Result<Renderer, minijinja::Error> {
+        let mut templates = Environment::new();
+        templates.set_undefined_behavior(UndefinedBehavior::Strict);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        templates.set_syntax(syntax);
+        templates.add_template("mail.html", include_str!("mail.html.j2"))?;
+        templates.add_template("mail.txt", include_str!("mail.txt.j2"))?;
+        Ok(Renderer { templates })
+    }
+
+    /// The mail, with all its headers.
+    ///
+    /// # Errors
+    /// Where a template fails, or the mail library refuses an address.
+    pub fn message(
+        &self,
+        settings: &Settings,
+        notification: &Notification,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Message> {
+        let mail = Mail::new(settings, notification, now);
+        let model = Value::from(Serde(&mail));
+        let html = self.templates.get_template("mail.html")?.render(model.clone())?;
+        let text = self.templates.get_template("mail.txt")?.render(model)?;
+        let domain = settings.smtp.from.email.domain();
+        let mut message = Message::builder()
+            .from(settings.smtp.from.clone())
+            .subject(&mail.subject)
+            .message_id(Some(format!("<{}@{domain}>", notification.id)))
+            .date(now.into());
+        for mailbox in &settings.to {
+            message = message.to(mailbox.clone());
+        }
+        for mailbox in &settings.cc {
+            message = message.cc(mailbox.clone());
+        }
+        let mut message = message.multipart(MultiPart::alternative_plain_html(text, html))?;
+        let headers = message.headers_mut();
+        let mut header = |name: &'static str, value: String| {
+            let name = HeaderName::new_from_ascii_str(name);
+            headers.insert_raw(HeaderValue::new(name, value));
+        };
+        // RFC 3834, and what Exchange calls the same: no out-of-office answers.
+        header("Auto-Submitted", "auto-generated".into());
+        header("X-Auto-Response-Suppress", "All".into());
+        if let Some(organization) = &notification.organization {
+            header("List-Id", format!("<{organization}.certvigil.{domain}>"));
+            if let Some(root) = root(organization, notification) {
+                header("References", format!("<{root}@{domain}>"));
+                header("In-Reply-To", format!("<{root}@{domain}>"));
+            }
+        }
+        if notification.severity == Severity::Critical && !mail.resolved {
+            header("Importance", "high".into());
+        }
+        Ok(message)
+    }
+}
+
+/// The same for every mail whose worst certificate is this one, so that they thread.
+fn root(organization: &OrganizationName, notification: &Notification) -> Option<Uuid> {
+    let worst = notification.alerts.first()?.certificate.as_ref()?;
+    let thread = format!("certvigil/{organization}/{}", worst.id);
+    Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, thread.as_bytes()))
+}
+
+/// What the templates are given.
+#[derive(Serialize)]
+struct Mail {
+    subject: String,
+    title: String,
+    organization: Option<String>,
+    severity: &'static str,
+    colour: &'static str,
+    resolved: bool,
+    alerts: Vec<Entry>,
+    more_alerts: usize,
+    reading: Option<String>,
+    incomplete: Option<String>,
+    why: String,
+    id: String,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    headline: String,
+    severity: &'static str,
+    colour: &'static str,
+    /// What it is, in rows of a label and a value.
+    facts: Vec<(&'static str, String)>,
+    projects_label: String,
+    projects: Vec<(String, String)>,
+    more_projects: usize,
+    advice: Vec<String>,
+}
+
+impl Mail {
+    fn new(settings: &Settings, notification: &Notification, now: DateTime<Utc>) -> Mail {
+        let summary = wording::summary(notification, now);
+        let organization = notification.organization.as_ref().map(ToString::to_string);
+        let subject = match &organization {
+            Some(organization) => format!("[certvigil] {organization}: {summary}"),
+            None => format!("[certvigil] {summary}"),
+        };
+        let alerts: Vec<Entry> = notification
+            .alerts
+            .iter()
+            .take(SHOWN_ALERTS)
+            .map(|alert| Entry::new(alert, settings.timezone, now))
+            .collect();
+        let resolved =
+            notification.alerts.iter().all(|alert| alert.event == Event::CertificateResolved);
+        let about = match &organization {
+            Some(organization) => format!("everything about the organization {organization}"),
+            None => "this test".to_owned(),
+        };
+        Mail {
+            subject,
+            title: capitalized(&summary),
+            organization,
+            severity: if resolved { "resolved" } else { notification.severity.as_str() },
+            colour: if resolved { RESOLVED } else { colour(notification.severity) },
+            resolved,
+            more_alerts: notification.alerts_total.saturating_sub(alerts.len()),
+            alerts,
+            reading: notification.scan.as_ref().map(|scan| reading(scan, settings.timezone)),
+            incomplete: notification.scan.as_ref().and_then(incomplete),
+            why: format!(
+                "certvigil’s notifier “{}” mails {about} to {}.",
+                notification.notifier,
+                settings
+                    .to
+                    .iter()
+                    .chain(&settings.cc)
+                    .map(|mailbox| mailbox.email.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            id: notification.id.to_string(),
+        }
+    }
+}
+
+impl Entry {
+    fn new(alert: &Alert, timezone: Tz, now: DateTime<Utc>) -> Entry {
+        let over = alert.event == Event::CertificateResolved;
+        let mut entry = Entry {
+            headline: capitalized(&wording::headline(alert, now)),
+            severity: if over { "resolved" } else { alert.severity.as_str() },
+            colour: if over { RESOLVED } else { colour(alert.severity) },
+            facts: Vec::new(),
+            projects_label: String::new(),
+            projects: Vec::new(),
+            more_projects: 0,
+            advice: Vec::new(),
+        };
+        let Some(certificate) = &alert.certificate else {
+            entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
+            return entry;
+        };
+        let active = &certificate.active_in;
+        entry.facts.push(("Certificate", certificate.title().to_owned()));
+        entry.facts.push(("Id", certificate.id.to_string()));
+        let expires = certificate
+            .expires_at
+            .map_or("unknown: the API does not say".to_owned(), |at| instant(at, timezone));
+        entry.facts.push(("Expires", expires));
+        if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
+            entry.facts.push(("Valid from", instant(valid_at, timezone)));
+        }
+        if let Some(stage) = &alert.stage {
+            let label = if over { "Was in stage" } else { "Stage" };
+            entry.facts.push((label, stage.clone()));
+        }
+        if let Some(consequence) = consequence(alert, certificate) {
+            entry.facts.push(("What breaks", consequence));
+        }
+        if let Some(successor) = &alert.successor {
+            let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
+            let until = successor.expires_at.map(|at| format!(", valid until {}", day(at)));
+            let reach =
+                if successor.covers_every_project { "every project" } else { "some projects" };
+            let until = until.unwrap_or_default();
+            entry.facts.push(("Successor", format!("“{name}” in {reach}{until}")));
+        }
+        entry.projects_label = match (active.organization, active.projects_total) {
+            (true, n) => format!(
+                "Active for the whole organization, and so in {}",
+                wording::count(n, "project")
+            ),
+            (false, 0) => "Active in no project".to_owned(),
+            (false, n) => format!("Active in {}", wording::count(n, "project")),
+        };
+        for project in active.projects.iter().take(SHOWN_PROJECTS) {
+            let state = match (&project.successor_id, project.uncovered_from) {
+                (Some(successor), _) => format!("{successor} takes over"),
+                (None, Some(from)) if from <= now => "no valid certificate now".to_owned(),
+                (None, Some(from)) => format!("no valid certificate from {}", day(from)),
+                (None, None) => String::new(),
+            };
+            let name = match &project.name {
+                Some(name) => format!("{name} ({})", project.id),
+                None => project.id.to_string(),
+            };
+            entry.projects.push((name, if over { String::new() } else { state }));
+        }
+        entry.more_projects = active.projects_total.saturating_sub(entry.projects.len());
+        entry.advice = advice(alert, certificate);
+        entry
+    }
+}
+
+fn consequence(alert: &Alert, certificate: &CertificateView) -> Option<String> {
+    let active = &certificate.active_in;
+    let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
+    match (alert.event, active.without_successor, first) {
+        (Event::CertificateExpiring | Event::CertificateExpired, n, Some(from)) if n > 0 => {
+            let projects = wording::count(n, "project");
+            Some(format!(
+                "the first of {projects} without a successor has no valid certificate from {}; \
+                 every API call over mutual TLS fails there then",
+                day(from)
+            ))
+        }
+        (Event::CertificateExpiring | Event::CertificateExpired, 0, _)
+            if active.projects_total > 0 =>
+        {
+            Some("nothing, once the clients use the successor".to_owned())
+        }
+        (Event::CertificateNotYetValid, ..) => {
+            Some("clients with a certificate under it are refused until then".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// What to do about it, step by step.
+fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
+    let title = certificate.title();
+    let steps: &[&str] = match alert.event {
+        Event::CertificateExpiring | Event::CertificateExpired => {
+            let covered = certificate.active_in.without_successor == 0;
+            if covered && certificate.active_in.projects_total > 0 {
+                &[
+                    "Move the clients to certificates that the successor signed.",
+                    "Deactivate {title} in its projects, and delete it.",
+                ]
+            } else {
+                &[
+                    "Upload a new CA certificate to the organization.",
+                    "Activate it in every project listed here, beside {title}.",
+                    "Issue the client certificates under it, and move the clients: this takes longest.",
+                    "Deactivate {title}, and delete it.",
+                ]
+            }
+        }
+        Event::CertificateNotYetValid => {
+            &["Wait, or keep another certificate active in its projects until then."]
+        }
+        Event::CertificateUnknownExpiry => &[
+            "Look up when {title} expires in the certificate itself: nothing will warn you of it.",
+        ],
+        Event::CertificateResolved | Event::Test => &[],
+    };
+    steps.iter().map(|step| step.replace("{title}", &format!("“{title}”"))).collect()
+}
+
+fn reading(scan: &ScanView, timezone: Tz) -> String {
+    let how = if scan.complete { "completely" } else { "incompletely" };
+    let projects = wording::count(scan.projects_read, "project");
+    format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
+}
+
+fn incomplete(scan: &ScanView) -> Option<String> {
+    if scan.complete {
+        return None;
+    }
+    let unreadable = match scan.projects_unreadable {
+        0 => "Not everything could be read".to_owned(),
+        n => format!("{} could not be read", wording::count(n, "project")),
+    };
+    let oldest =
+        scan.oldest_reading.map_or(String::new(), |at| format!(", at the oldest from {}", day(at)));
+    Some(format!(
+        "{unreadable}. What is said here of the unread part is what was last known of it{oldest}; \
+         certificates there may expire unseen."
+    ))
+}
+
+const RESOLVED: &str = "#1a7f37";
+
+fn colour(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "#b42318",
+        Severity::Warning => "#9a6700",
+        Severity::Info => "#0550ae",
+    }
+}
+
+/// `2026-11-29 14:03 UTC`, and the same in the configured zone.
+fn instant(at: DateTime<Utc>, timezone: Tz) -> String {
+    let utc = at.format("%Y-%m-%d %H:%M UTC");
+    if timezone == Tz::UTC {
+        return utc.to_string();
+    }
+    let local = at.with_timezone(&timezone);
+    format!("{utc} ({} {})", local.format("%Y-%m-%d %H:%M %Z"), timezone.name())
+}
+
+fn day(at: DateTime<Utc>) -> String {
+    let text = at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    text.split('T').next().unwrap_or(&text).to_owned()
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,95 @@
+//! The log notifier: one line for each alert, on a target that no level hides.
+
+use chrono::{DateTime, Utc};
+use futures_util::future::{BoxFuture, FutureExt};
+use std::time::Duration;
+
+use super::Notifier;
+use crate::domain::{
+    notification::{Alert, Notification},
+    retry::Outcome,
+    threshold::Severity,
+    wording,
+};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub name: String,
+    pub send_resolved: bool,
+}
+
+pub struct Log {
+    settings: Settings,
+}
+
+impl Log {
+    pub fn new(settings: Settings) -> Log {
+        Log { settings }
+    }
+}
+
+impl Notifier for Log {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn receivers(&self) -> Vec<String> {
+        vec!["log".to_owned()]
+    }
+
+    fn send_resolved(&self) -> bool {
+        self.settings.send_resolved
+    }
+
+    fn concurrency(&self) -> usize {
+        1
+    }
+
+    fn attempt_limit(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        notification: &'a Notification,
+        _receiver: &'a str,
+        now: DateTime<Utc>,
+    ) -> BoxFuture<'a, Outcome> {
+        for alert in &notification.alerts {
+            line(&self.settings.name, notification, alert, now);
+        }
+        let answer = wording::count(notification.alerts.len(), "line");
+        async move { Outcome::Delivered { answer } }.boxed()
+    }
+}
+
+fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTime<Utc>) {
+    let certificate = alert.certificate.as_ref();
+    let organization = notification.organization.as_ref().map(|name| name.as_str());
+    let expires_at = certificate
+        .and_then(|certificate| certificate.expires_at)
+        .map(|expires_at| expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::$level!(
+                target: crate::logging::ALERTS,
+                notification = %notification.id,
+                notifier,
+                organization,
+                event = alert.event.as_str(),
+                reason = alert.reason.map(|reason| reason.as_str()),
+                severity = alert.severity.as_str(),
+                stage = alert.stage.as_deref(),
+                certificate = certificate.map(|certificate| certificate.id.as_str()),
+                expires_at = expires_at.as_deref(),
+                projects = certificate.map(|certificate| certificate.active_in.projects_total),
+                "{}", wording::headline(alert, now)
+            )
+        };
+    }
+    match alert.severity {
+        Severity::Critical => say!(error),
+        Severity::Warning => say!(warn),
+        Severity::Info => say!(info),
+    }
+}

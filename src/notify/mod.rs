@@ -1,0 +1,76 @@
+//! The edge to those who are told.
+//!
+//! A notifier renders one notification and hands it to one receiver, once. What a failure means for
+//! the delivery is the domain's business, when it is tried again is the outbox's. To add a kind: a
+//! folder here with its settings, its implementation of [`Notifier`] and its rendering; a line in
+//! [`all`]; its section in `config/notifiers.rs` and `config/raw.rs`; and a case in the contract that
+//! every notifier passes (`tests/it/notifiers.rs`).
+
+pub mod email;
+pub mod log;
+pub mod webhook;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use std::{sync::Arc, time::Duration};
+
+use crate::domain::{notification::Notification, retry::Outcome};
+
+/// One configured notifier.
+pub trait Notifier: Send + Sync {
+    /// Its configured name.
+    fn name(&self) -> &str;
+
+    /// Whom it tells, each in a delivery of its own: mail addresses, or a webhook's host. They are
+    /// shown, and so are free of secrets.
+    fn receivers(&self) -> Vec<String>;
+
+    /// Whether it says what is over.
+    fn send_resolved(&self) -> bool;
+
+    /// How many deliveries may be under way at once.
+    fn concurrency(&self) -> usize;
+
+    /// The longest that one attempt can take. An attempt that is cut off then counts as timed out.
+    fn attempt_limit(&self) -> Duration;
+
+    /// Makes one attempt. Every attempt of a notification carries the same id.
+    fn deliver<'a>(
+        &'a self,
+        notification: &'a Notification,
+        receiver: &'a str,
+        now: DateTime<Utc>,
+    ) -> BoxFuture<'a, Outcome>;
+}
+
+/// Makes the configured notifiers.
+///
+/// # Errors
+/// Where a secret cannot be read any more, or TLS cannot be set up.
+pub fn all(
+    email: &[email::Settings],
+    webhook: &[webhook::Settings],
+    log: &[log::Settings],
+) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
+    let mut notifiers: Vec<Arc<dyn Notifier>> = Vec::new();
+    for settings in email {
+        notifiers.push(Arc::new(email::Email::new(settings.clone())?));
+    }
+    for settings in webhook {
+        notifiers.push(Arc::new(webhook::Webhook::new(settings.clone())?));
+    }
+    for settings in log {
+        notifiers.push(Arc::new(log::Log::new(settings.clone())));
+    }
+    Ok(notifiers)
+}
+
+/// Whether a secret can stand in an HTTP header (RFC 9110, section 5.5).
+///
+/// # Errors
+/// What was expected of it.
+pub fn header_value(value: &str) -> Result<(), String> {
+    reqwest::header::HeaderValue::from_str(value)
+        .map(drop)
+        .map_err(|_| "a value of visible ASCII characters in one line".to_owned())
+}

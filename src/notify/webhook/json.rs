@@ -1,0 +1,86 @@
+//! `format = "json"`: the schema `certvigil.notification/1`, described for machines by
+//! `notification.schema.json` beside this file. It changes only by addition.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use crate::domain::{
+    notification::{Alert, CertificateView, Notification},
+    wording,
+};
+
+pub const SCHEMA: &str = "certvigil.notification/1";
+
+/// # Errors
+/// Never for what the domain makes.
+pub fn render(notification: &Notification, now: DateTime<Utc>) -> serde_json::Result<String> {
+    let alerts: Vec<Value> = notification.alerts.iter().map(|alert| entry(alert, now)).collect();
+    serde_json::to_string(&json!({
+        "schema": SCHEMA,
+        "id": notification.id,
+        "sent_at": instant(now),
+        "notifier": notification.notifier,
+        "organization": notification.organization,
+        "severity": notification.severity,
+        "summary": wording::summary(notification, now),
+        "scan": notification.scan.as_ref().map(|scan| json!({
+            "id": scan.id,
+            "finished_at": instant(scan.finished_at),
+            "complete": scan.complete,
+            "projects_read": scan.projects_read,
+            "projects_unreadable": scan.projects_unreadable,
+            "oldest_reading_at": scan.oldest_reading.map(instant),
+        })),
+        "alerts": alerts,
+        "alerts_total": notification.alerts_total,
+    }))
+}
+
+fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
+    json!({
+        "event": alert.event,
+        "reason": alert.reason,
+        "severity": alert.severity,
+        "stage": alert.stage,
+        "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
+        "successor": alert.successor.as_ref().map(|successor| json!({
+            "id": successor.id,
+            "name": successor.name,
+            "expires_at": successor.expires_at.map(instant),
+            "covers_every_project": successor.covers_every_project,
+        })),
+    })
+}
+
+fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
+    let projects: Vec<Value> = view
+        .active_in
+        .projects
+        .iter()
+        .map(|project| {
+            json!({
+                "id": project.id,
+                "name": project.name,
+                "successor_id": project.successor_id,
+                "uncovered_from": project.uncovered_from.map(instant),
+            })
+        })
+        .collect();
+    json!({
+        "id": view.id,
+        "name": view.name,
+        "valid_at": view.valid_at.map(instant),
+        "expires_at": view.expires_at.map(instant),
+        "expires_in_seconds": view.expires_at.map(|expires_at| (expires_at - now).num_seconds()),
+        "active_in": {
+            "organization": view.active_in.organization,
+            "projects_total": view.active_in.projects_total,
+            "projects_without_successor": view.active_in.without_successor,
+            "projects": projects,
+        },
+    })
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -1,0 +1,273 @@
+//! Webhooks: one signed `POST` for each notification.
+//!
+//! Guarantees: the same `webhook-id` on every attempt; a redirect is not followed, so that neither the
+//! body nor a key goes to another host; no secret (the address included) is in an error, an answer that
+//! is kept, or `Debug`. A 2xx accepts. `400`, `413` and `422` are final, and so is `410`; everything
+//! else is worth another attempt.
+
+mod json;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::{BoxFuture, FutureExt};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use reqwest::{
+    Client, Response,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use standardwebhooks::{
+    HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook as Signer,
+};
+use std::{num::NonZeroU32, time::Duration};
+use url::Url;
+
+use super::Notifier;
+use crate::{
+    domain::{
+        notification::Notification,
+        retry::{FailureReason, Outcome},
+        text::one_line,
+    },
+    net::{self, Pem},
+    secret::Secret,
+};
+
+/// How many deliveries to one webhook may be under way, unless configured.
+pub const CONCURRENCY: usize = 4;
+/// How many deliveries to one webhook start within a minute, unless configured.
+pub const MAX_PER_MINUTE: u32 = 60;
+/// For one request and its answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of an answer is read.
+const MAX_ANSWER: usize = 4 * 1024;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub name: String,
+    pub url: Secret,
+    /// Sent as a bearer token (RFC 6750).
+    pub key: Option<Secret>,
+    /// Signs the body (Standard Webhooks, symmetric).
+    pub signing: Option<Secret>,
+    pub headers: Vec<(HeaderName, Secret)>,
+    pub ca: Option<Pem>,
+    pub concurrency: usize,
+    pub max_per_minute: u32,
+    pub send_resolved: bool,
+}
+
+/// Whether a text is an address that can be posted to.
+///
+/// # Errors
+/// What was expected of it.
+pub fn fits_url(text: &str) -> Result<(), String> {
+    match Url::parse(text.trim()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(()),
+        _ => Err("an http or https URL".to_owned()),
+    }
+}
+
+/// Whether a text is a signing secret.
+///
+/// # Errors
+/// What was expected of it.
+pub fn fits_signing(text: &str) -> Result<(), String> {
+    Signer::new(text.trim())
+        .map(drop)
+        .map_err(|_| "a secret in base64, as \"whsec_…\" (Standard Webhooks)".to_owned())
+}
+
+pub struct Webhook {
+    settings: Settings,
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    signer: Option<Signer>,
+    limiter: DefaultDirectRateLimiter,
+    /// What must not be repeated from an answer.
+    secrets: Vec<SecretString>,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    /// # Errors
+    /// Where a secret cannot be read or does not fit, or TLS cannot be set up.
+    pub fn new(settings: Settings) -> anyhow::Result<Webhook> {
+        let name = &settings.name;
+        let not_fitting = |what: &str| anyhow::anyhow!("webhook {name}: {what} does not fit");
+        let address = settings.url.read()?;
+        let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
+        let mut secrets = vec![address];
+        if let Some(password) = url.password() {
+            secrets.push(SecretString::from(password));
+        }
+        let mut headers = HeaderMap::new();
+        let mut header = |name: HeaderName, text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|_| not_fitting(name.as_str()))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+            anyhow::Ok(())
+        };
+        for (name, secret) in &settings.headers {
+            let value = secret.read()?;
+            header(name.clone(), value.expose_secret())?;
+            secrets.push(value);
+        }
+        if let Some(key) = &settings.key {
+            let key = key.read()?;
+            let bearer = format!("Bearer {}", key.expose_secret());
+            header(reqwest::header::AUTHORIZATION, &bearer)?;
+            secrets.push(key);
+        }
+        let signer = match &settings.signing {
+            Some(signing) => {
+                let secret = signing.read()?;
+                let signer = Signer::new(secret.expose_secret().trim());
+                secrets.push(secret);
+                Some(signer.map_err(|_| not_fitting("the secret"))?)
+            }
+            None => None,
+        };
+        let mut builder = Client::builder()
+            .user_agent(net::USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(TIMEOUT)
+            .timeout(TIMEOUT)
+            .pool_idle_timeout(Duration::from_secs(30));
+        if net::is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
+        if let Some(ca) = &settings.ca {
+            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca.0)?);
+        }
+        let client = builder.build().map_err(reqwest::Error::without_url)?;
+        let per_minute = NonZeroU32::new(settings.max_per_minute).unwrap_or(NonZeroU32::MIN);
+        let limiter = RateLimiter::direct(Quota::per_minute(per_minute));
+        Ok(Webhook { settings, client, url, headers, signer, limiter, secrets })
+    }
+
+    async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
+        self.limiter.until_ready().await;
+        let body = match json::render(notification, now) {
+            Ok(body) => body,
+            Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
+        };
+        let id = notification.id.to_string();
+        let timestamp = now.timestamp();
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .headers(self.headers.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(HEADER_WEBHOOK_ID, &id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
+        if let Some(signer) = &self.signer {
+            match signer.sign(&id, timestamp, body.as_bytes()) {
+                Ok(signature) => request = request.header(HEADER_WEBHOOK_SIGNATURE, signature),
+                Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
+            }
+        }
+        match request.body(body).send().await {
+            Ok(response) => self.outcome(response, now).await,
+            Err(error) => self.failure(error.without_url()),
+        }
+    }
+
+    async fn outcome(&self, response: Response, now: DateTime<Utc>) -> Outcome {
+        let status = response.status();
+        let after = net::retry_after(response.headers(), now)
+            .and_then(|after| TimeDelta::from_std(after).ok());
+        let said = self.said(response).await;
+        let detail = match said.as_str() {
+            "" => format!("HTTP {status}"),
+            said => format!("HTTP {status}: {said}"),
+        };
+        let reason = match status.as_u16() {
+            200..=299 => return Outcome::Delivered { answer: detail },
+            400 | 413 | 422 => {
+                return Outcome::Rejected { reason: FailureReason::Message, detail };
+            }
+            410 => return Outcome::Rejected { reason: FailureReason::Gone, detail },
+            300..=399 => {
+                let detail = format!("HTTP {status}: a redirect, which is not followed");
+                return Outcome::retry(FailureReason::Redirect, detail);
+            }
+            401 | 403 => FailureReason::Login,
+            429 => FailureReason::RateLimited,
+            _ => FailureReason::Unavailable,
+        };
+        Outcome::Retry { reason, detail, after }
+    }
+
+    /// The beginning of the answer in one line, without anything that is secret.
+    async fn said(&self, mut response: Response) -> String {
+        let mut bytes = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() >= MAX_ANSWER {
+                bytes.truncate(MAX_ANSWER);
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let hidden = self.secrets.iter().fold(text.into_owned(), |text, secret| {
+            text.replace(secret.expose_secret().trim(), "[hidden]")
+        });
+        one_line(&hidden, 200)
+    }
+
+    fn failure(&self, error: reqwest::Error) -> Outcome {
+        let detail = net::error_chain(&error);
+        let reason = if error.is_timeout() {
+            FailureReason::Timeout
+        } else if detail.contains("certificate") || detail.contains("tls") {
+            FailureReason::Tls
+        } else if error.is_connect() {
+            FailureReason::Connect
+        } else {
+            FailureReason::Protocol
+        };
+        Outcome::retry(reason, detail)
+    }
+}
+
+impl Notifier for Webhook {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The host alone: the rest of the address may be secret.
+    fn receivers(&self) -> Vec<String> {
+        vec![self.url.origin().ascii_serialization()]
+    }
+
+    fn send_resolved(&self) -> bool {
+        self.settings.send_resolved
+    }
+
+    fn concurrency(&self) -> usize {
+        self.settings.concurrency
+    }
+
+    fn attempt_limit(&self) -> Duration {
+        // Each of those under way may first have to wait for its place in the minute.
+        let share = Duration::from_secs(60) / self.settings.max_per_minute.max(1);
+        let waiting = u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX);
+        TIMEOUT + Duration::from_secs(5) + share.saturating_mul(waiting)
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        notification: &'a Notification,
+        _receiver: &'a str,
+        now: DateTime<Utc>,
+    ) -> BoxFuture<'a, Outcome> {
+        self.attempt(notification, now).boxed()
+    }
+}

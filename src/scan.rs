@@ -1,0 +1,373 @@
+//! Use case 1: read an organization, decide, and keep everything in one transaction.
+//!
+//! Guarantees: the projects' certificates are read while the next page of projects is on its way; each
+//! page is read once. One unreadable project neither hides the others nor counts as gone. The last
+//! known inventory is evaluated even when nothing could be read. Nothing is sent from here: what is to
+//! be said is committed, with the ledger and the record of the scan, before anybody sends it.
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use uuid::Uuid;
+
+use crate::{
+    admin_api::AdminApi,
+    domain::{
+        certificate::{OrganizationName, Project, ProjectId, Scope},
+        evaluate::{Policy, evaluate},
+        inventory::{Inventory, Listed, Reading},
+        notification::{Occasion, ScanView},
+        reconcile::{Decision, Moment, World, reconcile},
+        selection::Selection,
+    },
+    notify::Notifier,
+    store::{Commit, Plan, ScanRecord, Store},
+};
+
+/// How many listed projects may wait to be read; the listing waits for room beyond.
+const WAITING_PROJECTS: usize = 1_000;
+
+/// How far a scan has come, for who watches it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub projects_listed: usize,
+    pub projects_read: usize,
+    pub certificates: usize,
+}
+
+/// What to read of an organization, and how to judge it.
+pub struct Target {
+    pub api: AdminApi,
+    pub selection: Selection,
+    pub policy: Policy,
+    pub timeout: Duration,
+}
+
+/// What a scan came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub record: ScanRecord,
+    /// How many notifications were written to the outbox.
+    pub notifications: usize,
+}
+
+/// What the requests brought, as it comes in.
+enum Arrival {
+    Projects(Vec<Project>),
+    ProjectListEnd(Result<(), String>),
+    List(Scope, Result<Option<Vec<Listed>>, String>),
+}
+
+/// Reads everything that is selected, until the time is up.
+pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Reading {
+    let mut reading = Reading {
+        projects: BTreeMap::new(),
+        project_list: Err("the scan's time was up".to_owned()),
+        listings: BTreeMap::new(),
+    };
+    let (arrive, mut arrivals) = mpsc::unbounded_channel();
+    let requests = request_all(target, arrive);
+    let record = async {
+        while let Some(arrival) = arrivals.recv().await {
+            take(&mut reading, arrival, progress);
+        }
+    };
+    // What has arrived when the time is up counts.
+    let in_time =
+        tokio::time::timeout(target.timeout, async { tokio::join!(requests, record) }).await;
+    if in_time.is_err() {
+        let unread: Vec<Scope> = reading
+            .projects
+            .keys()
+            .map(|id| Scope::Project(id.clone()))
+            .chain([Scope::Organization])
+            .filter(|scope| !reading.listings.contains_key(scope))
+            .collect();
+        for scope in unread {
+            reading.listings.insert(scope, Err("the scan's time was up".to_owned()));
+        }
+    }
+    reading
+}
+
+/// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent to
+/// another thread.
+fn request_all(target: &Target, arrive: mpsc::UnboundedSender<Arrival>) -> BoxFuture<'_, ()> {
+    async move {
+        let (found, to_read) = mpsc::channel::<ProjectId>(WAITING_PROJECTS);
+        let organization = async {
+            let listed = target.api.organization_certificates().await;
+            let listed = listed.map(Some).map_err(|fault| fault.to_string());
+            tell(&arrive, Arrival::List(Scope::Organization, listed));
+        };
+        tokio::join!(
+            list_projects(target, &arrive, found),
+            read_projects(target, &arrive, to_read),
+            organization
+        );
+    }
+    .boxed()
+}
+
+/// Nobody listens any more only when the scan's time is up, and then nobody tells.
+fn tell(arrive: &mpsc::UnboundedSender<Arrival>, arrival: Arrival) {
+    drop(arrive.send(arrival));
+}
+
+async fn list_projects(
+    target: &Target,
+    arrive: &mpsc::UnboundedSender<Arrival>,
+    found: mpsc::Sender<ProjectId>,
+) {
+    let pages = target.api.projects(target.selection.archived);
+    let mut pages = std::pin::pin!(pages);
+    // A list that shifts while it is read names a project twice.
+    let mut seen = BTreeSet::new();
+    let end = loop {
+        match pages.try_next().await {
+            Ok(Some(page)) => {
+                let selected: Vec<Project> = page
+                    .into_iter()
+                    .filter(|project| target.selection.matches(project))
+                    .filter(|project| seen.insert(project.id.clone()))
+                    .collect();
+                let ids: Vec<ProjectId> =
+                    selected.iter().map(|project| project.id.clone()).collect();
+                tell(arrive, Arrival::Projects(selected));
+                for id in ids {
+                    drop(found.send(id).await);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(fault) => break Err(fault.to_string()),
+        }
+    };
+    tell(arrive, Arrival::ProjectListEnd(end));
+}
+
+async fn read_projects(
+    target: &Target,
+    arrive: &mpsc::UnboundedSender<Arrival>,
+    mut to_read: mpsc::Receiver<ProjectId>,
+) {
+    let ids = stream::poll_fn(|context| to_read.poll_recv(context));
+    let read = ids.map(|id| async move {
+        let listed = target.api.project_certificates(&id, target.selection.archived).await;
+        (Scope::Project(id), listed.map_err(|fault| fault.to_string()))
+    });
+    let mut read = std::pin::pin!(read.buffer_unordered(target.api.concurrency()));
+    while let Some((scope, listed)) = read.next().await {
+        tell(arrive, Arrival::List(scope, listed));
+    }
+}
+
+fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progress>) {
+    match arrival {
+        Arrival::Projects(projects) => {
+            progress.send_modify(|progress| progress.projects_listed += projects.len());
+            let named = projects.into_iter().map(|project| (project.id.clone(), project));
+            reading.projects.extend(named);
+        }
+        Arrival::ProjectListEnd(end) => reading.project_list = end,
+        Arrival::List(scope, listed) => {
+            progress.send_modify(|progress| {
+                progress.projects_read += usize::from(matches!(scope, Scope::Project(_)));
+                progress.certificates += match &listed {
+                    Ok(Some(listed)) => listed.len(),
+                    Ok(None) | Err(_) => 0,
+                };
+            });
+            match (scope, listed) {
+                // It was archived between the listing and the reading.
+                (Scope::Project(id), Ok(None)) => {
+                    reading.projects.remove(&id);
+                }
+                (scope, Ok(listed)) => {
+                    reading.listings.insert(scope, Ok(listed.unwrap_or_default()));
+                }
+                (scope, Err(why)) => {
+                    reading.listings.insert(scope, Err(why));
+                }
+            }
+        }
+    }
+}
+
+/// One scan: read, merge with what was known, decide for each notifier, commit.
+///
+/// # Errors
+/// Where the state fails; then nothing has changed, and the next scan decides afresh.
+pub async fn run_once(
+    target: &Target,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    give_up_after: TimeDelta,
+    tick: DateTime<Utc>,
+    started_at: DateTime<Utc>,
+    progress: &watch::Sender<Progress>,
+) -> anyhow::Result<Report> {
+    let organization = target.api.organization();
+    let before_requests = target.api.requests();
+    let clock = Instant::now();
+    let reading = read(target, progress).await;
+    let now = started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+
+    let before = store.inventory(organization).await.context("reading the last inventory")?;
+    let after = before.clone().merge(reading, &target.selection, now);
+    let record = ScanRecord {
+        id: id_at(now),
+        organization: organization.clone(),
+        tick,
+        started_at,
+        finished_at: now,
+        complete: after.is_complete(),
+        projects_read: after.projects.len() - after.unreadable_projects.len(),
+        projects_unreadable: after.unreadable_projects.len(),
+        certificates: after.certificates.len(),
+        requests: target.api.requests() - before_requests,
+        faults: after.faults().map(|(scope, fault)| format!("{scope}: {}", fault.why)).collect(),
+    };
+    let assessments = evaluate(&after, &target.policy, now);
+    let occasion = Occasion {
+        organization,
+        scan: ScanView {
+            id: record.id,
+            finished_at: now,
+            complete: record.complete,
+            projects_read: record.projects_read,
+            projects_unreadable: record.projects_unreadable,
+            oldest_reading: after.oldest_reading(),
+        },
+        inventory: &after,
+        assessments: &assessments,
+        policy: &target.policy,
+        now,
+    };
+    let world = World::Watched { before: &before, after: &after, policy: &target.policy };
+    let plans = plan(&occasion, &world, store, notifiers, Moment { now, tick }).await?;
+    let notifications = plans.iter().filter(|plan| plan.notification.is_some()).count();
+    let commit = Commit {
+        scan: Some((record.clone(), after.clone())),
+        organization: organization.clone(),
+        plans,
+        now,
+        give_up_at: now + give_up_after,
+    };
+    store.commit(&commit).await.context("keeping the scan")?;
+    Ok(Report { record, notifications })
+}
+
+/// Ends everything that was told of an organization that is no longer configured, and forgets it.
+///
+/// # Errors
+/// Where the state fails; then nothing has changed.
+pub async fn retire(
+    organization: &OrganizationName,
+    policy: &Policy,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    give_up_after: TimeDelta,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let nothing = Inventory::default();
+    let occasion = Occasion {
+        organization,
+        scan: ScanView {
+            id: id_at(now),
+            finished_at: now,
+            complete: true,
+            projects_read: 0,
+            projects_unreadable: 0,
+            oldest_reading: None,
+        },
+        inventory: &nothing,
+        assessments: &[],
+        policy,
+        now,
+    };
+    let moment = Moment { now, tick: now };
+    let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment).await?;
+    let give_up_at = now + give_up_after;
+    let commit = Commit { scan: None, organization: organization.clone(), plans, now, give_up_at };
+    store.commit(&commit).await.context("keeping the end of an organization")
+}
+
+/// What each notifier is to be told, and what its ledger learns.
+async fn plan(
+    occasion: &Occasion<'_>,
+    world: &World<'_>,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    moment: Moment,
+) -> anyhow::Result<Vec<Plan>> {
+    let mut plans = Vec::new();
+    for notifier in notifiers {
+        let name = notifier.name();
+        let ledger =
+            store.ledger(occasion.organization, name).await.context("reading the ledger")?;
+        let known = store.known_receivers(name).await.context("reading the receivers")?;
+        let receivers = notifier.receivers();
+        let (old, new): (Vec<String>, Vec<String>) =
+            receivers.iter().cloned().partition(|receiver| known.contains(receiver));
+        // Whoever joins a notifier that was told things is told of all that is open, and not of the news
+        // alone. A notifier without a ledger has nothing to catch up with.
+        let joined = if known.is_empty() { Vec::new() } else { new };
+        let listening = if joined.is_empty() { receivers } else { old };
+
+        let decisions = reconcile(occasion.assessments, &ledger, world, moment);
+        let said: Vec<&Decision> = decisions
+            .iter()
+            .filter(|decision| {
+                notifier.send_resolved() || !matches!(decision, Decision::End { .. })
+            })
+            .collect();
+        let notification =
+            if listening.is_empty() { None } else { occasion.compose(new_id(moment), name, &said) };
+        let catch_up = match joined.is_empty() {
+            true => None,
+            false => {
+                let all = reconcile(occasion.assessments, &BTreeMap::new(), world, moment);
+                let all: Vec<&Decision> = all.iter().collect();
+                occasion.compose(new_id(moment), name, &all)
+            }
+        };
+        // Where nobody is left to hear the news but those who join, the ledger hangs on their message.
+        let notifier = name.to_owned();
+        if listening.is_empty() {
+            plans.push(Plan { notifier, decisions, notification: catch_up, receivers: joined });
+            continue;
+        }
+        plans.push(Plan {
+            notifier: notifier.clone(),
+            decisions,
+            notification,
+            receivers: listening,
+        });
+        if !joined.is_empty() {
+            let decisions = Vec::new();
+            plans.push(Plan { notifier, decisions, notification: catch_up, receivers: joined });
+        }
+    }
+    Ok(plans)
+}
+
+fn new_id(moment: Moment) -> Uuid {
+    id_at(moment.now)
+}
+
+/// An id that sorts by time (RFC 9562, version 7).
+pub fn id_at(now: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+    let timestamp =
+        uuid::Timestamp::from_unix(uuid::NoContext, seconds, now.timestamp_subsec_nanos());
+    Uuid::new_v7(timestamp)
+}

@@ -1,0 +1,168 @@
+//! What starts a scan: a cron expression in a time zone, counted from the last moment that was kept.
+//!
+//! Guarantees: the right hour on both sides of a change to daylight saving; ticks that were missed
+//! (downtime, suspend, a long scan) run once, late; a clock that is set back does not stop the
+//! schedule. The scheduler is only the heartbeat: what is due is computed here.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use croner::parser::{CronParser, Seconds};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub cron: Cron,
+    pub run_on_start: bool,
+    pub jitter: Duration,
+    pub scan_timeout: Duration,
+}
+
+/// A cron expression (5 fields, or 6 with seconds first) in its time zone.
+#[derive(Clone, Debug)]
+pub struct Cron {
+    pattern: croner::Cron,
+    timezone: Tz,
+}
+
+impl Cron {
+    /// # Errors
+    /// Why it is none, or that it never comes due.
+    pub fn parse(text: &str, timezone: Tz) -> Result<Cron, String> {
+        let pattern = CronParser::builder()
+            .seconds(Seconds::Optional)
+            .build()
+            .parse(text.trim())
+            .map_err(|error| crate::domain::text::one_line(&error.to_string(), 200))?;
+        let cron = Cron { pattern, timezone };
+        match cron.next_after(crate::clock::now()) {
+            Some(_) => Ok(cron),
+            None => Err("it never comes due".to_owned()),
+        }
+    }
+
+    /// The first tick after an instant.
+    pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let local = instant.with_timezone(&self.timezone);
+        let next = self.pattern.find_next_occurrence(&local, false).ok()?;
+        Some(next.with_timezone(&Utc))
+    }
+
+    /// The tick that is due: the latest one not after `now`, if there is one after `last`.
+    pub fn due(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let first = self.next_after(last.min(now)).filter(|next| *next <= now)?;
+        let local = now.with_timezone(&self.timezone);
+        let latest = self.pattern.find_previous_occurrence(&local, true).ok();
+        Some(latest.map_or(first, |latest| latest.with_timezone(&Utc).max(first)))
+    }
+
+    /// In words, in English.
+    pub fn describe(&self) -> String {
+        self.pattern.describe()
+    }
+
+    pub fn timezone(&self) -> Tz {
+        self.timezone
+    }
+}
+
+/// How late a scan may start and still stand for its scheduled moment, beside the jitter.
+const ON_TIME: TimeDelta = TimeDelta::seconds(60);
+
+/// The moment that a scan starting now stands for: its tick where it is on time, so that repeats keep
+/// step with the schedule; else now, so that what it tells late is not repeated right after.
+pub fn moment_of(tick: DateTime<Utc>, now: DateTime<Utc>, jitter: Duration) -> DateTime<Utc> {
+    let allowed = TimeDelta::from_std(jitter).unwrap_or(TimeDelta::zero()) + ON_TIME;
+    if now - tick <= allowed { tick } else { now }
+}
+
+/// A beat every second, for as long as it is kept.
+pub struct Heartbeat {
+    scheduler: JobScheduler,
+    beats: watch::Receiver<()>,
+}
+
+impl Heartbeat {
+    /// # Errors
+    /// Where the scheduler cannot be started.
+    pub async fn start() -> Result<Heartbeat, JobSchedulerError> {
+        let (beat, beats) = watch::channel(());
+        let scheduler = JobScheduler::new().await?;
+        // Its only job, in UTC, does nothing but beat: the library's own schedules go wrong at changes
+        // to daylight saving, overlap, and wait for a clock that was set back.
+        let job = Job::new_async("* * * * * *", move |_, _| {
+            beat.send_replace(());
+            Box::pin(async {})
+        })?;
+        scheduler.add(job).await?;
+        scheduler.start().await?;
+        Ok(Heartbeat { scheduler, beats })
+    }
+
+    pub fn beats(&self) -> watch::Receiver<()> {
+        self.beats.clone()
+    }
+
+    pub async fn stop(mut self) {
+        if let Err(error) = self.scheduler.shutdown().await {
+            tracing::debug!(%error, "the scheduler did not stop");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn berlin(text: &str) -> Cron {
+        Cron::parse(text, chrono_tz::Europe::Berlin).unwrap()
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_hour_is_right_on_both_sides_of_a_change_to_daylight_saving() {
+        let nine = berlin("0 9 * * *");
+        assert_eq!(nine.next_after(at("2027-03-27T12:00:00Z")), Some(at("2027-03-28T07:00:00Z")));
+        assert_eq!(nine.next_after(at("2027-10-30T12:00:00Z")), Some(at("2027-10-31T08:00:00Z")));
+    }
+
+    #[test]
+    fn missed_ticks_run_once_and_a_clock_set_back_does_not_stop_the_schedule() {
+        let hourly = berlin("0 * * * *");
+        let now = at("2026-11-23T12:34:56Z");
+        let noon = at("2026-11-23T12:00:00Z");
+        let cases = [
+            ("five were missed", at("2026-11-23T07:00:00Z"), Some(noon)),
+            ("the last was run", noon, None),
+            ("the state is of a clock a year ahead", at("2027-11-23T12:00:00Z"), None),
+        ];
+        for (reason, last, expected) in cases {
+            assert_eq!(hourly.due(last, now), expected, "{reason}");
+        }
+        let later = at("2026-11-23T13:00:00Z");
+        assert_eq!(hourly.due(now, later), Some(later), "due at its very second");
+    }
+
+    #[test]
+    fn five_fields_or_six_and_nothing_that_never_comes() {
+        for good in ["0 */6 * * *", "*/5 * * * * *", "@hourly", "0 9 13 * FRI"] {
+            assert!(Cron::parse(good, Tz::UTC).is_ok(), "{good}");
+        }
+        for bad in ["", "every day", "61 * * * *", "0 0 30 2 *", "* * * *"] {
+            assert!(Cron::parse(bad, Tz::UTC).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_scan_on_time_stands_for_its_tick_and_a_late_one_for_itself() {
+        let tick = at("2026-11-23T12:00:00Z");
+        let minutes = |n| tick + TimeDelta::minutes(n);
+        assert_eq!(moment_of(tick, minutes(1), Duration::ZERO), tick);
+        assert_eq!(moment_of(tick, minutes(2), Duration::ZERO), minutes(2));
+        assert_eq!(moment_of(tick, minutes(10), Duration::from_secs(600)), tick);
+    }
+}

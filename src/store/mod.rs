@@ -1,0 +1,431 @@
+//! The edge to the database: what is kept, in the words of the domain.
+//!
+//! Guarantees: the notifications, the ledger and the record of a scan are committed in one transaction;
+//! an attempt's outcome and what follows from it in another. No transaction is open while anything is
+//! sent. `now` is always an argument. It does not decide anything: what is superseded or withdrawn is
+//! bookkeeping of what was said.
+//!
+//! Here is SQLite, for one instance: [`Store::open_exclusive`] refuses a second one on the same file.
+//! The statements keep to what PostgreSQL has, too.
+
+mod outbox;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{
+    Row, SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use uuid::Uuid;
+
+use crate::domain::{
+    certificate::{CertificateId, OrganizationName},
+    inventory::Inventory,
+    notification::Notification,
+    reconcile::{Decision, Ledger, Subject},
+};
+pub use outbox::{Claim, DeliveryRow, DeliveryState};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub file: PathBuf,
+    /// How long scans, deliveries and what was told are kept.
+    pub history: TimeDelta,
+}
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    #[error("the state {} is in use by another certvigil", .0.display())]
+    InUse(PathBuf),
+    #[error("there is no state at {}: certvigil run makes it", .0.display())]
+    Missing(PathBuf),
+    #[error("the state {} was written by a newer certvigil", .0.display())]
+    Newer(PathBuf),
+    #[error("the state {} was written by an older certvigil: certvigil run brings it up to date",
+        .0.display())]
+    Older(PathBuf),
+    #[error("the state {} cannot be opened: {}", path.display(), why)]
+    Open { path: PathBuf, why: String },
+    #[error("the state holds what cannot be read: {0}")]
+    Content(#[from] serde_json::Error),
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("there is no delivery {0}")]
+    NoSuchDelivery(String),
+    #[error("delivery {0} is {1}, and cannot be tried again")]
+    NotRetryable(String, DeliveryState),
+}
+
+type Result<T> = std::result::Result<T, StoreFault>;
+
+/// The state. Cheap to clone; all clones share one connection.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+    /// Held as long as the process works on the state; the system lets go of it when it dies.
+    _lock: Option<std::sync::Arc<File>>,
+}
+
+/// The record of one scan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScanRecord {
+    pub id: Uuid,
+    pub organization: OrganizationName,
+    /// The scheduled moment that it stands for.
+    pub tick: DateTime<Utc>,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
+    pub complete: bool,
+    pub projects_read: usize,
+    pub projects_unreadable: usize,
+    pub certificates: usize,
+    pub requests: u64,
+    /// What could not be read, and why.
+    pub faults: Vec<String>,
+}
+
+/// What one notifier is told after a scan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub notifier: String,
+    /// What the ledger learns. Empty where only new receivers are brought up to date.
+    pub decisions: Vec<Decision>,
+    /// What is said, to whom; `None` where the ledger learns something that is not said.
+    pub notification: Option<Notification>,
+    pub receivers: Vec<String>,
+}
+
+/// Everything that one scan changes.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// `None` for an organization that is no longer watched.
+    pub scan: Option<(ScanRecord, Inventory)>,
+    pub organization: OrganizationName,
+    pub plans: Vec<Plan>,
+    pub now: DateTime<Utc>,
+    /// When what is said now is given up.
+    pub give_up_at: DateTime<Utc>,
+}
+
+fn millis(at: DateTime<Utc>) -> i64 {
+    at.timestamp_millis()
+}
+
+fn instant(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+impl Store {
+    /// Opens the state as its only worker: makes the file and brings it up to date where needed, and
+    /// takes back what a worker that died had claimed.
+    ///
+    /// # Errors
+    /// Where another worker has it, it is of a newer version, or it cannot be opened or written.
+    pub async fn open_exclusive(settings: &Settings) -> Result<Store> {
+        let path = &settings.file;
+        let open = |why: String| StoreFault::Open { path: path.clone(), why };
+        let lock_path = path.with_added_extension("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(|error| open(format!("{}: {error}", lock_path.display())))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreFault::InUse(path.clone())),
+            Err(TryLockError::Error(error)) => return Err(open(error.to_string())),
+        }
+        let pool = connect(path, true).await?;
+        MIGRATIONS.run(&pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+                StoreFault::Newer(path.clone())
+            }
+            other => open(other.to_string()),
+        })?;
+        sqlx::query("UPDATE deliveries SET lease_until = NULL WHERE lease_until IS NOT NULL")
+            .execute(&pool)
+            .await?;
+        Ok(Store { pool, _lock: Some(std::sync::Arc::new(lock)) })
+    }
+
+    /// Opens a state that is there, beside a running service.
+    ///
+    /// # Errors
+    /// Where there is none, or it is of another version.
+    pub async fn open_beside(settings: &Settings) -> Result<Store> {
+        let path = &settings.file;
+        if !path.is_file() {
+            return Err(StoreFault::Missing(path.clone()));
+        }
+        let pool = connect(path, false).await?;
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&pool)
+            .await
+            .map_err(|error| StoreFault::Open { path: path.clone(), why: error.to_string() })?;
+        match applied.unwrap_or(0).cmp(&newest) {
+            std::cmp::Ordering::Greater => Err(StoreFault::Newer(path.clone())),
+            std::cmp::Ordering::Less => Err(StoreFault::Older(path.clone())),
+            std::cmp::Ordering::Equal => Ok(Store { pool, _lock: None }),
+        }
+    }
+
+    /// What is known of an organization; nothing of one that was never scanned.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn inventory(&self, organization: &OrganizationName) -> Result<Inventory> {
+        let kept: Option<String> =
+            sqlx::query_scalar("SELECT inventory FROM organizations WHERE name = $1")
+                .bind(organization.as_str())
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(kept.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default())
+    }
+
+    /// The organizations of which something is known.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn organizations(&self) -> Result<Vec<OrganizationName>> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM organizations ORDER BY name")
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(names.iter().filter_map(|name| OrganizationName::parse(name).ok()).collect())
+    }
+
+    /// The scheduled moment of the organization's latest scan.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn last_tick(
+        &self,
+        organization: &OrganizationName,
+    ) -> Result<Option<DateTime<Utc>>> {
+        let tick: Option<i64> =
+            sqlx::query_scalar("SELECT max(tick) FROM scans WHERE organization = $1")
+                .bind(organization.as_str())
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(tick.map(instant))
+    }
+
+    /// The latest scans, newest first.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn scans(&self, limit: u32) -> Result<Vec<ScanRecord>> {
+        let rows = sqlx::query("SELECT * FROM scans ORDER BY finished_at DESC, id DESC LIMIT $1")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                let organization: String = row.try_get("organization")?;
+                let decode = |why: &str| sqlx::Error::Decode(why.to_owned().into());
+                Ok(ScanRecord {
+                    id: Uuid::parse_str(row.try_get("id")?).map_err(|_| decode("scan id"))?,
+                    organization: OrganizationName::parse(&organization).map_err(decode)?,
+                    tick: instant(row.try_get("tick")?),
+                    started_at: instant(row.try_get("started_at")?),
+                    finished_at: instant(row.try_get("finished_at")?),
+                    complete: row.try_get("complete")?,
+                    projects_read: row.try_get::<u32, _>("projects_read")? as usize,
+                    projects_unreadable: row.try_get::<u32, _>("projects_unreadable")? as usize,
+                    certificates: row.try_get::<u32, _>("certificates")? as usize,
+                    requests: row.try_get::<i64, _>("requests")?.max(0) as u64,
+                    faults: serde_json::from_str(row.try_get("faults")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// What the notifier was told of the organization and is not over.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn ledger(&self, organization: &OrganizationName, notifier: &str) -> Result<Ledger> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT l.subject, l.told FROM ledger l
+             WHERE l.organization = $1 AND l.notifier = $2 AND l.told IS NOT NULL
+               AND l.seq = (SELECT max(m.seq) FROM ledger m
+                            WHERE m.organization = l.organization AND m.notifier = l.notifier
+                              AND m.subject = l.subject AND m.withdrawn = 0)",
+        )
+        .bind(organization.as_str())
+        .bind(notifier)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .filter_map(|(subject, told)| {
+                let id = subject.strip_prefix("certificate:").map(CertificateId::parse)?.ok()?;
+                Some(serde_json::from_str(&told).map(|told| (id, told)).map_err(StoreFault::from))
+            })
+            .collect()
+    }
+
+    /// The receivers that the notifier has had.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn known_receivers(&self, notifier: &str) -> Result<BTreeSet<String>> {
+        let known: Vec<String> =
+            sqlx::query_scalar("SELECT receiver FROM receivers WHERE notifier = $1")
+                .bind(notifier)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(known.into_iter().collect())
+    }
+
+    /// Keeps everything that a scan changes, or nothing of it.
+    ///
+    /// # Errors
+    /// Where the database fails; then nothing has changed.
+    pub async fn commit(&self, commit: &Commit) -> Result<()> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        match &commit.scan {
+            Some((record, inventory)) => {
+                insert_scan(&mut tx, record).await?;
+                sqlx::query(
+                    "INSERT INTO organizations (name, inventory, updated_at) VALUES ($1, $2, $3)
+                     ON CONFLICT (name) DO UPDATE
+                     SET inventory = excluded.inventory, updated_at = excluded.updated_at",
+                )
+                .bind(commit.organization.as_str())
+                .bind(serde_json::to_string(inventory)?)
+                .bind(millis(commit.now))
+                .execute(&mut *tx)
+                .await?;
+            }
+            None => {
+                sqlx::query("DELETE FROM organizations WHERE name = $1")
+                    .bind(commit.organization.as_str())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
+        for plan in &commit.plans {
+            if let Some(notification) = &plan.notification {
+                outbox::insert(&mut tx, commit, notification, &plan.receivers).await?;
+            }
+            for decision in &plan.decisions {
+                learn(&mut tx, commit, plan, decision).await?;
+            }
+            for receiver in &plan.receivers {
+                sqlx::query(
+                    "INSERT INTO receivers (notifier, receiver, since) VALUES ($1, $2, $3)
+                     ON CONFLICT (notifier, receiver) DO NOTHING",
+                )
+                .bind(&plan.notifier)
+                .bind(receiver)
+                .bind(millis(commit.now))
+                .execute(&mut *tx)
+                .await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Forgets what ended before `before`: scans, settled notifications, and what was told and is over.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut gone = 0;
+        for statement in [
+            // The newest of each organization stays: the schedule counts from it.
+            "DELETE FROM scans WHERE finished_at < $1
+               AND tick < (SELECT max(s.tick) FROM scans s WHERE s.organization = scans.organization)",
+            "DELETE FROM notifications WHERE created_at < $1
+               AND NOT EXISTS (SELECT 1 FROM deliveries d
+                               WHERE d.notification_id = notifications.id AND d.state = 'pending')",
+            "DELETE FROM ledger WHERE at < $1 AND (told IS NULL OR withdrawn = 1 OR EXISTS (
+               SELECT 1 FROM ledger l
+               WHERE l.organization = ledger.organization AND l.notifier = ledger.notifier
+                 AND l.subject = ledger.subject AND l.withdrawn = 0 AND l.seq > ledger.seq))",
+        ] {
+            gone += sqlx::query(statement)
+                .bind(millis(before))
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+        }
+        tx.commit().await?;
+        Ok(gone)
+    }
+}
+
+async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(create)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A commit that was answered survives the loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+    pool.map_err(|error| StoreFault::Open {
+        path: path.to_owned(),
+        why: crate::net::error_chain(&error),
+    })
+}
+
+async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Result<()> {
+    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    sqlx::query(
+        "INSERT INTO scans (id, organization, tick, started_at, finished_at, complete, projects_read,
+                            projects_unreadable, certificates, requests, faults)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(record.id.to_string())
+    .bind(record.organization.as_str())
+    .bind(millis(record.tick))
+    .bind(millis(record.started_at))
+    .bind(millis(record.finished_at))
+    .bind(i64::from(record.complete))
+    .bind(number(record.projects_read))
+    .bind(number(record.projects_unreadable))
+    .bind(number(record.certificates))
+    .bind(i64::try_from(record.requests).unwrap_or(i64::MAX))
+    .bind(serde_json::to_string(&record.faults)?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn learn(
+    tx: &mut sqlx::SqliteConnection,
+    commit: &Commit,
+    plan: &Plan,
+    decision: &Decision,
+) -> Result<()> {
+    let told = match decision {
+        Decision::Tell { told, .. } | Decision::Note { told, .. } => Some(told),
+        Decision::End { .. } => None,
+    };
+    let said_in = match decision {
+        Decision::Note { .. } => None,
+        Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
+    };
+    sqlx::query(
+        "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(commit.organization.as_str())
+    .bind(&plan.notifier)
+    .bind(Subject::certificate(decision.id()).as_str())
+    .bind(told.map(serde_json::to_string).transpose()?)
+    .bind(millis(commit.now))
+    .bind(said_in.map(|notification| notification.id.to_string()))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
