@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use croner::parser::{CronParser, Seconds};
+use croner::parser::{CronParser, Seconds, Year};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -32,6 +32,7 @@ impl Cron {
     pub fn parse(text: &str, timezone: Tz) -> Result<Cron, String> {
         let pattern = CronParser::builder()
             .seconds(Seconds::Optional)
+            .year(Year::Disallowed)
             .build()
             .parse(text.trim())
             .map_err(|error| crate::domain::text::one_line(&error.to_string(), 200))?;

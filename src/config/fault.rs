@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 /// Where a key got its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// A file, and the line where it is known.
     File(PathBuf, Option<usize>),

@@ -211,13 +211,14 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
         None => found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: "),
     };
     let expected = match expected {
-        "there are no fields" => "none".to_owned(),
-        other => match other.strip_prefix("struct ") {
-            Some(_) => "a table".to_owned(),
-            None if other == "a map" => "a table".to_owned(),
-            None => other.to_owned(),
-        },
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "usize" => "a whole number that is not negative",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
     };
+    let expected = expected.to_owned();
     Fault { path: path.to_string(), origin, found: found.to_owned(), expected }
 }
 

@@ -142,7 +142,11 @@ fn from_layers(
         (Some(config), faults) if faults.is_empty() => {
             Ok(Loaded { config, file, warnings: checker.warnings, effective: raw })
         }
-        (_, faults) => Err(Refused(faults.into_iter().map(|(_, fault)| fault).collect())),
+        (_, faults) => {
+            let mut faults: Vec<Fault> = faults.into_iter().map(|(_, fault)| fault).collect();
+            faults.sort_by(|a, b| a.origin.cmp(&b.origin).then_with(|| a.path.cmp(&b.path)));
+            Err(Refused(faults))
+        }
     }
 }
 
@@ -223,11 +227,13 @@ fn schedule(
             None
         }
     });
+    let jitter = checker.duration(&path.key("jitter"), raw.jitter.as_ref());
+    let scan_timeout = checker.positive(&path.key("scan_timeout"), raw.scan_timeout.as_ref());
     Some(schedule::Settings {
         cron: cron?,
         run_on_start: raw.run_on_start?,
-        jitter: checker.duration(&path.key("jitter"), raw.jitter.as_ref())?,
-        scan_timeout: checker.positive(&path.key("scan_timeout"), raw.scan_timeout.as_ref())?,
+        jitter: jitter?,
+        scan_timeout: scan_timeout?,
     })
 }
 

@@ -1,0 +1,326 @@
+//! What is taken and what is refused, with the words that a person reads.
+
+use certvigil::config::{DEFAULTS, Needs, from_text};
+use std::path::Path;
+
+use super::support::{Tls, certvigil, crypto, run};
+
+/// Refuses `text` and gives the problems, one a line.
+fn refused(text: &str) -> Vec<String> {
+    crypto();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    match from_text(&path, text, Needs::ALL) {
+        Ok(_) => panic!("taken: {text}"),
+        Err(refused) => {
+            let place = format!("{}/", folder.path().display());
+            refused.0.iter().map(|fault| fault.to_string().replace(&place, "")).collect()
+        }
+    }
+}
+
+const KEY: &str = "[organizations.acme]\nadmin_key = \"sk-admin-x\"\n";
+
+#[test]
+fn each_refused_configuration_says_key_found_and_expected() {
+    let cases = [
+        (
+            "timezone = \"Mars/Olympus\"\n",
+            "c.toml:1: timezone: found “Mars/Olympus”, expected an IANA time zone, as \"Europe/Berlin\"",
+        ),
+        (
+            "[smtp]\nprot = 25\n",
+            "c.toml:2: smtp.prot: found an unknown key, expected one of `host`, `port`, `tls`, \
+             `allow_insecure`, `username`, `password`, `from`, `ca_file`, `timeout`, `hello_name`",
+        ),
+        ("[smtp]\nport = \"25\"\n", "c.toml:2: smtp.port: found string \"25\", expected a whole number"),
+        ("[smtp]\nport = 70000\n", "c.toml:2: smtp.port: found integer `70000`, expected a whole number from 0 to"),
+        (
+            "[schedule]\ncron = \"every day\"\n",
+            "c.toml:2: schedule.cron: found “every day” (",
+        ),
+        (
+            "[schedule]\ncron = \"0 0 30 2 *\"\n",
+            "c.toml:2: schedule.cron: found “0 0 30 2 *” (it never comes due), expected a cron expression",
+        ),
+        (
+            "[schedule]\nscan_timeout = \"soon\"\n",
+            "c.toml:2: schedule.scan_timeout: found “soon”, expected a duration, as \"90d\"",
+        ),
+        (
+            "[schedule]\nscan_timeout = \"0s\"\n",
+            "c.toml:2: schedule.scan_timeout: found a duration of nothing, expected one that is longer",
+        ),
+        ("thresholds = []\n", "c.toml:1: thresholds: found an empty list, expected at least one"),
+        (
+            "[[thresholds]]\nwithin = \"7d\"\nseverity = \"warning\"\n\
+             [[thresholds]]\nwithin = \"1d\"\nseverity = \"info\"\n",
+            "thresholds: found a severity that falls from 7d to 1d, expected one that does not fall",
+        ),
+        (
+            "[[thresholds]]\nwithin = \"7d\"\nseverity = \"loud\"\n",
+            "c.toml:3: thresholds[0].severity: found “loud”, expected \"info\", \"warning\" or",
+        ),
+        (
+            "[[thresholds]]\nwithin = \"10%\"\nseverity = \"info\"\n",
+            "c.toml:2: thresholds[0].within: found “10%”, expected a duration",
+        ),
+        (
+            "[expired]\nseverity = \"info\"\n",
+            "thresholds: found a severity that falls from 1d to expired",
+        ),
+        (
+            "[organizations.Acme]\nadmin_key = \"x\"\n",
+            "c.toml:1: organizations.Acme: found the name “Acme”, expected 1 to 64 characters of a-z",
+        ),
+        (
+            "[organizations.acme]\n",
+            "c.toml:1: organizations.acme.admin_key: found nothing, expected { env = \"NAME\" } or",
+        ),
+        (
+            "[organizations.acme]\nadmin_key = { env = \"CERTVIGIL_TEST_UNSET\" }\n",
+            "c.toml:2: organizations.acme.admin_key: found environment variable \
+             CERTVIGIL_TEST_UNSET is not set, expected a value that is there and not empty",
+        ),
+        (
+            "[organizations.acme]\nadmin_key = { file = \"nowhere.key\" }\n",
+            "c.toml:2: organizations.acme.admin_key: found file nowhere.key cannot be read",
+        ),
+        (
+            "[organizations.acme]\nadmin_key = { file = \"k\", env = \"K\" }\n",
+            "c.toml:2: organizations.acme.admin_key: found a table with both keys, expected { env",
+        ),
+        (
+            "[organizations.acme]\nadmin_key = \"x\"\nbase_url = \"http://api.openai.com/v1\"\n",
+            "c.toml:3: organizations.acme.base_url: found “http://api.openai.com/v1”, expected https://",
+        ),
+        (
+            "[organizations.acme]\nadmin_key = \"x\"\ninclude_projects = []\n",
+            "c.toml:3: organizations.acme.include_projects: found an empty list, expected at least one",
+        ),
+        (
+            "[organizations.acme]\nadmin_key = \"x\"\nca_file = \"none.pem\"\n",
+            "c.toml:3: organizations.acme.ca_file: found none.pem: No such file or directory",
+        ),
+        (
+            "[notifiers.email.ops]\nto = [\"nobody\"]\n[smtp]\nhost = \"h\"\nfrom = \"a@b.example\"\n",
+            "c.toml:2: notifiers.email.ops.to[0]: found “nobody”, expected an address",
+        ),
+        (
+            "[notifiers.email.ops]\nto = [\"a@b.example\"]\n",
+            "smtp.host: found nothing, expected the name or address of a mail server",
+        ),
+        (
+            "[notifiers.email.ops]\nto = [\"a@b.example\"]\n\
+             [smtp]\nhost = \"mail.example\"\nfrom = \"a@b.example\"\ntls = \"none\"\n",
+            "c.toml:6: smtp.tls: found “none”, expected \"starttls\" or \"implicit\" for a server",
+        ),
+        (
+            "[notifiers.email.ops]\nto = [\"a@b.example\"]\n\
+             [smtp]\nhost = \"mail.example\"\nfrom = \"a@b.example\"\nusername = \"u\"\n",
+            "smtp.password: found nothing, expected a password for the username",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"ftp://x\"\n",
+            "c.toml:2: notifiers.webhook.hook.url: found a value that does not fit (not shown), \
+             expected an http or https URL",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nsecret = \"not base64!\"\n",
+            "c.toml:3: notifiers.webhook.hook.secret: found a value that does not fit (not shown), \
+             expected a secret in base64",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"slack\"\n",
+            "c.toml:3: notifiers.webhook.hook.format: found “slack”, expected \"json\"",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\n[notifiers.log.hook]\n",
+            "c.toml:3: notifiers.log.hook: found the name of notifiers.webhook.hook, expected a name",
+        ),
+        (
+            "[state]\nurl = \"mysql://u:hunter2@db/x\"\n",
+            "c.toml:2: state.url: found an address of the scheme “mysql”, expected \"sqlite:",
+        ),
+        (
+            "[delivery]\nretry_initial = \"1h\"\n",
+            "delivery.retry_max: found “15m”, expected at least delivery.retry_initial",
+        ),
+        ("[log]\nlevel = \"certvigil=loud\"\n", "c.toml:2: log.level: found “certvigil=loud” ("),
+        ("[monitoring]\nblind_after = \"24h\"\n", "c.toml:1: monitoring: found an unknown key"),
+        ("[schedule\n", "c.toml:1: found what is not TOML, expected valid TOML ("),
+    ];
+    for (text, expected) in cases {
+        let organization = if text.contains("[organizations.") || text.ends_with("[schedule\n") { "" } else { KEY };
+        let problems = refused(&format!("{text}{organization}"));
+        let found = problems.iter().find(|problem| {
+            let path = "/nowhere";
+            problem.replace(path, "").contains(expected)
+                || problem.contains(expected.split(": found file").next().unwrap_or_default())
+                    && expected.contains("found file")
+        });
+        assert!(found.is_some(), "{text}\nexpected {expected}\nfound {problems:#?}");
+        assert!(problems.iter().all(|problem| !problem.contains("hunter2")));
+    }
+}
+
+#[test]
+fn all_problems_are_said_at_once() {
+    let problems = refused(
+        "timezone = 5\nwhat = 1\n[schedule]\ncron = \"x\"\njitter = \"y\"\n[smtp]\nport = true\n\
+         [organizations.acme]\nadmin_key = 90210\nbase_url = \"nonsense\"\n",
+    );
+    let keys: Vec<&str> = problems.iter().map(|line| line.split(": ").nth(1).unwrap()).collect();
+    for key in [
+        "timezone", "what", "schedule.cron", "schedule.jitter", "smtp.port",
+        "organizations.acme.admin_key", "organizations.acme.base_url",
+    ] {
+        assert_eq!(keys.iter().filter(|known| **known == key).count(), 1, "{key}: {problems:#?}");
+    }
+    assert_eq!(keys.len(), 7, "{problems:#?}");
+    assert!(problems.iter().all(|problem| !problem.contains("90210")), "{problems:#?}");
+}
+
+#[test]
+fn a_syntax_error_names_its_line_and_not_what_stands_there() {
+    let problems = refused("a = 1\n[organizations.acme]\nadmin_key = \"sk-admin-hunter2\n");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].starts_with("c.toml:3: "), "{problems:#?}");
+    assert!(!problems[0].contains("hunter2"), "{problems:#?}");
+}
+
+/// Every file in `config/`, and every example in it that is commented out.
+#[test]
+fn every_file_in_config_loads() {
+    let tls = Tls::new();
+    std::fs::write(tls.folder.path().join("secret"), "value").unwrap();
+    std::fs::write(tls.folder.path().join("signing"), "whsec_c2VjcmV0").unwrap();
+    std::fs::write(tls.folder.path().join("url"), "https://hook.example/x").unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let path = tls.folder.path().join("c.toml");
+        for text in [text.clone(), uncommented(&text)] {
+            // Secrets and certificates of the examples are where the test has some.
+            let text = text
+                .replace("env = \"WEBHOOK_SECRET\"", "file = \"signing\"")
+                .replace("env = \"PAGER_URL\"", "file = \"url\"")
+                .replace("/run/secrets/smtp", "secret")
+                .replace("/etc/certvigil/smtp-password", "secret")
+                .replace("/etc/certvigil/admin-key", "secret")
+                .replace("/etc/ssl/acme-ca.pem", "ca.pem")
+                .replace("client.pem", "server.pem")
+                .replace("client.key", "server.key")
+                .replace("env = \"OPENAI_ADMIN_KEY\"", "file = \"secret\"")
+                .replace("env = \"PAGER_TOKEN\"", "file = \"secret\"");
+            let text = if text.contains("\n[organizations.") {
+                text
+            } else {
+                format!("{text}\n[organizations.default]\nadmin_key = {{ file = \"secret\" }}\n")
+            };
+            if let Err(refused) = from_text(&path, &text, Needs::ALL) {
+                panic!("{refused}\n{text}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "default.toml and certvigil.toml.example at least");
+}
+
+/// The same with the lines that are commented-out TOML taken as TOML.
+fn uncommented(text: &str) -> String {
+    let example = |line: &str| {
+        line.strip_prefix("# ").filter(|rest| {
+            let key = rest.split(" =").next().unwrap_or_default();
+            rest.starts_with('[')
+                || (rest.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        }).map(str::to_owned)
+    };
+    text.lines().map(|line| example(line).unwrap_or(line.to_owned()) + "\n").collect()
+}
+
+#[test]
+fn the_defaults_name_every_key_that_there_is() {
+    let problems = refused("[smtp]\nx = 1\n[notifiers.email.a]\nx = 1\n[notifiers.webhook.b]\nx = 1\n\
+         [organizations.acme]\nx = 1\n[schedule]\nx = 1\n[api]\nx = 1\n[delivery]\nx = 1\n[log]\nx = 1\n");
+    let mut keys = 0;
+    for problem in problems.iter().filter(|problem| problem.contains("an unknown key")) {
+        for key in problem.split('`').skip(1).step_by(2) {
+            assert!(DEFAULTS.contains(&format!("{key} = ")) || DEFAULTS.contains(&format!(".{key}]")), "{key}");
+            keys += 1;
+        }
+    }
+    assert!(keys > 40, "{keys}: {problems:#?}");
+}
+
+#[tokio::test]
+async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("config")).unwrap();
+    std::fs::write(
+        folder.path().join("config/certvigil.toml"),
+        "[organizations.acme]\nadmin_key = { file = \"nowhere\" }\n[smtp]\nhost = \"mail.example\"\n\
+         from = \"a@b.example\"\n[notifiers.email.ops]\nto = [\"a@b.example\"]\n",
+    )
+    .unwrap();
+    let mut command = certvigil(folder.path());
+    command
+        .args(["config", "show"])
+        .env("CERTVIGIL__ORGANIZATIONS__ACME__ADMIN_KEY__ENV", "ACME_KEY")
+        .env("CERTVIGIL__SMTP__PORT", "2525")
+        .env("CERTVIGIL__SMTP__PASSWORD", "00123")
+        .env("CERTVIGIL__SMTP__USERNAME", "u")
+        .env("CERTVIGIL__NOTIFIERS__EMAIL__OPS__TO", "[\"x@b.example\", \"y@b.example\"]")
+        .env("CERTVIGIL__ORGANIZATIONS__ACME__INCLUDE_INACTIVE", "true");
+    let (code, out, err) = run(command).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    for expected in [
+        "env = \"ACME_KEY\"", "port = 2525", "password = \"[hidden]\"", "include_inactive = true",
+        "\"x@b.example\"", "cron = \"0 */6 * * *\"",
+    ] {
+        assert!(out.contains(expected), "{expected}\n{out}");
+    }
+    assert!(!out.contains("nowhere") && !out.contains("00123"), "{out}");
+
+    let mut command = certvigil(folder.path());
+    command
+        .args(["config", "check"])
+        .env("CERTVIGIL__SMTP__PROT", "2525")
+        .env("CERTVIGIL__SMTP__PORT", "many")
+        .env("CERTVIGIL__ORGANIZATIONS__ACME__ADMIN_KEY", "sk-admin-literal");
+    let (code, _, err) = run(command).await;
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("environment variable CERTVIGIL__SMTP__PROT: smtp.prot: found an unknown key"), "{err}");
+    assert!(err.contains("environment variable CERTVIGIL__SMTP__PORT: smtp.port: found"), "{err}");
+}
+
+#[tokio::test]
+async fn a_named_file_that_is_not_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = certvigil(folder.path());
+    command.args(["config", "check", "--config", "nowhere.toml"]);
+    let (code, _, err) = run(command).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("nowhere.toml: found No such file or directory"), "{err}");
+}
+
+#[tokio::test]
+async fn config_check_says_what_is_watched_and_when() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("c.toml"),
+        format!("timezone = \"Europe/Berlin\"\n{KEY}[schedule]\ncron = \"0 9 * * *\"\n"),
+    )
+    .unwrap();
+    let mut command = certvigil(folder.path());
+    command.args(["--config", "c.toml", "config", "check"]);
+    let (code, out, err) = run(command).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("c.toml: the configuration is right"), "{out}");
+    assert!(out.contains("warning: c.toml:3: organizations.acme.admin_key: the secret stands"), "{out}");
+    assert!(out.contains("organization acme: https://api.openai.com/v1"), "{out}");
+    assert_eq!(out.matches(" 09:00:00 CE").count(), 5, "{out}");
+    assert!(!out.contains("sk-admin-x"), "{out}");
+}

@@ -1,0 +1,391 @@
+//! The contract of the store: what every database that joins has to keep.
+
+use certvigil::{
+    domain::{
+        certificate::{Certificate, CertificateId, OrganizationName},
+        evaluate::{Policy, evaluate},
+        inventory::Inventory,
+        notification::{Notification, Occasion, Reason, ScanView},
+        reconcile::{Decision, Told},
+        retry::{FailureReason, Outcome, Verdict},
+        text::Name,
+        threshold::{ExpiredStep, Ladder, Reached, Severity, Stage, Threshold},
+    },
+    scan::id_at,
+    store::{Commit, DeliveryState, Plan, ScanRecord, Settings, Store, StoreFault},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::support::{days, start};
+
+/// A store in a folder of its own.
+struct Contract {
+    folder: TempDir,
+    store: Store,
+}
+
+fn settings(folder: &TempDir) -> Settings {
+    Settings { file: folder.path().join("state.db"), history: days(400) }
+}
+
+fn acme() -> OrganizationName {
+    OrganizationName::parse("acme").unwrap()
+}
+
+fn minutes(n: i64) -> TimeDelta {
+    TimeDelta::minutes(n)
+}
+
+fn certificate(id: &str) -> Certificate {
+    Certificate {
+        id: CertificateId::parse(id).unwrap(),
+        name: Name::clean("prod-ca"),
+        created_at: None,
+        valid_at: None,
+        expires_at: Some(start() + days(5)),
+    }
+}
+
+fn ladder() -> Ladder {
+    let step = Threshold {
+        lead: days(7),
+        label: "7d".into(),
+        severity: Severity::Critical,
+        repeat: None,
+    };
+    Ladder::new(vec![step], ExpiredStep { severity: Severity::Critical, repeat: None }).unwrap()
+}
+
+fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
+    let reached =
+        Reached { stage, label: "7d".into(), severity: Severity::Critical, repeat: None };
+    let told = Told {
+        stage,
+        label: "7d".into(),
+        severity: Severity::Critical,
+        expires_at: Some(start() + days(5)),
+        name: None,
+        at: now,
+        tick: now,
+    };
+    Decision::Tell { id: CertificateId::parse(id).unwrap(), reason: Reason::Opened, reached, told }
+}
+
+fn end(id: &str, now: DateTime<Utc>) -> Decision {
+    let Decision::Tell { id, told, .. } = tell(id, Stage::Within(604_800), now) else {
+        unreachable!()
+    };
+    Decision::End { id, reason: Reason::Deleted, told }
+}
+
+impl Contract {
+    async fn new() -> Contract {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_exclusive(&settings(&folder)).await.unwrap();
+        Contract { folder, store }
+    }
+
+    async fn reopen(self) -> Contract {
+        let Contract { folder, store } = self;
+        drop(store);
+        let store = Store::open_exclusive(&settings(&folder)).await.unwrap();
+        Contract { folder, store }
+    }
+
+    /// Commits a scan that tells notifier `n` this, and gives the notification's id.
+    async fn commit(&self, decisions: Vec<Decision>, receivers: &[&str], now: DateTime<Utc>) -> Uuid {
+        let notification = notification(&decisions, now);
+        let id = notification.id;
+        let plan = Plan {
+            notifier: "n".into(),
+            decisions,
+            notification: Some(notification),
+            receivers: receivers.iter().map(ToString::to_string).collect(),
+        };
+        let inventory = Inventory::default();
+        let commit = Commit {
+            scan: Some((record(now), inventory)),
+            organization: acme(),
+            plans: vec![plan],
+            now,
+            give_up_at: now + days(3),
+        };
+        self.store.commit(&commit).await.unwrap();
+        id
+    }
+
+    async fn claim(&self, now: DateTime<Utc>) -> Vec<certvigil::store::Claim> {
+        self.store.claim("n", now, minutes(5), 10).await.unwrap()
+    }
+
+    async fn record(&self, claim: &certvigil::store::Claim, verdict: Verdict, now: DateTime<Utc>) {
+        let outcome = match verdict {
+            Verdict::Delivered => Outcome::Delivered { answer: "250 OK".into() },
+            Verdict::WaitUntil(_) | Verdict::GivenUp => {
+                Outcome::retry(FailureReason::Connect, "refused")
+            }
+            Verdict::Rejected => {
+                Outcome::Rejected { reason: FailureReason::Recipient, detail: "550".into() }
+            }
+        };
+        self.store.record(claim, &outcome, &verdict, now).await.unwrap();
+    }
+
+    /// What notifier `n` was told, as `id stage`.
+    async fn told(&self) -> Vec<String> {
+        let ledger = self.store.ledger(&acme(), "n").await.unwrap();
+        ledger.iter().map(|(id, told)| format!("{id} {:?}", told.stage)).collect()
+    }
+
+    async fn states(&self) -> Vec<(String, DeliveryState)> {
+        let rows = self.store.deliveries(false, 100).await.unwrap();
+        rows.into_iter().rev().map(|row| (row.receiver, row.state)).collect()
+    }
+}
+
+fn record(now: DateTime<Utc>) -> ScanRecord {
+    ScanRecord {
+        id: id_at(now),
+        organization: acme(),
+        tick: now,
+        started_at: now,
+        finished_at: now,
+        complete: true,
+        projects_read: 3,
+        projects_unreadable: 0,
+        certificates: 2,
+        requests: 5,
+        faults: vec!["x".into()],
+    }
+}
+
+fn notification(decisions: &[Decision], now: DateTime<Utc>) -> Notification {
+    let mut inventory = Inventory::default();
+    for decision in decisions {
+        if let Decision::Tell { id, .. } = decision {
+            inventory.certificates.insert(id.clone(), certificate(id.as_str()));
+        }
+    }
+    let policy = Policy { ladder: ladder(), include_inactive: true };
+    let assessments = evaluate(&inventory, &policy, now);
+    let organization = acme();
+    let occasion = Occasion {
+        organization: &organization,
+        scan: ScanView {
+            id: id_at(now),
+            finished_at: now,
+            complete: true,
+            projects_read: 3,
+            projects_unreadable: 0,
+            oldest_reading: None,
+        },
+        inventory: &inventory,
+        assessments: &assessments,
+        policy: &policy,
+        now,
+    };
+    let decisions: Vec<&Decision> = decisions.iter().collect();
+    occasion.compose(id_at(now), "n", &decisions).unwrap()
+}
+
+const SEVEN: Stage = Stage::Within(604_800);
+
+#[tokio::test]
+async fn a_second_instance_on_the_same_file_is_refused() {
+    let contract = Contract::new().await;
+    let second = Store::open_exclusive(&settings(&contract.folder)).await;
+    assert!(matches!(second, Err(StoreFault::InUse(_))));
+    let beside = Store::open_beside(&settings(&contract.folder)).await.unwrap();
+    assert_eq!(beside.deliveries(false, 9).await.unwrap().len(), 0, "to look is allowed");
+    contract.reopen().await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = Store::open_beside(&settings(&folder)).await.unwrap_err().to_string();
+    assert!(missing.contains("there is no state at"), "{missing}");
+    assert!(!settings(&folder).file.exists(), "and none is made");
+
+    std::fs::write(settings(&folder).file, "this is no database, and long enough to be read as one".repeat(40)).unwrap();
+    let corrupt = Store::open_exclusive(&settings(&folder)).await.unwrap_err().to_string();
+    assert!(corrupt.contains("not a database"), "{corrupt}");
+
+    let contract = Contract::new().await;
+    let folder = contract.folder;
+    drop(contract.store);
+    let url = format!("sqlite://{}", settings(&folder).file.display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(&pool).await.unwrap();
+    pool.close().await;
+    for opened in [Store::open_exclusive(&settings(&folder)).await, Store::open_beside(&settings(&folder)).await] {
+        assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_survives_and_reads_back_as_it_was_written() {
+    let contract = Contract::new().await;
+    let id = contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let contract = contract.reopen().await;
+    assert_eq!(contract.store.scans(5).await.unwrap().len(), 1);
+    let kept = &contract.store.scans(5).await.unwrap()[0];
+    assert_eq!(ScanRecord { id: kept.id, ..record(start()) }, *kept);
+    assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start()));
+    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    let claims = contract.claim(start()).await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].notification.id, id);
+    assert_eq!((claims[0].receiver.as_str(), claims[0].attempt), ("a", 1));
+}
+
+#[tokio::test]
+async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    assert_eq!(contract.claim(start()).await.len(), 1);
+    assert_eq!(contract.claim(start() + minutes(4)).await.len(), 0);
+    let again = contract.claim(start() + minutes(5)).await;
+    assert_eq!(again[0].attempt, 2, "an attempt that nobody recorded counts");
+    let contract = contract.reopen().await;
+    assert_eq!(contract.claim(start() + minutes(5)).await.len(), 1, "whoever had it is dead");
+}
+
+#[tokio::test]
+async fn a_released_claim_was_no_attempt() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let claims = contract.claim(start()).await;
+    contract.store.release(&claims[0]).await.unwrap();
+    assert_eq!(contract.claim(start()).await[0].attempt, 1);
+}
+
+#[tokio::test]
+async fn what_nobody_took_was_not_told() {
+    for (verdict, state) in [(Verdict::GivenUp, DeliveryState::GivenUp), (Verdict::Rejected, DeliveryState::Rejected)] {
+        let contract = Contract::new().await;
+        contract.commit(vec![tell("c", Stage::Within(9_999_999), start())], &["a", "b"], start()).await;
+        for claim in contract.claim(start()).await {
+            contract.record(&claim, Verdict::Delivered, start()).await;
+        }
+        let later = start() + minutes(10);
+        contract.commit(vec![tell("c", SEVEN, later)], &["a", "b"], later).await;
+        let claims = contract.claim(later).await;
+        contract.record(&claims[0], verdict.clone(), later).await;
+        assert_eq!(contract.told().await, ["c Within(604800)"], "the other may still take it");
+        contract.record(&claims[1], verdict, later).await;
+        assert_eq!(contract.told().await, ["c Within(9999999)"], "back to what was told before");
+        assert_eq!(contract.states().await[3].1, state);
+    }
+}
+
+#[tokio::test]
+async fn one_who_took_it_is_enough_to_have_told() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::Rejected, start()).await;
+    contract.record(&claims[1], Verdict::Delivered, start()).await;
+    assert_eq!(contract.told().await, ["c Within(604800)"]);
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_took_is_told_again() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::Delivered, start()).await;
+    contract.commit(vec![end("c", start())], &["a"], start()).await;
+    assert_eq!(contract.told().await, [""; 0]);
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::GivenUp, start()).await;
+    assert_eq!(contract.told().await, ["c Within(604800)"], "the end was not heard");
+}
+
+#[tokio::test]
+async fn for_one_receiver_and_subject_nothing_overtakes() {
+    let contract = Contract::new().await;
+    let first = contract.commit(vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())], &["a"], start()).await;
+    let claims = contract.claim(start()).await;
+    let wait = start() + minutes(10);
+    contract.record(&claims[0], Verdict::WaitUntil(wait), start()).await;
+    // The first was attempted, and so is not superseded; it has d, too.
+    let second = contract.commit(vec![tell("c", Stage::Expired, start())], &["a", "b"], start()).await;
+    let other = contract.commit(vec![tell("e", SEVEN, start())], &["a"], start()).await;
+    let due = contract.claim(start()).await;
+    let due: Vec<_> = due.iter().map(|claim| (claim.notification.id, claim.receiver.as_str())).collect();
+    assert_eq!(due, [(second, "b"), (other, "a")], "another receiver, another subject");
+    let due = contract.claim(wait).await;
+    assert_eq!(due[0].notification.id, first, "in order");
+    contract.record(&due[0], Verdict::Delivered, wait).await;
+    assert_eq!(contract.claim(wait).await[0].notification.id, second);
+}
+
+#[tokio::test]
+async fn what_was_never_attempted_and_is_out_of_date_is_superseded() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![tell("c", Stage::Expired, start()), tell("d", SEVEN, start())], &["a"], start()).await;
+    let states: Vec<DeliveryState> = contract.states().await.into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states, [DeliveryState::Superseded, DeliveryState::Pending]);
+    assert_eq!(contract.told().await, ["c Expired", "d Within(604800)"]);
+    contract.commit(vec![tell("c", Stage::Expired, start())], &["a"], start()).await;
+    assert_eq!(contract.states().await[1].1, DeliveryState::Pending, "it tells of d, which is news still");
+}
+
+#[tokio::test]
+async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::Rejected, start()).await;
+    assert_eq!(contract.told().await, [""; 0]);
+    let failed = contract.store.deliveries(true, 9).await.unwrap();
+    assert_eq!(failed[0].last, Some(("recipient".into(), "550".into())));
+    let prefix = &failed[0].id.to_string()[..8];
+    let later = start() + days(9);
+    contract.store.retry(prefix, later, later + days(3)).await.unwrap();
+    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    let claims = contract.claim(later).await;
+    assert_eq!((claims[0].attempt, claims[0].give_up_at), (2, later + days(3)));
+    contract.record(&claims[0], Verdict::Delivered, later).await;
+    let done = contract.store.retry(prefix, later, later).await.unwrap_err().to_string();
+    assert!(done.contains("is delivered, and cannot be tried again"), "{done}");
+    for nonsense in ["", "x", "%", "ffffffff", "'; DROP TABLE deliveries"] {
+        let error = contract.store.retry(nonsense, later, later).await.unwrap_err();
+        assert!(matches!(error, StoreFault::NoSuchDelivery(_)), "{nonsense}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_owed_to_the_unconfigured_is_abandoned() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
+    let only_a = [("n".to_owned(), vec!["a".to_owned()])];
+    assert_eq!(contract.store.abandon(&only_a, start()).await.unwrap(), [("n".to_owned(), 1)]);
+    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    assert_eq!(contract.store.abandon(&[], start()).await.unwrap(), [("n".to_owned(), 1)]);
+    assert_eq!(contract.told().await, [""; 0], "one that comes back is told of what is open");
+    assert!(contract.store.known_receivers("n").await.unwrap().is_empty());
+    assert_eq!(contract.store.abandon(&[], start()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn pruning_forgets_what_ended_and_keeps_what_counts() {
+    let contract = Contract::new().await;
+    for day in 0..3 {
+        let now = start() + days(day);
+        contract.commit(vec![tell("c", SEVEN, now)], &["a"], now).await;
+        let claims = contract.claim(now).await;
+        contract.record(&claims[0], Verdict::Delivered, now).await;
+    }
+    contract.commit(vec![tell("waits", SEVEN, start())], &["a"], start()).await;
+    contract.store.prune(start() + days(30)).await.unwrap();
+    assert_eq!(contract.told().await, ["c Within(604800)", "waits Within(604800)"]);
+    assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start() + days(2)));
+    assert_eq!(contract.store.scans(9).await.unwrap().len(), 1);
+    let left = contract.states().await;
+    assert_eq!(left, [("a".to_owned(), DeliveryState::Pending)], "what waits is kept");
+}
