@@ -65,8 +65,7 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let checking = std::env::args_os().nth(1).is_some_and(|command| command == "check");
-            let wrong = if checking { UNKNOWN } else { USAGE };
+            let wrong = if is_check(std::env::args().skip(1)) { UNKNOWN } else { USAGE };
             // Help and version are asked for, and no fault.
             let code = if error.use_stderr() { wrong } else { 0 };
             drop(error.print());
@@ -94,6 +93,18 @@ pub fn main() -> ExitCode {
     // What still runs (a connection that hangs) must not hold the exit up.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// Whether the command is `check`, in arguments that could not be read.
+fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--config" => drop(arguments.next()),
+            option if option.starts_with('-') => {}
+            command => return command == "check",
+        }
+    }
+    false
 }
 
 /// Why a command ends early, with its exit code.
