@@ -120,7 +120,9 @@ fn say(notifier: &dyn Notifier, claim: &Claim, outcome: &Outcome, verdict: &Verd
         (Outcome::Retry { reason, detail, .. } | Outcome::Rejected { reason, detail }, _) => {
             let how = match verdict {
                 Verdict::GivenUp => "given up",
-                Verdict::Delivered | Verdict::WaitUntil(_) | Verdict::Rejected => "refused for good",
+                Verdict::Delivered | Verdict::WaitUntil(_) | Verdict::Rejected => {
+                    "refused for good"
+                }
             };
             tracing::error!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
                 "notification not delivered and {how}: what nobody took is told again by the next scan");

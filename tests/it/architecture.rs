@@ -89,6 +89,7 @@ fn the_domain_is_pure() {
 
 #[test]
 fn a_room_is_found_in_every_spelling() {
-    let source = "use crate::{domain::{a, b}, net::Pem, store};\nuse crate::clock;\ncrate::notify::x()";
+    let source =
+        "use crate::{domain::{a, b}, net::Pem, store};\nuse crate::clock;\ncrate::notify::x()";
     assert_eq!(rooms(source), ["domain", "net", "store", "clock", "notify"]);
 }

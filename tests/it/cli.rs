@@ -85,7 +85,10 @@ async fn check_exits_as_monitoring_plugins_do() {
         }
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "it writes nothing");
-        assert!(sim.receiver.posts().is_empty() && sim.mailbox.mails().is_empty(), "and sends nothing");
+        assert!(
+            sim.receiver.posts().is_empty() && sim.mailbox.mails().is_empty(),
+            "and sends nothing"
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     let (code, _, err) = run(with(folder.path(), "x = 1\n", &["check"])).await;
@@ -100,12 +103,19 @@ async fn check_shows_the_same_in_four_outputs() {
     world.certificate("cert_demo_weeks").unwrap().name = Some("=cmd|' /C calc'!A0".to_owned());
     let sim = Sim::start(world).await;
     let folder = tempfile::tempdir().unwrap();
-    let check = |output: &'static str| with(folder.path(), &sim.config(), &["check", "--output", output]);
+    let check =
+        |output: &'static str| with(folder.path(), &sim.config(), &["check", "--output", output]);
     let (_, table, _) = run(check("table")).await;
     assert!(table.starts_with("LEFT") || table.starts_with(" LEFT"), "{table}");
     for expected in [
-        "expired 3 days ago", "legacy-batch-ca", "unknown_expiry", "not_yet_valid", "inactive", "healthy",
-        "the organization (37 projects)", "15 certificates in 36 projects",
+        "expired 3 days ago",
+        "legacy-batch-ca",
+        "unknown_expiry",
+        "not_yet_valid",
+        "inactive",
+        "healthy",
+        "the organization (37 projects)",
+        "15 certificates in 36 projects",
         "acme: project proj_0037 “prod-secretive-37”: GET /organization/projects/proj_0037/certificates: HTTP 403",
     ] {
         assert!(table.contains(expected), "{expected}\n{table}");
@@ -122,7 +132,12 @@ async fn check_shows_the_same_in_four_outputs() {
     assert!(csv.contains("'=cmd|"), "no formula for a spreadsheet: {csv}");
     let (_, nagios, _) = run(check("nagios")).await;
     let first = nagios.lines().next().unwrap();
-    assert!(first.starts_with("CERTVIGIL CRITICAL - 4 critical, 6 warning of 15 certificates, acme “legacy-batch-ca”"), "{first}");
+    assert!(
+        first.starts_with(
+            "CERTVIGIL CRITICAL - 4 critical, 6 warning of 15 certificates, acme “legacy-batch-ca”"
+        ),
+        "{first}"
+    );
     assert_eq!(nagios.matches('|').count(), 1, "the bar is the format's: {nagios}");
 }
 
@@ -147,14 +162,23 @@ async fn with_nothing_but_a_key_it_works() {
     command
         .arg("run")
         .env("OPENAI_ADMIN_KEY", certvigil::demo::admin_api::KEY)
-        .env("CERTVIGIL__ORGANIZATIONS__DEFAULT__BASE_URL", format!("http://{}/v1", sim.api_address))
+        .env(
+            "CERTVIGIL__ORGANIZATIONS__DEFAULT__BASE_URL",
+            format!("http://{}/v1", sim.api_address),
+        )
         .env("CERTVIGIL__ORGANIZATIONS__DEFAULT__ADMIN_KEY__ENV", "OPENAI_ADMIN_KEY")
         .env("CERTVIGIL__LOG__FORMAT", "json")
         .env("CERTVIGIL__LOG__LEVEL", "off")
         .env("STATE_DIRECTORY", folder.path());
     let child = spawn(command);
-    until("a scan", || sim.api.take_requests().iter().any(|asked| asked.contains("proj_0003")).then_some(())).await;
-    let state = certvigil::store::Settings { file: folder.path().join("certvigil.db"), history: TimeDelta::days(1) };
+    until("a scan", || {
+        sim.api.take_requests().iter().any(|asked| asked.contains("proj_0003")).then_some(())
+    })
+    .await;
+    let state = certvigil::store::Settings {
+        file: folder.path().join("certvigil.db"),
+        history: TimeDelta::days(1),
+    };
     loop {
         if let Ok(store) = certvigil::store::Store::open_beside(&state).await
             && let Ok(rows) = store.deliveries(false, 9).await
@@ -170,7 +194,10 @@ async fn with_nothing_but_a_key_it_works() {
     let lines: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 1, "no level hides the alert, and off hides the rest: {err}");
     assert_eq!(lines[0]["certificate"], "cert_0");
-    assert_eq!((&lines[0]["level"], &lines[0]["event"]), (&"ERROR".into(), &"certificate.expiring".into()));
+    assert_eq!(
+        (&lines[0]["level"], &lines[0]["event"]),
+        (&"ERROR".into(), &"certificate.expiring".into())
+    );
 }
 
 /// Runs the service until the receivers have had so many messages, and stops it.
@@ -181,7 +208,10 @@ async fn run_until(folder: &Path, sim: &Sim, posts: usize, mails: usize) -> Stri
     })
     .await;
     // And for what may come beyond: a scan on the start has ended when its last project was read.
-    until("a scan", || sim.api.take_requests().iter().any(|asked| asked.contains("proj_0003")).then_some(())).await;
+    until("a scan", || {
+        sim.api.take_requests().iter().any(|asked| asked.contains("proj_0003")).then_some(())
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     signal(&child, "-TERM");
     let (code, err) = end(child).await;
@@ -205,7 +235,11 @@ async fn two_runs_in_a_row_send_nothing_the_second_time() {
     let (code, out, err) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
     assert_eq!(code, 0, "{err}");
     assert_eq!(out.matches("delivered").count(), 3, "{out}");
-    assert!(out.contains("a@acme.example") && out.contains("250 OK") && err.contains("state: state.db") || err.contains("certvigil.db"), "{out}{err}");
+    assert!(
+        out.contains("a@acme.example") && out.contains("250 OK") && err.contains("state: state.db")
+            || err.contains("certvigil.db"),
+        "{out}{err}"
+    );
 }
 
 #[tokio::test]
@@ -241,14 +275,20 @@ async fn it_stops_in_time_while_everything_hangs() {
     let sim = Sim::start(world(&[5])).await;
     let text = sim
         .config()
-        .replace(&format!("port = {}", sim.mailbox.address.port()), &format!("port = {}", black_hole.port()))
+        .replace(
+            &format!("port = {}", sim.mailbox.address.port()),
+            &format!("port = {}", black_hole.port()),
+        )
         .replace("timeout = \"5s\"", "timeout = \"60s\"");
     let more = format!(
         "{text}[organizations.hangs]\nadmin_key = \"x\"\nbase_url = \"http://{black_hole}\"\n"
     );
     let folder = tempfile::tempdir().unwrap();
     let child = spawn(with(folder.path(), &more, &["run"]));
-    until("a webhook beside a mail server that hangs", || (!sim.receiver.posts().is_empty()).then_some(())).await;
+    until("a webhook beside a mail server that hangs", || {
+        (!sim.receiver.posts().is_empty()).then_some(())
+    })
+    .await;
     let begin = Instant::now();
     signal(&child, "-TERM");
     let (code, err) = end(child).await;
@@ -265,10 +305,14 @@ async fn notify_test_says_what_each_receiver_answered() {
     assert_eq!(code, 1, "{err}");
     assert!(out.contains("ops: a@acme.example: accepted (250 OK)"), "{out}");
     assert!(out.contains("ops: b@acme.example: refused for good, recipient: RCPT TO: "), "{out}");
-    assert!(out.contains(&format!("hook: http://{}: accepted (HTTP 204 No Content)", sim.hook)), "{out}");
+    assert!(
+        out.contains(&format!("hook: http://{}: accepted (HTTP 204 No Content)", sim.hook)),
+        "{out}"
+    );
     let (code, _, err) = run(with(folder.path(), &sim.config(), &["notify", "test", "hook"])).await;
     assert_eq!(code, 0, "{err}");
-    let (code, _, err) = run(with(folder.path(), &sim.config(), &["notify", "test", "nobody"])).await;
+    let (code, _, err) =
+        run(with(folder.path(), &sim.config(), &["notify", "test", "nobody"])).await;
     assert_eq!(code, 2);
     assert!(err.contains("there is no notifier “nobody”; there are ops, hook"), "{err}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
@@ -283,23 +327,31 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     let (_, _, err) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
     assert!(err.contains("there is no state at certvigil.db: certvigil run makes it"), "{err}");
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
-    let (_, out, _) = run(with(folder.path(), &sim.config(), &["deliveries", "--failed", "--output", "json"])).await;
+    let (_, out, _) =
+        run(with(folder.path(), &sim.config(), &["deliveries", "--failed", "--output", "json"]))
+            .await;
     let json: Value = serde_json::from_str(&out).unwrap();
     let failed = json["deliveries"].as_array().unwrap();
     assert_eq!(failed.len(), 1, "{out}");
-    assert_eq!((&failed[0]["state"], &failed[0]["receiver"]), (&"rejected".into(), &"b@acme.example".into()));
+    assert_eq!(
+        (&failed[0]["state"], &failed[0]["receiver"]),
+        (&"rejected".into(), &"b@acme.example".into())
+    );
     let id = failed[0]["id"].as_str().unwrap().to_owned();
     sim.mailbox.refuse("b@acme.example", None);
     let child = spawn(with(folder.path(), &sim.config(), &["run"]));
-    let (code, out, err) = run(with(folder.path(), &sim.config(), &["deliveries", "retry", &id[..8]])).await;
+    let (code, out, err) =
+        run(with(folder.path(), &sim.config(), &["deliveries", "retry", &id[..8]])).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("the running service tries it again now"), "{out}");
-    let arrived = || sim.mailbox.mails().iter().any(|mail| mail.to[0] == "b@acme.example").then_some(());
+    let arrived =
+        || sim.mailbox.mails().iter().any(|mail| mail.to[0] == "b@acme.example").then_some(());
     let waited = tokio::time::timeout(Duration::from_secs(30), until("the mail", arrived)).await;
     signal(&child, "-TERM");
     let (code, err) = end(child).await;
     assert!(code == 0 && waited.is_ok(), "{code} {err}");
-    let (code, _, err) = run(with(folder.path(), &sim.config(), &["deliveries", "retry", "ffff0000"])).await;
+    let (code, _, err) =
+        run(with(folder.path(), &sim.config(), &["deliveries", "retry", "ffff0000"])).await;
     assert_eq!(code, 1);
     assert!(err.contains("there is no delivery ffff0000"), "{err}");
 }
@@ -310,16 +362,27 @@ async fn no_secret_is_in_any_output() {
     let text = sim
         .config()
         .replace("admin_key = \"sk-admin-simulated\"", "admin_key = \"sk-admin-hunter2\"")
-        .replace("timeout = \"5s\"\n", "timeout = \"5s\"\nusername = \"u\"\npassword = \"hunter2-mail\"\n")
+        .replace(
+            "timeout = \"5s\"\n",
+            "timeout = \"5s\"\nusername = \"u\"\npassword = \"hunter2-mail\"\n",
+        )
         .replace("/hook\"\n", "/hook?token=hunter2-url\"\nkey = \"hunter2-key\"\n");
     let folder = tempfile::tempdir().unwrap();
     for arguments in [
-        &["config", "show"][..], &["config", "check"], &["check"], &["check", "--notify"], &["notify", "test"],
-        &["deliveries", "--output", "json"], &["deliveries"],
+        &["config", "show"][..],
+        &["config", "check"],
+        &["check"],
+        &["check", "--notify"],
+        &["notify", "test"],
+        &["deliveries", "--output", "json"],
+        &["deliveries"],
     ] {
         let mut command = with(folder.path(), &text, arguments);
         command.env("RUST_LOG", "trace,hyper=info,h2=info");
         let (_, out, err) = run(command).await;
-        assert!(!out.contains("hunter2") && !err.contains("hunter2"), "{arguments:?}\n{out}\n{err}");
+        assert!(
+            !out.contains("hunter2") && !err.contains("hunter2"),
+            "{arguments:?}\n{out}\n{err}"
+        );
     }
 }

@@ -33,12 +33,15 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "c.toml:2: smtp.prot: found an unknown key, expected one of `host`, `port`, `tls`, \
              `allow_insecure`, `username`, `password`, `from`, `ca_file`, `timeout`, `hello_name`",
         ),
-        ("[smtp]\nport = \"25\"\n", "c.toml:2: smtp.port: found string \"25\", expected a whole number"),
-        ("[smtp]\nport = 70000\n", "c.toml:2: smtp.port: found integer `70000`, expected a whole number from 0 to"),
         (
-            "[schedule]\ncron = \"every day\"\n",
-            "c.toml:2: schedule.cron: found “every day” (",
+            "[smtp]\nport = \"25\"\n",
+            "c.toml:2: smtp.port: found string \"25\", expected a whole number",
         ),
+        (
+            "[smtp]\nport = 70000\n",
+            "c.toml:2: smtp.port: found integer `70000`, expected a whole number from 0 to",
+        ),
+        ("[schedule]\ncron = \"every day\"\n", "c.toml:2: schedule.cron: found “every day” ("),
         (
             "[schedule]\ncron = \"0 0 30 2 *\"\n",
             "c.toml:2: schedule.cron: found “0 0 30 2 *” (it never comes due), expected a cron expression",
@@ -151,7 +154,11 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ("[schedule\n", "c.toml:1: found what is not TOML, expected valid TOML ("),
     ];
     for (text, expected) in cases {
-        let organization = if text.contains("[organizations.") || text.ends_with("[schedule\n") { "" } else { KEY };
+        let organization = if text.contains("[organizations.") || text.ends_with("[schedule\n") {
+            ""
+        } else {
+            KEY
+        };
         let problems = refused(&format!("{text}{organization}"));
         let found = problems.iter().find(|problem| {
             let path = "/nowhere";
@@ -172,8 +179,13 @@ fn all_problems_are_said_at_once() {
     );
     let keys: Vec<&str> = problems.iter().map(|line| line.split(": ").nth(1).unwrap()).collect();
     for key in [
-        "timezone", "what", "schedule.cron", "schedule.jitter", "smtp.port",
-        "organizations.acme.admin_key", "organizations.acme.base_url",
+        "timezone",
+        "what",
+        "schedule.cron",
+        "schedule.jitter",
+        "smtp.port",
+        "organizations.acme.admin_key",
+        "organizations.acme.base_url",
     ] {
         assert_eq!(keys.iter().filter(|known| **known == key).count(), 1, "{key}: {problems:#?}");
     }
@@ -232,23 +244,31 @@ fn every_file_in_config_loads() {
 /// The same with the lines that are commented-out TOML taken as TOML.
 fn uncommented(text: &str) -> String {
     let example = |line: &str| {
-        line.strip_prefix("# ").filter(|rest| {
-            let key = rest.split(" =").next().unwrap_or_default();
-            rest.starts_with('[')
-                || (rest.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-        }).map(str::to_owned)
+        line.strip_prefix("# ")
+            .filter(|rest| {
+                let key = rest.split(" =").next().unwrap_or_default();
+                rest.starts_with('[')
+                    || (rest.contains(" = ")
+                        && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+            })
+            .map(str::to_owned)
     };
     text.lines().map(|line| example(line).unwrap_or(line.to_owned()) + "\n").collect()
 }
 
 #[test]
 fn the_defaults_name_every_key_that_there_is() {
-    let problems = refused("[smtp]\nx = 1\n[notifiers.email.a]\nx = 1\n[notifiers.webhook.b]\nx = 1\n\
-         [organizations.acme]\nx = 1\n[schedule]\nx = 1\n[api]\nx = 1\n[delivery]\nx = 1\n[log]\nx = 1\n");
+    let problems = refused(
+        "[smtp]\nx = 1\n[notifiers.email.a]\nx = 1\n[notifiers.webhook.b]\nx = 1\n\
+         [organizations.acme]\nx = 1\n[schedule]\nx = 1\n[api]\nx = 1\n[delivery]\nx = 1\n[log]\nx = 1\n",
+    );
     let mut keys = 0;
     for problem in problems.iter().filter(|problem| problem.contains("an unknown key")) {
         for key in problem.split('`').skip(1).step_by(2) {
-            assert!(DEFAULTS.contains(&format!("{key} = ")) || DEFAULTS.contains(&format!(".{key}]")), "{key}");
+            assert!(
+                DEFAULTS.contains(&format!("{key} = ")) || DEFAULTS.contains(&format!(".{key}]")),
+                "{key}"
+            );
             keys += 1;
         }
     }
@@ -277,8 +297,12 @@ async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
     let (code, out, err) = run(command).await;
     assert_eq!((code, err.as_str()), (0, ""));
     for expected in [
-        "env = \"ACME_KEY\"", "port = 2525", "password = \"[hidden]\"", "include_inactive = true",
-        "\"x@b.example\"", "cron = \"0 */6 * * *\"",
+        "env = \"ACME_KEY\"",
+        "port = 2525",
+        "password = \"[hidden]\"",
+        "include_inactive = true",
+        "\"x@b.example\"",
+        "cron = \"0 */6 * * *\"",
     ] {
         assert!(out.contains(expected), "{expected}\n{out}");
     }
@@ -292,7 +316,10 @@ async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
         .env("CERTVIGIL__ORGANIZATIONS__ACME__ADMIN_KEY", "sk-admin-literal");
     let (code, _, err) = run(command).await;
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("environment variable CERTVIGIL__SMTP__PROT: smtp.prot: found an unknown key"), "{err}");
+    assert!(
+        err.contains("environment variable CERTVIGIL__SMTP__PROT: smtp.prot: found an unknown key"),
+        "{err}"
+    );
     assert!(err.contains("environment variable CERTVIGIL__SMTP__PORT: smtp.port: found"), "{err}");
 }
 
@@ -319,7 +346,10 @@ async fn config_check_says_what_is_watched_and_when() {
     let (code, out, err) = run(command).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("c.toml: the configuration is right"), "{out}");
-    assert!(out.contains("warning: c.toml:3: organizations.acme.admin_key: the secret stands"), "{out}");
+    assert!(
+        out.contains("warning: c.toml:3: organizations.acme.admin_key: the secret stands"),
+        "{out}"
+    );
     assert!(out.contains("organization acme: https://api.openai.com/v1"), "{out}");
     assert_eq!(out.matches(" 09:00:00 CE").count(), 5, "{out}");
     assert!(!out.contains("sk-admin-x"), "{out}");

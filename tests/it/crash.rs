@@ -92,12 +92,17 @@ async fn a_worker_that_dies_in_an_attempt_leaves_it_to_the_next_start() {
             () = dying.reached.notified() => {}
         }
         let service = service.restart(&sim.config(), now).await;
-        assert_eq!(service.scan(start() + TimeDelta::minutes(2)).await.notifications, 0, "committed is told");
+        assert_eq!(
+            service.scan(start() + TimeDelta::minutes(2)).await.notifications,
+            0,
+            "committed is told"
+        );
         service.deliver(start() + TimeDelta::minutes(2)).await;
         service.deliver(start() + TimeDelta::minutes(3)).await;
         let posts = sim.receiver.posts();
         assert_eq!(posts.len(), expected);
-        let ids: BTreeSet<_> = posts.iter().map(|post| post.headers["webhook-id"].clone()).collect();
+        let ids: BTreeSet<_> =
+            posts.iter().map(|post| post.headers["webhook-id"].clone()).collect();
         assert_eq!(ids.len(), 1, "recognisable by its id");
         assert_eq!(sim.mailbox.mails().len(), 2, "the other notifier has its own way");
     }
@@ -122,7 +127,8 @@ async fn a_scan_that_dies_before_its_commit_is_decided_again_and_one_after_it_is
 #[tokio::test]
 async fn what_was_given_up_is_told_again_by_the_next_scan_under_a_new_id() {
     let sim = Sim::start(world(5)).await;
-    let service = Service::start(&format!("{}[delivery]\ngive_up_after = \"1h\"\n", sim.config())).await;
+    let service =
+        Service::start(&format!("{}[delivery]\ngive_up_after = \"1h\"\n", sim.config())).await;
     service.scan(start()).await;
     let broken = certvigil::demo::receiver::Answer { status: 503, headers: vec![] };
     sim.receiver.answer(vec![broken; 2]);
@@ -148,7 +154,8 @@ async fn kill_9_at_random_moments_loses_nothing_and_repeats_only_with_the_same_i
     initial.add("cert_0000", Some("first"), Some(now + days(5)), 1..=4);
     let sim = Sim::start(initial).await;
     let folder = tempfile::tempdir().unwrap();
-    let text = format!("{}[schedule]\ncron = \"* * * * * *\"\n[log]\nlevel = \"error\"\n", sim.config());
+    let text =
+        format!("{}[schedule]\ncron = \"* * * * * *\"\n[log]\nlevel = \"error\"\n", sim.config());
     std::fs::write(folder.path().join("c.toml"), text).unwrap();
     let launch = || {
         let mut command = certvigil(folder.path());
@@ -181,10 +188,14 @@ async fn kill_9_at_random_moments_loses_nothing_and_repeats_only_with_the_same_i
         let mut of_mail: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for mail in sim.mailbox.mails() {
             let text = String::from_utf8_lossy(&mail.data).into_owned();
-            let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().to_owned();
+            let id =
+                text.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().to_owned();
             let read = certvigil::demo::pages::parts(&mail.data).unwrap();
             for line in read.text.lines().filter_map(|line| line.trim().strip_prefix("Id: ")) {
-                of_mail.entry((mail.to[0].clone(), line.to_owned())).or_default().insert(id.clone());
+                of_mail
+                    .entry((mail.to[0].clone(), line.to_owned()))
+                    .or_default()
+                    .insert(id.clone());
             }
         }
         (of_webhook, of_mail)

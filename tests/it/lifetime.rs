@@ -169,10 +169,7 @@ async fn an_outage_of_the_api_hides_no_threshold_and_resolves_nothing() {
     assert_eq!(body["scan"]["complete"], false);
     assert_eq!(body["scan"]["projects_unreadable"], 20);
     assert_eq!(body["scan"]["oldest_reading_at"], "2027-02-01T12:00:00Z", "how old it is, is said");
-    assert_eq!(
-        walk.heard(),
-        ["0: cert_a expiring 90d opened", "10: cert_a expiring 30d stage"]
-    );
+    assert_eq!(walk.heard(), ["0: cert_a expiring 90d opened", "10: cert_a expiring 30d stage"]);
 }
 
 #[tokio::test]
@@ -200,7 +197,8 @@ async fn whoever_joins_later_is_told_of_what_is_open_and_nobody_else_again() {
     let mut walk = Walk::start(world(start() + days(5))).await;
     walk.day(0).await;
     let before = walk.sim.mailbox.mails().len();
-    let joined = walk.sim.config().replace("\"b@acme.example\"", "\"b@acme.example\", \"c@acme.example\"");
+    let joined =
+        walk.sim.config().replace("\"b@acme.example\"", "\"b@acme.example\", \"c@acme.example\"");
     let now = start() + days(1);
     let service = walk.service.restart(&joined, now).await;
     service.scan(now).await;
@@ -210,12 +208,17 @@ async fn whoever_joins_later_is_told_of_what_is_open_and_nobody_else_again() {
     assert_eq!(to, ["c@acme.example"]);
     assert_eq!(walk.sim.receiver.posts().len(), 1);
 
-    let added = format!("{joined}[notifiers.webhook.second]\nurl = \"http://{}/hook\"\n", walk.sim.hook);
+    let added =
+        format!("{joined}[notifiers.webhook.second]\nurl = \"http://{}/hook\"\n", walk.sim.hook);
     let now = start() + days(1) + TimeDelta::hours(1);
     let service = service.restart(&added, now).await;
     service.scan(now).await;
     service.deliver(now).await;
-    assert_eq!(walk.sim.receiver.posts().len(), 2, "a notifier that is added is told of what is open");
+    assert_eq!(
+        walk.sim.receiver.posts().len(),
+        2,
+        "a notifier that is added is told of what is open"
+    );
     assert_eq!(walk.sim.mailbox.mails().len(), mails.len());
 }
 

@@ -157,11 +157,9 @@ async fn a_webhook_that_cannot_be_reached_or_answers_nonsense_is_tried_again() {
     };
     let nonsense = raw_server(|stream| super::support::raw_answer(stream, b"what?\r\n\r\n")).await;
     let closing = raw_server(|stream| super::support::raw_answer(stream, b"")).await;
-    for (address, expected) in [
-        (closed, "retry connect"),
-        (nonsense, "retry protocol"),
-        (closing, "retry protocol"),
-    ] {
+    for (address, expected) in
+        [(closed, "retry connect"), (nonsense, "retry protocol"), (closing, "retry protocol")]
+    {
         let notifier = notifier(&hook(address));
         let outcome = attempt(notifier.as_ref()).await;
         assert_eq!(words(&outcome), expected);
@@ -178,9 +176,10 @@ async fn a_webhook_that_cannot_be_reached_or_answers_nonsense_is_tried_again() {
 
 #[tokio::test]
 async fn an_answer_that_repeats_a_secret_does_not_get_it_out() {
-    let echo = axum::Router::new().fallback(|uri: axum::http::Uri, headers: HeaderMap| async move {
-        (axum::http::StatusCode::BAD_REQUEST, format!("{uri} {headers:?}"))
-    });
+    let echo =
+        axum::Router::new().fallback(|uri: axum::http::Uri, headers: HeaderMap| async move {
+            (axum::http::StatusCode::BAD_REQUEST, format!("{uri} {headers:?}"))
+        });
     let address = super::support::serve(echo).await;
     let notifier = notifier(&hook(address));
     let outcome = attempt(notifier.as_ref()).await;
@@ -222,7 +221,10 @@ async fn a_mail_arrives_over_starttls_with_a_login() {
     let mails = mailbox.mails();
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].from, "certvigil@acme.example");
-    assert_eq!(parts(&mails[0].data).unwrap().subject, "[certvigil] a test message: nothing has happened");
+    assert_eq!(
+        parts(&mails[0].data).unwrap().subject,
+        "[certvigil] a test message: nothing has happened"
+    );
 
     let wrong = attempt(notifier(&secured(&mailbox, &tls, "hunter2-wrong")).as_ref()).await;
     assert_eq!(words(&wrong), "retry login", "a password is mended, and then it is wanted");
@@ -255,7 +257,8 @@ async fn one_refused_recipient_stops_nobody_else() {
         world
     })
     .await;
-    let three = sim.config().replace("\"b@acme.example\"", "\"b@acme.example\", \"c@acme.example\"");
+    let three =
+        sim.config().replace("\"b@acme.example\"", "\"b@acme.example\", \"c@acme.example\"");
     let service = Service::start(&three).await;
     sim.mailbox.refuse("a@acme.example", Some(550));
     sim.mailbox.refuse("b@acme.example", Some(450));
@@ -267,7 +270,11 @@ async fn one_refused_recipient_stops_nobody_else() {
     service.deliver(start() + days(1)).await;
     let mails = sim.mailbox.mails();
     let to: Vec<&str> = mails.iter().map(|mail| mail.to[0].as_str()).collect();
-    assert_eq!(to, ["c@acme.example", "b@acme.example"], "and the temporary one is tried again alone");
+    assert_eq!(
+        to,
+        ["c@acme.example", "b@acme.example"],
+        "and the temporary one is tried again alone"
+    );
     let header = |data: &[u8], name: &str| {
         let text = String::from_utf8_lossy(data).into_owned();
         text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned)).unwrap()
@@ -341,10 +348,14 @@ async fn a_mail_server_that_stalls_or_refuses_at_any_step_is_said_and_tried_agai
         (".", Some("452 full\r\n"), "retry message"),
     ];
     for (step, answer, expected) in cases {
-        let address = scripted("220 hi\r\n", move |line| {
-            if line.starts_with(step) { answer } else { polite(line) }
-        })
-        .await;
+        let address =
+            scripted(
+                "220 hi\r\n",
+                move |line| {
+                    if line.starts_with(step) { answer } else { polite(line) }
+                },
+            )
+            .await;
         let outcome = attempt(notifier(&mail_to(address)).as_ref()).await;
         assert_eq!(words(&outcome), expected, "{step} {answer:?}: {outcome:?}");
     }
@@ -400,10 +411,17 @@ async fn a_hostile_name_adds_nothing_to_a_mail() {
     let mail = &sim.mailbox.mails()[0];
     let text = String::from_utf8_lossy(&mail.data).into_owned();
     let headers = text.split("\r\n\r\n").next().unwrap();
-    assert!(!headers.lines().any(|line| line.starts_with("Bcc") || line.starts_with("X-Evil")), "{headers}");
+    assert!(
+        !headers.lines().any(|line| line.starts_with("Bcc") || line.starts_with("X-Evil")),
+        "{headers}"
+    );
     let read = parts(&mail.data).unwrap();
     assert!(read.subject.contains("<script>alert(1)</script>{{ 7*7 }}"), "{}", read.subject);
-    assert!(!read.html.contains("<script>") && read.html.contains("&lt;script&gt;"), "{}", read.html);
+    assert!(
+        !read.html.contains("<script>") && read.html.contains("&lt;script&gt;"),
+        "{}",
+        read.html
+    );
     assert!(!read.html.contains("49") || !read.text.contains(" 49"), "no template is run on it");
 }
 
@@ -426,9 +444,14 @@ async fn the_mail_says_what_breaks_when_for_whom_and_what_to_do() {
     });
     let raw = String::from_utf8_lossy(&mail.data).into_owned();
     for header in [
-        "Auto-Submitted: auto-generated", "X-Auto-Response-Suppress: All", "Importance: high",
-        "List-Id: <acme.certvigil.acme.example>", "References: <", "MIME-Version: 1.0",
-        "To: a@acme.example, b@acme.example", "From: certvigil <certvigil@acme.example>",
+        "Auto-Submitted: auto-generated",
+        "X-Auto-Response-Suppress: All",
+        "Importance: high",
+        "List-Id: <acme.certvigil.acme.example>",
+        "References: <",
+        "MIME-Version: 1.0",
+        "To: a@acme.example, b@acme.example",
+        "From: certvigil <certvigil@acme.example>",
     ] {
         assert!(raw.contains(header), "{header}\n{raw}");
     }

@@ -45,7 +45,10 @@ fn world(projects: usize) -> World {
 type Trick = Arc<dyn Fn(&str) -> Option<Response> + Send + Sync>;
 
 /// The simulated API with a trick in front of it.
-async fn tricked(api: &AdminApi, trick: impl Fn(&str) -> Option<Response> + Send + Sync + 'static) -> SocketAddr {
+async fn tricked(
+    api: &AdminApi,
+    trick: impl Fn(&str) -> Option<Response> + Send + Sync + 'static,
+) -> SocketAddr {
     async fn play(State(trick): State<Trick>, request: Request, next: Next) -> Response {
         let asked = request.uri().path_and_query().unwrap().to_string();
         match trick(&asked) {
@@ -114,7 +117,11 @@ async fn a_project_is_read_while_the_next_page_of_projects_is_on_its_way() {
 async fn no_more_requests_are_under_way_than_configured() {
     #[derive(Default)]
     struct UnderWay(AtomicUsize, AtomicUsize);
-    async fn count(State(under_way): State<Arc<UnderWay>>, request: Request, next: Next) -> Response {
+    async fn count(
+        State(under_way): State<Arc<UnderWay>>,
+        request: Request,
+        next: Next,
+    ) -> Response {
         let now = under_way.0.fetch_add(1, Ordering::SeqCst) + 1;
         under_way.1.fetch_max(now, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -153,7 +160,8 @@ async fn one_429_makes_everybody_wait() {
     let later = |wait| move |at: &&Instant| **at > refused + Duration::from_millis(wait);
     let times = times.lock().unwrap();
     // Up to three were under way when it came, and may be counted as they arrive.
-    let meanwhile = times.iter().filter(later(500)).filter(|at| **at < refused + Duration::from_secs(2));
+    let meanwhile =
+        times.iter().filter(later(500)).filter(|at| **at < refused + Duration::from_secs(2));
     assert_eq!(meanwhile.count(), 0, "nobody asks while the pause lasts");
     assert!(times.iter().filter(later(2_000)).count() >= 25, "and then all go on");
 }
@@ -174,7 +182,8 @@ async fn a_pause_of_more_than_two_minutes_ends_the_scan_without_hammering() {
     let report = service.scan(start()).await;
     assert_eq!(report.record.projects_unreadable, 100);
     assert!(asked.load(Ordering::SeqCst) <= 8, "{asked:?}: the others were not sent at all");
-    let waiting = report.record.faults.iter().filter(|fault| fault.contains("asked to wait")).count();
+    let waiting =
+        report.record.faults.iter().filter(|fault| fault.contains("asked to wait")).count();
     assert!(waiting >= 90, "{:?}", report.record.faults);
 }
 
@@ -222,7 +231,11 @@ async fn it_retries_as_the_official_clients_do() {
 #[tokio::test]
 async fn attempts_are_counted_and_end() {
     let counts: Arc<Mutex<Vec<String>>> = Arc::default();
-    async fn note(State(counts): State<Arc<Mutex<Vec<String>>>>, request: Request, next: Next) -> Response {
+    async fn note(
+        State(counts): State<Arc<Mutex<Vec<String>>>>,
+        request: Request,
+        next: Next,
+    ) -> Response {
         if request.uri().path().contains("proj_0001") {
             let count = request.headers()["x-stainless-retry-count"].to_str().unwrap().to_owned();
             counts.lock().unwrap().push(count);
@@ -266,21 +279,28 @@ async fn every_failure_of_a_listing_is_said_and_leaves_the_last_good_state() {
         ("HTTP 403: the admin key has no permission", Box::new(|| status(403))),
         ("HTTP 404", Box::new(|| status(404))),
         ("the answer is not JSON (content type text/html)", Box::new(html)),
-        ("the JSON breaks off", Box::new(|| ([("content-type", "application/json")], "{\"data\": [").into_response())),
+        (
+            "the JSON breaks off",
+            Box::new(|| ([("content-type", "application/json")], "{\"data\": [").into_response()),
+        ),
         ("missing field `data`", Box::new(|| Json(json!({ "object": "list" })).into_response())),
         ("larger than 8 MiB", Box::new(endless)),
         ("the cursor “cert_x” came again", Box::new(move || list(one(), true, Some("cert_x")))),
         ("an empty page promises more", Box::new(|| list(json!([]), true, None))),
         ("an empty page promises more", Box::new(|| list(json!([]), true, Some("cert_x")))),
         ("data[0]: missing field `active`", Box::new(|| list(json!([{ "id": "c" }]), false, None))),
-        ("a redirect, which is not followed", Box::new(|| (StatusCode::FOUND, [("location", "/")]).into_response())),
+        (
+            "a redirect, which is not followed",
+            Box::new(|| (StatusCode::FOUND, [("location", "/")]).into_response()),
+        ),
     ];
     for (expected, answer) in cases {
         let api = AdminApi::new(world(3));
         let broken = Arc::new(AtomicUsize::new(0));
         let is_broken = Arc::clone(&broken);
         let address = tricked(&api, move |asked| {
-            let hit = asked.contains("proj_0002/certificates") && is_broken.load(Ordering::SeqCst) > 0;
+            let hit =
+                asked.contains("proj_0002/certificates") && is_broken.load(Ordering::SeqCst) > 0;
             hit.then(&answer)
         })
         .await;
@@ -290,7 +310,10 @@ async fn every_failure_of_a_listing_is_said_and_leaves_the_last_good_state() {
         broken.store(1, Ordering::SeqCst);
         let report = service.scan(start() + days(1)).await;
         let fault = only_fault(&report);
-        assert!(fault.starts_with("project proj_0002 “prod-2”: GET /organization/projects/proj_0002"), "{fault}");
+        assert!(
+            fault.starts_with("project proj_0002 “prod-2”: GET /organization/projects/proj_0002"),
+            "{fault}"
+        );
         assert!(fault.contains(expected), "{expected}: {fault}");
         assert!(!report.record.complete);
         assert_eq!(report.notifications, 0, "{expected}: nothing is resolved");
@@ -307,7 +330,8 @@ async fn a_refused_project_list_is_an_error_of_that_list_and_nothing_is_forgotte
     let broken = Arc::new(AtomicUsize::new(0));
     let is_broken = Arc::clone(&broken);
     let address = tricked(&api, move |asked| {
-        (asked.contains("/organization/") && is_broken.load(Ordering::SeqCst) > 0).then(|| status(401))
+        (asked.contains("/organization/") && is_broken.load(Ordering::SeqCst) > 0)
+            .then(|| status(401))
     })
     .await;
     let service = service(address, "").await;
@@ -315,8 +339,15 @@ async fn a_refused_project_list_is_an_error_of_that_list_and_nothing_is_forgotte
     let good = inventory(&service).await;
     broken.store(1, Ordering::SeqCst);
     let report = service.scan(start() + days(1)).await;
-    assert!(!report.record.complete && report.record.faults.len() == 5, "{:?}", report.record.faults);
-    assert!(report.record.faults[0].starts_with("the list of projects: GET /organization/projects: HTTP 401"));
+    assert!(
+        !report.record.complete && report.record.faults.len() == 5,
+        "{:?}",
+        report.record.faults
+    );
+    assert!(
+        report.record.faults[0]
+            .starts_with("the list of projects: GET /organization/projects: HTTP 401")
+    );
     let now = inventory(&service).await;
     assert_eq!((now.projects, now.certificates), (good.projects, good.certificates));
 }
@@ -360,7 +391,10 @@ async fn when_the_scans_time_is_up_what_was_read_counts() {
         next.run(request).await
     }
     let address = serve(AdminApi::new(world(3)).router().layer(middleware::from_fn(hang))).await;
-    let text = format!("{}[schedule]\nscan_timeout = \"2s\"\n[notifiers.log.log]\n", organization(address));
+    let text = format!(
+        "{}[schedule]\nscan_timeout = \"2s\"\n[notifiers.log.log]\n",
+        organization(address)
+    );
     let service = Service::start(&text).await;
     let report = service.scan(start()).await;
     assert!(only_fault(&report).contains("proj_0002 “prod-2”: the scan's time was up"));
@@ -373,10 +407,15 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
     let api = AdminApi::new(world(3));
     let gone = Arc::new(Mutex::new("nothing"));
     let is_gone = Arc::clone(&gone);
-    let address = tricked(&api, move |asked| asked.contains(*is_gone.lock().unwrap()).then(|| status(404))).await;
+    let address =
+        tricked(&api, move |asked| asked.contains(*is_gone.lock().unwrap()).then(|| status(404)))
+            .await;
     let service = service(address, "").await;
     *gone.lock().unwrap() = "proj_0002";
-    assert!(service.scan(start()).await.record.complete, "archived between the listing and the reading");
+    assert!(
+        service.scan(start()).await.record.complete,
+        "archived between the listing and the reading"
+    );
     *gone.lock().unwrap() = "proj_0002/certificates";
     let report = service.scan(start()).await;
     assert!(only_fault(&report).contains("HTTP 404"), "the project is there, and its list is not");
@@ -445,7 +484,8 @@ async fn the_key_goes_nowhere_but_to_the_configured_host() {
     let other = {
         let seen = Arc::clone(&seen);
         serve(Router::new().fallback(move |request: Request| {
-            let key = request.headers().get(AUTHORIZATION).map(|key| key.to_str().unwrap().to_owned());
+            let key =
+                request.headers().get(AUTHORIZATION).map(|key| key.to_str().unwrap().to_owned());
             seen.lock().unwrap().push(key);
             async { status(200) }
         }))

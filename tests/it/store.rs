@@ -49,18 +49,13 @@ fn certificate(id: &str) -> Certificate {
 }
 
 fn ladder() -> Ladder {
-    let step = Threshold {
-        lead: days(7),
-        label: "7d".into(),
-        severity: Severity::Critical,
-        repeat: None,
-    };
+    let step =
+        Threshold { lead: days(7), label: "7d".into(), severity: Severity::Critical, repeat: None };
     Ladder::new(vec![step], ExpiredStep { severity: Severity::Critical, repeat: None }).unwrap()
 }
 
 fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
-    let reached =
-        Reached { stage, label: "7d".into(), severity: Severity::Critical, repeat: None };
+    let reached = Reached { stage, label: "7d".into(), severity: Severity::Critical, repeat: None };
     let told = Told {
         stage,
         label: "7d".into(),
@@ -95,7 +90,12 @@ impl Contract {
     }
 
     /// Commits a scan that tells notifier `n` this, and gives the notification's id.
-    async fn commit(&self, decisions: Vec<Decision>, receivers: &[&str], now: DateTime<Utc>) -> Uuid {
+    async fn commit(
+        &self,
+        decisions: Vec<Decision>,
+        receivers: &[&str],
+        now: DateTime<Utc>,
+    ) -> Uuid {
         let notification = notification(&decisions, now);
         let id = notification.id;
         let plan = Plan {
@@ -209,7 +209,11 @@ async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
     assert!(missing.contains("there is no state at"), "{missing}");
     assert!(!settings(&folder).file.exists(), "and none is made");
 
-    std::fs::write(settings(&folder).file, "this is no database, and long enough to be read as one".repeat(40)).unwrap();
+    std::fs::write(
+        settings(&folder).file,
+        "this is no database, and long enough to be read as one".repeat(40),
+    )
+    .unwrap();
     let corrupt = Store::open_exclusive(&settings(&folder)).await.unwrap_err().to_string();
     assert!(corrupt.contains("not a database"), "{corrupt}");
 
@@ -220,7 +224,10 @@ async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
     sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(&pool).await.unwrap();
     pool.close().await;
-    for opened in [Store::open_exclusive(&settings(&folder)).await, Store::open_beside(&settings(&folder)).await] {
+    for opened in [
+        Store::open_exclusive(&settings(&folder)).await,
+        Store::open_beside(&settings(&folder)).await,
+    ] {
         assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
     }
 }
@@ -264,9 +271,13 @@ async fn a_released_claim_was_no_attempt() {
 
 #[tokio::test]
 async fn what_nobody_took_was_not_told() {
-    for (verdict, state) in [(Verdict::GivenUp, DeliveryState::GivenUp), (Verdict::Rejected, DeliveryState::Rejected)] {
+    for (verdict, state) in
+        [(Verdict::GivenUp, DeliveryState::GivenUp), (Verdict::Rejected, DeliveryState::Rejected)]
+    {
         let contract = Contract::new().await;
-        contract.commit(vec![tell("c", Stage::Within(9_999_999), start())], &["a", "b"], start()).await;
+        contract
+            .commit(vec![tell("c", Stage::Within(9_999_999), start())], &["a", "b"], start())
+            .await;
         for claim in contract.claim(start()).await {
             contract.record(&claim, Verdict::Delivered, start()).await;
         }
@@ -307,15 +318,19 @@ async fn an_end_that_nobody_took_is_told_again() {
 #[tokio::test]
 async fn for_one_receiver_and_subject_nothing_overtakes() {
     let contract = Contract::new().await;
-    let first = contract.commit(vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())], &["a"], start()).await;
+    let first = contract
+        .commit(vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())], &["a"], start())
+        .await;
     let claims = contract.claim(start()).await;
     let wait = start() + minutes(10);
     contract.record(&claims[0], Verdict::WaitUntil(wait), start()).await;
     // The first was attempted, and so is not superseded; it has d, too.
-    let second = contract.commit(vec![tell("c", Stage::Expired, start())], &["a", "b"], start()).await;
+    let second =
+        contract.commit(vec![tell("c", Stage::Expired, start())], &["a", "b"], start()).await;
     let other = contract.commit(vec![tell("e", SEVEN, start())], &["a"], start()).await;
     let due = contract.claim(start()).await;
-    let due: Vec<_> = due.iter().map(|claim| (claim.notification.id, claim.receiver.as_str())).collect();
+    let due: Vec<_> =
+        due.iter().map(|claim| (claim.notification.id, claim.receiver.as_str())).collect();
     assert_eq!(due, [(second, "b"), (other, "a")], "another receiver, another subject");
     let due = contract.claim(wait).await;
     assert_eq!(due[0].notification.id, first, "in order");
@@ -327,12 +342,23 @@ async fn for_one_receiver_and_subject_nothing_overtakes() {
 async fn what_was_never_attempted_and_is_out_of_date_is_superseded() {
     let contract = Contract::new().await;
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
-    contract.commit(vec![tell("c", Stage::Expired, start()), tell("d", SEVEN, start())], &["a"], start()).await;
-    let states: Vec<DeliveryState> = contract.states().await.into_iter().map(|(_, state)| state).collect();
+    contract
+        .commit(
+            vec![tell("c", Stage::Expired, start()), tell("d", SEVEN, start())],
+            &["a"],
+            start(),
+        )
+        .await;
+    let states: Vec<DeliveryState> =
+        contract.states().await.into_iter().map(|(_, state)| state).collect();
     assert_eq!(states, [DeliveryState::Superseded, DeliveryState::Pending]);
     assert_eq!(contract.told().await, ["c Expired", "d Within(604800)"]);
     contract.commit(vec![tell("c", Stage::Expired, start())], &["a"], start()).await;
-    assert_eq!(contract.states().await[1].1, DeliveryState::Pending, "it tells of d, which is news still");
+    assert_eq!(
+        contract.states().await[1].1,
+        DeliveryState::Pending,
+        "it tells of d, which is news still"
+    );
 }
 
 #[tokio::test]

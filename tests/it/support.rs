@@ -207,8 +207,7 @@ impl Tls {
         let issuer = Issuer::from_params(&ca, &ca_key);
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate =
-            CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
         let write = |name: &str, text: String| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
