@@ -24,6 +24,8 @@ use crate::{
 
 /// How often a notifier's loop looks into the outbox when nobody nudges it.
 const LOOK: Duration = Duration::from_secs(2);
+/// A scheduler that has not beaten for so long is not waited for.
+const MISSING_BEAT: Duration = Duration::from_secs(30);
 /// How long what is under way has after the signal to stop. The contract is 10 s for all of it.
 const GRACE: Duration = Duration::from_secs(8);
 /// How often what is older than `state.history` is forgotten.
@@ -195,9 +197,15 @@ async fn scans(
                 }
             }
         }
-        let beat = shared.stop.run_until_cancelled(beats.changed()).await;
-        if !matches!(beat, Some(Ok(()))) {
-            return;
+        tokio::select! {
+            beat = beats.changed() => if beat.is_err() {
+                // Without the scheduler there is no beat any more, and the schedule goes on.
+                tokio::time::sleep(LOOK).await;
+            },
+            () = tokio::time::sleep(MISSING_BEAT) => {
+                tracing::warn!(%organization, "the scheduler has missed its beats");
+            }
+            () = shared.stop.cancelled() => return,
         }
     }
 }
@@ -235,24 +243,24 @@ async fn one_scan(
 
 /// The log lines of a scan.
 pub fn say(report: &scan::Report) {
+    /// How many of the faults are logged; the first ones tell the cause.
+    const LOGGED: usize = 3;
     let record = &report.record;
     let seconds = (record.finished_at - record.started_at).as_seconds_f64();
+    let (organization, scan) = (&record.organization, record.id);
     tracing::info!(
-        organization = %record.organization, scan = %record.id, complete = record.complete,
-        projects_read = record.projects_read, projects_unreadable = record.projects_unreadable,
-        certificates = record.certificates, requests = record.requests, seconds,
-        notifications = report.notifications, "scan finished"
+        %organization, %scan, complete = record.complete, projects_read = record.projects_read,
+        projects_unreadable = record.projects_unreadable, certificates = record.certificates,
+        requests = record.requests, seconds, notifications = report.notifications, "scan finished"
     );
-    if !record.complete {
-        /// How many of the faults are logged; the first ones tell the cause.
-        const LOGGED: usize = 3;
-        for fault in record.faults.iter().take(LOGGED) {
-            tracing::warn!(organization = %record.organization, scan = %record.id, error = %fault, "could not be read");
-        }
-        if record.faults.len() > LOGGED {
-            let more = record.faults.len() - LOGGED;
-            tracing::warn!(organization = %record.organization, scan = %record.id, more, "and more could not be read");
-        }
+    for fault in record.faults.iter().take(LOGGED) {
+        tracing::warn!(%organization, %scan, error = %fault, "could not be read");
+    }
+    if record.faults.len() > LOGGED {
+        tracing::warn!(
+            %organization, %scan, projects = record.projects_unreadable,
+            "more could not be read: certificates there may expire unseen"
+        );
     }
 }
 

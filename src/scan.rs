@@ -36,6 +36,9 @@ use crate::{
 /// How many listed projects may wait to be read; the listing waits for room beyond.
 const WAITING_PROJECTS: usize = 1_000;
 
+/// How many faults the record of a scan keeps: where the API is down, thousands are the same.
+const MAX_FAULTS: usize = 50;
+
 /// How far a scan has come, for who watches it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
@@ -234,7 +237,7 @@ pub async fn run_once(
         projects_unreadable: after.unreadable_projects.len(),
         certificates: after.certificates.len(),
         requests: target.api.requests() - before_requests,
-        faults: after.faults().map(|(scope, fault)| format!("{scope}: {}", fault.why)).collect(),
+        faults: faults(&after),
     };
     let assessments = evaluate(&after, &target.policy, now);
     let occasion = Occasion {
@@ -264,6 +267,18 @@ pub async fn run_once(
     };
     store.commit(&commit).await.context("keeping the scan")?;
     Ok(Report { record, notifications })
+}
+
+/// What could not be read, in words; of very many the first ones and their number.
+fn faults(inventory: &Inventory) -> Vec<String> {
+    let all = inventory.faults().count();
+    let first = inventory.faults().take(MAX_FAULTS);
+    let mut faults: Vec<String> =
+        first.map(|(scope, fault)| format!("{scope}: {}", fault.why)).collect();
+    if all > MAX_FAULTS {
+        faults.push(format!("and {} more", all - MAX_FAULTS));
+    }
+    faults
 }
 
 /// Ends everything that was told of an organization that is no longer configured, and forgets it.

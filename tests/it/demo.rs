@@ -15,7 +15,7 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
         "“no-end-given” is active, and the API does not say when it expires",
         "“next-year-ca” is active, but not valid for another 3 days",
         "“cert_demo_nameless” expires in 20 days",
-        "1 project could not be read",
+        "1 project could not be read: certificates there may expire unseen.",
         "(the reference library accepts the signature)",
         "\"schema\": \"certvigil.notification/1\"",
     ] {

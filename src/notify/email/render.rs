@@ -3,7 +3,7 @@
 //! No text from outside is markup: the HTML template escapes everything, and headers are encoded by the
 //! mail library.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 use lettre::{
     Message,
@@ -210,7 +210,7 @@ impl Entry {
             let label = if over { "Was in stage" } else { "Stage" };
             entry.facts.push((label, stage.clone()));
         }
-        if let Some(consequence) = consequence(alert, certificate) {
+        if let Some(consequence) = consequence(alert, certificate, now) {
             entry.facts.push(("What breaks", consequence));
         }
         if let Some(successor) = &alert.successor {
@@ -248,28 +248,33 @@ impl Entry {
     }
 }
 
-fn consequence(alert: &Alert, certificate: &CertificateView) -> Option<String> {
+fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>) -> Option<String> {
     let active = &certificate.active_in;
-    let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
-    match (alert.event, active.without_successor, first) {
-        (Event::CertificateExpiring | Event::CertificateExpired, n, Some(from)) if n > 0 => {
-            let projects = wording::count(n, "project");
-            Some(format!(
-                "the first of {projects} without a successor has no valid certificate from {}; \
-                 every API call over mutual TLS fails there then",
-                day(from)
-            ))
+    match alert.event {
+        Event::CertificateExpiring | Event::CertificateExpired => {}
+        Event::CertificateNotYetValid => {
+            return Some("clients with a certificate under it are refused until then".to_owned());
         }
-        (Event::CertificateExpiring | Event::CertificateExpired, 0, _)
-            if active.projects_total > 0 =>
-        {
-            Some("nothing, once the clients use the successor".to_owned())
-        }
-        (Event::CertificateNotYetValid, ..) => {
-            Some("clients with a certificate under it are refused until then".to_owned())
-        }
-        _ => None,
+        Event::CertificateUnknownExpiry | Event::CertificateResolved | Event::Test => return None,
     }
+    let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
+    let Some(first) = first else {
+        let calm = "nothing, once the clients use the successor";
+        return (active.projects_total > 0).then(|| calm.to_owned());
+    };
+    let when = if first <= now {
+        "now, and every API call over mutual TLS fails there".to_owned()
+    } else {
+        format!("from {}, and every API call over mutual TLS fails there then", day(first))
+    };
+    Some(match (active.without_successor, active.projects_total) {
+        (1, 1) => format!("its project has no valid certificate {when}"),
+        (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
+        (n, total) => format!(
+            "{n} of its {total} projects have no successor; the first of them has no valid \
+             certificate {when}"
+        ),
+    })
 }
 
 /// What to do about it, step by step.
@@ -317,13 +322,16 @@ fn incomplete(scan: &ScanView) -> Option<String> {
         0 => "Not everything could be read".to_owned(),
         n => format!("{} could not be read", wording::count(n, "project")),
     };
-    let oldest =
-        scan.oldest_reading.map_or(String::new(), |at| format!(", at the oldest from {}", day(at)));
-    Some(format!(
-        "{unreadable}. What is said here of the unread part is what was last known of it{oldest}; \
-         certificates there may expire unseen."
-    ))
+    // What was read a while ago says so; what was never read has nothing to say.
+    let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
+    let rests = old.map_or(String::new(), |at| {
+        format!(" What is said here of the rest is what was last known of it, on {}.", day(at))
+    });
+    Some(format!("{unreadable}: certificates there may expire unseen.{rests}"))
 }
+
+/// A list that was read so long before the scan ended, or later, was read by it.
+const FRESH: TimeDelta = TimeDelta::hours(1);
 
 const RESOLVED: &str = "#1a7f37";
 
