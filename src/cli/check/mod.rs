@@ -1,0 +1,155 @@
+//! `certvigil check`: one scan, and every certificate with how it stands.
+
+mod output;
+mod survey;
+
+use clap::{Args, ValueEnum};
+use std::{io::IsTerminal, path::Path, sync::Arc};
+use tokio::sync::watch;
+
+use super::{Failure, UNKNOWN};
+use crate::{
+    app, clock,
+    config::{Config, Needs},
+    deliver,
+    domain::{inventory::Inventory, threshold::Severity, wording},
+    scan::{self, Progress, Target},
+    store::Store,
+};
+use survey::Survey;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Keep the scan, and tell the notifiers what is new, as the service does; not beside a running one
+    #[arg(long)]
+    notify: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Csv,
+    Nagios,
+}
+
+pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
+    match check(file, &arguments).await {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.say();
+            if arguments.output == Output::Nagios {
+                super::print("CERTVIGIL UNKNOWN - the check itself failed, see stderr\n");
+            }
+            UNKNOWN
+        }
+    }
+}
+
+async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure> {
+    let needs = Needs { organizations: true, notifiers: arguments.notify };
+    let loaded = super::start(file, needs)?;
+    let config = loaded.config;
+    let targets: Vec<Target> = config
+        .organizations
+        .iter()
+        .map(|organization| app::target(&config, organization))
+        .collect::<anyhow::Result<_>>()?;
+    let (progress, watched) = watch::channel(Progress::default());
+    let shown = show_progress(watched);
+    let surveyed = if arguments.notify {
+        keep_and_tell(&config, &targets, &progress).await
+    } else {
+        look(&targets, &progress).await
+    };
+    drop(progress);
+    drop(shown.await);
+    let (survey, undelivered) = surveyed?;
+    let text = match arguments.output {
+        Output::Table => output::table(&survey),
+        Output::Json => format!("{:#}\n", output::document(&survey)),
+        Output::Csv => output::csv(&survey)?,
+        Output::Nagios => output::nagios(&survey),
+    };
+    super::print(&text);
+    if undelivered > 0 {
+        let what = wording::count(undelivered, "delivery attempt");
+        eprintln!("error: {what} failed; certvigil deliveries --failed says why");
+    }
+    Ok(match survey.worst() {
+        Severity::Critical => 2,
+        Severity::Warning => 1,
+        Severity::Info if survey.unreadable.is_empty() && undelivered == 0 => 0,
+        Severity::Info => UNKNOWN,
+    })
+}
+
+/// Reads every organization at once; keeps nothing.
+async fn look(
+    targets: &[Target],
+    progress: &watch::Sender<Progress>,
+) -> anyhow::Result<(Survey, usize)> {
+    let scans = targets.iter().map(|target| async move {
+        let reading = scan::read(target, progress).await;
+        let now = clock::now();
+        (target, Inventory::default().merge(reading, &target.selection, now))
+    });
+    let scanned = futures_util::future::join_all(scans).await;
+    let mut survey = Survey::new(clock::now());
+    for (target, inventory) in &scanned {
+        survey.add(target, inventory);
+    }
+    Ok((survey, 0))
+}
+
+/// Scans, commits and delivers once, as the service does.
+async fn keep_and_tell(
+    config: &Config,
+    targets: &[Target],
+    progress: &watch::Sender<Progress>,
+) -> anyhow::Result<(Survey, usize)> {
+    let notifiers = app::notifiers(config)?;
+    let store = Store::open_exclusive(&config.state).await?;
+    app::settle_changes(config, &store, &notifiers, clock::now()).await?;
+    let give_up_after = config.delivery.give_up_after;
+    for target in targets {
+        let now = clock::now();
+        let report =
+            scan::run_once(target, &store, &notifiers, give_up_after, now, now, progress).await?;
+        app::say(&report);
+    }
+    let deliveries = notifiers.iter().map(|notifier| async {
+        let notifier = Arc::clone(notifier);
+        deliver::run_once(&store, notifier.as_ref(), &config.delivery, clock::now()).await
+    });
+    let mut failed = 0;
+    for report in futures_util::future::join_all(deliveries).await {
+        let report = report?;
+        failed += report.waiting + report.failed;
+    }
+    let mut survey = Survey::new(clock::now());
+    for target in targets {
+        survey.add(target, &store.inventory(target.api.organization()).await?);
+    }
+    Ok((survey, failed))
+}
+
+/// A line on the terminal while requests are made; nothing where stderr is no terminal.
+fn show_progress(mut watched: watch::Receiver<Progress>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let line = indicatif::ProgressBar::new_spinner();
+        line.enable_steady_tick(std::time::Duration::from_millis(120));
+        while watched.changed().await.is_ok() {
+            let Progress { projects_listed, projects_read, certificates } = *watched.borrow();
+            line.set_message(format!(
+                "{projects_read} of {projects_listed} projects read, {certificates} certificate entries"
+            ));
+        }
+        line.finish_and_clear();
+    })
+}

@@ -1,0 +1,118 @@
+//! What a check found: every certificate with how it stands, and what could not be read.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{
+        certificate::{Certificate, OrganizationName},
+        evaluate::evaluate,
+        inventory::Inventory,
+        threshold::{Reached, Severity, Stage},
+        wording,
+    },
+    scan::Target,
+};
+
+/// One certificate of one organization.
+pub struct Row {
+    pub organization: OrganizationName,
+    pub certificate: Certificate,
+    pub status: &'static str,
+    pub reached: Option<Reached>,
+    pub organization_wide: bool,
+    pub projects: Vec<String>,
+}
+
+/// What all organizations came to.
+pub struct Survey {
+    pub now: DateTime<Utc>,
+    pub rows: Vec<Row>,
+    /// Organization, and what could not be read of it.
+    pub unreadable: Vec<(OrganizationName, String)>,
+    pub projects_read: usize,
+}
+
+impl Survey {
+    pub fn new(now: DateTime<Utc>) -> Survey {
+        Survey { now, rows: Vec::new(), unreadable: Vec::new(), projects_read: 0 }
+    }
+
+    pub fn add(&mut self, target: &Target, inventory: &Inventory) {
+        let organization = target.api.organization();
+        for assessment in evaluate(inventory, &target.policy, self.now) {
+            let active = assessment.is_active();
+            let started = assessment.certificate.has_started(self.now);
+            let status = match assessment.reached.as_ref().map(|reached| reached.stage) {
+                Some(Stage::Expired) => "expired",
+                Some(Stage::Within(_)) => "expiring",
+                Some(Stage::UnknownExpiry) => "unknown_expiry",
+                Some(Stage::NotYetValid) => "not_yet_valid",
+                None if !active => "inactive",
+                None if !started => "not_yet_valid",
+                None => "healthy",
+            };
+            let projects = assessment.projects.iter().map(|project| project.title().to_owned());
+            self.rows.push(Row {
+                organization: organization.clone(),
+                certificate: assessment.certificate.clone(),
+                status,
+                organization_wide: assessment.organization_wide,
+                projects: projects.collect(),
+                reached: assessment.reached,
+            });
+        }
+        self.projects_read += inventory.projects.len() - inventory.unreadable_projects.len();
+        for (scope, fault) in inventory.faults() {
+            self.unreadable.push((organization.clone(), format!("{scope}: {}", fault.why)));
+        }
+        // The least time left first; what is active nowhere and what has no end come last.
+        self.rows.sort_by_key(|row| {
+            let expires_at = row.certificate.expires_at;
+            let rank = (row.status == "inactive", expires_at.is_none(), expires_at);
+            (rank, row.organization.clone(), row.certificate.id.clone())
+        });
+    }
+
+    pub fn worst(&self) -> Severity {
+        let severities = self.rows.iter().filter_map(|row| row.reached.as_ref());
+        severities.map(|reached| reached.severity).max().unwrap_or(Severity::Info)
+    }
+
+    pub fn count(&self, severity: Severity) -> usize {
+        let reached = self.rows.iter().filter_map(|row| row.reached.as_ref());
+        reached.filter(|reached| reached.severity == severity).count()
+    }
+}
+
+impl Row {
+    pub fn time_left(&self, now: DateTime<Utc>) -> String {
+        match self.certificate.expires_at {
+            None => "unknown".to_owned(),
+            Some(expires_at) if expires_at <= now => {
+                format!("expired {} ago", wording::span(now - expires_at))
+            }
+            Some(expires_at) => wording::span(expires_at - now),
+        }
+    }
+
+    pub fn severity(&self) -> Option<&'static str> {
+        self.reached.as_ref().map(|reached| reached.severity.as_str())
+    }
+
+    pub fn scope(&self) -> String {
+        /// How many projects a line names.
+        const NAMED: usize = 3;
+        if self.organization_wide {
+            return format!(
+                "the organization ({})",
+                wording::count(self.projects.len(), "project")
+            );
+        }
+        let named = self.projects.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        match self.projects.len() {
+            0 => "-".to_owned(),
+            n if n > NAMED => format!("{named} and {} more", n - NAMED),
+            _ => named,
+        }
+    }
+}
