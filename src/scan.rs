@@ -23,9 +23,10 @@ use crate::{
     admin_api::AdminApi,
     domain::{
         certificate::{OrganizationName, Project, ProjectId, Scope},
+        compose::Occasion,
         evaluate::{Policy, evaluate},
         inventory::{Inventory, Listed, Reading},
-        notification::{Occasion, ScanView},
+        notification::ScanView,
         reconcile::{Decision, Moment, World, reconcile},
         selection::Selection,
     },

@@ -4,6 +4,7 @@
 //! functions return verdicts and do not fail. The rest of the crate is the way in and out.
 
 pub mod certificate;
+pub mod compose;
 pub mod coverage;
 pub mod evaluate;
 pub mod inventory;
@@ -11,6 +12,7 @@ pub mod notification;
 pub mod reconcile;
 pub mod retry;
 pub mod selection;
+pub mod subject;
 pub mod text;
 pub mod threshold;
 pub mod wording;

@@ -7,7 +7,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use super::{
     certificate::CertificateId,
@@ -22,27 +22,6 @@ use super::{
 /// An expired certificate repeats as configured for so long, and then weekly.
 const INSISTENT: TimeDelta = TimeDelta::days(7);
 const WEEKLY: TimeDelta = TimeDelta::days(7);
-
-/// What an alert is about, as the ledger and the outbox name it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Subject(String);
-
-impl Subject {
-    pub fn certificate(id: &CertificateId) -> Subject {
-        Subject(format!("certificate:{id}"))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The last thing that one notifier was told of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,8 @@ use crate::domain::{
     certificate::{CertificateId, OrganizationName},
     inventory::Inventory,
     notification::Notification,
-    reconcile::{Decision, Ledger, Subject},
+    reconcile::{Decision, Ledger},
+    subject::Subject,
 };
 pub use outbox::{Claim, DeliveryRow, DeliveryState};
 

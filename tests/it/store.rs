@@ -3,9 +3,10 @@
 use certvigil::{
     domain::{
         certificate::{Certificate, CertificateId, OrganizationName},
+        compose::Occasion,
         evaluate::{Policy, evaluate},
         inventory::Inventory,
-        notification::{Notification, Occasion, Reason, ScanView},
+        notification::{Notification, Reason, ScanView},
         reconcile::{Decision, Told},
         retry::{FailureReason, Outcome, Verdict},
         text::Name,

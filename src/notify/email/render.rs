@@ -202,7 +202,8 @@ impl Entry {
         let expires = certificate
             .expires_at
             .map_or("unknown: the API does not say".to_owned(), |at| instant(at, timezone));
-        entry.facts.push(("Expires", expires));
+        let expired = certificate.expires_at.is_some_and(|at| at <= now);
+        entry.facts.push((if expired { "Expired" } else { "Expires" }, expires));
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
             entry.facts.push(("Valid from", instant(valid_at, timezone)));
         }
