@@ -7,7 +7,10 @@
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -17,13 +20,15 @@ use crate::{
     deliver,
     domain::{evaluate::Policy, retry::RetryPolicy},
     notify::{self, Notifier},
-    scan::{self, Progress, Target},
+    scan::{self, Progress, Target, When},
     schedule::{self, Heartbeat},
     store::Store,
 };
 
 /// How often a notifier's loop looks into the outbox when nobody nudges it.
 const LOOK: Duration = Duration::from_secs(2);
+/// When a scan that failed inside certvigil, or could not be kept, is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
 /// A scheduler that has not beaten for so long is not waited for.
 const MISSING_BEAT: Duration = Duration::from_secs(30);
 /// How long what is under way has after the signal to stop. The contract is 10 s for all of it.
@@ -169,11 +174,13 @@ async fn scans(
         }
     };
     let mut due = schedule.run_on_start.then_some(started);
+    let mut again: Option<Instant> = None;
     loop {
         // A clock that was set back must not wait for the moment that it has been at.
         let now = clock::now();
         last = last.min(now);
-        if let Some(tick) = due.take().or_else(|| schedule.cron.due(last, now)) {
+        let failed = again.take_if(|again| *again <= Instant::now()).map(|_| now);
+        if let Some(tick) = due.take().or(failed).or_else(|| schedule.cron.due(last, now)) {
             last = tick;
             let jitter = schedule.jitter.mul_f64(fastrand::f64());
             let waited = shared.stop.run_until_cancelled(tokio::time::sleep(jitter)).await;
@@ -181,21 +188,27 @@ async fn scans(
                 return;
             }
             let now = clock::now();
-            let moment = schedule::moment_of(tick, now, schedule.jitter);
+            let when = When {
+                started_at: now,
+                tick: schedule.cron.nearest(now),
+                timezone: schedule.cron.timezone(),
+            };
             // In a task of its own, so that a panic in it does not end the loop.
-            let one = tokio::spawn(one_scan(Arc::clone(&target), Arc::clone(&shared), moment, now));
+            let one = tokio::spawn(one_scan(Arc::clone(&target), Arc::clone(&shared), when));
             let abort = one.abort_handle();
-            match shared.stop.run_until_cancelled(one).await {
-                Some(Ok(())) => {}
+            let kept = match shared.stop.run_until_cancelled(one).await {
+                Some(Ok(kept)) => kept,
                 Some(Err(panic)) => {
                     tracing::error!(%organization, error = %panic, "the scan failed inside certvigil");
+                    false
                 }
                 None => {
                     // Nothing of it is kept; the next start scans again.
                     abort.abort();
                     return;
                 }
-            }
+            };
+            again = (!kept).then(|| Instant::now() + AGAIN);
         }
         tokio::select! {
             beat = beats.changed() => if beat.is_err() {
@@ -210,34 +223,27 @@ async fn scans(
     }
 }
 
-async fn one_scan(
-    target: Arc<Target>,
-    shared: Arc<Shared>,
-    tick: DateTime<Utc>,
-    now: DateTime<Utc>,
-) {
+/// Whether the scan could be kept.
+async fn one_scan(target: Arc<Target>, shared: Arc<Shared>, when: When) -> bool {
     let organization = target.api.organization().clone();
     let (progress, _) = watch::channel(Progress::default());
     let give_up_after = shared.delivery.give_up_after;
-    let scanned = scan::run_once(
-        &target,
-        &shared.store,
-        &shared.notifiers,
-        give_up_after,
-        tick,
-        now,
-        &progress,
-    )
-    .await;
+    let scanned =
+        scan::run_once(&target, &shared.store, &shared.notifiers, give_up_after, when, &progress)
+            .await;
     match scanned {
         Ok(report) => {
             say(&report);
             shared.outbox.notify_waiters();
+            true
         }
-        Err(error) => tracing::error!(
-            %organization, error = %format!("{error:#}"),
-            "the scan could not be kept: nothing is told until one can"
-        ),
+        Err(error) => {
+            tracing::error!(
+                %organization, error = %format!("{error:#}"),
+                "the scan could not be kept, and is repeated: nothing is told until one can"
+            );
+            false
+        }
     }
 }
 
@@ -273,7 +279,8 @@ async fn deliveries(notifier: Arc<dyn Notifier>, shared: Arc<Shared>) {
             // In a task of its own, so that a panic in it does not end the loop.
             tokio::spawn(async move {
                 let now = clock::now();
-                deliver::run_once(&shared.store, notifier.as_ref(), &shared.delivery, now).await
+                let Shared { store, delivery, stop, .. } = shared.as_ref();
+                deliver::run_once(store, notifier.as_ref(), delivery, now, stop).await
             })
         };
         let abort = pass.abort_handle();

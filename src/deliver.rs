@@ -5,10 +5,12 @@
 //! the next start. Each notifier is worked on by itself: a dead mail server delays no webhook. It never
 //! asks the Admin API anything.
 
+use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
@@ -38,7 +40,8 @@ impl Report {
     }
 }
 
-/// Attempts everything that is due for one notifier, until nothing is.
+/// Attempts everything that is due for one notifier, until nothing is, or nothing new is begun because
+/// of `stop`.
 ///
 /// # Errors
 /// Where the state fails.
@@ -47,12 +50,16 @@ pub async fn run_once(
     notifier: &dyn Notifier,
     policy: &RetryPolicy,
     now: DateTime<Utc>,
+    stop: &CancellationToken,
 ) -> Result<Report, StoreFault> {
     let clock = Instant::now();
     let limit = notifier.attempt_limit();
     let lease = TimeDelta::from_std(limit + SPARE).unwrap_or(TimeDelta::hours(1));
     let mut report = Report::default();
     loop {
+        if stop.is_cancelled() {
+            return Ok(report);
+        }
         let passed = TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
         let claimed =
             store.claim(notifier.name(), now + passed, lease, notifier.concurrency()).await?;
@@ -71,7 +78,9 @@ pub async fn run_once(
             let ended = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
             let verdict =
                 verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
-            store.record(&claim, &outcome, &verdict, ended).await?;
+            // It may have been accepted: not to record that is to send it again.
+            let record = || store.record(&claim, &outcome, &verdict, ended);
+            record.retry(ExponentialBuilder::default()).await?;
             say(notifier, &claim, &outcome, &verdict);
             Ok::<_, StoreFault>((outcome, verdict))
         });

@@ -7,6 +7,7 @@
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,6 +55,16 @@ pub struct Target {
     pub selection: Selection,
     pub policy: Policy,
     pub timeout: Duration,
+}
+
+/// When a scan is.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    pub started_at: DateTime<Utc>,
+    /// The scheduled moment that it stands for.
+    pub tick: DateTime<Utc>,
+    /// The zone of the schedule.
+    pub timezone: Tz,
 }
 
 /// What a scan came to.
@@ -215,23 +226,23 @@ pub async fn run_once(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
-    tick: DateTime<Utc>,
-    started_at: DateTime<Utc>,
+    when: When,
     progress: &watch::Sender<Progress>,
 ) -> anyhow::Result<Report> {
     let organization = target.api.organization();
     let before_requests = target.api.requests();
     let clock = Instant::now();
     let reading = read(target, progress).await;
-    let now = started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+    let now = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
 
     let before = store.inventory(organization).await.context("reading the last inventory")?;
     let after = before.clone().merge(reading, &target.selection, now);
     let record = ScanRecord {
         id: id_at(now),
         organization: organization.clone(),
-        tick,
-        started_at,
+        // A tick that this scan comes before is still to be run.
+        tick: when.tick.min(when.started_at),
+        started_at: when.started_at,
         finished_at: now,
         complete: after.is_complete(),
         projects_read: after.projects.len() - after.unreadable_projects.len(),
@@ -257,7 +268,8 @@ pub async fn run_once(
         now,
     };
     let world = World::Watched { before: &before, after: &after, policy: &target.policy };
-    let plans = plan(&occasion, &world, store, notifiers, Moment { now, tick }).await?;
+    let moment = Moment { now, tick: when.tick, timezone: when.timezone };
+    let plans = plan(&occasion, &world, store, notifiers, moment).await?;
     let notifications = plans.iter().filter(|plan| plan.notification.is_some()).count();
     let commit = Commit {
         scan: Some((record.clone(), after.clone())),
@@ -310,7 +322,7 @@ pub async fn retire(
         policy,
         now,
     };
-    let moment = Moment { now, tick: now };
+    let moment = Moment { now, tick: now, timezone: Tz::UTC };
     let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment).await?;
     let give_up_at = now + give_up_after;
     let commit = Commit { scan: None, organization: organization.clone(), plans, now, give_up_at };
@@ -328,56 +340,60 @@ async fn plan(
     let mut plans = Vec::new();
     for notifier in notifiers {
         let name = notifier.name();
-        let ledger =
-            store.ledger(occasion.organization, name).await.context("reading the ledger")?;
-        let known = store.known_receivers(name).await.context("reading the receivers")?;
-        let receivers = notifier.receivers();
-        let (old, new): (Vec<String>, Vec<String>) =
-            receivers.iter().cloned().partition(|receiver| known.contains(receiver));
+        let organization = occasion.organization;
+        let ledger = store.ledger(organization, name).await.context("reading the ledger")?;
+        let known =
+            store.known_receivers(organization, name).await.context("reading the receivers")?;
         // Whoever joins a notifier that was told things is told of all that is open, and not of the news
-        // alone. A notifier without a ledger has nothing to catch up with.
-        let joined = if known.is_empty() { Vec::new() } else { new };
-        let listening = if joined.is_empty() { receivers } else { old };
+        // alone. Where nothing was told yet, all that is open is news.
+        let (listening, joined): (Vec<String>, Vec<String>) = notifier
+            .receivers()
+            .into_iter()
+            .partition(|receiver| ledger.is_empty() || known.contains(receiver));
 
-        let decisions = reconcile(occasion.assessments, &ledger, world, moment);
-        let said: Vec<&Decision> = decisions
-            .iter()
-            .filter(|decision| {
-                notifier.send_resolved() || !matches!(decision, Decision::End { .. })
-            })
-            .collect();
-        let notification =
-            if listening.is_empty() { None } else { occasion.compose(new_id(moment), name, &said) };
+        let mut decisions = reconcile(occasion.assessments, &ledger, world, moment);
+        let silent = |decision: &Decision| match decision {
+            Decision::Tell { .. } => false,
+            Decision::End { .. } => !notifier.send_resolved(),
+            Decision::Note { .. } => true,
+        };
+        let said: Vec<&Decision> = decisions.iter().filter(|one| !silent(one)).collect();
+        let news = occasion.compose(id_at(moment.now), name, &said);
+        // What a message has no room for was not told, and is news to the next scan.
+        if let Some(news) = &news {
+            decisions.retain(|decision| silent(decision) || news.names(decision.id()));
+        }
+        let everything = reconcile(occasion.assessments, &BTreeMap::new(), world, moment);
+        let everything: Vec<&Decision> = everything.iter().collect();
         let catch_up = match joined.is_empty() {
             true => None,
-            false => {
-                let all = reconcile(occasion.assessments, &BTreeMap::new(), world, moment);
-                let all: Vec<&Decision> = all.iter().collect();
-                occasion.compose(new_id(moment), name, &all)
-            }
+            false => occasion.compose(id_at(moment.now), name, &everything),
+        };
+        let caught_up = if catch_up.is_none() { joined.clone() } else { Vec::new() };
+        let join = Plan {
+            notifier: name.to_owned(),
+            decisions: Vec::new(),
+            notification: catch_up,
+            receivers: joined,
+            up_to_date: caught_up,
         };
         // Where nobody is left to hear the news but those who join, the ledger hangs on their message.
-        let notifier = name.to_owned();
         if listening.is_empty() {
-            plans.push(Plan { notifier, decisions, notification: catch_up, receivers: joined });
+            plans.push(Plan { decisions, ..join });
             continue;
         }
         plans.push(Plan {
-            notifier: notifier.clone(),
+            notifier: name.to_owned(),
             decisions,
-            notification,
+            notification: news,
+            up_to_date: listening.clone(),
             receivers: listening,
         });
-        if !joined.is_empty() {
-            let decisions = Vec::new();
-            plans.push(Plan { notifier, decisions, notification: catch_up, receivers: joined });
+        if !join.receivers.is_empty() {
+            plans.push(join);
         }
     }
     Ok(plans)
-}
-
-fn new_id(moment: Moment) -> Uuid {
-    id_at(moment.now)
 }
 
 /// An id that sorts by time (RFC 9562, version 7).

@@ -4,7 +4,7 @@
 //! (downtime, suspend, a long scan) run once, late; a clock that is set back does not stop the
 //! schedule. The scheduler is only the heartbeat: what is due is computed here.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 use std::time::Duration;
@@ -58,6 +58,16 @@ impl Cron {
         Some(latest.map_or(first, |latest| latest.with_timezone(&Utc).max(first)))
     }
 
+    /// The scheduled moment that a scan at an instant stands for: the nearest tick. So repeats keep step
+    /// with the schedule, and what a start tells shortly before a tick is not repeated at it.
+    pub fn nearest(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+        let local = instant.with_timezone(&self.timezone);
+        let before = self.pattern.find_previous_occurrence(&local, true).ok();
+        let before = before.map(|before| before.with_timezone(&Utc));
+        let ticks = before.into_iter().chain(self.next_after(instant));
+        ticks.min_by_key(|tick| (*tick - instant).abs()).unwrap_or(instant)
+    }
+
     /// In words, in English.
     pub fn describe(&self) -> String {
         self.pattern.describe()
@@ -66,16 +76,6 @@ impl Cron {
     pub fn timezone(&self) -> Tz {
         self.timezone
     }
-}
-
-/// How late a scan may start and still stand for its scheduled moment, beside the jitter.
-const ON_TIME: TimeDelta = TimeDelta::seconds(60);
-
-/// The moment that a scan starting now stands for: its tick where it is on time, so that repeats keep
-/// step with the schedule; else now, so that what it tells late is not repeated right after.
-pub fn moment_of(tick: DateTime<Utc>, now: DateTime<Utc>, jitter: Duration) -> DateTime<Utc> {
-    let allowed = TimeDelta::from_std(jitter).unwrap_or(TimeDelta::zero()) + ON_TIME;
-    if now - tick <= allowed { tick } else { now }
 }
 
 /// A beat every second, for as long as it is kept.
@@ -159,11 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_on_time_stands_for_its_tick_and_a_late_one_for_itself() {
-        let tick = at("2026-11-23T12:00:00Z");
-        let minutes = |n| tick + TimeDelta::minutes(n);
-        assert_eq!(moment_of(tick, minutes(1), Duration::ZERO), tick);
-        assert_eq!(moment_of(tick, minutes(2), Duration::ZERO), minutes(2));
-        assert_eq!(moment_of(tick, minutes(10), Duration::from_secs(600)), tick);
+    fn a_scan_stands_for_the_nearest_tick() {
+        let six_hourly = Cron::parse("0 */6 * * *", Tz::UTC).unwrap();
+        let noon = at("2026-11-23T12:00:00Z");
+        for time in ["12:00:00", "12:00:30", "11:50:00", "14:59:00", "09:01:00"] {
+            assert_eq!(six_hourly.nearest(at(&format!("2026-11-23T{time}Z"))), noon, "{time}");
+        }
+        assert_eq!(six_hourly.nearest(at("2026-11-23T08:00:00Z")), at("2026-11-23T06:00:00Z"));
     }
 }

@@ -10,6 +10,9 @@ use tokio::{
 /// The official clients wait no longer than this for a `Retry-After`.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
+/// A wish that is longer must not outlive the trouble that it came from, nor overflow the clock.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
 pub struct Pace {
     limiter: Option<DefaultDirectRateLimiter>,
     under_way: Semaphore,
@@ -45,9 +48,9 @@ impl Pace {
         }
     }
 
-    /// Lets nobody ask for so long.
+    /// Lets nobody ask for so long, an hour at most.
     pub fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait;
+        let until = Instant::now() + wait.min(LONGEST_PAUSE);
         let mut paused = self.lock();
         *paused = Some(paused.map_or(until, |paused| paused.max(until)));
     }
@@ -90,7 +93,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_of_more_than_two_minutes_fails_at_once() {
         let pace = Pace::new(0, 4);
-        pace.pause(Duration::from_secs(300));
+        pace.pause(Duration::MAX);
         let left = pace.turn().await.err().unwrap();
         assert!(left > LONGEST_WAIT);
     }

@@ -21,30 +21,21 @@ pub enum Command {
 const COMING: usize = 5;
 
 pub fn main(file: Option<&Path>, command: Command) -> u8 {
-    match command {
+    let done = match command {
         // Show needs no secret; check wants them all.
-        Command::Show => match load(file, Needs::default()) {
-            Ok(loaded) => show(&loaded),
-            Err(refused) => Failure::Refused(refused).say(),
-        },
-        Command::Check => match load(file, Needs::ALL) {
-            Ok(loaded) => {
-                super::print(&describe(&loaded));
-                0
-            }
-            Err(refused) => Failure::Refused(refused).say(),
-        },
+        Command::Show => load(file, Needs::default()).map_err(Failure::Refused).and_then(show),
+        Command::Check => load(file, Needs::ALL)
+            .map_err(Failure::Refused)
+            .and_then(|loaded| super::print(&describe(&loaded))),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
     }
 }
 
-fn show(loaded: &Loaded) -> u8 {
-    match toml::to_string(&loaded.effective) {
-        Ok(text) => {
-            super::print(&text);
-            0
-        }
-        Err(error) => Failure::Failed(error.into()).say(),
-    }
+fn show(loaded: Loaded) -> Result<(), Failure> {
+    super::print(&toml::to_string(&loaded.effective)?)
 }
 
 fn describe(loaded: &Loaded) -> String {

@@ -58,7 +58,7 @@ async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
     let now = clock::now();
     let id = store.retry(id, now, now + loaded.config.delivery.give_up_after).await?;
     eprintln!("state: {}", loaded.config.state.file.display());
-    super::print(&format!("{id}: the running service tries it again now\n"));
+    super::print(&format!("{id}: due now, for the running service or the next start\n"))?;
     Ok(())
 }
 
@@ -71,10 +71,10 @@ async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         Output::Json => {
             let deliveries: Vec<_> = rows.iter().map(entry).collect();
             let document = json!({ "schema": "certvigil.deliveries/1", "deliveries": deliveries });
-            super::print(&format!("{document:#}\n"));
+            super::print(&format!("{document:#}\n"))?;
         }
-        Output::Table if rows.is_empty() => super::print("no deliveries\n"),
-        Output::Table => super::print(&format!("{}\n", table(&rows))),
+        Output::Table if rows.is_empty() => super::print("no deliveries\n")?,
+        Output::Table => super::print(&format!("{}\n", table(&rows)))?,
     }
     Ok(())
 }

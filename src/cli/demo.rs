@@ -85,7 +85,7 @@ level = "warn"
          A webhook receiver that checks signatures: http://{hook}/hook\n\
          The service runs against them, with its state in a temporary folder.\n\n",
         mailbox.address,
-    ));
+    ))?;
     serve(config, once, &mailbox, &receiver, &format!("http://{pages}/")).await
 }
 
@@ -116,13 +116,13 @@ async fn serve(
             return Err(anyhow::anyhow!("the service ended by itself").into());
         }
     };
-    super::print(&shown(&mail, &post)?);
+    super::print(&shown(&mail, &post)?)?;
     if !once {
         super::print(&format!(
             "\nThe service goes on, with a scan every 15 seconds. “watch-me-expire” does so within two \
              minutes.\nOpen {pages} to see all that it sent, the mails as a mail program shows them.\n\
              Ctrl-C ends it.\n"
-        ));
+        ))?;
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => interrupted?,
             ended = &mut service => { ended??; }

@@ -144,11 +144,14 @@ fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure
     Ok(loaded)
 }
 
-/// Prints to stdout; a reader that went away (`| head`) ends the program quietly.
-fn print(text: &str) {
-    use std::io::Write;
+/// Prints to stdout. A reader that went away (`| head`) has had enough, and is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(anyhow::Error::new(error).context("writing to stdout")))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -44,36 +44,29 @@ async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
     let mut code = 0;
     for notifier in notifiers.iter().filter(|one| name.is_none_or(|name| name == one.name())) {
         for receiver in notifier.receivers() {
-            code = code.max(try_one(notifier.as_ref(), &receiver).await);
+            let (worse, said) = try_one(notifier.as_ref(), &receiver).await;
+            code = code.max(worse);
+            super::print(&said)?;
         }
     }
     Ok(code)
 }
 
-async fn try_one(notifier: &dyn Notifier, receiver: &str) -> u8 {
+/// The exit code, and what to say.
+async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
     let now = clock::now();
     let sample = Notification::test(id_at(now), notifier.name(), now);
-    let name = notifier.name();
     let limit = notifier.attempt_limit();
     let sent = tokio::time::timeout(limit, notifier.deliver(&sample, receiver, now)).await;
-    match sent {
-        Ok(Outcome::Delivered { answer }) => {
-            super::print(&format!("{name}: {receiver}: accepted ({answer})\n"));
-            0
-        }
+    let (code, said) = match sent {
+        Ok(Outcome::Delivered { answer }) => (0, format!("accepted ({answer})")),
         Ok(Outcome::Retry { reason, detail, .. }) => {
-            super::print(&format!("{name}: {receiver}: failed, {reason}: {detail}\n"));
-            super::FAILED
+            (super::FAILED, format!("failed, {reason}: {detail}"))
         }
         Ok(Outcome::Rejected { reason, detail }) => {
-            super::print(&format!("{name}: {receiver}: refused for good, {reason}: {detail}\n"));
-            super::FAILED
+            (super::FAILED, format!("refused for good, {reason}: {detail}"))
         }
-        Err(_) => {
-            super::print(&format!(
-                "{name}: {receiver}: failed, timeout: no end within {limit:?}\n"
-            ));
-            super::FAILED
-        }
-    }
+        Err(_) => (super::FAILED, format!("failed, timeout: no end within {limit:?}")),
+    };
+    (code, format!("{}: {receiver}: {said}\n", notifier.name()))
 }

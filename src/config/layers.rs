@@ -219,6 +219,8 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
         other => other,
     };
     let expected = expected.to_owned();
+    // What stands where a table should may be a secret that was put in the wrong place.
+    let found = if expected == "a table" && found.starts_with("string") { "a text" } else { found };
     Fault { path: path.to_string(), origin, found: found.to_owned(), expected }
 }
 

@@ -12,6 +12,7 @@ pub mod raw;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use secrecy::ExposeSecret;
 use std::path::{Path, PathBuf};
 
 use crate::{
@@ -134,10 +135,7 @@ fn from_layers(
         told.log.insert("log".to_owned(), raw::LogNotifier::default());
     }
     let mut checker = Checker { origins: &origins, base: &base, faults, warnings: Vec::new() };
-    let config = sections(&mut checker, &raw);
-    if let Some(config) = &config {
-        secrets(&mut checker, config, needs);
-    }
+    let config = sections(&mut checker, &raw, needs);
     match (config, checker.faults) {
         (Some(config), faults) if faults.is_empty() => {
             Ok(Loaded { config, file, warnings: checker.warnings, effective: raw })
@@ -150,7 +148,7 @@ fn from_layers(
     }
 }
 
-fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
+fn sections(checker: &mut Checker<'_>, raw: &raw::Raw, needs: Needs) -> Option<Config> {
     let timezone: Option<Tz> = raw.timezone.as_ref().and_then(|text| {
         let expected = "an IANA time zone, as \"Europe/Berlin\"";
         checker.parsed(&KeyPath::of("timezone"), text, expected)
@@ -158,6 +156,12 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let tz = timezone.unwrap_or(Tz::UTC);
     let organizations = organizations::check(checker, &raw.api, &raw.organizations);
     let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
+    if needs.organizations {
+        organization_secrets(checker, &organizations);
+    }
+    if needs.notifiers {
+        notifier_secrets(checker, &notifiers, &raw.notifiers);
+    }
     let ladder = ladder(checker, raw);
     let schedule = schedule(checker, &raw.schedule, tz);
     let delivery = delivery(checker, &raw.delivery);
@@ -302,49 +306,56 @@ fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {
     Some(logging::Settings { format: format?, level })
 }
 
-/// Reads the secrets that are needed now, so that a missing one refuses to start.
-fn secrets(checker: &mut Checker<'_>, config: &Config, needs: Needs) {
-    let mut read = |path: KeyPath, secret: &Secret, fits: &dyn Fn(&str) -> Result<(), String>| {
-        use secrecy::ExposeSecret;
-        match secret.read() {
-            Err(fault) => checker.fault(&path, fault, "a value that is there and not empty"),
-            Ok(value) => {
-                if let Err(expected) = fits(value.expose_secret()) {
-                    checker.fault(&path, "a value that does not fit (not shown)", expected);
-                }
-            }
-        }
-    };
-    if needs.organizations {
-        for organization in &config.organizations {
-            let api = &organization.api;
-            let path = KeyPath::of("organizations").key(api.organization.as_str());
-            read(path.key("admin_key"), &api.admin_key, &notify::header_value);
-            if let Some(identity) = &api.identity {
-                let path = path.key("client_identity").key("key");
-                read(path, &identity.key, &|key| identity.fits(key));
+/// Reads a secret now, so that one that is missing or does not fit refuses to start.
+fn read_secret(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    secret: &Secret,
+    fits: impl Fn(&str) -> Result<(), String>,
+) {
+    match secret.read() {
+        Err(fault) => checker.fault(path, fault, "a value that is there and not empty"),
+        Ok(value) => {
+            if let Err(expected) = fits(value.expose_secret()) {
+                checker.fault(path, "a value that does not fit (not shown)", expected);
             }
         }
     }
-    if needs.notifiers {
-        for email in &config.notifiers.email {
-            if let Some((_, password)) = &email.smtp.login {
-                // Where the password is shared, its key is smtp.password; one report is enough.
-                read(KeyPath::of("smtp.password"), password, &|_| Ok(()));
-            }
+}
+
+fn organization_secrets(checker: &mut Checker<'_>, organizations: &[Organization]) {
+    for Organization { api, .. } in organizations {
+        let path = KeyPath::of("organizations").key(api.organization.as_str());
+        read_secret(checker, &path.key("admin_key"), &api.admin_key, notify::header_value);
+        if let Some(identity) = &api.identity {
+            let path = path.key("client_identity").key("key");
+            read_secret(checker, &path, &identity.key, |key| identity.fits(key));
         }
-        for webhook in &config.notifiers.webhook {
-            let path = KeyPath::of("notifiers.webhook").key(&webhook.name);
-            read(path.key("url"), &webhook.url, &notify::webhook::fits_url);
-            if let Some(key) = &webhook.key {
-                read(path.key("key"), key, &notify::header_value);
-            }
-            if let Some(signing) = &webhook.signing {
-                read(path.key("secret"), signing, &notify::webhook::fits_signing);
-            }
-            for (name, value) in &webhook.headers {
-                read(path.key("headers").key(name.as_str()), value, &notify::header_value);
-            }
+    }
+}
+
+fn notifier_secrets(checker: &mut Checker<'_>, told: &Notifiers, raw: &raw::Notifiers) {
+    for email in &told.email {
+        let Some((_, password)) = &email.smtp.login else { continue };
+        let own = raw.email.get(&email.name).and_then(|raw| raw.smtp.as_ref());
+        let path = match own.is_some_and(|own| own.password.is_some()) {
+            true => KeyPath::of("notifiers.email").key(&email.name).key("smtp").key("password"),
+            false => KeyPath::of("smtp.password"),
+        };
+        read_secret(checker, &path, password, |_| Ok(()));
+    }
+    for webhook in &told.webhook {
+        let path = KeyPath::of("notifiers.webhook").key(&webhook.name);
+        read_secret(checker, &path.key("url"), &webhook.url, notify::webhook::fits_url);
+        if let Some(key) = &webhook.key {
+            read_secret(checker, &path.key("key"), key, notify::header_value);
+        }
+        if let Some(signing) = &webhook.signing {
+            read_secret(checker, &path.key("secret"), signing, notify::webhook::fits_signing);
+        }
+        for (name, value) in &webhook.headers {
+            let path = path.key("headers").key(name.as_str());
+            read_secret(checker, &path, value, notify::header_value);
         }
     }
 }

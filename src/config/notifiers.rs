@@ -133,7 +133,11 @@ fn smtp(
         Some(text) => {
             let host: Option<String> = url::Host::parse(text).ok().map(|host| host.to_string());
             if host.is_none() {
-                checker.fault(&path, format!("“{text}”"), "the name or address of a mail server");
+                checker.fault(
+                    &path,
+                    "what is no host name",
+                    "the name or address of a mail server",
+                );
             }
             host
         }

@@ -168,6 +168,11 @@ impl Notification {
             .map(|certificate| Subject::certificate(&certificate.id))
     }
 
+    /// Whether one of the alerts listed is about this certificate.
+    pub fn names(&self, id: &CertificateId) -> bool {
+        self.alerts.iter().filter_map(|alert| alert.certificate.as_ref()).any(|one| one.id == *id)
+    }
+
     /// A marked sample, for `notify test`.
     pub fn test(id: Uuid, notifier: &str, now: DateTime<Utc>) -> Notification {
         Notification {

@@ -6,6 +6,7 @@
 //! names a certificate could not be read, its end is not believed.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -66,6 +67,17 @@ pub struct Moment {
     /// The scheduled moment that this scan stands for, so that a repeat of six hours is due at each
     /// scan of a six-hourly schedule, however late one of them runs.
     pub tick: DateTime<Utc>,
+    /// The zone of the schedule: a day from nine to nine is a day, on both sides of a change to
+    /// daylight saving.
+    pub timezone: Tz,
+}
+
+impl Moment {
+    /// The time by the clock on the wall since an earlier tick.
+    fn since(&self, tick: DateTime<Utc>) -> TimeDelta {
+        let local = |at: DateTime<Utc>| at.with_timezone(&self.timezone).naive_local();
+        local(self.tick) - local(tick)
+    }
 }
 
 /// What there is to compare: the organization before this scan and after it.
@@ -94,7 +106,7 @@ pub fn reconcile(
         compare(ledger.get(id), assessment, reached, moment)
     });
     let ends = ledger.iter().filter(|(id, _)| !open.contains_key(id)).filter_map(|(id, told)| {
-        let reason = end(id, told, world)?;
+        let reason = end(id, told, world, moment.now)?;
         Some(Decision::End { id: id.clone(), reason, told: told.clone() })
     });
     news.chain(ends).collect()
@@ -132,7 +144,7 @@ fn compare(
     }
     let due = reached.stage == told.stage
         && repeat(reached, certificate.expires_at, moment.now)
-            .is_some_and(|repeat| moment.tick - told.tick >= repeat);
+            .is_some_and(|repeat| moment.since(told.tick) >= repeat);
     if due { tell(Reason::Repeat) } else { None }
 }
 
@@ -146,16 +158,20 @@ fn repeat(
 }
 
 /// Why something that was told is over; `None` while that is only hearsay.
-fn end(id: &CertificateId, told: &Told, world: &World<'_>) -> Option<Reason> {
+fn end(id: &CertificateId, told: &Told, world: &World<'_>, now: DateTime<Utc>) -> Option<Reason> {
     let World::Watched { before, after, policy } = world else {
         return Some(Reason::Unwatched);
     };
     if let Some(certificate) = after.certificates.get(id) {
         let active = after.active_in_organization(id) || !after.projects_of(id).is_empty();
-        if active || policy.include_inactive {
+        // What only concerns active certificates ends with their being active.
+        let of_active = matches!(told.stage, Stage::UnknownExpiry | Stage::NotYetValid);
+        if active || (policy.include_inactive && !of_active) {
             let reason = match (told.expires_at, certificate.expires_at) {
                 (Some(told), Some(now)) if now > told => Reason::Renewed,
                 (told, now) if told != now => Reason::Corrected,
+                // By a clock that was set back it has not reached yet what was told of it.
+                _ if told.at > now => return None,
                 _ if told.stage == Stage::NotYetValid => Reason::Corrected,
                 _ => Reason::PolicyChanged,
             };

@@ -103,6 +103,9 @@ pub struct Plan {
     /// What is said, to whom; `None` where the ledger learns something that is not said.
     pub notification: Option<Notification>,
     pub receivers: Vec<String>,
+    /// Those of them that are up to date with this commit. The others are when they have taken the
+    /// message.
+    pub up_to_date: Vec<String>,
 }
 
 /// Everything that one scan changes.
@@ -132,7 +135,8 @@ impl Store {
     /// # Errors
     /// Where another worker has it, it is of a newer version, or it cannot be opened or written.
     pub async fn open_exclusive(settings: &Settings) -> Result<Store> {
-        let path = &settings.file;
+        // By whatever name the file is called, it is the same state.
+        let path = &std::fs::canonicalize(&settings.file).unwrap_or(settings.file.clone());
         let open = |why: String| StoreFault::Open { path: path.clone(), why };
         let lock_path = path.with_added_extension("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
@@ -271,16 +275,26 @@ impl Store {
             .collect()
     }
 
-    /// The receivers that the notifier has had.
+    /// The notifier's receivers that are up to date with the organization, or will be by what is on its
+    /// way to them.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn known_receivers(&self, notifier: &str) -> Result<BTreeSet<String>> {
-        let known: Vec<String> =
-            sqlx::query_scalar("SELECT receiver FROM receivers WHERE notifier = $1")
-                .bind(notifier)
-                .fetch_all(&self.pool)
-                .await?;
+    pub async fn known_receivers(
+        &self,
+        organization: &OrganizationName,
+        notifier: &str,
+    ) -> Result<BTreeSet<String>> {
+        let known: Vec<String> = sqlx::query_scalar(
+            "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $2
+             UNION
+             SELECT d.receiver FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+             WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'",
+        )
+        .bind(organization.as_str())
+        .bind(notifier)
+        .fetch_all(&self.pool)
+        .await?;
         Ok(known.into_iter().collect())
     }
 
@@ -318,16 +332,10 @@ impl Store {
             for decision in &plan.decisions {
                 learn(&mut tx, commit, plan, decision).await?;
             }
-            for receiver in &plan.receivers {
-                sqlx::query(
-                    "INSERT INTO receivers (notifier, receiver, since) VALUES ($1, $2, $3)
-                     ON CONFLICT (notifier, receiver) DO NOTHING",
-                )
-                .bind(&plan.notifier)
-                .bind(receiver)
-                .bind(millis(commit.now))
-                .execute(&mut *tx)
-                .await?;
+            for receiver in &plan.up_to_date {
+                let organization = commit.organization.as_str();
+                outbox::up_to_date(&mut tx, organization, &plan.notifier, receiver, commit.now)
+                    .await?;
             }
         }
         Ok(tx.commit().await?)
@@ -416,9 +424,13 @@ async fn learn(
         Decision::Note { .. } => None,
         Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
     };
+    // A note says nothing new: it hangs on what was said before.
     sqlx::query(
         "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+         VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN $6 ELSE (
+           SELECT l.notification_id FROM ledger l
+           WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3 AND l.withdrawn = 0
+           ORDER BY l.seq DESC LIMIT 1) END)",
     )
     .bind(commit.organization.as_str())
     .bind(&plan.notifier)
@@ -426,6 +438,7 @@ async fn learn(
     .bind(told.map(serde_json::to_string).transpose()?)
     .bind(millis(commit.now))
     .bind(said_in.map(|notification| notification.id.to_string()))
+    .bind(i64::from(matches!(decision, Decision::Note { .. })))
     .execute(tx)
     .await?;
     Ok(())

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Commit, Result, Store, StoreFault, instant, millis};
 use crate::domain::{
     notification::Notification,
-    retry::{Outcome, Verdict},
+    retry::{FailureReason, Outcome, Verdict},
     wording,
     words::words,
 };
@@ -154,6 +154,27 @@ async fn supersede(
     Ok(())
 }
 
+/// Notes that a receiver knows what is open.
+pub(super) async fn up_to_date(
+    tx: &mut SqliteConnection,
+    organization: &str,
+    notifier: &str,
+    receiver: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO receivers (organization, notifier, receiver, since) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (organization, notifier, receiver) DO NOTHING",
+    )
+    .bind(organization)
+    .bind(notifier)
+    .bind(receiver)
+    .bind(millis(now))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// A notification that nobody took and nobody will was not told: the ledger forgets it.
 async fn settle(tx: &mut SqliteConnection, notification: &str) -> Result<()> {
     sqlx::query(
@@ -182,6 +203,16 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Claim>> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        // What a clock that was ahead has written would wait until the clock gets there.
+        sqlx::query(
+            "UPDATE deliveries SET created_at = $2, next_attempt_at = $2,
+                    give_up_at = give_up_at - (created_at - $2)
+             WHERE notifier = $1 AND state = 'pending' AND created_at > $2",
+        )
+        .bind(notifier)
+        .bind(millis(now))
+        .execute(&mut *tx)
+        .await?;
         let mut rows = sqlx::query(
             "UPDATE deliveries SET lease_until = $3, attempts = attempts + 1
              WHERE id IN (
@@ -205,19 +236,24 @@ impl Store {
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await?;
-        tx.commit().await?;
         rows.sort_by_key(|row| row.get::<i64, _>("seq"));
-        rows.into_iter()
-            .map(|row| {
-                Ok(Claim {
-                    id: uuid(&row, "id")?,
-                    notification: serde_json::from_str(row.try_get("model")?)?,
+        let mut claims = Vec::new();
+        for row in rows {
+            let (id, attempt) = (uuid(&row, "id")?, row.try_get("attempts")?);
+            match serde_json::from_str(row.try_get("model")?) {
+                Ok(notification) => claims.push(Claim {
+                    id,
+                    notification,
                     receiver: row.try_get("receiver")?,
-                    attempt: row.try_get("attempts")?,
+                    attempt,
                     give_up_at: instant(row.try_get("give_up_at")?),
-                })
-            })
-            .collect()
+                }),
+                // One that cannot be read must not stand in the way of the others.
+                Err(error) => unreadable(&mut tx, id, attempt, &error, now).await?,
+            }
+        }
+        tx.commit().await?;
+        Ok(claims)
     }
 
     /// Keeps what came of an attempt, and ends the claim. A claim whose lease has ended and which another
@@ -268,6 +304,12 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         settle(&mut tx, &claim.notification.id.to_string()).await?;
+        if let (Verdict::Delivered, Some(organization)) =
+            (verdict, &claim.notification.organization)
+        {
+            let (organization, notifier) = (organization.as_str(), &claim.notification.notifier);
+            up_to_date(&mut tx, organization, notifier, &claim.receiver, now).await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -432,6 +474,35 @@ impl Store {
         tx.commit().await?;
         Ok(abandoned.into_iter().collect())
     }
+}
+
+/// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.
+async fn unreadable(
+    tx: &mut SqliteConnection,
+    id: Uuid,
+    attempt: u32,
+    error: &serde_json::Error,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO attempts (delivery_id, number, at, outcome, detail) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(id.to_string())
+    .bind(attempt)
+    .bind(millis(now))
+    .bind(FailureReason::Internal.as_str())
+    .bind(format!("the kept message cannot be read: {error}"))
+    .execute(&mut *tx)
+    .await?;
+    let notification: String = sqlx::query_scalar(
+        "UPDATE deliveries SET state = 'rejected', lease_until = NULL, settled_at = $2
+         WHERE id = $1 RETURNING notification_id",
+    )
+    .bind(id.to_string())
+    .bind(millis(now))
+    .fetch_one(&mut *tx)
+    .await?;
+    settle(tx, &notification).await
 }
 
 fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid> {

@@ -90,7 +90,12 @@ async fn check_exits_as_monitoring_plugins_do() {
             "and sends nothing"
         );
     }
+    let sim = Sim::start(world(&[200])).await;
     let folder = tempfile::tempdir().unwrap();
+    let mut full = with(folder.path(), &sim.config(), &["check"]);
+    full.stdout(std::fs::File::create("/dev/full").unwrap()).stderr(Stdio::null());
+    let code = tokio::task::spawn_blocking(move || full.status().unwrap().code()).await.unwrap();
+    assert_eq!(code, Some(3), "what could not be said is no all clear");
     let (code, _, err) = run(with(folder.path(), "x = 1\n", &["check"])).await;
     assert_eq!(code, 3, "{err}");
     let (code, _, _) = run(with(folder.path(), "", &["check", "--output", "xml"])).await;
@@ -343,7 +348,7 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     let (code, out, err) =
         run(with(folder.path(), &sim.config(), &["deliveries", "retry", &id[..8]])).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("the running service tries it again now"), "{out}");
+    assert!(out.contains("due now, for the running service or the next start"), "{out}");
     let arrived =
         || sim.mailbox.mails().iter().any(|mail| mail.to[0] == "b@acme.example").then_some(());
     let waited = tokio::time::timeout(Duration::from_secs(30), until("the mail", arrived)).await;

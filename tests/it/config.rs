@@ -151,14 +151,15 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ),
         ("[log]\nlevel = \"certvigil=loud\"\n", "c.toml:2: log.level: found “certvigil=loud” ("),
         ("[monitoring]\nblind_after = \"24h\"\n", "c.toml:1: monitoring: found an unknown key"),
+        (
+            "[organizations]\nacme = \"sk-admin-hunter2\"\n",
+            "c.toml:2: organizations.acme: found a text, expected a table",
+        ),
         ("[schedule\n", "c.toml:1: found what is not TOML, expected valid TOML ("),
     ];
     for (text, expected) in cases {
-        let organization = if text.contains("[organizations.") || text.ends_with("[schedule\n") {
-            ""
-        } else {
-            KEY
-        };
+        let organization =
+            if text.contains("[organizations") || text.ends_with("[schedule\n") { "" } else { KEY };
         let problems = refused(&format!("{text}{organization}"));
         let found = problems.iter().find(|problem| {
             let path = "/nowhere";
@@ -173,6 +174,11 @@ fn each_refused_configuration_says_key_found_and_expected() {
 
 #[test]
 fn all_problems_are_said_at_once() {
+    let problems = refused(
+        "[notifiers.webhook.w]\nurl = { env = \"CERTVIGIL_TEST_UNSET\" }\n[schedule]\ncron = \"x\"\n\
+         [organizations.acme]\nadmin_key = { env = \"CERTVIGIL_TEST_UNSET\" }\n",
+    );
+    assert_eq!(problems.len(), 3, "a bad cron hides no missing secret: {problems:#?}");
     let problems = refused(
         "timezone = 5\nwhat = 1\n[schedule]\ncron = \"x\"\njitter = \"y\"\n[smtp]\nport = true\n\
          [organizations.acme]\nadmin_key = 90210\nbase_url = \"nonsense\"\n",

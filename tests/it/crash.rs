@@ -86,9 +86,10 @@ async fn a_worker_that_dies_in_an_attempt_leaves_it_to_the_next_start() {
             reached: tokio::sync::Notify::new(),
         };
         let policy = &service.config.delivery;
+        let never = tokio_util::sync::CancellationToken::new();
         let now = start() + TimeDelta::minutes(1);
         tokio::select! {
-            _ = deliver::run_once(&service.store, &dying, policy, now) => panic!("it cannot end"),
+            _ = deliver::run_once(&service.store, &dying, policy, now, &never) => panic!("it cannot end"),
             () = dying.reached.notified() => {}
         }
         let service = service.restart(&sim.config(), now).await;

@@ -237,3 +237,43 @@ async fn what_was_told_of_an_organization_that_is_no_longer_configured_is_ended(
     assert_eq!(body["alerts"][0]["reason"], "unwatched");
     assert_eq!(service.store.organizations().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn whoever_replaces_the_only_receiver_is_told_of_what_is_open() {
+    let mut walk = Walk::start(world(start() + days(5))).await;
+    walk.day(0).await;
+    let other = certvigil::demo::receiver::Receiver::default();
+    let moved = other.serve().await.unwrap();
+    let hook = walk.sim.hook.to_string();
+    let text = walk.sim.config().replace(&hook, &moved.to_string());
+    let now = start() + TimeDelta::hours(1);
+    let service = walk.service.restart(&text, now).await;
+    service.scan(now).await;
+    service.deliver(now).await;
+    let posts = other.posts();
+    assert_eq!(posts.len(), 1);
+    let body: Value = serde_json::from_str(&posts[0].body).unwrap();
+    assert_eq!(body["alerts"][0]["reason"], "opened");
+    let later = now + TimeDelta::hours(1);
+    assert_eq!(service.scan(later).await.notifications, 0);
+}
+
+#[tokio::test]
+async fn whoever_joins_and_could_not_be_told_is_told_by_the_next_scan() {
+    let mut walk = Walk::start(world(start() + days(5))).await;
+    walk.day(0).await;
+    let joined =
+        walk.sim.config().replace("\"b@acme.example\"", "\"b@acme.example\", \"c@acme.example\"");
+    let now = start() + TimeDelta::hours(1);
+    let service = walk.service.restart(&joined, now).await;
+    walk.sim.mailbox.refuse("c@acme.example", Some(550));
+    service.scan(now).await;
+    service.deliver(now).await;
+    walk.sim.mailbox.refuse("c@acme.example", None);
+    let later = now + TimeDelta::hours(1);
+    assert_eq!(service.scan(later).await.notifications, 1);
+    service.deliver(later).await;
+    let last = walk.sim.mailbox.mails().pop().unwrap();
+    assert_eq!(last.to, ["c@acme.example"]);
+    assert_eq!(service.scan(later + TimeDelta::hours(1)).await.notifications, 0);
+}

@@ -189,6 +189,18 @@ async fn a_pause_of_more_than_two_minutes_ends_the_scan_without_hammering() {
 }
 
 #[tokio::test]
+async fn no_wish_to_wait_is_too_long_to_be_read() {
+    let api = AdminApi::new(world(2));
+    let address = tricked(&api, |asked| {
+        let wish = [("retry-after", "10000000000000000000")];
+        asked.contains("/proj_").then(|| (StatusCode::TOO_MANY_REQUESTS, wish).into_response())
+    })
+    .await;
+    let service = service(address, "").await;
+    assert!(!service.scan(start()).await.record.complete);
+}
+
+#[tokio::test]
 async fn it_retries_as_the_official_clients_do() {
     let always = |code: u16, should: Option<&'static str>| {
         move || match should {

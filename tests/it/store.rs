@@ -104,6 +104,7 @@ impl Contract {
             decisions,
             notification: Some(notification),
             receivers: receivers.iter().map(ToString::to_string).collect(),
+            up_to_date: receivers.iter().map(ToString::to_string).collect(),
         };
         let inventory = Inventory::default();
         let commit = Commit {
@@ -395,7 +396,7 @@ async fn what_is_owed_to_the_unconfigured_is_abandoned() {
     assert_eq!(contract.told().await, ["c Within(604800)"]);
     assert_eq!(contract.store.abandon(&[], start()).await.unwrap(), [("n".to_owned(), 1)]);
     assert_eq!(contract.told().await, [""; 0], "one that comes back is told of what is open");
-    assert!(contract.store.known_receivers("n").await.unwrap().is_empty());
+    assert!(contract.store.known_receivers(&acme(), "n").await.unwrap().is_empty());
     assert_eq!(contract.store.abandon(&[], start()).await.unwrap(), []);
 }
 
@@ -415,4 +416,61 @@ async fn pruning_forgets_what_ended_and_keeps_what_counts() {
     assert_eq!(contract.store.scans(9).await.unwrap().len(), 1);
     let left = contract.states().await;
     assert_eq!(left, [("a".to_owned(), DeliveryState::Pending)], "what waits is kept");
+}
+
+#[tokio::test]
+async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
+    let contract = Contract::new().await;
+    let commit = |now| {
+        let decisions = vec![tell("c", SEVEN, now)];
+        let notification = notification(&decisions, now);
+        let plan = Plan {
+            notifier: "n".into(),
+            decisions: vec![],
+            notification: Some(notification),
+            receivers: vec!["a".into(), "b".into()],
+            up_to_date: vec![],
+        };
+        let scan = Some((record(now), Inventory::default()));
+        Commit { scan, organization: acme(), plans: vec![plan], now, give_up_at: now + days(3) }
+    };
+    contract.store.commit(&commit(start())).await.unwrap();
+    let known = contract.store.known_receivers(&acme(), "n").await.unwrap();
+    assert_eq!(known.len(), 2, "what is on its way will do");
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::Delivered, start()).await;
+    contract.record(&claims[1], Verdict::Rejected, start()).await;
+    let known = contract.store.known_receivers(&acme(), "n").await.unwrap();
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), ["a"]);
+    let other = OrganizationName::parse("other").unwrap();
+    assert!(contract.store.known_receivers(&other, "n").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for() {
+    let contract = Contract::new().await;
+    let ahead = start() + days(1_000);
+    contract.commit(vec![tell("c", SEVEN, ahead)], &["a"], ahead).await;
+    let claims = contract.claim(ahead).await;
+    contract.record(&claims[0], Verdict::WaitUntil(ahead + minutes(1)), ahead).await;
+    let claims = contract.claim(start()).await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].give_up_at, start() + days(3));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_stands_in_nobodys_way() {
+    let contract = Contract::new().await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![tell("d", SEVEN, start())], &["a"], start()).await;
+    let url = format!("sqlite://{}", settings(&contract.folder).file.display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("UPDATE notifications SET model = '{}' WHERE rowid = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    assert_eq!(contract.claim(start()).await.len(), 1);
+    assert_eq!(contract.told().await, ["d Within(604800)"], "what nobody can read was not told");
+    assert_eq!(contract.states().await[0].1, DeliveryState::Rejected);
 }

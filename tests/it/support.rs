@@ -12,7 +12,7 @@ use certvigil::{
         world::World,
     },
     notify::Notifier,
-    scan::{self, Progress, Report, Target},
+    scan::{self, Progress, Report, Target, When},
     store::Store,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,6 +27,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Noon on a Monday.
 pub fn start() -> DateTime<Utc> {
@@ -109,8 +110,7 @@ impl Service {
             &self.store,
             &self.notifiers,
             give_up_after,
-            now,
-            now,
+            When { started_at: now, tick: now, timezone: self.config.timezone },
             &progress,
         )
         .await
@@ -121,9 +121,10 @@ impl Service {
     pub async fn deliver(&self, now: DateTime<Utc>) -> Vec<deliver::Report> {
         let now = now + TimeDelta::minutes(1);
         let mut reports = Vec::new();
+        let never = CancellationToken::new();
         for notifier in &self.notifiers {
             let policy = &self.config.delivery;
-            let pass = deliver::run_once(&self.store, notifier.as_ref(), policy, now).await;
+            let pass = deliver::run_once(&self.store, notifier.as_ref(), policy, now, &never).await;
             reports.push(pass.unwrap());
         }
         reports

@@ -4,8 +4,9 @@ mod output;
 mod survey;
 
 use clap::{Args, ValueEnum};
-use std::{io::IsTerminal, path::Path, sync::Arc};
+use std::{io::IsTerminal, path::Path};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, UNKNOWN};
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     config::{Config, Needs},
     deliver,
     domain::{inventory::Inventory, threshold::Severity, wording},
-    scan::{self, Progress, Target},
+    scan::{self, Progress, Target, When},
     store::Store,
 };
 use survey::Survey;
@@ -41,7 +42,8 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
         Err(failure) => {
             failure.say();
             if arguments.output == Output::Nagios {
-                super::print("CERTVIGIL UNKNOWN - the check itself failed, see stderr\n");
+                // Where that fails, too, stderr has said so.
+                drop(super::print("CERTVIGIL UNKNOWN - the check itself failed, see stderr\n"));
             }
             UNKNOWN
         }
@@ -73,7 +75,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
         Output::Csv => output::csv(&survey)?,
         Output::Nagios => output::nagios(&survey),
     };
-    super::print(&text);
+    super::print(&text)?;
     if undelivered > 0 {
         let what = wording::count(undelivered, "delivery attempt");
         eprintln!("error: {what} failed; certvigil deliveries --failed says why");
@@ -116,13 +118,19 @@ async fn keep_and_tell(
     let give_up_after = config.delivery.give_up_after;
     for target in targets {
         let now = clock::now();
+        let when = When {
+            started_at: now,
+            tick: config.schedule.cron.nearest(now),
+            timezone: config.timezone,
+        };
         let report =
-            scan::run_once(target, &store, &notifiers, give_up_after, now, now, progress).await?;
+            scan::run_once(target, &store, &notifiers, give_up_after, when, progress).await?;
         app::say(&report);
     }
+    let never = CancellationToken::new();
     let deliveries = notifiers.iter().map(|notifier| async {
-        let notifier = Arc::clone(notifier);
-        deliver::run_once(&store, notifier.as_ref(), &config.delivery, clock::now()).await
+        let policy = &config.delivery;
+        deliver::run_once(&store, notifier.as_ref(), policy, clock::now(), &never).await
     });
     let mut failed = 0;
     for report in futures_util::future::join_all(deliveries).await {

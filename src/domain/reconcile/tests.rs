@@ -35,7 +35,12 @@ impl Listener {
     fn decide(&mut self, before: &Inventory, policy: &Policy, now: DateTime<Utc>) -> Vec<Decision> {
         let assessments = evaluate(&self.inventory, policy, now);
         let world = World::Watched { before, after: &self.inventory, policy };
-        let decisions = reconcile(&assessments, &self.ledger, &world, Moment { now, tick: now });
+        let decisions = reconcile(
+            &assessments,
+            &self.ledger,
+            &world,
+            Moment { now, tick: now, timezone: Tz::UTC },
+        );
         for decision in &decisions {
             match decision {
                 Decision::Tell { id, told, .. } | Decision::Note { id, told } => {
@@ -183,13 +188,39 @@ fn a_ledger_from_the_future_is_set_back() {
     listener.scan(project(&[("c", 10, true)]), at(9));
     assert_eq!(listener.hears(project(&[("c", 10, true)]), at(0)), ["c (noted) 30d"]);
     assert_eq!(listener.hears(project(&[("c", 10, true)]), at(3)), ["c stage 7d"]);
+
+    let mut listener = Listener::default();
+    listener.scan(project(&[("c", 100, true)]), at(99));
+    let back = listener.hears(project(&[("c", 100, true)]), at(0));
+    assert_eq!(back, [""; 0], "it is not over because the clock is wrong");
+    assert_eq!(listener.hears(project(&[("c", 100, true)]), at(99)), [""; 0]);
+}
+
+#[test]
+fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
+    let policy = policy();
+    let inventory = Inventory::default().merge(project(&[("c", 70, true)]), &everything(), at(0));
+    let assessments = evaluate(&inventory, &policy, at(71));
+    let world = World::Watched { before: &inventory, after: &inventory, policy: &policy };
+    let hear = |ledger: &Ledger, tick: &str| {
+        let tick: DateTime<Utc> = tick.parse().unwrap();
+        let moment = Moment { now: tick, tick, timezone: chrono_tz::Europe::Berlin };
+        reconcile(&assessments, ledger, &world, moment)
+    };
+    let Decision::Tell { id, told, .. } = hear(&Ledger::new(), "2027-03-27T08:00:00Z").remove(0)
+    else {
+        panic!("an expired certificate is told")
+    };
+    let ledger = Ledger::from([(id, told)]);
+    assert_eq!(words(&hear(&ledger, "2027-03-28T06:59:00Z")), [""; 0]);
+    assert_eq!(words(&hear(&ledger, "2027-03-28T07:00:00Z")), ["c repeat expired"], "nine to nine");
 }
 
 #[test]
 fn an_organization_that_is_no_longer_configured_ends_what_was_told() {
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 5, true)]), at(0));
-    let moment = Moment { now: at(1), tick: at(1) };
+    let moment = Moment { now: at(1), tick: at(1), timezone: Tz::UTC };
     let decisions = reconcile(&[], &listener.ledger, &World::Unwatched, moment);
     assert_eq!(words(&decisions), ["c unwatched 7d"]);
 }

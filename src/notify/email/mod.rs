@@ -28,8 +28,8 @@ pub use render::Renderer;
 /// How many recipients are served at once: a stalled server delays the rest by one step at most, and
 /// none is flooded.
 const CONCURRENCY: usize = 4;
-/// Connect, STARTTLS, login, sender, recipient, DATA, message, and one to spare.
-const STEPS: u32 = 8;
+/// Connecting (two), STARTTLS, login, sender, recipient, DATA, message, and one to spare.
+const STEPS: u32 = 9;
 
 #[derive(Clone, Debug)]
 pub struct Settings {

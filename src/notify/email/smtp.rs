@@ -29,6 +29,9 @@ use crate::{
 /// The mail is handed over by then; a server's goodbye is not worth waiting for.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// Resolving the name, connecting, the greeting and EHLO: so many times the time of a step.
+const CONNECTING: u32 = 2;
+
 pub struct Transport {
     smtp: Smtp,
     tls: Option<TlsParameters>,
@@ -72,10 +75,13 @@ impl Transport {
         use FailureReason as Why;
         let server = (self.smtp.host.trim_matches(['[', ']']), self.smtp.port);
         let implicit = self.tls.clone().filter(|_| self.smtp.tls == Tls::Implicit);
-        let timeout = Some(self.smtp.timeout);
+        // A name may have several addresses, of which the first is dead: each has its part of the time.
+        let each = Some(self.smtp.timeout / 2);
         let connecting =
-            AsyncSmtpConnection::connect_tokio1(server, timeout, &self.hello, implicit, None);
-        let mut connection = self.step("connecting", Why::Connect, connecting).await?;
+            AsyncSmtpConnection::connect_tokio1(server, each, &self.hello, implicit, None);
+        let limit = self.smtp.timeout * CONNECTING;
+        let connecting = step("connecting", limit, Why::Connect, connecting);
+        let mut connection = connecting.await?;
         if self.smtp.tls == Tls::StartTls {
             if !connection.can_starttls() {
                 connection.abort().await;
@@ -94,12 +100,12 @@ impl Transport {
         let to = Rcpt::new(recipient.clone(), Vec::new());
         let accepted = self.step("RCPT TO", Why::Recipient, connection.command(to)).await;
         if let Err(refused) = accepted {
-            goodbye(connection).await;
+            goodbye(connection);
             return Err(refused);
         }
         self.step("DATA", Why::Message, connection.command(Data)).await?;
         let accepted = self.step("the message", Why::Message, connection.message(message)).await?;
-        goodbye(connection).await;
+        goodbye(connection);
         if !accepted.has_code(250) {
             let detail = format!("the message: {} where 250 was expected", words(&accepted));
             return Err(Outcome::retry(Why::Protocol, detail));
@@ -113,13 +119,22 @@ impl Transport {
         reason: FailureReason,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Outcome> {
-        match tokio::time::timeout(self.smtp.timeout, work).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(failure(what, reason, &error)),
-            Err(_) => {
-                let detail = format!("{what}: no answer within {:?}", self.smtp.timeout);
-                Err(Outcome::retry(FailureReason::Timeout, detail))
-            }
+        step(what, self.smtp.timeout, reason, work).await
+    }
+}
+
+async fn step<T>(
+    what: &str,
+    limit: Duration,
+    reason: FailureReason,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Outcome> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(failure(what, reason, &error)),
+        Err(_) => {
+            let detail = format!("{what}: no answer within {limit:?}");
+            Err(Outcome::retry(FailureReason::Timeout, detail))
         }
     }
 }
@@ -153,7 +168,10 @@ fn words(response: &Response) -> String {
     one_line(&format!("{} {}", response.code(), text.join(" ")), 200)
 }
 
-async fn goodbye(mut connection: AsyncSmtpConnection) {
-    // Whatever comes of it: the connection is dropped then.
-    drop(tokio::time::timeout(GOODBYE, connection.quit()).await);
+/// Nobody waits for it: what was accepted is recorded at once.
+fn goodbye(mut connection: AsyncSmtpConnection) {
+    tokio::spawn(async move {
+        // Whatever comes of it: the connection is dropped then.
+        drop(tokio::time::timeout(GOODBYE, connection.quit()).await);
+    });
 }

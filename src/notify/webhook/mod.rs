@@ -19,6 +19,7 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook as Signer,
 };
 use std::{num::NonZeroU32, time::Duration};
+use tokio::time::Instant;
 use url::Url;
 
 use super::Notifier;
@@ -38,6 +39,8 @@ pub const CONCURRENCY: usize = 4;
 pub const MAX_PER_MINUTE: u32 = 60;
 /// For one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// What stands where an answer repeats a secret.
+const HIDDEN: &str = "[hidden]";
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 4 * 1024;
 
@@ -77,6 +80,23 @@ pub fn fits_signing(text: &str) -> Result<(), String> {
         .map_err(|_| "a secret in base64, as \"whsec_…\" (Standard Webhooks)".to_owned())
 }
 
+/// How long the words of an answer are waited for, once its status is there.
+const LISTEN: Duration = Duration::from_secs(1);
+
+/// The parts of an address that may be secret by themselves, as an answer may repeat them.
+fn parts_of(url: &Url) -> Vec<SecretString> {
+    /// What is shorter is no secret, and is in every answer.
+    const LONG: usize = 8;
+    let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let values = url.query_pairs().map(|(_, value)| value.into_owned());
+    let whole = [url.password(), url.query(), Some(url.path())].into_iter().flatten();
+    let parts = whole.map(str::to_owned).chain(segments).chain(values);
+    // The longest first, so that no part of a longer one is left over.
+    let mut parts: Vec<String> = parts.filter(|part| part.len() >= LONG).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts.into_iter().map(SecretString::from).collect()
+}
+
 pub struct Webhook {
     settings: Settings,
     client: Client,
@@ -102,10 +122,8 @@ impl Webhook {
         let not_fitting = |what: &str| anyhow::anyhow!("webhook {name}: {what} does not fit");
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
-        let mut secrets = vec![address];
-        if let Some(password) = url.password() {
-            secrets.push(SecretString::from(password));
-        }
+        let mut secrets = parts_of(&url);
+        secrets.push(address);
         let mut headers = HeaderMap::new();
         let mut header = |name: HeaderName, text: &str| {
             let mut value = HeaderValue::from_str(text).map_err(|_| not_fitting(name.as_str()))?;
@@ -153,7 +171,10 @@ impl Webhook {
     }
 
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
+        let waiting = Instant::now();
         self.limiter.until_ready().await;
+        // A signature is good for five minutes: the wait is not part of them.
+        let now = now + TimeDelta::from_std(waiting.elapsed()).unwrap_or(TimeDelta::zero());
         let body = match json::render(notification, now) {
             Ok(body) => body,
             Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
@@ -183,7 +204,8 @@ impl Webhook {
         let status = response.status();
         let after = net::retry_after(response.headers(), now)
             .and_then(|after| TimeDelta::from_std(after).ok());
-        let said = self.said(response).await;
+        // An answer that trickles in changes nothing: what was accepted is recorded at once.
+        let said = tokio::time::timeout(LISTEN, self.said(response)).await.unwrap_or_default();
         let detail = match said.as_str() {
             "" => format!("HTTP {status}"),
             said => format!("HTTP {status}: {said}"),
@@ -217,7 +239,7 @@ impl Webhook {
         }
         let text = String::from_utf8_lossy(&bytes);
         let hidden = self.secrets.iter().fold(text.into_owned(), |text, secret| {
-            text.replace(secret.expose_secret().trim(), "[hidden]")
+            text.replace(secret.expose_secret().trim(), HIDDEN)
         });
         one_line(&hidden, 200)
     }

@@ -82,10 +82,12 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_by_subject ON ledger (organization, notifier, subject, seq);
 CREATE INDEX ledger_by_notification ON ledger (notification_id);
 
--- The receivers that a notifier had, so that a new one is told of what is open.
+-- The receivers of a notifier that are up to date with an organization; any other is told of all that
+-- is open.
 CREATE TABLE receivers (
-    notifier TEXT    NOT NULL,
-    receiver TEXT    NOT NULL,
-    since    INTEGER NOT NULL,
-    PRIMARY KEY (notifier, receiver)
+    organization TEXT    NOT NULL,
+    notifier     TEXT    NOT NULL,
+    receiver     TEXT    NOT NULL,
+    since        INTEGER NOT NULL,
+    PRIMARY KEY (organization, notifier, receiver)
 ) STRICT;
