@@ -46,7 +46,7 @@ enum Command {
     /// Exits as monitoring plugins do: 2 critical, else 1 warning, else 3 when something could not be
     /// read or the configuration is bad, else 0.
     Check(check::Arguments),
-    /// Try the notifiers, or see what they would say
+    /// Try the notifiers
     #[command(subcommand)]
     Notify(notify::Command),
     /// Show what was sent to whom, what waits, and what failed and why

@@ -131,7 +131,12 @@ fn smtp(
     let (path, host) = pick!(host);
     let host = match host {
         Some(text) => {
-            let host: Option<String> = url::Host::parse(text).ok().map(|host| host.to_string());
+            // An IPv6 address stands in brackets in URLs, and by itself elsewhere.
+            let address: Option<std::net::IpAddr> = text.trim_matches(['[', ']']).parse().ok();
+            let host = match address {
+                Some(address) => Some(address.to_string()),
+                None => url::Host::parse(text).ok().map(|host| host.to_string()),
+            };
             if host.is_none() {
                 checker.fault(
                     &path,
@@ -167,11 +172,7 @@ fn smtp(
     };
     let insecure = pick!(allow_insecure).1.copied().unwrap_or(false);
     let on_loopback = host.as_deref().is_some_and(|host| {
-        host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse()
-                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
     });
     if tls == Some(Tls::None) && host.is_some() && !on_loopback && !insecure {
         let expected = "\"starttls\" or \"implicit\" for a server that is not on loopback, \

@@ -44,8 +44,7 @@ impl Transport {
         let tls = match smtp.tls {
             Tls::None => None,
             Tls::StartTls | Tls::Implicit => {
-                let host = smtp.host.trim_matches(['[', ']']).to_owned();
-                let mut parameters = TlsParameters::builder(host);
+                let mut parameters = TlsParameters::builder(smtp.host.clone());
                 if let Some(ca) = &smtp.ca {
                     use rustls::pki_types::{CertificateDer, pem::PemObject};
                     for certificate in CertificateDer::pem_slice_iter(&ca.0) {
@@ -73,7 +72,7 @@ impl Transport {
 
     async fn dialogue(&self, recipient: &Address, message: &[u8]) -> Result<Outcome, Outcome> {
         use FailureReason as Why;
-        let server = (self.smtp.host.trim_matches(['[', ']']), self.smtp.port);
+        let server = (self.smtp.host.as_str(), self.smtp.port);
         let implicit = self.tls.clone().filter(|_| self.smtp.tls == Tls::Implicit);
         // A name may have several addresses, of which the first is dead: each has its part of the time.
         let each = Some(self.smtp.timeout / 2);
