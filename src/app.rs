@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How often a notifier's loop looks into the outbox when nobody nudges it.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 /// When a scan that failed inside certvigil, or could not be kept, is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 /// A scheduler that has not beaten for so long is not waited for.

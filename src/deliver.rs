@@ -134,7 +134,7 @@ fn say(notifier: &dyn Notifier, claim: &Claim, outcome: &Outcome, verdict: &Verd
                 }
             };
             tracing::error!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
-                "notification not delivered and {how}: what nobody took is told again by the next scan");
+                "notification not delivered: {how}");
         }
     }
 }

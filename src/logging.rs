@@ -34,6 +34,21 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
         .map_err(|error| crate::net::error_chain(&error))
 }
 
+/// Whether a text is a level, or a list of `target=level`. A bare word that is no level would be taken
+/// for a target, and everything else be silenced.
+///
+/// # Errors
+/// Why it is neither.
+pub fn check_level(text: &str) -> Result<(), String> {
+    let bare = text.split(',').map(str::trim).find(|part| {
+        part.is_empty() || !part.contains('=') && part.parse::<LevelFilter>().is_err()
+    });
+    match bare {
+        Some(word) => Err(format!("“{word}” is no level")),
+        None => filter(text).map(drop),
+    }
+}
+
 /// Starts logging. A second start in one process changes nothing.
 pub fn start(settings: &Settings) {
     let level = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
@@ -64,8 +79,10 @@ mod tests {
     #[test]
     fn a_level_is_a_word_or_a_list() {
         for good in ["info", "warn", "certvigil=debug,warn", "OFF"] {
-            assert!(filter(good).is_ok(), "{good}");
+            assert!(check_level(good).is_ok(), "{good}");
         }
-        assert!(filter("certvigil=loud").is_err());
+        for bad in ["certvigil=loud", "inof", "", "info,certvigil"] {
+            assert!(check_level(bad).is_err(), "{bad}");
+        }
     }
 }

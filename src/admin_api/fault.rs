@@ -26,8 +26,6 @@ pub enum Kind {
     /// No answer, or one that broke off.
     Connection(String),
     Timeout,
-    /// The API asked for a pause that is longer than two minutes.
-    AskedToWait(Duration),
     TooLarge,
     /// The body is not JSON; the content type that came with it.
     NotJson(String),
@@ -70,13 +68,6 @@ impl fmt::Display for ApiFault {
             }
             Kind::Connection(why) => write!(f, "the connection failed: {why}")?,
             Kind::Timeout => f.write_str("no complete answer within api.request_timeout")?,
-            Kind::AskedToWait(wait) => {
-                write!(
-                    f,
-                    "the API asked to wait for {} seconds, which is too long",
-                    wait.as_secs()
-                )?;
-            }
             Kind::TooLarge => f.write_str("the answer is larger than 8 MiB, and was not read")?,
             Kind::NotJson(kind) => write!(
                 f,
@@ -90,6 +81,9 @@ impl fmt::Display for ApiFault {
                 f.write_str("an empty page promises more, without a way on")?
             }
             Kind::Endless(pages) => write!(f, "the list has not ended after {pages} pages")?,
+        }
+        if let Some(wait) = self.wait.filter(|_| !self.retryable) {
+            write!(f, " (asked to wait for {} seconds, which is too long)", wait.as_secs())?;
         }
         match &self.request_id {
             Some(id) => write!(f, " (x-request-id {id})"),

@@ -65,24 +65,22 @@ pub struct ClientIdentity {
     pub key: Secret,
 }
 
-impl ClientIdentity {
-    /// Whether the certificate and this key (PEM) can be used together.
-    ///
-    /// # Errors
-    /// What was expected of the key.
-    pub fn fits(&self, key: &str) -> Result<(), String> {
-        self.identity(key)
-            .and_then(|identity| Client::builder().identity(identity).build())
-            .map(drop)
-            .map_err(|_| "the private key (PEM) of client_identity.certificate".to_owned())
-    }
+/// Whether a client certificate and this key (PEM) can be used together.
+///
+/// # Errors
+/// What was expected of the key.
+pub fn fits_certificate(certificate: &Pem, key: &str) -> Result<(), String> {
+    together(certificate, key)
+        .and_then(|identity| Client::builder().identity(identity).build())
+        .map(drop)
+        .map_err(|_| "the private key (PEM) of client_identity.certificate".to_owned())
+}
 
-    fn identity(&self, key: &str) -> reqwest::Result<reqwest::Identity> {
-        let mut bundle = self.certificate.0.clone();
-        bundle.push(b'\n');
-        bundle.extend_from_slice(key.as_bytes());
-        reqwest::Identity::from_pem(&bundle)
-    }
+fn together(certificate: &Pem, key: &str) -> reqwest::Result<reqwest::Identity> {
+    let mut bundle = certificate.0.clone();
+    bundle.push(b'\n');
+    bundle.extend_from_slice(key.as_bytes());
+    reqwest::Identity::from_pem(&bundle)
 }
 
 /// A client of one organization's Admin API. Shared by everything that reads it.
@@ -121,7 +119,7 @@ impl AdminApi {
         }
         if let Some(identity) = &settings.identity {
             let key = identity.key.read()?;
-            builder = builder.identity(identity.identity(key.expose_secret())?);
+            builder = builder.identity(together(&identity.certificate, key.expose_secret())?);
         }
         Ok(AdminApi {
             client: builder.build().map_err(reqwest::Error::without_url)?,

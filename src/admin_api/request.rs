@@ -68,8 +68,7 @@ impl AdminApi {
     }
 
     async fn attempt(&self, url: &Url, request: &str, retry: u32) -> Result<Body, ApiFault> {
-        let permit = self.pace.turn().await;
-        let _permit = permit.map_err(|left| ApiFault::new(Kind::AskedToWait(left), request))?;
+        let _permit = self.pace.turn().await;
         let key = self.lock_key().clone();
         self.requests.fetch_add(1, Ordering::Relaxed);
         let sent = self

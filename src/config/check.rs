@@ -1,6 +1,7 @@
 //! Turning written values into what they mean, noting each that cannot be.
 
 use chrono::TimeDelta;
+use secrecy::ExposeSecret;
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use super::{
+    Needs,
     fault::{Fault, KeyPath},
     layers::Origins,
     raw::Strings,
@@ -28,14 +30,20 @@ const MAX_PEM: u64 = 1024 * 1024;
 pub struct Checker<'a> {
     pub origins: &'a Origins,
     pub base: &'a Path,
+    /// What the layers have refused and taken out.
+    pub taken_out: Vec<KeyPath>,
+    /// Which secrets are read and checked.
+    pub needs: Needs,
     pub faults: Vec<(KeyPath, Fault)>,
     pub warnings: Vec<String>,
 }
 
 impl Checker<'_> {
-    /// Notes a problem, unless one at, above or under the same key is known.
+    /// Notes a problem, unless one of the same key is known, or the key is missing only because it was
+    /// refused before.
     pub fn fault(&mut self, path: &KeyPath, found: impl Display, expected: impl Display) {
-        if self.faults.iter().any(|(known, _)| known.touches(path)) {
+        let known = self.faults.iter().any(|(known, _)| known == path);
+        if known || self.taken_out.iter().any(|taken| taken.touches(path)) {
             return;
         }
         let fault = Fault {
@@ -142,8 +150,14 @@ impl Checker<'_> {
         }
     }
 
-    /// A secret with its file resolved; a literal in the file is warned about.
-    pub fn secret(&mut self, path: &KeyPath, secret: Option<&Secret>) -> Option<Secret> {
+    /// A secret that has no business in the configuration: a literal in the file is warned about.
+    pub fn secret(
+        &mut self,
+        path: &KeyPath,
+        secret: Option<&Secret>,
+        needed: bool,
+        fits: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Secret> {
         let secret = secret?;
         if matches!(secret, Secret::Literal(_)) && self.origins.is_from_file(path) {
             let origin = self.origins.of(path);
@@ -152,7 +166,30 @@ impl Checker<'_> {
                  {{ env = \"…\" }} or {{ file = \"…\" }} keeps it out"
             ));
         }
-        Some(secret.clone().relative_to(self.base))
+        self.place(path, Some(secret), needed, fits)
+    }
+
+    /// A value that may be secret, with its file resolved. Where it is needed it is read now, so that one
+    /// that is missing or does not fit refuses to start.
+    pub fn place(
+        &mut self,
+        path: &KeyPath,
+        secret: Option<&Secret>,
+        needed: bool,
+        fits: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Secret> {
+        let secret = secret?.clone().relative_to(self.base);
+        if needed {
+            match secret.read() {
+                Err(fault) => self.fault(path, fault, "a value that is there and not empty"),
+                Ok(value) => {
+                    if let Err(expected) = fits(value.expose_secret()) {
+                        self.fault(path, "a value that does not fit (not shown)", expected);
+                    }
+                }
+            }
+        }
+        Some(secret)
     }
 
     /// A file with certificates in PEM, read now so that a wrong one is found now.

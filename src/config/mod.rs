@@ -12,7 +12,6 @@ pub mod raw;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use secrecy::ExposeSecret;
 use std::path::{Path, PathBuf};
 
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
         retry::RetryPolicy,
         threshold::{ExpiredStep, Ladder, LadderFault, Threshold},
     },
-    logging, notify, schedule,
+    logging, schedule,
     secret::Secret,
     store,
 };
@@ -126,16 +125,25 @@ fn from_layers(
     };
     let Layers { mut raw, origins, faults } = layers::merge(source, environment);
     if raw.organizations.is_empty() {
-        let admin_key = Some(Secret::Env("OPENAI_ADMIN_KEY".to_owned()));
-        let organization = raw::Organization { admin_key, ..Default::default() };
-        raw.organizations.insert("default".to_owned(), organization);
+        raw.organizations.insert("default".to_owned(), raw::Organization::default());
+    }
+    if let Some(organization) = raw.organizations.get_mut("default") {
+        let key = || Secret::Env("OPENAI_ADMIN_KEY".to_owned());
+        organization.admin_key.get_or_insert_with(key);
     }
     let told = &mut raw.notifiers;
     if told.email.is_empty() && told.webhook.is_empty() && told.log.is_empty() {
         told.log.insert("log".to_owned(), raw::LogNotifier::default());
     }
-    let mut checker = Checker { origins: &origins, base: &base, faults, warnings: Vec::new() };
-    let config = sections(&mut checker, &raw, needs);
+    let mut checker = Checker {
+        origins: &origins,
+        base: &base,
+        taken_out: faults.iter().map(|(path, _)| path.clone()).collect(),
+        needs,
+        faults,
+        warnings: Vec::new(),
+    };
+    let config = sections(&mut checker, &raw);
     match (config, checker.faults) {
         (Some(config), faults) if faults.is_empty() => {
             Ok(Loaded { config, file, warnings: checker.warnings, effective: raw })
@@ -148,7 +156,7 @@ fn from_layers(
     }
 }
 
-fn sections(checker: &mut Checker<'_>, raw: &raw::Raw, needs: Needs) -> Option<Config> {
+fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let timezone: Option<Tz> = raw.timezone.as_ref().and_then(|text| {
         let expected = "an IANA time zone, as \"Europe/Berlin\"";
         checker.parsed(&KeyPath::of("timezone"), text, expected)
@@ -156,12 +164,6 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw, needs: Needs) -> Option<C
     let tz = timezone.unwrap_or(Tz::UTC);
     let organizations = organizations::check(checker, &raw.api, &raw.organizations);
     let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
-    if needs.organizations {
-        organization_secrets(checker, &organizations);
-    }
-    if needs.notifiers {
-        notifier_secrets(checker, &notifiers, &raw.notifiers);
-    }
     let ladder = ladder(checker, raw);
     let schedule = schedule(checker, &raw.schedule, tz);
     let delivery = delivery(checker, &raw.delivery);
@@ -200,11 +202,10 @@ fn ladder(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Ladder> {
         checker.severity(&KeyPath::of("expired.severity"), raw.expired.severity.as_ref());
     let repeat =
         checker.positive_delta(&KeyPath::of("expired.repeat"), raw.expired.repeat.as_ref());
-    if steps.len() < written.len() {
-        return None;
-    }
+    let whole = steps.len() == written.len();
     match Ladder::new(steps, ExpiredStep { severity: severity?, repeat }) {
-        Ok(ladder) => Some(ladder),
+        Ok(ladder) => whole.then_some(ladder),
+        Err(LadderFault::Empty) if !whole => None,
         Err(LadderFault::Empty) => {
             checker.fault(&path, "an empty list", "at least one threshold");
             None
@@ -299,63 +300,9 @@ fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {
         }
     };
     let level = raw.level.clone()?;
-    if let Err(why) = logging::filter(&level) {
+    if let Err(why) = logging::check_level(&level) {
         let expected = "error, warn, info, debug, trace, or a list of target=level";
         checker.fault(&path.key("level"), format!("“{level}” ({why})"), expected);
     }
     Some(logging::Settings { format: format?, level })
-}
-
-/// Reads a secret now, so that one that is missing or does not fit refuses to start.
-fn read_secret(
-    checker: &mut Checker<'_>,
-    path: &KeyPath,
-    secret: &Secret,
-    fits: impl Fn(&str) -> Result<(), String>,
-) {
-    match secret.read() {
-        Err(fault) => checker.fault(path, fault, "a value that is there and not empty"),
-        Ok(value) => {
-            if let Err(expected) = fits(value.expose_secret()) {
-                checker.fault(path, "a value that does not fit (not shown)", expected);
-            }
-        }
-    }
-}
-
-fn organization_secrets(checker: &mut Checker<'_>, organizations: &[Organization]) {
-    for Organization { api, .. } in organizations {
-        let path = KeyPath::of("organizations").key(api.organization.as_str());
-        read_secret(checker, &path.key("admin_key"), &api.admin_key, notify::header_value);
-        if let Some(identity) = &api.identity {
-            let path = path.key("client_identity").key("key");
-            read_secret(checker, &path, &identity.key, |key| identity.fits(key));
-        }
-    }
-}
-
-fn notifier_secrets(checker: &mut Checker<'_>, told: &Notifiers, raw: &raw::Notifiers) {
-    for email in &told.email {
-        let Some((_, password)) = &email.smtp.login else { continue };
-        let own = raw.email.get(&email.name).and_then(|raw| raw.smtp.as_ref());
-        let path = match own.is_some_and(|own| own.password.is_some()) {
-            true => KeyPath::of("notifiers.email").key(&email.name).key("smtp").key("password"),
-            false => KeyPath::of("smtp.password"),
-        };
-        read_secret(checker, &path, password, |_| Ok(()));
-    }
-    for webhook in &told.webhook {
-        let path = KeyPath::of("notifiers.webhook").key(&webhook.name);
-        read_secret(checker, &path.key("url"), &webhook.url, notify::webhook::fits_url);
-        if let Some(key) = &webhook.key {
-            read_secret(checker, &path.key("key"), key, notify::header_value);
-        }
-        if let Some(signing) = &webhook.signing {
-            read_secret(checker, &path.key("secret"), signing, notify::webhook::fits_signing);
-        }
-        for (name, value) in &webhook.headers {
-            let path = path.key("headers").key(name.as_str());
-            read_secret(checker, &path, value, notify::header_value);
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::notify::{
     email::{self, Tls},
-    log, webhook,
+    header_value, log, webhook,
 };
 
 /// Everyone who is told.
@@ -181,7 +181,8 @@ fn smtp(
     }
     let (username_path, username) = pick!(username);
     let (password_path, password) = pick!(password);
-    let password = checker.secret(&password_path, password);
+    let needed = checker.needs.notifiers;
+    let password = checker.secret(&password_path, password, needed, |_| Ok(()));
     let login = match (username, password) {
         (Some(username), Some(password)) => Some((username.clone(), password)),
         (None, None) => None,
@@ -228,7 +229,8 @@ fn webhook_notifier(
         checker.missing(&path.key("url"), "a URL, { env = \"NAME\" } or { file = \"/path\" }");
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.
-    let url = raw.url.clone().map(|url| url.relative_to(checker.base));
+    let needed = checker.needs.notifiers;
+    let url = checker.place(&path.key("url"), raw.url.as_ref(), needed, webhook::fits_url);
     if let Some(format) = raw.format.as_deref().filter(|format| *format != "json") {
         checker.fault(&path.key("format"), format!("“{format}”"), "\"json\"");
     }
@@ -243,7 +245,8 @@ fn webhook_notifier(
         if taken && !authorization {
             checker.fault(&path, format!("“{name}”"), "a header that certvigil does not set");
         }
-        Some((name, value.clone().relative_to(checker.base)))
+        let value = checker.place(&path, Some(value), needed, header_value)?;
+        Some((name, value))
     });
     let headers = headers.collect();
     let concurrency = checker.within(
@@ -258,13 +261,17 @@ fn webhook_notifier(
         1,
         6_000,
     );
+    let key = checker.secret(&path.key("key"), raw.key.as_ref(), needed, header_value);
+    let signing = raw.secret.as_ref();
+    let signing = checker.secret(&path.key("secret"), signing, needed, webhook::fits_signing);
+    let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
     Some(webhook::Settings {
         name: name.to_owned(),
         url: url?,
-        key: checker.secret(&path.key("key"), raw.key.as_ref()),
-        signing: checker.secret(&path.key("secret"), raw.secret.as_ref()),
+        key,
+        signing,
         headers,
-        ca: checker.pem(&path.key("ca_file"), raw.ca_file.as_ref()),
+        ca,
         concurrency: concurrency?,
         max_per_minute: max_per_minute?,
         send_resolved: raw.send_resolved.unwrap_or(true),

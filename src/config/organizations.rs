@@ -8,6 +8,7 @@ use crate::{
     admin_api,
     domain::{certificate::OrganizationName, selection::Selection},
     net::is_loopback,
+    notify,
 };
 
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -86,7 +87,9 @@ fn organization(
     raw: &raw::Organization,
     limits: Limits,
 ) -> Option<Organization> {
-    let admin_key = checker.secret(&path.key("admin_key"), raw.admin_key.as_ref());
+    let needed = checker.needs.organizations;
+    let written = raw.admin_key.as_ref();
+    let admin_key = checker.secret(&path.key("admin_key"), written, needed, notify::header_value);
     if admin_key.is_none() {
         checker.missing(&path.key("admin_key"), "{ env = \"NAME\" } or { file = \"/path\" }");
     }
@@ -106,7 +109,11 @@ fn organization(
     let identity = raw.client_identity.as_ref().and_then(|identity| {
         let path = path.key("client_identity");
         let certificate = checker.pem(&path.key("certificate"), identity.certificate.as_ref());
-        let key = checker.secret(&path.key("key"), identity.key.as_ref());
+        let fits = |key: &str| match &certificate {
+            Some(certificate) => admin_api::fits_certificate(certificate, key),
+            None => Ok(()),
+        };
+        let key = checker.secret(&path.key("key"), identity.key.as_ref(), needed, fits);
         if identity.certificate.is_none() {
             checker.missing(&path.key("certificate"), "a file with certificates (PEM)");
         }

@@ -46,6 +46,23 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The same with a secret hidden, wherever the receiver has repeated it.
+    pub fn without(self, secret: &str) -> Outcome {
+        let hide = |text: String| match secret.is_empty() {
+            true => text,
+            false => text.replace(secret, "[hidden]"),
+        };
+        match self {
+            Outcome::Delivered { answer } => Outcome::Delivered { answer: hide(answer) },
+            Outcome::Retry { reason, detail, after } => {
+                Outcome::Retry { reason, detail: hide(detail), after }
+            }
+            Outcome::Rejected { reason, detail } => {
+                Outcome::Rejected { reason, detail: hide(detail) }
+            }
+        }
+    }
+
     /// A failure that is worth another attempt at a time of our choice.
     pub fn retry(reason: FailureReason, detail: impl Into<String>) -> Outcome {
         Outcome::Retry { reason, detail: detail.into(), after: None }

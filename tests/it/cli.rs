@@ -117,7 +117,7 @@ async fn check_shows_the_same_in_four_outputs() {
         "legacy-batch-ca",
         "unknown_expiry",
         "not_yet_valid",
-        "inactive",
+        "unknown_activity",
         "healthy",
         "the organization (37 projects)",
         "15 certificates in 36 projects",
@@ -171,7 +171,6 @@ async fn with_nothing_but_a_key_it_works() {
             "CERTVIGIL__ORGANIZATIONS__DEFAULT__BASE_URL",
             format!("http://{}/v1", sim.api_address),
         )
-        .env("CERTVIGIL__ORGANIZATIONS__DEFAULT__ADMIN_KEY__ENV", "OPENAI_ADMIN_KEY")
         .env("CERTVIGIL__LOG__FORMAT", "json")
         .env("CERTVIGIL__LOG__LEVEL", "off")
         .env("STATE_DIRECTORY", folder.path());

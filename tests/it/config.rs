@@ -180,6 +180,10 @@ fn all_problems_are_said_at_once() {
     );
     assert_eq!(problems.len(), 3, "a bad cron hides no missing secret: {problems:#?}");
     let problems = refused(
+        "[organizations.b]\nadmin_key = { env = \"CERTVIGIL_TEST_UNSET\" }\nbase_url = \"http://x.example\"\n",
+    );
+    assert_eq!(problems.len(), 2, "nor does a bad URL: {problems:#?}");
+    let problems = refused(
         "timezone = 5\nwhat = 1\n[schedule]\ncron = \"x\"\njitter = \"y\"\n[smtp]\nport = true\n\
          [organizations.acme]\nadmin_key = 90210\nbase_url = \"nonsense\"\n",
     );

@@ -47,6 +47,8 @@ impl Survey {
                 Some(Stage::Within(_)) => "expiring",
                 Some(Stage::UnknownExpiry) => "unknown_expiry",
                 Some(Stage::NotYetValid) => "not_yet_valid",
+                // A list that could not be read may have it active.
+                None if !active && !inventory.is_complete() => "unknown_activity",
                 None if !active => "inactive",
                 None if !started => "not_yet_valid",
                 None => "healthy",

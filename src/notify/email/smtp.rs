@@ -14,7 +14,7 @@ use lettre::{
         response::Response,
     },
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::{future::Future, time::Duration};
 
 use super::{Smtp, Tls};
@@ -37,6 +37,7 @@ pub struct Transport {
     tls: Option<TlsParameters>,
     hello: ClientId,
     login: Option<Credentials>,
+    password: Option<SecretString>,
 }
 
 impl Transport {
@@ -56,18 +57,20 @@ impl Transport {
             }
         };
         let hello = smtp.hello_name.clone().map_or_else(ClientId::default, ClientId::Domain);
-        let login = match &smtp.login {
-            Some((username, password)) => Some(Credentials::new(
-                username.clone(),
-                password.read()?.expose_secret().to_owned(),
-            )),
-            None => None,
-        };
-        Ok(Transport { smtp, tls, hello, login })
+        let password = smtp.login.as_ref().map(|(_, password)| password.read()).transpose()?;
+        let login = smtp.login.as_ref().zip(password.as_ref()).map(|((username, _), password)| {
+            Credentials::new(username.clone(), password.expose_secret().to_owned())
+        });
+        Ok(Transport { smtp, tls, hello, login, password })
     }
 
     pub async fn send(&self, recipient: &Address, message: &[u8]) -> Outcome {
-        self.dialogue(recipient, message).await.unwrap_or_else(|failure| failure)
+        let outcome = self.dialogue(recipient, message).await.unwrap_or_else(|failure| failure);
+        match &self.password {
+            // A server may say anything, and what it says is kept and shown.
+            Some(password) => outcome.without(password.expose_secret()),
+            None => outcome,
+        }
     }
 
     async fn dialogue(&self, recipient: &Address, message: &[u8]) -> Result<Outcome, Outcome> {
@@ -141,7 +144,10 @@ async fn step<T>(
 /// What a failed step means. Only a recipient that is refused for good (5xx) is final: everything else
 /// may be the server's trouble of the day.
 fn failure(what: &str, reason: FailureReason, error: &Error) -> Outcome {
-    let detail = format!("{what}: {}", net::error_chain(error));
+    let mut detail = format!("{what}: {}", net::error_chain(error));
+    if reason == FailureReason::Login && error.is_client() {
+        detail.push_str("; some servers offer a login only under TLS (smtp.tls)");
+    }
     if reason == FailureReason::Recipient && error.is_permanent() {
         return Outcome::Rejected { reason, detail };
     }
