@@ -94,7 +94,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     });
     settle_changes(&config, &shared.store, &shared.notifiers, now).await?;
 
-    let heartbeat = Heartbeat::start().await.context("starting the scheduler")?;
     let tasks = TaskTracker::new();
     tracing::info!(
         organizations = targets.len(),
@@ -104,12 +103,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         timezone = config.timezone.name(),
         "certvigil {} started", env!("CARGO_PKG_VERSION")
     );
+    for notifier in shared.notifiers.clone() {
+        tasks.spawn(deliveries(notifier, Arc::clone(&shared)));
+    }
+    let heartbeat = Heartbeat::start().await;
     for target in targets {
         let (shared, schedule) = (Arc::clone(&shared), config.schedule.clone());
         tasks.spawn(scans(target, schedule, shared, heartbeat.beats()));
-    }
-    for notifier in shared.notifiers.clone() {
-        tasks.spawn(deliveries(notifier, Arc::clone(&shared)));
     }
     tasks.spawn(pruning(shared.store.clone(), config.state.history, stop.clone()));
     tasks.close();

@@ -78,38 +78,69 @@ impl Cron {
     }
 }
 
+/// How long the scheduler may take to start before a timer takes its place.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// A beat every second, for as long as it is kept.
 pub struct Heartbeat {
-    scheduler: JobScheduler,
     beats: watch::Receiver<()>,
+    source: Source,
+}
+
+enum Source {
+    Scheduler(Box<JobScheduler>),
+    /// The scheduler would not start, which must not keep the service from its work.
+    Timer(tokio::task::JoinHandle<()>),
 }
 
 impl Heartbeat {
-    /// # Errors
-    /// Where the scheduler cannot be started.
-    pub async fn start() -> Result<Heartbeat, JobSchedulerError> {
+    pub async fn start() -> Heartbeat {
         let (beat, beats) = watch::channel(());
-        let scheduler = JobScheduler::new().await?;
-        // Its only job, in UTC, does nothing but beat: the library's own schedules go wrong at changes
-        // to daylight saving, overlap, and wait for a clock that was set back.
-        let job = Job::new_async("* * * * * *", move |_, _| {
-            beat.send_replace(());
-            Box::pin(async {})
-        })?;
-        scheduler.add(job).await?;
-        scheduler.start().await?;
-        Ok(Heartbeat { scheduler, beats })
+        let why = match tokio::time::timeout(STARTING, scheduler(beat.clone())).await {
+            Ok(Ok(scheduler)) => {
+                return Heartbeat { beats, source: Source::Scheduler(Box::new(scheduler)) };
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no end within {STARTING:?}"),
+        };
+        tracing::error!(error = why, "the scheduler does not start; a timer takes its place");
+        let timer = tokio::spawn(async move {
+            let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                seconds.tick().await;
+                beat.send_replace(());
+            }
+        });
+        Heartbeat { beats, source: Source::Timer(timer) }
     }
 
     pub fn beats(&self) -> watch::Receiver<()> {
         self.beats.clone()
     }
 
-    pub async fn stop(mut self) {
-        if let Err(error) = self.scheduler.shutdown().await {
-            tracing::debug!(%error, "the scheduler did not stop");
+    pub async fn stop(self) {
+        match self.source {
+            Source::Timer(timer) => timer.abort(),
+            Source::Scheduler(mut scheduler) => {
+                if let Err(error) = scheduler.shutdown().await {
+                    tracing::debug!(%error, "the scheduler did not stop");
+                }
+            }
         }
     }
+}
+
+/// The scheduler with its only job, in UTC, which does nothing but beat: the library's own schedules go
+/// wrong at changes to daylight saving, overlap, and wait for a clock that was set back.
+async fn scheduler(beat: watch::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
+    let scheduler = JobScheduler::new().await?;
+    let job = Job::new_async("* * * * * *", move |_, _| {
+        beat.send_replace(());
+        Box::pin(async {})
+    })?;
+    scheduler.add(job).await?;
+    scheduler.start().await?;
+    Ok(scheduler)
 }
 
 #[cfg(test)]

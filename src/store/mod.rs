@@ -10,6 +10,7 @@
 
 mod outbox;
 
+use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{
     Row, SqlitePool,
@@ -380,11 +381,21 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+    // A process that closes the file or recovers it locks it for a moment, beside the busy timeout.
+    let connect = || SqlitePoolOptions::new().max_connections(1).connect_with(options.clone());
+    let pool = connect.retry(ExponentialBuilder::default().with_max_times(5)).when(is_busy).await;
     pool.map_err(|error| StoreFault::Open {
         path: path.to_owned(),
         why: crate::net::error_chain(&error),
     })
+}
+
+/// Whether somebody else has the file locked: SQLITE_BUSY, or one of its extended codes.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: i64 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    let code = code.and_then(|code| code.parse::<i64>().ok());
+    code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Result<()> {
