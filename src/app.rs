@@ -85,14 +85,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         .iter()
         .map(|organization| target(&config, organization))
         .collect::<anyhow::Result<_>>()?;
+    let notifiers = notifiers(&config)?;
+    let opening = async {
+        let store = Store::open_exclusive(&config.state).await?;
+        settle_changes(&config, &store, &notifiers, now).await?;
+        anyhow::Ok(store)
+    };
+    let Some(store) = stop.run_until_cancelled(opening).await.transpose()? else {
+        return Ok(());
+    };
     let shared = Arc::new(Shared {
-        notifiers: notifiers(&config)?,
-        store: Store::open_exclusive(&config.state).await?,
+        store,
+        notifiers,
         delivery: config.delivery.clone(),
         outbox: Notify::new(),
         stop: stop.clone(),
     });
-    settle_changes(&config, &shared.store, &shared.notifiers, now).await?;
 
     let tasks = TaskTracker::new();
     tracing::info!(
@@ -106,8 +114,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     for notifier in shared.notifiers.clone() {
         tasks.spawn(deliveries(notifier, Arc::clone(&shared)));
     }
-    let heartbeat = Heartbeat::start().await;
-    for target in targets {
+    let heartbeat = stop.run_until_cancelled(Heartbeat::start()).await;
+    for (target, heartbeat) in targets.into_iter().zip(std::iter::repeat(&heartbeat)) {
+        let Some(heartbeat) = heartbeat else { break };
         let (shared, schedule) = (Arc::clone(&shared), config.schedule.clone());
         tasks.spawn(scans(target, schedule, shared, heartbeat.beats()));
     }
@@ -115,7 +124,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     tasks.close();
 
     stop.cancelled().await;
-    heartbeat.stop().await;
+    if let Some(heartbeat) = heartbeat {
+        // Dropped, where it does not end by itself.
+        drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
+    }
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("what was under way is left for the next start");
     }
@@ -173,13 +185,14 @@ async fn scans(
             started
         }
     };
-    let mut due = schedule.run_on_start.then_some(started);
+    let mut due = schedule.run_on_start.then(|| schedule.cron.latest(started));
     let mut again: Option<Instant> = None;
     loop {
         // A clock that was set back must not wait for the moment that it has been at.
         let now = clock::now();
         last = last.min(now);
-        let failed = again.take_if(|again| *again <= Instant::now()).map(|_| now);
+        let failed =
+            again.take_if(|again| *again <= Instant::now()).map(|_| schedule.cron.latest(now));
         if let Some(tick) = due.take().or(failed).or_else(|| schedule.cron.due(last, now)) {
             last = tick;
             let jitter = schedule.jitter.mul_f64(fastrand::f64());
@@ -188,11 +201,7 @@ async fn scans(
                 return;
             }
             let now = clock::now();
-            let when = When {
-                started_at: now,
-                tick: schedule.cron.nearest(now),
-                timezone: schedule.cron.timezone(),
-            };
+            let when = When { started_at: now, tick, timezone: schedule.cron.timezone() };
             // In a task of its own, so that a panic in it does not end the loop.
             let one = tokio::spawn(one_scan(Arc::clone(&target), Arc::clone(&shared), when));
             let abort = one.abort_handle();

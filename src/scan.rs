@@ -240,8 +240,7 @@ pub async fn run_once(
     let record = ScanRecord {
         id: id_at(now),
         organization: organization.clone(),
-        // A tick that this scan comes before is still to be run.
-        tick: when.tick.min(when.started_at),
+        tick: when.tick,
         started_at: when.started_at,
         finished_at: now,
         complete: after.is_complete(),
@@ -355,7 +354,7 @@ async fn plan(
         let silent = |decision: &Decision| match decision {
             Decision::Tell { .. } => false,
             Decision::End { .. } => !notifier.send_resolved(),
-            Decision::Note { .. } => true,
+            Decision::Note { .. } | Decision::Forget { .. } => true,
         };
         let said: Vec<&Decision> = decisions.iter().filter(|one| !silent(one)).collect();
         let news = occasion.compose(id_at(moment.now), name, &said);
@@ -376,6 +375,7 @@ async fn plan(
             notification: catch_up,
             receivers: joined,
             up_to_date: caught_up,
+            catch_up: true,
         };
         // Where nobody is left to hear the news but those who join, the ledger hangs on their message.
         if listening.is_empty() {
@@ -386,8 +386,10 @@ async fn plan(
             notifier: name.to_owned(),
             decisions,
             notification: news,
-            up_to_date: listening.clone(),
+            // Where something was told before, they are already, or will be by what is on its way.
+            up_to_date: if ledger.is_empty() { listening.clone() } else { Vec::new() },
             receivers: listening,
+            catch_up: false,
         });
         if !join.receivers.is_empty() {
             plans.push(join);

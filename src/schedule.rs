@@ -53,19 +53,14 @@ impl Cron {
     /// The tick that is due: the latest one not after `now`, if there is one after `last`.
     pub fn due(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let first = self.next_after(last.min(now)).filter(|next| *next <= now)?;
-        let local = now.with_timezone(&self.timezone);
-        let latest = self.pattern.find_previous_occurrence(&local, true).ok();
-        Some(latest.map_or(first, |latest| latest.with_timezone(&Utc).max(first)))
+        Some(self.latest(now).max(first))
     }
 
-    /// The scheduled moment that a scan at an instant stands for: the nearest tick. So repeats keep step
-    /// with the schedule, and what a start tells shortly before a tick is not repeated at it.
-    pub fn nearest(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
+    /// The latest tick not after an instant: what a scan at that instant stands for.
+    pub fn latest(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         let local = instant.with_timezone(&self.timezone);
         let before = self.pattern.find_previous_occurrence(&local, true).ok();
-        let before = before.map(|before| before.with_timezone(&Utc));
-        let ticks = before.into_iter().chain(self.next_after(instant));
-        ticks.min_by_key(|tick| (*tick - instant).abs()).unwrap_or(instant)
+        before.map_or(instant, |before| before.with_timezone(&Utc))
     }
 
     /// In words, in English.
@@ -190,12 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_stands_for_the_nearest_tick() {
+    fn a_scan_stands_for_the_latest_tick() {
         let six_hourly = Cron::parse("0 */6 * * *", Tz::UTC).unwrap();
-        let noon = at("2026-11-23T12:00:00Z");
-        for time in ["12:00:00", "12:00:30", "11:50:00", "14:59:00", "09:01:00"] {
-            assert_eq!(six_hourly.nearest(at(&format!("2026-11-23T{time}Z"))), noon, "{time}");
+        for (time, tick) in
+            [("12:00:00", "12:00:00"), ("17:59:59", "12:00:00"), ("11:59:59", "06:00:00")]
+        {
+            let latest = six_hourly.latest(at(&format!("2026-11-23T{time}Z")));
+            assert_eq!(latest, at(&format!("2026-11-23T{tick}Z")), "{time}");
         }
-        assert_eq!(six_hourly.nearest(at("2026-11-23T08:00:00Z")), at("2026-11-23T06:00:00Z"));
     }
 }

@@ -101,7 +101,7 @@ pub fn merge(
             None => Origin::Default,
         };
         faults.push((path.clone(), fault(&path, origin, &message)));
-        if !take_out(&mut table, &path) {
+        if !take_out(&mut table, &path.without_index()) {
             break;
         }
     }
@@ -249,10 +249,6 @@ fn take_out(table: &mut toml::Table, path: &KeyPath) -> bool {
         (Segment::Key(key), None) => table.remove(key).is_some(),
         (Segment::Key(key), Some(value)) => {
             value.as_table_mut().is_some_and(|table| table.remove(key).is_some())
-        }
-        (Segment::Index(index), Some(toml::Value::Array(array))) if *index < array.len() => {
-            array.remove(*index);
-            true
         }
         (Segment::Index(_), _) => false,
     }

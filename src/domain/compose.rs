@@ -60,7 +60,7 @@ impl Occasion<'_> {
 
     fn alert(&self, decision: &Decision) -> Option<Alert> {
         match decision {
-            Decision::Note { .. } => None,
+            Decision::Note { .. } | Decision::Forget { .. } => None,
             Decision::Tell { id, reason, reached, .. } => {
                 let assessment = self.assessments.iter().find(|one| one.certificate.id == *id)?;
                 let (active_in, successor) = self.coverage(assessment);

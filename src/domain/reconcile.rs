@@ -50,12 +50,17 @@ pub enum Decision {
     End { id: CertificateId, reason: Reason, told: Told },
     /// Say nothing, and keep `told`: the ledger was dated after now.
     Note { id: CertificateId, told: Told },
+    /// Say nothing, and forget what was told: the ledger was dated after now, and there is nothing now.
+    Forget { id: CertificateId },
 }
 
 impl Decision {
     pub fn id(&self) -> &CertificateId {
         match self {
-            Decision::Tell { id, .. } | Decision::End { id, .. } | Decision::Note { id, .. } => id,
+            Decision::Tell { id, .. }
+            | Decision::End { id, .. }
+            | Decision::Note { id, .. }
+            | Decision::Forget { id } => id,
         }
     }
 }
@@ -73,10 +78,15 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The time by the clock on the wall since an earlier tick.
-    fn since(&self, tick: DateTime<Utc>) -> TimeDelta {
+    /// Whether something that was told is to be told again. Ticks are compared, so that a repeat of six
+    /// hours is due at each scan of a six-hourly schedule, however late one of them ran; but what a
+    /// start told shortly before a tick is not repeated at it.
+    fn is_due(&self, told: &Told, repeat: TimeDelta) -> bool {
         let local = |at: DateTime<Utc>| at.with_timezone(&self.timezone).naive_local();
-        local(self.tick) - local(tick)
+        let by_the_wall = local(self.tick) - local(told.tick);
+        let ticks = by_the_wall.max(self.tick - told.tick);
+        let passed = self.now - told.at;
+        passed >= repeat || (ticks >= repeat && passed >= repeat / 2)
     }
 }
 
@@ -106,7 +116,11 @@ pub fn reconcile(
         compare(ledger.get(id), assessment, reached, moment)
     });
     let ends = ledger.iter().filter(|(id, _)| !open.contains_key(id)).filter_map(|(id, told)| {
-        let reason = end(id, told, world, moment.now)?;
+        let reason = end(id, told, world)?;
+        // It is not over: by a clock that was set back, or is right again, it never was.
+        if told.at > moment.now && matches!(reason, Reason::PolicyChanged | Reason::Corrected) {
+            return Some(Decision::Forget { id: id.clone() });
+        }
         Some(Decision::End { id: id.clone(), reason, told: told.clone() })
     });
     news.chain(ends).collect()
@@ -144,7 +158,7 @@ fn compare(
     }
     let due = reached.stage == told.stage
         && repeat(reached, certificate.expires_at, moment.now)
-            .is_some_and(|repeat| moment.since(told.tick) >= repeat);
+            .is_some_and(|repeat| moment.is_due(told, repeat));
     if due { tell(Reason::Repeat) } else { None }
 }
 
@@ -158,7 +172,7 @@ fn repeat(
 }
 
 /// Why something that was told is over; `None` while that is only hearsay.
-fn end(id: &CertificateId, told: &Told, world: &World<'_>, now: DateTime<Utc>) -> Option<Reason> {
+fn end(id: &CertificateId, told: &Told, world: &World<'_>) -> Option<Reason> {
     let World::Watched { before, after, policy } = world else {
         return Some(Reason::Unwatched);
     };
@@ -170,8 +184,6 @@ fn end(id: &CertificateId, told: &Told, world: &World<'_>, now: DateTime<Utc>) -
             let reason = match (told.expires_at, certificate.expires_at) {
                 (Some(told), Some(now)) if now > told => Reason::Renewed,
                 (told, now) if told != now => Reason::Corrected,
-                // By a clock that was set back it has not reached yet what was told of it.
-                _ if told.at > now => return None,
                 _ if told.stage == Stage::NotYetValid => Reason::Corrected,
                 _ => Reason::PolicyChanged,
             };

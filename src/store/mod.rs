@@ -104,9 +104,10 @@ pub struct Plan {
     /// What is said, to whom; `None` where the ledger learns something that is not said.
     pub notification: Option<Notification>,
     pub receivers: Vec<String>,
-    /// Those of them that are up to date with this commit. The others are when they have taken the
-    /// message.
+    /// Those of them that are up to date with this commit.
     pub up_to_date: Vec<String>,
+    /// Whether it tells receivers that join all that is open: who has taken it is up to date.
+    pub catch_up: bool,
 }
 
 /// Everything that one scan changes.
@@ -136,6 +137,11 @@ impl Store {
     /// # Errors
     /// Where another worker has it, it is of a newer version, or it cannot be opened or written.
     pub async fn open_exclusive(settings: &Settings) -> Result<Store> {
+        let made = OpenOptions::new().create(true).append(true).open(&settings.file);
+        made.map_err(|error| StoreFault::Open {
+            path: settings.file.clone(),
+            why: error.to_string(),
+        })?;
         // By whatever name the file is called, it is the same state.
         let path = &std::fs::canonicalize(&settings.file).unwrap_or(settings.file.clone());
         let open = |why: String| StoreFault::Open { path: path.clone(), why };
@@ -328,7 +334,7 @@ impl Store {
         }
         for plan in &commit.plans {
             if let Some(notification) = &plan.notification {
-                outbox::insert(&mut tx, commit, notification, &plan.receivers).await?;
+                outbox::insert(&mut tx, commit, plan, notification).await?;
             }
             for decision in &plan.decisions {
                 learn(&mut tx, commit, plan, decision).await?;
@@ -429,10 +435,10 @@ async fn learn(
 ) -> Result<()> {
     let told = match decision {
         Decision::Tell { told, .. } | Decision::Note { told, .. } => Some(told),
-        Decision::End { .. } => None,
+        Decision::End { .. } | Decision::Forget { .. } => None,
     };
     let said_in = match decision {
-        Decision::Note { .. } => None,
+        Decision::Note { .. } | Decision::Forget { .. } => None,
         Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
     };
     // A note says nothing new: it hangs on what was said before.

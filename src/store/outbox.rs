@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Commit, Result, Store, StoreFault, instant, millis};
+use super::{Commit, Plan, Result, Store, StoreFault, instant, millis};
 use crate::domain::{
     notification::Notification,
     retry::{FailureReason, Outcome, Verdict},
@@ -74,14 +74,14 @@ pub struct DeliveryRow {
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
     commit: &Commit,
+    plan: &Plan,
     notification: &Notification,
-    receivers: &[String],
 ) -> Result<()> {
     let id = notification.id.to_string();
     let now = millis(commit.now);
     sqlx::query(
-        "INSERT INTO notifications (id, organization, notifier, created_at, summary, model)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO notifications (id, organization, notifier, created_at, summary, model, catch_up)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(&id)
     .bind(commit.organization.as_str())
@@ -89,6 +89,7 @@ pub(super) async fn insert(
     .bind(now)
     .bind(wording::summary(notification, commit.now))
     .bind(serde_json::to_string(notification)?)
+    .bind(i64::from(plan.catch_up))
     .execute(&mut *tx)
     .await?;
     for subject in notification.subjects() {
@@ -102,7 +103,7 @@ pub(super) async fn insert(
         .execute(&mut *tx)
         .await?;
     }
-    for receiver in receivers {
+    for receiver in &plan.receivers {
         supersede(tx, &id, &notification.notifier, receiver, now).await?;
         sqlx::query(
             "INSERT INTO deliveries (id, notification_id, notifier, receiver, state, created_at,
@@ -202,6 +203,23 @@ impl Store {
         lease: TimeDelta,
         limit: usize,
     ) -> Result<Vec<Claim>> {
+        loop {
+            let (claims, found) = self.claim_some(notifier, now, lease, limit).await?;
+            // Where none of those found could be read, there may be others behind them.
+            if !claims.is_empty() || found == 0 {
+                return Ok(claims);
+            }
+        }
+    }
+
+    /// The claims, and how many deliveries were due.
+    async fn claim_some(
+        &self,
+        notifier: &str,
+        now: DateTime<Utc>,
+        lease: TimeDelta,
+        limit: usize,
+    ) -> Result<(Vec<Claim>, usize)> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         // What a clock that was ahead has written would wait until the clock gets there.
         sqlx::query(
@@ -237,6 +255,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         rows.sort_by_key(|row| row.get::<i64, _>("seq"));
+        let found = rows.len();
         let mut claims = Vec::new();
         for row in rows {
             let (id, attempt) = (uuid(&row, "id")?, row.try_get("attempts")?);
@@ -253,7 +272,7 @@ impl Store {
             }
         }
         tx.commit().await?;
-        Ok(claims)
+        Ok((claims, found))
     }
 
     /// Keeps what came of an attempt, and ends the claim. A claim whose lease has ended and which another
@@ -307,8 +326,16 @@ impl Store {
         if let (Verdict::Delivered, Some(organization)) =
             (verdict, &claim.notification.organization)
         {
-            let (organization, notifier) = (organization.as_str(), &claim.notification.notifier);
-            up_to_date(&mut tx, organization, notifier, &claim.receiver, now).await?;
+            let notification = &claim.notification;
+            let catch_up: bool =
+                sqlx::query_scalar("SELECT catch_up FROM notifications WHERE id = $1")
+                    .bind(notification.id.to_string())
+                    .fetch_one(&mut *tx)
+                    .await?;
+            if catch_up {
+                let (organization, notifier) = (organization.as_str(), &notification.notifier);
+                up_to_date(&mut tx, organization, notifier, &claim.receiver, now).await?;
+            }
         }
         Ok(tx.commit().await?)
     }
@@ -327,20 +354,6 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
-    }
-
-    /// How many deliveries of the notifier wait.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn pending(&self, notifier: &str) -> Result<u64> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM deliveries WHERE notifier = $1 AND state = 'pending'",
-        )
-        .bind(notifier)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(count.max(0) as u64)
     }
 
     /// Deliveries, newest first; with `failed`, those that were refused or given up, and those that
@@ -403,7 +416,7 @@ impl Store {
         }
         sqlx::query(
             "UPDATE deliveries SET state = 'pending', settled_at = NULL, next_attempt_at = $2,
-                    give_up_at = $3
+                    created_at = min(created_at, $2), give_up_at = $3
              WHERE id = $1",
         )
         .bind(id.to_string())
@@ -484,6 +497,7 @@ async fn unreadable(
     error: &serde_json::Error,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    tracing::error!(delivery = %id, %error, "a kept message cannot be read: the next scan tells it anew");
     sqlx::query(
         "INSERT INTO attempts (delivery_id, number, at, outcome, detail) VALUES ($1, $2, $3, $4, $5)",
     )

@@ -105,6 +105,7 @@ impl Contract {
             notification: Some(notification),
             receivers: receivers.iter().map(ToString::to_string).collect(),
             up_to_date: receivers.iter().map(ToString::to_string).collect(),
+            catch_up: false,
         };
         let inventory = Inventory::default();
         let commit = Commit {
@@ -430,6 +431,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
             notification: Some(notification),
             receivers: vec!["a".into(), "b".into()],
             up_to_date: vec![],
+            catch_up: true,
         };
         let scan = Some((record(now), Inventory::default()));
         Commit { scan, organization: acme(), plans: vec![plan], now, give_up_at: now + days(3) }

@@ -68,7 +68,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
     };
     drop(progress);
     drop(shown.await);
-    let (survey, undelivered) = surveyed?;
+    let survey = surveyed?;
     let text = match arguments.output {
         Output::Table => output::table(&survey),
         Output::Json => format!("{:#}\n", output::document(&survey)),
@@ -76,23 +76,20 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
         Output::Nagios => output::nagios(&survey),
     };
     super::print(&text)?;
-    if undelivered > 0 {
-        let what = wording::count(undelivered, "delivery attempt");
+    if survey.undelivered > 0 {
+        let what = wording::count(survey.undelivered, "delivery attempt");
         eprintln!("error: {what} failed; certvigil deliveries --failed says why");
     }
     Ok(match survey.worst() {
         Severity::Critical => 2,
         Severity::Warning => 1,
-        Severity::Info if survey.unreadable.is_empty() && undelivered == 0 => 0,
+        Severity::Info if survey.is_certain() => 0,
         Severity::Info => UNKNOWN,
     })
 }
 
 /// Reads every organization at once; keeps nothing.
-async fn look(
-    targets: &[Target],
-    progress: &watch::Sender<Progress>,
-) -> anyhow::Result<(Survey, usize)> {
+async fn look(targets: &[Target], progress: &watch::Sender<Progress>) -> anyhow::Result<Survey> {
     let scans = targets.iter().map(|target| async move {
         let reading = scan::read(target, progress).await;
         let now = clock::now();
@@ -103,7 +100,7 @@ async fn look(
     for (target, inventory) in &scanned {
         survey.add(target, inventory);
     }
-    Ok((survey, 0))
+    Ok(survey)
 }
 
 /// Scans, commits and delivers once, as the service does.
@@ -111,7 +108,7 @@ async fn keep_and_tell(
     config: &Config,
     targets: &[Target],
     progress: &watch::Sender<Progress>,
-) -> anyhow::Result<(Survey, usize)> {
+) -> anyhow::Result<Survey> {
     let notifiers = app::notifiers(config)?;
     let store = Store::open_exclusive(&config.state).await?;
     app::settle_changes(config, &store, &notifiers, clock::now()).await?;
@@ -120,7 +117,7 @@ async fn keep_and_tell(
         let now = clock::now();
         let when = When {
             started_at: now,
-            tick: config.schedule.cron.nearest(now),
+            tick: config.schedule.cron.latest(now),
             timezone: config.timezone,
         };
         let report =
@@ -141,7 +138,8 @@ async fn keep_and_tell(
     for target in targets {
         survey.add(target, &store.inventory(target.api.organization()).await?);
     }
-    Ok((survey, failed))
+    survey.undelivered = failed;
+    Ok(survey)
 }
 
 /// A line on the terminal while requests are made; nothing where stderr is no terminal.

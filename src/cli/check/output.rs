@@ -145,7 +145,7 @@ pub fn nagios(survey: &Survey) -> String {
     let status = match survey.worst() {
         Severity::Critical => "CRITICAL",
         Severity::Warning => "WARNING",
-        Severity::Info if survey.unreadable.is_empty() => "OK",
+        Severity::Info if survey.is_certain() => "OK",
         Severity::Info => "UNKNOWN",
     };
     // A bar separates the performance data.

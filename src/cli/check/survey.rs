@@ -30,11 +30,13 @@ pub struct Survey {
     /// Organization, and what could not be read of it.
     pub unreadable: Vec<(OrganizationName, String)>,
     pub projects_read: usize,
+    /// Deliveries that failed, where the check also tells.
+    pub undelivered: usize,
 }
 
 impl Survey {
     pub fn new(now: DateTime<Utc>) -> Survey {
-        Survey { now, rows: Vec::new(), unreadable: Vec::new(), projects_read: 0 }
+        Survey { now, rows: Vec::new(), unreadable: Vec::new(), projects_read: 0, undelivered: 0 }
     }
 
     pub fn add(&mut self, target: &Target, inventory: &Inventory) {
@@ -73,6 +75,11 @@ impl Survey {
             let rank = (row.status == "inactive", expires_at.is_none(), expires_at);
             (rank, row.organization.clone(), row.certificate.id.clone())
         });
+    }
+
+    /// Whether everything could be read, and be told where it had to be.
+    pub fn is_certain(&self) -> bool {
+        self.unreadable.is_empty() && self.undelivered == 0
     }
 
     pub fn worst(&self) -> Severity {

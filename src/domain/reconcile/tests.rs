@@ -46,7 +46,7 @@ impl Listener {
                 Decision::Tell { id, told, .. } | Decision::Note { id, told } => {
                     self.ledger.insert(id.clone(), told.clone());
                 }
-                Decision::End { id, .. } => {
+                Decision::End { id, .. } | Decision::Forget { id } => {
                     self.ledger.remove(id);
                 }
             }
@@ -69,6 +69,7 @@ fn words(decisions: &[Decision]) -> Vec<String> {
             }
             Decision::End { id, reason, told } => format!("{id} {reason} {}", told.label),
             Decision::Note { id, told } => format!("{id} (noted) {}", told.label),
+            Decision::Forget { id } => format!("{id} (forgotten)"),
         })
         .collect()
 }
@@ -192,8 +193,44 @@ fn a_ledger_from_the_future_is_set_back() {
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 100, true)]), at(99));
     let back = listener.hears(project(&[("c", 100, true)]), at(0));
-    assert_eq!(back, [""; 0], "it is not over because the clock is wrong");
-    assert_eq!(listener.hears(project(&[("c", 100, true)]), at(99)), [""; 0]);
+    assert_eq!(back, ["c (forgotten)"], "it is not over because the clock is wrong");
+    assert_eq!(
+        listener.hears(project(&[("c", 100, true)]), at(10)),
+        ["c opened 90d"],
+        "and no threshold is missed"
+    );
+}
+
+#[test]
+fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
+    let told = |at: &str, tick: &str| Told {
+        stage: Stage::Expired,
+        label: "expired".into(),
+        severity: Severity::Critical,
+        expires_at: None,
+        name: None,
+        at: at.parse().unwrap(),
+        tick: tick.parse().unwrap(),
+    };
+    let day = |time: &str| format!("2027-02-01T{time}:00Z");
+    let cases = [
+        ("06:00", "06:00", "12:00", "12:00", true, "each scan of the schedule"),
+        ("06:03", "06:00", "12:00", "12:00", true, "one of them was late"),
+        ("11:50", "06:00", "12:00", "12:00", false, "a start shortly before"),
+        ("06:00", "06:00", "09:05", "06:00", false, "a restart in between"),
+        ("08:59", "06:00", "09:01", "06:00", false, "two starts in a row"),
+        ("15:30", "12:00", "18:00", "18:00", false, "a tick that ran very late"),
+        ("11:50", "06:00", "18:00", "18:00", true, "and then it is due"),
+    ];
+    for (told_at, told_tick, now, tick, expected, reason) in cases {
+        let told = told(&day(told_at), &day(told_tick));
+        let moment = Moment {
+            now: day(now).parse().unwrap(),
+            tick: day(tick).parse().unwrap(),
+            timezone: Tz::UTC,
+        };
+        assert_eq!(moment.is_due(&told, TimeDelta::hours(6)), expected, "{reason}");
+    }
 }
 
 #[test]

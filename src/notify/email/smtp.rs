@@ -86,7 +86,7 @@ impl Transport {
         let mut connection = connecting.await?;
         if self.smtp.tls == Tls::StartTls {
             if !connection.can_starttls() {
-                connection.abort().await;
+                goodbye(connection);
                 let detail = "the server does not offer STARTTLS, and nothing is sent without";
                 return Err(Outcome::retry(Why::Tls, detail));
             }

@@ -83,13 +83,15 @@ pub fn fits_signing(text: &str) -> Result<(), String> {
 /// How long the words of an answer are waited for, once its status is there.
 const LISTEN: Duration = Duration::from_secs(1);
 
+/// What is shorter is no secret, and is in every answer.
+const LONG: usize = 8;
+
 /// The parts of an address that may be secret by themselves, as an answer may repeat them.
 fn parts_of(url: &Url) -> Vec<SecretString> {
-    /// What is shorter is no secret, and is in every answer.
-    const LONG: usize = 8;
     let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
     let values = url.query_pairs().map(|(_, value)| value.into_owned());
-    let whole = [url.password(), url.query(), Some(url.path())].into_iter().flatten();
+    let user = Some(url.username());
+    let whole = [user, url.password(), url.query(), Some(url.path())].into_iter().flatten();
     let parts = whole.map(str::to_owned).chain(segments).chain(values);
     // The longest first, so that no part of a longer one is left over.
     let mut parts: Vec<String> = parts.filter(|part| part.len() >= LONG).collect();
@@ -134,7 +136,9 @@ impl Webhook {
         for (name, secret) in &settings.headers {
             let value = secret.read()?;
             header(name.clone(), value.expose_secret())?;
-            secrets.push(value);
+            if value.expose_secret().len() >= LONG {
+                secrets.push(value);
+            }
         }
         if let Some(key) = &settings.key {
             let key = key.read()?;

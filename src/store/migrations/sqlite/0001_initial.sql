@@ -28,6 +28,8 @@ CREATE TABLE notifications (
     organization TEXT    NOT NULL,
     notifier     TEXT    NOT NULL,
     created_at   INTEGER NOT NULL,
+    -- Whether it tells a new receiver all that is open, and so makes it up to date.
+    catch_up     INTEGER NOT NULL,
     summary      TEXT    NOT NULL,
     model        TEXT    NOT NULL
 ) STRICT;
