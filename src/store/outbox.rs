@@ -1,10 +1,10 @@
-//! The outbox: notifications, the delivery to each receiver, its attempts, and the claims on it.
+//! The outbox at work: what is written to it, claimed, attempted and recorded.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Commit, Plan, Result, Store, StoreFault, instant, millis};
+use super::{Commit, Plan, Result, Store, instant, millis};
 use crate::domain::{
     notification::Notification,
     retry::{FailureReason, Outcome, Verdict},
@@ -49,25 +49,6 @@ pub struct Claim {
     /// The number of this attempt, from 1.
     pub attempt: u32,
     pub give_up_at: DateTime<Utc>,
-}
-
-/// A delivery, as `certvigil deliveries` shows it.
-#[derive(Clone, Debug)]
-pub struct DeliveryRow {
-    pub id: Uuid,
-    pub notification_id: Uuid,
-    pub organization: String,
-    pub notifier: String,
-    pub receiver: String,
-    pub summary: String,
-    pub state: DeliveryState,
-    pub created_at: DateTime<Utc>,
-    pub attempts: u32,
-    /// When it is tried next, while it is pending.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    pub settled_at: Option<DateTime<Utc>>,
-    /// The latest attempt: its outcome in a word, and what the receiver said.
-    pub last: Option<(String, String)>,
 }
 
 /// Writes a notification and one delivery for each receiver, and retires what it makes out of date.
@@ -177,7 +158,7 @@ pub(super) async fn up_to_date(
 }
 
 /// A notification that nobody took and nobody will was not told: the ledger forgets it.
-async fn settle(tx: &mut SqliteConnection, notification: &str) -> Result<()> {
+pub(super) async fn settle(tx: &mut SqliteConnection, notification: &str) -> Result<()> {
     sqlx::query(
         "UPDATE ledger SET withdrawn = 1
          WHERE notification_id = $1
@@ -355,138 +336,6 @@ impl Store {
         .await?;
         Ok(())
     }
-
-    /// Deliveries, newest first; with `failed`, those that were refused or given up, and those that
-    /// have failed at least once and wait.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn deliveries(&self, failed: bool, limit: u32) -> Result<Vec<DeliveryRow>> {
-        let rows = sqlx::query(
-            "SELECT d.*, n.organization, n.summary, a.outcome, a.detail
-             FROM deliveries d
-             JOIN notifications n ON n.id = d.notification_id
-             LEFT JOIN attempts a ON a.delivery_id = d.id AND a.number =
-               (SELECT max(b.number) FROM attempts b WHERE b.delivery_id = d.id)
-             WHERE $1 = 0 OR d.state IN ('rejected', 'given_up')
-                OR (d.state = 'pending' AND a.number IS NOT NULL)
-             ORDER BY d.seq DESC LIMIT $2",
-        )
-        .bind(i64::from(failed))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(delivery_row).collect()
-    }
-
-    /// Makes a delivery that failed or waits due now, with a new time until it is given up.
-    /// `id` may be the beginning of an id, where it is the only one.
-    ///
-    /// # Errors
-    /// Where there is no such delivery, more than one, or one that was delivered or is out of date.
-    pub async fn retry(
-        &self,
-        id: &str,
-        now: DateTime<Utc>,
-        give_up_at: DateTime<Utc>,
-    ) -> Result<Uuid> {
-        let known = id.len() >= 4 && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        let no_such = || StoreFault::NoSuchDelivery(crate::domain::text::one_line(id, 60));
-        if !known {
-            return Err(no_such());
-        }
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let found = sqlx::query(
-            "SELECT id, state, notification_id FROM deliveries WHERE id LIKE $1 || '%' LIMIT 2",
-        )
-        .bind(id.to_ascii_lowercase())
-        .fetch_all(&mut *tx)
-        .await?;
-        let [row] = found.as_slice() else {
-            return Err(no_such());
-        };
-        let id = uuid(row, "id")?;
-        match state(row)? {
-            DeliveryState::Pending | DeliveryState::Rejected | DeliveryState::GivenUp => {}
-            done @ (DeliveryState::Delivered
-            | DeliveryState::Superseded
-            | DeliveryState::Abandoned) => {
-                return Err(StoreFault::NotRetryable(id.to_string(), done));
-            }
-        }
-        sqlx::query(
-            "UPDATE deliveries SET state = 'pending', settled_at = NULL, next_attempt_at = $2,
-                    created_at = min(created_at, $2), give_up_at = $3
-             WHERE id = $1",
-        )
-        .bind(id.to_string())
-        .bind(millis(now))
-        .bind(millis(give_up_at))
-        .execute(&mut *tx)
-        .await?;
-        // It is on its way again, and so counts as told.
-        sqlx::query("UPDATE ledger SET withdrawn = 0 WHERE notification_id = $1")
-            .bind(row.try_get::<String, _>("notification_id")?)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(id)
-    }
-
-    /// Gives up what is owed to notifiers and receivers that are no longer configured, and forgets what
-    /// such a notifier was told. Gives the number of deliveries for each notifier.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn abandon(
-        &self,
-        configured: &[(String, Vec<String>)],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<(String, u64)>> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let owed: Vec<(String, String)> = sqlx::query_as(
-            "SELECT notifier, receiver FROM receivers
-             UNION SELECT notifier, receiver FROM deliveries WHERE state = 'pending'",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut abandoned: std::collections::BTreeMap<String, u64> = Default::default();
-        for (notifier, receiver) in owed {
-            let kept = configured.iter().find(|(name, _)| *name == notifier);
-            if kept.is_some_and(|(_, receivers)| receivers.contains(&receiver)) {
-                continue;
-            }
-            let ids: Vec<String> = sqlx::query_scalar(
-                "UPDATE deliveries SET state = 'abandoned', settled_at = $3, lease_until = NULL
-                 WHERE notifier = $1 AND receiver = $2 AND state = 'pending'
-                 RETURNING notification_id",
-            )
-            .bind(&notifier)
-            .bind(&receiver)
-            .bind(millis(now))
-            .fetch_all(&mut *tx)
-            .await?;
-            for id in &ids {
-                settle(&mut tx, id).await?;
-            }
-            sqlx::query("DELETE FROM receivers WHERE notifier = $1 AND receiver = $2")
-                .bind(&notifier)
-                .bind(&receiver)
-                .execute(&mut *tx)
-                .await?;
-            if kept.is_none() {
-                sqlx::query("DELETE FROM ledger WHERE notifier = $1")
-                    .bind(&notifier)
-                    .execute(&mut *tx)
-                    .await?;
-            }
-            if !ids.is_empty() {
-                *abandoned.entry(notifier).or_default() += ids.len() as u64;
-            }
-        }
-        tx.commit().await?;
-        Ok(abandoned.into_iter().collect())
-    }
 }
 
 /// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.
@@ -519,34 +368,7 @@ async fn unreadable(
     settle(tx, &notification).await
 }
 
-fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid> {
+pub(super) fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid> {
     let text: &str = row.try_get(column)?;
     Uuid::parse_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)).into())
-}
-
-fn state(row: &SqliteRow) -> Result<DeliveryState> {
-    let word: &str = row.try_get("state")?;
-    DeliveryState::parse(word)
-        .ok_or_else(|| sqlx::Error::Decode(format!("the state “{word}”").into()).into())
-}
-
-fn delivery_row(row: &SqliteRow) -> Result<DeliveryRow> {
-    let state = state(row)?;
-    let outcome: Option<String> = row.try_get("outcome")?;
-    let detail: Option<String> = row.try_get("detail")?;
-    let next = instant(row.try_get("next_attempt_at")?);
-    Ok(DeliveryRow {
-        id: uuid(row, "id")?,
-        notification_id: uuid(row, "notification_id")?,
-        organization: row.try_get("organization")?,
-        notifier: row.try_get("notifier")?,
-        receiver: row.try_get("receiver")?,
-        summary: row.try_get("summary")?,
-        state,
-        created_at: instant(row.try_get("created_at")?),
-        attempts: row.try_get("attempts")?,
-        next_attempt_at: (state == DeliveryState::Pending).then_some(next),
-        settled_at: row.try_get::<Option<i64>, _>("settled_at")?.map(instant),
-        last: outcome.zip(detail),
-    })
 }
