@@ -115,10 +115,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tasks.spawn(deliveries(notifier, Arc::clone(&shared)));
     }
     let heartbeat = stop.run_until_cancelled(Heartbeat::start()).await;
-    for (target, heartbeat) in targets.into_iter().zip(std::iter::repeat(&heartbeat)) {
-        let Some(heartbeat) = heartbeat else { break };
-        let (shared, schedule) = (Arc::clone(&shared), config.schedule.clone());
-        tasks.spawn(scans(target, schedule, shared, heartbeat.beats()));
+    if let Some(heartbeat) = &heartbeat {
+        for target in targets {
+            let (shared, schedule) = (Arc::clone(&shared), config.schedule.clone());
+            tasks.spawn(scans(target, schedule, shared, heartbeat.beats()));
+        }
     }
     tasks.spawn(pruning(shared.store.clone(), config.state.history, stop.clone()));
     tasks.close();

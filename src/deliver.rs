@@ -34,12 +34,6 @@ pub struct Report {
     pub gone: bool,
 }
 
-impl Report {
-    pub fn attempts(&self) -> usize {
-        self.delivered + self.waiting + self.failed
-    }
-}
-
 /// Attempts everything that is due for one notifier, until nothing is, or nothing new is begun because
 /// of `stop`.
 ///
@@ -53,29 +47,25 @@ pub async fn run_once(
     stop: &CancellationToken,
 ) -> Result<Report, StoreFault> {
     let clock = Instant::now();
+    let time = || now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+    let time = &time;
     let limit = notifier.attempt_limit();
     let lease = TimeDelta::from_std(limit + SPARE).unwrap_or(TimeDelta::hours(1));
     let mut report = Report::default();
     loop {
-        if stop.is_cancelled() {
+        if report.gone || stop.is_cancelled() {
             return Ok(report);
         }
-        let passed = TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
-        let claimed =
-            store.claim(notifier.name(), now + passed, lease, notifier.concurrency()).await?;
-        if claimed.is_empty() || report.gone {
-            for claim in &claimed {
-                store.release(claim).await?;
-            }
+        let claimed = store.claim(notifier.name(), time(), lease, notifier.concurrency()).await?;
+        if claimed.is_empty() {
             return Ok(report);
         }
         let attempts = stream::iter(claimed).map(|claim| async move {
-            let started = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
-            let sending = notifier.deliver(&claim.notification, &claim.receiver, started);
+            let sending = notifier.deliver(&claim.notification, &claim.receiver, time());
             let outcome = tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
                 Outcome::retry(FailureReason::Timeout, format!("no end within {limit:?}"))
             });
-            let ended = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+            let ended = time();
             let verdict =
                 verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
             // It may have been accepted: not to record that is to send it again.

@@ -362,11 +362,12 @@ async fn plan(
         if let Some(news) = &news {
             decisions.retain(|decision| silent(decision) || news.names(decision.id()));
         }
-        let everything = reconcile(occasion.assessments, &BTreeMap::new(), world, moment);
-        let everything: Vec<&Decision> = everything.iter().collect();
-        let catch_up = match joined.is_empty() {
-            true => None,
-            false => occasion.compose(id_at(moment.now), name, &everything),
+        let catch_up = if joined.is_empty() {
+            None
+        } else {
+            let open = reconcile(occasion.assessments, &BTreeMap::new(), world, moment);
+            let open: Vec<&Decision> = open.iter().collect();
+            occasion.compose(id_at(moment.now), name, &open)
         };
         let caught_up = if catch_up.is_none() { joined.clone() } else { Vec::new() };
         let join = Plan {

@@ -320,22 +320,6 @@ impl Store {
         }
         Ok(tx.commit().await?)
     }
-
-    /// Gives a claim back that was not attempted.
-    ///
-    /// # Errors
-    /// Where the database fails; then the claim ends with its lease.
-    pub async fn release(&self, claim: &Claim) -> Result<()> {
-        sqlx::query(
-            "UPDATE deliveries SET lease_until = NULL, attempts = attempts - 1
-             WHERE id = $1 AND attempts = $2 AND state = 'pending'",
-        )
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
 }
 
 /// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.

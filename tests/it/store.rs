@@ -264,15 +264,6 @@ async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died() {
 }
 
 #[tokio::test]
-async fn a_released_claim_was_no_attempt() {
-    let contract = Contract::new().await;
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
-    let claims = contract.claim(start()).await;
-    contract.store.release(&claims[0]).await.unwrap();
-    assert_eq!(contract.claim(start()).await[0].attempt, 1);
-}
-
-#[tokio::test]
 async fn what_nobody_took_was_not_told() {
     for (verdict, state) in
         [(Verdict::GivenUp, DeliveryState::GivenUp), (Verdict::Rejected, DeliveryState::Rejected)]

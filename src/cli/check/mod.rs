@@ -113,6 +113,7 @@ async fn keep_and_tell(
     let store = Store::open_exclusive(&config.state).await?;
     app::settle_changes(config, &store, &notifiers, clock::now()).await?;
     let give_up_after = config.delivery.give_up_after;
+    let mut failed_scan = None;
     for target in targets {
         let now = clock::now();
         let when = When {
@@ -120,9 +121,11 @@ async fn keep_and_tell(
             tick: config.schedule.cron.latest(now),
             timezone: config.timezone,
         };
-        let report =
-            scan::run_once(target, &store, &notifiers, give_up_after, when, progress).await?;
-        app::say(&report);
+        match scan::run_once(target, &store, &notifiers, give_up_after, when, progress).await {
+            Ok(report) => app::say(&report),
+            // What the others have to say is still delivered.
+            Err(error) => failed_scan = Some(error),
+        }
     }
     let never = CancellationToken::new();
     let deliveries = notifiers.iter().map(|notifier| async {
@@ -133,6 +136,9 @@ async fn keep_and_tell(
     for report in futures_util::future::join_all(deliveries).await {
         let report = report?;
         failed += report.waiting + report.failed;
+    }
+    if let Some(error) = failed_scan {
+        return Err(error);
     }
     let mut survey = Survey::new(clock::now());
     for target in targets {
