@@ -18,7 +18,7 @@ use crate::{
     clock,
     config::{Config, Organization},
     deliver,
-    domain::{evaluate::Policy, retry::RetryPolicy},
+    domain::retry::RetryPolicy,
     notify::{self, Notifier},
     scan::{self, Progress, Target, When},
     schedule::{self, Heartbeat},
@@ -46,10 +46,7 @@ pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Ta
         api: AdminApi::new(organization.api.clone())
             .with_context(|| format!("the organization {name}"))?,
         selection: organization.selection.clone(),
-        policy: Policy {
-            ladder: config.ladder.clone(),
-            include_inactive: organization.include_inactive,
-        },
+        policy: config.policy.of(&organization.api.organization, organization.include_inactive),
         timeout: config.schedule.scan_timeout,
     })
 }
@@ -161,7 +158,7 @@ pub async fn settle_changes(
     for organization in store.organizations().await? {
         if config.organizations.iter().all(|one| one.api.organization != organization) {
             tracing::warn!(%organization, "the organization is no longer configured, and is forgotten");
-            let policy = Policy { ladder: config.ladder.clone(), include_inactive: false };
+            let policy = config.policy.of(&organization, false);
             let give_up_after = config.delivery.give_up_after;
             scan::retire(&organization, &policy, store, notifiers, give_up_after, now).await?;
         }

@@ -23,13 +23,17 @@ use uuid::Uuid;
 use crate::{
     admin_api::AdminApi,
     domain::{
+        acknowledgement::Acknowledgements,
         certificate::{OrganizationName, Project, ProjectId, Scope},
-        compose::Occasion,
-        evaluate::{Policy, evaluate},
+        compose::{Composed, Occasion},
+        evaluate::evaluate,
         inventory::{Inventory, Listed, Reading},
-        notification::ScanView,
+        ledger::Ledger,
+        notification::{Notification, ScanView},
+        policy::Policy,
         reconcile::{Decision, Moment, World, reconcile},
         selection::Selection,
+        subject::Subject,
     },
     notify::Notifier,
     store::{Commit, Plan, ScanRecord, Store},
@@ -250,30 +254,31 @@ pub async fn run_once(
         requests: target.api.requests() - before_requests,
         faults: faults(&after),
     };
-    let assessments = evaluate(&after, &target.policy, now);
+    let acknowledgements =
+        store.acknowledgements(organization).await.context("reading the acknowledgements")?;
+    let evaluation = evaluate(organization, &after, &target.policy, &acknowledgements, now);
     let occasion = Occasion {
-        organization,
-        scan: ScanView {
+        evaluation: &evaluation,
+        scan: Some(ScanView {
             id: record.id,
             finished_at: now,
             complete: record.complete,
             projects_read: record.projects_read,
             projects_unreadable: record.projects_unreadable,
             oldest_reading: after.oldest_reading(),
-        },
-        inventory: &after,
-        assessments: &assessments,
-        policy: &target.policy,
-        now,
+        }),
     };
-    let world = World::Watched { before: &before, after: &after, policy: &target.policy };
+    let world = World::Watched { before: &before, after: &evaluation };
     let moment = Moment { now, tick: when.tick, timezone: when.timezone };
     let plans = plan(&occasion, &world, store, notifiers, moment).await?;
+    let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
+    let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let notifications = plans.iter().filter(|plan| plan.notification.is_some()).count();
     let commit = Commit {
         scan: Some((record.clone(), after.clone())),
         organization: organization.clone(),
         plans,
+        over,
         now,
         give_up_at: now + give_up_after,
     };
@@ -306,25 +311,28 @@ pub async fn retire(
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let nothing = Inventory::default();
+    let acknowledgements =
+        store.acknowledgements(organization).await.context("reading the acknowledgements")?;
+    let over = acknowledgements.values().filter(|one| one.ended.is_none()).map(|one| one.id);
+    let over = over.collect();
+    let none = Acknowledgements::new();
+    let evaluation = evaluate(organization, &nothing, policy, &none, now);
     let occasion = Occasion {
-        organization,
-        scan: ScanView {
+        evaluation: &evaluation,
+        scan: Some(ScanView {
             id: id_at(now),
             finished_at: now,
             complete: true,
             projects_read: 0,
             projects_unreadable: 0,
             oldest_reading: None,
-        },
-        inventory: &nothing,
-        assessments: &[],
-        policy,
-        now,
+        }),
     };
     let moment = Moment { now, tick: now, timezone: Tz::UTC };
     let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment).await?;
     let give_up_at = now + give_up_after;
-    let commit = Commit { scan: None, organization: organization.clone(), plans, now, give_up_at };
+    let commit =
+        Commit { scan: None, organization: organization.clone(), plans, over, now, give_up_at };
     store.commit(&commit).await.context("keeping the end of an organization")
 }
 
@@ -338,9 +346,10 @@ async fn plan(
 ) -> anyhow::Result<Vec<Plan>> {
     let mut plans = Vec::new();
     for notifier in notifiers {
-        let name = notifier.name();
-        let organization = occasion.organization;
-        let ledger = store.ledger(organization, name).await.context("reading the ledger")?;
+        let (name, routing) = (notifier.name(), notifier.routing());
+        let organization = occasion.evaluation.organization;
+        let ledger = store.ledger(organization, name, moment.now).await;
+        let ledger = ledger.context("reading the ledger")?;
         let known =
             store.known_receivers(organization, name).await.context("reading the receivers")?;
         // Whoever joins a notifier that was told things is told of all that is open, and not of the news
@@ -350,30 +359,30 @@ async fn plan(
             .into_iter()
             .partition(|receiver| ledger.is_empty() || known.contains(receiver));
 
-        let mut decisions = reconcile(occasion.assessments, &ledger, world, moment);
-        let silent = |decision: &Decision| match decision {
-            Decision::Tell { .. } => false,
-            Decision::End { .. } => !notifier.send_resolved(),
-            Decision::Note { .. } | Decision::Forget { .. } => true,
-        };
-        let said: Vec<&Decision> = decisions.iter().filter(|one| !silent(one)).collect();
-        let news = occasion.compose(id_at(moment.now), name, &said);
+        let mut decisions = reconcile(world, routing, &ledger, moment);
+        decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
+        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
+        let news = occasion.compose(id_at(moment.now), name, routing, &said);
         // What a message has no room for was not told, and is news to the next scan.
         if let Some(news) = &news {
-            decisions.retain(|decision| silent(decision) || news.names(decision.id()));
+            decisions.retain(|decision| {
+                !decision.is_said(routing) || news.subjects.contains(decision.subject())
+            });
         }
         let catch_up = if joined.is_empty() {
             None
         } else {
-            let open = reconcile(occasion.assessments, &BTreeMap::new(), world, moment);
+            let open = reconcile(world, routing, &Ledger::default(), moment);
             let open: Vec<&Decision> = open.iter().collect();
-            occasion.compose(id_at(moment.now), name, &open)
+            occasion.compose(id_at(moment.now), name, routing, &open)
         };
         let caught_up = if catch_up.is_none() { joined.clone() } else { Vec::new() };
+        let (catch_up, subjects) = parts(catch_up);
         let join = Plan {
             notifier: name.to_owned(),
             decisions: Vec::new(),
             notification: catch_up,
+            subjects,
             receivers: joined,
             up_to_date: caught_up,
             catch_up: true,
@@ -383,10 +392,12 @@ async fn plan(
             plans.push(Plan { decisions, ..join });
             continue;
         }
+        let (news, subjects) = parts(news);
         plans.push(Plan {
             notifier: name.to_owned(),
             decisions,
             notification: news,
+            subjects,
             // Where something was told before, they are already, or will be by what is on its way.
             up_to_date: if ledger.is_empty() { listening.clone() } else { Vec::new() },
             receivers: listening,
@@ -397,6 +408,24 @@ async fn plan(
         }
     }
     Ok(plans)
+}
+
+fn parts(composed: Option<Composed>) -> (Option<Notification>, BTreeSet<Subject>) {
+    match composed {
+        Some(Composed { notification, subjects }) => (Some(notification), subjects),
+        None => (None, BTreeSet::new()),
+    }
+}
+
+/// What is not told because it flips is logged.
+fn say_damped(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
+    if let Decision::Damp { subject, reached } = decision {
+        tracing::info!(
+            organization = %occasion.evaluation.organization, notifier, %subject,
+            stage = reached.label,
+            "opened and resolved again and again: not told more than once in 24 hours"
+        );
+    }
 }
 
 /// An id that sorts by time (RFC 9562, version 7).

@@ -85,13 +85,14 @@ impl TryFrom<RawCertificate> for ListedCertificate {
         let details = raw.certificate_details;
         let (valid_at, expires_at) =
             details.map_or((None, None), |details| (details.valid_at, details.expires_at));
-        let known = |time: Option<UnixTime>| time.and_then(|time| time.0);
+        let known = |time: Option<UnixTime>| time.and_then(UnixTime::instant);
         let certificate = Certificate {
             id,
             name: raw.name.as_deref().and_then(Name::clean),
             created_at: known(raw.created_at),
             valid_at: known(valid_at),
             expires_at: known(expires_at),
+            strange_expiry: expires_at.filter(|at| at.instant().is_none()).map(|at| at.0),
         };
         Ok(ListedCertificate(Listed { certificate, active: raw.active }))
     }
@@ -103,16 +104,26 @@ impl Item for ListedCertificate {
     }
 }
 
-/// Unix seconds; `None` where they name no instant that could be meant.
+/// Unix seconds, as given.
 #[derive(Clone, Copy)]
-struct UnixTime(Option<DateTime<Utc>>);
+struct UnixTime(i64);
+
+impl UnixTime {
+    /// `None` where they name no instant that could be meant.
+    fn instant(self) -> Option<DateTime<Utc>> {
+        (-LAST_SECOND..=LAST_SECOND)
+            .contains(&self.0)
+            .then(|| DateTime::from_timestamp(self.0, 0))
+            .flatten()
+    }
+}
 
 impl<'de> Deserialize<'de> for UnixTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UnixTime, D::Error> {
         let number = serde_json::Number::deserialize(deserializer)?;
+        // Beyond 64 bits it is cut to their range, which is as strange.
         let seconds = number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds as i64));
-        let seconds = seconds.filter(|seconds| (-LAST_SECOND..=LAST_SECOND).contains(seconds));
-        Ok(UnixTime(seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0))))
+        Ok(UnixTime(seconds.unwrap_or(i64::MAX)))
     }
 }
 

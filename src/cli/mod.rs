@@ -3,19 +3,27 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `check` answers as monitoring plugins
 //! do. What a machine reads goes to stdout, everything else to stderr.
 
+mod ack;
 mod check;
 mod config;
 mod deliveries;
 mod demo;
+mod explain;
+mod forecast;
 mod notify;
 mod run;
+mod state;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use comfy_table::Table;
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use tokio::sync::watch;
 
 use crate::{
     config::{Loaded, Needs, fault::Refused, load},
     logging,
+    scan::Progress,
 };
 
 /// A failure of a command.
@@ -46,6 +54,16 @@ enum Command {
     /// Exits as monitoring plugins do: 2 critical, else 1 warning, else 3 when something could not be
     /// read or the configuration is bad, else 0.
     Check(check::Arguments),
+    /// Say who will be told what, and when, if nothing changes
+    Forecast(forecast::Arguments),
+    /// Say why a certificate did or did not alert, and what comes next
+    Explain(explain::Arguments),
+    /// Be quiet about one certificate for a while; its last threshold and its expiry are told all the same
+    Ack(ack::Ack),
+    /// List what is acknowledged
+    Acks(ack::Acks),
+    /// Take an acknowledgement back
+    Unack(ack::Unack),
     /// Try the notifiers
     #[command(subcommand)]
     Notify(notify::Command),
@@ -84,6 +102,11 @@ pub fn main() -> ExitCode {
         match arguments.command {
             Command::Run => run::main(file).await,
             Command::Check(arguments) => check::main(file, arguments).await,
+            Command::Forecast(arguments) => forecast::main(file, arguments).await,
+            Command::Explain(arguments) => explain::main(file, arguments).await,
+            Command::Ack(arguments) => ack::ack(file, arguments).await,
+            Command::Acks(arguments) => ack::acks(file, arguments).await,
+            Command::Unack(arguments) => ack::unack(file, arguments).await,
             Command::Notify(command) => notify::main(file, command).await,
             Command::Deliveries(arguments) => deliveries::main(file, arguments).await,
             Command::Config(command) => config::main(file, command),
@@ -110,6 +133,8 @@ fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
 /// Why a command ends early, with its exit code.
 enum Failure {
     Refused(Refused),
+    /// An argument that cannot be meant.
+    Usage(String),
     Failed(anyhow::Error),
 }
 
@@ -124,6 +149,10 @@ impl Failure {
         match self {
             Failure::Refused(refused) => {
                 eprintln!("error: {refused}");
+                USAGE
+            }
+            Failure::Usage(error) => {
+                eprintln!("error: {error}");
                 USAGE
             }
             Failure::Failed(error) => {
@@ -154,4 +183,32 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// An instant for machines (RFC 3339).
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// A table's lines, without the blanks at their ends.
+fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A line on the terminal while requests are made; nothing where stderr is no terminal.
+fn show_progress(mut watched: watch::Receiver<Progress>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let line = indicatif::ProgressBar::new_spinner();
+        line.enable_steady_tick(std::time::Duration::from_millis(120));
+        while watched.changed().await.is_ok() {
+            let Progress { projects_listed, projects_read, certificates } = *watched.borrow();
+            line.set_message(format!(
+                "{projects_read} of {projects_listed} projects read, {certificates} certificate entries"
+            ));
+        }
+        line.finish_and_clear();
+    })
 }

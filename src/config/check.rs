@@ -16,7 +16,10 @@ use super::{
     raw::Strings,
 };
 use crate::{
-    domain::{selection::Glob, threshold::Severity},
+    domain::{
+        selection::{Glob, Globs},
+        threshold::Severity,
+    },
     net::Pem,
     secret::Secret,
 };
@@ -117,20 +120,19 @@ impl Checker<'_> {
         Some(number)
     }
 
-    pub fn globs(
-        &mut self,
-        path: &KeyPath,
-        list: Option<&Strings>,
-        may_be_empty: bool,
-    ) -> Vec<Glob> {
-        let list = list.map(|list| list.0.as_slice()).unwrap_or_default();
-        if list.is_empty() && !may_be_empty {
+    /// Globs as written; `left_out` where they are not.
+    pub fn globs(&mut self, path: &KeyPath, list: Option<&Strings>, left_out: Globs) -> Globs {
+        let Some(Strings(list)) = list else {
+            return left_out;
+        };
+        // To match nothing is what leaving a list out says, where that is the default.
+        if list.is_empty() && !left_out.0.is_empty() {
             self.fault(path, "an empty list", "at least one glob, as \"*\"");
         }
         for (index, glob) in list.iter().enumerate().filter(|(_, glob)| glob.is_empty()) {
             self.fault(&path.index(index), format!("“{glob}”"), "a glob, as \"prod-*\"");
         }
-        list.iter().map(|glob| Glob::new(glob)).collect()
+        Globs(list.iter().map(|glob| Glob::new(glob)).collect())
     }
 
     /// A value that a library parses, without its own words for what is wrong.

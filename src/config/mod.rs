@@ -8,21 +8,15 @@ pub mod fault;
 mod layers;
 mod notifiers;
 mod organizations;
+mod policy;
 pub mod raw;
+mod routing;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use std::path::{Path, PathBuf};
 
-use crate::{
-    domain::{
-        retry::RetryPolicy,
-        threshold::{ExpiredStep, Ladder, LadderFault, Threshold},
-    },
-    logging, schedule,
-    secret::Secret,
-    store,
-};
+use crate::{domain::retry::RetryPolicy, logging, schedule, secret::Secret, store};
 use check::Checker;
 use fault::{Fault, KeyPath, Origin, Refused};
 use layers::{Layers, Source};
@@ -30,6 +24,7 @@ use layers::{Layers, Source};
 pub use layers::DEFAULTS;
 pub use notifiers::Notifiers;
 pub use organizations::Organization;
+pub use policy::{Policies, instant};
 
 /// The places where a configuration file is looked for, when none is named.
 pub const PLACES: [&str; 2] = ["config/certvigil.toml", "/etc/certvigil/certvigil.toml"];
@@ -41,7 +36,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub struct Config {
     pub timezone: Tz,
     pub schedule: schedule::Settings,
-    pub ladder: Ladder,
+    pub policy: Policies,
     pub organizations: Vec<Organization>,
     pub notifiers: Notifiers,
     pub delivery: RetryPolicy,
@@ -164,7 +159,8 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let tz = timezone.unwrap_or(Tz::UTC);
     let organizations = organizations::check(checker, &raw.api, &raw.organizations);
     let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
-    let ladder = ladder(checker, raw);
+    let policy = policy::check(checker, raw, tz, &organizations);
+    routing::check(checker, &organizations, &notifiers);
     let schedule = schedule(checker, &raw.schedule, tz);
     let delivery = delivery(checker, &raw.delivery);
     let state = state(checker, &raw.state);
@@ -172,50 +168,13 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     Some(Config {
         timezone: timezone?,
         schedule: schedule?,
-        ladder: ladder?,
+        policy: policy?,
         organizations,
         notifiers,
         delivery: delivery?,
         state: state?,
         log: log?,
     })
-}
-
-fn ladder(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Ladder> {
-    let path = KeyPath::of("thresholds");
-    let written = raw.thresholds.as_deref().unwrap_or_default();
-    let mut steps = Vec::new();
-    for (index, step) in written.iter().enumerate() {
-        let path = path.index(index);
-        if step.within.is_none() {
-            checker.missing(&path.key("within"), "a duration, as \"90d\"");
-        }
-        let lead = checker.positive_delta(&path.key("within"), step.within.as_ref());
-        let severity = checker.severity(&path.key("severity"), step.severity.as_ref());
-        let repeat = checker.positive_delta(&path.key("repeat"), step.repeat.as_ref());
-        if let (Some(lead), Some(severity)) = (lead, severity) {
-            let label = step.within.as_deref().unwrap_or_default().trim().to_owned();
-            steps.push(Threshold { lead, label, severity, repeat });
-        }
-    }
-    let severity =
-        checker.severity(&KeyPath::of("expired.severity"), raw.expired.severity.as_ref());
-    let repeat =
-        checker.positive_delta(&KeyPath::of("expired.repeat"), raw.expired.repeat.as_ref());
-    let whole = steps.len() == written.len();
-    match Ladder::new(steps, ExpiredStep { severity: severity?, repeat }) {
-        Ok(ladder) => whole.then_some(ladder),
-        Err(LadderFault::Empty) if !whole => None,
-        Err(LadderFault::Empty) => {
-            checker.fault(&path, "an empty list", "at least one threshold");
-            None
-        }
-        Err(LadderFault::SeverityFalls(wider, tighter)) => {
-            let found = format!("a severity that falls from {wider} to {tighter}");
-            checker.fault(&path, found, "one that does not fall as the end comes nearer");
-            None
-        }
-    }
 }
 
 fn schedule(

@@ -3,10 +3,13 @@
 use lettre::{Address, message::Mailbox};
 use std::collections::BTreeMap;
 
-use super::{check::Checker, fault::KeyPath, raw};
-use crate::notify::{
-    email::{self, Tls},
-    header_value, log, webhook,
+use super::{check::Checker, fault::KeyPath, raw, routing::Filters};
+use crate::{
+    domain::routing::Routing,
+    notify::{
+        email::{self, Tls},
+        header_value, log, webhook,
+    },
 };
 
 /// Everyone who is told.
@@ -15,6 +18,29 @@ pub struct Notifiers {
     pub email: Vec<email::Settings>,
     pub webhook: Vec<webhook::Settings>,
     pub log: Vec<log::Settings>,
+}
+
+impl Notifiers {
+    /// What each of them wants to hear of, by its name.
+    pub fn routings(&self) -> Vec<(&str, &Routing)> {
+        let email = self.email.iter().map(|one| (one.name.as_str(), &one.routing));
+        let webhook = self.webhook.iter().map(|one| (one.name.as_str(), &one.routing));
+        let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing));
+        email.chain(webhook).chain(log).collect()
+    }
+}
+
+/// What a kind of notifier shares with the others.
+macro_rules! routing {
+    ($checker:expr, $path:expr, $raw:expr) => {
+        Filters {
+            min_severity: &$raw.min_severity,
+            organizations: &$raw.organizations,
+            projects: &$raw.projects,
+            send_resolved: $raw.send_resolved,
+        }
+        .routing($checker, $path)
+    };
 }
 
 pub fn check(
@@ -49,9 +75,9 @@ pub fn check(
         webhook_notifier(checker, &parent.key("webhook").key(name), name, raw)
     });
     let webhook = webhook.collect();
-    let log = raw.log.iter().map(|(name, raw)| log::Settings {
-        name: name.clone(),
-        send_resolved: raw.send_resolved.unwrap_or(true),
+    let log = raw.log.iter().map(|(name, raw)| {
+        let path = parent.key("log").key(name);
+        log::Settings { name: name.clone(), routing: routing!(checker, &path, raw) }
     });
     Notifiers { email, webhook, log: log.collect() }
 }
@@ -70,15 +96,9 @@ fn email_notifier(
         let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
         checker.fault(&path.key("to"), found, "at least one address");
     }
+    let routing = routing!(checker, path, raw);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
-    Some(email::Settings {
-        name: name.to_owned(),
-        to,
-        cc,
-        send_resolved: raw.send_resolved.unwrap_or(true),
-        smtp,
-        timezone,
-    })
+    Some(email::Settings { name: name.to_owned(), to, cc, routing, smtp, timezone })
 }
 
 fn mailboxes(
@@ -234,6 +254,7 @@ fn webhook_notifier(
     if let Some(format) = raw.format.as_deref().filter(|format| *format != "json") {
         checker.fault(&path.key("format"), format!("“{format}”"), "\"json\"");
     }
+    let routing = routing!(checker, path, raw);
     let headers = raw.headers.iter().filter_map(|(header, value)| {
         let path = path.key("headers").key(header);
         let parsed: Option<reqwest::header::HeaderName> =
@@ -274,6 +295,6 @@ fn webhook_notifier(
         ca,
         concurrency: concurrency?,
         max_per_minute: max_per_minute?,
-        send_resolved: raw.send_resolved.unwrap_or(true),
+        routing,
     })
 }

@@ -6,7 +6,10 @@ use url::Url;
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::{
     admin_api,
-    domain::{certificate::OrganizationName, selection::Selection},
+    domain::{
+        certificate::OrganizationName,
+        selection::{Globs, Selection},
+    },
     net::is_loopback,
     notify,
 };
@@ -95,14 +98,17 @@ fn organization(
     }
     let url = raw.base_url.as_deref().unwrap_or(BASE_URL);
     let base_url = base_url(checker, &path.key("base_url"), url);
-    let globs = |checker: &mut Checker<'_>, key: &str, list: &Option<raw::Strings>, empty| {
-        checker.globs(&path.key(key), list.as_ref(), empty)
-    };
-    let all = Some(raw::Strings(vec!["*".to_owned()]));
-    let include = if raw.include_projects.is_some() { &raw.include_projects } else { &all };
     let selection = Selection {
-        include: globs(checker, "include_projects", include, false),
-        exclude: globs(checker, "exclude_projects", &raw.exclude_projects, true),
+        include: checker.globs(
+            &path.key("include_projects"),
+            raw.include_projects.as_ref(),
+            Globs::all(),
+        ),
+        exclude: checker.globs(
+            &path.key("exclude_projects"),
+            raw.exclude_projects.as_ref(),
+            Globs(Vec::new()),
+        ),
         archived: raw.include_archived.unwrap_or(false),
     };
     let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());

@@ -37,6 +37,34 @@ impl<'de> Deserialize<'de> for Strings {
     }
 }
 
+/// A date, or an instant (RFC 3339): as TOML has them, or as a text.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+#[serde(transparent)]
+pub struct Date(pub String);
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Date;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a date, as 2027-03-01, or an instant, as 2027-03-01T12:00:00Z")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Date, E> {
+                Ok(Date(text.to_owned()))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Date, A::Error> {
+                let inner = de::value::MapAccessDeserializer::new(map);
+                let datetime = toml::value::Datetime::deserialize(inner);
+                let datetime = datetime
+                    .map_err(|_| <A::Error as de::Error>::invalid_type(de::Unexpected::Map, &self));
+                Ok(Date(datetime?.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty,)* })*) => {
         $(
@@ -88,6 +116,7 @@ sections! {
         organizations: BTreeMap<String, Organization>,
         thresholds: Option<Vec<Threshold>>,
         expired: Expired,
+        rules: Option<Vec<Rule>>,
         notifiers: Notifiers,
         smtp: Smtp,
         delivery: Delivery,
@@ -133,6 +162,18 @@ sections! {
         severity: Option<String>,
         repeat: Option<String>,
     }
+    Rule {
+        certificates: Option<Strings>,
+        projects: Option<Strings>,
+        organizations: Option<Strings>,
+        thresholds: Option<Vec<Threshold>>,
+        expired: Option<Expired>,
+        ignore: Option<Ignore>,
+    }
+    Ignore {
+        reason: Option<String>,
+        until: Option<Date>,
+    }
     Notifiers {
         email: BTreeMap<String, Email>,
         webhook: BTreeMap<String, Webhook>,
@@ -141,6 +182,9 @@ sections! {
     Email {
         to: Option<Strings>,
         cc: Option<Strings>,
+        min_severity: Option<String>,
+        organizations: Option<Strings>,
+        projects: Option<Strings>,
         send_resolved: Option<bool>,
         smtp: Option<Smtp>,
     }
@@ -153,9 +197,15 @@ sections! {
         ca_file: Option<PathBuf>,
         concurrency: Option<usize>,
         max_per_minute: Option<u32>,
+        min_severity: Option<String>,
+        organizations: Option<Strings>,
+        projects: Option<Strings>,
         send_resolved: Option<bool>,
     }
     LogNotifier {
+        min_severity: Option<String>,
+        organizations: Option<Strings>,
+        projects: Option<Strings>,
         send_resolved: Option<bool>,
     }
     Smtp {

@@ -1,6 +1,6 @@
 //! The vocabulary: ids, certificates, projects and the scopes in which a certificate is active.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -79,7 +79,25 @@ pub struct Certificate {
     pub created_at: Option<DateTime<Utc>>,
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
+    /// The expiry as the API gave it, where it names no instant that could be meant (milliseconds for
+    /// seconds); then the expiry is unknown.
+    #[serde(default)]
+    pub strange_expiry: Option<i64>,
 }
+
+/// What the length of a certificate's life was counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LifeFrom {
+    ValidAt,
+    /// It does not say from when it is valid.
+    CreatedAt,
+    /// It does not say that either: ten years are assumed, so that a share errs to the early side.
+    Unknown,
+}
+
+/// How long a certificate whose beginning or end is not known is taken to live.
+const UNKNOWN_LIFE: TimeDelta = TimeDelta::days(3_650);
 
 impl Certificate {
     /// Combines what two listings of one scan said of the same certificate.
@@ -92,6 +110,7 @@ impl Certificate {
             created_at: least(self.created_at, other.created_at),
             valid_at: self.valid_at.max(other.valid_at),
             expires_at: least(self.expires_at, other.expires_at),
+            strange_expiry: self.strange_expiry.max(other.strange_expiry),
             id: self.id,
         }
     }
@@ -99,6 +118,24 @@ impl Certificate {
     /// The name, or the id of a certificate without one.
     pub fn title(&self) -> &str {
         self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
+    }
+
+    /// How long it lives in all, and what that was counted from.
+    pub fn life(&self) -> (TimeDelta, LifeFrom) {
+        let (from, basis) = match (self.valid_at, self.created_at) {
+            (Some(valid_at), _) => (valid_at, LifeFrom::ValidAt),
+            (None, Some(created_at)) => (created_at, LifeFrom::CreatedAt),
+            (None, None) => return (UNKNOWN_LIFE, LifeFrom::Unknown),
+        };
+        match self.expires_at {
+            Some(expires_at) => ((expires_at - from).max(TimeDelta::zero()), basis),
+            None => (UNKNOWN_LIFE, LifeFrom::Unknown),
+        }
+    }
+
+    /// Whether it is valid now; one whose end is not known is not known to be.
+    pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
+        self.has_started(now) && self.expires_at.is_some_and(|expires_at| expires_at > now)
     }
 
     /// Whether it has started to be valid; one that does not say when counts as started.

@@ -2,21 +2,26 @@
 //! lists cut with a count.
 
 use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
-    certificate::{Certificate, CertificateId, OrganizationName, Project},
+    certificate::{Certificate, CertificateId, Project, ProjectId},
     coverage,
-    evaluate::{Assessment, Policy},
-    inventory::Inventory,
+    evaluate::{Assessment, Evaluation},
+    ledger::Told,
     notification::{
-        ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ScanView, SuccessorView,
+        ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
+        ScanView, SilenceView, SuccessorView,
     },
+    policy::Ignore,
     reconcile::Decision,
-    threshold::Severity,
+    routing::Routing,
+    subject::Subject,
+    threshold::{Reached, Severity},
 };
 
-/// How many projects of a certificate a notification lists; the rest is a number.
+/// How many projects an alert lists; the rest is a number.
 const MAX_PROJECTS: usize = 50;
 /// How many alerts a notification lists; an organization holds at most 50 certificates, so that more
 /// means an API that misbehaves.
@@ -24,86 +29,244 @@ const MAX_ALERTS: usize = 100;
 
 /// Everything that the notifications of one scan have in common.
 pub struct Occasion<'a> {
-    pub organization: &'a OrganizationName,
-    pub scan: ScanView,
-    pub inventory: &'a Inventory,
-    pub assessments: &'a [Assessment<'a>],
-    pub policy: &'a Policy,
-    pub now: DateTime<Utc>,
+    pub evaluation: &'a Evaluation<'a>,
+    /// `None` for a forecast.
+    pub scan: Option<ScanView>,
 }
 
+/// A message, and what it tells of: nothing of a later one of the same subject may overtake it, and what
+/// it has no room for was not told.
+pub struct Composed {
+    pub notification: Notification,
+    pub subjects: BTreeSet<Subject>,
+}
+
+/// An alert, and what it tells of.
+type Entry = (Alert, Vec<Subject>);
+
 impl Occasion<'_> {
-    /// Makes the one message that says what `decisions` want said; `None` where that is nothing.
+    /// Makes the one message that says what `decisions` want said, to a notifier with this routing;
+    /// `None` where that is nothing.
     pub fn compose(
         &self,
         id: Uuid,
         notifier: &str,
+        routing: &Routing,
         decisions: &[&Decision],
-    ) -> Option<Notification> {
-        let mut alerts: Vec<Alert> =
-            decisions.iter().filter_map(|decision| self.alert(decision)).collect();
-        alerts.sort_by(|a, b| urgency(b).cmp(&urgency(a)).then_with(|| id_of(a).cmp(&id_of(b))));
-        let severity = alerts.iter().map(|alert| alert.severity).max()?;
-        let alerts_total = alerts.len();
-        alerts.truncate(MAX_ALERTS);
-        Some(Notification {
+    ) -> Option<Composed> {
+        let of_certificates = decisions.iter().filter_map(|one| self.of_certificate(routing, one));
+        let mut entries: Vec<Entry> = of_certificates.collect();
+        entries.extend(self.uncovered(routing, decisions));
+        entries.extend(self.covered(decisions));
+        entries.sort_by(|(a, of_a), (b, of_b)| {
+            urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
+        });
+        let severity = entries.iter().map(|(alert, _)| alert.severity).max()?;
+        let alerts_total = entries.len();
+        entries.truncate(MAX_ALERTS);
+        let (alerts, subjects): (Vec<Alert>, Vec<Vec<Subject>>) = entries.into_iter().unzip();
+        let notification = Notification {
             id,
-            created_at: self.now,
+            created_at: self.evaluation.now,
             notifier: notifier.to_owned(),
-            organization: Some(self.organization.clone()),
+            organization: Some(self.evaluation.organization.clone()),
             severity,
-            scan: Some(self.scan.clone()),
+            scan: self.scan.clone(),
             alerts,
             alerts_total,
-        })
+        };
+        Some(Composed { notification, subjects: subjects.into_iter().flatten().collect() })
     }
 
-    fn alert(&self, decision: &Decision) -> Option<Alert> {
-        match decision {
-            Decision::Note { .. } | Decision::Forget { .. } => None,
-            Decision::Tell { id, reason, reached, .. } => {
-                let assessment = self.assessments.iter().find(|one| one.certificate.id == *id)?;
-                let (active_in, successor) = self.coverage(assessment);
-                Some(Alert {
-                    event: Event::from(reached.stage),
-                    reason: Some(*reason),
-                    severity: reached.severity,
-                    stage: Some(reached.label.clone()),
-                    certificate: Some(view(assessment.certificate, active_in)),
-                    successor,
-                })
+    fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<Entry> {
+        let Subject::Certificate(id) = decision.subject() else {
+            return None;
+        };
+        let alert = match decision {
+            Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => return None,
+            Decision::Tell { reason, reached, .. } => {
+                self.told(self.evaluation.assessment(id)?, routing, *reason, reached)
             }
-            Decision::End { id, reason, told } => {
-                let certificate = match self.assessments.iter().find(|a| a.certificate.id == *id) {
-                    Some(assessment) => view(assessment.certificate, self.coverage(assessment).0),
-                    None => CertificateView {
-                        id: id.clone(),
-                        name: told.name.clone(),
-                        valid_at: None,
-                        expires_at: told.expires_at,
-                        active_in: ActiveIn::default(),
-                    },
-                };
-                Some(Alert {
-                    event: Event::CertificateResolved,
-                    reason: Some(*reason),
-                    severity: told.severity,
-                    stage: Some(told.label.clone()),
-                    certificate: Some(certificate),
-                    successor: None,
-                })
-            }
+            Decision::End { reason, told, .. } => self.resolved(id, routing, *reason, told),
+        };
+        Some((alert, vec![decision.subject().clone()]))
+    }
+
+    fn told(
+        &self,
+        assessment: &Assessment<'_>,
+        routing: &Routing,
+        reason: Reason,
+        reached: &Reached,
+    ) -> Alert {
+        let (certificate, successor) = self.view(assessment, routing);
+        Alert {
+            event: Event::from(reached.stage),
+            reason: Some(reason),
+            severity: reached.severity,
+            stage: Some(reached.label.clone()),
+            certificate: Some(certificate),
+            successor,
+            projects: None,
         }
     }
 
-    fn coverage(&self, assessment: &Assessment<'_>) -> (ActiveIn, Option<SuccessorView>) {
-        let margin = self.policy.ladder.widest();
+    fn resolved(
+        &self,
+        id: &CertificateId,
+        routing: &Routing,
+        reason: Reason,
+        told: &Told,
+    ) -> Alert {
+        let certificate = match self.evaluation.assessment(id) {
+            Some(assessment) => self.view(assessment, routing).0,
+            None => CertificateView {
+                id: id.clone(),
+                name: told.name.clone(),
+                valid_at: None,
+                expires_at: told.expires_at,
+                strange_expiry: None,
+                active_in: ActiveIn::default(),
+                ignored: None,
+                acknowledged: None,
+            },
+        };
+        Alert {
+            event: Event::CertificateResolved,
+            reason: Some(reason),
+            severity: told.severity,
+            stage: Some(told.label.clone()),
+            certificate: Some(certificate),
+            successor: None,
+            projects: None,
+        }
+    }
+
+    /// The one alert of all projects without a valid certificate.
+    fn uncovered(&self, routing: &Routing, decisions: &[&Decision]) -> Option<Entry> {
+        let mut reasons = BTreeSet::new();
+        let mut told: Option<&Reached> = None;
+        let mut subjects = Vec::new();
+        let mut projects = Vec::new();
+        for decision in decisions {
+            let Decision::Tell { subject: Subject::Project(id), reason, reached, .. } = decision
+            else {
+                continue;
+            };
+            reasons.insert(*reason);
+            told = Some(reached);
+            subjects.push(decision.subject().clone());
+            projects.extend(self.evaluation.uncovered(id).map(|one| self.since(one.project)));
+        }
+        let reached = told?;
+        // The latest to lose its last one is news.
+        projects.sort_by(|a, b| (b.uncovered_from, &a.id).cmp(&(a.uncovered_from, &b.id)));
+        let here = projects.len();
+        let all = self.evaluation.uncovered.iter().filter(|one| !one.ignored);
+        let elsewhere = all.filter(|one| !routing.projects.match_project(one.project)).count();
+        projects.truncate(MAX_PROJECTS);
+        let alert = Alert {
+            event: Event::ProjectUncovered,
+            reason: reasons.into_iter().min(),
+            severity: reached.severity,
+            stage: Some(reached.label.clone()),
+            certificate: None,
+            successor: None,
+            projects: Some(ProjectsView { total: here, elsewhere, listed: projects }),
+        };
+        Some((alert, subjects))
+    }
+
+    /// An alert for each reason why projects are no longer without a valid certificate.
+    fn covered(&self, decisions: &[&Decision]) -> Vec<Entry> {
+        let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &Told)>> = BTreeMap::new();
+        for decision in decisions {
+            if let Decision::End { subject: Subject::Project(id), reason, told } = decision {
+                reasons.entry(*reason).or_default().push((id, told));
+            }
+        }
+        let alert = |(reason, ended): (Reason, Vec<(&ProjectId, &Told)>)| {
+            let subjects = ended.iter().map(|(id, _)| Subject::Project((*id).clone())).collect();
+            let severity = ended.iter().map(|(_, told)| told.severity).max();
+            let view = |(id, told): &(&ProjectId, &Told)| ProjectView {
+                id: (*id).clone(),
+                name: told.name.clone(),
+                successor_id: self.covering(id),
+                uncovered_from: None,
+            };
+            let alert = Alert {
+                event: Event::ProjectCovered,
+                reason: Some(reason),
+                severity: severity.unwrap_or(Severity::Critical),
+                stage: Some("uncovered".to_owned()),
+                certificate: None,
+                successor: None,
+                projects: Some(ProjectsView {
+                    total: ended.len(),
+                    elsewhere: 0,
+                    listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
+                }),
+            };
+            (alert, subjects)
+        };
+        reasons.into_iter().map(alert).collect()
+    }
+
+    /// A project without a valid certificate, and since when it has been so.
+    fn since(&self, project: &Project) -> ProjectView {
+        let active = self.evaluation.inventory.active_in_project(&project.id);
+        let ended =
+            active.iter().filter(|certificate| certificate.has_started(self.evaluation.now));
+        ProjectView {
+            id: project.id.clone(),
+            name: project.name.clone(),
+            successor_id: None,
+            uncovered_from: ended.filter_map(|certificate| certificate.expires_at).max(),
+        }
+    }
+
+    /// The certificate that keeps a project valid for longest.
+    fn covering(&self, project: &ProjectId) -> Option<CertificateId> {
+        let active = self.evaluation.inventory.active_in_project(project);
+        let valid = active.iter().filter(|certificate| certificate.is_valid(self.evaluation.now));
+        let longest = valid.max_by_key(|certificate| certificate.expires_at)?;
+        Some(longest.id.clone())
+    }
+
+    /// A certificate with where it is active, as far as the routing asks, and what takes over from it.
+    pub fn view(
+        &self,
+        assessment: &Assessment<'_>,
+        routing: &Routing,
+    ) -> (CertificateView, Option<SuccessorView>) {
+        let (active_in, successor) = self.coverage(assessment, routing);
+        let certificate = assessment.certificate;
+        let view = CertificateView {
+            id: certificate.id.clone(),
+            name: certificate.name.clone(),
+            valid_at: certificate.valid_at,
+            expires_at: certificate.expires_at,
+            strange_expiry: certificate.strange_expiry,
+            active_in,
+            ignored: ignored(assessment),
+            acknowledged: acknowledged(assessment, self.evaluation.now),
+        };
+        (view, successor)
+    }
+
+    fn coverage(
+        &self,
+        assessment: &Assessment<'_>,
+        routing: &Routing,
+    ) -> (ActiveIn, Option<SuccessorView>) {
+        let margin = assessment.ruling.steps.widest();
+        let now = self.evaluation.now;
         let mut successors: Vec<&Certificate> = Vec::new();
-        let mut projects: Vec<ProjectView> = assessment
-            .projects
-            .iter()
+        let total = assessment.projects.len();
+        let asked = assessment.projects.iter().filter(|one| routing.projects.match_project(one));
+        let mut projects: Vec<ProjectView> = asked
             .map(|project: &&Project| {
-                let active = self.inventory.active_in_project(&project.id);
+                let active = self.evaluation.inventory.active_in_project(&project.id);
                 let successor = coverage::successor(assessment.certificate, &active, margin);
                 successors.extend(successor);
                 ProjectView {
@@ -113,28 +276,34 @@ impl Occasion<'_> {
                     // Of a certificate without a known end nothing can be said.
                     uncovered_from: match (successor, assessment.certificate.expires_at) {
                         (Some(_), _) | (_, None) => None,
-                        (None, Some(_)) => Some(coverage::covered_until(&active, self.now)),
+                        (None, Some(_)) => Some(coverage::covered_until(&active, now)),
                     },
                 }
             })
             .collect();
         // Without a successor first, and of those the one that is left alone first.
         projects.sort_by_key(|p| (p.uncovered_from.is_none(), p.uncovered_from, p.id.clone()));
-        let total = projects.len();
-        let without_successor = total - successors.len();
+        let here = projects.len();
+        let without_successor = here - successors.len();
         projects.truncate(MAX_PROJECTS);
 
         successors.sort_by(|a, b| a.id.cmp(&b.id));
         let most = successors.chunk_by(|a, b| a.id == b.id).max_by_key(|same| same.len());
-        let successor = most.map(|same| SuccessorView {
-            id: same[0].id.clone(),
-            name: same[0].name.clone(),
-            expires_at: same[0].expires_at,
-            covers_every_project: same.len() == total,
+        let successor = most.map(|same| {
+            let other = self.evaluation.assessment(&same[0].id);
+            SuccessorView {
+                id: same[0].id.clone(),
+                name: same[0].name.clone(),
+                expires_at: same[0].expires_at,
+                covers_every_project: same.len() == here,
+                ignored: other.and_then(ignored),
+                acknowledged: other.and_then(|other| acknowledged(other, now)),
+            }
         });
         let active_in = ActiveIn {
             organization: assessment.organization_wide,
             projects_total: total,
+            projects_elsewhere: total - here,
             without_successor,
             projects,
         };
@@ -142,22 +311,44 @@ impl Occasion<'_> {
     }
 }
 
-fn view(certificate: &Certificate, active_in: ActiveIn) -> CertificateView {
-    CertificateView {
-        id: certificate.id.clone(),
-        name: certificate.name.clone(),
-        valid_at: certificate.valid_at,
-        expires_at: certificate.expires_at,
-        active_in,
+/// For how long a silence that has ended is still shown.
+const RECENT: chrono::TimeDelta = chrono::TimeDelta::days(7);
+
+/// The acknowledgement that holds, or has ended of late. One of another expiry says nothing of today.
+pub fn acknowledged(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Option<SilenceView> {
+    let one = assessment.acknowledgement?;
+    let holds = one.is_active(assessment.certificate, now);
+    let ended = one.lapsed_at(now);
+    let shown = one.expires_at == assessment.certificate.expires_at
+        && (holds || ended.is_some_and(|at| now - at < RECENT));
+    shown.then(|| SilenceView {
+        reason: one.reason.clone(),
+        by: one.by.clone(),
+        until: if holds { one.until } else { ended.unwrap_or(one.until) },
+        ended: !holds,
+    })
+}
+
+/// The ignore that holds, or else the one that has ended.
+pub fn ignored(assessment: &Assessment<'_>) -> Option<SilenceView> {
+    let view = |ignore: &Ignore, ended| SilenceView {
+        reason: ignore.reason.clone(),
+        by: None,
+        until: ignore.until,
+        ended,
+    };
+    let Assessment { ruling, .. } = assessment;
+    match (ruling.ignored, ruling.lapsed) {
+        (Some((_, ignore)), _) => Some(view(ignore, false)),
+        (None, Some((_, ignore))) => Some(view(ignore, true)),
+        (None, None) => None,
     }
 }
 
-/// What is wrong comes before what is over, the severe first, and of those the one that ends first.
-fn urgency(alert: &Alert) -> (bool, Severity, Option<std::cmp::Reverse<DateTime<Utc>>>) {
+/// What is wrong comes before what is over, the severe first, what is broken now before what will be, and
+/// then what ends first.
+fn urgency(alert: &Alert) -> (bool, Severity, bool, Option<std::cmp::Reverse<DateTime<Utc>>>) {
     let ends = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
-    (alert.event != Event::CertificateResolved, alert.severity, ends.map(std::cmp::Reverse))
-}
-
-fn id_of(alert: &Alert) -> Option<&CertificateId> {
-    alert.certificate.as_ref().map(|certificate| &certificate.id)
+    let broken = alert.event == Event::ProjectUncovered;
+    (!alert.event.is_end(), alert.severity, broken, ends.map(std::cmp::Reverse))
 }

@@ -24,6 +24,17 @@ pub fn covered_until(active: &[&Certificate], now: DateTime<Utc>) -> DateTime<Ut
     }
 }
 
+/// Whether none of the certificates that are active in a project is valid now: all are expired or not yet
+/// valid. One whose end is not known may be valid. A project without any counts for nothing.
+pub fn is_uncovered<'a>(active: impl Iterator<Item = &'a Certificate>, now: DateTime<Utc>) -> bool {
+    let mut active = active.peekable();
+    active.peek().is_some()
+        && active.all(|certificate| {
+            let expired = certificate.expires_at.is_some_and(|expires_at| expires_at <= now);
+            expired || !certificate.has_started(now)
+        })
+}
+
 /// The certificate among `active` that takes over from `certificate`: it outlives it by more than
 /// `margin` (the widest threshold, so that it does not itself need replacing at once) and has started
 /// by then. The one that lives longest, where there are several.

@@ -1,23 +1,32 @@
-//! Inventory, policy and the hour in; how each certificate stands, out.
+//! Inventory, policy and the hour in; how each certificate and project stands, out.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    certificate::{Certificate, Project},
+    acknowledgement::{Acknowledgement, Acknowledgements},
+    certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId},
+    coverage,
     inventory::Inventory,
-    threshold::{Ladder, Reached, Severity, Stage},
+    policy::{Policy, Ruling},
+    threshold::{Reached, Severity, Stage},
 };
-
-/// What the user wants to hear of, for one organization.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    pub ladder: Ladder,
-    /// Whether certificates that are active nowhere are watched, too.
-    pub include_inactive: bool,
-}
 
 /// How often one is told again that a certificate is not yet valid, or that its end is unknown.
 const WEEKLY: TimeDelta = TimeDelta::days(7);
+/// How often one is told again that projects have no valid certificate.
+const DAILY: TimeDelta = TimeDelta::days(1);
+
+/// How an organization stands.
+pub struct Evaluation<'a> {
+    pub organization: &'a OrganizationName,
+    pub inventory: &'a Inventory,
+    pub policy: &'a Policy,
+    pub now: DateTime<Utc>,
+    /// Every certificate, in the order of their ids.
+    pub assessments: Vec<Assessment<'a>>,
+    /// The projects without a valid certificate, in the order of their ids.
+    pub uncovered: Vec<Uncovered<'a>>,
+}
 
 /// One certificate, as it stands now.
 #[derive(Clone, Debug)]
@@ -27,39 +36,133 @@ pub struct Assessment<'a> {
     pub organization_wide: bool,
     /// The projects in which it is active, its own or inherited.
     pub projects: Vec<&'a Project>,
-    /// The stage it is in; `None` where there is nothing to say.
+    /// What the rules say of it.
+    pub ruling: Ruling<'a>,
+    /// The stage it is in, even where it is ignored; `None` where there is nothing to say.
     pub reached: Option<Reached>,
+    /// Every project where it is active has a successor for it.
+    pub replaced: bool,
+    /// The latest acknowledgement of it, ended or not.
+    pub acknowledgement: Option<&'a Acknowledgement>,
 }
 
 impl Assessment<'_> {
     pub fn is_active(&self) -> bool {
         self.organization_wide || !self.projects.is_empty()
     }
+
+    /// The stage it is in, unless it is ignored.
+    pub fn open(&self) -> Option<&Reached> {
+        self.reached.as_ref().filter(|_| self.ruling.ignored.is_none())
+    }
+
+    /// The acknowledgement that holds now.
+    pub fn acknowledged(&self, now: DateTime<Utc>) -> Option<&Acknowledgement> {
+        self.acknowledgement.filter(|one| one.is_active(self.certificate, now))
+    }
 }
 
-/// Assesses every certificate, in the order of their ids.
+/// A project whose active certificates are all expired or not yet valid.
+#[derive(Clone, Debug)]
+pub struct Uncovered<'a> {
+    pub project: &'a Project,
+    /// All these certificates are ignored.
+    pub ignored: bool,
+}
+
+impl Uncovered<'_> {
+    pub fn reached(&self) -> Reached {
+        Reached {
+            stage: Stage::Uncovered,
+            label: "uncovered".to_owned(),
+            severity: Severity::Critical,
+            repeat: Some(DAILY),
+            last: true,
+        }
+    }
+}
+
+impl Evaluation<'_> {
+    pub fn assessment(&self, id: &CertificateId) -> Option<&Assessment<'_>> {
+        let index = self.assessments.binary_search_by(|one| one.certificate.id.cmp(id)).ok()?;
+        self.assessments.get(index)
+    }
+
+    pub fn uncovered(&self, id: &ProjectId) -> Option<&Uncovered<'_>> {
+        let index = self.uncovered.binary_search_by(|one| one.project.id.cmp(id)).ok()?;
+        self.uncovered.get(index)
+    }
+}
+
+/// Assesses every certificate and project.
 pub fn evaluate<'a>(
+    organization: &'a OrganizationName,
     inventory: &'a Inventory,
-    policy: &Policy,
+    policy: &'a Policy,
+    acknowledgements: &'a Acknowledgements,
     now: DateTime<Utc>,
-) -> Vec<Assessment<'a>> {
-    inventory
-        .certificates
-        .values()
-        .map(|certificate| {
-            let organization_wide = inventory.active_in_organization(&certificate.id);
-            let projects = inventory.projects_of(&certificate.id);
-            let active = organization_wide || !projects.is_empty();
-            let reached = reached(certificate, active, policy, now);
-            Assessment { certificate, organization_wide, projects, reached }
+) -> Evaluation<'a> {
+    let assess = |certificate: &'a Certificate| {
+        let organization_wide = inventory.active_in_organization(&certificate.id);
+        let projects = inventory.projects_of(&certificate.id);
+        let ruling = policy.ruling(certificate, &projects, now);
+        let active = organization_wide || !projects.is_empty();
+        let mut reached = reached(certificate, active, policy, &ruling, now);
+        let mut replaced = false;
+        if let Some(reached) = &mut reached
+            && certificate.expires_at.is_some()
+        {
+            replaced = is_replaced(certificate, &projects, inventory, &ruling);
+            if replaced && reached.stage == Stage::Expired {
+                reached.severity = reached.severity.min(Severity::Warning);
+                reached.repeat = None;
+            }
+        }
+        let acknowledgement = acknowledgements.get(&certificate.id);
+        Assessment {
+            certificate,
+            organization_wide,
+            projects,
+            ruling,
+            reached,
+            replaced,
+            acknowledgement,
+        }
+    };
+    let assessments: Vec<Assessment<'a>> = inventory.certificates.values().map(assess).collect();
+    let is_ignored = |id: &CertificateId| {
+        let index = assessments.binary_search_by(|one| one.certificate.id.cmp(id)).ok();
+        index.is_some_and(|index| assessments[index].ruling.ignored.is_some())
+    };
+    let uncovered = inventory
+        .uncovered_projects(now)
+        .map(|project| {
+            let active = inventory.active_in_project(&project.id);
+            Uncovered { project, ignored: active.iter().all(|one| is_ignored(&one.id)) }
         })
-        .collect()
+        .collect();
+    Evaluation { organization, inventory, policy, now, assessments, uncovered }
+}
+
+/// Whether every project where it is active, one at least, has a successor for it.
+fn is_replaced(
+    certificate: &Certificate,
+    projects: &[&Project],
+    inventory: &Inventory,
+    ruling: &Ruling<'_>,
+) -> bool {
+    !projects.is_empty()
+        && projects.iter().all(|project| {
+            let active = inventory.active_in_project(&project.id);
+            coverage::successor(certificate, &active, ruling.steps.widest()).is_some()
+        })
 }
 
 fn reached(
     certificate: &Certificate,
     active: bool,
     policy: &Policy,
+    ruling: &Ruling<'_>,
     now: DateTime<Utc>,
 ) -> Option<Reached> {
     if !active && !policy.include_inactive {
@@ -70,10 +173,11 @@ fn reached(
         label: label.to_owned(),
         severity: Severity::Warning,
         repeat: Some(WEEKLY),
+        last: false,
     };
     match certificate.expires_at {
         None => active.then(|| warning(Stage::UnknownExpiry, "unknown_expiry")),
-        Some(expires_at) => policy.ladder.reached(expires_at, now).or_else(|| {
+        Some(expires_at) => ruling.steps.reached(expires_at, now).or_else(|| {
             (active && !certificate.has_started(now))
                 .then(|| warning(Stage::NotYetValid, "not_yet_valid"))
         }),
@@ -89,7 +193,7 @@ mod tests {
     };
 
     fn stage(certificate: Certificate, active: bool, include_inactive: bool) -> Option<Stage> {
-        let policy = Policy { ladder: ladder(&[30, 7]), include_inactive };
+        let policy = Policy { ladder: ladder(&[30, 7]), rules: vec![], include_inactive };
         let days = 1;
         let mut inventory = Inventory::default().merge(
             reading(&[("", Ok(&[])), ("p", Ok(&[("c", days, active)]))]),
@@ -97,7 +201,10 @@ mod tests {
             start(),
         );
         inventory.certificates.insert(certificate.id.clone(), certificate);
-        evaluate(&inventory, &policy, start())[0].reached.as_ref().map(|reached| reached.stage)
+        let organization = OrganizationName::parse("acme").unwrap();
+        let silences = Acknowledgements::new();
+        let evaluation = evaluate(&organization, &inventory, &policy, &silences, start());
+        evaluation.assessments[0].reached.as_ref().map(|reached| reached.stage)
     }
 
     #[test]

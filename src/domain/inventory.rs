@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     certificate::{Certificate, CertificateId, Project, ProjectId, Scope},
+    coverage,
     selection::Selection,
 };
 
@@ -153,15 +154,25 @@ impl Inventory {
 
     /// The certificates that a project accepts clients of: its own active ones and those it inherits.
     pub fn active_in_project<'a>(&'a self, project: &ProjectId) -> Vec<&'a Certificate> {
-        let own = self.listings.get(project);
-        let ids: BTreeSet<&CertificateId> = own
-            .into_iter()
-            .chain(&self.organization)
-            .flat_map(|listing| listing.certificates.iter())
-            .filter(|(_, active)| **active)
-            .map(|(id, _)| id)
-            .collect();
+        let ids: BTreeSet<&CertificateId> = self.active_ids(project).collect();
         ids.into_iter().filter_map(|id| self.certificates.get(id)).collect()
+    }
+
+    /// The projects whose active certificates are all expired or not yet valid. One whose list was never
+    /// read may have others.
+    pub fn uncovered_projects(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Project> {
+        self.projects.values().filter(move |project| {
+            let active = self.active_ids(&project.id).filter_map(|id| self.certificates.get(id));
+            self.listings.contains_key(&project.id) && coverage::is_uncovered(active, now)
+        })
+    }
+
+    /// What is both a project's own and inherited comes twice.
+    fn active_ids(&self, project: &ProjectId) -> impl Iterator<Item = &CertificateId> {
+        let own = self.listings.get(project);
+        let listings = own.into_iter().chain(&self.organization);
+        let all = listings.flat_map(|listing| listing.certificates.iter());
+        all.filter(|(_, active)| **active).map(|(id, _)| id)
     }
 
     /// The projects in which the certificate is active: all of them where it is inherited.
@@ -214,12 +225,12 @@ impl Inventory {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::domain::selection::Glob;
+    use crate::domain::selection::{Glob, Globs};
     use chrono::TimeDelta;
     use proptest::prelude::*;
 
     pub(crate) fn everything() -> Selection {
-        Selection { include: vec![Glob::new("*")], exclude: vec![], archived: false }
+        Selection { include: Globs::all(), exclude: Globs(vec![]), archived: false }
     }
 
     pub(crate) fn start() -> DateTime<Utc> {
@@ -228,6 +239,7 @@ pub(crate) mod tests {
 
     pub(crate) fn certificate(id: &str, days: i64) -> Certificate {
         Certificate {
+            strange_expiry: None,
             id: CertificateId::parse(id).unwrap(),
             name: None,
             created_at: None,
@@ -326,7 +338,7 @@ pub(crate) mod tests {
         broken.project_list = Err("connection reset".into());
         let after = before.clone().merge(broken.clone(), &everything(), start());
         assert_eq!(after.certificates, before.certificates);
-        let excluding = Selection { exclude: vec![Glob::new("p1")], ..everything() };
+        let excluding = Selection { exclude: Globs(vec![Glob::new("p1")]), ..everything() };
         let excluded = before.merge(broken, &excluding, start());
         assert!(excluded.projects.is_empty(), "what is excluded now counts as read and empty");
     }

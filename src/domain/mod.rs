@@ -3,14 +3,21 @@
 //! Everything here is pure: no async, no I/O, no clock, no logging. `now` is always an argument,
 //! functions return verdicts and do not fail. The rest of the crate is the way in and out.
 
+pub mod acknowledgement;
 pub mod certificate;
 pub mod compose;
 pub mod coverage;
 pub mod evaluate;
+pub mod explain;
+pub mod finding;
+pub mod forecast;
 pub mod inventory;
+pub mod ledger;
 pub mod notification;
+pub mod policy;
 pub mod reconcile;
 pub mod retry;
+pub mod routing;
 pub mod selection;
 pub mod subject;
 pub mod text;

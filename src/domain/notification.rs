@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::{
     certificate::{CertificateId, OrganizationName, ProjectId},
-    subject::Subject,
     text::Name,
     threshold::{Severity, Stage},
     words::words,
@@ -23,6 +22,8 @@ words! {
         CertificateNotYetValid = "certificate.not_yet_valid",
         CertificateUnknownExpiry = "certificate.unknown_expiry",
         CertificateResolved = "certificate.resolved",
+        ProjectUncovered = "project.uncovered",
+        ProjectCovered = "project.covered",
         Test = "test",
     }
 }
@@ -34,6 +35,22 @@ impl From<Stage> for Event {
             Stage::NotYetValid => Event::CertificateNotYetValid,
             Stage::Within(_) => Event::CertificateExpiring,
             Stage::Expired => Event::CertificateExpired,
+            Stage::Uncovered => Event::ProjectUncovered,
+        }
+    }
+}
+
+impl Event {
+    /// Whether it says that something is over.
+    pub fn is_end(self) -> bool {
+        match self {
+            Event::CertificateResolved | Event::ProjectCovered => true,
+            Event::CertificateExpiring
+            | Event::CertificateExpired
+            | Event::CertificateNotYetValid
+            | Event::CertificateUnknownExpiry
+            | Event::ProjectUncovered
+            | Event::Test => false,
         }
     }
 }
@@ -47,7 +64,11 @@ words! {
         Stage = "stage",
         /// It was told before, and its repeat is due.
         Repeat = "repeat",
-        /// An end: inactive or deleted now, and another certificate covers every project it was in.
+        /// It was ignored until now.
+        IgnoreEnded = "ignore_ended",
+        /// It was acknowledged until now.
+        AckEnded = "ack_ended",
+        /// An end: another certificate covers every project it was in.
         Replaced = "replaced",
         /// An end: active nowhere now.
         Deactivated = "deactivated",
@@ -61,7 +82,9 @@ words! {
         Corrected = "corrected",
         /// An end: the thresholds changed, and it is in none now.
         PolicyChanged = "policy_changed",
-        /// An end: its organization is no longer configured.
+        /// An end: a rule ignores it now.
+        Ignored = "ignored",
+        /// An end: it is no longer what this notifier asks for, or its organization is not configured.
         Unwatched = "unwatched",
     }
 }
@@ -104,6 +127,19 @@ pub struct Alert {
     pub stage: Option<String>,
     pub certificate: Option<CertificateView>,
     pub successor: Option<SuccessorView>,
+    /// The projects that `project.*` is about.
+    #[serde(default)]
+    pub projects: Option<ProjectsView>,
+}
+
+/// Projects that share a fate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProjectsView {
+    pub total: usize,
+    /// How many more there are that the notifier did not ask for.
+    pub elsewhere: usize,
+    /// At most 50 of them.
+    pub listed: Vec<ProjectView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,7 +148,26 @@ pub struct CertificateView {
     pub name: Option<Name>,
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
+    /// The expiry as the API gave it, where it cannot be meant.
+    #[serde(default)]
+    pub strange_expiry: Option<i64>,
     pub active_in: ActiveIn,
+    /// The rule that ignores it, or did.
+    #[serde(default)]
+    pub ignored: Option<SilenceView>,
+    /// Its acknowledgement that holds, or has ended with this message.
+    #[serde(default)]
+    pub acknowledged: Option<SilenceView>,
+}
+
+/// Why nothing is said, or was not, and until when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SilenceView {
+    pub reason: String,
+    pub by: Option<String>,
+    pub until: DateTime<Utc>,
+    /// Whether it has ended.
+    pub ended: bool,
 }
 
 /// Where it is active now.
@@ -121,7 +176,10 @@ pub struct ActiveIn {
     /// For the organization, and so in every project.
     pub organization: bool,
     pub projects_total: usize,
-    /// How many of them have no successor for it.
+    /// How many of them the notifier did not ask for: they are counted, and nothing else is said of them.
+    #[serde(default)]
+    pub projects_elsewhere: usize,
+    /// How many of the others have no successor for it.
     pub without_successor: usize,
     /// Those that are left without a valid certificate first come first; at most 50.
     pub projects: Vec<ProjectView>,
@@ -133,7 +191,8 @@ pub struct ProjectView {
     pub name: Option<Name>,
     /// The certificate that takes over here.
     pub successor_id: Option<CertificateId>,
-    /// From when the project has no valid certificate left; `None` where there is a successor.
+    /// From when the project has no valid certificate left; `None` where there is a successor, and where
+    /// that is not known.
     pub uncovered_from: Option<DateTime<Utc>>,
 }
 
@@ -143,6 +202,17 @@ pub struct SuccessorView {
     pub name: Option<Name>,
     pub expires_at: Option<DateTime<Utc>>,
     pub covers_every_project: bool,
+    #[serde(default)]
+    pub ignored: Option<SilenceView>,
+    #[serde(default)]
+    pub acknowledged: Option<SilenceView>,
+}
+
+impl ActiveIn {
+    /// How many projects the notifier asked for.
+    pub fn projects_here(&self) -> usize {
+        self.projects_total - self.projects_elsewhere.min(self.projects_total)
+    }
 }
 
 impl CertificateView {
@@ -160,19 +230,6 @@ impl ProjectView {
 }
 
 impl Notification {
-    /// What the notification tells of: nothing of a later one of the same subject may overtake it.
-    pub fn subjects(&self) -> impl Iterator<Item = Subject> {
-        self.alerts
-            .iter()
-            .filter_map(|alert| alert.certificate.as_ref())
-            .map(|certificate| Subject::certificate(&certificate.id))
-    }
-
-    /// Whether one of the alerts listed is about this certificate.
-    pub fn names(&self, id: &CertificateId) -> bool {
-        self.alerts.iter().filter_map(|alert| alert.certificate.as_ref()).any(|one| one.id == *id)
-    }
-
     /// A marked sample, for `notify test`.
     pub fn test(id: Uuid, notifier: &str, now: DateTime<Utc>) -> Notification {
         Notification {
@@ -189,6 +246,7 @@ impl Notification {
                 stage: None,
                 certificate: None,
                 successor: None,
+                projects: None,
             }],
             alerts_total: 1,
         }

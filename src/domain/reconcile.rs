@@ -7,60 +7,57 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::{
-    certificate::CertificateId,
+    certificate::{CertificateId, ProjectId},
     coverage,
-    evaluate::{Assessment, Policy},
+    evaluate::Evaluation,
+    finding::{Finding, findings},
     inventory::Inventory,
+    ledger::{Ledger, Told},
     notification::Reason,
-    text::Name,
-    threshold::{Reached, Severity, Stage},
+    routing::Routing,
+    subject::Subject,
+    threshold::{Reached, Stage},
 };
 
 /// An expired certificate repeats as configured for so long, and then weekly.
 const INSISTENT: TimeDelta = TimeDelta::days(7);
 const WEEKLY: TimeDelta = TimeDelta::days(7);
 
-/// The last thing that one notifier was told of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    pub stage: Stage,
-    pub label: String,
-    pub severity: Severity,
-    pub expires_at: Option<DateTime<Utc>>,
-    /// The name of that time, for the message that it is over.
-    pub name: Option<Name>,
-    pub at: DateTime<Utc>,
-    /// The scheduled moment of the scan that told it; repeats are counted from there.
-    pub tick: DateTime<Utc>,
-}
-
-/// What one notifier was told of the certificates of one organization and is not over.
-pub type Ledger = BTreeMap<CertificateId, Told>;
-
-/// What is to be done about one certificate, for one notifier.
+/// What is to be done about one subject, for one notifier.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Say it, and keep `told`.
-    Tell { id: CertificateId, reason: Reason, reached: Reached, told: Told },
+    Tell { subject: Subject, reason: Reason, reached: Reached, told: Told },
     /// Say that it is over, and forget it.
-    End { id: CertificateId, reason: Reason, told: Told },
+    End { subject: Subject, reason: Reason, told: Told },
     /// Say nothing, and keep `told`: the ledger was dated after now.
-    Note { id: CertificateId, told: Told },
+    Note { subject: Subject, told: Told },
     /// Say nothing, and forget what was told: the ledger was dated after now, and there is nothing now.
-    Forget { id: CertificateId },
+    Forget { subject: Subject },
+    /// Say nothing, and forget nothing: the same was opened again within a day already.
+    Damp { subject: Subject, reached: Reached },
 }
 
 impl Decision {
-    pub fn id(&self) -> &CertificateId {
+    pub fn subject(&self) -> &Subject {
         match self {
-            Decision::Tell { id, .. }
-            | Decision::End { id, .. }
-            | Decision::Note { id, .. }
-            | Decision::Forget { id } => id,
+            Decision::Tell { subject, .. }
+            | Decision::End { subject, .. }
+            | Decision::Note { subject, .. }
+            | Decision::Forget { subject }
+            | Decision::Damp { subject, .. } => subject,
+        }
+    }
+
+    /// Whether a notifier says it.
+    pub fn is_said(&self, routing: &Routing) -> bool {
+        match self {
+            Decision::Tell { .. } => true,
+            Decision::End { .. } => routing.send_resolved,
+            Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => false,
         }
     }
 }
@@ -94,8 +91,7 @@ impl Moment {
 pub enum World<'a> {
     Watched {
         before: &'a Inventory,
-        after: &'a Inventory,
-        policy: &'a Policy,
+        after: &'a Evaluation<'a>,
     },
     /// The organization is no longer configured; that ends everything that was told of it.
     Unwatched,
@@ -103,115 +99,213 @@ pub enum World<'a> {
 
 /// Decides what one notifier is to be told.
 pub fn reconcile(
-    assessments: &[Assessment<'_>],
-    ledger: &Ledger,
     world: &World<'_>,
+    routing: &Routing,
+    ledger: &Ledger,
     moment: Moment,
 ) -> Vec<Decision> {
-    let open: BTreeMap<&CertificateId, (&Assessment<'_>, &Reached)> = assessments
+    let findings = match world {
+        World::Watched { after, .. } => findings(after, routing),
+        World::Unwatched => Vec::new(),
+    };
+    let open: BTreeSet<&Subject> = findings.iter().map(|finding| &finding.subject).collect();
+    let news = findings.iter().filter_map(|finding| compare(finding, ledger, moment));
+    let ends = ledger.open.iter().filter(|(subject, _)| !open.contains(subject)).filter_map(
+        |(subject, told)| {
+            let subject = subject.clone();
+            let reason = end(&subject, told, world)?;
+            // It is not over: by a clock that was set back, or is right again, it never was.
+            if told.at > moment.now && matches!(reason, Reason::PolicyChanged | Reason::Corrected) {
+                return Some(Decision::Forget { subject });
+            }
+            Some(Decision::End { subject, reason, told: told.clone() })
+        },
+    );
+    let mut decisions: Vec<Decision> = news.chain(ends).collect();
+    tell_projects_together(&mut decisions, &findings, moment);
+    decisions
+}
+
+/// Projects without a valid certificate are one alert: where one of them is told, all are, so that the
+/// list is whole and its repeats stay in step.
+fn tell_projects_together(decisions: &mut Vec<Decision>, findings: &[Finding], moment: Moment) {
+    let of_project = |subject: &Subject| matches!(subject, Subject::Project(_));
+    let told: BTreeSet<Subject> = decisions
         .iter()
-        .filter_map(|one| one.reached.as_ref().map(|reached| (&one.certificate.id, (one, reached))))
+        .filter(|one| matches!(one, Decision::Tell { .. }) && of_project(one.subject()))
+        .map(|one| one.subject().clone())
         .collect();
-    let news = open.iter().filter_map(|(id, (assessment, reached))| {
-        compare(ledger.get(id), assessment, reached, moment)
-    });
-    let ends = ledger.iter().filter(|(id, _)| !open.contains_key(id)).filter_map(|(id, told)| {
-        let reason = end(id, told, world)?;
-        // It is not over: by a clock that was set back, or is right again, it never was.
-        if told.at > moment.now && matches!(reason, Reason::PolicyChanged | Reason::Corrected) {
-            return Some(Decision::Forget { id: id.clone() });
+    if told.is_empty() {
+        return;
+    }
+    let rest =
+        findings.iter().filter(|one| of_project(&one.subject) && !told.contains(&one.subject));
+    for finding in rest {
+        decisions.retain(|one| *one.subject() != finding.subject);
+        decisions.push(tell(finding, Reason::Repeat, moment));
+    }
+}
+
+fn tell(finding: &Finding, reason: Reason, moment: Moment) -> Decision {
+    Decision::Tell {
+        subject: finding.subject.clone(),
+        reason,
+        reached: finding.reached.clone(),
+        told: Told::of(finding, moment),
+    }
+}
+
+fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decision> {
+    if finding.muted {
+        return None;
+    }
+    let told = ledger.open.get(&finding.subject);
+    let last = ledger.latest(&finding.subject);
+    let silence = finding
+        .silence_ended
+        .filter(|(ended, _)| last.is_none_or(|last| last.at < *ended))
+        .map(|(_, reason)| reason);
+    let reason = match told {
+        None => silence.unwrap_or(Reason::Opened),
+        Some(told) if told.expires_at != finding.expires_at => silence.unwrap_or(Reason::Stage),
+        Some(told) if finding.reached.stage > told.stage => silence.unwrap_or(Reason::Stage),
+        Some(told) if told.at > moment.now => {
+            let (subject, told) = (finding.subject.clone(), Told::of(finding, moment));
+            return Some(Decision::Note { subject, told });
         }
-        Some(Decision::End { id: id.clone(), reason, told: told.clone() })
-    });
-    news.chain(ends).collect()
+        Some(told) => match silence {
+            Some(reason) => reason,
+            None => {
+                let repeat = repeat(&finding.reached, finding.expires_at, moment.now);
+                let due = finding.reached.stage == told.stage
+                    && repeat.is_some_and(|repeat| moment.is_due(told, repeat));
+                return due.then(|| tell(finding, Reason::Repeat, moment));
+            }
+        },
+    };
+    if silence.is_none() && ledger.was_opened_again(finding, moment.now) {
+        let (subject, reached) = (finding.subject.clone(), finding.reached.clone());
+        return Some(Decision::Damp { subject, reached });
+    }
+    let mut decision = tell(finding, reason, moment);
+    if let Decision::Tell { told, .. } = &mut decision {
+        told.again = ledger.was_told(finding, moment.now);
+    }
+    Some(decision)
 }
 
-fn compare(
-    told: Option<&Told>,
-    assessment: &Assessment<'_>,
-    reached: &Reached,
-    moment: Moment,
-) -> Option<Decision> {
-    let certificate = assessment.certificate;
-    let id = certificate.id.clone();
-    let now_told = Told {
-        stage: reached.stage,
-        label: reached.label.clone(),
-        severity: reached.severity,
-        expires_at: certificate.expires_at,
-        name: certificate.name.clone(),
-        at: moment.now,
-        tick: moment.tick,
-    };
-    let tell = |reason| {
-        let (reached, told) = (reached.clone(), now_told.clone());
-        Some(Decision::Tell { id: id.clone(), reason, reached, told })
-    };
-    let Some(told) = told else {
-        return tell(Reason::Opened);
-    };
-    if told.expires_at != certificate.expires_at || reached.stage > told.stage {
-        return tell(Reason::Stage);
-    }
-    if told.at > moment.now {
-        return Some(Decision::Note { id, told: now_told });
-    }
-    let due = reached.stage == told.stage
-        && repeat(reached, certificate.expires_at, moment.now)
-            .is_some_and(|repeat| moment.is_due(told, repeat));
-    if due { tell(Reason::Repeat) } else { None }
-}
-
-fn repeat(
+/// After how long a stage is told again.
+pub(super) fn repeat(
     reached: &Reached,
     expires_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Option<TimeDelta> {
-    let long_over = expires_at.is_some_and(|expires_at| now - expires_at > INSISTENT);
+    let long_over = reached.stage == Stage::Expired
+        && expires_at.is_some_and(|expires_at| now - expires_at > INSISTENT);
     reached.repeat.map(|repeat| if long_over { repeat.max(WEEKLY) } else { repeat })
 }
 
 /// Why something that was told is over; `None` while that is only hearsay.
-fn end(id: &CertificateId, told: &Told, world: &World<'_>) -> Option<Reason> {
-    let World::Watched { before, after, policy } = world else {
+fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
+    let World::Watched { before, after } = world else {
         return Some(Reason::Unwatched);
     };
-    if let Some(certificate) = after.certificates.get(id) {
-        let active = after.active_in_organization(id) || !after.projects_of(id).is_empty();
+    match subject {
+        Subject::Certificate(id) => end_of_certificate(id, told, before, after),
+        Subject::Project(id) => Some(end_of_project(id, before, after)),
+    }
+}
+
+fn end_of_certificate(
+    id: &CertificateId,
+    told: &Told,
+    before: &Inventory,
+    after: &Evaluation<'_>,
+) -> Option<Reason> {
+    let assessment = after.assessment(id);
+    let changed = |now: Option<DateTime<Utc>>| match (told.expires_at, now) {
+        (Some(told), Some(now)) if now > told => Some(Reason::Renewed),
+        (told, now) if told != now => Some(Reason::Corrected),
+        _ => None,
+    };
+    if let Some(assessment) = assessment
+        && let Some(reached) = &assessment.reached
+    {
+        // In a stage, and told no more: ignored, or not this notifier's business.
+        let certificate = assessment.certificate;
+        return Some(if assessment.ruling.ignored.is_some() {
+            Reason::Ignored
+        } else if let Some(reason) = changed(certificate.expires_at) {
+            reason
+        } else if reached.severity < told.severity && reached.stage < told.stage {
+            Reason::PolicyChanged
+        } else if reached.severity < told.severity && assessment.replaced {
+            Reason::Replaced
+        } else {
+            Reason::Unwatched
+        });
+    }
+    if let Some(assessment) = assessment {
         // What only concerns active certificates ends with their being active.
         let of_active = matches!(told.stage, Stage::UnknownExpiry | Stage::NotYetValid);
-        if active || (policy.include_inactive && !of_active) {
-            let reason = match (told.expires_at, certificate.expires_at) {
-                (Some(told), Some(now)) if now > told => Reason::Renewed,
-                (told, now) if told != now => Reason::Corrected,
-                _ if told.stage == Stage::NotYetValid => Reason::Corrected,
-                _ => Reason::PolicyChanged,
-            };
-            return Some(reason);
+        if assessment.is_active() || (after.policy.include_inactive && !of_active) {
+            return Some(match changed(assessment.certificate.expires_at) {
+                Some(reason) => reason,
+                None if told.stage == Stage::NotYetValid => Reason::Corrected,
+                None => Reason::PolicyChanged,
+            });
         }
-        if after.is_hearsay(id) {
+        if after.inventory.is_hearsay(id) {
             return None;
         }
     }
 
-    let was_in: Vec<_> = before.projects_of(id).into_iter().map(|project| &project.id).collect();
-    let mut still_there =
-        was_in.iter().filter(|project| after.projects.contains_key(project)).peekable();
-    if !was_in.is_empty() && still_there.peek().is_none() {
+    let was_in = before.projects_of(id);
+    let still_there: Vec<&ProjectId> = was_in
+        .iter()
+        .map(|project| &project.id)
+        .filter(|project| after.inventory.projects.contains_key(project))
+        .collect();
+    if !was_in.is_empty() && still_there.is_empty() {
         return Some(Reason::Archived);
     }
-    let replaced = still_there.peek().is_some()
+    let replaced = !still_there.is_empty()
         && before.certificates.get(id).is_some_and(|gone| {
-            still_there.all(|project| {
-                let active = after.active_in_project(project);
-                coverage::successor(gone, &active, policy.ladder.widest()).is_some()
+            let margin = after.policy.ruling(gone, &was_in, after.now).steps.widest();
+            still_there.iter().all(|project| {
+                let active = after.inventory.active_in_project(project);
+                coverage::successor(gone, &active, margin).is_some()
             })
         });
-    Some(match (replaced, after.certificates.contains_key(id)) {
+    Some(match (replaced, assessment.is_some()) {
         (true, _) => Reason::Replaced,
         (false, true) => Reason::Deactivated,
         (false, false) => Reason::Deleted,
     })
+}
+
+/// Why a project is no longer told to be without a valid certificate.
+fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) -> Reason {
+    if !after.inventory.projects.contains_key(id) {
+        return Reason::Archived;
+    }
+    if let Some(uncovered) = after.uncovered(id) {
+        return if uncovered.ignored { Reason::Ignored } else { Reason::Unwatched };
+    }
+    let active = after.inventory.active_in_project(id);
+    if active.is_empty() {
+        return Reason::Deactivated;
+    }
+    let was_active = before.active_in_project(id);
+    let valid = || active.iter().filter(|certificate| certificate.is_valid(after.now));
+    let known = |id: &CertificateId| was_active.iter().find(|was| was.id == *id);
+    if valid().any(|one| known(&one.id).is_none()) {
+        Reason::Replaced
+    } else if valid().any(|one| known(&one.id).is_some_and(|was| was.expires_at < one.expires_at)) {
+        Reason::Renewed
+    } else {
+        Reason::Corrected
+    }
 }
 
 #[cfg(test)]

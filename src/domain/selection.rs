@@ -1,6 +1,6 @@
-//! Which projects of an organization are watched.
+//! Patterns on ids and names, and which projects of an organization are watched.
 
-use super::certificate::Project;
+use super::{certificate::Project, text::Name};
 
 /// A pattern of `*` (any run of characters) and `?` (one character), case-sensitive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,24 +45,43 @@ impl Glob {
     }
 }
 
+/// Patterns, one of which has to match an id or a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globs(pub Vec<Glob>);
+
+impl Globs {
+    pub fn all() -> Globs {
+        Globs(vec![Glob::new("*")])
+    }
+
+    /// Whether they match whatever there is, and even where there is nothing.
+    pub fn is_all(&self) -> bool {
+        self.0.iter().any(|glob| glob.0.iter().all(|c| *c == '*') && !glob.0.is_empty())
+    }
+
+    pub fn matches(&self, id: &str, name: Option<&Name>) -> bool {
+        self.0
+            .iter()
+            .any(|glob| glob.matches(id) || name.is_some_and(|name| glob.matches(name.as_str())))
+    }
+
+    pub fn match_project(&self, project: &Project) -> bool {
+        self.matches(project.id.as_str(), project.name.as_ref())
+    }
+}
+
 /// The projects that are read. Excluding wins over including.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    pub include: Vec<Glob>,
-    pub exclude: Vec<Glob>,
+    pub include: Globs,
+    pub exclude: Globs,
     /// Whether the API is asked for archived projects, too.
     pub archived: bool,
 }
 
 impl Selection {
     pub fn matches(&self, project: &Project) -> bool {
-        let hit = |globs: &[Glob]| {
-            globs.iter().any(|glob| {
-                glob.matches(project.id.as_str())
-                    || project.name.as_ref().is_some_and(|name| glob.matches(name.as_str()))
-            })
-        };
-        hit(&self.include) && !hit(&self.exclude)
+        self.include.match_project(project) && !self.exclude.match_project(project)
     }
 }
 

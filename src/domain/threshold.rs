@@ -28,6 +28,8 @@ pub enum Stage {
     /// Within so many seconds of its end.
     Within(i64),
     Expired,
+    /// Of a project: none of its active certificates is valid.
+    Uncovered,
 }
 
 impl Stage {
@@ -37,6 +39,7 @@ impl Stage {
             Stage::NotYetValid => (1, 0),
             Stage::Within(lead) => (2, lead.saturating_neg()),
             Stage::Expired => (3, 0),
+            Stage::Uncovered => (4, 0),
         }
     }
 }
@@ -53,10 +56,39 @@ impl PartialOrd for Stage {
     }
 }
 
-/// One step of a ladder: within `lead` of the end.
+/// A share of a certificate's life, in parts of a million: more than nothing, and at most the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    /// Reads `10%` or `2.5%`.
+    pub fn parse(text: &str) -> Option<Share> {
+        let percent: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+        let parts = (percent * 10_000.0).round();
+        (1.0..=1_000_000.0).contains(&parts).then_some(Share(parts as u32))
+    }
+
+    fn of(self, life: TimeDelta) -> TimeDelta {
+        let seconds = i128::from(life.num_seconds()) * i128::from(self.0) / 1_000_000;
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        TimeDelta::try_seconds(seconds).unwrap_or(TimeDelta::MAX).min(EARLIEST)
+    }
+}
+
+/// A share of a life is never earlier than so long before the end.
+pub const EARLIEST: TimeDelta = TimeDelta::days(365);
+
+/// How long before the end a threshold is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    Fixed(TimeDelta),
+    Share(Share),
+}
+
+/// One threshold of a ladder, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threshold {
-    pub lead: TimeDelta,
+    pub lead: Lead,
     /// The lead as the user wrote it. Only shown, never compared.
     pub label: String,
     pub severity: Severity,
@@ -78,12 +110,14 @@ pub struct Reached {
     pub label: String,
     pub severity: Severity,
     pub repeat: Option<TimeDelta>,
+    /// Whether nothing tighter than this threshold comes before the end: no acknowledgement mutes it.
+    pub last: bool,
 }
 
-/// Thresholds from the widest to the tightest, each lead once, never empty; then `expired`.
+/// Thresholds as configured, never empty; then `expired`.
 #[derive(Clone, Debug)]
 pub struct Ladder {
-    steps: Vec<Threshold>,
+    thresholds: Vec<Threshold>,
     expired: ExpiredStep,
 }
 
@@ -96,23 +130,91 @@ pub enum LadderFault {
 }
 
 impl Ladder {
-    /// Sorts the steps. Of two with the same lead the worse severity stays.
-    pub fn new(mut steps: Vec<Threshold>, expired: ExpiredStep) -> Result<Ladder, LadderFault> {
-        steps.sort_by_key(|step| std::cmp::Reverse((step.lead, step.severity)));
-        steps.dedup_by_key(|step| step.lead);
-        let Some(tightest) = steps.last() else {
+    /// Whether a share is tighter than a fixed time depends on the certificate, so that the two are
+    /// compared among themselves here, and [`Ladder::steps`] sees to the rest.
+    pub fn new(thresholds: Vec<Threshold>, expired: ExpiredStep) -> Result<Ladder, LadderFault> {
+        if thresholds.is_empty() {
             return Err(LadderFault::Empty);
+        }
+        let fixed = |one: &Threshold| match one.lead {
+            Lead::Fixed(lead) => Some(lead),
+            Lead::Share(_) => None,
         };
-        let fall = steps.windows(2).find(|pair| pair[1].severity < pair[0].severity);
-        if let Some(pair) = fall {
-            return Err(LadderFault::SeverityFalls(pair[0].label.clone(), pair[1].label.clone()));
+        let share = |one: &Threshold| match one.lead {
+            Lead::Fixed(_) => None,
+            Lead::Share(share) => Some(share),
+        };
+        rises(&thresholds, fixed)?;
+        rises(&thresholds, share)?;
+        let worst = thresholds.iter().max_by_key(|one| one.severity);
+        if let Some(worse) = worst.filter(|worst| worst.severity > expired.severity) {
+            return Err(LadderFault::SeverityFalls(worse.label.clone(), "expired".to_owned()));
         }
-        if expired.severity < tightest.severity {
-            return Err(LadderFault::SeverityFalls(tightest.label.clone(), "expired".to_owned()));
-        }
-        Ok(Ladder { steps, expired })
+        Ok(Ladder { thresholds, expired })
     }
 
+    /// The steps for a certificate that lives so long. Of two with the same lead the worse severity
+    /// counts, and none is less severe than a wider one.
+    pub fn steps(&self, life: TimeDelta) -> Steps {
+        let step = |threshold: &Threshold| Step {
+            lead: match threshold.lead {
+                Lead::Fixed(lead) => lead,
+                Lead::Share(share) => share.of(life),
+            },
+            label: threshold.label.clone(),
+            severity: threshold.severity,
+            repeat: threshold.repeat,
+        };
+        let mut steps: Vec<Step> = self.thresholds.iter().map(step).collect();
+        steps.sort_by_key(|step| std::cmp::Reverse((step.lead, step.severity)));
+        steps.dedup_by_key(|step| step.lead);
+        let mut least = Severity::Info;
+        for step in &mut steps {
+            least = least.max(step.severity);
+            step.severity = least;
+        }
+        Steps { steps, expired: self.expired.clone() }
+    }
+
+    pub fn has_shares(&self) -> bool {
+        self.thresholds.iter().any(|threshold| matches!(threshold.lead, Lead::Share(_)))
+    }
+}
+
+fn rises<T: Ord>(
+    thresholds: &[Threshold],
+    lead: impl Fn(&Threshold) -> Option<T>,
+) -> Result<(), LadderFault> {
+    let mut some: Vec<(T, &Threshold)> =
+        thresholds.iter().filter_map(|one| Some((lead(one)?, one))).collect();
+    some.sort_by(|(a, one), (b, other)| (b, other.severity).cmp(&(a, one.severity)));
+    some.dedup_by(|(a, _), (b, _)| a == b);
+    match some.windows(2).find(|pair| pair[1].1.severity < pair[0].1.severity) {
+        Some(pair) => {
+            Err(LadderFault::SeverityFalls(pair[0].1.label.clone(), pair[1].1.label.clone()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// One step for one certificate: within `lead` of its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub lead: TimeDelta,
+    pub label: String,
+    pub severity: Severity,
+    pub repeat: Option<TimeDelta>,
+}
+
+/// A ladder as it is for one certificate: from the widest step to the tightest, each lead once, never
+/// empty, no severity below a wider one's; then `expired`.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    steps: Vec<Step>,
+    pub expired: ExpiredStep,
+}
+
+impl Steps {
     /// The tightest step reached: `expires_at - now <= lead`; expired when `expires_at <= now`.
     pub fn reached(&self, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Reached> {
         let left = expires_at - now;
@@ -122,14 +224,23 @@ impl Ladder {
                 label: "expired".to_owned(),
                 severity: self.expired.severity,
                 repeat: self.expired.repeat,
+                last: true,
             });
         }
-        self.steps.iter().rev().find(|step| left <= step.lead).map(|step| Reached {
+        let (index, step) =
+            self.steps.iter().enumerate().rev().find(|(_, step)| left <= step.lead)?;
+        Some(Reached {
             stage: Stage::Within(step.lead.num_seconds()),
             label: step.label.clone(),
             severity: step.severity,
             repeat: step.repeat,
+            last: index + 1 == self.steps.len(),
         })
+    }
+
+    /// From the widest to the tightest.
+    pub fn as_slice(&self) -> &[Step] {
+        &self.steps
     }
 
     /// The lead of the first, widest threshold.
@@ -147,7 +258,7 @@ pub(crate) mod tests {
         let steps = days
             .iter()
             .map(|days| Threshold {
-                lead: TimeDelta::days(*days),
+                lead: Lead::Fixed(TimeDelta::days(*days)),
                 label: format!("{days}d"),
                 severity: if *days <= 7 { Severity::Critical } else { Severity::Warning },
                 repeat: None,
@@ -177,7 +288,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_threshold_is_reached_at_its_very_second() {
-        let ladder = ladder(&[30, 7]);
+        let ladder = ladder(&[30, 7]).steps(TimeDelta::zero());
         let day = 86_400;
         let cases = [
             (30 * day + 1, None, "a second before the first"),
@@ -198,7 +309,7 @@ pub(crate) mod tests {
     fn a_ladder_is_refused_where_it_is_empty_or_calms_down() {
         let expired = |severity| ExpiredStep { severity, repeat: None };
         let step = |days: i64, severity| Threshold {
-            lead: TimeDelta::days(days),
+            lead: Lead::Fixed(TimeDelta::days(days)),
             label: format!("{days}d"),
             severity,
             repeat: None,
@@ -217,7 +328,7 @@ pub(crate) mod tests {
     #[test]
     fn of_two_steps_with_one_lead_the_worse_stays() {
         let step = |severity| Threshold {
-            lead: TimeDelta::days(7),
+            lead: Lead::Fixed(TimeDelta::days(7)),
             label: "7d".into(),
             severity,
             repeat: None,
@@ -226,8 +337,53 @@ pub(crate) mod tests {
             vec![step(Severity::Info), step(Severity::Critical)],
             ExpiredStep { severity: Severity::Critical, repeat: None },
         )
-        .unwrap();
+        .unwrap()
+        .steps(TimeDelta::zero());
         assert_eq!(ladder.reached(at(5), at(0)).unwrap().severity, Severity::Critical);
+    }
+
+    #[test]
+    fn a_share_of_a_life_is_capped_at_a_year() {
+        for (text, expected) in [
+            ("10%", Some(100_000)),
+            ("2.5 %", Some(25_000)),
+            ("100%", Some(1_000_000)),
+            ("0%", None),
+            ("101%", None),
+            ("-1%", None),
+            ("NaN%", None),
+            ("10", None),
+            ("%", None),
+        ] {
+            assert_eq!(Share::parse(text).map(|share| share.0), expected, "{text}");
+        }
+        let ten = Share::parse("10%").unwrap();
+        assert_eq!(ten.of(TimeDelta::days(90)), TimeDelta::days(9));
+        assert_eq!(ten.of(TimeDelta::days(20 * 365)), TimeDelta::days(365));
+    }
+
+    #[test]
+    fn steps_are_ordered_by_what_a_share_comes_to_and_never_calm_down() {
+        let threshold = |lead, label: &str, severity| Threshold {
+            lead,
+            label: label.into(),
+            severity,
+            repeat: None,
+        };
+        let thresholds = vec![
+            threshold(Lead::Share(Share::parse("10%").unwrap()), "10%", Severity::Warning),
+            threshold(Lead::Fixed(TimeDelta::days(30)), "30d", Severity::Info),
+        ];
+        let expired = ExpiredStep { severity: Severity::Critical, repeat: None };
+        let ladder = Ladder::new(thresholds, expired).unwrap();
+        let shown = |days| {
+            let steps = ladder.steps(TimeDelta::days(days));
+            let show = |step: &Step| format!("{} {}", step.label, step.severity);
+            steps.as_slice().iter().map(show).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(100), ["30d info", "10% warning"], "a short life");
+        assert_eq!(shown(1_000), ["10% warning", "30d warning"], "a long one");
+        assert_eq!(shown(300), ["10% warning"], "on a tie the worse severity counts");
     }
 
     proptest! {
@@ -237,7 +393,7 @@ pub(crate) mod tests {
             left in -1_000_000..40_000_000i64,
             step in 0..5_000_000i64,
         ) {
-            let ladder = ladder(&days.into_iter().collect::<Vec<_>>());
+            let ladder = ladder(&days.into_iter().collect::<Vec<_>>()).steps(TimeDelta::zero());
             let early = ladder.reached(at(left), at(0)).map(|reached| reached.stage);
             let late = ladder.reached(at(left), at(step)).map(|reached| reached.stage);
             prop_assert!(late >= early, "{early:?} then {late:?}");

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::notification::{Alert, CertificateView, Event, Notification, Reason};
+use super::notification::{
+    Alert, CertificateView, Event, Notification, ProjectsView, Reason, SilenceView,
+};
 
 /// A span in words, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
 pub fn span(span: TimeDelta) -> String {
@@ -29,14 +31,19 @@ pub fn expiry(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 /// What one alert says, in a line.
 pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
-    let Some(certificate) = &alert.certificate else {
-        return "a test message: nothing has happened".to_owned();
-    };
+    match (&alert.certificate, &alert.projects) {
+        (Some(certificate), _) => of_certificate(alert, certificate, now),
+        (None, Some(projects)) => of_projects(alert, projects),
+        (None, None) => "a test message: nothing has happened".to_owned(),
+    }
+}
+
+fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>) -> String {
     let title = certificate.title();
-    match alert.event {
+    let what = match alert.event {
         Event::CertificateResolved => {
             let why = alert.reason.map_or(String::new(), |reason| end(reason, certificate));
-            format!("“{title}” is resolved: {why}")
+            return format!("“{title}” is resolved: {why}");
         }
         Event::CertificateNotYetValid => match certificate.valid_at {
             Some(valid_at) if valid_at > now => {
@@ -44,22 +51,50 @@ pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
             }
             _ => format!("“{title}” is active, and was not valid when it was read"),
         },
-        Event::CertificateUnknownExpiry => {
-            format!("“{title}” is active, and the API does not say when it expires")
+        Event::CertificateUnknownExpiry => match certificate.strange_expiry {
+            Some(_) => format!("“{title}” is active, and expires at no time that can be meant"),
+            None => format!("“{title}” is active, and the API does not say when it expires"),
+        },
+        Event::CertificateExpiring
+        | Event::CertificateExpired
+        | Event::ProjectUncovered
+        | Event::ProjectCovered
+        | Event::Test => match certificate.expires_at {
+            Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),
+            None => format!("“{title}”"),
+        },
+    };
+    match alert.reason {
+        Some(Reason::IgnoreEnded) => format!("{what}, and is no longer ignored"),
+        Some(Reason::AckEnded) => format!("{what}, and is no longer acknowledged"),
+        _ => what,
+    }
+}
+
+fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
+    let (who, one) = match projects.listed.as_slice() {
+        [only] if projects.total == 1 => (format!("“{}”", only.title()), true),
+        _ => (count(projects.total, "project"), false),
+    };
+    let (has, is) = if one { ("has", "is") } else { ("have", "are") };
+    if alert.event == Event::ProjectUncovered {
+        return format!("{who} {has} no valid certificate");
+    }
+    match alert.reason {
+        Some(Reason::Archived) => format!("{who} {is} archived or no longer watched"),
+        Some(Reason::Deactivated) => format!("{who} {has} no active certificate any more"),
+        Some(Reason::Ignored) => {
+            format!("{who} {has} no valid certificate, and what was active there is ignored now")
         }
-        Event::CertificateExpiring | Event::CertificateExpired | Event::Test => {
-            match certificate.expires_at {
-                Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),
-                None => format!("“{title}”"),
-            }
-        }
+        Some(Reason::Unwatched) => format!("{who} {is} no longer watched"),
+        _ => format!("{who} {has} a valid certificate again"),
     }
 }
 
 fn end(reason: Reason, certificate: &CertificateView) -> String {
     match reason {
         Reason::Renewed => match certificate.expires_at {
-            Some(until) => format!("renewed, it expires on {} now", until.format("%Y-%m-%d")),
+            Some(until) => format!("renewed, it expires on {} now", day(until)),
             None => "renewed".to_owned(),
         },
         Reason::Replaced => "replaced by a successor in every project".to_owned(),
@@ -68,8 +103,34 @@ fn end(reason: Reason, certificate: &CertificateView) -> String {
         Reason::Archived => "its projects are archived or no longer watched".to_owned(),
         Reason::Corrected => "what was not known or not yet so is in order now".to_owned(),
         Reason::PolicyChanged => "the thresholds were changed, and it is in none now".to_owned(),
-        Reason::Unwatched => "its organization is no longer watched".to_owned(),
-        Reason::Opened | Reason::Stage | Reason::Repeat => reason.as_str().to_owned(),
+        Reason::Ignored => match &certificate.ignored {
+            Some(ignored) => {
+                format!("a rule ignores it until {} ({})", day(ignored.until), ignored.reason)
+            }
+            None => "a rule ignores it".to_owned(),
+        },
+        Reason::Unwatched => "it is no longer watched for this notifier".to_owned(),
+        Reason::Opened
+        | Reason::Stage
+        | Reason::Repeat
+        | Reason::IgnoreEnded
+        | Reason::AckEnded => reason.as_str().to_owned(),
+    }
+}
+
+/// `2026-11-29`, in UTC.
+pub fn day(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d").to_string()
+}
+
+/// `acknowledged by dana until 2026-12-24: new CA is on its way`, or the same of what is ignored.
+pub fn silence(what: &str, silence: &SilenceView) -> String {
+    let by = silence.by.as_ref().map_or(String::new(), |by| format!(" by {by}"));
+    let until = silence.until.format("%Y-%m-%d %H:%M UTC");
+    if silence.ended {
+        format!("no longer {what}: it was{by}, until {until}: {}", silence.reason)
+    } else {
+        format!("{what}{by} until {until}: {}", silence.reason)
     }
 }
 

@@ -8,6 +8,7 @@ use super::Notifier;
 use crate::domain::{
     notification::{Alert, Notification},
     retry::Outcome,
+    routing::Routing,
     threshold::Severity,
     wording,
 };
@@ -15,7 +16,7 @@ use crate::domain::{
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
-    pub send_resolved: bool,
+    pub routing: Routing,
 }
 
 pub struct Log {
@@ -37,8 +38,8 @@ impl Notifier for Log {
         vec!["log".to_owned()]
     }
 
-    fn send_resolved(&self) -> bool {
-        self.settings.send_resolved
+    fn routing(&self) -> &Routing {
+        &self.settings.routing
     }
 
     fn concurrency(&self) -> usize {
@@ -69,6 +70,10 @@ fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTim
     let expires_at = certificate
         .and_then(|certificate| certificate.expires_at)
         .map(|expires_at| expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    let projects = match (certificate, &alert.projects) {
+        (Some(certificate), _) => Some(certificate.active_in.projects_total),
+        (None, projects) => projects.as_ref().map(|projects| projects.total),
+    };
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
@@ -82,7 +87,7 @@ fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTim
                 stage = alert.stage.as_deref(),
                 certificate = certificate.map(|certificate| certificate.id.as_str()),
                 expires_at = expires_at.as_deref(),
-                projects = certificate.map(|certificate| certificate.active_in.projects_total),
+                projects,
                 "{}", wording::headline(alert, now)
             )
         };

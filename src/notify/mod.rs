@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 
-use crate::domain::{notification::Notification, retry::Outcome};
+use crate::domain::{notification::Notification, retry::Outcome, routing::Routing};
 
 /// One configured notifier.
 pub trait Notifier: Send + Sync {
@@ -25,8 +25,8 @@ pub trait Notifier: Send + Sync {
     /// shown, and so are free of secrets.
     fn receivers(&self) -> Vec<String>;
 
-    /// Whether it says what is over.
-    fn send_resolved(&self) -> bool;
+    /// What it wants to hear of.
+    fn routing(&self) -> &Routing;
 
     /// How many deliveries may be under way at once.
     fn concurrency(&self) -> usize;

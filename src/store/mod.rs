@@ -8,23 +8,23 @@
 //! Here is SQLite, for one instance: [`Store::open_exclusive`] refuses a second one on the same file.
 //! The statements keep to what PostgreSQL has, too.
 
+mod acknowledgements;
 mod deliveries;
+mod ledger;
 mod open;
 mod outbox;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 use std::{collections::BTreeSet, fs::File, path::PathBuf};
 use uuid::Uuid;
 
 use crate::domain::{
-    certificate::{CertificateId, OrganizationName},
-    inventory::Inventory,
-    notification::Notification,
-    reconcile::{Decision, Ledger},
-    subject::Subject,
+    acknowledgement::Ending, certificate::OrganizationName, inventory::Inventory,
+    notification::Notification, reconcile::Decision, subject::Subject,
 };
 pub use deliveries::DeliveryRow;
+pub use ledger::Telling;
 pub use outbox::{Claim, DeliveryState};
 
 #[derive(Clone, Debug)]
@@ -94,6 +94,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// What is said, to whom; `None` where the ledger learns something that is not said.
     pub notification: Option<Notification>,
+    /// What the notification tells of.
+    pub subjects: BTreeSet<Subject>,
     pub receivers: Vec<String>,
     /// Those of them that are up to date with this commit.
     pub up_to_date: Vec<String>,
@@ -108,6 +110,8 @@ pub struct Commit {
     pub scan: Option<(ScanRecord, Inventory)>,
     pub organization: OrganizationName,
     pub plans: Vec<Plan>,
+    /// The acknowledgements that end with what they were about.
+    pub over: Vec<Uuid>,
     pub now: DateTime<Utc>,
     /// When what is said now is given up.
     pub give_up_at: DateTime<Utc>,
@@ -162,6 +166,20 @@ impl Store {
         Ok(tick.map(instant))
     }
 
+    /// The organization's latest scan.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn latest_scan(&self, organization: &OrganizationName) -> Result<Option<ScanRecord>> {
+        let row = sqlx::query(
+            "SELECT * FROM scans WHERE organization = $1 ORDER BY finished_at DESC, id DESC LIMIT 1",
+        )
+        .bind(organization.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(scan_record).transpose()
+    }
+
     /// The latest scans, newest first.
     ///
     /// # Errors
@@ -171,49 +189,7 @@ impl Store {
             .bind(limit)
             .fetch_all(&self.pool)
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                let organization: String = row.try_get("organization")?;
-                let decode = |why: &str| sqlx::Error::Decode(why.to_owned().into());
-                Ok(ScanRecord {
-                    id: Uuid::parse_str(row.try_get("id")?).map_err(|_| decode("scan id"))?,
-                    organization: OrganizationName::parse(&organization).map_err(decode)?,
-                    tick: instant(row.try_get("tick")?),
-                    started_at: instant(row.try_get("started_at")?),
-                    finished_at: instant(row.try_get("finished_at")?),
-                    complete: row.try_get("complete")?,
-                    projects_read: row.try_get::<u32, _>("projects_read")? as usize,
-                    projects_unreadable: row.try_get::<u32, _>("projects_unreadable")? as usize,
-                    certificates: row.try_get::<u32, _>("certificates")? as usize,
-                    requests: row.try_get::<i64, _>("requests")?.max(0) as u64,
-                    faults: serde_json::from_str(row.try_get("faults")?)?,
-                })
-            })
-            .collect()
-    }
-
-    /// What the notifier was told of the organization and is not over.
-    ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
-    pub async fn ledger(&self, organization: &OrganizationName, notifier: &str) -> Result<Ledger> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT l.subject, l.told FROM ledger l
-             WHERE l.organization = $1 AND l.notifier = $2 AND l.told IS NOT NULL
-               AND l.seq = (SELECT max(m.seq) FROM ledger m
-                            WHERE m.organization = l.organization AND m.notifier = l.notifier
-                              AND m.subject = l.subject AND m.withdrawn = 0)",
-        )
-        .bind(organization.as_str())
-        .bind(notifier)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
-            .filter_map(|(subject, told)| {
-                let id = subject.strip_prefix("certificate:").map(CertificateId::parse)?.ok()?;
-                Some(serde_json::from_str(&told).map(|told| (id, told)).map_err(StoreFault::from))
-            })
-            .collect()
+        rows.iter().map(scan_record).collect()
     }
 
     /// The notifier's receivers that are up to date with the organization, or will be by what is on its
@@ -266,12 +242,15 @@ impl Store {
                     .await?;
             }
         }
+        for id in &commit.over {
+            acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;
+        }
         for plan in &commit.plans {
             if let Some(notification) = &plan.notification {
                 outbox::insert(&mut tx, commit, plan, notification).await?;
             }
             for decision in &plan.decisions {
-                learn(&mut tx, commit, plan, decision).await?;
+                ledger::learn(&mut tx, commit, plan, decision).await?;
             }
             for receiver in &plan.up_to_date {
                 let organization = commit.organization.as_str();
@@ -296,6 +275,7 @@ impl Store {
             "DELETE FROM notifications WHERE created_at < $1
                AND NOT EXISTS (SELECT 1 FROM deliveries d
                                WHERE d.notification_id = notifications.id AND d.state = 'pending')",
+            "DELETE FROM acknowledgements WHERE coalesce(ended_at, until) < $1",
             "DELETE FROM ledger WHERE at < $1 AND (told IS NULL OR withdrawn = 1 OR EXISTS (
                SELECT 1 FROM ledger l
                WHERE l.organization = ledger.organization AND l.notifier = ledger.notifier
@@ -310,6 +290,24 @@ impl Store {
         tx.commit().await?;
         Ok(gone)
     }
+}
+
+fn scan_record(row: &SqliteRow) -> Result<ScanRecord> {
+    let organization: String = row.try_get("organization")?;
+    let decode = |why: &str| sqlx::Error::Decode(why.to_owned().into());
+    Ok(ScanRecord {
+        id: outbox::uuid(row, "id")?,
+        organization: OrganizationName::parse(&organization).map_err(decode)?,
+        tick: instant(row.try_get("tick")?),
+        started_at: instant(row.try_get("started_at")?),
+        finished_at: instant(row.try_get("finished_at")?),
+        complete: row.try_get("complete")?,
+        projects_read: row.try_get::<u32, _>("projects_read")? as usize,
+        projects_unreadable: row.try_get::<u32, _>("projects_unreadable")? as usize,
+        certificates: row.try_get::<u32, _>("certificates")? as usize,
+        requests: row.try_get::<i64, _>("requests")?.max(0) as u64,
+        faults: serde_json::from_str(row.try_get("faults")?)?,
+    })
 }
 
 async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Result<()> {
@@ -330,40 +328,6 @@ async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Re
     .bind(number(record.certificates))
     .bind(i64::try_from(record.requests).unwrap_or(i64::MAX))
     .bind(serde_json::to_string(&record.faults)?)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-async fn learn(
-    tx: &mut sqlx::SqliteConnection,
-    commit: &Commit,
-    plan: &Plan,
-    decision: &Decision,
-) -> Result<()> {
-    let told = match decision {
-        Decision::Tell { told, .. } | Decision::Note { told, .. } => Some(told),
-        Decision::End { .. } | Decision::Forget { .. } => None,
-    };
-    let said_in = match decision {
-        Decision::Note { .. } | Decision::Forget { .. } => None,
-        Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
-    };
-    // A note says nothing new: it hangs on what was said before.
-    sqlx::query(
-        "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
-         VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN $6 ELSE (
-           SELECT l.notification_id FROM ledger l
-           WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3 AND l.withdrawn = 0
-           ORDER BY l.seq DESC LIMIT 1) END)",
-    )
-    .bind(commit.organization.as_str())
-    .bind(&plan.notifier)
-    .bind(Subject::certificate(decision.id()).as_str())
-    .bind(told.map(serde_json::to_string).transpose()?)
-    .bind(millis(commit.now))
-    .bind(said_in.map(|notification| notification.id.to_string()))
-    .bind(i64::from(matches!(decision, Decision::Note { .. })))
     .execute(tx)
     .await?;
     Ok(())

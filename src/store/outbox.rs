@@ -73,14 +73,14 @@ pub(super) async fn insert(
     .bind(i64::from(plan.catch_up))
     .execute(&mut *tx)
     .await?;
-    for subject in notification.subjects() {
+    for subject in &plan.subjects {
         sqlx::query(
             "INSERT INTO notification_subjects (notification_id, organization, subject)
              VALUES ($1, $2, $3)",
         )
         .bind(&id)
         .bind(commit.organization.as_str())
-        .bind(subject.as_str())
+        .bind(subject.to_string())
         .execute(&mut *tx)
         .await?;
     }

@@ -65,8 +65,66 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "c.toml:3: thresholds[0].severity: found “loud”, expected \"info\", \"warning\" or",
         ),
         (
-            "[[thresholds]]\nwithin = \"10%\"\nseverity = \"info\"\n",
-            "c.toml:2: thresholds[0].within: found “10%”, expected a duration",
+            "[[thresholds]]\nwithin = \"110%\"\nseverity = \"info\"\n",
+            "c.toml:2: thresholds[0].within: found “110%”, expected a share of the certificate’s life",
+        ),
+        (
+            "[[thresholds]]\nwithin = \"10%\"\nseverity = \"warning\"\n\
+             [[thresholds]]\nwithin = \"5%\"\nseverity = \"info\"\n",
+            "c.toml:1: thresholds: found a severity that falls from 10% to 5%",
+        ),
+        ("rules = []\n", "c.toml:1: rules: found an empty list, expected at least one rule"),
+        (
+            "[[rules]]\ncertificates = [\"a\"]\n",
+            "c.toml:1: rules[0]: found nothing, expected thresholds, expired or ignore",
+        ),
+        (
+            "[[rules]]\nprojects = []\nexpired = { severity = \"info\" }\n",
+            "c.toml:2: rules[0].projects: found an empty list, expected at least one glob",
+        ),
+        (
+            "[[rules]]\nthresholds = []\n",
+            "c.toml:2: rules[0].thresholds: found an empty list, expected at least one threshold",
+        ),
+        (
+            "[[rules]]\nthresholds = [{ within = \"9d\", severity = \"loud\" }]\n",
+            "c.toml:2: rules[0].thresholds[0].severity: found “loud”, expected \"info\"",
+        ),
+        (
+            "[[rules]]\nexpired = { severity = \"info\" }\n",
+            "c.toml:2: rules[0].expired: found a severity that falls from 1d to expired",
+        ),
+        (
+            "[[rules]]\nignore = { until = 2099-01-01 }\n",
+            "c.toml:2: rules[0].ignore.reason: found nothing, expected why it is ignored",
+        ),
+        (
+            "[[rules]]\nignore = { reason = \"old\" }\n",
+            "c.toml:2: rules[0].ignore.until: found nothing, expected when it ends: a date, as",
+        ),
+        (
+            "[[rules]]\nignore = { reason = \"old\", until = \"2027-02-29\" }\n",
+            "c.toml:2: rules[0].ignore.until: found “2027-02-29”, expected when it ends",
+        ),
+        (
+            "[[rules]]\nignore = { reason = \"old\", until = 12:00:00 }\n",
+            "c.toml:2: rules[0].ignore.until: found “12:00:00”, expected when it ends",
+        ),
+        (
+            "[[rules]]\nignore = { reason = \"old\", until = 7 }\n",
+            "c.toml:2: rules[0].ignore.until: found integer `7`, expected a date, as 2027-03-01",
+        ),
+        (
+            "[[rules]]\nexpired = { severity = \"info\" }\nignore = { reason = \"o\", until = 2099-01-01 }\n",
+            "c.toml:2: rules[0].expired: found both in one rule, expected either a ladder or ignore",
+        ),
+        (
+            "[notifiers.log.l]\nmin_severity = \"loud\"\n",
+            "c.toml:2: notifiers.log.l.min_severity: found “loud”, expected \"info\", \"warning\" or",
+        ),
+        (
+            "[notifiers.webhook.w]\nurl = \"http://h\"\norganizations = []\n",
+            "c.toml:3: notifiers.webhook.w.organizations: found an empty list, expected at least one",
         ),
         (
             "[expired]\nseverity = \"info\"\n",
@@ -270,7 +328,7 @@ fn uncommented(text: &str) -> String {
 fn the_defaults_name_every_key_that_there_is() {
     let problems = refused(
         "[smtp]\nx = 1\n[notifiers.email.a]\nx = 1\n[notifiers.webhook.b]\nx = 1\n\
-         [organizations.acme]\nx = 1\n[schedule]\nx = 1\n[api]\nx = 1\n[delivery]\nx = 1\n[log]\nx = 1\n",
+         [organizations.acme]\nx = 1\n[[rules]]\nx = 1\n[notifiers.log.c]\nx = 1\n[schedule]\nx = 1\n[api]\nx = 1\n[delivery]\nx = 1\n[log]\nx = 1\n",
     );
     let mut keys = 0;
     for problem in problems.iter().filter(|problem| problem.contains("an unknown key")) {

@@ -3,7 +3,7 @@
 use certvigil::{
     deliver,
     demo::world::World,
-    domain::{notification::Notification, retry::Outcome},
+    domain::{notification::Notification, retry::Outcome, routing::Routing},
     notify::Notifier,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -45,8 +45,8 @@ impl Notifier for Dying {
     fn receivers(&self) -> Vec<String> {
         self.inner.receivers()
     }
-    fn send_resolved(&self) -> bool {
-        self.inner.send_resolved()
+    fn routing(&self) -> &Routing {
+        self.inner.routing()
     }
     fn concurrency(&self) -> usize {
         self.inner.concurrency()

@@ -40,6 +40,9 @@ impl Walk {
                 .map(|alert| {
                     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
                     let event = word(&alert["event"]).replace("certificate.", "");
+                    if let Some(projects) = alert["projects_total"].as_u64() {
+                        return format!("{projects} {event} {}", word(&alert["reason"]));
+                    }
                     let id = word(&alert["certificate"]["id"]);
                     format!("{id} {event} {} {}", word(&alert["stage"]), word(&alert["reason"]))
                 })
@@ -85,10 +88,10 @@ async fn a_life_is_told_in_its_stages_one_message_each_whatever_the_number_of_pr
             "86: cert_a expiring 14d stage",
             "93: cert_a expiring 7d stage",
             "99: cert_a expiring 1d stage",
-            "100: cert_a expired expired stage",
-            "101: cert_a expired expired repeat",
-            "102: cert_a expired expired repeat",
-            "103: cert_a expired expired repeat",
+            "100: 120 project.uncovered opened; cert_a expired expired stage",
+            "101: 120 project.uncovered repeat; cert_a expired expired repeat",
+            "102: 120 project.uncovered repeat; cert_a expired expired repeat",
+            "103: 120 project.uncovered repeat; cert_a expired expired repeat",
         ]
     );
 }

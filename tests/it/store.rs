@@ -2,15 +2,20 @@
 
 use certvigil::{
     domain::{
+        acknowledgement::{Acknowledgement, Acknowledgements, Ending},
         certificate::{Certificate, CertificateId, OrganizationName},
-        compose::Occasion,
-        evaluate::{Policy, evaluate},
+        compose::{Composed, Occasion},
+        evaluate::evaluate,
         inventory::Inventory,
-        notification::{Notification, Reason, ScanView},
-        reconcile::{Decision, Told},
+        ledger::Told,
+        notification::{Reason, ScanView},
+        policy::Policy,
+        reconcile::Decision,
         retry::{FailureReason, Outcome, Verdict},
+        routing::Routing,
+        subject::Subject,
         text::Name,
-        threshold::{ExpiredStep, Ladder, Reached, Severity, Stage, Threshold},
+        threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     scan::id_at,
     store::{Commit, DeliveryState, Plan, ScanRecord, Settings, Store, StoreFault},
@@ -46,17 +51,32 @@ fn certificate(id: &str) -> Certificate {
         created_at: None,
         valid_at: None,
         expires_at: Some(start() + days(5)),
+        strange_expiry: None,
     }
 }
 
 fn ladder() -> Ladder {
-    let step =
-        Threshold { lead: days(7), label: "7d".into(), severity: Severity::Critical, repeat: None };
+    let step = Threshold {
+        lead: Lead::Fixed(days(7)),
+        label: "7d".into(),
+        severity: Severity::Critical,
+        repeat: None,
+    };
     Ladder::new(vec![step], ExpiredStep { severity: Severity::Critical, repeat: None }).unwrap()
 }
 
+fn of(id: &str) -> Subject {
+    Subject::Certificate(CertificateId::parse(id).unwrap())
+}
+
 fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
-    let reached = Reached { stage, label: "7d".into(), severity: Severity::Critical, repeat: None };
+    let reached = Reached {
+        stage,
+        label: "7d".into(),
+        severity: Severity::Critical,
+        repeat: None,
+        last: true,
+    };
     let told = Told {
         stage,
         label: "7d".into(),
@@ -65,15 +85,16 @@ fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
         name: None,
         at: now,
         tick: now,
+        again: false,
     };
-    Decision::Tell { id: CertificateId::parse(id).unwrap(), reason: Reason::Opened, reached, told }
+    Decision::Tell { subject: of(id), reason: Reason::Opened, reached, told }
 }
 
 fn end(id: &str, now: DateTime<Utc>) -> Decision {
-    let Decision::Tell { id, told, .. } = tell(id, Stage::Within(604_800), now) else {
+    let Decision::Tell { subject, told, .. } = tell(id, Stage::Within(604_800), now) else {
         unreachable!()
     };
-    Decision::End { id, reason: Reason::Deleted, told }
+    Decision::End { subject, reason: Reason::Deleted, told }
 }
 
 impl Contract {
@@ -97,12 +118,13 @@ impl Contract {
         receivers: &[&str],
         now: DateTime<Utc>,
     ) -> Uuid {
-        let notification = notification(&decisions, now);
+        let Composed { notification, subjects } = composed(&decisions, now);
         let id = notification.id;
         let plan = Plan {
             notifier: "n".into(),
             decisions,
             notification: Some(notification),
+            subjects,
             receivers: receivers.iter().map(ToString::to_string).collect(),
             up_to_date: receivers.iter().map(ToString::to_string).collect(),
             catch_up: false,
@@ -112,6 +134,7 @@ impl Contract {
             scan: Some((record(now), inventory)),
             organization: acme(),
             plans: vec![plan],
+            over: vec![],
             now,
             give_up_at: now + days(3),
         };
@@ -138,8 +161,10 @@ impl Contract {
 
     /// What notifier `n` was told, as `id stage`.
     async fn told(&self) -> Vec<String> {
-        let ledger = self.store.ledger(&acme(), "n").await.unwrap();
-        ledger.iter().map(|(id, told)| format!("{id} {:?}", told.stage)).collect()
+        let ledger = self.store.ledger(&acme(), "n", start()).await.unwrap();
+        let bare = |subject: &Subject| subject.to_string().replace("certificate:", "");
+        let open = ledger.open.iter();
+        open.map(|(subject, told)| format!("{} {:?}", bare(subject), told.stage)).collect()
     }
 
     async fn states(&self) -> Vec<(String, DeliveryState)> {
@@ -164,33 +189,29 @@ fn record(now: DateTime<Utc>) -> ScanRecord {
     }
 }
 
-fn notification(decisions: &[Decision], now: DateTime<Utc>) -> Notification {
+fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
     let mut inventory = Inventory::default();
     for decision in decisions {
-        if let Decision::Tell { id, .. } = decision {
+        if let Decision::Tell { subject: Subject::Certificate(id), .. } = decision {
             inventory.certificates.insert(id.clone(), certificate(id.as_str()));
         }
     }
-    let policy = Policy { ladder: ladder(), include_inactive: true };
-    let assessments = evaluate(&inventory, &policy, now);
-    let organization = acme();
+    let policy = Policy { ladder: ladder(), rules: vec![], include_inactive: true };
+    let (organization, none) = (acme(), Acknowledgements::new());
+    let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
     let occasion = Occasion {
-        organization: &organization,
-        scan: ScanView {
+        evaluation: &evaluation,
+        scan: Some(ScanView {
             id: id_at(now),
             finished_at: now,
             complete: true,
             projects_read: 3,
             projects_unreadable: 0,
             oldest_reading: None,
-        },
-        inventory: &inventory,
-        assessments: &assessments,
-        policy: &policy,
-        now,
+        }),
     };
     let decisions: Vec<&Decision> = decisions.iter().collect();
-    occasion.compose(id_at(now), "n", &decisions).unwrap()
+    occasion.compose(id_at(now), "n", &Routing::all(), &decisions).unwrap()
 }
 
 const SEVEN: Stage = Stage::Within(604_800);
@@ -225,7 +246,8 @@ async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
     drop(contract.store);
     let url = format!("sqlite://{}", settings(&folder).file.display());
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(&pool).await.unwrap();
+    let newer = "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2";
+    sqlx::query(newer).execute(&pool).await.unwrap();
     pool.close().await;
     for opened in [
         Store::open_exclusive(&settings(&folder)).await,
@@ -415,17 +437,25 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
     let contract = Contract::new().await;
     let commit = |now| {
         let decisions = vec![tell("c", SEVEN, now)];
-        let notification = notification(&decisions, now);
+        let Composed { notification, subjects } = composed(&decisions, now);
         let plan = Plan {
             notifier: "n".into(),
             decisions: vec![],
             notification: Some(notification),
+            subjects,
             receivers: vec!["a".into(), "b".into()],
             up_to_date: vec![],
             catch_up: true,
         };
         let scan = Some((record(now), Inventory::default()));
-        Commit { scan, organization: acme(), plans: vec![plan], now, give_up_at: now + days(3) }
+        Commit {
+            scan,
+            organization: acme(),
+            plans: vec![plan],
+            over: vec![],
+            now,
+            give_up_at: now + days(3),
+        }
     };
     contract.store.commit(&commit(start())).await.unwrap();
     let known = contract.store.known_receivers(&acme(), "n").await.unwrap();
@@ -466,4 +496,88 @@ async fn a_message_that_cannot_be_read_stands_in_nobodys_way() {
     assert_eq!(contract.claim(start()).await.len(), 1);
     assert_eq!(contract.told().await, ["d Within(604800)"], "what nobody can read was not told");
     assert_eq!(contract.states().await[0].1, DeliveryState::Rejected);
+}
+
+#[tokio::test]
+async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day() {
+    let contract = Contract::new().await;
+    let (noon, later) = (start(), start() + TimeDelta::hours(30));
+    let scans = [
+        (vec![tell("cert_a", SEVEN, noon), tell("cert_b", SEVEN, noon)], noon),
+        (vec![tell("cert_a", SEVEN, later)], later),
+        (vec![end("cert_a", later), end("cert_b", later)], later + minutes(1)),
+    ];
+    for (decisions, now) in scans {
+        contract.commit(decisions, &["r"], now).await;
+        let claims = contract.claim(now).await;
+        contract.record(&claims[0], Verdict::Delivered, now).await;
+    }
+    let past = async |now: DateTime<Utc>| {
+        let ledger = contract.store.ledger(&acme(), "n", now).await.unwrap();
+        assert!(ledger.open.is_empty());
+        ledger
+            .past
+            .iter()
+            .flat_map(|(subject, told)| {
+                told.iter().map(move |told| format!("{subject} {}", (told.at - noon).num_hours()))
+            })
+            .collect::<Vec<_>>()
+    };
+    let (a0, a30, b0) = ("certificate:cert_a 0", "certificate:cert_a 30", "certificate:cert_b 0");
+    assert_eq!(past(later).await, [a30, b0], "the latest of each");
+    assert_eq!(past(noon + TimeDelta::hours(23)).await, [a0, a30, b0], "and those of a day");
+}
+
+fn acknowledgement(certificate: &str, until: DateTime<Utc>) -> Acknowledgement {
+    Acknowledgement {
+        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, until.to_string().as_bytes()),
+        certificate: CertificateId::parse(certificate).unwrap(),
+        reason: "on it".into(),
+        by: Some("dana".into()),
+        created_at: start(),
+        until,
+        expires_at: Some(start() + days(5)),
+        ended: None,
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan() {
+    let contract = Contract::new().await;
+    let store = &contract.store;
+    let (first, second) = (
+        acknowledgement("cert_a", start() + days(3)),
+        acknowledgement("cert_a", start() + days(4)),
+    );
+    store.acknowledge(&acme(), &first).await.unwrap();
+    let kept = store.acknowledgements(&acme()).await.unwrap();
+    assert_eq!(kept[&first.certificate], first, "as it was");
+
+    store.acknowledge(&acme(), &second).await.unwrap();
+    let all = store.all_acknowledgements(&acme()).await.unwrap();
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0].ended, Some((start(), Ending::Superseded)));
+    assert_eq!(store.acknowledgements(&acme()).await.unwrap()[&second.certificate], second);
+
+    let now = start() + minutes(1);
+    assert!(store.withdraw(second.id, now).await.unwrap());
+    assert!(!store.withdraw(second.id, now).await.unwrap(), "it is, already");
+    let kept = store.acknowledgements(&acme()).await.unwrap();
+    assert_eq!(kept[&second.certificate].ended, Some((now, Ending::Withdrawn)));
+
+    let third = acknowledgement("cert_b", start() + days(2));
+    store.acknowledge(&acme(), &third).await.unwrap();
+    let commit = Commit {
+        scan: Some((record(now), Inventory::default())),
+        organization: acme(),
+        plans: vec![],
+        over: vec![third.id],
+        now,
+        give_up_at: now + days(3),
+    };
+    store.commit(&commit).await.unwrap();
+    let kept = store.acknowledgements(&acme()).await.unwrap();
+    assert_eq!(kept[&third.certificate].ended, Some((now, Ending::Over)));
+
+    assert_eq!(store.prune(start() + days(1)).await.unwrap(), 3, "what has ended is forgotten");
 }

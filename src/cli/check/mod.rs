@@ -4,7 +4,7 @@ mod output;
 mod survey;
 
 use clap::{Args, ValueEnum};
-use std::{io::IsTerminal, path::Path};
+use std::path::Path;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +13,11 @@ use crate::{
     app, clock,
     config::{Config, Needs},
     deliver,
-    domain::{inventory::Inventory, threshold::Severity, wording},
+    domain::{
+        acknowledgement::Acknowledgements, inventory::Inventory, threshold::Severity, wording,
+    },
     scan::{self, Progress, Target, When},
-    store::Store,
+    store::{Store, StoreFault},
 };
 use survey::Survey;
 
@@ -60,11 +62,11 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
         .map(|organization| app::target(&config, organization))
         .collect::<anyhow::Result<_>>()?;
     let (progress, watched) = watch::channel(Progress::default());
-    let shown = show_progress(watched);
+    let shown = super::show_progress(watched);
     let surveyed = if arguments.notify {
         keep_and_tell(&config, &targets, &progress).await
     } else {
-        look(&targets, &progress).await
+        look(&config, &targets, &progress).await
     };
     drop(progress);
     drop(shown.await);
@@ -89,16 +91,36 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
 }
 
 /// Reads every organization at once; keeps nothing.
-async fn look(targets: &[Target], progress: &watch::Sender<Progress>) -> anyhow::Result<Survey> {
+async fn look(
+    config: &Config,
+    targets: &[Target],
+    progress: &watch::Sender<Progress>,
+) -> anyhow::Result<Survey> {
     let scans = targets.iter().map(|target| async move {
         let reading = scan::read(target, progress).await;
         let now = clock::now();
         (target, Inventory::default().merge(reading, &target.selection, now))
     });
     let scanned = futures_util::future::join_all(scans).await;
+    // Acknowledgements are shown where there is a state that has them.
+    let store = match Store::open_beside(&config.state).await {
+        Ok(store) => {
+            eprintln!("state: {}", config.state.file.display());
+            Some(store)
+        }
+        Err(StoreFault::Missing(_)) => None,
+        Err(error) => {
+            tracing::warn!(%error, "acknowledgements are not shown");
+            None
+        }
+    };
     let mut survey = Survey::new(clock::now());
     for (target, inventory) in &scanned {
-        survey.add(target, inventory);
+        let acknowledgements = match &store {
+            Some(store) => store.acknowledgements(target.api.organization()).await?,
+            None => Acknowledgements::new(),
+        };
+        survey.add(target, inventory, &acknowledgements);
     }
     Ok(survey)
 }
@@ -142,26 +164,10 @@ async fn keep_and_tell(
     }
     let mut survey = Survey::new(clock::now());
     for target in targets {
-        survey.add(target, &store.inventory(target.api.organization()).await?);
+        let organization = target.api.organization();
+        let acknowledgements = store.acknowledgements(organization).await?;
+        survey.add(target, &store.inventory(organization).await?, &acknowledgements);
     }
     survey.undelivered = failed;
     Ok(survey)
-}
-
-/// A line on the terminal while requests are made; nothing where stderr is no terminal.
-fn show_progress(mut watched: watch::Receiver<Progress>) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        let line = indicatif::ProgressBar::new_spinner();
-        line.enable_steady_tick(std::time::Duration::from_millis(120));
-        while watched.changed().await.is_ok() {
-            let Progress { projects_listed, projects_read, certificates } = *watched.borrow();
-            line.set_message(format!(
-                "{projects_read} of {projects_listed} projects read, {certificates} certificate entries"
-            ));
-        }
-        line.finish_and_clear();
-    })
 }

@@ -1,32 +1,26 @@
 //! A survey for people, for machines, for spreadsheets and for monitoring plugins.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use comfy_table::Table;
 use serde_json::json;
 
-use super::survey::{Row, Survey};
-use crate::domain::{threshold::Severity, wording};
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
+use super::{
+    super::{instant, lines},
+    survey::{Row, Survey},
+};
+use crate::domain::{notification::SilenceView, threshold::Severity, wording};
 
 pub fn table(survey: &Survey) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header([
-        "LEFT",
-        "SEVERITY",
-        "STATUS",
-        "NAME",
-        "ID",
-        "ORGANIZATION",
-        "EXPIRES",
-        "ACTIVE IN",
-    ]);
+    let mut header =
+        vec!["LEFT", "SEVERITY", "STATUS", "NAME", "ID", "ORGANIZATION", "EXPIRES", "ACTIVE IN"];
+    let noted = survey.rows.iter().any(|row| row.note().is_some());
+    header.extend(noted.then_some("NOTE"));
+    table.set_header(header);
     for row in &survey.rows {
         let certificate = &row.certificate;
-        table.add_row([
+        let mut cells = vec![
             row.time_left(survey.now),
             row.severity().unwrap_or("-").to_owned(),
             row.status.to_owned(),
@@ -35,18 +29,25 @@ pub fn table(survey: &Survey) -> String {
             row.organization.to_string(),
             certificate.expires_at.map_or("-".to_owned(), instant),
             row.scope(),
-        ]);
+        ];
+        cells.extend(noted.then(|| row.note().unwrap_or("-".to_owned())));
+        table.add_row(cells);
     }
-    let mut text = if survey.rows.is_empty() {
-        "no certificates\n".to_owned()
-    } else {
-        table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-    };
+    let mut text =
+        if survey.rows.is_empty() { "no certificates\n".to_owned() } else { lines(&table) };
     text.push_str(&format!(
         "\n{} in {}\n",
         wording::count(survey.rows.len(), "certificate"),
         wording::count(survey.projects_read, "project")
     ));
+    if !survey.uncovered.is_empty() {
+        text.push_str(
+            "\nWithout a valid certificate now, so that every API call over mutual TLS fails:\n",
+        );
+        for (organization, project) in &survey.uncovered {
+            text.push_str(&format!("  {organization}: {} ({})\n", project.title(), project.id));
+        }
+    }
     if !survey.unreadable.is_empty() {
         text.push_str("\nCould not be read, so that certificates there may expire unseen:\n");
         for (organization, fault) in &survey.unreadable {
@@ -78,6 +79,8 @@ pub fn document(survey: &Survey) -> serde_json::Value {
                     "projects_total": row.projects.len(),
                     "projects": row.projects,
                 },
+                "ignored": row.ignored.as_ref().map(silence),
+                "acknowledged": row.acknowledged.as_ref().map(silence),
             })
         })
         .collect();
@@ -86,6 +89,13 @@ pub fn document(survey: &Survey) -> serde_json::Value {
         .iter()
         .map(|(organization, error)| json!({ "organization": organization, "error": error }))
         .collect();
+    let uncovered: Vec<_> = survey
+        .uncovered
+        .iter()
+        .map(|(organization, project)| {
+            json!({ "organization": organization, "id": project.id, "name": project.name })
+        })
+        .collect();
     json!({
         "schema": "certvigil.check/1",
         "checked_at": instant(survey.now),
@@ -93,8 +103,13 @@ pub fn document(survey: &Survey) -> serde_json::Value {
         "complete": survey.unreadable.is_empty(),
         "projects_read": survey.projects_read,
         "certificates": certificates,
+        "uncovered_projects": uncovered,
         "unreadable": unreadable,
     })
+}
+
+fn silence(view: &SilenceView) -> serde_json::Value {
+    json!({ "reason": view.reason, "by": view.by, "until": instant(view.until) })
 }
 
 pub fn csv(survey: &Survey) -> anyhow::Result<String> {
@@ -111,6 +126,7 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
         "expires_in_seconds",
         "organization_wide",
         "projects",
+        "note",
     ])?;
     for row in &survey.rows {
         let certificate = &row.certificate;
@@ -127,7 +143,12 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
             &left.map(|left| left.to_string()).unwrap_or_default(),
             if row.organization_wide { "true" } else { "false" },
             &row.projects.len().to_string(),
+            &inert(&row.note().unwrap_or_default()),
         ])?;
+    }
+    for (organization, project) in &survey.uncovered {
+        let (title, id) = (project.title(), &project.id);
+        eprintln!("error: {organization}: {title} ({id}) has no valid certificate");
     }
     for (organization, fault) in &survey.unreadable {
         eprintln!("error: {organization}: {fault}");
@@ -159,22 +180,32 @@ pub fn nagios(survey: &Survey) -> String {
         })
         .map(|row| format!(", {}", describe(row, survey.now)))
         .unwrap_or_default();
+    let uncovered = match survey.uncovered.len() {
+        0 => String::new(),
+        n => format!(", {} without a valid certificate", wording::count(n, "project")),
+    };
     let unread = match survey.unreadable.len() {
         0 => String::new(),
         n => format!(", {} could not be read", wording::count(n, "list")),
     };
     let (critical, warning) = (survey.count(Severity::Critical), survey.count(Severity::Warning));
     let mut text = format!(
-        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{unread} | \
-         certificates={} critical={critical};;0 warning={warning};0 unreadable={}\n",
+        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{uncovered}{unread} | \
+         certificates={} critical={critical};;0 warning={warning};0 unreadable={} uncovered={};;0\n",
         wording::count(survey.rows.len(), "certificate"),
         plain(&worst),
         survey.rows.len(),
         survey.unreadable.len(),
+        survey.uncovered.len(),
     );
     for row in reached {
         let severity = row.severity().unwrap_or_default();
         text.push_str(&format!("{severity}: {}\n", plain(&describe(row, survey.now))));
+    }
+    for (organization, project) in &survey.uncovered {
+        let (title, id) = (project.title(), &project.id);
+        let line = format!("critical: {organization} {title} ({id}) has no valid certificate\n");
+        text.push_str(&plain(&line));
     }
     for (organization, fault) in &survey.unreadable {
         text.push_str(&plain(&format!("unreadable: {organization}: {fault}\n")));

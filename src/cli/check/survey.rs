@@ -4,9 +4,12 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        certificate::{Certificate, OrganizationName},
+        acknowledgement::Acknowledgements,
+        certificate::{Certificate, OrganizationName, Project},
+        compose,
         evaluate::evaluate,
         inventory::Inventory,
+        notification::SilenceView,
         threshold::{Reached, Severity, Stage},
         wording,
     },
@@ -18,9 +21,12 @@ pub struct Row {
     pub organization: OrganizationName,
     pub certificate: Certificate,
     pub status: &'static str,
+    /// The stage it is in, unless it is ignored.
     pub reached: Option<Reached>,
     pub organization_wide: bool,
     pub projects: Vec<String>,
+    pub ignored: Option<SilenceView>,
+    pub acknowledged: Option<SilenceView>,
 }
 
 /// What all organizations came to.
@@ -29,6 +35,8 @@ pub struct Survey {
     pub rows: Vec<Row>,
     /// Organization, and what could not be read of it.
     pub unreadable: Vec<(OrganizationName, String)>,
+    /// The projects without a valid certificate now; not those where all of them are ignored.
+    pub uncovered: Vec<(OrganizationName, Project)>,
     pub projects_read: usize,
     /// Deliveries that failed, where the check also tells.
     pub undelivered: usize,
@@ -36,12 +44,28 @@ pub struct Survey {
 
 impl Survey {
     pub fn new(now: DateTime<Utc>) -> Survey {
-        Survey { now, rows: Vec::new(), unreadable: Vec::new(), projects_read: 0, undelivered: 0 }
+        Survey {
+            now,
+            rows: Vec::new(),
+            unreadable: Vec::new(),
+            uncovered: Vec::new(),
+            projects_read: 0,
+            undelivered: 0,
+        }
     }
 
-    pub fn add(&mut self, target: &Target, inventory: &Inventory) {
+    pub fn add(
+        &mut self,
+        target: &Target,
+        inventory: &Inventory,
+        acknowledgements: &Acknowledgements,
+    ) {
         let organization = target.api.organization();
-        for assessment in evaluate(inventory, &target.policy, self.now) {
+        let evaluation =
+            evaluate(organization, inventory, &target.policy, acknowledgements, self.now);
+        let uncovered = evaluation.uncovered.iter().filter(|one| !one.ignored);
+        self.uncovered.extend(uncovered.map(|one| (organization.clone(), one.project.clone())));
+        for assessment in evaluation.assessments {
             let active = assessment.is_active();
             let started = assessment.certificate.has_started(self.now);
             let status = match assessment.reached.as_ref().map(|reached| reached.stage) {
@@ -49,6 +73,7 @@ impl Survey {
                 Some(Stage::Within(_)) => "expiring",
                 Some(Stage::UnknownExpiry) => "unknown_expiry",
                 Some(Stage::NotYetValid) => "not_yet_valid",
+                Some(Stage::Uncovered) => "uncovered",
                 // A list that could not be read may have it active.
                 None if !active && !inventory.is_complete() => "unknown_activity",
                 None if !active => "inactive",
@@ -62,7 +87,10 @@ impl Survey {
                 status,
                 organization_wide: assessment.organization_wide,
                 projects: projects.collect(),
-                reached: assessment.reached,
+                reached: assessment.open().cloned(),
+                ignored: compose::ignored(&assessment).filter(|view| !view.ended),
+                acknowledged: compose::acknowledged(&assessment, self.now)
+                    .filter(|view| !view.ended),
             });
         }
         self.projects_read += inventory.projects.len() - inventory.unreadable_projects.len();
@@ -84,7 +112,9 @@ impl Survey {
 
     pub fn worst(&self) -> Severity {
         let severities = self.rows.iter().filter_map(|row| row.reached.as_ref());
-        severities.map(|reached| reached.severity).max().unwrap_or(Severity::Info)
+        let uncovered = self.uncovered.iter().map(|_| Severity::Critical);
+        let all = severities.map(|reached| reached.severity).chain(uncovered);
+        all.max().unwrap_or(Severity::Info)
     }
 
     pub fn count(&self, severity: Severity) -> usize {
@@ -106,6 +136,14 @@ impl Row {
 
     pub fn severity(&self) -> Option<&'static str> {
         self.reached.as_ref().map(|reached| reached.severity.as_str())
+    }
+
+    /// What is said of its being quiet.
+    pub fn note(&self) -> Option<String> {
+        let ignored = self.ignored.as_ref().map(|view| wording::silence("ignored", view));
+        let acknowledged =
+            || self.acknowledged.as_ref().map(|view| wording::silence("acknowledged", view));
+        ignored.or_else(acknowledged)
     }
 
     pub fn scope(&self) -> String {

@@ -19,6 +19,7 @@ use crate::{
     domain::{
         notification::Notification,
         retry::{FailureReason, Outcome},
+        routing::Routing,
     },
     net::Pem,
     secret::Secret,
@@ -36,7 +37,7 @@ pub struct Settings {
     pub name: String,
     pub to: Vec<Mailbox>,
     pub cc: Vec<Mailbox>,
-    pub send_resolved: bool,
+    pub routing: Routing,
     pub smtp: Smtp,
     /// For the times in the mail.
     pub timezone: Tz,
@@ -116,8 +117,8 @@ impl Notifier for Email {
         addresses
     }
 
-    fn send_resolved(&self) -> bool {
-        self.settings.send_resolved
+    fn routing(&self) -> &Routing {
+        &self.settings.routing
     }
 
     fn concurrency(&self) -> usize {

@@ -3,7 +3,7 @@
 //! No text from outside is markup: the HTML template escapes everything, and headers are encoded by the
 //! mail library.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use lettre::{
     Message,
@@ -19,7 +19,9 @@ use uuid::Uuid;
 use super::Settings;
 use crate::domain::{
     certificate::OrganizationName,
-    notification::{Alert, CertificateView, Event, Notification, ScanView},
+    notification::{
+        Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, ScanView,
+    },
     threshold::Severity,
     wording,
 };
@@ -97,7 +99,7 @@ impl Renderer {
 
 /// The same for every mail whose worst certificate is this one, so that they thread.
 fn root(organization: &OrganizationName, notification: &Notification) -> Option<Uuid> {
-    let worst = notification.alerts.first()?.certificate.as_ref()?;
+    let worst = notification.alerts.iter().find_map(|alert| alert.certificate.as_ref())?;
     let thread = format!("certvigil/{organization}/{}", worst.id);
     Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, thread.as_bytes()))
 }
@@ -146,10 +148,11 @@ impl Mail {
             .take(SHOWN_ALERTS)
             .map(|alert| Entry::new(alert, settings.timezone, now))
             .collect();
-        let resolved =
-            notification.alerts.iter().all(|alert| alert.event == Event::CertificateResolved);
+        let resolved = notification.alerts.iter().all(|alert| alert.event.is_end());
         let about = match &organization {
-            Some(organization) => format!("everything about the organization {organization}"),
+            Some(organization) => {
+                format!("{} about the organization {organization}", asked(settings))
+            }
             None => "this test".to_owned(),
         };
         Mail {
@@ -179,9 +182,21 @@ impl Mail {
     }
 }
 
+/// What the notifier asks for, in words.
+fn asked(settings: &Settings) -> String {
+    let routing = &settings.routing;
+    let what = match routing.min_severity {
+        Severity::Info => "everything",
+        Severity::Warning => "what is warning or critical",
+        Severity::Critical => "what is critical",
+    };
+    let some = if routing.projects.is_all() { "" } else { " in some of its projects" };
+    format!("{what}{some}")
+}
+
 impl Entry {
     fn new(alert: &Alert, timezone: Tz, now: DateTime<Utc>) -> Entry {
-        let over = alert.event == Event::CertificateResolved;
+        let over = alert.event.is_end();
         let mut entry = Entry {
             headline: capitalized(&wording::headline(alert, now)),
             severity: if over { "resolved" } else { alert.severity.as_str() },
@@ -192,16 +207,32 @@ impl Entry {
             more_projects: 0,
             advice: Vec::new(),
         };
+        if let Some(projects) = &alert.projects {
+            entry.tell_projects(alert, projects);
+            return entry;
+        }
         let Some(certificate) = &alert.certificate else {
             entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             return entry;
         };
+        entry.tell_certificate(alert, certificate, timezone, now);
+        entry
+    }
+
+    fn tell_certificate(
+        &mut self,
+        alert: &Alert,
+        certificate: &CertificateView,
+        timezone: Tz,
+        now: DateTime<Utc>,
+    ) {
+        let entry = self;
+        let over = alert.event.is_end();
         let active = &certificate.active_in;
         entry.facts.push(("Certificate", certificate.title().to_owned()));
         entry.facts.push(("Id", certificate.id.to_string()));
-        let expires = certificate
-            .expires_at
-            .map_or("unknown: the API does not say".to_owned(), |at| instant(at, timezone));
+        let expires =
+            certificate.expires_at.map_or_else(|| unknown(certificate), |at| instant(at, timezone));
         let expired = certificate.expires_at.is_some_and(|at| at <= now);
         entry.facts.push((if expired { "Expired" } else { "Expires" }, expires));
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
@@ -216,13 +247,25 @@ impl Entry {
         }
         if let Some(successor) = &alert.successor {
             let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
-            let until = successor.expires_at.map(|at| format!(", valid until {}", day(at)));
+            let until =
+                successor.expires_at.map(|at| format!(", valid until {}", wording::day(at)));
             let reach =
                 if successor.covers_every_project { "every project" } else { "some projects" };
             let until = until.unwrap_or_default();
-            entry.facts.push(("Successor", format!("“{name}” in {reach}{until}")));
+            let told = successor.ignored.as_ref().filter(|ignored| !ignored.ended);
+            let told = told
+                .map_or(String::new(), |view| format!(" ({})", wording::silence("ignored", view)));
+            entry.facts.push(("Successor", format!("“{name}” in {reach}{until}{told}")));
         }
-        entry.projects_label = match (active.organization, active.projects_total) {
+        for (what, view) in
+            [("ignored", &certificate.ignored), ("acknowledged", &certificate.acknowledged)]
+        {
+            if let Some(view) = view {
+                entry.facts.push(("Note", wording::silence(what, view)));
+            }
+        }
+        let here = active.projects_here();
+        entry.projects_label = match (active.organization, here) {
             (true, n) => format!(
                 "Active for the whole organization, and so in {}",
                 wording::count(n, "project")
@@ -230,22 +273,74 @@ impl Entry {
             (false, 0) => "Active in no project".to_owned(),
             (false, n) => format!("Active in {}", wording::count(n, "project")),
         };
-        for project in active.projects.iter().take(SHOWN_PROJECTS) {
-            let state = match (&project.successor_id, project.uncovered_from) {
+        if active.projects_elsewhere > 0 {
+            let others = wording::count(active.projects_elsewhere, "other");
+            entry.projects_label.push_str(&format!(" of yours and {others}"));
+        }
+        entry.list(&active.projects, here, |project| {
+            match (&project.successor_id, project.uncovered_from) {
+                _ if over => String::new(),
                 (Some(successor), _) => format!("{successor} takes over"),
                 (None, Some(from)) if from <= now => "no valid certificate now".to_owned(),
-                (None, Some(from)) => format!("no valid certificate from {}", day(from)),
+                (None, Some(from)) => format!("no valid certificate from {}", wording::day(from)),
                 (None, None) => String::new(),
-            };
+            }
+        });
+        entry.advice = advice(alert, certificate);
+    }
+
+    fn tell_projects(&mut self, alert: &Alert, projects: &ProjectsView) {
+        let over = alert.event.is_end();
+        if !over {
+            let breaks = "every API call over mutual TLS fails there now".to_owned();
+            self.facts.push(("What breaks", breaks));
+        }
+        self.projects_label = wording::count(projects.total, "project");
+        if projects.elsewhere > 0 {
+            let others = wording::count(projects.elsewhere, "other");
+            self.projects_label.push_str(&format!(" of yours and {others}"));
+        }
+        self.list(&projects.listed, projects.total, |project| {
+            match (&project.successor_id, project.uncovered_from) {
+                (Some(valid), _) => format!("{valid} is valid"),
+                (None, Some(from)) => format!("since {}", wording::day(from)),
+                (None, None) if over => String::new(),
+                (None, None) => "none of its certificates is valid yet".to_owned(),
+            }
+        });
+        if !over {
+            let steps = [
+                "Activate a valid certificate in each of them, or upload a new one first.",
+                "Give the clients certificates that it signed.",
+                "Deactivate the certificates that have expired.",
+            ];
+            self.advice = steps.map(str::to_owned).to_vec();
+        }
+    }
+
+    fn list(
+        &mut self,
+        projects: &[ProjectView],
+        total: usize,
+        state: impl Fn(&ProjectView) -> String,
+    ) {
+        for project in projects.iter().take(SHOWN_PROJECTS) {
             let name = match &project.name {
                 Some(name) => format!("{name} ({})", project.id),
                 None => project.id.to_string(),
             };
-            entry.projects.push((name, if over { String::new() } else { state }));
+            self.projects.push((name, state(project)));
         }
-        entry.more_projects = active.projects_total.saturating_sub(entry.projects.len());
-        entry.advice = advice(alert, certificate);
-        entry
+        self.more_projects = total.saturating_sub(self.projects.len());
+    }
+}
+
+fn unknown(certificate: &CertificateView) -> String {
+    match certificate.strange_expiry {
+        None => "unknown: the API does not say".to_owned(),
+        Some(given) => format!(
+            "unknown: the API says {given}, which is no time in seconds before the year 10000"
+        ),
     }
 }
 
@@ -256,19 +351,23 @@ fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>)
         Event::CertificateNotYetValid => {
             return Some("clients with a certificate under it are refused until then".to_owned());
         }
-        Event::CertificateUnknownExpiry | Event::CertificateResolved | Event::Test => return None,
+        Event::CertificateUnknownExpiry
+        | Event::CertificateResolved
+        | Event::ProjectUncovered
+        | Event::ProjectCovered
+        | Event::Test => return None,
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
     let Some(first) = first else {
         let calm = "nothing, once the clients use the successor";
-        return (active.projects_total > 0).then(|| calm.to_owned());
+        return (active.projects_here() > 0).then(|| calm.to_owned());
     };
     let when = if first <= now {
         "now, and every API call over mutual TLS fails there".to_owned()
     } else {
-        format!("from {}, and every API call over mutual TLS fails there then", day(first))
+        format!("from {}, and every API call over mutual TLS fails there then", wording::day(first))
     };
-    Some(match (active.without_successor, active.projects_total) {
+    Some(match (active.without_successor, active.projects_here()) {
         (1, 1) => format!("its project has no valid certificate {when}"),
         (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
         (n, total) => format!(
@@ -284,7 +383,13 @@ fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
     let steps: &[&str] = match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {
             let covered = certificate.active_in.without_successor == 0;
-            if covered && certificate.active_in.projects_total > 0 {
+            let covered = covered && certificate.active_in.projects_here() > 0;
+            if covered && alert.event == Event::CertificateExpired {
+                &[
+                    "Deactivate {title} in its projects, and delete it: each of them has a successor.",
+                    "Clients that still use what it signed are refused: move them to the successor.",
+                ]
+            } else if covered {
                 &[
                     "Move the clients to certificates that the successor signed.",
                     "Deactivate {title} in its projects, and delete it.",
@@ -304,7 +409,10 @@ fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
         Event::CertificateUnknownExpiry => &[
             "Look up when {title} expires in the certificate itself: nothing will warn you of it.",
         ],
-        Event::CertificateResolved | Event::Test => &[],
+        Event::CertificateResolved
+        | Event::ProjectUncovered
+        | Event::ProjectCovered
+        | Event::Test => &[],
     };
     steps.iter().map(|step| step.replace("{title}", &format!("“{title}”"))).collect()
 }
@@ -326,7 +434,10 @@ fn incomplete(scan: &ScanView) -> Option<String> {
     // What was read a while ago says so; what was never read has nothing to say.
     let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
     let rests = old.map_or(String::new(), |at| {
-        format!(" What is said here of the rest is what was last known of it, on {}.", day(at))
+        format!(
+            " What is said here of the rest is what was last known of it, on {}.",
+            wording::day(at)
+        )
     });
     Some(format!("{unreadable}: certificates there may expire unseen.{rests}"))
 }
@@ -352,11 +463,6 @@ fn instant(at: DateTime<Utc>, timezone: Tz) -> String {
     }
     let local = at.with_timezone(&timezone);
     format!("{utc} ({} {})", local.format("%Y-%m-%d %H:%M %Z"), timezone.name())
-}
-
-fn day(at: DateTime<Utc>) -> String {
-    let text = at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    text.split('T').next().unwrap_or(&text).to_owned()
 }
 
 fn capitalized(text: &str) -> String {

@@ -5,7 +5,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    notification::{Alert, CertificateView, Notification},
+    notification::{Alert, CertificateView, Notification, ProjectView, SilenceView},
     wording,
 };
 
@@ -37,7 +37,7 @@ pub fn render(notification: &Notification, now: DateTime<Utc>) -> serde_json::Re
 }
 
 fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
-    json!({
+    let mut entry = json!({
         "event": alert.event,
         "reason": alert.reason,
         "severity": alert.severity,
@@ -48,24 +48,40 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
             "name": successor.name,
             "expires_at": successor.expires_at.map(instant),
             "covers_every_project": successor.covers_every_project,
+            "ignored": successor.ignored.as_ref().map(silence),
+            "acknowledged": successor.acknowledged.as_ref().map(silence),
         })),
+    });
+    if let Some(view) = &alert.projects {
+        entry["projects_total"] = view.total.into();
+        entry["projects_elsewhere"] = view.elsewhere.into();
+        entry["projects"] = projects(&view.listed);
+    }
+    entry
+}
+
+fn silence(view: &SilenceView) -> Value {
+    json!({
+        "reason": view.reason,
+        "by": view.by,
+        "until": instant(view.until),
+        "ended": view.ended,
     })
 }
 
-fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
-    let projects: Vec<Value> = view
-        .active_in
-        .projects
-        .iter()
-        .map(|project| {
-            json!({
-                "id": project.id,
-                "name": project.name,
-                "successor_id": project.successor_id,
-                "uncovered_from": project.uncovered_from.map(instant),
-            })
+fn projects(listed: &[ProjectView]) -> Value {
+    let entry = |project: &ProjectView| {
+        json!({
+            "id": project.id,
+            "name": project.name,
+            "successor_id": project.successor_id,
+            "uncovered_from": project.uncovered_from.map(instant),
         })
-        .collect();
+    };
+    listed.iter().map(entry).collect()
+}
+
+fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
     json!({
         "id": view.id,
         "name": view.name,
@@ -76,8 +92,12 @@ fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
             "organization": view.active_in.organization,
             "projects_total": view.active_in.projects_total,
             "projects_without_successor": view.active_in.without_successor,
-            "projects": projects,
+            "projects_elsewhere": view.active_in.projects_elsewhere,
+            "projects": projects(&view.active_in.projects),
         },
+        "expires_at_given": view.strange_expiry,
+        "ignored": view.ignored.as_ref().map(silence),
+        "acknowledged": view.acknowledged.as_ref().map(silence),
     })
 }
 

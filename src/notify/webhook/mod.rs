@@ -27,6 +27,7 @@ use crate::{
     domain::{
         notification::Notification,
         retry::{FailureReason, Outcome},
+        routing::Routing,
         text::one_line,
     },
     net::{self, Pem},
@@ -56,7 +57,7 @@ pub struct Settings {
     pub ca: Option<Pem>,
     pub concurrency: usize,
     pub max_per_minute: u32,
-    pub send_resolved: bool,
+    pub routing: Routing,
 }
 
 /// Whether a text is an address that can be posted to.
@@ -273,8 +274,8 @@ impl Notifier for Webhook {
         vec![self.url.origin().ascii_serialization()]
     }
 
-    fn send_resolved(&self) -> bool {
-        self.settings.send_resolved
+    fn routing(&self) -> &Routing {
+        &self.settings.routing
     }
 
     fn concurrency(&self) -> usize {

@@ -1,0 +1,264 @@
+//! `certvigil ack`, `acks` and `unack`: quiet for one certificate, for a reason and until a date.
+
+use clap::{Args, ValueEnum};
+use comfy_table::Table;
+use serde_json::json;
+use std::path::Path;
+
+use super::{
+    Failure, instant,
+    state::{self, Known},
+};
+use crate::{
+    clock,
+    config::{self, Config, Needs},
+    domain::{
+        acknowledgement::{Acknowledgement, Acknowledgements},
+        certificate::OrganizationName,
+        evaluate::evaluate,
+        text::one_line,
+    },
+    scan::id_at,
+};
+
+/// The longest reason and name that are kept, in characters.
+const MAX_REASON: usize = 500;
+const MAX_NAME: usize = 100;
+
+#[derive(Args)]
+pub struct Ack {
+    /// Its id, or its name where no other has it
+    certificate: String,
+    /// The end of this day (2027-03-01), or an instant (2027-03-01T12:00:00Z)
+    #[arg(long, value_name = "DATE")]
+    until: String,
+    /// Why nobody needs to hear of it until then
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who says so
+    #[arg(long, value_name = "WHO", env = "USER")]
+    by: Option<String>,
+    /// Where several organizations have it
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Unack {
+    /// Its id, or its name where no other has it
+    certificate: String,
+    /// Where several organizations have it
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Acks {
+    /// Those that have ended, too
+    #[arg(long)]
+    all: bool,
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+pub async fn ack(file: Option<&Path>, arguments: Ack) -> u8 {
+    done(acknowledge(file, &arguments).await)
+}
+
+pub async fn unack(file: Option<&Path>, arguments: Unack) -> u8 {
+    done(withdraw(file, &arguments).await)
+}
+
+pub async fn acks(file: Option<&Path>, arguments: Acks) -> u8 {
+    done(list(file, &arguments).await)
+}
+
+fn done(result: Result<(), Failure>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
+    let config = super::start(file, Needs::default())?.config;
+    let now = clock::now();
+    let until = config::instant(&arguments.until, config.timezone).ok_or_else(|| {
+        let found = one_line(&arguments.until, 60);
+        Failure::Usage(format!(
+            "--until: found “{found}”, expected a date, as 2027-03-01, or an instant, as \
+             2027-03-01T12:00:00Z"
+        ))
+    })?;
+    if until <= now {
+        let passed = until.format("%Y-%m-%d %H:%M UTC");
+        return Err(Failure::Usage(format!("--until: {passed} has passed")));
+    }
+    let reason = one_line(&arguments.reason, MAX_REASON);
+    if reason.is_empty() {
+        return Err(Failure::Usage("--reason: found an empty text, expected why".to_owned()));
+    }
+    let by = arguments.by.as_deref().map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty());
+
+    let store = state::open(&config).await?;
+    let known = Known::all(&config, &store, now).await?;
+    let name = arguments.organization.as_deref();
+    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
+    let none = Acknowledgements::new();
+    let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
+    let assessment = evaluation.assessment(&certificate.id);
+    let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
+    let title = format!("“{}” ({})", certificate.title(), certificate.id);
+    if !assessment.is_active() && !of.policy.include_inactive {
+        let why = format!("{title} is active nowhere, and so nothing is told of it");
+        return Err(anyhow::anyhow!(why).into());
+    }
+    let steps = &assessment.ruling.steps;
+    if certificate.expires_at.is_some() && steps.as_slice().len() == 1 {
+        let step = &steps.as_slice()[0].label;
+        let why = format!(
+            "the ladder of {title} has a single step, {step}, and the last one before the end is \
+             never muted: it cannot be acknowledged"
+        );
+        return Err(anyhow::anyhow!(why).into());
+    }
+    let one = Acknowledgement {
+        id: id_at(now),
+        certificate: certificate.id.clone(),
+        reason,
+        by,
+        created_at: now,
+        until,
+        expires_at: certificate.expires_at,
+        ended: None,
+    };
+    store.acknowledge(&of.organization, &one).await?;
+
+    let mut said = format!(
+        "{}: {title} is acknowledged until {}\n",
+        of.organization,
+        local(&config, one.until)
+    );
+    if let (Some(last), Some(expires_at)) = (steps.as_slice().last(), certificate.expires_at) {
+        let from = expires_at - last.lead;
+        if from <= now {
+            said.push_str(&format!(
+                "It is in its last threshold ({}) or has expired: that is told all the same.\n",
+                last.label
+            ));
+        } else if from < until {
+            said.push_str(&format!(
+                "Its last threshold, {} before the end, is told all the same: from {}.\n",
+                last.label,
+                local(&config, from)
+            ));
+        }
+    }
+    if assessment.ruling.ignored.is_some() {
+        said.push_str("A rule ignores it: nothing is told of it in any case.\n");
+    }
+    super::print(&said)
+}
+
+async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure> {
+    let config = super::start(file, Needs::default())?.config;
+    let now = clock::now();
+    let store = state::open(&config).await?;
+    let known = Known::all(&config, &store, now).await?;
+    let name = arguments.organization.as_deref();
+    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
+    let title = format!("“{}” ({})", certificate.title(), certificate.id);
+    let held = match of.acknowledgements.get(&certificate.id) {
+        Some(one) => store.withdraw(one.id, now).await?,
+        None => false,
+    };
+    if !held {
+        return Err(anyhow::anyhow!("{title} is not acknowledged").into());
+    }
+    super::print(&format!(
+        "{}: {title} is no longer acknowledged: the next scan tells what is still so\n",
+        of.organization
+    ))
+}
+
+async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
+    let config = super::start(file, Needs::default())?.config;
+    let now = clock::now();
+    let store = state::open(&config).await?;
+    let mut rows: Vec<(OrganizationName, Option<String>, Acknowledgement)> = Vec::new();
+    for organization in &config.organizations {
+        let name = &organization.api.organization;
+        let inventory = store.inventory(name).await?;
+        for one in store.all_acknowledgements(name).await? {
+            if arguments.all || (one.ended.is_none() && one.until > now) {
+                let certificate = inventory.certificates.get(&one.certificate);
+                let title = certificate.map(|certificate| certificate.title().to_owned());
+                rows.push((name.clone(), title, one));
+            }
+        }
+    }
+    let ended = |one: &Acknowledgement| match one.ended {
+        Some((at, ending)) => Some((at, ending.as_str())),
+        None => (one.until <= now).then_some((one.until, "on its date")),
+    };
+    match arguments.output {
+        Output::Json => {
+            let entries: Vec<_> = rows
+                .iter()
+                .map(|(organization, name, one)| {
+                    json!({
+                        "id": one.id,
+                        "organization": organization,
+                        "certificate": { "id": one.certificate, "name": name },
+                        "reason": one.reason,
+                        "by": one.by,
+                        "created_at": instant(one.created_at),
+                        "until": instant(one.until),
+                        "ended_at": ended(one).map(|(at, _)| instant(at)),
+                        "ending": one.ended.map(|(_, ending)| ending),
+                    })
+                })
+                .collect();
+            let document = json!({
+                "schema": "certvigil.acknowledgements/1", "acknowledgements": entries,
+            });
+            super::print(&format!("{document:#}\n"))
+        }
+        Output::Table if rows.is_empty() => super::print("nothing is acknowledged\n"),
+        Output::Table => {
+            let mut table = Table::new();
+            table.load_style(comfy_table::presets::NOTHING);
+            let mut header =
+                vec!["UNTIL", "ORGANIZATION", "CERTIFICATE", "ID", "BY", "SINCE", "REASON"];
+            header.extend(arguments.all.then_some("ENDED"));
+            table.set_header(header);
+            for (organization, name, one) in &rows {
+                let mut cells = vec![
+                    local(&config, one.until),
+                    organization.to_string(),
+                    name.clone().unwrap_or_else(|| "-".to_owned()),
+                    one.certificate.to_string(),
+                    one.by.clone().unwrap_or_else(|| "-".to_owned()),
+                    local(&config, one.created_at),
+                    one.reason.clone(),
+                ];
+                if arguments.all {
+                    let ended = ended(one).map(|(at, why)| format!("{} {why}", local(&config, at)));
+                    cells.push(ended.unwrap_or_else(|| "-".to_owned()));
+                }
+                table.add_row(cells);
+            }
+            super::print(&super::lines(&table))
+        }
+    }
+}
+
+fn local(config: &Config, at: chrono::DateTime<chrono::Utc>) -> String {
+    at.with_timezone(&config.timezone).format("%Y-%m-%d %H:%M %Z").to_string()
+}

@@ -1,0 +1,336 @@
+//! `certvigil explain`: why one certificate did or did not alert, and what comes next.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{Args, ValueEnum};
+use comfy_table::Table;
+use serde_json::json;
+use std::{fmt::Write, path::Path};
+
+use super::{
+    Failure, instant, lines,
+    state::{self, Known},
+};
+use crate::{
+    clock,
+    config::{Config, Needs},
+    domain::{
+        certificate::LifeFrom,
+        evaluate::evaluate,
+        explain::{Explanation, Hearing, Hears, explain},
+        notification::{Alert, ProjectView},
+        subject::Subject,
+        wording,
+    },
+    store::{ScanRecord, Store, Telling},
+};
+
+/// How many messages that told of it are listed.
+const TELLINGS: u32 = 20;
+/// How far ahead is looked.
+const AHEAD: TimeDelta = TimeDelta::days(730);
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Its id, or its name where no other has it
+    certificate: String,
+    /// Where several organizations have it
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
+    match show(file, &arguments).await {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let config = super::start(file, Needs::default())?.config;
+    let now = clock::now();
+    let store = state::open(&config).await?;
+    let known = Known::all(&config, &store, now).await?;
+    let name = arguments.organization.as_deref();
+    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
+    let evaluation =
+        evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
+    let assessment = evaluation.assessment(&certificate.id);
+    let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
+    let forecast = match config.schedule.cron.next_after(now) {
+        Some(first) => of.forecast(&config, first, AHEAD),
+        None => Vec::new(),
+    };
+    let explanation = explain(&evaluation, assessment, &of.listeners, &forecast);
+    let subject = Subject::Certificate(certificate.id.clone());
+    let tellings = store.tellings(&of.organization, &subject, TELLINGS).await?;
+    let scan = latest_scan(&store, of).await?;
+    let page = Page { config: &config, now, explanation, tellings, scan };
+    super::print(&match arguments.output {
+        Output::Text => page.text()?,
+        Output::Json => format!("{:#}\n", page.document()),
+    })
+}
+
+async fn latest_scan(store: &Store, of: &Known) -> anyhow::Result<Option<ScanRecord>> {
+    Ok(store.latest_scan(&of.organization).await?)
+}
+
+struct Page<'a> {
+    config: &'a Config,
+    now: DateTime<Utc>,
+    explanation: Explanation,
+    tellings: Vec<Telling>,
+    scan: Option<ScanRecord>,
+}
+
+impl Page<'_> {
+    /// The alert of this certificate in a message that told of it.
+    fn told<'a>(&self, telling: &'a Telling) -> Option<&'a Alert> {
+        telling.notification.alerts.iter().find(|alert| {
+            let certificate = alert.certificate.as_ref();
+            certificate.is_some_and(|one| one.id == self.explanation.certificate.id)
+        })
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let told: Vec<_> = self
+            .tellings
+            .iter()
+            .filter_map(|telling| {
+                let alert = self.told(telling)?;
+                Some(json!({
+                    "at": instant(telling.notification.created_at),
+                    "notification_id": telling.notification.id,
+                    "notifier": telling.notification.notifier,
+                    "event": alert.event,
+                    "reason": alert.reason,
+                    "severity": alert.severity,
+                    "stage": alert.stage,
+                    "deliveries": telling.deliveries,
+                }))
+            })
+            .collect();
+        let scan = self.scan.as_ref().map(|scan| {
+            json!({
+                "id": scan.id, "finished_at": instant(scan.finished_at), "complete": scan.complete,
+            })
+        });
+        let mut document =
+            json!({ "schema": "certvigil.explain/1", "explained_at": instant(self.now) });
+        document["scan"] = scan.unwrap_or_default();
+        if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(&self.explanation) {
+            all.into_iter().for_each(|(key, value)| document[key] = value);
+        }
+        document["told"] = told.into();
+        document
+    }
+
+    fn at(&self, at: DateTime<Utc>) -> String {
+        let utc = at.format("%Y-%m-%d %H:%M UTC").to_string();
+        if self.config.timezone == chrono_tz::UTC {
+            return utc;
+        }
+        let local = at.with_timezone(&self.config.timezone);
+        format!("{utc} ({})", local.format("%Y-%m-%d %H:%M %Z"))
+    }
+
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        self.certificate(&mut out)?;
+        self.projects(&mut out)?;
+        self.ladder(&mut out)?;
+        self.notifiers(&mut out)?;
+        self.history(&mut out)?;
+        Ok(out)
+    }
+
+    fn certificate(&self, out: &mut String) -> std::fmt::Result {
+        let Explanation { certificate, organization, .. } = &self.explanation;
+        writeln!(
+            out,
+            "“{}” ({}) of the organization {organization}",
+            certificate.title(),
+            certificate.id
+        )?;
+        let mut line = |label: &str, text: String| writeln!(out, "  {label:<13}{text}");
+        match (certificate.expires_at, certificate.strange_expiry) {
+            (Some(at), _) => {
+                line("expiry", format!("{}: it {}", self.at(at), wording::expiry(at, self.now)))?;
+            }
+            (None, Some(given)) => {
+                let why = "which is no time in seconds before the year 10000";
+                line("expiry", format!("unknown: the API says {given}, {why}"))?;
+            }
+            (None, None) => line("expiry", "unknown: the API does not say".to_owned())?,
+        }
+        let since =
+            certificate.valid_at.map_or("the API does not say".to_owned(), |at| self.at(at));
+        line("valid from", since)?;
+        match &self.scan {
+            Some(scan) => {
+                let how = if scan.complete { "complete" } else { "incomplete" };
+                line("latest scan", format!("{}, {how}", self.at(scan.finished_at)))?;
+            }
+            None => line("latest scan", "none".to_owned())?,
+        }
+        if self.explanation.hearsay {
+            let doubt =
+                "a list that names it could not be read, so that it may be otherwise by now";
+            line("but", doubt.to_owned())?;
+        }
+        match (&self.explanation.stage, self.explanation.severity) {
+            (Some(stage), Some(severity)) => line("stage", format!("{stage}, {severity}"))?,
+            _ => line("stage", self.why_none().to_owned())?,
+        }
+        if let Some(view) = &certificate.ignored {
+            let rule = self.explanation.ignored_by_rule;
+            let rule = rule.map_or(String::new(), |rule| format!(" (rules[{rule}])"));
+            line("ignored", format!("{}{rule}", wording::silence("ignored", view)))?;
+        }
+        if let Some(view) = &certificate.acknowledged {
+            line("acknowledged", wording::silence("acknowledged", view))?;
+        }
+        Ok(())
+    }
+
+    fn why_none(&self) -> &'static str {
+        let certificate = &self.explanation.certificate;
+        let active = &certificate.active_in;
+        if !active.organization && active.projects_total == 0 {
+            "none: it is active nowhere"
+        } else {
+            "none: its end is farther away than the first threshold"
+        }
+    }
+
+    fn projects(&self, out: &mut String) -> std::fmt::Result {
+        let active = &self.explanation.certificate.active_in;
+        let scope = if active.organization { "the organization, and so in " } else { "" };
+        writeln!(out, "\nActive in {scope}{}", wording::count(active.projects_total, "project"))?;
+        let state = |project: &ProjectView| match (&project.successor_id, project.uncovered_from) {
+            (Some(successor), _) => format!("{successor} takes over"),
+            (None, Some(from)) if from <= self.now => "no valid certificate now".to_owned(),
+            (None, Some(from)) => format!("no valid certificate from {}", self.at(from)),
+            (None, None) => "until when it has a valid certificate is not known".to_owned(),
+        };
+        for project in &active.projects {
+            writeln!(out, "  {} ({}): {}", project.title(), project.id, state(project))?;
+        }
+        let more = active.projects_total - active.projects.len();
+        if more > 0 {
+            writeln!(out, "  and {more} more")?;
+        }
+        if self.explanation.replaced {
+            writeln!(out, "  Every project has a successor: its expiry is told calmly, once.")?;
+        }
+        Ok(())
+    }
+
+    fn ladder(&self, out: &mut String) -> std::fmt::Result {
+        match self.explanation.ladder_of_rule {
+            Some(rule) => writeln!(out, "\nThe ladder of rules[{rule}], the first that matches")?,
+            None => writeln!(out, "\nThe global ladder: no rule gives another")?,
+        }
+        if let Some((seconds, from)) = self.explanation.life {
+            let life = wording::span(TimeDelta::seconds(seconds));
+            match from {
+                LifeFrom::ValidAt => writeln!(out, "  It lives {life}, from valid_at.")?,
+                LifeFrom::CreatedAt => {
+                    writeln!(out, "  It lives {life}, from created_at: it has no valid_at.")?;
+                }
+                LifeFrom::Unknown => {
+                    writeln!(out, "  How long it lives is not known: {life} are assumed.")?;
+                }
+            }
+        }
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        for rung in &self.explanation.ladder {
+            let repeat = rung.repeat_seconds.map_or(String::new(), |seconds| {
+                format!("repeats after {}", wording::span(TimeDelta::seconds(seconds)))
+            });
+            table.add_row([
+                format!(" {}", rung.label),
+                rung.at.map_or("-".to_owned(), |at| self.at(at)),
+                rung.severity.to_string(),
+                if rung.reached { "reached" } else { "" }.to_owned(),
+                repeat,
+            ]);
+        }
+        out.push_str(&lines(&table));
+        Ok(())
+    }
+
+    fn notifiers(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\nNotifiers")?;
+        for hearing in &self.explanation.notifiers {
+            let known = match &hearing.told {
+                Some(told) => {
+                    format!(
+                        "; was told of {} ({}) on {}",
+                        told.label,
+                        told.severity,
+                        self.at(told.at)
+                    )
+                }
+                None => "; was told nothing that is not over".to_owned(),
+            };
+            writeln!(out, "  {}: {}{known}", hearing.notifier, self.hears(hearing))?;
+            if hearing.next.is_empty() {
+                writeln!(out, "    nothing comes next, if nothing changes")?;
+            }
+            for coming in &hearing.next {
+                let stage = coming.stage.as_deref().unwrap_or_default();
+                let reason = coming.reason.map_or("", |reason| reason.as_str());
+                let at = self.at(coming.at);
+                writeln!(out, "    next {at}: {stage}, {} ({reason})", coming.severity)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hears(&self, hearing: &Hearing) -> &'static str {
+        match hearing.hears {
+            Hears::Told => "hears of it",
+            Hears::Nothing => "nothing to hear: it is in no stage",
+            Hears::Ignored => "hears nothing: it is ignored",
+            Hears::Acknowledged => "hears nothing: it is acknowledged",
+            Hears::Organization => "hears nothing: it does not ask for this organization",
+            Hears::Projects => "hears nothing: it asks for projects in which it is not active",
+            Hears::Severity => "hears nothing: it asks for worse (min_severity)",
+        }
+    }
+
+    fn history(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\nWhat was told of it, newest first")?;
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        for telling in &self.tellings {
+            let Some(alert) = self.told(telling) else { continue };
+            let states: Vec<String> =
+                telling.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
+            table.add_row([
+                format!(" {}", self.at(telling.notification.created_at)),
+                telling.notification.notifier.clone(),
+                alert.event.to_string(),
+                alert.stage.clone().unwrap_or_default(),
+                alert.reason.map_or(String::new(), |reason| reason.to_string()),
+                states.join(", "),
+            ]);
+        }
+        if table.is_empty() {
+            writeln!(out, "  nothing")?;
+        } else {
+            out.push_str(&lines(&table));
+        }
+        Ok(())
+    }
+}

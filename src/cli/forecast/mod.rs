@@ -1,0 +1,106 @@
+//! `certvigil forecast`: who will be told what, and when, if nothing changes.
+
+mod output;
+
+use chrono::TimeDelta;
+use clap::{Args, ValueEnum};
+use std::path::Path;
+use tokio::sync::watch;
+
+use super::{Failure, state::Known};
+use crate::{
+    app, clock,
+    config::{Config, Needs},
+    domain::inventory::Inventory,
+    scan::{self, Progress},
+    store::{Store, StoreFault},
+};
+use output::Outlook;
+
+/// The longest that is looked ahead, in days.
+const MAX_DAYS: i64 = 3_650;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How far to look ahead
+    #[arg(long, default_value_t = 365, value_name = "N",
+          value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
+    days: i64,
+    /// From what the latest scan found, without asking the API
+    #[arg(long)]
+    from_state: bool,
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Ics,
+}
+
+pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
+    match show(file, &arguments).await {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let needs = Needs { organizations: !arguments.from_state, ..Needs::default() };
+    let config = super::start(file, needs)?.config;
+    let now = clock::now();
+    // What was told already is not told again: a state that is there counts in any case.
+    let store = match Store::open_beside(&config.state).await {
+        Ok(store) => {
+            eprintln!("state: {}", config.state.file.display());
+            Some(store)
+        }
+        Err(StoreFault::Missing(_)) if !arguments.from_state => {
+            eprintln!("there is no state: as if nothing had been told yet");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut known = Vec::new();
+    for organization in &config.organizations {
+        known.push(Known::load(&config, organization, store.as_ref(), now).await?);
+    }
+    if !arguments.from_state {
+        read(&config, &mut known).await?;
+    }
+    let first = match &store {
+        // As a first start does, which scans at once.
+        None if config.schedule.run_on_start => Some(now),
+        _ => config.schedule.cron.next_after(now),
+    };
+    let first = first.ok_or_else(|| anyhow::anyhow!("the schedule never comes due"))?;
+    let span = TimeDelta::days(arguments.days) - (first - now);
+    let mut outlook = Outlook::new(&config, now, now + TimeDelta::days(arguments.days));
+    for one in &known {
+        outlook.add(one, one.forecast(&config, first, span));
+    }
+    super::print(&match arguments.output {
+        Output::Table => outlook.table(),
+        Output::Json => format!("{:#}\n", outlook.document()),
+        Output::Ics => outlook.calendar(),
+    })
+}
+
+/// Reads every organization at once, on top of what is known; keeps nothing.
+async fn read(config: &Config, known: &mut [Known]) -> anyhow::Result<()> {
+    let (progress, watched) = watch::channel(Progress::default());
+    let shown = super::show_progress(watched);
+    let scans = config.organizations.iter().zip(known).map(|(organization, one)| async {
+        let target = app::target(config, organization)?;
+        let reading = scan::read(&target, &progress).await;
+        let before: Inventory = std::mem::take(&mut one.inventory);
+        one.inventory = before.merge(reading, &target.selection, clock::now());
+        anyhow::Ok(())
+    });
+    let read = futures_util::future::join_all(scans).await;
+    drop(progress);
+    drop(shown.await);
+    read.into_iter().collect()
+}

@@ -1,0 +1,232 @@
+//! A forecast for people, for machines and for calendars.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use comfy_table::Table;
+use icalendar::{Calendar, Component, Event, EventLike};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+use super::super::{instant, lines, state::Known};
+use crate::{
+    config::Config,
+    domain::{
+        notification::{Alert, Notification, Reason},
+        wording,
+    },
+};
+
+/// What all organizations will be told of.
+pub struct Outlook<'a> {
+    config: &'a Config,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+    messages: Vec<Notification>,
+    /// What is quiet now, and what could not be read: a forecast that is silent says why.
+    notes: Vec<String>,
+}
+
+/// A line of the table, and the repeats that follow it.
+struct Row {
+    cells: [String; 6],
+    repeats: usize,
+    last_repeat: Option<DateTime<Utc>>,
+}
+
+impl<'a> Outlook<'a> {
+    pub fn new(config: &'a Config, now: DateTime<Utc>, until: DateTime<Utc>) -> Outlook<'a> {
+        Outlook { config, now, until, messages: Vec::new(), notes: Vec::new() }
+    }
+
+    pub fn add(&mut self, known: &Known, messages: Vec<Notification>) {
+        self.messages.extend(messages);
+        self.messages.sort_by_key(|message| message.created_at);
+        let Known { organization, policy, inventory, acknowledgements, .. } = known;
+        let evaluation = crate::domain::evaluate::evaluate(
+            organization,
+            inventory,
+            policy,
+            acknowledgements,
+            self.now,
+        );
+        for assessment in &evaluation.assessments {
+            let certificate = assessment.certificate;
+            let title = format!("{organization}: “{}” ({})", certificate.title(), certificate.id);
+            let ignored = crate::domain::compose::ignored(assessment).filter(|view| !view.ended);
+            let acknowledged = crate::domain::compose::acknowledged(assessment, self.now)
+                .filter(|view| !view.ended);
+            let silences = [("ignored", ignored), ("acknowledged", acknowledged)];
+            for (what, view) in silences {
+                let said = view.map(|view| format!("{title} is {}", wording::silence(what, &view)));
+                self.notes.extend(said);
+            }
+        }
+        for (scope, fault) in inventory.faults() {
+            let note = format!("{organization}: {scope} could not be read: {}", fault.why);
+            self.notes.push(note);
+        }
+    }
+
+    fn local(&self, at: DateTime<Utc>) -> String {
+        at.with_timezone(&self.config.timezone).format("%Y-%m-%d %H:%M %Z").to_string()
+    }
+
+    pub fn table(&self) -> String {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut latest: BTreeMap<(String, String, String), usize> = BTreeMap::new();
+        for message in &self.messages {
+            for alert in &message.alerts {
+                let key = (
+                    message.notifier.clone(),
+                    message.organization.as_ref().map_or(String::new(), ToString::to_string),
+                    alert.certificate.as_ref().map_or(String::new(), |one| one.id.to_string()),
+                );
+                if alert.reason == Some(Reason::Repeat)
+                    && let Some(row) = latest.get(&key).and_then(|row| rows.get_mut(*row))
+                {
+                    row.repeats += 1;
+                    row.last_repeat = Some(message.created_at);
+                    continue;
+                }
+                latest.insert(key, rows.len());
+                rows.push(self.row(message, alert));
+            }
+        }
+        let until = self.local(self.until);
+        let mut text = if rows.is_empty() {
+            format!("nothing will be told until {until}, if nothing changes\n")
+        } else {
+            let mut table = Table::new();
+            table.load_style(comfy_table::presets::NOTHING);
+            table.set_header(["WHEN", "NOTIFIER", "SEVERITY", "ORGANIZATION", "WHAT", "WHY"]);
+            for row in &rows {
+                let mut cells = row.cells.clone();
+                if let Some(last) = row.last_repeat {
+                    let times = wording::count(row.repeats, "repeat");
+                    cells[5].push_str(&format!(", then {times} until {}", self.local(last)));
+                }
+                table.add_row(cells);
+            }
+            let messages = wording::count(self.messages.len(), "message");
+            format!("{}\n{messages} until {until}, if nothing changes\n", lines(&table))
+        };
+        if !self.notes.is_empty() {
+            text.push('\n');
+            self.notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+        }
+        text
+    }
+
+    fn row(&self, message: &Notification, alert: &Alert) -> Row {
+        let over = alert.event.is_end();
+        let why = [alert.stage.as_deref(), alert.reason.map(Reason::as_str)];
+        Row {
+            cells: [
+                self.local(message.created_at),
+                message.notifier.clone(),
+                if over { "resolved" } else { alert.severity.as_str() }.to_owned(),
+                message.organization.as_ref().map_or(String::new(), ToString::to_string),
+                wording::headline(alert, message.created_at),
+                why.into_iter().flatten().collect::<Vec<_>>().join(", "),
+            ],
+            repeats: 0,
+            last_repeat: None,
+        }
+    }
+
+    pub fn document(&self) -> Value {
+        let messages: Vec<Value> = self
+            .messages
+            .iter()
+            .map(|message| {
+                let alerts: Vec<Value> = message.alerts.iter().map(entry).collect();
+                json!({
+                    "at": instant(message.created_at),
+                    "organization": message.organization,
+                    "notifier": message.notifier,
+                    "severity": message.severity,
+                    "summary": wording::summary(message, message.created_at),
+                    "alerts": alerts,
+                    "alerts_total": message.alerts_total,
+                })
+            })
+            .collect();
+        json!({
+            "schema": "certvigil.forecast/1",
+            "made_at": instant(self.now),
+            "until": instant(self.until),
+            "timezone": self.config.timezone.name(),
+            "messages": messages,
+            "notes": self.notes,
+        })
+    }
+
+    /// A calendar (RFC 5545) with an event for each message that says more than a repeat.
+    pub fn calendar(&self) -> String {
+        let mut calendar = Calendar::new();
+        calendar.name("certvigil forecast").timezone(self.config.timezone.name());
+        for message in &self.messages {
+            if message.alerts.iter().all(|alert| alert.reason == Some(Reason::Repeat)) {
+                continue;
+            }
+            let at = message.created_at;
+            let organization = message.organization.as_ref().map_or("", |name| name.as_str());
+            // The same message has the same id in every forecast (RFC 7986, section 5.3).
+            let about: Vec<String> = message.alerts.iter().map(about).collect();
+            let key = format!("{organization}/{}/{}", message.notifier, about.join("/"));
+            let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
+            let lines: Vec<String> = message
+                .alerts
+                .iter()
+                .map(|alert| format!("{}: {}", alert.severity, wording::headline(alert, at)))
+                .collect();
+            let event = Event::new()
+                .uid(&format!("{uid}@certvigil"))
+                .timestamp(self.now)
+                .summary(&format!(
+                    "{organization}: {} → {}",
+                    wording::summary(message, at),
+                    message.notifier
+                ))
+                .description(&lines.join("\n"))
+                .starts(at)
+                .ends(at + TimeDelta::minutes(15))
+                .done();
+            calendar.push(event);
+        }
+        calendar.done().to_string()
+    }
+}
+
+fn entry(alert: &Alert) -> Value {
+    let certificate = alert.certificate.as_ref().map(|one| {
+        json!({
+            "id": one.id,
+            "name": one.name,
+            "expires_at": one.expires_at.map(instant),
+            "projects_total": one.active_in.projects_total,
+            "projects_without_successor": one.active_in.without_successor,
+        })
+    });
+    let projects = alert.projects.as_ref().map(|view| {
+        let listed: Vec<Value> =
+            view.listed.iter().map(|one| json!({ "id": one.id, "name": one.name })).collect();
+        json!({ "total": view.total, "listed": listed })
+    });
+    json!({
+        "event": alert.event,
+        "reason": alert.reason,
+        "severity": alert.severity,
+        "stage": alert.stage,
+        "certificate": certificate,
+        "projects": projects,
+    })
+}
+
+/// What makes an alert the same in every forecast.
+fn about(alert: &Alert) -> String {
+    let certificate = alert.certificate.as_ref();
+    let id = certificate.map_or("projects", |one| one.id.as_str());
+    let end = certificate.and_then(|one| one.expires_at).map_or(0, |at| at.timestamp());
+    format!("{id}@{end}:{}", alert.stage.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,146 @@
+//! What the commands that look into the state share: opening it, the organizations in it, and finding a
+//! certificate by its id or name.
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    config::{Config, Organization},
+    domain::{
+        acknowledgement::Acknowledgements,
+        certificate::{Certificate, CertificateId, OrganizationName},
+        forecast::{Listener, Present, forecast},
+        inventory::Inventory,
+        ledger::Ledger,
+        notification::Notification,
+        policy::Policy,
+        text::one_line,
+    },
+    store::Store,
+};
+
+/// Opens the state beside a running service, and says which one.
+pub async fn open(config: &Config) -> anyhow::Result<Store> {
+    let store = Store::open_beside(&config.state).await?;
+    eprintln!("state: {}", config.state.file.display());
+    Ok(store)
+}
+
+/// One configured organization, and what is known and was told of it.
+pub struct Known {
+    pub organization: OrganizationName,
+    pub policy: Policy,
+    pub inventory: Inventory,
+    pub acknowledgements: Acknowledgements,
+    pub listeners: Vec<Listener>,
+}
+
+impl Known {
+    /// What the state has of an organization; nothing where there is no state.
+    pub async fn load(
+        config: &Config,
+        organization: &Organization,
+        store: Option<&Store>,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Known> {
+        let name = organization.api.organization.clone();
+        let (mut inventory, mut acknowledgements) = (Inventory::default(), Acknowledgements::new());
+        if let Some(store) = store {
+            inventory = store.inventory(&name).await?;
+            acknowledgements = store.acknowledgements(&name).await?;
+        }
+        let mut listeners = Vec::new();
+        for (notifier, routing) in config.notifiers.routings() {
+            let ledger = match store {
+                Some(store) => store.ledger(&name, notifier, now).await?,
+                None => Ledger::default(),
+            };
+            let (name, routing) = (notifier.to_owned(), routing.clone());
+            listeners.push(Listener { name, routing, ledger });
+        }
+        let policy = config.policy.of(&name, organization.include_inactive);
+        Ok(Known { organization: name, policy, inventory, acknowledgements, listeners })
+    }
+
+    /// All configured organizations, as the state has them.
+    pub async fn all(
+        config: &Config,
+        store: &Store,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Vec<Known>> {
+        let mut all = Vec::new();
+        for organization in &config.organizations {
+            let known = Known::load(config, organization, Some(store), now).await;
+            let name = &organization.api.organization;
+            all.push(known.with_context(|| format!("the organization {name}"))?);
+        }
+        Ok(all)
+    }
+
+    /// Who will be told what by the scans from `first` on, for so long.
+    pub fn forecast(
+        &self,
+        config: &Config,
+        first: DateTime<Utc>,
+        span: TimeDelta,
+    ) -> Vec<Notification> {
+        let present = Present {
+            organization: &self.organization,
+            inventory: &self.inventory,
+            policy: &self.policy,
+            acknowledgements: &self.acknowledgements,
+        };
+        let cron = &config.schedule.cron;
+        let ticks = std::iter::successors(Some(first), |at| cron.next_after(*at));
+        let end = first + span;
+        let ticks = ticks.take_while(|at| *at <= end);
+        forecast(&present, self.listeners.clone(), ticks, cron.timezone())
+    }
+}
+
+/// The only certificate with this id, or else with this name.
+///
+/// # Errors
+/// Where there is none, or more than one: then it says which.
+pub fn find<'a>(
+    known: &'a [Known],
+    text: &str,
+    organization: Option<&str>,
+) -> anyhow::Result<(&'a Known, &'a Certificate)> {
+    if let Some(name) = organization
+        && known.iter().all(|one| one.organization.as_str() != name)
+    {
+        bail!("there is no organization “{}”", one_line(name, 64));
+    }
+    let asked = |one: &&Known| organization.is_none_or(|name| one.organization.as_str() == name);
+    let all = || {
+        known.iter().filter(asked).flat_map(|one| {
+            one.inventory.certificates.values().map(move |certificate| (one, certificate))
+        })
+    };
+    let id = CertificateId::parse(text).ok();
+    let mut found: Vec<_> = all().filter(|(_, one)| Some(&one.id) == id.as_ref()).collect();
+    if found.is_empty() {
+        found = all()
+            .filter(|(_, one)| one.name.as_ref().is_some_and(|name| name.as_str() == text))
+            .collect();
+    }
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => bail!(
+            "there is no certificate “{}” in the latest scans; certvigil check lists them",
+            one_line(text, 120)
+        ),
+        several => {
+            let list: Vec<String> = several
+                .iter()
+                .map(|(known, one)| format!("{} of {}", one.id, known.organization))
+                .collect();
+            bail!(
+                "“{}” is more than one certificate: {}; give the id, or --organization",
+                one_line(text, 120),
+                list.join(", ")
+            )
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! `[[thresholds]]`, `[expired]` and `[[rules]]`: what is told when.
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::{Organization, check::Checker, fault::KeyPath, raw};
+use crate::{
+    clock,
+    domain::{
+        certificate::OrganizationName,
+        policy::{Ignore, Policy, Rule, Says},
+        selection::Globs,
+        text::one_line,
+        threshold::{ExpiredStep, Ladder, LadderFault, Lead, Share, Threshold},
+    },
+};
+
+/// The longest reason that is taken, in characters.
+const MAX_REASON: usize = 500;
+
+/// The policies of all organizations.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    ladder: Ladder,
+    rules: Vec<(Globs, Rule)>,
+}
+
+impl Policies {
+    /// What is wanted of one organization.
+    pub fn of(&self, organization: &OrganizationName, include_inactive: bool) -> Policy {
+        let its = self
+            .rules
+            .iter()
+            .filter(|(organizations, _)| organizations.matches(organization.as_str(), None));
+        let rules = its.map(|(_, rule)| rule.clone()).collect();
+        Policy { ladder: self.ladder.clone(), rules, include_inactive }
+    }
+}
+
+pub fn check(
+    checker: &mut Checker<'_>,
+    raw: &raw::Raw,
+    timezone: Tz,
+    organizations: &[Organization],
+) -> Option<Policies> {
+    let thresholds = KeyPath::of("thresholds");
+    let global = raw.thresholds.as_deref().unwrap_or_default();
+    let expired = expired(checker, &KeyPath::of("expired"), &raw.expired);
+    let ladder = ladder(checker, &thresholds, global, expired.clone());
+    // Where it is wrong, that is said once.
+    let inherited = ladder.is_some().then_some(global);
+    let parent = KeyPath::of("rules");
+    if raw.rules.as_ref().is_some_and(Vec::is_empty) {
+        checker.fault(&parent, "an empty list", "at least one rule, or no such key");
+    }
+    let written = raw.rules.as_deref().unwrap_or_default();
+    let mut rules = Vec::new();
+    for (index, one) in written.iter().enumerate() {
+        let path = parent.index(index);
+        let mut globs = |key: &str, list: &Option<raw::Strings>| {
+            checker.globs(&path.key(key), list.as_ref(), Globs::all())
+        };
+        let certificates = globs("certificates", &one.certificates);
+        let projects = globs("projects", &one.projects);
+        let of = globs("organizations", &one.organizations);
+        if !organizations.iter().any(|known| of.matches(known.api.organization.as_str(), None)) {
+            checker.warnings.push(format!("{path}: it matches no organization, and says nothing"));
+        }
+        let says = match &one.ignore {
+            Some(ignore) => ignored(checker, &path, one, ignore, timezone).map(Says::Ignore),
+            None => watched(checker, &path, one, inherited, &expired).map(Says::Watch),
+        };
+        if let Some(says) = says {
+            rules.push((of, Rule { index, certificates, projects, says }));
+        }
+    }
+    let whole = rules.len() == written.len();
+    Some(Policies { ladder: ladder?, rules }).filter(|_| whole)
+}
+
+/// A rule's ladder. What it leaves out is as it is globally.
+fn watched(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    rule: &raw::Rule,
+    global: Option<&[raw::Threshold]>,
+    global_expired: &Option<ExpiredStep>,
+) -> Option<Ladder> {
+    let expired = match &rule.expired {
+        Some(own) => expired(checker, &path.key("expired"), own),
+        None => global_expired.clone(),
+    };
+    match (&rule.thresholds, &rule.expired) {
+        (None, None) => {
+            checker.missing(path, "thresholds, expired or ignore: what the rule says");
+            None
+        }
+        (Some(own), _) => ladder(checker, &path.key("thresholds"), own, expired),
+        (None, Some(_)) => ladder(checker, &path.key("expired"), global?, expired),
+    }
+}
+
+fn ignored(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    rule: &raw::Rule,
+    ignore: &raw::Ignore,
+    timezone: Tz,
+) -> Option<Ignore> {
+    for (key, given) in
+        [("thresholds", rule.thresholds.is_some()), ("expired", rule.expired.is_some())]
+    {
+        if given {
+            let expected = "either a ladder or ignore: what is ignored is not told";
+            checker.fault(&path.key(key), "both in one rule", expected);
+        }
+    }
+    let path = path.key("ignore");
+    let reason = one_line(ignore.reason.as_deref().unwrap_or_default(), MAX_REASON);
+    if reason.is_empty() {
+        let found = if ignore.reason.is_some() { "an empty text" } else { "nothing" };
+        checker.fault(&path.key("reason"), found, "why it is ignored, for whoever asks");
+    }
+    let expected = "when it ends: a date, as 2027-03-01, or an instant, as 2027-03-01T12:00:00Z";
+    let Some(raw::Date(text)) = &ignore.until else {
+        checker.missing(&path.key("until"), expected);
+        return None;
+    };
+    let Some(until) = instant(text, timezone) else {
+        checker.fault(&path.key("until"), format!("“{}”", one_line(text, 60)), expected);
+        return None;
+    };
+    if until <= clock::now() {
+        let when = until.format("%Y-%m-%d %H:%M UTC");
+        checker.warnings.push(format!("{path}: it ended on {when}, and ignores nothing any more"));
+    }
+    (!reason.is_empty()).then_some(Ignore { reason, until })
+}
+
+fn expired(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Expired) -> Option<ExpiredStep> {
+    let severity = checker.severity(&path.key("severity"), raw.severity.as_ref());
+    let repeat = checker.positive_delta(&path.key("repeat"), raw.repeat.as_ref());
+    Some(ExpiredStep { severity: severity?, repeat })
+}
+
+/// The ladder of these thresholds; `path` is where a fault of the whole is said.
+fn ladder(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    written: &[raw::Threshold],
+    expired: Option<ExpiredStep>,
+) -> Option<Ladder> {
+    let mut thresholds = Vec::new();
+    for (index, step) in written.iter().enumerate() {
+        let path = path.index(index);
+        if step.within.is_none() {
+            checker.missing(&path.key("within"), "a duration, as \"90d\", or a share, as \"10%\"");
+        }
+        let lead = lead(checker, &path.key("within"), step.within.as_ref());
+        let severity = checker.severity(&path.key("severity"), step.severity.as_ref());
+        let repeat = checker.positive_delta(&path.key("repeat"), step.repeat.as_ref());
+        if let (Some(lead), Some(severity)) = (lead, severity) {
+            let label = step.within.as_deref().unwrap_or_default().trim().to_owned();
+            thresholds.push(Threshold { lead, label, severity, repeat });
+        }
+    }
+    let whole = thresholds.len() == written.len();
+    match Ladder::new(thresholds, expired?) {
+        Ok(ladder) => whole.then_some(ladder),
+        Err(LadderFault::Empty) if !whole => None,
+        Err(LadderFault::Empty) => {
+            checker.fault(path, "an empty list", "at least one threshold");
+            None
+        }
+        Err(LadderFault::SeverityFalls(wider, tighter)) => {
+            let found = format!("a severity that falls from {wider} to {tighter}");
+            checker.fault(path, found, "one that does not fall as the end comes nearer");
+            None
+        }
+    }
+}
+
+fn lead(checker: &mut Checker<'_>, path: &KeyPath, text: Option<&String>) -> Option<Lead> {
+    match text.filter(|text| text.contains('%')) {
+        Some(text) => {
+            let share = Share::parse(text);
+            if share.is_none() {
+                let expected = "a share of the certificate’s life, above 0% and up to 100%";
+                checker.fault(path, format!("“{text}”"), expected);
+            }
+            share.map(Lead::Share)
+        }
+        None => checker.positive_delta(path, text).map(Lead::Fixed),
+    }
+}
+
+/// An instant (RFC 3339) as it is, or the end of a day in the time zone.
+pub fn instant(text: &str, timezone: Tz) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Some(instant.to_utc());
+    }
+    let date: NaiveDate = text.parse().ok()?;
+    let midnight = date.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN);
+    // Where a change of the clock skips midnight, the day ends with the hour that it skips.
+    (0..=2).find_map(|hours| {
+        let local = midnight + TimeDelta::hours(hours);
+        local.and_local_timezone(timezone).earliest().map(|end| end.to_utc())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_the_end_of_that_day_in_the_zone() {
+        use chrono_tz::{Africa::Cairo, Europe::Berlin, UTC};
+        let cases = [
+            ("2027-03-01", UTC, Some("2027-03-02T00:00:00Z")),
+            ("2027-03-01", Berlin, Some("2027-03-01T23:00:00Z")),
+            ("2027-03-28", Berlin, Some("2027-03-28T22:00:00Z")),
+            // Clocks go from 00:00 to 01:00 on the 30th of April.
+            ("2027-04-29", Cairo, Some("2027-04-29T22:00:00Z")),
+            ("2028-02-29", UTC, Some("2028-03-01T00:00:00Z")),
+            ("2027-02-29", UTC, None),
+            ("2027-03-01T12:00:00+02:00", Berlin, Some("2027-03-01T10:00:00Z")),
+            ("2027-03-01T12:00:00", Berlin, None),
+            ("tomorrow", UTC, None),
+            ("", UTC, None),
+        ];
+        for (text, zone, expected) in cases {
+            let expected: Option<DateTime<Utc>> = expected.map(|at| at.parse().unwrap());
+            assert_eq!(instant(text, zone), expected, "{text} in {zone}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! "I know, be quiet": for one certificate, for a reason, and until an instant.
+//!
+//! It mutes neither the last threshold nor `expired`, and it ends by itself: on its date, or when what
+//! it is about is over or expires at another time. While it lasts the ledger does not advance, so that
+//! its end tells the stage of that day.
+
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+use super::{
+    certificate::{Certificate, CertificateId},
+    evaluate::Evaluation,
+    words::words,
+};
+
+/// The latest acknowledgement of each certificate that was ever acknowledged.
+pub type Acknowledgements = BTreeMap<CertificateId, Acknowledgement>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acknowledgement {
+    pub id: Uuid,
+    pub certificate: CertificateId,
+    pub reason: String,
+    /// Who said so, as far as they said.
+    pub by: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+    /// When the certificate was to expire then; another expiry is another matter.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Where it ended before its date.
+    pub ended: Option<(DateTime<Utc>, Ending)>,
+}
+
+words! {
+    /// Why an acknowledgement ended before its date.
+    Ending {
+        /// Somebody took it back.
+        Withdrawn = "withdrawn",
+        /// Another one took its place.
+        Superseded = "superseded",
+        /// What it was about is over: replaced, renewed, deactivated or deleted.
+        Over = "over",
+    }
+}
+
+impl Acknowledgement {
+    /// Whether it mutes a certificate as it is now.
+    pub fn is_active(&self, certificate: &Certificate, now: DateTime<Utc>) -> bool {
+        self.ended.is_none() && now < self.until && self.expires_at == certificate.expires_at
+    }
+
+    /// When it ended with what it was about still there: on its date, or because it was taken back.
+    pub fn lapsed_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self.ended {
+            Some((at, Ending::Withdrawn)) => Some(at.min(self.until)),
+            Some((_, Ending::Superseded | Ending::Over)) => None,
+            None => (self.until <= now).then_some(self.until),
+        }
+    }
+
+    /// Whether what it is about is over: the certificate expires at another time, is active nowhere, or
+    /// is gone. Not on hearsay.
+    pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
+        if self.ended.is_some() || self.until <= evaluation.now {
+            return false;
+        }
+        match evaluation.assessment(&self.certificate) {
+            None => true,
+            Some(one) if one.certificate.expires_at != self.expires_at => true,
+            Some(one) => {
+                !one.is_active()
+                    && !evaluation.policy.include_inactive
+                    && !evaluation.inventory.is_hearsay(&self.certificate)
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Why one certificate did or did not alert: everything that the decision rests on, said.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::{
+    certificate::{LifeFrom, OrganizationName},
+    compose::Occasion,
+    evaluate::{Assessment, Evaluation},
+    finding::findings,
+    forecast::Listener,
+    ledger::Told,
+    notification::{CertificateView, Event, Notification, Reason, SuccessorView},
+    policy::Rule,
+    reconcile,
+    routing::Routing,
+    subject::Subject,
+    threshold::Severity,
+    words::words,
+};
+
+/// How many coming messages are listed for each notifier.
+const COMING: usize = 5;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    pub organization: OrganizationName,
+    pub certificate: CertificateView,
+    pub created_at: Option<DateTime<Utc>>,
+    pub successor: Option<SuccessorView>,
+    /// Whether some list that names it could not be read in the latest scan.
+    pub hearsay: bool,
+    /// Every project where it is active has a successor.
+    pub replaced: bool,
+    /// The stage that it is in.
+    pub stage: Option<String>,
+    pub severity: Option<Severity>,
+    /// Its place in `[[rules]]`, from 0, where a rule gives the ladder; else it is the global one.
+    pub ladder_of_rule: Option<usize>,
+    /// The rule that ignores it.
+    pub ignored_by_rule: Option<usize>,
+    /// Where the ladder has shares of its life: how long that is, in seconds, and from when.
+    pub life: Option<(i64, LifeFrom)>,
+    /// From the widest to the tightest.
+    pub ladder: Vec<Rung>,
+    pub notifiers: Vec<Hearing>,
+}
+
+/// One step of the ladder.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rung {
+    pub label: String,
+    /// When it is reached; `None` where the expiry is not known.
+    pub at: Option<DateTime<Utc>>,
+    pub severity: Severity,
+    /// After how many seconds it is told again.
+    pub repeat_seconds: Option<i64>,
+    pub reached: bool,
+}
+
+/// What one notifier has to do with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hearing {
+    pub notifier: String,
+    pub hears: Hears,
+    /// What it was told and is not over.
+    pub told: Option<Told>,
+    /// What it will be told, if nothing changes; the next ones.
+    pub next: Vec<Coming>,
+}
+
+words! {
+    /// Whether a notifier hears of a certificate now, or why not.
+    Hears {
+        /// It is in a stage, and told.
+        Told = "told",
+        /// It is in no stage.
+        Nothing = "nothing",
+        Ignored = "ignored",
+        Acknowledged = "acknowledged",
+        /// The notifier does not ask for this organization.
+        Organization = "organization",
+        /// The notifier asks for projects in which it is not active.
+        Projects = "projects",
+        /// The notifier asks for worse.
+        Severity = "severity",
+    }
+}
+
+/// Something that will be told.
+#[derive(Clone, Debug, Serialize)]
+pub struct Coming {
+    pub at: DateTime<Utc>,
+    pub event: Event,
+    pub reason: Option<Reason>,
+    pub stage: Option<String>,
+    pub severity: Severity,
+}
+
+/// Explains one certificate. `forecast` is that of its organization.
+pub fn explain(
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    listeners: &[Listener],
+    forecast: &[Notification],
+) -> Explanation {
+    let occasion = Occasion { evaluation, scan: None };
+    let (certificate, successor) = occasion.view(assessment, &Routing::all());
+    let ruling = &assessment.ruling;
+    let number = |rule: &Rule| rule.index;
+    let ladder = match ruling.rule {
+        Some(Rule { says: super::policy::Says::Watch(own), .. }) => own,
+        _ => &evaluation.policy.ladder,
+    };
+    let (life, from) = assessment.certificate.life();
+    Explanation {
+        organization: evaluation.organization.clone(),
+        created_at: assessment.certificate.created_at,
+        successor,
+        hearsay: evaluation.inventory.is_hearsay(&certificate.id),
+        replaced: assessment.replaced,
+        stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
+        severity: assessment.reached.as_ref().map(|reached| reached.severity),
+        ladder_of_rule: ruling.rule.map(number),
+        ignored_by_rule: ruling.ignored.map(|(rule, _)| number(rule)),
+        life: ladder.has_shares().then_some((life.num_seconds(), from)),
+        ladder: rungs(assessment, evaluation.now),
+        notifiers: listeners
+            .iter()
+            .map(|listener| hearing(listener, evaluation, assessment, forecast))
+            .collect(),
+        certificate,
+    }
+}
+
+fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
+    let steps = &assessment.ruling.steps;
+    let rung = |label: &str, lead: TimeDelta, severity, repeat: Option<TimeDelta>| {
+        let at = assessment.certificate.expires_at.map(|expires_at| expires_at - lead);
+        Rung {
+            label: label.to_owned(),
+            at,
+            severity,
+            repeat_seconds: repeat.map(|repeat| repeat.num_seconds()),
+            reached: at.is_some_and(|at| at <= now),
+        }
+    };
+    let thresholds = steps
+        .as_slice()
+        .iter()
+        .map(|step| rung(&step.label, step.lead, step.severity, step.repeat));
+    let expired = &steps.expired;
+    let mut end = rung("expired", TimeDelta::zero(), expired.severity, expired.repeat);
+    // As it is told: calmly, where it is replaced.
+    if let Some(reached) = assessment.reached.as_ref().filter(|reached| reached.label == "expired")
+    {
+        end.severity = reached.severity;
+        end.repeat_seconds = reconcile::repeat(reached, assessment.certificate.expires_at, now)
+            .map(|repeat| repeat.num_seconds());
+    }
+    thresholds.chain([end]).collect()
+}
+
+fn hearing(
+    listener: &Listener,
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    forecast: &[Notification],
+) -> Hearing {
+    let subject = Subject::Certificate(assessment.certificate.id.clone());
+    let routing = &listener.routing;
+    let hears = if !routing.hears_of(evaluation.organization) {
+        Hears::Organization
+    } else if !routing.concerns(&assessment.projects) {
+        Hears::Projects
+    } else {
+        match (&assessment.reached, assessment.open()) {
+            (None, _) => Hears::Nothing,
+            (Some(_), None) => Hears::Ignored,
+            (_, Some(reached)) if reached.severity < routing.min_severity => Hears::Severity,
+            (_, Some(_)) => {
+                let muted = findings(evaluation, routing)
+                    .iter()
+                    .any(|finding| finding.subject == subject && finding.muted);
+                if muted { Hears::Acknowledged } else { Hears::Told }
+            }
+        }
+    };
+    let coming = forecast
+        .iter()
+        .filter(|notification| notification.notifier == listener.name)
+        .flat_map(|notification| {
+            notification.alerts.iter().map(|alert| (notification.created_at, alert))
+        })
+        .filter(|(_, alert)| {
+            alert.certificate.as_ref().is_some_and(|one| one.id == assessment.certificate.id)
+        })
+        .map(|(at, alert)| Coming {
+            at,
+            event: alert.event,
+            reason: alert.reason,
+            stage: alert.stage.clone(),
+            severity: alert.severity,
+        });
+    Hearing {
+        notifier: listener.name.clone(),
+        hears,
+        told: listener.ledger.open.get(&subject).cloned(),
+        next: coming.take(COMING).collect(),
+    }
+}

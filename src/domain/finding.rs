@@ -1,0 +1,99 @@
+//! What is in a stage now, as one notifier is concerned with it.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    evaluate::{Assessment, Evaluation, Uncovered},
+    notification::Reason,
+    routing::Routing,
+    subject::Subject,
+    text::Name,
+    threshold::{Reached, Stage},
+};
+
+/// One certificate or project that is in a stage.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub subject: Subject,
+    pub reached: Reached,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The name of this time, for the message that it is over.
+    pub name: Option<Name>,
+    /// Acknowledged, so that this stage is not told.
+    pub muted: bool,
+    /// When a silence ended with the trouble there, and which: what is still there is told then.
+    pub silence_ended: Option<(DateTime<Utc>, Reason)>,
+}
+
+/// Everything that passes a notifier's filters, in the order of the subjects.
+pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> {
+    if !routing.hears_of(evaluation.organization) {
+        return Vec::new();
+    }
+    let certificates = evaluation
+        .assessments
+        .iter()
+        .filter(|assessment| routing.concerns(&assessment.projects))
+        .filter_map(|assessment| Some((assessment, assessment.open()?)))
+        .filter(|(_, reached)| reached.severity >= routing.min_severity)
+        .map(|(assessment, reached)| of_certificate(assessment, reached, evaluation.now));
+    let projects = evaluation
+        .uncovered
+        .iter()
+        .filter(|one| !one.ignored && routing.projects.match_project(one.project))
+        .map(of_project);
+    certificates.chain(projects).collect()
+}
+
+fn of_certificate(assessment: &Assessment<'_>, reached: &Reached, now: DateTime<Utc>) -> Finding {
+    let certificate = assessment.certificate;
+    Finding {
+        subject: Subject::Certificate(certificate.id.clone()),
+        reached: reached.clone(),
+        expires_at: certificate.expires_at,
+        name: certificate.name.clone(),
+        muted: assessment.acknowledged(now).is_some() && !reached.last,
+        silence_ended: silence_ended(assessment, now),
+    }
+}
+
+fn of_project(uncovered: &Uncovered<'_>) -> Finding {
+    Finding {
+        subject: Subject::Project(uncovered.project.id.clone()),
+        reached: uncovered.reached(),
+        expires_at: None,
+        name: uncovered.project.name.clone(),
+        muted: false,
+        silence_ended: None,
+    }
+}
+
+/// The later of what was ignored and what was acknowledged, where it silenced something that was there.
+fn silence_ended(
+    assessment: &Assessment<'_>,
+    now: DateTime<Utc>,
+) -> Option<(DateTime<Utc>, Reason)> {
+    let certificate = assessment.certificate;
+    let stage_then = |at: DateTime<Utc>| {
+        certificate.expires_at.and_then(|end| assessment.ruling.steps.reached(end, at))
+    };
+    // Of what is told without an expiry, or before its time, no more is known than that it is so.
+    let of_its_end = assessment
+        .reached
+        .as_ref()
+        .is_some_and(|reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired));
+    let ignored = assessment
+        .ruling
+        .lapsed
+        .map(|(_, ignore)| ignore.until)
+        .filter(|at| !of_its_end || stage_then(*at).is_some())
+        .map(|at| (at, Reason::IgnoreEnded));
+    let acknowledged = assessment
+        .acknowledgement
+        .filter(|one| one.expires_at == certificate.expires_at)
+        .and_then(|one| one.lapsed_at(now))
+        // The last threshold was told all the same.
+        .filter(|at| !of_its_end || stage_then(*at).is_some_and(|reached| !reached.last))
+        .map(|at| (at, Reason::AckEnded));
+    ignored.into_iter().chain(acknowledged).max_by_key(|(at, _)| *at)
+}

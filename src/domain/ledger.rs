@@ -1,0 +1,104 @@
+//! What one notifier was told of one organization: the only memory of alerts.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::{
+    finding::Finding,
+    reconcile::{Decision, Moment},
+    subject::Subject,
+    text::Name,
+    threshold::{Severity, Stage},
+};
+
+/// The same subject, expiry and stage is told as opened again once in so long.
+pub const FLIP: TimeDelta = TimeDelta::hours(24);
+
+/// The last thing that one notifier was told of one subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub stage: Stage,
+    pub label: String,
+    pub severity: Severity,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The name of that time, for the message that it is over.
+    pub name: Option<Name>,
+    pub at: DateTime<Utc>,
+    /// The scheduled moment of the scan that told it; repeats are counted from there.
+    pub tick: DateTime<Utc>,
+    /// Whether the same was told, and over, before.
+    #[serde(default)]
+    pub again: bool,
+}
+
+impl Told {
+    pub fn of(finding: &Finding, moment: Moment) -> Told {
+        Told {
+            stage: finding.reached.stage,
+            label: finding.reached.label.clone(),
+            severity: finding.reached.severity,
+            expires_at: finding.expires_at,
+            name: finding.name.clone(),
+            at: moment.now,
+            tick: moment.tick,
+            again: false,
+        }
+    }
+
+    fn is_same(&self, finding: &Finding) -> bool {
+        self.stage == finding.reached.stage && self.expires_at == finding.expires_at
+    }
+}
+
+/// What one notifier was told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    /// What is not over.
+    pub open: BTreeMap<Subject, Told>,
+    /// For each subject the latest telling, over or not, and those of the last day, in their order.
+    pub past: BTreeMap<Subject, Vec<Told>>,
+}
+
+impl Ledger {
+    /// Whether nothing was told that is not over.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The latest telling of a subject, over or not.
+    pub fn latest(&self, subject: &Subject) -> Option<&Told> {
+        self.past.get(subject)?.last()
+    }
+
+    /// Whether the same was told before.
+    pub(super) fn was_told(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
+        self.same(finding, now).next().is_some()
+    }
+
+    /// Whether the same was opened again within the last day: an answer that flips makes no storm.
+    pub(super) fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
+        self.same(finding, now).any(|told| told.again && told.at > now - FLIP)
+    }
+
+    fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &Told> {
+        let past = self.past.get(&finding.subject).into_iter().flatten();
+        // What a clock that was ahead has noted is not believed.
+        past.filter(move |told| told.is_same(finding) && told.at <= now)
+    }
+
+    /// What it is after a decision was carried out.
+    pub fn learn(&mut self, decision: &Decision) {
+        let subject = decision.subject().clone();
+        match decision {
+            Decision::Tell { told, .. } | Decision::Note { told, .. } => {
+                let past = self.past.entry(subject.clone()).or_default();
+                past.retain(|old| old.at > told.at - FLIP);
+                past.push(told.clone());
+                self.open.insert(subject, told.clone());
+            }
+            Decision::End { .. } | Decision::Forget { .. } => drop(self.open.remove(&subject)),
+            Decision::Damp { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Which ladder applies to a certificate, and whether it is to be ignored: the first rule that matches.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    certificate::{Certificate, Project},
+    selection::Globs,
+    threshold::{Ladder, Steps},
+};
+
+/// What the user wants to hear of, for one organization.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Where no rule says otherwise.
+    pub ladder: Ladder,
+    /// The rules for this organization, in their order.
+    pub rules: Vec<Rule>,
+    /// Whether certificates that are active nowhere are watched, too.
+    pub include_inactive: bool,
+}
+
+/// One of `[[rules]]`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    pub certificates: Globs,
+    pub projects: Globs,
+    pub says: Says,
+}
+
+#[derive(Clone, Debug)]
+pub enum Says {
+    Watch(Ladder),
+    Ignore(Ignore),
+}
+
+/// Nothing is said of a certificate, for a reason and until an instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignore {
+    pub reason: String,
+    pub until: DateTime<Utc>,
+}
+
+/// What the rules say of one certificate.
+#[derive(Clone, Debug)]
+pub struct Ruling<'a> {
+    /// The rule that gives the ladder; `None`: the global one.
+    pub rule: Option<&'a Rule>,
+    pub steps: Steps,
+    pub ignored: Option<(&'a Rule, &'a Ignore)>,
+    /// An `ignore` that would match, and has ended.
+    pub lapsed: Option<(&'a Rule, &'a Ignore)>,
+}
+
+impl Policy {
+    /// What is said of a certificate that is active in these projects.
+    ///
+    /// The first rule that matches wins; an `ignore` that has ended does not count any more. What is
+    /// ignored still has a ladder, by which its successors are judged.
+    pub fn ruling(
+        &self,
+        certificate: &Certificate,
+        active_in: &[&Project],
+        now: DateTime<Utc>,
+    ) -> Ruling<'_> {
+        let (mut ignored, mut lapsed) = (None, None);
+        let mut ladder = (None, &self.ladder);
+        for rule in self.rules.iter().filter(|rule| rule.matches(certificate, active_in)) {
+            match &rule.says {
+                Says::Ignore(ignore) if ignore.until <= now => {
+                    lapsed = lapsed.or(Some((rule, ignore)));
+                }
+                Says::Ignore(ignore) => ignored = ignored.or(Some((rule, ignore))),
+                Says::Watch(own) => {
+                    ladder = (Some(rule), own);
+                    break;
+                }
+            }
+        }
+        let (life, _) = certificate.life();
+        Ruling { rule: ladder.0, steps: ladder.1.steps(life), ignored, lapsed }
+    }
+}
+
+impl Rule {
+    /// An `ignore` needs all the projects where the certificate is active to match, a ladder needs one.
+    fn matches(&self, certificate: &Certificate, active_in: &[&Project]) -> bool {
+        if !self.certificates.matches(certificate.id.as_str(), certificate.name.as_ref()) {
+            return false;
+        }
+        if self.projects.is_all() {
+            return true;
+        }
+        let mut projects = active_in.iter();
+        match self.says {
+            Says::Watch(_) => projects.any(|project| self.projects.match_project(project)),
+            // Nothing is silenced for projects that are not there.
+            Says::Ignore(_) => {
+                !active_in.is_empty()
+                    && projects.all(|project| self.projects.match_project(project))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::domain::{
+        certificate::ProjectId,
+        inventory::tests::{certificate, start},
+        selection::Glob,
+        text::Name,
+        threshold::tests::ladder,
+    };
+
+    fn globs(patterns: &[&str]) -> Globs {
+        Globs(patterns.iter().map(|pattern| Glob::new(pattern)).collect())
+    }
+
+    fn rule(index: usize, certificates: &[&str], projects: &[&str], says: Says) -> Rule {
+        Rule { index, certificates: globs(certificates), projects: globs(projects), says }
+    }
+
+    fn ignore(days: i64) -> Says {
+        Says::Ignore(Ignore { reason: "retired".into(), until: start() + TimeDelta::days(days) })
+    }
+
+    fn project(id: &str, name: &str) -> Project {
+        Project { id: ProjectId::parse(id).unwrap(), name: Name::clean(name) }
+    }
+
+    /// `rule N` or `global`, and whether it is ignored or was.
+    fn said(rules: Vec<Rule>, id: &str, projects: &[&Project]) -> String {
+        let policy = Policy { ladder: ladder(&[30]), rules, include_inactive: true };
+        let certificate = certificate(id, 100);
+        let ruling = policy.ruling(&certificate, projects, start());
+        let rule = ruling.rule.map_or("global".to_owned(), |rule| format!("rule {}", rule.index));
+        let by = |what: &str, one: Option<(&Rule, &Ignore)>| {
+            one.map_or(String::new(), |(rule, _)| format!(", {what} by rule {}", rule.index))
+        };
+        format!("{rule}{}{}", by("ignored", ruling.ignored), by("lapsed", ruling.lapsed))
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_wins() {
+        let prod = project("proj_1", "prod-chat");
+        let lab = project("proj_2", "lab-chat");
+        let watch = |days: i64| Says::Watch(ladder(&[days]));
+        let all: &[&str] = &["*"];
+        let cases: [(&str, Vec<Rule>, &[&Project], &str); 11] = [
+            ("no rule", vec![], &[&prod], "global"),
+            ("by id", vec![rule(0, &["cert_?"], all, watch(9))], &[&prod], "rule 0"),
+            ("not by id", vec![rule(0, &["cert_b*"], all, watch(9))], &[&prod], "global"),
+            (
+                "the first of two",
+                vec![rule(0, all, all, watch(9)), rule(1, all, all, watch(8))],
+                &[&prod],
+                "rule 0",
+            ),
+            (
+                "a ladder needs one",
+                vec![rule(0, all, &["prod-*"], watch(9))],
+                &[&prod, &lab],
+                "rule 0",
+            ),
+            ("and one at least", vec![rule(0, all, &["prod-*"], watch(9))], &[], "global"),
+            (
+                "an ignore needs all",
+                vec![rule(0, all, &["prod-*"], ignore(1))],
+                &[&prod, &lab],
+                "global",
+            ),
+            (
+                "all of them",
+                vec![rule(0, all, &["prod-*"], ignore(1))],
+                &[&prod],
+                "global, ignored by rule 0",
+            ),
+            ("and one at least", vec![rule(0, all, &["prod-*"], ignore(1))], &[], "global"),
+            (
+                "what is ignored has a ladder",
+                vec![rule(0, all, all, ignore(1)), rule(1, all, all, watch(9))],
+                &[&prod],
+                "rule 1, ignored by rule 0",
+            ),
+            (
+                "an ignore that has ended is passed over",
+                vec![rule(0, all, all, ignore(0)), rule(1, all, all, watch(9))],
+                &[&prod],
+                "rule 1, lapsed by rule 0",
+            ),
+        ];
+        for (reason, rules, projects, expected) in cases {
+            assert_eq!(said(rules, "cert_a", projects), expected, "{reason}");
+        }
+        let behind = vec![
+            rule(0, &["*"], &["*"], Says::Watch(ladder(&[9]))),
+            rule(1, &["*"], &["*"], ignore(1)),
+        ];
+        assert_eq!(said(behind, "cert_a", &[&prod]), "rule 0", "an ignore behind a ladder");
+    }
+}

@@ -1,0 +1,132 @@
+//! Acknowledgements: kept, listed, ended.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{Result, Store, instant, millis, outbox::uuid};
+use crate::domain::{
+    acknowledgement::{Acknowledgement, Acknowledgements, Ending},
+    certificate::{CertificateId, OrganizationName},
+};
+
+impl Store {
+    /// The latest acknowledgement of each certificate of an organization.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn acknowledgements(
+        &self,
+        organization: &OrganizationName,
+    ) -> Result<Acknowledgements> {
+        let all = self.all_acknowledgements(organization).await?;
+        // The later ones take the place of the earlier ones.
+        Ok(all.into_iter().map(|one| (one.certificate.clone(), one)).collect())
+    }
+
+    /// All that are kept of an organization, in the order in which they were made.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn all_acknowledgements(
+        &self,
+        organization: &OrganizationName,
+    ) -> Result<Vec<Acknowledgement>> {
+        let rows =
+            sqlx::query("SELECT * FROM acknowledgements WHERE organization = $1 ORDER BY seq")
+                .bind(organization.as_str())
+                .fetch_all(&self.pool)
+                .await?;
+        rows.iter().map(acknowledgement).collect()
+    }
+
+    /// Keeps a new one, which takes the place of one that still holds.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn acknowledge(
+        &self,
+        organization: &OrganizationName,
+        one: &Acknowledgement,
+    ) -> Result<()> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let old: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM acknowledgements
+             WHERE organization = $1 AND certificate = $2 AND ended_at IS NULL AND until > $3",
+        )
+        .bind(organization.as_str())
+        .bind(one.certificate.as_str())
+        .bind(millis(one.created_at))
+        .fetch_all(&mut *tx)
+        .await?;
+        for id in old.iter().filter_map(|id| Uuid::parse_str(id).ok()) {
+            end(&mut tx, id, Ending::Superseded, one.created_at).await?;
+        }
+        sqlx::query(
+            "INSERT INTO acknowledgements (id, organization, certificate, reason, by_whom,
+                                           created_at, until, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(one.id.to_string())
+        .bind(organization.as_str())
+        .bind(one.certificate.as_str())
+        .bind(&one.reason)
+        .bind(&one.by)
+        .bind(millis(one.created_at))
+        .bind(millis(one.until))
+        .bind(one.expires_at.map(millis))
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Takes one back. Gives whether it still held.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn withdraw(&self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let held = end(&mut tx, id, Ending::Withdrawn, now).await?;
+        tx.commit().await?;
+        Ok(held)
+    }
+}
+
+/// Ends one that holds; says whether it did.
+pub(super) async fn end(
+    tx: &mut SqliteConnection,
+    id: Uuid,
+    ending: Ending,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let ended = sqlx::query(
+        "UPDATE acknowledgements SET ended_at = $2, ending = $3
+         WHERE id = $1 AND ended_at IS NULL AND until > $2",
+    )
+    .bind(id.to_string())
+    .bind(millis(now))
+    .bind(ending.as_str())
+    .execute(tx)
+    .await?;
+    Ok(ended.rows_affected() > 0)
+}
+
+fn acknowledgement(row: &SqliteRow) -> Result<Acknowledgement> {
+    let decode = |why: String| sqlx::Error::Decode(why.into());
+    let certificate: String = row.try_get("certificate")?;
+    let ended_at: Option<i64> = row.try_get("ended_at")?;
+    let ending: Option<String> = row.try_get("ending")?;
+    let ending = ending
+        .map(|word| Ending::parse(&word).ok_or_else(|| decode(format!("the ending “{word}”"))))
+        .transpose()?;
+    Ok(Acknowledgement {
+        id: uuid(row, "id")?,
+        certificate: CertificateId::parse(&certificate).map_err(|why| decode(why.to_owned()))?,
+        reason: row.try_get("reason")?,
+        by: row.try_get("by_whom")?,
+        created_at: instant(row.try_get("created_at")?),
+        until: instant(row.try_get("until")?),
+        expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(instant),
+        ended: ended_at.map(instant).zip(ending),
+    })
+}

@@ -1,0 +1,140 @@
+//! What each notifier was told: the ledger's rows, read and learnt.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use std::collections::BTreeMap;
+
+use super::{Commit, DeliveryState, Plan, Result, Store, millis};
+use crate::domain::{
+    certificate::OrganizationName,
+    ledger::{FLIP, Ledger, Told},
+    notification::Notification,
+    reconcile::Decision,
+    subject::Subject,
+};
+
+/// One message that told of a subject, and what has become of it.
+#[derive(Clone, Debug)]
+pub struct Telling {
+    pub notification: Notification,
+    /// How many deliveries are in each state.
+    pub deliveries: BTreeMap<DeliveryState, usize>,
+}
+
+impl Store {
+    /// What the notifier was told of the organization.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn ledger(
+        &self,
+        organization: &OrganizationName,
+        notifier: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Ledger> {
+        // Of each subject the newest row, the newest telling, and the tellings of the last day.
+        let rows: Vec<(String, Option<String>, bool)> = sqlx::query_as(
+            "WITH rows AS (
+               SELECT l.seq, l.subject, l.told, l.at,
+                 l.seq = max(l.seq) OVER (PARTITION BY l.subject) AS newest,
+                 l.seq = max(CASE WHEN l.told IS NOT NULL THEN l.seq END)
+                   OVER (PARTITION BY l.subject) AS newest_telling
+               FROM ledger l
+               WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn = 0)
+             SELECT subject, told, newest FROM rows
+             WHERE newest OR newest_telling OR (told IS NOT NULL AND at > $3) ORDER BY seq",
+        )
+        .bind(organization.as_str())
+        .bind(notifier)
+        .bind(millis(now - FLIP))
+        .fetch_all(&self.pool)
+        .await?;
+        let mut ledger = Ledger::default();
+        for (subject, told, newest) in rows {
+            let (Some(subject), Some(told)) = (Subject::parse(&subject), told) else {
+                continue;
+            };
+            let told: Told = serde_json::from_str(&told)?;
+            if newest {
+                ledger.open.insert(subject.clone(), told.clone());
+            }
+            ledger.past.entry(subject).or_default().push(told);
+        }
+        Ok(ledger)
+    }
+
+    /// The latest messages that told of a subject, newest first.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn tellings(
+        &self,
+        organization: &OrganizationName,
+        subject: &Subject,
+        limit: u32,
+    ) -> Result<Vec<Telling>> {
+        let rows = sqlx::query(
+            "SELECT n.id, n.model FROM notifications n
+             JOIN notification_subjects s ON s.notification_id = n.id
+             WHERE s.organization = $1 AND s.subject = $2
+             ORDER BY n.created_at DESC, n.id DESC LIMIT $3",
+        )
+        .bind(organization.as_str())
+        .bind(subject.to_string())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut tellings = Vec::new();
+        for row in rows {
+            let id: String = row.try_get("id")?;
+            let states: Vec<String> =
+                sqlx::query_scalar("SELECT state FROM deliveries WHERE notification_id = $1")
+                    .bind(id)
+                    .fetch_all(&self.pool)
+                    .await?;
+            let mut deliveries = BTreeMap::new();
+            for state in states.iter().filter_map(|state| DeliveryState::parse(state)) {
+                *deliveries.entry(state).or_insert(0) += 1;
+            }
+            let notification = serde_json::from_str(row.try_get("model")?)?;
+            tellings.push(Telling { notification, deliveries });
+        }
+        Ok(tellings)
+    }
+}
+
+/// Keeps what follows from a decision.
+pub(super) async fn learn(
+    tx: &mut sqlx::SqliteConnection,
+    commit: &Commit,
+    plan: &Plan,
+    decision: &Decision,
+) -> Result<()> {
+    let told = match decision {
+        Decision::Tell { told, .. } | Decision::Note { told, .. } => Some(told),
+        Decision::End { .. } | Decision::Forget { .. } => None,
+        Decision::Damp { .. } => return Ok(()),
+    };
+    let said_in = match decision {
+        Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => None,
+        Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
+    };
+    // A note says nothing new: it hangs on what was said before.
+    sqlx::query(
+        "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
+         VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN $6 ELSE (
+           SELECT l.notification_id FROM ledger l
+           WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3 AND l.withdrawn = 0
+           ORDER BY l.seq DESC LIMIT 1) END)",
+    )
+    .bind(commit.organization.as_str())
+    .bind(&plan.notifier)
+    .bind(decision.subject().to_string())
+    .bind(told.map(serde_json::to_string).transpose()?)
+    .bind(millis(commit.now))
+    .bind(said_in.map(|notification| notification.id.to_string()))
+    .bind(i64::from(matches!(decision, Decision::Note { .. })))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
