@@ -233,12 +233,35 @@ pub async fn run_once(
     when: When,
     progress: &watch::Sender<Progress>,
 ) -> anyhow::Result<Report> {
-    let organization = target.api.organization();
-    let before_requests = target.api.requests();
+    let before = target.api.requests();
     let clock = Instant::now();
     let reading = read(target, progress).await;
-    let now = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+    let at = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+    let read = Read { reading, requests: target.api.requests() - before, at };
+    keep(target, read, store, notifiers, give_up_after, when).await
+}
 
+/// What was read, with how many requests, and when it was done.
+pub struct Read {
+    pub reading: Reading,
+    pub requests: u64,
+    pub at: DateTime<Utc>,
+}
+
+/// The part of a scan that follows the reading: merge with what was known, decide, commit.
+///
+/// # Errors
+/// As [`run_once`].
+pub async fn keep(
+    target: &Target,
+    read: Read,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    give_up_after: TimeDelta,
+    when: When,
+) -> anyhow::Result<Report> {
+    let Read { reading, requests, at: now } = read;
+    let organization = target.api.organization();
     let before = store.inventory(organization).await.context("reading the last inventory")?;
     let after = before.clone().merge(reading, &target.selection, now);
     let record = ScanRecord {
@@ -251,7 +274,7 @@ pub async fn run_once(
         projects_read: after.projects.len() - after.unreadable_projects.len(),
         projects_unreadable: after.unreadable_projects.len(),
         certificates: after.certificates.len(),
-        requests: target.api.requests() - before_requests,
+        requests,
         faults: faults(&after),
     };
     let acknowledgements =

@@ -193,10 +193,10 @@ impl Page<'_> {
         if let Some(view) = &certificate.ignored {
             let rule = self.explanation.ignored_by_rule;
             let rule = rule.map_or(String::new(), |rule| format!(" (rules[{rule}])"));
-            line("ignored", format!("{}{rule}", wording::silence("ignored", view)))?;
+            line("ignored", format!("{}{rule}", wording::silence(view, self.config.timezone)))?;
         }
         if let Some(view) = &certificate.acknowledged {
-            line("acknowledged", wording::silence("acknowledged", view))?;
+            line("acknowledged", wording::silence(view, self.config.timezone))?;
         }
         Ok(())
     }
@@ -291,7 +291,14 @@ impl Page<'_> {
                 let stage = coming.stage.as_deref().unwrap_or_default();
                 let reason = coming.reason.map_or("", |reason| reason.as_str());
                 let at = self.at(coming.at);
-                writeln!(out, "    next {at}: {stage}, {} ({reason})", coming.severity)?;
+                write!(out, "    next {at}: {stage}, {} ({reason})", coming.severity)?;
+                match coming.last_repeat {
+                    Some(last) => {
+                        let times = wording::count(coming.repeats, "repeat");
+                        writeln!(out, ", then {times} until {}", self.at(last))?;
+                    }
+                    None => writeln!(out)?,
+                }
             }
         }
         Ok(())

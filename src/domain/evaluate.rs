@@ -102,9 +102,10 @@ pub fn evaluate<'a>(
     acknowledgements: &'a Acknowledgements,
     now: DateTime<Utc>,
 ) -> Evaluation<'a> {
+    let mut active_in = inventory.projects_by_certificate();
     let assess = |certificate: &'a Certificate| {
         let organization_wide = inventory.active_in_organization(&certificate.id);
-        let projects = inventory.projects_of(&certificate.id);
+        let projects = active_in.remove(&certificate.id).unwrap_or_default();
         let ruling = policy.ruling(certificate, &projects, now);
         let active = organization_wide || !projects.is_empty();
         let mut reached = reached(certificate, active, policy, &ruling, now);

@@ -95,6 +95,9 @@ pub struct Coming {
     pub reason: Option<Reason>,
     pub stage: Option<String>,
     pub severity: Severity,
+    /// How often it is repeated after that, and when for the last time in the forecast.
+    pub repeats: usize,
+    pub last_repeat: Option<DateTime<Utc>>,
 }
 
 /// Explains one certificate. `forecast` is that of its organization.
@@ -186,7 +189,7 @@ fn hearing(
             }
         }
     };
-    let coming = forecast
+    let alerts = forecast
         .iter()
         .filter(|notification| notification.notifier == listener.name)
         .flat_map(|notification| {
@@ -194,18 +197,31 @@ fn hearing(
         })
         .filter(|(_, alert)| {
             alert.certificate.as_ref().is_some_and(|one| one.id == assessment.certificate.id)
-        })
-        .map(|(at, alert)| Coming {
-            at,
-            event: alert.event,
-            reason: alert.reason,
-            stage: alert.stage.clone(),
-            severity: alert.severity,
         });
+    let mut next: Vec<Coming> = Vec::new();
+    for (at, alert) in alerts {
+        let full = next.len() == COMING;
+        match next.last_mut() {
+            Some(last) if alert.reason == Some(Reason::Repeat) && last.stage == alert.stage => {
+                last.repeats += 1;
+                last.last_repeat = Some(at);
+            }
+            _ if full => break,
+            _ => next.push(Coming {
+                at,
+                event: alert.event,
+                reason: alert.reason,
+                stage: alert.stage.clone(),
+                severity: alert.severity,
+                repeats: 0,
+                last_repeat: None,
+            }),
+        }
+    }
     Hearing {
         notifier: listener.name.clone(),
         hears,
         told: listener.ledger.open.get(&subject).cloned(),
-        next: coming.take(COMING).collect(),
+        next,
     }
 }

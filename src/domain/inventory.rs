@@ -190,6 +190,21 @@ impl Inventory {
             .collect()
     }
 
+    /// The projects in which each certificate is active that is active in one at least, as
+    /// [`Inventory::projects_of`] gives them for one.
+    pub fn projects_by_certificate(&self) -> BTreeMap<&CertificateId, Vec<&Project>> {
+        let mut projects: BTreeMap<&CertificateId, Vec<&Project>> = BTreeMap::new();
+        for project in self.projects.values() {
+            let mut active: Vec<&CertificateId> = self.active_ids(&project.id).collect();
+            active.sort();
+            active.dedup();
+            for id in active {
+                projects.entry(id).or_default().push(project);
+            }
+        }
+        projects
+    }
+
     /// Whether some list that names the certificate could not be read in the latest scan, so that what
     /// it says of the certificate is old.
     pub fn is_hearsay(&self, id: &CertificateId) -> bool {

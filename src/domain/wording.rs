@@ -1,6 +1,7 @@
 //! The sentences that every channel shares: time left, headlines, the summary.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 
 use super::notification::{
     Alert, CertificateView, Event, Notification, ProjectsView, Reason, SilenceView,
@@ -42,7 +43,7 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
     let title = certificate.title();
     let what = match alert.event {
         Event::CertificateResolved => {
-            let why = alert.reason.map_or(String::new(), |reason| end(reason, certificate));
+            let why = alert.reason.map_or(String::new(), |reason| end(reason, alert, certificate));
             return format!("“{title}” is resolved: {why}");
         }
         Event::CertificateNotYetValid => match certificate.valid_at {
@@ -91,7 +92,7 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
     }
 }
 
-fn end(reason: Reason, certificate: &CertificateView) -> String {
+fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
     match reason {
         Reason::Renewed => match certificate.expires_at {
             Some(until) => format!("renewed, it expires on {} now", day(until)),
@@ -101,7 +102,11 @@ fn end(reason: Reason, certificate: &CertificateView) -> String {
         Reason::Deactivated => "it is active nowhere any more".to_owned(),
         Reason::Deleted => "it was deleted".to_owned(),
         Reason::Archived => "its projects are archived or no longer watched".to_owned(),
-        Reason::Corrected => "what was not known or not yet so is in order now".to_owned(),
+        Reason::Corrected => match (certificate.expires_at, alert.stage.as_deref()) {
+            (_, Some("not_yet_valid")) => "it is valid now".to_owned(),
+            (Some(until), _) => format!("it is known now to expire on {}", day(until)),
+            (None, _) => "it is in order now".to_owned(),
+        },
         Reason::PolicyChanged => "the thresholds were changed, and it is in none now".to_owned(),
         Reason::Ignored => match &certificate.ignored {
             Some(ignored) => {
@@ -123,15 +128,13 @@ pub fn day(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d").to_string()
 }
 
-/// `acknowledged by dana until 2026-12-24: new CA is on its way`, or the same of what is ignored.
-pub fn silence(what: &str, silence: &SilenceView) -> String {
-    let by = silence.by.as_ref().map_or(String::new(), |by| format!(" by {by}"));
-    let until = silence.until.format("%Y-%m-%d %H:%M UTC");
-    if silence.ended {
-        format!("no longer {what}: it was{by}, until {until}: {}", silence.reason)
-    } else {
-        format!("{what}{by} until {until}: {}", silence.reason)
-    }
+/// Why something is quiet: `by dana, until 2026-12-24 00:00 CET: new CA is on its way`; and that it was,
+/// where that has ended.
+pub fn silence(silence: &SilenceView, timezone: Tz) -> String {
+    let by = silence.by.as_ref().map_or(String::new(), |by| format!("by {by}, "));
+    let until = silence.until.with_timezone(&timezone).format("%Y-%m-%d %H:%M %Z");
+    let ended = if silence.ended { ", which has passed" } else { "" };
+    format!("{by}until {until}{ended}: {}", silence.reason)
 }
 
 /// The worst of it in words, and how many more: `“prod-ca” expires in 6 days (+2 more)`.

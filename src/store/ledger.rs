@@ -119,6 +119,22 @@ pub(super) async fn learn(
         Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => None,
         Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
     };
+    let subject = decision.subject().to_string();
+    // Only what may be gone back to is kept: a telling that was delivered is never withdrawn.
+    sqlx::query(
+        "DELETE FROM ledger
+         WHERE organization = $1 AND notifier = $2 AND subject = $3 AND at <= $4
+           AND seq < (SELECT max(l.seq) FROM ledger l
+                      JOIN deliveries d ON d.notification_id = l.notification_id
+                      WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3
+                        AND l.told IS NOT NULL AND d.state = 'delivered')",
+    )
+    .bind(commit.organization.as_str())
+    .bind(&plan.notifier)
+    .bind(&subject)
+    .bind(millis(commit.now - FLIP))
+    .execute(&mut *tx)
+    .await?;
     // A note says nothing new: it hangs on what was said before.
     sqlx::query(
         "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
@@ -129,7 +145,7 @@ pub(super) async fn learn(
     )
     .bind(commit.organization.as_str())
     .bind(&plan.notifier)
-    .bind(decision.subject().to_string())
+    .bind(&subject)
     .bind(told.map(serde_json::to_string).transpose()?)
     .bind(millis(commit.now))
     .bind(said_in.map(|notification| notification.id.to_string()))

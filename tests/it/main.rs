@@ -13,3 +13,4 @@ mod notifiers;
 mod scan;
 mod store;
 mod support;
+mod year;

@@ -114,7 +114,7 @@ async fn look(
             None
         }
     };
-    let mut survey = Survey::new(clock::now());
+    let mut survey = Survey::new(clock::now(), config.timezone);
     for (target, inventory) in &scanned {
         let acknowledgements = match &store {
             Some(store) => store.acknowledgements(target.api.organization()).await?,
@@ -162,7 +162,7 @@ async fn keep_and_tell(
     if let Some(error) = failed_scan {
         return Err(error);
     }
-    let mut survey = Survey::new(clock::now());
+    let mut survey = Survey::new(clock::now(), config.timezone);
     for target in targets {
         let organization = target.api.organization();
         let acknowledgements = store.acknowledgements(organization).await?;

@@ -15,7 +15,7 @@ pub fn table(survey: &Survey) -> String {
     table.load_style(comfy_table::presets::NOTHING);
     let mut header =
         vec!["LEFT", "SEVERITY", "STATUS", "NAME", "ID", "ORGANIZATION", "EXPIRES", "ACTIVE IN"];
-    let noted = survey.rows.iter().any(|row| row.note().is_some());
+    let noted = survey.rows.iter().any(|row| row.note(survey.timezone).is_some());
     header.extend(noted.then_some("NOTE"));
     table.set_header(header);
     for row in &survey.rows {
@@ -30,7 +30,7 @@ pub fn table(survey: &Survey) -> String {
             certificate.expires_at.map_or("-".to_owned(), instant),
             row.scope(),
         ];
-        cells.extend(noted.then(|| row.note().unwrap_or("-".to_owned())));
+        cells.extend(noted.then(|| row.note(survey.timezone).unwrap_or("-".to_owned())));
         table.add_row(cells);
     }
     let mut text =
@@ -143,7 +143,7 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
             &left.map(|left| left.to_string()).unwrap_or_default(),
             if row.organization_wide { "true" } else { "false" },
             &row.projects.len().to_string(),
-            &inert(&row.note().unwrap_or_default()),
+            &inert(&row.note(survey.timezone).unwrap_or_default()),
         ])?;
     }
     for (organization, project) in &survey.uncovered {

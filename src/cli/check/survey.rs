@@ -1,6 +1,7 @@
 //! What a check found: every certificate with how it stands, and what could not be read.
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 
 use crate::{
     domain::{
@@ -32,6 +33,8 @@ pub struct Row {
 /// What all organizations came to.
 pub struct Survey {
     pub now: DateTime<Utc>,
+    /// For what people read.
+    pub timezone: Tz,
     pub rows: Vec<Row>,
     /// Organization, and what could not be read of it.
     pub unreadable: Vec<(OrganizationName, String)>,
@@ -43,9 +46,10 @@ pub struct Survey {
 }
 
 impl Survey {
-    pub fn new(now: DateTime<Utc>) -> Survey {
+    pub fn new(now: DateTime<Utc>, timezone: Tz) -> Survey {
         Survey {
             now,
+            timezone,
             rows: Vec::new(),
             unreadable: Vec::new(),
             uncovered: Vec::new(),
@@ -139,11 +143,11 @@ impl Row {
     }
 
     /// What is said of its being quiet.
-    pub fn note(&self) -> Option<String> {
-        let ignored = self.ignored.as_ref().map(|view| wording::silence("ignored", view));
-        let acknowledged =
-            || self.acknowledged.as_ref().map(|view| wording::silence("acknowledged", view));
-        ignored.or_else(acknowledged)
+    pub fn note(&self, timezone: Tz) -> Option<String> {
+        let said = |what: &str, view: &Option<SilenceView>| {
+            view.as_ref().map(|view| format!("{what} {}", wording::silence(view, timezone)))
+        };
+        said("ignored", &self.ignored).or_else(|| said("acknowledged", &self.acknowledged))
     }
 
     pub fn scope(&self) -> String {

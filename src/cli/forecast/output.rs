@@ -57,7 +57,9 @@ impl<'a> Outlook<'a> {
                 .filter(|view| !view.ended);
             let silences = [("ignored", ignored), ("acknowledged", acknowledged)];
             for (what, view) in silences {
-                let said = view.map(|view| format!("{title} is {}", wording::silence(what, &view)));
+                let said = view.map(|view| {
+                    format!("{title} is {what} {}", wording::silence(&view, self.config.timezone))
+                });
                 self.notes.extend(said);
             }
         }
@@ -163,7 +165,9 @@ impl<'a> Outlook<'a> {
 
     /// A calendar (RFC 5545) with an event for each message that says more than a repeat.
     pub fn calendar(&self) -> String {
-        let mut calendar = Calendar::new();
+        let mut calendar = Calendar::empty();
+        calendar.append_property(("VERSION", "2.0"));
+        calendar.append_property(("PRODID", "-//certvigil//forecast//EN"));
         calendar.name("certvigil forecast").timezone(self.config.timezone.name());
         for message in &self.messages {
             if message.alerts.iter().all(|alert| alert.reason == Some(Reason::Repeat)) {

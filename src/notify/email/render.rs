@@ -253,15 +253,16 @@ impl Entry {
                 if successor.covers_every_project { "every project" } else { "some projects" };
             let until = until.unwrap_or_default();
             let told = successor.ignored.as_ref().filter(|ignored| !ignored.ended);
-            let told = told
-                .map_or(String::new(), |view| format!(" ({})", wording::silence("ignored", view)));
+            let told = told.map_or(String::new(), |view| {
+                format!(" (ignored {})", wording::silence(view, timezone))
+            });
             entry.facts.push(("Successor", format!("“{name}” in {reach}{until}{told}")));
         }
         for (what, view) in
-            [("ignored", &certificate.ignored), ("acknowledged", &certificate.acknowledged)]
+            [("Ignored", &certificate.ignored), ("Acknowledged", &certificate.acknowledged)]
         {
             if let Some(view) = view {
-                entry.facts.push(("Note", wording::silence(what, view)));
+                entry.facts.push((what, wording::silence(view, timezone)));
             }
         }
         let here = active.projects_here();
