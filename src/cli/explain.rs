@@ -3,7 +3,6 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use serde_json::json;
 use std::{fmt::Write, path::Path};
 
 use super::{
@@ -21,6 +20,7 @@ use crate::{
         subject::Subject,
         wording,
     },
+    notify::webhook::json,
     store::{ScanRecord, Store, Telling},
 };
 
@@ -106,7 +106,7 @@ impl Page<'_> {
             .iter()
             .filter_map(|telling| {
                 let alert = self.told(telling)?;
-                Some(json!({
+                Some(serde_json::json!({
                     "at": instant(telling.notification.created_at),
                     "notification_id": telling.notification.id,
                     "notifier": telling.notification.notifier,
@@ -119,18 +119,48 @@ impl Page<'_> {
             })
             .collect();
         let scan = self.scan.as_ref().map(|scan| {
-            json!({
+            serde_json::json!({
                 "id": scan.id, "finished_at": instant(scan.finished_at), "complete": scan.complete,
             })
         });
-        let mut document =
-            json!({ "schema": "certvigil.explain/1", "explained_at": instant(self.now) });
-        document["scan"] = scan.unwrap_or_default();
-        if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(&self.explanation) {
-            all.into_iter().for_each(|(key, value)| document[key] = value);
-        }
-        document["told"] = told.into();
-        document
+        let Explanation { certificate, .. } = &self.explanation;
+        let seconds = |span: TimeDelta| span.num_seconds();
+        let ladder: Vec<_> = self
+            .explanation
+            .ladder
+            .iter()
+            .map(|rung| {
+                serde_json::json!({
+                    "label": rung.label,
+                    "at": rung.at.map(instant),
+                    "severity": rung.severity,
+                    "repeat_seconds": rung.repeat.map(seconds),
+                    "reached": rung.reached,
+                })
+            })
+            .collect();
+        let notifiers: Vec<_> = self.explanation.notifiers.iter().map(notifier).collect();
+        serde_json::json!({
+            "schema": "certvigil.explain/1",
+            "explained_at": instant(self.now),
+            "organization": self.explanation.organization,
+            "scan": scan,
+            "hearsay": self.explanation.hearsay,
+            "certificate": json::certificate(certificate, self.now),
+            "created_at": self.explanation.created_at.map(instant),
+            "successor": self.explanation.successor.as_ref().map(json::successor),
+            "replaced": self.explanation.replaced,
+            "stage": self.explanation.stage,
+            "severity": self.explanation.severity,
+            "ladder_of_rule": self.explanation.ladder_of_rule,
+            "ignored_by_rule": self.explanation.ignored_by_rule,
+            "life": self.explanation.life.map(|(life, from)| {
+                serde_json::json!({ "seconds": seconds(life), "from": from })
+            }),
+            "ladder": ladder,
+            "notifiers": notifiers,
+            "told": told,
+        })
     }
 
     fn at(&self, at: DateTime<Utc>) -> String {
@@ -217,7 +247,9 @@ impl Page<'_> {
         writeln!(out, "\nActive in {scope}{}", wording::count(active.projects_total, "project"))?;
         let state = |project: &ProjectView| match (&project.successor_id, project.uncovered_from) {
             (Some(successor), _) => format!("{successor} takes over"),
-            (None, Some(from)) if from <= self.now => "no valid certificate now".to_owned(),
+            (None, Some(from)) if from <= self.now => {
+                format!("no valid certificate since {}", self.at(from))
+            }
             (None, Some(from)) => format!("no valid certificate from {}", self.at(from)),
             (None, None) => "until when it has a valid certificate is not known".to_owned(),
         };
@@ -239,8 +271,8 @@ impl Page<'_> {
             Some(rule) => writeln!(out, "\nThe ladder of rules[{rule}], the first that matches")?,
             None => writeln!(out, "\nThe global ladder: no rule gives another")?,
         }
-        if let Some((seconds, from)) = self.explanation.life {
-            let life = wording::span(TimeDelta::seconds(seconds));
+        if let Some((life, from)) = self.explanation.life {
+            let life = wording::span(life);
             match from {
                 LifeFrom::ValidAt => writeln!(out, "  It lives {life}, from valid_at.")?,
                 LifeFrom::CreatedAt => {
@@ -254,9 +286,15 @@ impl Page<'_> {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         for rung in &self.explanation.ladder {
-            let repeat = rung.repeat_seconds.map_or(String::new(), |seconds| {
-                format!("repeats after {}", wording::span(TimeDelta::seconds(seconds)))
-            });
+            let week = TimeDelta::days(7);
+            let weekly = if rung.label == "expired" { ", after a week weekly" } else { "" };
+            let repeat = match rung.repeat {
+                None => String::new(),
+                Some(repeat) if repeat >= week => {
+                    format!("repeats after {}", wording::span(repeat))
+                }
+                Some(repeat) => format!("repeats after {}{weekly}", wording::span(repeat)),
+            };
             table.add_row([
                 format!(" {}", rung.label),
                 rung.at.map_or("-".to_owned(), |at| self.at(at)),
@@ -291,7 +329,8 @@ impl Page<'_> {
                 let stage = coming.stage.as_deref().unwrap_or_default();
                 let reason = coming.reason.map_or("", |reason| reason.as_str());
                 let at = self.at(coming.at);
-                write!(out, "    next {at}: {stage}, {} ({reason})", coming.severity)?;
+                let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
+                write!(out, "    next {at}: {stage}, {how} ({reason})")?;
                 match coming.last_repeat {
                     Some(last) => {
                         let times = wording::count(coming.repeats, "repeat");
@@ -310,6 +349,9 @@ impl Page<'_> {
             Hears::Nothing => "nothing to hear: it is in no stage",
             Hears::Ignored => "hears nothing: it is ignored",
             Hears::Acknowledged => "hears nothing: it is acknowledged",
+            Hears::Damped => {
+                "hears nothing: it was opened again and again, and is told within 24 hours"
+            }
             Hears::Organization => "hears nothing: it does not ask for this organization",
             Hears::Projects => "hears nothing: it asks for projects in which it is not active",
             Hears::Severity => "hears nothing: it asks for worse (min_severity)",
@@ -340,4 +382,26 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+fn notifier(hearing: &Hearing) -> serde_json::Value {
+    let told = hearing.told.as_ref().map(|told| {
+        serde_json::json!({ "stage": told.label, "severity": told.severity, "at": instant(told.at) })
+    });
+    let next: Vec<_> = hearing
+        .next
+        .iter()
+        .map(|coming| {
+            serde_json::json!({
+                "at": instant(coming.at),
+                "event": coming.event,
+                "reason": coming.reason,
+                "stage": coming.stage,
+                "severity": coming.severity,
+                "repeats": coming.repeats,
+                "last_repeat_at": coming.last_repeat.map(instant),
+            })
+        })
+        .collect();
+    serde_json::json!({ "notifier": hearing.notifier, "hears": hearing.hears, "told": told, "next": next })
 }

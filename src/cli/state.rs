@@ -30,6 +30,9 @@ pub async fn open(config: &Config) -> anyhow::Result<Store> {
 pub struct Known {
     pub organization: OrganizationName,
     pub policy: Policy,
+    /// What the state has.
+    pub before: Inventory,
+    /// The same, or what was read on top of it.
     pub inventory: Inventory,
     pub acknowledgements: Acknowledgements,
     pub listeners: Vec<Listener>,
@@ -59,7 +62,8 @@ impl Known {
             listeners.push(Listener { name, routing, ledger });
         }
         let policy = config.policy.of(&name, organization.include_inactive);
-        Ok(Known { organization: name, policy, inventory, acknowledgements, listeners })
+        let before = inventory.clone();
+        Ok(Known { organization: name, policy, before, inventory, acknowledgements, listeners })
     }
 
     /// All configured organizations, as the state has them.
@@ -86,6 +90,7 @@ impl Known {
     ) -> Vec<Notification> {
         let present = Present {
             organization: &self.organization,
+            before: &self.before,
             inventory: &self.inventory,
             policy: &self.policy,
             acknowledgements: &self.acknowledgements,
@@ -137,9 +142,10 @@ pub fn find<'a>(
                 .map(|(known, one)| format!("{} of {}", one.id, known.organization))
                 .collect();
             bail!(
-                "“{}” is more than one certificate: {}; give the id, or --organization",
+                "“{}” is more than one certificate: {}; give {}",
                 one_line(text, 120),
-                list.join(", ")
+                list.join(", "),
+                if several[0].1.id.as_str() == text { "--organization" } else { "the id" }
             )
         }
     }

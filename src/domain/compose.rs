@@ -9,6 +9,7 @@ use super::{
     certificate::{Certificate, CertificateId, Project, ProjectId},
     coverage,
     evaluate::{Assessment, Evaluation},
+    finding::RECENT,
     ledger::Told,
     notification::{
         ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
@@ -215,13 +216,13 @@ impl Occasion<'_> {
     /// A project without a valid certificate, and since when it has been so.
     fn since(&self, project: &Project) -> ProjectView {
         let active = self.evaluation.inventory.active_in_project(&project.id);
-        let ended =
-            active.iter().filter(|certificate| certificate.has_started(self.evaluation.now));
+        let now = self.evaluation.now;
         ProjectView {
             id: project.id.clone(),
             name: project.name.clone(),
             successor_id: None,
-            uncovered_from: ended.filter_map(|certificate| certificate.expires_at).max(),
+            // Where none was valid yet there is no such moment.
+            uncovered_from: coverage::uncovered_from(&active, now).filter(|since| *since < now),
         }
     }
 
@@ -267,7 +268,7 @@ impl Occasion<'_> {
         let mut projects: Vec<ProjectView> = asked
             .map(|project: &&Project| {
                 let active = self.evaluation.inventory.active_in_project(&project.id);
-                let successor = coverage::successor(assessment.certificate, &active, margin);
+                let successor = coverage::successor(assessment.certificate, &active, margin, now);
                 successors.extend(successor);
                 ProjectView {
                     id: project.id.clone(),
@@ -276,13 +277,16 @@ impl Occasion<'_> {
                     // Of a certificate without a known end nothing can be said.
                     uncovered_from: match (successor, assessment.certificate.expires_at) {
                         (Some(_), _) | (_, None) => None,
-                        (None, Some(_)) => Some(coverage::covered_until(&active, now)),
+                        (None, Some(_)) => coverage::uncovered_from(&active, now),
                     },
                 }
             })
             .collect();
         // Without a successor first, and of those the one that is left alone first.
-        projects.sort_by_key(|p| (p.uncovered_from.is_none(), p.uncovered_from, p.id.clone()));
+        projects.sort_by_key(|p| {
+            let last = p.successor_id.is_some();
+            (last, p.uncovered_from.is_none(), p.uncovered_from, p.id.clone())
+        });
         let here = projects.len();
         let without_successor = here - successors.len();
         projects.truncate(MAX_PROJECTS);
@@ -310,9 +314,6 @@ impl Occasion<'_> {
         (active_in, successor)
     }
 }
-
-/// For how long a silence that has ended is still shown.
-const RECENT: chrono::TimeDelta = chrono::TimeDelta::days(7);
 
 /// The acknowledgement that holds, or has ended of late. One of another expiry says nothing of today.
 pub fn acknowledged(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Option<SilenceView> {

@@ -113,7 +113,7 @@ pub fn evaluate<'a>(
         if let Some(reached) = &mut reached
             && certificate.expires_at.is_some()
         {
-            replaced = is_replaced(certificate, &projects, inventory, &ruling);
+            replaced = is_replaced(certificate, &projects, inventory, &ruling, now);
             if replaced && reached.stage == Stage::Expired {
                 reached.severity = reached.severity.min(Severity::Warning);
                 reached.repeat = None;
@@ -151,11 +151,12 @@ fn is_replaced(
     projects: &[&Project],
     inventory: &Inventory,
     ruling: &Ruling<'_>,
+    now: DateTime<Utc>,
 ) -> bool {
     !projects.is_empty()
         && projects.iter().all(|project| {
             let active = inventory.active_in_project(&project.id);
-            coverage::successor(certificate, &active, ruling.steps.widest()).is_some()
+            coverage::successor(certificate, &active, ruling.steps.widest(), now).is_some()
         })
 }
 
@@ -178,10 +179,16 @@ fn reached(
     };
     match certificate.expires_at {
         None => active.then(|| warning(Stage::UnknownExpiry, "unknown_expiry")),
-        Some(expires_at) => ruling.steps.reached(expires_at, now).or_else(|| {
-            (active && !certificate.has_started(now))
-                .then(|| warning(Stage::NotYetValid, "not_yet_valid"))
-        }),
+        Some(expires_at) => {
+            let of_its_end = ruling.steps.reached(expires_at, now);
+            let young = (active && !certificate.has_started(now))
+                .then(|| warning(Stage::NotYetValid, "not_yet_valid"));
+            match (of_its_end, young) {
+                // That clients are refused now matters more than an end that is only mentioned.
+                (Some(reached), Some(young)) if reached.severity < young.severity => Some(young),
+                (of_its_end, young) => of_its_end.or(young),
+            }
+        }
     }
 }
 

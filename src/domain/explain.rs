@@ -1,7 +1,6 @@
 //! Why one certificate did or did not alert: everything that the decision rests on, said.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 
 use super::{
     certificate::{LifeFrom, OrganizationName},
@@ -12,7 +11,6 @@ use super::{
     ledger::Told,
     notification::{CertificateView, Event, Notification, Reason, SuccessorView},
     policy::Rule,
-    reconcile,
     routing::Routing,
     subject::Subject,
     threshold::Severity,
@@ -20,9 +18,9 @@ use super::{
 };
 
 /// How many coming messages are listed for each notifier.
-const COMING: usize = 5;
+const COMING: usize = 12;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Explanation {
     pub organization: OrganizationName,
     pub certificate: CertificateView,
@@ -39,27 +37,27 @@ pub struct Explanation {
     pub ladder_of_rule: Option<usize>,
     /// The rule that ignores it.
     pub ignored_by_rule: Option<usize>,
-    /// Where the ladder has shares of its life: how long that is, in seconds, and from when.
-    pub life: Option<(i64, LifeFrom)>,
+    /// Where the ladder has shares of its life: how long that is, and from when.
+    pub life: Option<(TimeDelta, LifeFrom)>,
     /// From the widest to the tightest.
     pub ladder: Vec<Rung>,
     pub notifiers: Vec<Hearing>,
 }
 
 /// One step of the ladder.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Rung {
     pub label: String,
     /// When it is reached; `None` where the expiry is not known.
     pub at: Option<DateTime<Utc>>,
     pub severity: Severity,
-    /// After how many seconds it is told again.
-    pub repeat_seconds: Option<i64>,
+    /// After how long it is told again.
+    pub repeat: Option<TimeDelta>,
     pub reached: bool,
 }
 
 /// What one notifier has to do with it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Hearing {
     pub notifier: String,
     pub hears: Hears,
@@ -77,6 +75,8 @@ words! {
         /// It is in no stage.
         Nothing = "nothing",
         Ignored = "ignored",
+        /// It was opened again within a day, and is told when that is over.
+        Damped = "damped",
         Acknowledged = "acknowledged",
         /// The notifier does not ask for this organization.
         Organization = "organization",
@@ -88,7 +88,7 @@ words! {
 }
 
 /// Something that will be told.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Coming {
     pub at: DateTime<Utc>,
     pub event: Event,
@@ -126,7 +126,7 @@ pub fn explain(
         severity: assessment.reached.as_ref().map(|reached| reached.severity),
         ladder_of_rule: ruling.rule.map(number),
         ignored_by_rule: ruling.ignored.map(|(rule, _)| number(rule)),
-        life: ladder.has_shares().then_some((life.num_seconds(), from)),
+        life: ladder.has_shares().then_some((life, from)),
         ladder: rungs(assessment, evaluation.now),
         notifiers: listeners
             .iter()
@@ -144,7 +144,7 @@ fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
             label: label.to_owned(),
             at,
             severity,
-            repeat_seconds: repeat.map(|repeat| repeat.num_seconds()),
+            repeat,
             reached: at.is_some_and(|at| at <= now),
         }
     };
@@ -154,12 +154,10 @@ fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
         .map(|step| rung(&step.label, step.lead, step.severity, step.repeat));
     let expired = &steps.expired;
     let mut end = rung("expired", TimeDelta::zero(), expired.severity, expired.repeat);
-    // As it is told: calmly, where it is replaced.
-    if let Some(reached) = assessment.reached.as_ref().filter(|reached| reached.label == "expired")
-    {
-        end.severity = reached.severity;
-        end.repeat_seconds = reconcile::repeat(reached, assessment.certificate.expires_at, now)
-            .map(|repeat| repeat.num_seconds());
+    // As it will be told: calmly, where it is replaced.
+    if assessment.replaced {
+        end.severity = end.severity.min(Severity::Warning);
+        end.repeat = None;
     }
     thresholds.chain([end]).collect()
 }
@@ -182,10 +180,19 @@ fn hearing(
             (Some(_), None) => Hears::Ignored,
             (_, Some(reached)) if reached.severity < routing.min_severity => Hears::Severity,
             (_, Some(_)) => {
-                let muted = findings(evaluation, routing)
-                    .iter()
-                    .any(|finding| finding.subject == subject && finding.muted);
-                if muted { Hears::Acknowledged } else { Hears::Told }
+                let all = findings(evaluation, routing);
+                let finding = all.iter().find(|finding| finding.subject == subject);
+                let ledger = &listener.ledger;
+                match finding {
+                    Some(finding) if finding.muted => Hears::Acknowledged,
+                    Some(finding)
+                        if !ledger.open.contains_key(&subject)
+                            && ledger.was_opened_again(finding, evaluation.now) =>
+                    {
+                        Hears::Damped
+                    }
+                    Some(_) | None => Hears::Told,
+                }
             }
         }
     };

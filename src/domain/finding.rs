@@ -1,6 +1,6 @@
 //! What is in a stage now, as one notifier is concerned with it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     evaluate::{Assessment, Evaluation, Uncovered},
@@ -10,6 +10,9 @@ use super::{
     text::Name,
     threshold::{Reached, Stage},
 };
+
+/// For how long a silence that has ended is still a reason, and shown.
+pub const RECENT: TimeDelta = TimeDelta::days(7);
 
 /// One certificate or project that is in a stage.
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .filter(|assessment| routing.concerns(&assessment.projects))
         .filter_map(|assessment| Some((assessment, assessment.open()?)))
         .filter(|(_, reached)| reached.severity >= routing.min_severity)
-        .map(|(assessment, reached)| of_certificate(assessment, reached, evaluation.now));
+        .map(|(assessment, reached)| of_certificate(assessment, reached, routing, evaluation.now));
     let projects = evaluation
         .uncovered
         .iter()
@@ -45,7 +48,12 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
     certificates.chain(projects).collect()
 }
 
-fn of_certificate(assessment: &Assessment<'_>, reached: &Reached, now: DateTime<Utc>) -> Finding {
+fn of_certificate(
+    assessment: &Assessment<'_>,
+    reached: &Reached,
+    routing: &Routing,
+    now: DateTime<Utc>,
+) -> Finding {
     let certificate = assessment.certificate;
     Finding {
         subject: Subject::Certificate(certificate.id.clone()),
@@ -53,7 +61,7 @@ fn of_certificate(assessment: &Assessment<'_>, reached: &Reached, now: DateTime<
         expires_at: certificate.expires_at,
         name: certificate.name.clone(),
         muted: assessment.acknowledged(now).is_some() && !reached.last,
-        silence_ended: silence_ended(assessment, now),
+        silence_ended: silence_ended(assessment, routing, now),
     }
 }
 
@@ -68,32 +76,41 @@ fn of_project(uncovered: &Uncovered<'_>) -> Finding {
     }
 }
 
-/// The later of what was ignored and what was acknowledged, where it silenced something that was there.
+/// The later of what was ignored and what was acknowledged, where it silenced of late something that this
+/// notifier would have been told.
 fn silence_ended(
     assessment: &Assessment<'_>,
+    routing: &Routing,
     now: DateTime<Utc>,
 ) -> Option<(DateTime<Utc>, Reason)> {
     let certificate = assessment.certificate;
-    let stage_then = |at: DateTime<Utc>| {
-        certificate.expires_at.and_then(|end| assessment.ruling.steps.reached(end, at))
+    let reached = assessment.reached.as_ref()?;
+    let silenced = |at: &DateTime<Utc>| {
+        let known = certificate.created_at.is_none_or(|created_at| created_at < *at);
+        known && now - *at < RECENT
     };
-    // Of what is told without an expiry, or before its time, no more is known than that it is so.
-    let of_its_end = assessment
-        .reached
-        .as_ref()
-        .is_some_and(|reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired));
+    let stage_then = |at: DateTime<Utc>| match (reached.stage, certificate.expires_at) {
+        (Stage::Within(_) | Stage::Expired, Some(end)) => assessment.ruling.steps.reached(end, at),
+        // Of what is told without an expiry, or before its time, no more is known than that it is so.
+        _ => Some(reached.clone()),
+    };
+    let told_then = |at: DateTime<Utc>| {
+        stage_then(at).filter(|reached| reached.severity >= routing.min_severity)
+    };
     let ignored = assessment
         .ruling
         .lapsed
         .map(|(_, ignore)| ignore.until)
-        .filter(|at| !of_its_end || stage_then(*at).is_some())
+        .filter(silenced)
+        .filter(|at| told_then(*at).is_some())
         .map(|at| (at, Reason::IgnoreEnded));
     let acknowledged = assessment
         .acknowledgement
         .filter(|one| one.expires_at == certificate.expires_at)
         .and_then(|one| one.lapsed_at(now))
+        .filter(silenced)
         // The last threshold was told all the same.
-        .filter(|at| !of_its_end || stage_then(*at).is_some_and(|reached| !reached.last))
+        .filter(|at| told_then(*at).is_some_and(|reached| !reached.last))
         .map(|at| (at, Reason::AckEnded));
     ignored.into_iter().chain(acknowledged).max_by_key(|(at, _)| *at)
 }

@@ -25,6 +25,8 @@ use super::{
 /// One organization as it is now.
 pub struct Present<'a> {
     pub organization: &'a OrganizationName,
+    /// What was known when the listeners were told last.
+    pub before: &'a Inventory,
     pub inventory: &'a Inventory,
     pub policy: &'a Policy,
     pub acknowledgements: &'a Acknowledgements,
@@ -50,30 +52,39 @@ pub fn forecast(
     let mut messages = Vec::new();
     let mut next = None;
     for tick in ticks {
-        if next.is_some_and(|next| tick < next) {
-            continue;
+        if next.is_none_or(|next| tick >= next) {
+            next = Some(scan(present, &mut listeners, tick, timezone, &mut messages));
         }
-        let Present { organization, inventory, policy, acknowledgements } = present;
-        let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
-        let occasion = Occasion { evaluation: &evaluation, scan: None };
-        let world = World::Watched { before: inventory, after: &evaluation };
-        let moment = Moment { now: tick, tick, timezone };
-        for listener in &mut listeners {
-            let routing = &listener.routing;
-            let mut decisions = reconcile(&world, routing, &listener.ledger, moment);
-            let said: Vec<&Decision> =
-                decisions.iter().filter(|one| one.is_said(routing)).collect();
-            if let Some(composed) = occasion.compose(Uuid::nil(), &listener.name, routing, &said) {
-                decisions.retain(|decision| {
-                    !decision.is_said(routing) || composed.subjects.contains(decision.subject())
-                });
-                messages.push(composed.notification);
-            }
-            decisions.iter().for_each(|decision| listener.ledger.learn(decision));
-        }
-        next = Some(next_change(&evaluation, &listeners));
     }
     messages
+}
+
+/// One scan: adds what it says to `messages`, and gives the first instant at which something may be due.
+fn scan(
+    present: &Present<'_>,
+    listeners: &mut [Listener],
+    tick: DateTime<Utc>,
+    timezone: Tz,
+    messages: &mut Vec<Notification>,
+) -> DateTime<Utc> {
+    let Present { organization, before, inventory, policy, acknowledgements } = present;
+    let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
+    let occasion = Occasion { evaluation: &evaluation, scan: None };
+    let world = World::Watched { before, after: &evaluation };
+    let moment = Moment { now: tick, tick, timezone };
+    for listener in listeners.iter_mut() {
+        let routing = &listener.routing;
+        let mut decisions = reconcile(&world, routing, &listener.ledger, moment);
+        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
+        if let Some(composed) = occasion.compose(Uuid::nil(), &listener.name, routing, &said) {
+            decisions.retain(|decision| {
+                !decision.is_said(routing) || composed.subjects.contains(decision.subject())
+            });
+            messages.push(composed.notification);
+        }
+        decisions.iter().for_each(|decision| listener.ledger.learn(decision));
+    }
+    next_change(&evaluation, listeners)
 }
 
 /// The first instant after the evaluation's at which something may be due; every tick before it says
@@ -113,4 +124,94 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener]) -> DateTime<
         }
     }
     instants.into_iter().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{
+        inventory::tests::{certificate, everything, reading, start},
+        selection::{Glob, Globs},
+        threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
+    };
+
+    fn listeners() -> Vec<Listener> {
+        let critical = Routing { min_severity: Severity::Critical, ..Routing::all() };
+        let of_p = Routing { projects: Globs(vec![Glob::new("p")]), ..Routing::all() };
+        [("all", Routing::all()), ("critical", critical), ("of_p", of_p)]
+            .map(|(name, routing)| Listener {
+                name: name.to_owned(),
+                routing,
+                ledger: Ledger::default(),
+            })
+            .to_vec()
+    }
+
+    fn policy(repeat_hours: i64) -> Policy {
+        let threshold = |days: i64, severity, repeat| Threshold {
+            lead: Lead::Fixed(TimeDelta::days(days)),
+            label: format!("{days}d"),
+            severity,
+            repeat,
+        };
+        let repeat = Some(TimeDelta::hours(repeat_hours));
+        let ladder = Ladder::new(
+            vec![
+                threshold(20, Severity::Info, None),
+                threshold(5, Severity::Warning, repeat),
+                threshold(1, Severity::Critical, Some(TimeDelta::hours(6))),
+            ],
+            ExpiredStep { severity: Severity::Critical, repeat: Some(TimeDelta::days(1)) },
+        );
+        Policy { ladder: ladder.unwrap(), rules: vec![], include_inactive: false }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// The scans that are passed over would have said nothing, and who else listens changes nothing.
+        #[test]
+        fn passing_over_what_cannot_be_due_changes_nothing_and_nobody_depends_on_another(
+            ends in proptest::collection::vec((-200..1_500i64, any::<bool>(), any::<bool>()), 1..5),
+            every in prop_oneof![Just(45), Just(60), Just(360), Just(1_440), Just(10_080)],
+            repeat_hours in prop_oneof![Just(2), Just(6), Just(24), Just(50)],
+            zone in prop_oneof![Just(Tz::UTC), Just(Tz::Europe__Berlin), Just(Tz::Australia__Lord_Howe)],
+        ) {
+            let scope = |of_p: bool| {
+                ends.iter().enumerate().filter(move |(_, (_, p, _))| *p == of_p)
+                    .map(|(index, (_, _, active))| (index, *active)).collect::<Vec<_>>()
+            };
+            let mut listed = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
+            for (list, of_p) in listed.listings.values_mut().skip(1).zip([true, false]) {
+                *list = Ok(scope(of_p).into_iter().map(|(index, active)| {
+                    let mut certificate = certificate(&format!("c{index}"), 0);
+                    certificate.expires_at = Some(start() + TimeDelta::hours(ends[index].0));
+                    crate::domain::inventory::Listed { certificate, active }
+                }).collect());
+            }
+            let inventory = Inventory::default().merge(listed, &everything(), start());
+            let organization = OrganizationName::parse("acme").unwrap();
+            let (policy, none) = (policy(repeat_hours), Acknowledgements::new());
+            let present = Present {
+                organization: &organization,
+                before: &inventory,
+                inventory: &inventory,
+                policy: &policy,
+                acknowledgements: &none,
+            };
+            let ticks = || (0..60 * 1_440 / every).map(|n| start() + TimeDelta::minutes(n * every));
+            let foretold = forecast(&present, listeners(), ticks(), zone);
+            let (mut all, mut each) = (listeners(), Vec::new());
+            for tick in ticks() {
+                scan(&present, &mut all, tick, zone, &mut each);
+            }
+            prop_assert_eq!(&foretold, &each);
+
+            let alone = listeners().into_iter().filter(|one| one.name == "critical").collect();
+            let alone = forecast(&present, alone, ticks(), zone);
+            let among_others = foretold.into_iter().filter(|one| one.notifier == "critical");
+            prop_assert_eq!(alone, among_others.collect::<Vec<_>>());
+        }
+    }
 }

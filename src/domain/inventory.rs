@@ -158,12 +158,13 @@ impl Inventory {
         ids.into_iter().filter_map(|id| self.certificates.get(id)).collect()
     }
 
-    /// The projects whose active certificates are all expired or not yet valid. One whose list was never
-    /// read may have others.
+    /// The projects whose active certificates are all expired or not yet valid. Where the project's list,
+    /// or the organization's, was never read, there may be others.
     pub fn uncovered_projects(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Project> {
         self.projects.values().filter(move |project| {
             let active = self.active_ids(&project.id).filter_map(|id| self.certificates.get(id));
-            self.listings.contains_key(&project.id) && coverage::is_uncovered(active, now)
+            let read = self.organization.is_some() && self.listings.contains_key(&project.id);
+            read && coverage::is_uncovered(active, now)
         })
     }
 
@@ -203,6 +204,15 @@ impl Inventory {
             }
         }
         projects
+    }
+
+    /// The projects whose lists name the certificate, active or not.
+    pub fn projects_that_list(&self, id: &CertificateId) -> Vec<&Project> {
+        let lists = |project: &&Project| {
+            let listing = self.listings.get(&project.id);
+            listing.is_some_and(|listing| listing.certificates.contains_key(id))
+        };
+        self.projects.values().filter(lists).collect()
     }
 
     /// Whether some list that names the certificate could not be read in the latest scan, so that what

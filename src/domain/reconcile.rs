@@ -176,9 +176,9 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decisio
         Some(told) => match silence {
             Some(reason) => reason,
             None => {
-                let repeat = repeat(&finding.reached, finding.expires_at, moment.now);
-                let due = finding.reached.stage == told.stage
-                    && repeat.is_some_and(|repeat| moment.is_due(told, repeat));
+                // What counts is the stage that it is in, also where a calmer ladder took it back there.
+                let repeat = repeat(&finding.reached, finding.expires_at, moment.tick);
+                let due = repeat.is_some_and(|repeat| moment.is_due(told, repeat));
                 return due.then(|| tell(finding, Reason::Repeat, moment));
             }
         },
@@ -194,14 +194,14 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decisio
     Some(decision)
 }
 
-/// After how long a stage is told again.
+/// After how long a stage is told again, by a scan that stands for `tick`.
 pub(super) fn repeat(
     reached: &Reached,
     expires_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
+    tick: DateTime<Utc>,
 ) -> Option<TimeDelta> {
     let long_over = reached.stage == Stage::Expired
-        && expires_at.is_some_and(|expires_at| now - expires_at > INSISTENT);
+        && expires_at.is_some_and(|expires_at| tick - expires_at > INSISTENT);
     reached.repeat.map(|repeat| if long_over { repeat.max(WEEKLY) } else { repeat })
 }
 
@@ -237,12 +237,12 @@ fn end_of_certificate(
             Reason::Ignored
         } else if let Some(reason) = changed(certificate.expires_at) {
             reason
-        } else if reached.severity < told.severity && reached.stage < told.stage {
-            Reason::PolicyChanged
-        } else if reached.severity < told.severity && assessment.replaced {
+        } else if reached.severity == told.severity {
+            Reason::Unwatched
+        } else if assessment.replaced && reached.stage == told.stage {
             Reason::Replaced
         } else {
-            Reason::Unwatched
+            Reason::PolicyChanged
         });
     }
     if let Some(assessment) = assessment {
@@ -260,7 +260,11 @@ fn end_of_certificate(
         }
     }
 
-    let was_in = before.projects_of(id);
+    let mut was_in = before.projects_of(id);
+    if was_in.is_empty() {
+        // It has been inactive since an earlier scan, that could not read all lists.
+        was_in = before.projects_that_list(id);
+    }
     let still_there: Vec<&ProjectId> = was_in
         .iter()
         .map(|project| &project.id)
@@ -274,7 +278,7 @@ fn end_of_certificate(
             let margin = after.policy.ruling(gone, &was_in, after.now).steps.widest();
             still_there.iter().all(|project| {
                 let active = after.inventory.active_in_project(project);
-                coverage::successor(gone, &active, margin).is_some()
+                coverage::successor(gone, &active, margin, after.now).is_some()
             })
         });
     Some(match (replaced, assessment.is_some()) {

@@ -9,15 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::support::{Sim, certvigil, raw_server, run, until};
-
-/// Writes a configuration and gives the binary with it.
-fn with(folder: &Path, text: &str, arguments: &[&str]) -> Command {
-    std::fs::write(folder.join("c.toml"), text).unwrap();
-    let mut command = certvigil(folder);
-    command.args(["--config", "c.toml"]).args(arguments);
-    command
-}
+use super::support::{Sim, certvigil, raw_server, run, until, with};
 
 fn signal(child: &Child, name: &str) {
     // The shell has it built in; the program is not on every machine.

@@ -272,6 +272,14 @@ pub fn certvigil(folder: &Path) -> Command {
     command
 }
 
+/// Writes a configuration and gives the binary with it.
+pub fn with(folder: &Path, text: &str, arguments: &[&str]) -> Command {
+    std::fs::write(folder.join("c.toml"), text).unwrap();
+    let mut command = certvigil(folder);
+    command.args(["--config", "c.toml"]).args(arguments);
+    command
+}
+
 /// Runs it to its end: exit code, stdout, stderr.
 pub async fn run(mut command: Command) -> (i32, String, String) {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

@@ -71,7 +71,7 @@ fn reading(world: &World, outage: &Outage) -> Reading {
     if matches!(outage, Outage::Whole) {
         return Reading {
             projects: BTreeMap::new(),
-            project_list: down().map(|()| ()),
+            project_list: down(),
             listings: BTreeMap::from([(Scope::Organization, down().map(|()| Vec::new()))]),
         };
     }
@@ -120,13 +120,16 @@ const LADDER: [(u8, &str, i64, Option<i64>); 6] = [
     (2, "expired", 0, Some(24)),
 ];
 
+/// Of which expiry something was heard, which step of the ladder, and when.
+type Heard = (Option<DateTime<Utc>>, usize, DateTime<Utc>);
+
 /// A notifier's filters, and what it was told, as the rules of the contract have it.
 struct Expected {
     name: &'static str,
     least: u8,
     prefix: &'static str,
     resolved: bool,
-    told: BTreeMap<String, (Option<DateTime<Utc>>, usize, DateTime<Utc>)>,
+    told: BTreeMap<String, Heard>,
     uncovered: BTreeSet<String>,
     uncovered_at: DateTime<Utc>,
     /// For each scan what is to be said: `id label` of what is open, `id over`.
@@ -177,7 +180,7 @@ impl Expected {
                 continue;
             };
             let calm = step == 5
-                && active.iter().all(|project| has_successor(world, certificate, project));
+                && active.iter().all(|project| has_successor(world, certificate, project, now));
             let severity = if calm { 1 } else { LADDER[step].0 };
             let concerns = active.iter().any(|project| self.asks_for(project));
             if active.is_empty() || ignored(id, now) || !concerns || severity < self.least {
@@ -253,9 +256,16 @@ fn active_in<'a>(
     world.certificates.iter().filter(move |one| one.projects.get(project) == Some(&true))
 }
 
-fn has_successor(world: &World, one: &certvigil::demo::world::Certificate, project: &str) -> bool {
+fn has_successor(
+    world: &World,
+    one: &certvigil::demo::world::Certificate,
+    project: &str,
+    now: DateTime<Utc>,
+) -> bool {
     let end = one.expires_at.unwrap();
-    active_in(world, project).any(|other| other.expires_at.unwrap() - end > days(90))
+    active_in(world, project)
+        .map(|other| other.expires_at.unwrap())
+        .any(|other| other > now && other - end > days(90))
 }
 
 fn ignored(id: &str, now: DateTime<Utc>) -> bool {
@@ -308,7 +318,7 @@ fn team(project: usize) -> &'static str {
 
 /// Some at the very second of a scan, the others not.
 fn first_end(n: usize) -> DateTime<Utc> {
-    let minutes = if n % 5 == 0 { 0 } else { 7 * n as i64 + 1 };
+    let minutes = if n.is_multiple_of(5) { 0 } else { 7 * n as i64 + 1 };
     start() + days(5 + 9 * n as i64) + TimeDelta::minutes(minutes)
 }
 
@@ -556,6 +566,7 @@ async fn the_forecast_of_day_0_is_what_is_sent_where_nothing_changes() {
     }
     let present = Present {
         organization: &organization,
+        before: &inventory,
         inventory: &inventory,
         policy: &year.service.target.policy,
         acknowledgements: &acknowledgements,

@@ -90,7 +90,9 @@ impl<'a> Outlook<'a> {
                     row.last_repeat = Some(message.created_at);
                     continue;
                 }
-                latest.insert(key, rows.len());
+                if !alert.event.is_end() {
+                    latest.insert(key, rows.len());
+                }
                 rows.push(self.row(message, alert));
             }
         }
@@ -175,9 +177,9 @@ impl<'a> Outlook<'a> {
             }
             let at = message.created_at;
             let organization = message.organization.as_ref().map_or("", |name| name.as_str());
-            // The same message has the same id in every forecast (RFC 7986, section 5.3).
-            let about: Vec<String> = message.alerts.iter().map(about).collect();
-            let key = format!("{organization}/{}/{}", message.notifier, about.join("/"));
+            // The same message has the same id in every forecast (RFC 7986, section 5.3): a notifier is
+            // sent one for an organization and a scan.
+            let key = format!("{organization}/{}/{}", message.notifier, instant(at));
             let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
             let lines: Vec<String> = message
                 .alerts
@@ -225,12 +227,4 @@ fn entry(alert: &Alert) -> Value {
         "certificate": certificate,
         "projects": projects,
     })
-}
-
-/// What makes an alert the same in every forecast.
-fn about(alert: &Alert) -> String {
-    let certificate = alert.certificate.as_ref();
-    let id = certificate.map_or("projects", |one| one.id.as_str());
-    let end = certificate.and_then(|one| one.expires_at).map_or(0, |at| at.timestamp());
-    format!("{id}@{end}:{}", alert.stage.as_deref().unwrap_or_default())
 }

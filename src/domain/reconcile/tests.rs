@@ -358,6 +358,11 @@ fn an_inherited_certificate_covers_a_project_and_an_unread_project_is_not_called
     let ended: &[_] = &[("root", -9, true)];
     let heard = listener.hears(reading(&[("", Ok(ended)), ("p", Err("HTTP 403"))]), at(0));
     assert_eq!(heard, ["root opened expired"], "p may have another one");
+
+    let own: &[_] = &[("c", -9, true)];
+    let mut listener = Listener::default();
+    let heard = listener.hears(reading(&[("", Err("HTTP 500")), ("p", Ok(own))]), at(0));
+    assert_eq!(heard, ["c opened expired"], "it may inherit one");
 }
 
 #[test]
@@ -375,6 +380,85 @@ fn what_is_replaced_everywhere_is_told_calmly_when_it_expires() {
     let decisions = Listener::default().scan(project(not_by_enough), at(6));
     let Decision::Tell { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(reached.severity, Severity::Critical);
+}
+
+#[test]
+fn what_has_ended_itself_replaces_nothing_and_what_began_late_does() {
+    let mut listener = Listener::default();
+    let both_ended: &[_] = &[("c", -200, true), ("d", -5, true)];
+    for decision in listener.scan(project(both_ended), at(0)) {
+        let Decision::Tell { reached, .. } = decision else { panic!("{decision:?}") };
+        assert_eq!(reached.severity, Severity::Critical);
+    }
+
+    let mut late = project(&[("c", -3, true), ("d", 400, true)]);
+    for listed in late.listings.values_mut().flatten().flatten() {
+        listed.certificate.valid_at = Some(at(-2));
+    }
+    let decisions = Listener::default().scan(late, at(0));
+    let Decision::Tell { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
+    assert_eq!(reached.severity, Severity::Warning, "d began after the end of c, and is there now");
+}
+
+#[test]
+fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
+    let repeating = |days: i64| {
+        let step = crate::domain::threshold::Threshold {
+            lead: crate::domain::threshold::Lead::Fixed(TimeDelta::days(days)),
+            label: format!("{days}d"),
+            severity: Severity::Critical,
+            repeat: Some(TimeDelta::hours(6)),
+        };
+        let expired =
+            crate::domain::threshold::ExpiredStep { severity: Severity::Critical, repeat: None };
+        let ladder = crate::domain::threshold::Ladder::new(vec![step], expired).unwrap();
+        Policy { ladder, rules: vec![], include_inactive: false }
+    };
+    let mut listener = Listener { policy: repeating(1), ..Default::default() };
+    assert_eq!(listener.hears(project(&[("c", 1, true)]), at(0)), ["c opened 1d"]);
+    listener.policy = repeating(3);
+    assert_eq!(listener.again(hour(6)), ["c repeat 3d"]);
+    assert_eq!(listener.again(hour(12)), ["c repeat 3d"]);
+}
+
+#[test]
+fn what_is_active_before_its_time_is_told_before_an_end_that_is_only_mentioned() {
+    let mut listener = Listener::default();
+    let mut policy = policy_of(&[90, 30]);
+    policy.ladder = {
+        use crate::domain::threshold::{ExpiredStep, Ladder, Lead, Threshold};
+        let info = Threshold {
+            lead: Lead::Fixed(TimeDelta::days(90)),
+            label: "90d".into(),
+            severity: Severity::Info,
+            repeat: None,
+        };
+        let expired = ExpiredStep { severity: Severity::Critical, repeat: None };
+        Ladder::new(vec![info], expired).unwrap()
+    };
+    listener.policy = policy;
+    let mut young = project(&[("c", 60, true)]);
+    for listed in young.listings.values_mut().flatten().flatten() {
+        listed.certificate.valid_at = Some(at(20));
+    }
+    let heard = listener.hears(young, at(0));
+    assert_eq!(heard, ["c opened not_yet_valid", "project:p opened uncovered"]);
+    assert_eq!(listener.again(at(20)), ["c stage 90d", "project:p corrected uncovered"]);
+}
+
+#[test]
+fn the_end_of_a_silence_is_the_reason_only_for_whom_it_silenced_something() {
+    let critical = Routing { min_severity: Severity::Critical, ..Routing::all() };
+    let mut listener = Listener { routing: critical, ..Default::default() };
+    listener.policy.rules = vec![ignoring(80)];
+    let ending: &[_] = &[("c", 100, true)];
+    assert_eq!(listener.hears(project(ending), at(0)), [""; 0]);
+    assert_eq!(listener.again(at(85)), [""; 0]);
+    assert_eq!(listener.again(at(93)), ["c opened 7d"]);
+
+    let mut added_later = Listener::default();
+    added_later.policy.rules = vec![ignoring(71)];
+    assert_eq!(added_later.hears(project(ending), at(80)), ["c opened 30d"]);
 }
 
 /// One certificate that flips between two answers, scan after scan, every six hours.

@@ -282,7 +282,9 @@ impl Entry {
             match (&project.successor_id, project.uncovered_from) {
                 _ if over => String::new(),
                 (Some(successor), _) => format!("{successor} takes over"),
-                (None, Some(from)) if from <= now => "no valid certificate now".to_owned(),
+                (None, Some(from)) if from <= now => {
+                    format!("no valid certificate since {}", wording::day(from))
+                }
                 (None, Some(from)) => format!("no valid certificate from {}", wording::day(from)),
                 (None, None) => String::new(),
             }
@@ -360,8 +362,16 @@ fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>)
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
     let Some(first) = first else {
-        let calm = "nothing, once the clients use the successor";
-        return (active.projects_here() > 0).then(|| calm.to_owned());
+        let (open, calm) =
+            (active.without_successor, "nothing, once the clients use the successor");
+        return match active.projects_here() {
+            0 => None,
+            _ if open == 0 => Some(calm.to_owned()),
+            _ => Some(format!(
+                "that is not known for {}: the API does not say when another certificate there expires",
+                wording::count(open, "project")
+            )),
+        };
     };
     let when = if first <= now {
         "now, and every API call over mutual TLS fails there".to_owned()

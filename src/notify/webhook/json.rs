@@ -5,7 +5,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    notification::{Alert, CertificateView, Notification, ProjectView, SilenceView},
+    notification::{Alert, CertificateView, Notification, ProjectView, SilenceView, SuccessorView},
     wording,
 };
 
@@ -43,14 +43,7 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
         "severity": alert.severity,
         "stage": alert.stage,
         "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
-        "successor": alert.successor.as_ref().map(|successor| json!({
-            "id": successor.id,
-            "name": successor.name,
-            "expires_at": successor.expires_at.map(instant),
-            "covers_every_project": successor.covers_every_project,
-            "ignored": successor.ignored.as_ref().map(silence),
-            "acknowledged": successor.acknowledged.as_ref().map(silence),
-        })),
+        "successor": alert.successor.as_ref().map(successor),
     });
     if let Some(view) = &alert.projects {
         entry["projects_total"] = view.total.into();
@@ -58,6 +51,18 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
         entry["projects"] = projects(&view.listed);
     }
     entry
+}
+
+/// What takes over from a certificate.
+pub fn successor(view: &SuccessorView) -> Value {
+    json!({
+        "id": view.id,
+        "name": view.name,
+        "expires_at": view.expires_at.map(instant),
+        "covers_every_project": view.covers_every_project,
+        "ignored": view.ignored.as_ref().map(silence),
+        "acknowledged": view.acknowledged.as_ref().map(silence),
+    })
 }
 
 fn silence(view: &SilenceView) -> Value {
@@ -81,7 +86,8 @@ fn projects(listed: &[ProjectView]) -> Value {
     listed.iter().map(entry).collect()
 }
 
-fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
+/// A certificate, as every document names its parts.
+pub fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
     json!({
         "id": view.id,
         "name": view.name,

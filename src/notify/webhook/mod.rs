@@ -5,7 +5,7 @@
 //! is kept, or `Debug`. A 2xx accepts. `400`, `413` and `422` are final, and so is `410`; everything
 //! else is worth another attempt.
 
-mod json;
+pub mod json;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
