@@ -5,9 +5,9 @@
 //!                      │  admin_api: all projects, all pages          I/O
 //!                      ▼
 //!               Inventory  (certificates once each, their scopes, what could not be read)
-//!                      │  domain: evaluate                            pure
+//!                      │  domain: evaluate by policy, coverage, now   pure
 //!                      ▼
-//!               Assessments
+//!               Findings   (what is in a stage, as each notifier is concerned with it)
 //!                      │  domain: reconcile with the ledger           pure
 //!                      ▼
 //!               Plans (a notification for each notifier, what its ledger learns)

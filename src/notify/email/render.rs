@@ -150,9 +150,7 @@ impl Mail {
             .collect();
         let resolved = notification.alerts.iter().all(|alert| alert.event.is_end());
         let about = match &organization {
-            Some(organization) => {
-                format!("{} about the organization {organization}", asked(settings))
-            }
+            Some(organization) => asked(settings, organization),
             None => "this test".to_owned(),
         };
         Mail {
@@ -167,7 +165,7 @@ impl Mail {
             reading: notification.scan.as_ref().map(|scan| reading(scan, settings.timezone)),
             incomplete: notification.scan.as_ref().and_then(incomplete),
             why: format!(
-                "certvigil’s notifier “{}” mails {about} to {}.",
+                "certvigil’s notifier “{}” mails {} {about}.",
                 notification.notifier,
                 settings
                     .to
@@ -183,15 +181,14 @@ impl Mail {
 }
 
 /// What the notifier asks for, in words.
-fn asked(settings: &Settings) -> String {
-    let routing = &settings.routing;
-    let what = match routing.min_severity {
+fn asked(settings: &Settings, organization: &str) -> String {
+    let what = match settings.routing.min_severity {
         Severity::Info => "everything",
         Severity::Warning => "what is warning or critical",
         Severity::Critical => "what is critical",
     };
-    let some = if routing.projects.is_all() { "" } else { " in some of its projects" };
-    format!("{what}{some}")
+    let some = if settings.routing.projects.is_all() { "" } else { ", for some of its projects" };
+    format!("{what} about the organization {organization}{some}")
 }
 
 impl Entry {
