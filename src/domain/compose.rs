@@ -260,58 +260,78 @@ impl Occasion<'_> {
         assessment: &Assessment<'_>,
         routing: &Routing,
     ) -> (ActiveIn, Option<SuccessorView>) {
-        let margin = assessment.ruling.steps.widest();
-        let now = self.evaluation.now;
-        let mut successors: Vec<&Certificate> = Vec::new();
-        let total = assessment.projects.len();
-        let asked = assessment.projects.iter().filter(|one| routing.projects.match_project(one));
+        let (asked, others): (Vec<&Project>, Vec<&Project>) =
+            assessment.projects.iter().partition(|one| routing.projects.match_project(one));
+        let taking_over: Vec<Option<&Certificate>> =
+            asked.iter().map(|project| self.successor(assessment, project)).collect();
+        let without = |others: &[&Project]| {
+            others.iter().filter(|one| self.successor(assessment, one).is_none()).count()
+        };
         let mut projects: Vec<ProjectView> = asked
-            .map(|project: &&Project| {
-                let active = self.evaluation.inventory.active_in_project(&project.id);
-                let successor = coverage::successor(assessment.certificate, &active, margin, now);
-                successors.extend(successor);
-                ProjectView {
-                    id: project.id.clone(),
-                    name: project.name.clone(),
-                    successor_id: successor.map(|certificate| certificate.id.clone()),
-                    // Of a certificate without a known end nothing can be said.
-                    uncovered_from: match (successor, assessment.certificate.expires_at) {
-                        (Some(_), _) | (_, None) => None,
-                        (None, Some(_)) => coverage::uncovered_from(&active, now),
-                    },
-                }
-            })
+            .iter()
+            .zip(&taking_over)
+            .map(|(project, successor)| self.fate(assessment, project, *successor))
             .collect();
         // Without a successor first, and of those the one that is left alone first.
         projects.sort_by_key(|p| {
             let last = p.successor_id.is_some();
             (last, p.uncovered_from.is_none(), p.uncovered_from, p.id.clone())
         });
-        let here = projects.len();
-        let without_successor = here - successors.len();
         projects.truncate(MAX_PROJECTS);
-
-        successors.sort_by(|a, b| a.id.cmp(&b.id));
-        let most = successors.chunk_by(|a, b| a.id == b.id).max_by_key(|same| same.len());
-        let successor = most.map(|same| {
-            let other = self.evaluation.assessment(&same[0].id);
-            SuccessorView {
-                id: same[0].id.clone(),
-                name: same[0].name.clone(),
-                expires_at: same[0].expires_at,
-                covers_every_project: same.len() == here,
-                ignored: other.and_then(ignored),
-                acknowledged: other.and_then(|other| acknowledged(other, now)),
-            }
-        });
         let active_in = ActiveIn {
             organization: assessment.organization_wide,
-            projects_total: total,
-            projects_elsewhere: total - here,
-            without_successor,
+            projects_total: assessment.projects.len(),
+            projects_elsewhere: others.len(),
+            elsewhere_without_successor: without(&others),
+            without_successor: taking_over.iter().filter(|one| one.is_none()).count(),
             projects,
         };
-        (active_in, successor)
+        (active_in, self.successor_of_most(&taking_over))
+    }
+
+    /// What takes over from a certificate in a project.
+    fn successor(&self, assessment: &Assessment<'_>, project: &Project) -> Option<&Certificate> {
+        let Evaluation { inventory, now, .. } = self.evaluation;
+        let active = inventory.active_in_project(&project.id);
+        let margin = assessment.ruling.steps.widest();
+        coverage::successor(assessment.certificate, &active, margin, *now)
+    }
+
+    fn fate(
+        &self,
+        assessment: &Assessment<'_>,
+        project: &Project,
+        successor: Option<&Certificate>,
+    ) -> ProjectView {
+        let Evaluation { inventory, now, .. } = self.evaluation;
+        ProjectView {
+            id: project.id.clone(),
+            name: project.name.clone(),
+            successor_id: successor.map(|certificate| certificate.id.clone()),
+            // Of a certificate without a known end nothing can be said.
+            uncovered_from: match (successor, assessment.certificate.expires_at) {
+                (Some(_), _) | (_, None) => None,
+                (None, Some(_)) => {
+                    coverage::uncovered_from(&inventory.active_in_project(&project.id), *now)
+                }
+            },
+        }
+    }
+
+    /// The certificate that takes over in most of these projects.
+    fn successor_of_most(&self, taking_over: &[Option<&Certificate>]) -> Option<SuccessorView> {
+        let mut successors: Vec<&Certificate> = taking_over.iter().copied().flatten().collect();
+        successors.sort_by(|a, b| a.id.cmp(&b.id));
+        let most = successors.chunk_by(|a, b| a.id == b.id).max_by_key(|same| same.len())?;
+        let assessment = self.evaluation.assessment(&most[0].id);
+        Some(SuccessorView {
+            id: most[0].id.clone(),
+            name: most[0].name.clone(),
+            expires_at: most[0].expires_at,
+            covers_every_project: most.len() == taking_over.len(),
+            ignored: assessment.and_then(ignored),
+            acknowledged: assessment.and_then(|one| acknowledged(one, self.evaluation.now)),
+        })
     }
 }
 

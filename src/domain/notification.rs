@@ -179,7 +179,10 @@ pub struct ActiveIn {
     /// How many of them the notifier did not ask for: they are counted, and nothing else is said of them.
     #[serde(default)]
     pub projects_elsewhere: usize,
-    /// How many of the others have no successor for it.
+    /// How many of those have no successor for it: its severity is that of all projects.
+    #[serde(default)]
+    pub elsewhere_without_successor: usize,
+    /// How many of the others, that the notifier did ask for, have none.
     pub without_successor: usize,
     /// Those that are left without a valid certificate first come first; at most 50.
     pub projects: Vec<ProjectView>,

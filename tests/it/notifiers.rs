@@ -458,3 +458,36 @@ async fn the_mail_says_what_breaks_when_for_whom_and_what_to_do() {
     let longest = raw.lines().map(str::len).max().unwrap();
     assert!(longest <= 998, "RFC 5322, section 2.1.1: {longest}");
 }
+
+#[tokio::test]
+async fn the_mail_says_which_projects_are_broken_now_what_is_quiet_and_how_many_others_there_are() {
+    let mut world =
+        World::with_projects(5, |n| if n < 3 { format!("lab-{n}") } else { format!("prod-{n}") });
+    world.add("cert_a", Some("shared-ca"), Some(start() + days(20)), [1, 3, 4]);
+    world.add("cert_b", Some("old-ca"), Some(start() - days(3)), [2, 5]);
+    world.add("cert_c", Some("retired-ca"), Some(start() + days(300)), [1]);
+    world.add("cert_d", Some("moved-ca"), Some(start() - days(3)), [1]);
+    world.add("cert_e", None, None, [1]);
+    let sim = Sim::start(world).await;
+    let text = format!(
+        "{}[[rules]]\ncertificates = [\"retired-*\"]\n\
+         ignore = {{ reason = \"OPS-1\", until = 2099-01-01 }}\n",
+        sim.config()
+            .replace("[notifiers.email.ops]", "[notifiers.email.ops]\nprojects = [\"lab-*\"]")
+    );
+    let service = Service::start(&text).await;
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    let first = parts(&sim.mailbox.mails()[0].data).unwrap();
+    // A day later one project is repaired, and the other certificate deleted.
+    sim.api.world().certificate("cert_c").unwrap().projects.insert("proj_0002".into(), true);
+    sim.api.world().certificates.retain(|one| one.id != "cert_a");
+    service.scan(start() + days(1)).await;
+    service.deliver(start() + days(1)).await;
+    let second = parts(&sim.mailbox.mails().last().unwrap().data).unwrap();
+    insta::with_settings!({ filters => vec![(r"[0-9a-f]{8}-[0-9a-f-]{27}", "[id]")] }, {
+        for (name, read) in [("mail_uncovered", first), ("mail_covered", second)] {
+            insta::assert_snapshot!(name, format!("{}\n\n{}", read.subject, read.text.replace("\r\n", "\n")));
+        }
+    });
+}

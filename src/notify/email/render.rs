@@ -363,6 +363,13 @@ fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>)
             (active.without_successor, "nothing, once the clients use the successor");
         return match active.projects_here() {
             0 => None,
+            _ if open == 0 && active.elsewhere_without_successor > 0 => Some(format!(
+                "nothing in your projects, once the clients use the successor; {} no successor",
+                match active.elsewhere_without_successor {
+                    1 => "one other project has".to_owned(),
+                    n => format!("{n} other projects have"),
+                }
+            )),
             _ if open == 0 => Some(calm.to_owned()),
             _ => Some(format!(
                 "that is not known for {}: the API does not say when another certificate there expires",

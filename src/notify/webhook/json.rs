@@ -99,6 +99,7 @@ pub fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
             "projects_total": view.active_in.projects_total,
             "projects_without_successor": view.active_in.without_successor,
             "projects_elsewhere": view.active_in.projects_elsewhere,
+            "projects_elsewhere_without_successor": view.active_in.elsewhere_without_successor,
             "projects": projects(&view.active_in.projects),
         },
         "expires_at_given": view.strange_expiry,
