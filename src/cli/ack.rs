@@ -5,10 +5,7 @@ use comfy_table::Table;
 use serde_json::json;
 use std::path::Path;
 
-use super::{
-    Failure, instant,
-    state::{self, Known},
-};
+use super::{Failure, instant, state};
 use crate::{
     clock,
     config::{self, Config, Needs},
@@ -106,8 +103,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     }
     let by = arguments.by.as_deref().map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty());
 
-    let store = state::open(&config).await?;
-    let known = Known::all(&config, &store, now).await?;
+    let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
     let none = Acknowledgements::new();
@@ -169,8 +165,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
 async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = clock::now();
-    let store = state::open(&config).await?;
-    let known = Known::all(&config, &store, now).await?;
+    let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
     let title = format!("“{}” ({})", certificate.title(), certificate.id);

@@ -5,11 +5,11 @@ use comfy_table::Table;
 use serde_json::json;
 use std::path::Path;
 
-use super::Failure;
+use super::{Failure, state};
 use crate::{
     clock,
     config::Needs,
-    store::{DeliveryRow, DeliveryState, Store},
+    store::{DeliveryRow, DeliveryState},
 };
 
 #[derive(Args)]
@@ -54,19 +54,17 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 
 async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
     let loaded = super::start(file, Needs::default())?;
-    let store = Store::open_beside(&loaded.config.state).await?;
+    let store = state::open(&loaded.config).await?;
     let now = clock::now();
     let id = store.retry(id, now, now + loaded.config.delivery.give_up_after).await?;
-    eprintln!("state: {}", loaded.config.state.file.display());
     super::print(&format!("{id}: due now, for the running service or the next start\n"))?;
     Ok(())
 }
 
 async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let loaded = super::start(file, Needs::default())?;
-    let store = Store::open_beside(&loaded.config.state).await?;
+    let store = state::open(&loaded.config).await?;
     let rows = store.deliveries(arguments.failed, arguments.limit).await?;
-    eprintln!("state: {}", loaded.config.state.file.display());
     match arguments.output {
         Output::Json => {
             let deliveries: Vec<_> = rows.iter().map(entry).collect();

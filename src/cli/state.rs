@@ -16,14 +16,26 @@ use crate::{
         policy::Policy,
         text::one_line,
     },
-    store::Store,
+    store::{Store, StoreFault},
 };
 
 /// Opens the state beside a running service, and says which one.
-pub async fn open(config: &Config) -> anyhow::Result<Store> {
+pub async fn open(config: &Config) -> Result<Store, StoreFault> {
     let store = Store::open_beside(&config.state).await?;
     eprintln!("state: {}", config.state.file.display());
     Ok(store)
+}
+
+/// The state, and all that it has of the organizations that are configured.
+pub async fn load(config: &Config, now: DateTime<Utc>) -> anyhow::Result<(Store, Vec<Known>)> {
+    let store = open(config).await?;
+    let mut known = Vec::new();
+    for organization in &config.organizations {
+        let one = Known::load(config, organization, Some(&store), now).await;
+        let name = &organization.api.organization;
+        known.push(one.with_context(|| format!("the organization {name}"))?);
+    }
+    Ok((store, known))
 }
 
 /// One configured organization, and what is known and was told of it.
@@ -64,21 +76,6 @@ impl Known {
         let policy = config.policy.of(&name, organization.include_inactive);
         let before = inventory.clone();
         Ok(Known { organization: name, policy, before, inventory, acknowledgements, listeners })
-    }
-
-    /// All configured organizations, as the state has them.
-    pub async fn all(
-        config: &Config,
-        store: &Store,
-        now: DateTime<Utc>,
-    ) -> anyhow::Result<Vec<Known>> {
-        let mut all = Vec::new();
-        for organization in &config.organizations {
-            let known = Known::load(config, organization, Some(store), now).await;
-            let name = &organization.api.organization;
-            all.push(known.with_context(|| format!("the organization {name}"))?);
-        }
-        Ok(all)
     }
 
     /// Who will be told what by the scans from `first` on, for so long.

@@ -8,7 +8,7 @@ const MAY_KNOW: [(&str, &[&str]); 11] = [
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
     ("store", &["store", "domain", "net"]),
     ("notify", &["notify", "domain", "net", "secret", "logging"]),
-    ("scan.rs", &["admin_api", "domain", "notify", "store"]),
+    ("scan", &["admin_api", "domain", "notify", "store"]),
     ("deliver.rs", &["domain", "notify", "store"]),
     ("schedule.rs", &["domain", "clock"]),
     ("net.rs", &["domain"]),

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, UNKNOWN};
+use super::{Failure, UNKNOWN, state};
 use crate::{
     app, clock,
     config::{Config, Needs},
@@ -103,11 +103,8 @@ async fn look(
     });
     let scanned = futures_util::future::join_all(scans).await;
     // Acknowledgements are shown where there is a state that has them.
-    let store = match Store::open_beside(&config.state).await {
-        Ok(store) => {
-            eprintln!("state: {}", config.state.file.display());
-            Some(store)
-        }
+    let store = match state::open(config).await {
+        Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) => None,
         Err(error) => {
             tracing::warn!(%error, "acknowledgements are not shown");

@@ -7,13 +7,16 @@ use clap::{Args, ValueEnum};
 use std::path::Path;
 use tokio::sync::watch;
 
-use super::{Failure, state::Known};
+use super::{
+    Failure,
+    state::{self, Known},
+};
 use crate::{
     app, clock,
     config::{Config, Needs},
     domain::inventory::Inventory,
     scan::{self, Progress},
-    store::{Store, StoreFault},
+    store::StoreFault,
 };
 use output::Outlook;
 
@@ -52,11 +55,8 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let config = super::start(file, needs)?.config;
     let now = clock::now();
     // What was told already is not told again: a state that is there counts in any case.
-    let store = match Store::open_beside(&config.state).await {
-        Ok(store) => {
-            eprintln!("state: {}", config.state.file.display());
-            Some(store)
-        }
+    let store = match state::open(&config).await {
+        Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) if !arguments.from_state => {
             eprintln!("there is no state: as if nothing had been told yet");
             None

@@ -5,6 +5,7 @@
 //! `Debug`. Where the answer to the message itself is lost, it may have been accepted, and is sent
 //! again under the same `Message-ID`.
 
+mod entry;
 mod render;
 mod smtp;
 

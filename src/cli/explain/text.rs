@@ -1,168 +1,19 @@
-//! `certvigil explain`: why one certificate did or did not alert, and what comes next.
+//! An explanation for people: the certificate, where it is active, its ladder, who hears of it, and what
+//! was told.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
-use super::{
-    Failure, instant, lines,
-    state::{self, Known},
+use super::{super::lines, Page};
+use crate::domain::{
+    certificate::LifeFrom,
+    explain::{Explanation, Hearing, Hears},
+    notification::ProjectView,
+    wording,
 };
-use crate::{
-    clock,
-    config::{Config, Needs},
-    domain::{
-        certificate::LifeFrom,
-        evaluate::evaluate,
-        explain::{Explanation, Hearing, Hears, explain},
-        notification::{Alert, ProjectView},
-        subject::Subject,
-        wording,
-    },
-    notify::webhook::json,
-    store::{ScanRecord, Store, Telling},
-};
-
-/// How many messages that told of it are listed.
-const TELLINGS: u32 = 20;
-/// How far ahead is looked.
-const AHEAD: TimeDelta = TimeDelta::days(730);
-
-#[derive(Args)]
-pub struct Arguments {
-    /// Its id, or its name where no other has it
-    certificate: String,
-    /// Where several organizations have it
-    #[arg(long, value_name = "NAME")]
-    organization: Option<String>,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
-pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
-    match show(file, &arguments).await {
-        Ok(()) => 0,
-        Err(failure) => failure.say(),
-    }
-}
-
-async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
-    let config = super::start(file, Needs::default())?.config;
-    let now = clock::now();
-    let store = state::open(&config).await?;
-    let known = Known::all(&config, &store, now).await?;
-    let name = arguments.organization.as_deref();
-    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
-    let evaluation =
-        evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
-    let assessment = evaluation.assessment(&certificate.id);
-    let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
-    let forecast = match config.schedule.cron.next_after(now) {
-        Some(first) => of.forecast(&config, first, AHEAD),
-        None => Vec::new(),
-    };
-    let explanation = explain(&evaluation, assessment, &of.listeners, &forecast);
-    let subject = Subject::Certificate(certificate.id.clone());
-    let tellings = store.tellings(&of.organization, &subject, TELLINGS).await?;
-    let scan = latest_scan(&store, of).await?;
-    let page = Page { config: &config, now, explanation, tellings, scan };
-    super::print(&match arguments.output {
-        Output::Text => page.text()?,
-        Output::Json => format!("{:#}\n", page.document()),
-    })
-}
-
-async fn latest_scan(store: &Store, of: &Known) -> anyhow::Result<Option<ScanRecord>> {
-    Ok(store.latest_scan(&of.organization).await?)
-}
-
-struct Page<'a> {
-    config: &'a Config,
-    now: DateTime<Utc>,
-    explanation: Explanation,
-    tellings: Vec<Telling>,
-    scan: Option<ScanRecord>,
-}
 
 impl Page<'_> {
-    /// The alert of this certificate in a message that told of it.
-    fn told<'a>(&self, telling: &'a Telling) -> Option<&'a Alert> {
-        telling.notification.alerts.iter().find(|alert| {
-            let certificate = alert.certificate.as_ref();
-            certificate.is_some_and(|one| one.id == self.explanation.certificate.id)
-        })
-    }
-
-    fn document(&self) -> serde_json::Value {
-        let told: Vec<_> = self
-            .tellings
-            .iter()
-            .filter_map(|telling| {
-                let alert = self.told(telling)?;
-                Some(serde_json::json!({
-                    "at": instant(telling.notification.created_at),
-                    "notification_id": telling.notification.id,
-                    "notifier": telling.notification.notifier,
-                    "event": alert.event,
-                    "reason": alert.reason,
-                    "severity": alert.severity,
-                    "stage": alert.stage,
-                    "deliveries": telling.deliveries,
-                }))
-            })
-            .collect();
-        let scan = self.scan.as_ref().map(|scan| {
-            serde_json::json!({
-                "id": scan.id, "finished_at": instant(scan.finished_at), "complete": scan.complete,
-            })
-        });
-        let Explanation { certificate, .. } = &self.explanation;
-        let seconds = |span: TimeDelta| span.num_seconds();
-        let ladder: Vec<_> = self
-            .explanation
-            .ladder
-            .iter()
-            .map(|rung| {
-                serde_json::json!({
-                    "label": rung.label,
-                    "at": rung.at.map(instant),
-                    "severity": rung.severity,
-                    "repeat_seconds": rung.repeat.map(seconds),
-                    "reached": rung.reached,
-                })
-            })
-            .collect();
-        let notifiers: Vec<_> = self.explanation.notifiers.iter().map(notifier).collect();
-        serde_json::json!({
-            "schema": "certvigil.explain/1",
-            "explained_at": instant(self.now),
-            "organization": self.explanation.organization,
-            "scan": scan,
-            "hearsay": self.explanation.hearsay,
-            "certificate": json::certificate(certificate, self.now),
-            "created_at": self.explanation.created_at.map(instant),
-            "successor": self.explanation.successor.as_ref().map(json::successor),
-            "replaced": self.explanation.replaced,
-            "stage": self.explanation.stage,
-            "severity": self.explanation.severity,
-            "ladder_of_rule": self.explanation.ladder_of_rule,
-            "ignored_by_rule": self.explanation.ignored_by_rule,
-            "life": self.explanation.life.map(|(life, from)| {
-                serde_json::json!({ "seconds": seconds(life), "from": from })
-            }),
-            "ladder": ladder,
-            "notifiers": notifiers,
-            "told": told,
-        })
-    }
-
     fn at(&self, at: DateTime<Utc>) -> String {
         let utc = at.format("%Y-%m-%d %H:%M UTC").to_string();
         if self.config.timezone == chrono_tz::UTC {
@@ -172,7 +23,7 @@ impl Page<'_> {
         format!("{utc} ({})", local.format("%Y-%m-%d %H:%M %Z"))
     }
 
-    fn text(&self) -> Result<String, std::fmt::Error> {
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         self.certificate(&mut out)?;
         self.projects(&mut out)?;
@@ -382,26 +233,4 @@ impl Page<'_> {
         }
         Ok(())
     }
-}
-
-fn notifier(hearing: &Hearing) -> serde_json::Value {
-    let told = hearing.told.as_ref().map(|told| {
-        serde_json::json!({ "stage": told.label, "severity": told.severity, "at": instant(told.at) })
-    });
-    let next: Vec<_> = hearing
-        .next
-        .iter()
-        .map(|coming| {
-            serde_json::json!({
-                "at": instant(coming.at),
-                "event": coming.event,
-                "reason": coming.reason,
-                "stage": coming.stage,
-                "severity": coming.severity,
-                "repeats": coming.repeats,
-                "last_repeat_at": coming.last_repeat.map(instant),
-            })
-        })
-        .collect();
-    serde_json::json!({ "notifier": hearing.notifier, "hears": hearing.hears, "told": told, "next": next })
 }

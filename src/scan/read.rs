@@ -1,0 +1,167 @@
+//! The reading of a scan: everything that is selected, with as few requests as there are pages.
+//!
+//! The projects' certificates are read while the next page of projects is on its way. What has arrived
+//! when the time is up counts.
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::{mpsc, watch};
+
+use super::Target;
+use crate::domain::{
+    certificate::{Project, ProjectId, Scope},
+    inventory::{Listed, Reading},
+};
+
+/// How many listed projects may wait to be read; the listing waits for room beyond.
+const WAITING_PROJECTS: usize = 1_000;
+
+/// How far a scan has come, for who watches it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub projects_listed: usize,
+    pub projects_read: usize,
+    pub certificates: usize,
+}
+
+/// What the requests brought, as it comes in.
+enum Arrival {
+    Projects(Vec<Project>),
+    ProjectListEnd(Result<(), String>),
+    List(Scope, Result<Option<Vec<Listed>>, String>),
+}
+
+/// Reads everything that is selected, until the time is up.
+pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Reading {
+    let mut reading = Reading {
+        projects: BTreeMap::new(),
+        project_list: Err("the scan's time was up".to_owned()),
+        listings: BTreeMap::new(),
+    };
+    let (arrive, mut arrivals) = mpsc::unbounded_channel();
+    let requests = request_all(target, arrive);
+    let record = async {
+        while let Some(arrival) = arrivals.recv().await {
+            take(&mut reading, arrival, progress);
+        }
+    };
+    // What has arrived when the time is up counts.
+    let in_time =
+        tokio::time::timeout(target.timeout, async { tokio::join!(requests, record) }).await;
+    if in_time.is_err() {
+        let unread: Vec<Scope> = reading
+            .projects
+            .keys()
+            .map(|id| Scope::Project(id.clone()))
+            .chain([Scope::Organization])
+            .filter(|scope| !reading.listings.contains_key(scope))
+            .collect();
+        for scope in unread {
+            reading.listings.insert(scope, Err("the scan's time was up".to_owned()));
+        }
+    }
+    reading
+}
+
+/// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent to
+/// another thread.
+fn request_all(target: &Target, arrive: mpsc::UnboundedSender<Arrival>) -> BoxFuture<'_, ()> {
+    async move {
+        let (found, to_read) = mpsc::channel::<ProjectId>(WAITING_PROJECTS);
+        let organization = async {
+            let listed = target.api.organization_certificates().await;
+            let listed = listed.map(Some).map_err(|fault| fault.to_string());
+            tell(&arrive, Arrival::List(Scope::Organization, listed));
+        };
+        tokio::join!(
+            list_projects(target, &arrive, found),
+            read_projects(target, &arrive, to_read),
+            organization
+        );
+    }
+    .boxed()
+}
+
+/// Nobody listens any more only when the scan's time is up, and then nobody tells.
+fn tell(arrive: &mpsc::UnboundedSender<Arrival>, arrival: Arrival) {
+    drop(arrive.send(arrival));
+}
+
+async fn list_projects(
+    target: &Target,
+    arrive: &mpsc::UnboundedSender<Arrival>,
+    found: mpsc::Sender<ProjectId>,
+) {
+    let pages = target.api.projects(target.selection.archived);
+    let mut pages = std::pin::pin!(pages);
+    // A list that shifts while it is read names a project twice.
+    let mut seen = BTreeSet::new();
+    let end = loop {
+        match pages.try_next().await {
+            Ok(Some(page)) => {
+                let selected: Vec<Project> = page
+                    .into_iter()
+                    .filter(|project| target.selection.matches(project))
+                    .filter(|project| seen.insert(project.id.clone()))
+                    .collect();
+                let ids: Vec<ProjectId> =
+                    selected.iter().map(|project| project.id.clone()).collect();
+                tell(arrive, Arrival::Projects(selected));
+                for id in ids {
+                    drop(found.send(id).await);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(fault) => break Err(fault.to_string()),
+        }
+    };
+    tell(arrive, Arrival::ProjectListEnd(end));
+}
+
+async fn read_projects(
+    target: &Target,
+    arrive: &mpsc::UnboundedSender<Arrival>,
+    mut to_read: mpsc::Receiver<ProjectId>,
+) {
+    let ids = stream::poll_fn(|context| to_read.poll_recv(context));
+    let read = ids.map(|id| async move {
+        let listed = target.api.project_certificates(&id, target.selection.archived).await;
+        (Scope::Project(id), listed.map_err(|fault| fault.to_string()))
+    });
+    let mut read = std::pin::pin!(read.buffer_unordered(target.api.concurrency()));
+    while let Some((scope, listed)) = read.next().await {
+        tell(arrive, Arrival::List(scope, listed));
+    }
+}
+
+fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progress>) {
+    match arrival {
+        Arrival::Projects(projects) => {
+            progress.send_modify(|progress| progress.projects_listed += projects.len());
+            let named = projects.into_iter().map(|project| (project.id.clone(), project));
+            reading.projects.extend(named);
+        }
+        Arrival::ProjectListEnd(end) => reading.project_list = end,
+        Arrival::List(scope, listed) => {
+            progress.send_modify(|progress| {
+                progress.projects_read += usize::from(matches!(scope, Scope::Project(_)));
+                progress.certificates += match &listed {
+                    Ok(Some(listed)) => listed.len(),
+                    Ok(None) | Err(_) => 0,
+                };
+            });
+            match (scope, listed) {
+                // It was archived between the listing and the reading.
+                (Scope::Project(id), Ok(None)) => {
+                    reading.projects.remove(&id);
+                }
+                (scope, Ok(listed)) => {
+                    reading.listings.insert(scope, Ok(listed.unwrap_or_default()));
+                }
+                (scope, Err(why)) => {
+                    reading.listings.insert(scope, Err(why));
+                }
+            }
+        }
+    }
+}
