@@ -13,13 +13,12 @@ use crate::{
         acknowledgement::{Acknowledgement, Acknowledgements},
         certificate::OrganizationName,
         evaluate::evaluate,
-        text::one_line,
+        text::{MAX_REASON, one_line},
     },
     scan::id_at,
 };
 
-/// The longest reason and name that are kept, in characters.
-const MAX_REASON: usize = 500;
+/// The longest name of whoever says so that is kept, in characters.
 const MAX_NAME: usize = 100;
 
 #[derive(Args)]

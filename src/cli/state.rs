@@ -14,7 +14,7 @@ use crate::{
         ledger::Ledger,
         notification::Notification,
         policy::Policy,
-        text::one_line,
+        text::{Name, one_line},
     },
     store::{Store, StoreFault},
 };
@@ -93,10 +93,12 @@ impl Known {
             acknowledgements: &self.acknowledgements,
         };
         let cron = &config.schedule.cron;
-        let ticks = std::iter::successors(Some(first), |at| cron.next_after(*at));
         let end = first + span;
-        let ticks = ticks.take_while(|at| *at <= end);
-        forecast(&present, self.listeners.clone(), ticks, cron.timezone())
+        let next = |after: DateTime<Utc>| {
+            let in_time = (after < end).then(|| cron.next_after(after)).flatten();
+            in_time.filter(|next| *next <= end)
+        };
+        forecast(&present, self.listeners.clone(), first, next, cron.timezone())
     }
 }
 
@@ -120,12 +122,11 @@ pub fn find<'a>(
             one.inventory.certificates.values().map(move |certificate| (one, certificate))
         })
     };
-    let id = CertificateId::parse(text).ok();
+    // As names are kept.
+    let (id, name) = (CertificateId::parse(text).ok(), Name::clean(text));
     let mut found: Vec<_> = all().filter(|(_, one)| Some(&one.id) == id.as_ref()).collect();
     if found.is_empty() {
-        found = all()
-            .filter(|(_, one)| one.name.as_ref().is_some_and(|name| name.as_str() == text))
-            .collect();
+        found = all().filter(|(_, one)| one.name.is_some() && one.name == name).collect();
     }
     match found.as_slice() {
         [one] => Ok(*one),

@@ -10,13 +10,10 @@ use crate::{
         certificate::OrganizationName,
         policy::{Ignore, Policy, Rule, Says},
         selection::Globs,
-        text::one_line,
+        text::{MAX_REASON, one_line},
         threshold::{ExpiredStep, Ladder, LadderFault, Lead, Share, Threshold},
     },
 };
-
-/// The longest reason that is taken, in characters.
-const MAX_REASON: usize = 500;
 
 /// The policies of all organizations.
 #[derive(Clone, Debug)]
@@ -86,9 +83,16 @@ fn watched(
     global: Option<&[raw::Threshold]>,
     global_expired: &Option<ExpiredStep>,
 ) -> Option<Ladder> {
-    let expired = match &rule.expired {
-        Some(own) => expired(checker, &path.key("expired"), own),
-        None => global_expired.clone(),
+    let expired = match (&rule.expired, global_expired) {
+        (Some(own), Some(global)) => {
+            let repeat = own.repeat.is_none().then_some(global.repeat).flatten();
+            let severity = own.severity.clone().or(Some(global.severity.to_string()));
+            let own = raw::Expired { severity, repeat: own.repeat.clone() };
+            let own = expired(checker, &path.key("expired"), &own);
+            own.map(|own| ExpiredStep { repeat: own.repeat.or(repeat), ..own })
+        }
+        (Some(_), None) => None,
+        (None, global) => global.clone(),
     };
     match (&rule.thresholds, &rule.expired) {
         (None, None) => {
@@ -143,7 +147,8 @@ fn expired(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Expired) -> Opt
     Some(ExpiredStep { severity: severity?, repeat })
 }
 
-/// The ladder of these thresholds; `path` is where a fault of the whole is said.
+/// The ladder of these thresholds; `path` is where a fault of the whole is said, and of each threshold,
+/// where that was not said before.
 fn ladder(
     checker: &mut Checker<'_>,
     path: &KeyPath,

@@ -31,7 +31,7 @@ const MAX_ALERTS: usize = 100;
 /// Everything that the notifications of one scan have in common.
 pub struct Occasion<'a> {
     pub evaluation: &'a Evaluation<'a>,
-    /// `None` for a forecast.
+    /// `None` where nothing was read: for a forecast, and for an organization that is watched no more.
     pub scan: Option<ScanView>,
 }
 
@@ -215,20 +215,20 @@ impl Occasion<'_> {
 
     /// A project without a valid certificate, and since when it has been so.
     fn since(&self, project: &Project) -> ProjectView {
-        let active = self.evaluation.inventory.active_in_project(&project.id);
+        let active = self.evaluation.active_in(&project.id);
         let now = self.evaluation.now;
         ProjectView {
             id: project.id.clone(),
             name: project.name.clone(),
             successor_id: None,
             // Where none was valid yet there is no such moment.
-            uncovered_from: coverage::uncovered_from(&active, now).filter(|since| *since < now),
+            uncovered_from: coverage::uncovered_from(active, now).filter(|since| *since < now),
         }
     }
 
     /// The certificate that keeps a project valid for longest.
     fn covering(&self, project: &ProjectId) -> Option<CertificateId> {
-        let active = self.evaluation.inventory.active_in_project(project);
+        let active = self.evaluation.active_in(project);
         let valid = active.iter().filter(|certificate| certificate.is_valid(self.evaluation.now));
         let longest = valid.max_by_key(|certificate| certificate.expires_at)?;
         Some(longest.id.clone())
@@ -291,10 +291,9 @@ impl Occasion<'_> {
 
     /// What takes over from a certificate in a project.
     fn successor(&self, assessment: &Assessment<'_>, project: &Project) -> Option<&Certificate> {
-        let Evaluation { inventory, now, .. } = self.evaluation;
-        let active = inventory.active_in_project(&project.id);
+        let active = self.evaluation.active_in(&project.id);
         let margin = assessment.ruling.steps.widest();
-        coverage::successor(assessment.certificate, &active, margin, *now)
+        coverage::successor(assessment.certificate, active, margin, self.evaluation.now)
     }
 
     fn fate(
@@ -303,7 +302,6 @@ impl Occasion<'_> {
         project: &Project,
         successor: Option<&Certificate>,
     ) -> ProjectView {
-        let Evaluation { inventory, now, .. } = self.evaluation;
         ProjectView {
             id: project.id.clone(),
             name: project.name.clone(),
@@ -312,7 +310,8 @@ impl Occasion<'_> {
             uncovered_from: match (successor, assessment.certificate.expires_at) {
                 (Some(_), _) | (_, None) => None,
                 (None, Some(_)) => {
-                    coverage::uncovered_from(&inventory.active_in_project(&project.id), *now)
+                    let active = self.evaluation.active_in(&project.id);
+                    coverage::uncovered_from(active, self.evaluation.now)
                 }
             },
         }

@@ -1,6 +1,7 @@
 //! Inventory, policy and the hour in; how each certificate and project stands, out.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
 
 use super::{
     acknowledgement::{Acknowledgement, Acknowledgements},
@@ -12,7 +13,7 @@ use super::{
 };
 
 /// How often one is told again that a certificate is not yet valid, or that its end is unknown.
-const WEEKLY: TimeDelta = TimeDelta::days(7);
+pub(super) const WEEKLY: TimeDelta = TimeDelta::days(7);
 /// How often one is told again that projects have no valid certificate.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
@@ -26,7 +27,11 @@ pub struct Evaluation<'a> {
     pub assessments: Vec<Assessment<'a>>,
     /// The projects without a valid certificate, in the order of their ids.
     pub uncovered: Vec<Uncovered<'a>>,
+    active: Active<'a>,
 }
+
+/// What is active in each project, its own and inherited, in the order of the ids.
+type Active<'a> = BTreeMap<&'a ProjectId, Vec<&'a Certificate>>;
 
 /// One certificate, as it stands now.
 #[derive(Clone, Debug)]
@@ -82,13 +87,18 @@ impl Uncovered<'_> {
     }
 }
 
-impl Evaluation<'_> {
-    pub fn assessment(&self, id: &CertificateId) -> Option<&Assessment<'_>> {
+impl<'a> Evaluation<'a> {
+    /// The certificates that are active in a project, its own and inherited.
+    pub fn active_in(&self, project: &ProjectId) -> &[&'a Certificate] {
+        self.active.get(project).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn assessment(&self, id: &CertificateId) -> Option<&Assessment<'a>> {
         let index = self.assessments.binary_search_by(|one| one.certificate.id.cmp(id)).ok()?;
         self.assessments.get(index)
     }
 
-    pub fn uncovered(&self, id: &ProjectId) -> Option<&Uncovered<'_>> {
+    pub fn uncovered(&self, id: &ProjectId) -> Option<&Uncovered<'a>> {
         let index = self.uncovered.binary_search_by(|one| one.project.id.cmp(id)).ok()?;
         self.uncovered.get(index)
     }
@@ -102,22 +112,27 @@ pub fn evaluate<'a>(
     acknowledgements: &'a Acknowledgements,
     now: DateTime<Utc>,
 ) -> Evaluation<'a> {
-    let mut active_in = inventory.projects_by_certificate();
+    let active = inventory.active_by_project();
+    let mut active_in: BTreeMap<&CertificateId, Vec<&Project>> = BTreeMap::new();
+    for (project, certificates) in inventory.projects.values().zip(active.values()) {
+        for certificate in certificates {
+            active_in.entry(&certificate.id).or_default().push(project);
+        }
+    }
+    let unread = inventory.unread_projects();
     let assess = |certificate: &'a Certificate| {
         let organization_wide = inventory.active_in_organization(&certificate.id);
         let projects = active_in.remove(&certificate.id).unwrap_or_default();
-        let ruling = policy.ruling(certificate, &projects, now);
-        let active = organization_wide || !projects.is_empty();
-        let mut reached = reached(certificate, active, policy, &ruling, now);
-        let mut replaced = false;
+        let ruling = policy.ruling(certificate, &projects, &unread, now);
+        let replaced = is_replaced(certificate, &projects, &active, &ruling, now);
+        let is_active = organization_wide || !projects.is_empty();
+        let mut reached = reached(certificate, is_active, policy, &ruling, now);
         if let Some(reached) = &mut reached
-            && certificate.expires_at.is_some()
+            && replaced
+            && reached.stage == Stage::Expired
         {
-            replaced = is_replaced(certificate, &projects, inventory, &ruling, now);
-            if replaced && reached.stage == Stage::Expired {
-                reached.severity = reached.severity.min(Severity::Warning);
-                reached.repeat = None;
-            }
+            reached.severity = reached.severity.min(Severity::Warning);
+            reached.repeat = None;
         }
         let acknowledgement = acknowledgements.get(&certificate.id);
         Assessment {
@@ -138,25 +153,28 @@ pub fn evaluate<'a>(
     let uncovered = inventory
         .uncovered_projects(now)
         .map(|project| {
-            let active = inventory.active_in_project(&project.id);
-            Uncovered { project, ignored: active.iter().all(|one| is_ignored(&one.id)) }
+            let all = active.get(&project.id).into_iter().flatten();
+            Uncovered { project, ignored: { all }.all(|one| is_ignored(&one.id)) }
         })
         .collect();
-    Evaluation { organization, inventory, policy, now, assessments, uncovered }
+    Evaluation { organization, inventory, policy, now, assessments, uncovered, active }
 }
 
 /// Whether every project where it is active, one at least, has a successor for it.
 fn is_replaced(
     certificate: &Certificate,
     projects: &[&Project],
-    inventory: &Inventory,
+    active: &Active<'_>,
     ruling: &Ruling<'_>,
     now: DateTime<Utc>,
 ) -> bool {
+    let margin = ruling.steps.widest();
     !projects.is_empty()
         && projects.iter().all(|project| {
-            let active = inventory.active_in_project(&project.id);
-            coverage::successor(certificate, &active, ruling.steps.widest(), now).is_some()
+            let active = active.get(&project.id);
+            active.is_some_and(|active| {
+                coverage::successor(certificate, active, margin, now).is_some()
+            })
         })
 }
 

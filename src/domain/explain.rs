@@ -10,7 +10,6 @@ use super::{
     forecast::Listener,
     ledger::Told,
     notification::{CertificateView, Event, Notification, Reason, SuccessorView},
-    policy::Rule,
     routing::Routing,
     subject::Subject,
     threshold::Severity,
@@ -30,6 +29,8 @@ pub struct Explanation {
     pub hearsay: bool,
     /// Every project where it is active has a successor.
     pub replaced: bool,
+    /// Active somewhere, or watched all the same.
+    pub watched: bool,
     /// The stage that it is in.
     pub stage: Option<String>,
     pub severity: Option<Severity>,
@@ -110,11 +111,6 @@ pub fn explain(
     let occasion = Occasion { evaluation, scan: None };
     let (certificate, successor) = occasion.view(assessment, &Routing::all());
     let ruling = &assessment.ruling;
-    let number = |rule: &Rule| rule.index;
-    let ladder = match ruling.rule {
-        Some(Rule { says: super::policy::Says::Watch(own), .. }) => own,
-        _ => &evaluation.policy.ladder,
-    };
     let (life, from) = assessment.certificate.life();
     Explanation {
         organization: evaluation.organization.clone(),
@@ -122,11 +118,12 @@ pub fn explain(
         successor,
         hearsay: evaluation.inventory.is_hearsay(&certificate.id),
         replaced: assessment.replaced,
+        watched: assessment.is_active() || evaluation.policy.include_inactive,
         stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
         severity: assessment.reached.as_ref().map(|reached| reached.severity),
-        ladder_of_rule: ruling.rule.map(number),
-        ignored_by_rule: ruling.ignored.map(|(rule, _)| number(rule)),
-        life: ladder.has_shares().then_some((life, from)),
+        ladder_of_rule: ruling.rule.map(|rule| rule.index),
+        ignored_by_rule: ruling.ignored.map(|(rule, _)| rule.index),
+        life: ruling.ladder.has_shares().then_some((life, from)),
         ladder: rungs(assessment, evaluation.now),
         notifiers: listeners
             .iter()
@@ -169,33 +166,53 @@ fn hearing(
     forecast: &[Notification],
 ) -> Hearing {
     let subject = Subject::Certificate(assessment.certificate.id.clone());
-    let routing = &listener.routing;
-    let hears = if !routing.hears_of(evaluation.organization) {
-        Hears::Organization
-    } else if !routing.concerns(&assessment.projects) {
-        Hears::Projects
-    } else {
-        match (&assessment.reached, assessment.open()) {
-            (None, _) => Hears::Nothing,
-            (Some(_), None) => Hears::Ignored,
-            (_, Some(reached)) if reached.severity < routing.min_severity => Hears::Severity,
-            (_, Some(_)) => {
-                let all = findings(evaluation, routing);
-                let finding = all.iter().find(|finding| finding.subject == subject);
-                let ledger = &listener.ledger;
-                match finding {
-                    Some(finding) if finding.muted => Hears::Acknowledged,
-                    Some(finding)
-                        if !ledger.open.contains_key(&subject)
-                            && ledger.was_opened_again(finding, evaluation.now) =>
-                    {
-                        Hears::Damped
-                    }
-                    Some(_) | None => Hears::Told,
-                }
-            }
+    Hearing {
+        notifier: listener.name.clone(),
+        hears: hears(listener, evaluation, assessment, &subject),
+        told: listener.ledger.open.get(&subject).cloned(),
+        next: coming(listener, assessment, forecast),
+    }
+}
+
+fn hears(
+    listener: &Listener,
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    subject: &Subject,
+) -> Hears {
+    let Listener { routing, ledger, .. } = listener;
+    if !routing.hears_of(evaluation.organization) {
+        return Hears::Organization;
+    }
+    if !routing.concerns(&assessment.projects) {
+        return Hears::Projects;
+    }
+    if assessment.reached.is_none() {
+        return Hears::Nothing;
+    }
+    if assessment.open().is_none() {
+        return Hears::Ignored;
+    }
+    let all = findings(evaluation, routing);
+    match all.iter().find(|finding| finding.subject == *subject) {
+        None => Hears::Severity,
+        Some(finding) if finding.muted => Hears::Acknowledged,
+        Some(finding)
+            if !ledger.open.contains_key(subject)
+                && ledger.was_opened_again(finding, evaluation.now) =>
+        {
+            Hears::Damped
         }
-    };
+        Some(_) => Hears::Told,
+    }
+}
+
+/// What a forecast has for one notifier of one certificate; repeats hang on what they repeat.
+fn coming(
+    listener: &Listener,
+    assessment: &Assessment<'_>,
+    forecast: &[Notification],
+) -> Vec<Coming> {
     let alerts = forecast
         .iter()
         .filter(|notification| notification.notifier == listener.name)
@@ -209,7 +226,11 @@ fn hearing(
     for (at, alert) in alerts {
         let full = next.len() == COMING;
         match next.last_mut() {
-            Some(last) if alert.reason == Some(Reason::Repeat) && last.stage == alert.stage => {
+            Some(last)
+                if alert.reason == Some(Reason::Repeat)
+                    && last.stage == alert.stage
+                    && last.severity == alert.severity =>
+            {
                 last.repeats += 1;
                 last.last_repeat = Some(at);
             }
@@ -225,10 +246,5 @@ fn hearing(
             }),
         }
     }
-    Hearing {
-        notifier: listener.name.clone(),
-        hears,
-        told: listener.ledger.open.get(&subject).cloned(),
-        next,
-    }
+    next
 }

@@ -11,7 +11,7 @@ use super::{
     threshold::{Reached, Stage},
 };
 
-/// For how long a silence that has ended is still a reason, and shown.
+/// For how long a silence that has ended is shown, and is a reason to those who were told nothing before.
 pub const RECENT: TimeDelta = TimeDelta::days(7);
 
 /// One certificate or project that is in a stage.
@@ -76,7 +76,7 @@ fn of_project(uncovered: &Uncovered<'_>) -> Finding {
     }
 }
 
-/// The later of what was ignored and what was acknowledged, where it silenced of late something that this
+/// The later of what was ignored and what was acknowledged, where it silenced something that this
 /// notifier would have been told.
 fn silence_ended(
     assessment: &Assessment<'_>,
@@ -85,10 +85,7 @@ fn silence_ended(
 ) -> Option<(DateTime<Utc>, Reason)> {
     let certificate = assessment.certificate;
     let reached = assessment.reached.as_ref()?;
-    let silenced = |at: &DateTime<Utc>| {
-        let known = certificate.created_at.is_none_or(|created_at| created_at < *at);
-        known && now - *at < RECENT
-    };
+    let silenced = |at: &DateTime<Utc>| certificate.created_at.is_none_or(|made| made < *at);
     let stage_then = |at: DateTime<Utc>| match (reached.stage, certificate.expires_at) {
         (Stage::Within(_) | Stage::Expired, Some(end)) => assessment.ruling.steps.reached(end, at),
         // Of what is told without an expiry, or before its time, no more is known than that it is so.

@@ -1,8 +1,8 @@
 //! Who will be told what, and when, if nothing changes: the same evaluate and reconcile, walked along the
 //! calendar.
 //!
-//! Between two scans at which nothing can be due nothing is computed, so that a schedule of every minute
-//! costs no more than what it says.
+//! From each scan it goes on to the first at which something may be due, so that a schedule of every second
+//! costs no more than one of every day.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -22,6 +22,9 @@ use super::{
     routing::Routing,
 };
 
+/// Later than what any forecast looks at.
+const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
+
 /// One organization as it is now.
 pub struct Present<'a> {
     pub organization: &'a OrganizationName,
@@ -40,23 +43,25 @@ pub struct Listener {
     pub ledger: Ledger,
 }
 
-/// The messages that scans at these ticks will bring about, in their order. Their ids are nil.
-///
-/// `ticks` come in their order; the walk ends with them.
+/// The messages that scans will bring about, in their order, beginning with the one at `first`. Their ids
+/// are nil. `next` gives the tick after an instant; where it gives none, the walk ends.
 pub fn forecast(
     present: &Present<'_>,
     mut listeners: Vec<Listener>,
-    ticks: impl IntoIterator<Item = DateTime<Utc>>,
+    first: DateTime<Utc>,
+    next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
     timezone: Tz,
 ) -> Vec<Notification> {
     let mut messages = Vec::new();
-    let mut next = None;
-    for tick in ticks {
-        if next.is_none_or(|next| tick >= next) {
-            next = Some(scan(present, &mut listeners, tick, timezone, &mut messages));
+    let mut tick = first;
+    loop {
+        let due = scan(present, &mut listeners, tick, timezone, &mut messages);
+        // A tick at that very instant counts; one just before it says nothing.
+        match next(tick.max(due - TimeDelta::seconds(1))) {
+            Some(next) => tick = next,
+            None => return messages,
         }
     }
-    messages
 }
 
 /// One scan: adds what it says to `messages`, and gives the first instant at which something may be due.
@@ -123,7 +128,7 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener]) -> DateTime<
             instants.extend(due);
         }
     }
-    instants.into_iter().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+    instants.into_iter().min().unwrap_or(NEVER)
 }
 
 #[cfg(test)]
@@ -201,7 +206,8 @@ mod tests {
                 acknowledgements: &none,
             };
             let ticks = || (0..60 * 1_440 / every).map(|n| start() + TimeDelta::minutes(n * every));
-            let foretold = forecast(&present, listeners(), ticks(), zone);
+            let next = |after| ticks().find(|tick| *tick > after);
+            let foretold = forecast(&present, listeners(), start(), next, zone);
             let (mut all, mut each) = (listeners(), Vec::new());
             for tick in ticks() {
                 scan(&present, &mut all, tick, zone, &mut each);
@@ -209,7 +215,7 @@ mod tests {
             prop_assert_eq!(&foretold, &each);
 
             let alone = listeners().into_iter().filter(|one| one.name == "critical").collect();
-            let alone = forecast(&present, alone, ticks(), zone);
+            let alone = forecast(&present, alone, start(), next, zone);
             let among_others = foretold.into_iter().filter(|one| one.notifier == "critical");
             prop_assert_eq!(alone, among_others.collect::<Vec<_>>());
         }

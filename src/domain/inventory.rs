@@ -191,19 +191,19 @@ impl Inventory {
             .collect()
     }
 
-    /// The projects in which each certificate is active that is active in one at least, as
-    /// [`Inventory::projects_of`] gives them for one.
-    pub fn projects_by_certificate(&self) -> BTreeMap<&CertificateId, Vec<&Project>> {
-        let mut projects: BTreeMap<&CertificateId, Vec<&Project>> = BTreeMap::new();
-        for project in self.projects.values() {
-            let mut active: Vec<&CertificateId> = self.active_ids(&project.id).collect();
-            active.sort();
-            active.dedup();
-            for id in active {
-                projects.entry(id).or_default().push(project);
-            }
-        }
-        projects
+    /// What is active in each project, as [`Inventory::active_in_project`] gives it for one.
+    pub fn active_by_project(&self) -> BTreeMap<&ProjectId, Vec<&Certificate>> {
+        let all = self.projects.keys();
+        all.map(|project| (project, self.active_in_project(project))).collect()
+    }
+
+    /// The projects of which it is not known what is active there: their list, or the organization's, was
+    /// never read.
+    pub fn unread_projects(&self) -> Vec<&Project> {
+        let read = |project: &&Project| {
+            self.organization.is_some() && self.listings.contains_key(&project.id)
+        };
+        self.projects.values().filter(|project| !read(project)).collect()
     }
 
     /// The projects whose lists name the certificate, active or not.

@@ -62,7 +62,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Whether nothing was told that is not over.
-    pub fn is_empty(&self) -> bool {
+    pub fn has_nothing_open(&self) -> bool {
         self.open.is_empty()
     }
 

@@ -155,7 +155,7 @@ pub struct CertificateView {
     /// The rule that ignores it, or did.
     #[serde(default)]
     pub ignored: Option<SilenceView>,
-    /// Its acknowledgement that holds, or has ended with this message.
+    /// Its acknowledgement that holds, or has ended of late.
     #[serde(default)]
     pub acknowledged: Option<SilenceView>,
 }

@@ -47,6 +47,8 @@ pub struct Ignore {
 pub struct Ruling<'a> {
     /// The rule that gives the ladder; `None`: the global one.
     pub rule: Option<&'a Rule>,
+    pub ladder: &'a Ladder,
+    /// The ladder, as it is for this certificate.
     pub steps: Steps,
     pub ignored: Option<(&'a Rule, &'a Ignore)>,
     /// An `ignore` that would match, and has ended.
@@ -54,7 +56,7 @@ pub struct Ruling<'a> {
 }
 
 impl Policy {
-    /// What is said of a certificate that is active in these projects.
+    /// What is said of a certificate that is active in these projects, and may be in the unread ones.
     ///
     /// The first rule that matches wins; an `ignore` that has ended does not count any more. What is
     /// ignored still has a ladder, by which its successors are judged.
@@ -62,11 +64,12 @@ impl Policy {
         &self,
         certificate: &Certificate,
         active_in: &[&Project],
+        unread: &[&Project],
         now: DateTime<Utc>,
     ) -> Ruling<'_> {
         let (mut ignored, mut lapsed) = (None, None);
         let mut ladder = (None, &self.ladder);
-        for rule in self.rules.iter().filter(|rule| rule.matches(certificate, active_in)) {
+        for rule in self.rules.iter().filter(|rule| rule.matches(certificate, active_in, unread)) {
             match &rule.says {
                 Says::Ignore(ignore) if ignore.until <= now => {
                     lapsed = lapsed.or(Some((rule, ignore)));
@@ -79,26 +82,31 @@ impl Policy {
             }
         }
         let (life, _) = certificate.life();
-        Ruling { rule: ladder.0, steps: ladder.1.steps(life), ignored, lapsed }
+        let (rule, ladder) = ladder;
+        Ruling { rule, ladder, steps: ladder.steps(life), ignored, lapsed }
     }
 }
 
 impl Rule {
     /// An `ignore` needs all the projects where the certificate is active to match, a ladder needs one.
-    fn matches(&self, certificate: &Certificate, active_in: &[&Project]) -> bool {
+    fn matches(
+        &self,
+        certificate: &Certificate,
+        active_in: &[&Project],
+        unread: &[&Project],
+    ) -> bool {
         if !self.certificates.matches(certificate.id.as_str(), certificate.name.as_ref()) {
             return false;
         }
         if self.projects.is_all() {
             return true;
         }
-        let mut projects = active_in.iter();
+        let match_one = |project: &&Project| self.projects.match_project(project);
         match self.says {
-            Says::Watch(_) => projects.any(|project| self.projects.match_project(project)),
-            // Nothing is silenced for projects that are not there.
+            Says::Watch(_) => active_in.iter().any(match_one),
+            // Nothing is silenced for projects that are not there, or that may have it active unread.
             Says::Ignore(_) => {
-                !active_in.is_empty()
-                    && projects.all(|project| self.projects.match_project(project))
+                !active_in.is_empty() && active_in.iter().chain(unread).all(match_one)
             }
         }
     }
@@ -134,10 +142,10 @@ mod tests {
     }
 
     /// `rule N` or `global`, and whether it is ignored or was.
-    fn said(rules: Vec<Rule>, id: &str, projects: &[&Project]) -> String {
+    fn said(rules: Vec<Rule>, projects: &[&Project], unread: &[&Project]) -> String {
         let policy = Policy { ladder: ladder(&[30]), rules, include_inactive: true };
-        let certificate = certificate(id, 100);
-        let ruling = policy.ruling(&certificate, projects, start());
+        let certificate = certificate("cert_a", 100);
+        let ruling = policy.ruling(&certificate, projects, unread, start());
         let rule = ruling.rule.map_or("global".to_owned(), |rule| format!("rule {}", rule.index));
         let by = |what: &str, one: Option<(&Rule, &Ignore)>| {
             one.map_or(String::new(), |(rule, _)| format!(", {what} by rule {}", rule.index))
@@ -195,12 +203,16 @@ mod tests {
             ),
         ];
         for (reason, rules, projects, expected) in cases {
-            assert_eq!(said(rules, "cert_a", projects), expected, "{reason}");
+            assert_eq!(said(rules, projects, &[]), expected, "{reason}");
         }
         let behind = vec![
             rule(0, &["*"], &["*"], Says::Watch(ladder(&[9]))),
             rule(1, &["*"], &["*"], ignore(1)),
         ];
-        assert_eq!(said(behind, "cert_a", &[&prod]), "rule 0", "an ignore behind a ladder");
+        assert_eq!(said(behind, &[&prod], &[]), "rule 0", "an ignore behind a ladder");
+        let of_prod = || vec![rule(0, all, &["prod-*"], ignore(1))];
+        let heard = said(of_prod(), &[&prod], &[&lab]);
+        assert_eq!(heard, "global", "it may be active in one that was never read");
+        assert_eq!(said(of_prod(), &[&prod], &[&prod]), "global, ignored by rule 0");
     }
 }

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use super::{
     certificate::{CertificateId, ProjectId},
     coverage,
-    evaluate::Evaluation,
-    finding::{Finding, findings},
+    evaluate::{Evaluation, WEEKLY},
+    finding::{Finding, RECENT, findings},
     inventory::Inventory,
     ledger::{Ledger, Told},
     notification::Reason,
@@ -24,7 +24,6 @@ use super::{
 
 /// An expired certificate repeats as configured for so long, and then weekly.
 const INSISTENT: TimeDelta = TimeDelta::days(7);
-const WEEKLY: TimeDelta = TimeDelta::days(7);
 
 /// What is to be done about one subject, for one notifier.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,6 +163,8 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decisio
     let silence = finding
         .silence_ended
         .filter(|(ended, _)| last.is_none_or(|last| last.at < *ended))
+        // Where nothing is open, it may never have been silenced for this notifier.
+        .filter(|(ended, _)| told.is_some() || moment.now - *ended < RECENT)
         .map(|(_, reason)| reason);
     let reason = match told {
         None => silence.unwrap_or(Reason::Opened),
@@ -237,9 +238,12 @@ fn end_of_certificate(
             Reason::Ignored
         } else if let Some(reason) = changed(certificate.expires_at) {
             reason
+        } else if told.stage == Stage::NotYetValid && certificate.has_started(after.now) {
+            Reason::Corrected
         } else if reached.severity == told.severity {
             Reason::Unwatched
-        } else if assessment.replaced && reached.stage == told.stage {
+        } else if assessment.replaced && reached.stage == Stage::Expired {
+            // Calm now, and so less than this notifier asks for.
             Reason::Replaced
         } else {
             Reason::PolicyChanged
@@ -275,10 +279,10 @@ fn end_of_certificate(
     }
     let replaced = !still_there.is_empty()
         && before.certificates.get(id).is_some_and(|gone| {
-            let margin = after.policy.ruling(gone, &was_in, after.now).steps.widest();
+            let margin = after.policy.ruling(gone, &was_in, &[], after.now).steps.widest();
             still_there.iter().all(|project| {
-                let active = after.inventory.active_in_project(project);
-                coverage::successor(gone, &active, margin, after.now).is_some()
+                let active = after.active_in(project);
+                coverage::successor(gone, active, margin, after.now).is_some()
             })
         });
     Some(match (replaced, assessment.is_some()) {
@@ -296,7 +300,7 @@ fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) ->
     if let Some(uncovered) = after.uncovered(id) {
         return if uncovered.ignored { Reason::Ignored } else { Reason::Unwatched };
     }
-    let active = after.inventory.active_in_project(id);
+    let active = after.active_in(id);
     if active.is_empty() {
         return Reason::Deactivated;
     }

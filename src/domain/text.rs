@@ -11,6 +11,9 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 /// The longest name that is kept, in characters. The API states no limit; ours is a line of text.
 const MAX_NAME: usize = 120;
 
+/// The longest reason for a silence that is kept, in characters.
+pub const MAX_REASON: usize = 500;
+
 /// A display name: one line, no control or invisible formatting characters, at most 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -107,9 +107,7 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
             (Some(until), _) => format!("it is known now to expire on {}", day(until)),
             (None, _) => "it is in order now".to_owned(),
         },
-        Reason::PolicyChanged => {
-            "other thresholds apply to it now, and it is in none of them".to_owned()
-        }
+        Reason::PolicyChanged => "other thresholds apply to it now".to_owned(),
         Reason::Ignored => match &certificate.ignored {
             Some(ignored) => {
                 format!("a rule ignores it until {} ({})", day(ignored.until), ignored.reason)

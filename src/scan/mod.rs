@@ -23,7 +23,7 @@ use crate::{
         evaluate::evaluate,
         inventory::{Inventory, Reading},
         ledger::Ledger,
-        notification::{Notification, ScanView},
+        notification::{Notification, Reason, ScanView},
         policy::Policy,
         reconcile::{Decision, Moment, World, reconcile},
         selection::Selection,
@@ -182,17 +182,7 @@ pub async fn retire(
     let over = over.collect();
     let none = Acknowledgements::new();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
-    let occasion = Occasion {
-        evaluation: &evaluation,
-        scan: Some(ScanView {
-            id: id_at(now),
-            finished_at: now,
-            complete: true,
-            projects_read: 0,
-            projects_unreadable: 0,
-            oldest_reading: None,
-        }),
-    };
+    let occasion = Occasion { evaluation: &evaluation, scan: None };
     let moment = Moment { now, tick: now, timezone: Tz::UTC };
     let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment).await?;
     let give_up_at = now + give_up_after;
@@ -222,7 +212,7 @@ async fn plan(
         let (listening, joined): (Vec<String>, Vec<String>) = notifier
             .receivers()
             .into_iter()
-            .partition(|receiver| ledger.is_empty() || known.contains(receiver));
+            .partition(|receiver| ledger.has_nothing_open() || known.contains(receiver));
 
         let mut decisions = reconcile(world, routing, &ledger, moment);
         decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
@@ -237,7 +227,13 @@ async fn plan(
         let catch_up = if joined.is_empty() {
             None
         } else {
-            let open = reconcile(world, routing, &Ledger::default(), moment);
+            let mut open = reconcile(world, routing, &Ledger::default(), moment);
+            for decision in &mut open {
+                if let Decision::Tell { reason, .. } = decision {
+                    // To somebody who joins, no silence has ended.
+                    *reason = Reason::Opened;
+                }
+            }
             let open: Vec<&Decision> = open.iter().collect();
             occasion.compose(id_at(moment.now), name, routing, &open)
         };
@@ -264,7 +260,7 @@ async fn plan(
             notification: news,
             subjects,
             // Where something was told before, they are already, or will be by what is on its way.
-            up_to_date: if ledger.is_empty() { listening.clone() } else { Vec::new() },
+            up_to_date: if ledger.has_nothing_open() { listening.clone() } else { Vec::new() },
             receivers: listening,
             catch_up: false,
         });

@@ -96,8 +96,10 @@ impl Store {
             for state in states.iter().filter_map(|state| DeliveryState::parse(state)) {
                 *deliveries.entry(state).or_insert(0) += 1;
             }
-            let notification = serde_json::from_str(row.try_get("model")?)?;
-            tellings.push(Telling { notification, deliveries });
+            match serde_json::from_str(row.try_get("model")?) {
+                Ok(notification) => tellings.push(Telling { notification, deliveries }),
+                Err(error) => tracing::warn!(%error, "a kept message cannot be read"),
+            }
         }
         Ok(tellings)
     }

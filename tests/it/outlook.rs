@@ -16,7 +16,7 @@ async fn sim(now: DateTime<Utc>) -> (Sim, String, TempDir) {
     world.add("cert_c", Some("silent-ca"), Some(now + days(5)), [1]);
     let sim = Sim::start(world).await;
     let text = format!(
-        "{}{}timezone_is_below = 0\n[notifiers.webhook.pager]\nurl = \"http://{}/hook\"\nmin_severity = \"critical\"\n\
+        "timezone = \"Europe/Berlin\"\n{}{}[notifiers.webhook.pager]\nurl = \"http://{}/hook\"\nmin_severity = \"critical\"\n\
          [[rules]]\ncertificates = [\"silent-*\"]\nignore = {{ reason = \"OPS-1\", until = 2099-01-01 }}\n\
          [[rules]]\ncertificates = [\"prod-*\"]\nthresholds = [\n\
          {{ within = \"25%\", severity = \"info\" }},\n{{ within = \"14d\", severity = \"warning\" }},\n\
@@ -26,8 +26,6 @@ async fn sim(now: DateTime<Utc>) -> (Sim, String, TempDir) {
         webhook(sim.hook),
         sim.hook
     );
-    let text =
-        format!("timezone = \"Europe/Berlin\"\n{}", text.replace("timezone_is_below = 0\n", ""));
     (sim, text, tempfile::tempdir().unwrap())
 }
 

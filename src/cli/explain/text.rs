@@ -83,12 +83,10 @@ impl Page<'_> {
     }
 
     fn why_none(&self) -> &'static str {
-        let certificate = &self.explanation.certificate;
-        let active = &certificate.active_in;
-        if !active.organization && active.projects_total == 0 {
-            "none: it is active nowhere"
-        } else {
+        if self.explanation.watched {
             "none: its end is farther away than the first threshold"
+        } else {
+            "none: it is active nowhere"
         }
     }
 

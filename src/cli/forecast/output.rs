@@ -11,7 +11,10 @@ use super::super::{instant, lines, state::Known};
 use crate::{
     config::Config,
     domain::{
+        compose,
+        evaluate::evaluate,
         notification::{Alert, Notification, Reason},
+        threshold::Severity,
         wording,
     },
 };
@@ -28,6 +31,7 @@ pub struct Outlook<'a> {
 
 /// A line of the table, and the repeats that follow it.
 struct Row {
+    severity: Severity,
     cells: [String; 6],
     repeats: usize,
     last_repeat: Option<DateTime<Utc>>,
@@ -42,19 +46,13 @@ impl<'a> Outlook<'a> {
         self.messages.extend(messages);
         self.messages.sort_by_key(|message| message.created_at);
         let Known { organization, policy, inventory, acknowledgements, .. } = known;
-        let evaluation = crate::domain::evaluate::evaluate(
-            organization,
-            inventory,
-            policy,
-            acknowledgements,
-            self.now,
-        );
+        let evaluation = evaluate(organization, inventory, policy, acknowledgements, self.now);
         for assessment in &evaluation.assessments {
             let certificate = assessment.certificate;
             let title = format!("{organization}: “{}” ({})", certificate.title(), certificate.id);
-            let ignored = crate::domain::compose::ignored(assessment).filter(|view| !view.ended);
-            let acknowledged = crate::domain::compose::acknowledged(assessment, self.now)
-                .filter(|view| !view.ended);
+            let ignored = compose::ignored(assessment).filter(|view| !view.ended);
+            let acknowledged =
+                compose::acknowledged(assessment, self.now).filter(|view| !view.ended);
             let silences = [("ignored", ignored), ("acknowledged", acknowledged)];
             for (what, view) in silences {
                 let said = view.map(|view| {
@@ -85,6 +83,7 @@ impl<'a> Outlook<'a> {
                 );
                 if alert.reason == Some(Reason::Repeat)
                     && let Some(row) = latest.get(&key).and_then(|row| rows.get_mut(*row))
+                    && row.severity == alert.severity
                 {
                     row.repeats += 1;
                     row.last_repeat = Some(message.created_at);
@@ -125,6 +124,7 @@ impl<'a> Outlook<'a> {
         let over = alert.event.is_end();
         let why = [alert.stage.as_deref(), alert.reason.map(Reason::as_str)];
         Row {
+            severity: alert.severity,
             cells: [
                 self.local(message.created_at),
                 message.notifier.clone(),

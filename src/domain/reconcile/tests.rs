@@ -437,13 +437,21 @@ fn what_is_active_before_its_time_is_told_before_an_end_that_is_only_mentioned()
         Ladder::new(vec![info], expired).unwrap()
     };
     listener.policy = policy;
-    let mut young = project(&[("c", 60, true)]);
-    for listed in young.listings.values_mut().flatten().flatten() {
-        listed.certificate.valid_at = Some(at(20));
-    }
-    let heard = listener.hears(young, at(0));
+    let young = || {
+        let mut young = project(&[("c", 60, true)]);
+        for listed in young.listings.values_mut().flatten().flatten() {
+            listed.certificate.valid_at = Some(at(20));
+        }
+        young
+    };
+    let heard = listener.hears(young(), at(0));
     assert_eq!(heard, ["c opened not_yet_valid", "project:p opened uncovered"]);
+    let mut of_warnings = Listener { policy: listener.policy.clone(), ..Default::default() };
+    of_warnings.routing.min_severity = Severity::Warning;
     assert_eq!(listener.again(at(20)), ["c stage 90d", "project:p corrected uncovered"]);
+    of_warnings.hears(young(), at(0));
+    let heard = of_warnings.again(at(20));
+    assert_eq!(heard, ["c corrected not_yet_valid", "project:p corrected uncovered"]);
 }
 
 #[test]
@@ -615,6 +623,12 @@ fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_mo
     assert_eq!(listener.again(hour(14 * 24 + 1)), ["c ack_ended 7d"]);
     assert_eq!(listener.again(hour(14 * 24 + 2)), [""; 0], "said once");
 
+    let mut listener = Listener::default();
+    listener.hears(project(&[("c", 60, true)]), at(0));
+    listener.acknowledge(acknowledged(at(2), 60));
+    assert_eq!(listener.again(at(1)), [""; 0]);
+    assert_eq!(listener.again(at(12)), ["c ack_ended 90d"], "however late the next scan is");
+
     let mut listener = told();
     assert_eq!(
         listener.hears(project(&[("c", 25, true)]), at(14)),
@@ -652,6 +666,11 @@ fn a_filter_that_no_longer_matches_ends_what_was_told_with_the_reason() {
     let mut listener = told(Routing::all());
     listener.routing.organizations = Globs(vec![Glob::new("other")]);
     assert_eq!(listener.again(at(0)), ["c unwatched 7d"]);
+
+    let mut listener = told(critical());
+    let replaced = project(&[("c", 5, true), ("d", 400, true)]);
+    assert_eq!(listener.hears(replaced.clone(), at(4)), ["c stage 1d"]);
+    assert_eq!(listener.hears(replaced, at(5)), ["c replaced 1d"], "a rotation as it should be");
 
     let mut listener = told(critical());
     assert_eq!(listener.again(at(5)), ["c stage expired", "project:p opened uncovered"]);

@@ -59,24 +59,23 @@ impl Entry {
         timezone: Tz,
         now: DateTime<Utc>,
     ) {
-        let entry = self;
         let over = alert.event.is_end();
         let active = &certificate.active_in;
-        entry.facts.push(("Certificate", certificate.title().to_owned()));
-        entry.facts.push(("Id", certificate.id.to_string()));
+        self.facts.push(("Certificate", certificate.title().to_owned()));
+        self.facts.push(("Id", certificate.id.to_string()));
         let expires =
             certificate.expires_at.map_or_else(|| unknown(certificate), |at| instant(at, timezone));
         let expired = certificate.expires_at.is_some_and(|at| at <= now);
-        entry.facts.push((if expired { "Expired" } else { "Expires" }, expires));
+        self.facts.push((if expired { "Expired" } else { "Expires" }, expires));
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
-            entry.facts.push(("Valid from", instant(valid_at, timezone)));
+            self.facts.push(("Valid from", instant(valid_at, timezone)));
         }
         if let Some(stage) = &alert.stage {
             let label = if over { "Was in stage" } else { "Stage" };
-            entry.facts.push((label, stage.clone()));
+            self.facts.push((label, stage.clone()));
         }
         if let Some(consequence) = consequence(alert, certificate, now) {
-            entry.facts.push(("What breaks", consequence));
+            self.facts.push(("What breaks", consequence));
         }
         if let Some(successor) = &alert.successor {
             let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
@@ -85,21 +84,23 @@ impl Entry {
             let reach =
                 if successor.covers_every_project { "every project" } else { "some projects" };
             let until = until.unwrap_or_default();
-            let told = successor.ignored.as_ref().filter(|ignored| !ignored.ended);
-            let told = told.map_or(String::new(), |view| {
-                format!(" (ignored {})", wording::silence(view, timezone))
-            });
-            entry.facts.push(("Successor", format!("“{name}” in {reach}{until}{told}")));
+            let its = [("ignored", &successor.ignored), ("acknowledged", &successor.acknowledged)];
+            let its = its.iter().filter_map(|(what, view)| Some((what, view.as_ref()?)));
+            let its: String = its
+                .filter(|(_, view)| !view.ended)
+                .map(|(what, view)| format!(" ({what} {})", wording::silence(view, timezone)))
+                .collect();
+            self.facts.push(("Successor", format!("“{name}” in {reach}{until}{its}")));
         }
         for (what, view) in
             [("Ignored", &certificate.ignored), ("Acknowledged", &certificate.acknowledged)]
         {
             if let Some(view) = view {
-                entry.facts.push((what, wording::silence(view, timezone)));
+                self.facts.push((what, wording::silence(view, timezone)));
             }
         }
         let here = active.projects_here();
-        entry.projects_label = match (active.organization, here) {
+        self.projects_label = match (active.organization, here) {
             (true, n) => format!(
                 "Active for the whole organization, and so in {}",
                 wording::count(n, "project")
@@ -109,9 +110,9 @@ impl Entry {
         };
         if active.projects_elsewhere > 0 {
             let others = wording::count(active.projects_elsewhere, "other");
-            entry.projects_label.push_str(&format!(" of yours and {others}"));
+            self.projects_label.push_str(&format!(" of yours and {others}"));
         }
-        entry.list(&active.projects, here, |project| {
+        self.list(&active.projects, here, |project| {
             match (&project.successor_id, project.uncovered_from) {
                 _ if over => String::new(),
                 (Some(successor), _) => format!("{successor} takes over"),
@@ -122,7 +123,7 @@ impl Entry {
                 (None, None) => String::new(),
             }
         });
-        entry.advice = advice(alert, certificate);
+        self.advice = advice(alert, certificate);
     }
 
     fn tell_projects(&mut self, alert: &Alert, projects: &ProjectsView) {

@@ -15,3 +15,6 @@ CREATE TABLE acknowledgements (
     ending       TEXT
 ) STRICT;
 CREATE INDEX acknowledgements_by_certificate ON acknowledgements (organization, certificate, seq);
+
+-- What was told of one certificate.
+CREATE INDEX notification_subjects_by_subject ON notification_subjects (organization, subject);
