@@ -422,3 +422,51 @@ async fn config_check_says_what_is_watched_and_when() {
     assert_eq!(out.matches(" 09:00:00 CE").count(), 5, "{out}");
     assert!(!out.contains("sk-admin-x"), "{out}");
 }
+
+#[test]
+fn a_rule_inherits_what_it_leaves_out() {
+    use certvigil::domain::policy::Says;
+    crypto();
+    let rules = "[[rules]]\nexpired = { severity = \"critical\", repeat = \"12h\" }\n\
+                 [[rules]]\nthresholds = [{ within = \"10%\", severity = \"info\" }]\n\
+                 [[rules]]\nexpired = { severity = \"critical\" }\norganizations = [\"other\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let loaded =
+        from_text(&folder.path().join("c.toml"), &format!("{rules}{KEY}"), Needs::ALL).unwrap();
+    let of = |name: &str| {
+        let name = certvigil::domain::certificate::OrganizationName::parse(name).unwrap();
+        let policy = loaded.config.policy.of(&name, false);
+        let shown = policy.rules.iter().map(|rule| {
+            let Says::Watch(ladder) = &rule.says else { panic!("{rule:?}") };
+            let steps = ladder.steps(chrono::TimeDelta::days(100));
+            let hours = steps.expired.repeat.map(|repeat| repeat.num_hours());
+            (rule.index, steps.as_slice().len(), hours)
+        });
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(of("acme"), [(0, 5, Some(12)), (1, 1, Some(24))]);
+    assert_eq!(of("other"), [(0, 5, Some(12)), (1, 1, Some(24)), (2, 5, Some(24))]);
+    assert!(loaded.warnings.iter().any(|one| one.contains("rules[2]: it matches no organization")));
+}
+
+#[test]
+fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_ended() {
+    crypto();
+    let text = format!(
+        "{KEY}[notifiers.log.a]\norganizations = [\"other\"]\n[[rules]]\n\
+         ignore = {{ reason = \"old\", until = 2020-01-01 }}\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
+    for words in [
+        "organization acme: no notifier is told of it",
+        "notifier a: its organizations match none that is configured",
+        "rules[0].ignore: it ended on 2020-01-02 00:00 UTC, and ignores nothing any more",
+    ] {
+        assert!(
+            loaded.warnings.iter().any(|one| one.contains(words)),
+            "{words}: {:#?}",
+            loaded.warnings
+        );
+    }
+}
