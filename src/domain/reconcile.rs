@@ -137,12 +137,14 @@ fn tell_projects_together(decisions: &mut Vec<Decision>, findings: &[Finding], m
     if told.is_empty() {
         return;
     }
+    // What was only noted or damped is in the list, too.
+    decisions.retain(|one| {
+        let quiet = matches!(one, Decision::Note { .. } | Decision::Damp { .. });
+        !(quiet && of_project(one.subject()))
+    });
     let rest =
         findings.iter().filter(|one| of_project(&one.subject) && !told.contains(&one.subject));
-    for finding in rest {
-        decisions.retain(|one| *one.subject() != finding.subject);
-        decisions.push(tell(finding, Reason::Repeat, moment));
-    }
+    decisions.extend(rest.map(|finding| tell(finding, Reason::Repeat, moment)));
 }
 
 fn tell(finding: &Finding, reason: Reason, moment: Moment) -> Decision {
