@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::support::{
-    Service, Sim, Tls, config, crypto, days, email, raw_server, serve_tls, start,
+    Service, Sim, Tls, config, crypto, days, email, fits_schema, raw_server, serve_tls, start,
 };
 
 /// The only notifier of a configuration.
@@ -124,13 +124,6 @@ async fn a_webhook_is_signed_and_carries_what_was_configured() {
     assert_eq!(body["id"], header("webhook-id"));
     assert_eq!(body["alerts"][0]["event"], "test");
     fits_schema(&body);
-}
-
-fn fits_schema(body: &serde_json::Value) {
-    let schema = include_str!("../../src/notify/webhook/notification.schema.json");
-    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
-    let errors: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{errors:#?}\n{body:#}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::support::{Service, Sim, days, organization, run, start, webhook, with};
+use super::support::{Service, Sim, days, fits_schema, organization, run, start, webhook, with};
 
 /// One certificate that is active in three projects of two teams.
 fn world(end: DateTime<Utc>) -> World {
@@ -29,8 +29,11 @@ async fn sim(end: DateTime<Utc>) -> (Sim, String) {
     (sim, text)
 }
 
+/// What came, each as the published schema says.
 fn bodies(sim: &Sim) -> Vec<Value> {
-    sim.receiver.posts().iter().map(|post| serde_json::from_str(&post.body).unwrap()).collect()
+    let posts = sim.receiver.posts();
+    let bodies = posts.iter().map(|post| serde_json::from_str(&post.body).unwrap());
+    bodies.inspect(fits_schema).collect()
 }
 
 /// `event reason stage` of every alert that came, by message.

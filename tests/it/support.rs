@@ -288,6 +288,14 @@ pub async fn run(mut command: Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
+/// Whether a webhook's body is as the published schema says.
+pub fn fits_schema(body: &serde_json::Value) {
+    let schema = include_str!("../../src/notify/webhook/notification.schema.json");
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let errors: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{body:#}");
+}
+
 /// Waits until something is so; the limit only ends a test that would never.
 pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..3_000 {
