@@ -2,7 +2,7 @@
 //! certificate by its id or name.
 
 use anyhow::{Context, bail};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::{
     config::{Config, Organization},
@@ -78,13 +78,16 @@ impl Known {
         Ok(Known { organization: name, policy, before, inventory, acknowledgements, listeners })
     }
 
-    /// Who will be told what by the scans from `first` on, for so long.
+    /// Who will be told what by the scans from `first` on that come before `end`, or at it.
     pub fn forecast(
         &self,
         config: &Config,
         first: DateTime<Utc>,
-        span: TimeDelta,
+        end: DateTime<Utc>,
     ) -> Vec<Notification> {
+        if first > end {
+            return Vec::new();
+        }
         let present = Present {
             organization: &self.organization,
             before: &self.before,
@@ -93,7 +96,6 @@ impl Known {
             acknowledgements: &self.acknowledgements,
         };
         let cron = &config.schedule.cron;
-        let end = first + span;
         let next = |after: DateTime<Utc>| {
             let in_time = (after < end).then(|| cron.next_after(after)).flatten();
             in_time.filter(|next| *next <= end)

@@ -65,7 +65,9 @@ pub fn check(
         }
         let says = match &one.ignore {
             Some(ignore) => ignored(checker, &path, one, ignore, timezone).map(Says::Ignore),
-            None => watched(checker, &path, one, inherited, &expired).map(Says::Watch),
+            None => {
+                watched(checker, &path, one, inherited, (&raw.expired, &expired)).map(Says::Watch)
+            }
         };
         if let Some(says) = says {
             rules.push((of, Rule { index, certificates, projects, says }));
@@ -81,16 +83,16 @@ fn watched(
     path: &KeyPath,
     rule: &raw::Rule,
     global: Option<&[raw::Threshold]>,
-    global_expired: &Option<ExpiredStep>,
+    global_expired: (&raw::Expired, &Option<ExpiredStep>),
 ) -> Option<Ladder> {
+    let (written, global_expired) = global_expired;
     let expired = match (&rule.expired, global_expired) {
-        (Some(own), Some(global)) => {
-            let repeat = own.repeat.is_none().then_some(global.repeat).flatten();
-            let severity = own.severity.clone().or(Some(global.severity.to_string()));
-            let own = raw::Expired { severity, repeat: own.repeat.clone() };
-            let own = expired(checker, &path.key("expired"), &own);
-            own.map(|own| ExpiredStep { repeat: own.repeat.or(repeat), ..own })
+        (Some(own), Some(_)) => {
+            let severity = own.severity.clone().or_else(|| written.severity.clone());
+            let repeat = own.repeat.clone().or_else(|| written.repeat.clone());
+            expired(checker, &path.key("expired"), &raw::Expired { severity, repeat })
         }
+        // That is wrong, and is said there.
         (Some(_), None) => None,
         (None, global) => global.clone(),
     };

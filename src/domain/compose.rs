@@ -46,6 +46,25 @@ pub struct Composed {
 type Entry = (Alert, Vec<Subject>);
 
 impl Occasion<'_> {
+    /// The message that says what `decisions` want said, and what is to be learnt of them: what the message
+    /// has no room for was not told, and is news to the next scan.
+    pub fn tell(
+        &self,
+        id: Uuid,
+        notifier: &str,
+        routing: &Routing,
+        mut decisions: Vec<Decision>,
+    ) -> (Option<Composed>, Vec<Decision>) {
+        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
+        let composed = self.compose(id, notifier, routing, &said);
+        if let Some(composed) = &composed {
+            decisions.retain(|decision| {
+                !decision.is_said(routing) || composed.subjects.contains(decision.subject())
+            });
+        }
+        (composed, decisions)
+    }
+
     /// Makes the one message that says what `decisions` want said, to a notifier with this routing;
     /// `None` where that is nothing.
     pub fn compose(

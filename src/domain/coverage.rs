@@ -31,10 +31,9 @@ pub fn uncovered_from(active: &[&Certificate], now: DateTime<Utc>) -> Option<Dat
 
 /// Whether none of the certificates that are active in a project is valid now: all are expired or not yet
 /// valid. One whose end is not known may be valid. A project without any counts for nothing.
-pub fn is_uncovered<'a>(active: impl Iterator<Item = &'a Certificate>, now: DateTime<Utc>) -> bool {
-    let mut active = active.peekable();
-    active.peek().is_some()
-        && active.all(|certificate| {
+pub fn is_uncovered(active: &[&Certificate], now: DateTime<Utc>) -> bool {
+    !active.is_empty()
+        && active.iter().all(|certificate| {
             let expired = certificate.expires_at.is_some_and(|expires_at| expires_at <= now);
             expired || !certificate.has_started(now)
         })

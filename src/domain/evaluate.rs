@@ -150,11 +150,16 @@ pub fn evaluate<'a>(
         let index = assessments.binary_search_by(|one| one.certificate.id.cmp(id)).ok();
         index.is_some_and(|index| assessments[index].ruling.ignored.is_some())
     };
+    // Where a list was never read, there may be others.
+    let read = |project: &Project| unread.iter().all(|one| one.id != project.id);
     let uncovered = inventory
-        .uncovered_projects(now)
-        .map(|project| {
-            let all = active.get(&project.id).into_iter().flatten();
-            Uncovered { project, ignored: { all }.all(|one| is_ignored(&one.id)) }
+        .projects
+        .values()
+        .zip(active.values())
+        .filter(|(project, active)| coverage::is_uncovered(active, now) && read(project))
+        .map(|(project, active)| Uncovered {
+            project,
+            ignored: active.iter().all(|one| is_ignored(&one.id)),
         })
         .collect();
     Evaluation { organization, inventory, policy, now, assessments, uncovered, active }

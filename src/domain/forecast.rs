@@ -18,7 +18,7 @@ use super::{
     ledger::{FLIP, Ledger},
     notification::Notification,
     policy::{Policy, Says},
-    reconcile::{self, Decision, Moment, World, reconcile},
+    reconcile::{self, Moment, World, reconcile},
     routing::Routing,
 };
 
@@ -79,14 +79,9 @@ fn scan(
     let moment = Moment { now: tick, tick, timezone };
     for listener in listeners.iter_mut() {
         let routing = &listener.routing;
-        let mut decisions = reconcile(&world, routing, &listener.ledger, moment);
-        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
-        if let Some(composed) = occasion.compose(Uuid::nil(), &listener.name, routing, &said) {
-            decisions.retain(|decision| {
-                !decision.is_said(routing) || composed.subjects.contains(decision.subject())
-            });
-            messages.push(composed.notification);
-        }
+        let decisions = reconcile(&world, routing, &listener.ledger, moment);
+        let (composed, decisions) = occasion.tell(Uuid::nil(), &listener.name, routing, decisions);
+        messages.extend(composed.map(|composed| composed.notification));
         decisions.iter().for_each(|decision| listener.ledger.learn(decision));
     }
     next_change(&evaluation, listeners)

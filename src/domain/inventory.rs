@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     certificate::{Certificate, CertificateId, Project, ProjectId, Scope},
-    coverage,
     selection::Selection,
 };
 
@@ -154,26 +153,11 @@ impl Inventory {
 
     /// The certificates that a project accepts clients of: its own active ones and those it inherits.
     pub fn active_in_project<'a>(&'a self, project: &ProjectId) -> Vec<&'a Certificate> {
-        let ids: BTreeSet<&CertificateId> = self.active_ids(project).collect();
-        ids.into_iter().filter_map(|id| self.certificates.get(id)).collect()
-    }
-
-    /// The projects whose active certificates are all expired or not yet valid. Where the project's list,
-    /// or the organization's, was never read, there may be others.
-    pub fn uncovered_projects(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Project> {
-        self.projects.values().filter(move |project| {
-            let active = self.active_ids(&project.id).filter_map(|id| self.certificates.get(id));
-            let read = self.organization.is_some() && self.listings.contains_key(&project.id);
-            read && coverage::is_uncovered(active, now)
-        })
-    }
-
-    /// What is both a project's own and inherited comes twice.
-    fn active_ids(&self, project: &ProjectId) -> impl Iterator<Item = &CertificateId> {
-        let own = self.listings.get(project);
-        let listings = own.into_iter().chain(&self.organization);
+        let listings = self.listings.get(project).into_iter().chain(&self.organization);
         let all = listings.flat_map(|listing| listing.certificates.iter());
-        all.filter(|(_, active)| **active).map(|(id, _)| id)
+        let ids: BTreeSet<&CertificateId> =
+            all.filter(|(_, active)| **active).map(|(id, _)| id).collect();
+        ids.into_iter().filter_map(|id| self.certificates.get(id)).collect()
     }
 
     /// The projects in which the certificate is active: all of them where it is inherited.

@@ -214,16 +214,9 @@ async fn plan(
             .into_iter()
             .partition(|receiver| ledger.has_nothing_open() || known.contains(receiver));
 
-        let mut decisions = reconcile(world, routing, &ledger, moment);
+        let decisions = reconcile(world, routing, &ledger, moment);
         decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
-        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
-        let news = occasion.compose(id_at(moment.now), name, routing, &said);
-        // What a message has no room for was not told, and is news to the next scan.
-        if let Some(news) = &news {
-            decisions.retain(|decision| {
-                !decision.is_said(routing) || news.subjects.contains(decision.subject())
-            });
-        }
+        let (news, decisions) = occasion.tell(id_at(moment.now), name, routing, decisions);
         let catch_up = if joined.is_empty() {
             None
         } else {

@@ -115,6 +115,10 @@ async fn a_forecast_is_a_table_and_a_calendar_too() {
     let (code, _, said) = run(with(folder.path(), &text, &["forecast", "--from-state"])).await;
     assert_eq!(code, 1);
     assert!(said.contains("there is no state at"), "{said}");
+    let yearly = format!("schedule = {{ cron = \"0 0 1 1 *\", run_on_start = false }}\n{text}");
+    let (code, out, _) = run(with(folder.path(), &yearly, &["forecast", "--days", "1"])).await;
+    let new_year = (now + days(1)).format("%m-%d").to_string() == "01-01";
+    assert!(code == 0 && (new_year || out.starts_with("nothing will be told until")), "{out}");
     let (code, _, said) = run(with(folder.path(), &text, &["forecast", "--days", "0"])).await;
     assert_eq!(code, 2, "{said}");
 

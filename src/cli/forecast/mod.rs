@@ -76,10 +76,10 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         _ => config.schedule.cron.next_after(now),
     };
     let first = first.ok_or_else(|| anyhow::anyhow!("the schedule never comes due"))?;
-    let span = TimeDelta::days(arguments.days) - (first - now);
-    let mut outlook = Outlook::new(&config, now, now + TimeDelta::days(arguments.days));
+    let end = now + TimeDelta::days(arguments.days);
+    let mut outlook = Outlook::new(&config, now, end);
     for one in &known {
-        outlook.add(one, one.forecast(&config, first, span));
+        outlook.add(one, one.forecast(&config, first, end));
     }
     super::print(&match arguments.output {
         Output::Table => outlook.table(),
