@@ -51,6 +51,12 @@ pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Ta
     })
 }
 
+/// When a scan is that starts now, and until when what it says holds.
+pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Utc>) -> When {
+    let timezone = schedule.cron.timezone();
+    When { started_at: now, tick, timezone, stale_at: schedule.stale_after(now) }
+}
+
 /// The configured notifiers.
 ///
 /// # Errors
@@ -199,7 +205,7 @@ async fn scans(
                 return;
             }
             let now = clock::now();
-            let when = When { started_at: now, tick, timezone: schedule.cron.timezone() };
+            let when = when(&schedule, now, tick);
             // In a task of its own, so that a panic in it does not end the loop.
             let one = tokio::spawn(one_scan(Arc::clone(&target), Arc::clone(&shared), when));
             let abort = one.abort_handle();

@@ -4,7 +4,7 @@
 //! (downtime, suspend, a long scan) run once, late; a clock that is set back does not stop the
 //! schedule. The scheduler is only the heartbeat: what is due is computed here.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 use std::time::Duration;
@@ -17,6 +17,16 @@ pub struct Settings {
     pub run_on_start: bool,
     pub jitter: Duration,
     pub scan_timeout: Duration,
+}
+
+impl Settings {
+    /// By when two more scans have been, late ones included: what was said before is out of date then.
+    pub fn stale_after(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let next = self.cron.next_after(now).unwrap_or(now);
+        let second = self.cron.next_after(next).unwrap_or(next);
+        let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
+        second + late.unwrap_or(TimeDelta::hours(1))
+    }
 }
 
 /// A cron expression (5 fields, or 6 with seconds first) in its time zone.

@@ -32,10 +32,31 @@ pub struct ListedProject {
     pub archived: bool,
 }
 
+/// A name, which somebody else chose. JSON can hold what is no text (half a surrogate pair, RFC 8259,
+/// section 8.2), and so can the bytes that it comes in: one such name must not make a whole list
+/// unreadable.
+struct Chosen(Option<Name>);
+
+impl<'de> Deserialize<'de> for Chosen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Chosen, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Chosen;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a name")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Chosen, E> {
+                Ok(Chosen(Name::clean(&String::from_utf8_lossy(bytes))))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
 #[derive(Deserialize)]
 struct RawProject {
     id: String,
-    name: Option<String>,
+    name: Option<Chosen>,
     status: Option<String>,
     archived_at: Option<UnixTime>,
 }
@@ -46,7 +67,7 @@ impl TryFrom<RawProject> for ListedProject {
     fn try_from(raw: RawProject) -> Result<Self, String> {
         let id = ProjectId::parse(&raw.id).map_err(|why| format!("id: {why}"))?;
         let archived = raw.status.as_deref() == Some("archived") || raw.archived_at.is_some();
-        let name = raw.name.as_deref().and_then(Name::clean);
+        let name = raw.name.and_then(|name| name.0);
         Ok(ListedProject { project: Project { id, name }, archived })
     }
 }
@@ -64,7 +85,7 @@ pub struct ListedCertificate(pub Listed);
 #[derive(Deserialize)]
 struct RawCertificate {
     id: String,
-    name: Option<String>,
+    name: Option<Chosen>,
     created_at: Option<UnixTime>,
     #[serde(default)]
     certificate_details: Option<Details>,
@@ -88,7 +109,7 @@ impl TryFrom<RawCertificate> for ListedCertificate {
         let known = |time: Option<UnixTime>| time.and_then(UnixTime::instant);
         let certificate = Certificate {
             id,
-            name: raw.name.as_deref().and_then(Name::clean),
+            name: raw.name.and_then(|name| name.0),
             created_at: known(raw.created_at),
             valid_at: known(valid_at),
             expires_at: known(expires_at),

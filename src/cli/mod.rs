@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod forecast;
 mod notify;
+mod preview;
 mod run;
 mod state;
 
@@ -64,7 +65,7 @@ enum Command {
     Acks(ack::Acks),
     /// Take an acknowledgement back
     Unack(ack::Unack),
-    /// Try the notifiers
+    /// Try the notifiers, or see what they would send
     #[command(subcommand)]
     Notify(notify::Command),
     /// Show what was sent to whom, what waits, and what failed and why

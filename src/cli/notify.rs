@@ -1,9 +1,10 @@
 //! `certvigil notify test`: a marked sample through the real path, and what the receiver answered.
+//! `certvigil notify preview` is beside it.
 
 use clap::Subcommand;
 use std::path::Path;
 
-use super::Failure;
+use super::{Failure, preview};
 use crate::{
     app, clock,
     config::Needs,
@@ -19,14 +20,25 @@ pub enum Command {
         /// The notifier's name
         name: Option<String>,
     },
+    /// Show what would be sent, and send nothing: of what is open now, or else of a sample
+    Preview(preview::Arguments),
 }
 
 pub async fn main(file: Option<&Path>, command: Command) -> u8 {
-    let Command::Test { name } = command;
-    match test(file, name.as_deref()).await {
+    let done = match command {
+        Command::Test { name } => test(file, name.as_deref()).await,
+        Command::Preview(arguments) => preview::show(file, &arguments).await.map(|()| 0),
+    };
+    match done {
         Ok(code) => code,
         Err(failure) => failure.say(),
     }
+}
+
+/// Says which notifiers there are to somebody who has named another.
+pub fn unknown(name: &str, names: &[&str]) -> Failure {
+    let name = crate::domain::text::one_line(name, 64);
+    Failure::Usage(format!("there is no notifier “{name}”; there are {}", names.join(", ")))
 }
 
 async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
@@ -37,9 +49,7 @@ async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
         && notifiers.iter().all(|notifier| notifier.name() != name)
     {
         let names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
-        let names = names.join(", ");
-        eprintln!("error: there is no notifier “{name}”; there are {names}");
-        return Ok(super::USAGE);
+        return Err(unknown(name, &names));
     }
     let mut code = 0;
     for notifier in notifiers.iter().filter(|one| name.is_none_or(|name| name == one.name())) {

@@ -9,9 +9,10 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements,
         certificate::{Certificate, CertificateId, OrganizationName},
-        forecast::{Listener, Present, forecast},
+        forecast::{Present, forecast},
         inventory::Inventory,
         ledger::Ledger,
+        listener::Listener,
         notification::Notification,
         policy::Policy,
         text::{Name, one_line},
@@ -65,13 +66,13 @@ impl Known {
             acknowledgements = store.acknowledgements(&name).await?;
         }
         let mut listeners = Vec::new();
-        for (notifier, routing) in config.notifiers.routings() {
+        for (notifier, routing, grain) in config.notifiers.listening() {
             let ledger = match store {
                 Some(store) => store.ledger(&name, notifier, now).await?,
                 None => Ledger::default(),
             };
             let (name, routing) = (notifier.to_owned(), routing.clone());
-            listeners.push(Listener { name, routing, ledger });
+            listeners.push(Listener { name, routing, grain, ledger });
         }
         let policy = config.policy.of(&name, organization.include_inactive);
         let before = inventory.clone();

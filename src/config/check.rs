@@ -194,6 +194,28 @@ impl Checker<'_> {
         Some(secret)
     }
 
+    /// The text of a file of at most `max` bytes, read now so that a wrong one is found now.
+    pub fn text(
+        &mut self,
+        path: &KeyPath,
+        file: &Path,
+        max: u64,
+        expected: &str,
+    ) -> Option<String> {
+        let file = self.base.join(file);
+        let read = std::fs::metadata(&file).and_then(|metadata| match metadata.len() {
+            size if size > max => Err(std::io::Error::other(format!("it has {size} bytes"))),
+            _ => std::fs::read_to_string(&file),
+        });
+        match read {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.fault(path, format!("{}: {error}", file.display()), expected);
+                None
+            }
+        }
+    }
+
     /// A file with certificates in PEM, read now so that a wrong one is found now.
     pub fn pem(&mut self, path: &KeyPath, file: Option<&PathBuf>) -> Option<Pem> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};

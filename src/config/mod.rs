@@ -22,7 +22,7 @@ use fault::{Fault, KeyPath, Origin, Refused};
 use layers::{Layers, Source};
 
 pub use layers::DEFAULTS;
-pub use notifiers::Notifiers;
+pub use notifiers::{Notifiers, Told};
 pub use organizations::Organization;
 pub use policy::{Policies, instant};
 

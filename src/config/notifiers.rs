@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 
 use super::{check::Checker, fault::KeyPath, raw, routing::Filters};
 use crate::{
-    domain::routing::Routing,
+    domain::{listener::Grain, routing::Routing},
     notify::{
         email::{self, Tls},
-        header_value, log, webhook,
+        header_value, log,
+        webhook::{
+            self,
+            format::{Format, Key},
+            template::Template,
+        },
     },
+    secret::Secret,
 };
 
 /// Everyone who is told.
@@ -21,13 +27,29 @@ pub struct Notifiers {
 }
 
 impl Notifiers {
-    /// What each of them wants to hear of, by its name.
-    pub fn routings(&self) -> Vec<(&str, &Routing)> {
-        let email = self.email.iter().map(|one| (one.name.as_str(), &one.routing));
-        let webhook = self.webhook.iter().map(|one| (one.name.as_str(), &one.routing));
-        let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing));
+    /// What each of them wants to hear of, and how, by its name.
+    pub fn listening(&self) -> Vec<(&str, &Routing, Grain)> {
+        let email = self.email.iter().map(|one| (one.name.as_str(), &one.routing, Grain::Digest));
+        let webhook =
+            self.webhook.iter().map(|one| (one.name.as_str(), &one.routing, one.format.grain()));
+        let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing, Grain::Digest));
         email.chain(webhook).chain(log).collect()
     }
+
+    /// The one of this name.
+    pub fn find(&self, name: &str) -> Option<Told<'_>> {
+        let mut email = self.email.iter().filter(|one| one.name == name).map(Told::Email);
+        let mut webhook = self.webhook.iter().filter(|one| one.name == name).map(Told::Webhook);
+        let mut log = self.log.iter().filter(|one| one.name == name).map(Told::Log);
+        email.next().or_else(|| webhook.next()).or_else(|| log.next())
+    }
+}
+
+/// One who is told.
+pub enum Told<'a> {
+    Email(&'a email::Settings),
+    Webhook(&'a webhook::Settings),
+    Log(&'a log::Settings),
 }
 
 /// What a kind of notifier shares with the others.
@@ -72,7 +94,7 @@ pub fn check(
     });
     let email = email.collect();
     let webhook = raw.webhook.iter().filter_map(|(name, raw)| {
-        webhook_notifier(checker, &parent.key("webhook").key(name), name, raw)
+        webhook_notifier(checker, &parent.key("webhook").key(name), name, raw, timezone)
     });
     let webhook = webhook.collect();
     let log = raw.log.iter().map(|(name, raw)| {
@@ -244,15 +266,26 @@ fn webhook_notifier(
     path: &KeyPath,
     name: &str,
     raw: &raw::Webhook,
+    timezone: chrono_tz::Tz,
 ) -> Option<webhook::Settings> {
-    if raw.url.is_none() {
+    let format = format(checker, path, raw);
+    let default_url = format.as_ref().and_then(Format::default_url);
+    let default_url = default_url.map(|url| Secret::Literal(url.to_owned().into()));
+    let url = raw.url.as_ref().or(default_url.as_ref());
+    if url.is_none() && format.is_some() {
         checker.missing(&path.key("url"), "a URL, { env = \"NAME\" } or { file = \"/path\" }");
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.
     let needed = checker.needs.notifiers;
-    let url = checker.place(&path.key("url"), raw.url.as_ref(), needed, webhook::fits_url);
-    if let Some(format) = raw.format.as_deref().filter(|format| *format != "json") {
-        checker.fault(&path.key("format"), format!("“{format}”"), "\"json\"");
+    let url = checker.place(&path.key("url"), url, needed, webhook::fits_url);
+    match format.as_ref().map(Format::key) {
+        Some(Key::Routing) if raw.key.is_none() => {
+            checker.missing(&path.key("key"), "PagerDuty's integration key of the service");
+        }
+        Some(Key::Genie) if raw.key.is_none() => {
+            checker.missing(&path.key("key"), "Opsgenie's API key of the integration");
+        }
+        Some(Key::Routing | Key::Genie | Key::Bearer) | None => {}
     }
     let routing = routing!(checker, path, raw);
     let headers = raw.headers.iter().filter_map(|(header, value)| {
@@ -288,6 +321,7 @@ fn webhook_notifier(
     let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
     Some(webhook::Settings {
         name: name.to_owned(),
+        format: format?,
         url: url?,
         key,
         signing,
@@ -296,5 +330,53 @@ fn webhook_notifier(
         concurrency: concurrency?,
         max_per_minute: max_per_minute?,
         routing,
+        timezone,
     })
+}
+
+/// The largest template that is read, in bytes.
+const MAX_TEMPLATE: u64 = 256 * 1024;
+
+/// The format, with the operator's template compiled and tried.
+fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Option<Format> {
+    let word = raw.format.as_deref().unwrap_or("json");
+    if word == "template" {
+        let Some(file) = &raw.template else {
+            checker.missing(&path.key("template"), "the file of a template");
+            return None;
+        };
+        let content_type = raw.content_type.clone();
+        let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
+        if header_value(&content_type).is_err() || !content_type.contains('/') {
+            let expected = "a content type, as \"application/json\"";
+            checker.fault(&path.key("content_type"), format!("“{content_type}”"), expected);
+            return None;
+        }
+        let path = path.key("template");
+        let expected = "a file with a template (minijinja), of at most 256 KiB";
+        let source = checker.text(&path, file, MAX_TEMPLATE, expected)?;
+        return match Template::new(source, content_type) {
+            Ok(template) => Some(Format::Template(template)),
+            Err(why) => {
+                let expected = "a template that renders every message (config/examples has one)";
+                checker.fault(&path, format!("{}: {why}", file.display()), expected);
+                None
+            }
+        };
+    }
+    let of_templates =
+        [("template", raw.template.is_some()), ("content_type", raw.content_type.is_some())];
+    for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
+        checker.fault(
+            &path.key(key),
+            format!("it, with the format “{word}”"),
+            "format = \"template\"",
+        );
+    }
+    let built_in = webhook::format::BUILT_IN.into_iter().find(|(known, _)| *known == word);
+    if built_in.is_none() {
+        let words = webhook::format::BUILT_IN.map(|(known, _)| format!("\"{known}\"")).join(", ");
+        checker.fault(&path.key("format"), format!("“{word}”"), format!("{words} or \"template\""));
+    }
+    built_in.map(|(_, format)| format)
 }

@@ -191,6 +191,8 @@ sections! {
     Webhook {
         url: Option<Secret>,
         format: Option<String>,
+        template: Option<PathBuf>,
+        content_type: Option<String>,
         key: Option<Secret>,
         secret: Option<Secret>,
         headers: BTreeMap<String, Secret>,

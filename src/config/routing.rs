@@ -31,8 +31,8 @@ impl Filters<'_> {
 
 /// Warns of organizations that nobody hears of, and of notifiers that hear of none.
 pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifiers: &Notifiers) {
-    let notifiers = notifiers.routings();
-    for (name, routing) in &notifiers {
+    let notifiers = notifiers.listening();
+    for (name, routing, _) in &notifiers {
         if !organizations.iter().any(|one| routing.hears_of(&one.api.organization)) {
             checker.warnings.push(format!(
                 "notifier {name}: its organizations match none that is configured: it is told nothing"
@@ -41,7 +41,7 @@ pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifier
     }
     for organization in organizations {
         let name = &organization.api.organization;
-        if !notifiers.iter().any(|(_, routing)| routing.hears_of(name)) {
+        if !notifiers.iter().any(|(_, routing, _)| routing.hears_of(name)) {
             checker.warnings.push(format!("organization {name}: no notifier is told of it"));
         }
     }

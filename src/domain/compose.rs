@@ -10,7 +10,8 @@ use super::{
     coverage,
     evaluate::{Assessment, Evaluation},
     finding::RECENT,
-    ledger::Told,
+    ledger::{Ledger, Told},
+    listener::{Grain, Listener},
     notification::{
         ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
         ScanView, SilenceView, SuccessorView,
@@ -33,10 +34,13 @@ pub struct Occasion<'a> {
     pub evaluation: &'a Evaluation<'a>,
     /// `None` where nothing was read: for a forecast, and for an organization that is watched no more.
     pub scan: Option<ScanView>,
+    /// When the messages are out of date.
+    pub stale_at: Option<DateTime<Utc>>,
 }
 
 /// A message, and what it tells of: nothing of a later one of the same subject may overtake it, and what
 /// it has no room for was not told.
+#[derive(Clone, Debug)]
 pub struct Composed {
     pub notification: Notification,
     pub subjects: BTreeSet<Subject>,
@@ -46,66 +50,82 @@ pub struct Composed {
 type Entry = (Alert, Vec<Subject>);
 
 impl Occasion<'_> {
-    /// The message that says what `decisions` want said, and what is to be learnt of them: what the message
-    /// has no room for was not told, and is news to the next scan.
+    /// The messages that say what `decisions` want said, and what is to be learnt of them: what the messages
+    /// have no room for was not told, and is news to the next scan. `new_id` makes each message its id.
     pub fn tell(
         &self,
-        id: Uuid,
-        notifier: &str,
-        routing: &Routing,
+        new_id: impl Fn() -> Uuid,
+        listener: &Listener,
         mut decisions: Vec<Decision>,
-    ) -> (Option<Composed>, Vec<Decision>) {
+    ) -> (Vec<Composed>, Vec<Decision>) {
+        let routing = &listener.routing;
         let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
-        let composed = self.compose(id, notifier, routing, &said);
-        if let Some(composed) = &composed {
-            decisions.retain(|decision| {
-                !decision.is_said(routing) || composed.subjects.contains(decision.subject())
-            });
+        let messages = self.compose(new_id, listener, &said);
+        if !messages.is_empty() {
+            let subjects: BTreeSet<&Subject> =
+                messages.iter().flat_map(|message| &message.subjects).collect();
+            decisions.retain(|one| !one.is_said(routing) || subjects.contains(one.subject()));
         }
-        (composed, decisions)
+        (messages, decisions)
     }
 
-    /// Makes the one message that says what `decisions` want said, to a notifier with this routing;
-    /// `None` where that is nothing.
+    /// The messages that say what `decisions` want said: one at most for a digest, or one for each alert.
     pub fn compose(
         &self,
-        id: Uuid,
-        notifier: &str,
-        routing: &Routing,
+        new_id: impl Fn() -> Uuid,
+        listener: &Listener,
         decisions: &[&Decision],
-    ) -> Option<Composed> {
-        let of_certificates = decisions.iter().filter_map(|one| self.of_certificate(routing, one));
+    ) -> Vec<Composed> {
+        let of_certificates = decisions.iter().filter_map(|one| self.of_certificate(listener, one));
         let mut entries: Vec<Entry> = of_certificates.collect();
-        entries.extend(self.uncovered(routing, decisions));
-        entries.extend(self.covered(decisions));
+        entries.extend(self.uncovered(&listener.routing, decisions));
+        entries.extend(self.covered(&listener.ledger, decisions));
         entries.sort_by(|(a, of_a), (b, of_b)| {
             urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
         });
-        let severity = entries.iter().map(|(alert, _)| alert.severity).max()?;
-        let alerts_total = entries.len();
+        let total = entries.len();
         entries.truncate(MAX_ALERTS);
+        match listener.grain {
+            Grain::Digest if entries.is_empty() => Vec::new(),
+            Grain::Digest => vec![self.message(new_id(), &listener.name, entries, total)],
+            Grain::EachAlert | Grain::EachAlertKeptUp => entries
+                .into_iter()
+                .map(|entry| self.message(new_id(), &listener.name, vec![entry], 1))
+                .collect(),
+        }
+    }
+
+    fn message(&self, id: Uuid, notifier: &str, entries: Vec<Entry>, total: usize) -> Composed {
         let (alerts, subjects): (Vec<Alert>, Vec<Vec<Subject>>) = entries.into_iter().unzip();
+        let severity = alerts.iter().map(|alert| alert.severity).max();
         let notification = Notification {
             id,
             created_at: self.evaluation.now,
             notifier: notifier.to_owned(),
             organization: Some(self.evaluation.organization.clone()),
-            severity,
+            severity: severity.unwrap_or(Severity::Info),
             scan: self.scan.clone(),
             alerts,
-            alerts_total,
+            alerts_total: total,
+            stale_at: self.stale_at,
         };
-        Some(Composed { notification, subjects: subjects.into_iter().flatten().collect() })
+        Composed { notification, subjects: subjects.into_iter().flatten().collect() }
     }
 
-    fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<Entry> {
+    fn of_certificate(&self, listener: &Listener, decision: &Decision) -> Option<Entry> {
         let Subject::Certificate(id) = decision.subject() else {
             return None;
         };
+        let routing = &listener.routing;
         let alert = match decision {
             Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => return None,
             Decision::Tell { reason, reached, .. } => {
-                self.told(self.evaluation.assessment(id)?, routing, *reason, reached)
+                let before = listener.ledger.open.get(decision.subject());
+                let before = before.map(|told| told.severity);
+                Alert {
+                    severity_before: before.filter(|severity| *severity != reached.severity),
+                    ..self.told(self.evaluation.assessment(id)?, routing, *reason, reached)
+                }
             }
             Decision::End { reason, told, .. } => self.resolved(id, routing, *reason, told),
         };
@@ -124,7 +144,9 @@ impl Occasion<'_> {
             event: Event::from(reached.stage),
             reason: Some(reason),
             severity: reached.severity,
+            severity_before: None,
             stage: Some(reached.label.clone()),
+            last: assessment.reached.as_ref().is_some_and(|reached| reached.last),
             certificate: Some(certificate),
             successor,
             projects: None,
@@ -155,7 +177,9 @@ impl Occasion<'_> {
             event: Event::CertificateResolved,
             reason: Some(reason),
             severity: told.severity,
+            severity_before: None,
             stage: Some(told.label.clone()),
+            last: false,
             certificate: Some(certificate),
             successor: None,
             projects: None,
@@ -189,22 +213,34 @@ impl Occasion<'_> {
             event: Event::ProjectUncovered,
             reason: reasons.into_iter().min(),
             severity: reached.severity,
+            severity_before: None,
             stage: Some(reached.label.clone()),
+            last: true,
             certificate: None,
             successor: None,
-            projects: Some(ProjectsView { total: here, elsewhere, listed: projects }),
+            projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
         };
         Some((alert, subjects))
     }
 
     /// An alert for each reason why projects are no longer without a valid certificate.
-    fn covered(&self, decisions: &[&Decision]) -> Vec<Entry> {
+    fn covered(&self, ledger: &Ledger, decisions: &[&Decision]) -> Vec<Entry> {
         let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &Told)>> = BTreeMap::new();
+        let of_project = |subject: &&Subject| matches!(subject, Subject::Project(_));
+        let mut open: BTreeSet<&Subject> = ledger.open.keys().filter(of_project).collect();
         for decision in decisions {
-            if let Decision::End { subject: Subject::Project(id), reason, told } = decision {
-                reasons.entry(*reason).or_default().push((id, told));
+            match decision {
+                Decision::End { subject, reason, told } => {
+                    open.remove(subject);
+                    if let Subject::Project(id) = subject {
+                        reasons.entry(*reason).or_default().push((id, told));
+                    }
+                }
+                Decision::Tell { subject, .. } => open.extend(Some(subject).filter(of_project)),
+                Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => {}
             }
         }
+        let remaining = open.len();
         let alert = |(reason, ended): (Reason, Vec<(&ProjectId, &Told)>)| {
             let subjects = ended.iter().map(|(id, _)| Subject::Project((*id).clone())).collect();
             let severity = ended.iter().map(|(_, told)| told.severity).max();
@@ -218,12 +254,15 @@ impl Occasion<'_> {
                 event: Event::ProjectCovered,
                 reason: Some(reason),
                 severity: severity.unwrap_or(Severity::Critical),
+                severity_before: None,
                 stage: Some("uncovered".to_owned()),
+                last: false,
                 certificate: None,
                 successor: None,
                 projects: Some(ProjectsView {
                     total: ended.len(),
                     elsewhere: 0,
+                    remaining,
                     listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
                 }),
             };

@@ -7,8 +7,8 @@ use super::{
     compose::Occasion,
     evaluate::{Assessment, Evaluation},
     finding::findings,
-    forecast::Listener,
     ledger::Told,
+    listener::Listener,
     notification::{CertificateView, Event, Notification, Reason, SuccessorView},
     routing::Routing,
     subject::Subject,
@@ -108,7 +108,7 @@ pub fn explain(
     listeners: &[Listener],
     forecast: &[Notification],
 ) -> Explanation {
-    let occasion = Occasion { evaluation, scan: None };
+    let occasion = Occasion { evaluation, scan: None, stale_at: None };
     let (certificate, successor) = occasion.view(assessment, &Routing::all());
     let ruling = &assessment.ruling;
     let (life, from) = assessment.certificate.life();

@@ -15,11 +15,11 @@ use super::{
     evaluate::{Evaluation, evaluate},
     finding::findings,
     inventory::Inventory,
-    ledger::{FLIP, Ledger},
+    ledger::FLIP,
+    listener::Listener,
     notification::Notification,
     policy::{Policy, Says},
     reconcile::{self, Moment, World, reconcile},
-    routing::Routing,
 };
 
 /// Later than what any forecast looks at.
@@ -33,14 +33,6 @@ pub struct Present<'a> {
     pub inventory: &'a Inventory,
     pub policy: &'a Policy,
     pub acknowledgements: &'a Acknowledgements,
-}
-
-/// One notifier, and what it was told so far.
-#[derive(Clone)]
-pub struct Listener {
-    pub name: String,
-    pub routing: Routing,
-    pub ledger: Ledger,
 }
 
 /// The messages that scans will bring about, in their order, beginning with the one at `first`. Their ids
@@ -74,14 +66,14 @@ fn scan(
 ) -> DateTime<Utc> {
     let Present { organization, before, inventory, policy, acknowledgements } = present;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
-    let occasion = Occasion { evaluation: &evaluation, scan: None };
+    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None };
     let world = World::Watched { before, after: &evaluation };
     let moment = Moment { now: tick, tick, timezone };
     for listener in listeners.iter_mut() {
         let routing = &listener.routing;
         let decisions = reconcile(&world, routing, &listener.ledger, moment);
-        let (composed, decisions) = occasion.tell(Uuid::nil(), &listener.name, routing, decisions);
-        messages.extend(composed.map(|composed| composed.notification));
+        let (composed, decisions) = occasion.tell(Uuid::nil, listener, decisions);
+        messages.extend(composed.into_iter().map(|composed| composed.notification));
         decisions.iter().for_each(|decision| listener.ledger.learn(decision));
     }
     next_change(&evaluation, listeners)
@@ -133,6 +125,9 @@ mod tests {
     use super::*;
     use crate::domain::{
         inventory::tests::{certificate, everything, reading, start},
+        ledger::Ledger,
+        listener::Grain,
+        routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
     };
@@ -144,6 +139,7 @@ mod tests {
             .map(|(name, routing)| Listener {
                 name: name.to_owned(),
                 routing,
+                grain: Grain::Digest,
                 ledger: Ledger::default(),
             })
             .to_vec()

@@ -9,7 +9,7 @@ use super::{
     reconcile::{Decision, Moment},
     subject::Subject,
     text::Name,
-    threshold::{Severity, Stage},
+    threshold::{Reached, Severity, Stage},
 };
 
 /// The same subject, expiry and stage is told as opened again once in so long.
@@ -43,6 +43,18 @@ impl Told {
             at: moment.now,
             tick: moment.tick,
             again: false,
+        }
+    }
+
+    /// The stage that was told, as it was told.
+    pub fn reached(&self) -> Reached {
+        Reached {
+            stage: self.stage,
+            label: self.label.clone(),
+            severity: self.severity,
+            repeat: None,
+            // What no acknowledgement mutes is not known of it.
+            last: false,
         }
     }
 

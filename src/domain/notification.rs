@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     certificate::{CertificateId, OrganizationName, ProjectId},
+    subject::Subject,
     text::Name,
     threshold::{Severity, Stage},
     words::words,
@@ -68,6 +69,8 @@ words! {
         IgnoreEnded = "ignore_ended",
         /// It was acknowledged until now.
         AckEnded = "ack_ended",
+        /// Nothing is new: it is kept up where what is not said again counts as over.
+        Refresh = "refresh",
         /// An end: another certificate covers every project it was in.
         Replaced = "replaced",
         /// An end: active nowhere now.
@@ -103,6 +106,10 @@ pub struct Notification {
     /// Worst first; at most 100 of `alerts_total`.
     pub alerts: Vec<Alert>,
     pub alerts_total: usize,
+    /// When this is out of date: by then the next scans have said how things stand. `None` where no scan
+    /// follows.
+    #[serde(default)]
+    pub stale_at: Option<DateTime<Utc>>,
 }
 
 /// How fresh and how complete the reading was.
@@ -123,8 +130,14 @@ pub struct Alert {
     /// `None` for a test.
     pub reason: Option<Reason>,
     pub severity: Severity,
+    /// The severity that this notifier was told before, where it was another one.
+    #[serde(default)]
+    pub severity_before: Option<Severity>,
     /// The label of the threshold, `expired`, or the name of the state.
     pub stage: Option<String>,
+    /// Whether no acknowledgement mutes it: the last threshold and what comes after it.
+    #[serde(default)]
+    pub last: bool,
     pub certificate: Option<CertificateView>,
     pub successor: Option<SuccessorView>,
     /// The projects that `project.*` is about.
@@ -138,6 +151,9 @@ pub struct ProjectsView {
     pub total: usize,
     /// How many more there are that the notifier did not ask for.
     pub elsewhere: usize,
+    /// Of an end: how many others, that the notifier was told of, are without a valid certificate still.
+    #[serde(default)]
+    pub remaining: usize,
     /// At most 50 of them.
     pub listed: Vec<ProjectView>,
 }
@@ -232,6 +248,23 @@ impl ProjectView {
     }
 }
 
+impl Alert {
+    /// What it is about, in a word that stays the same from its beginning to its end: `certificate:ID`,
+    /// `projects` for those of an organization without a valid certificate, or `test`.
+    pub fn key(&self) -> String {
+        match (&self.certificate, &self.projects) {
+            (Some(certificate), _) => Subject::Certificate(certificate.id.clone()).to_string(),
+            (None, Some(_)) => "projects".to_owned(),
+            (None, None) => Event::Test.to_string(),
+        }
+    }
+
+    /// Whether what it is about is over. Where projects are left without a valid certificate it is not.
+    pub fn is_over(&self) -> bool {
+        self.event.is_end() && self.projects.as_ref().is_none_or(|projects| projects.remaining == 0)
+    }
+}
+
 impl Notification {
     /// A marked sample, for `notify test`.
     pub fn test(id: Uuid, notifier: &str, now: DateTime<Utc>) -> Notification {
@@ -246,12 +279,15 @@ impl Notification {
                 event: Event::Test,
                 reason: None,
                 severity: Severity::Info,
+                severity_before: None,
                 stage: None,
+                last: false,
                 certificate: None,
                 successor: None,
                 projects: None,
             }],
             alerts_total: 1,
+            stale_at: None,
         }
     }
 }

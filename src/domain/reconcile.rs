@@ -147,6 +147,38 @@ fn tell_projects_together(decisions: &mut Vec<Decision>, findings: &[Finding], m
     decisions.extend(rest.map(|finding| tell(finding, Reason::Repeat, moment)));
 }
 
+/// All that is open, as somebody is told it who joins: to whom no silence has ended.
+pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Decision> {
+    let mut open = reconcile(world, routing, &Ledger::default(), moment);
+    for decision in &mut open {
+        if let Decision::Tell { reason, .. } = decision {
+            *reason = Reason::Opened;
+        }
+    }
+    open
+}
+
+/// What was told, is not over, and is not told of now: said again as it was told, where what is not said
+/// counts as over. It is said, and not learnt. What is acknowledged since is among it, and what is known
+/// by hearsay alone: neither is over. `ledger` is that before the decisions.
+pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
+    let mut after = ledger.clone();
+    decisions.iter().for_each(|decision| after.learn(decision));
+    let told_now: BTreeSet<&Subject> = decisions
+        .iter()
+        .filter(|one| matches!(one, Decision::Tell { .. }))
+        .map(Decision::subject)
+        .collect();
+    let open = after.open.into_iter().filter(|(subject, _)| !told_now.contains(subject));
+    open.map(|(subject, told)| Decision::Tell {
+        subject,
+        reason: Reason::Refresh,
+        reached: told.reached(),
+        told,
+    })
+    .collect()
+}
+
 fn tell(finding: &Finding, reason: Reason, moment: Moment) -> Decision {
     Decision::Tell {
         subject: finding.subject.clone(),

@@ -68,6 +68,32 @@ pub fn one_line(raw: &str, max: usize) -> String {
     out
 }
 
+/// The same text with nothing in it that a mail or chat program makes a link of, though it looks the same:
+/// a word joiner (U+2060) stands before each dot, `@` and `://` between two characters of a word.
+pub fn unlinked(text: &str) -> String {
+    const JOINER: char = '\u{2060}';
+    let mut out = String::with_capacity(text.len());
+    let mut before = None;
+    let mut chars = text.char_indices();
+    while let Some((index, c)) = chars.next() {
+        let after = chars.clone().next().map(|(_, after)| after);
+        let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let breaks = match c {
+            // Of numbers (`1.5`, `14:03`) nobody makes a link.
+            '.' => in_word(before) && after.is_some_and(char::is_alphabetic),
+            '@' => before.is_some() && in_word(after),
+            ':' => text[index..].starts_with("://"),
+            _ => false,
+        };
+        if breaks {
+            out.push(JOINER);
+        }
+        out.push(c);
+        before = Some(c);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +111,25 @@ mod tests {
         ];
         for (raw, expected, reason) in cases {
             assert_eq!(one_line(raw, 120), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_link_is_none_and_looks_the_same() {
+        let cases = [
+            ("prod-ca", "prod-ca"),
+            ("prod.acme.com", "prod\u{2060}.acme\u{2060}.com"),
+            ("http://evil.example/x", "http\u{2060}://evil\u{2060}.example/x"),
+            ("www.evil.example", "www\u{2060}.evil\u{2060}.example"),
+            ("eve@evil.example", "eve\u{2060}@evil\u{2060}.example"),
+            ("on 2027-02-01 at 14:03. It is 1.5 days", "on 2027-02-01 at 14:03. It is 1.5 days"),
+            ("Wait. Then go.", "Wait. Then go."),
+            ("東京.jp", "東京\u{2060}.jp"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(unlinked(text), expected);
+            // Whoever copies it finds what it names all the same.
+            assert_eq!(one_line(&unlinked(text), 200), text);
         }
     }
 

@@ -119,7 +119,8 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         | Reason::Stage
         | Reason::Repeat
         | Reason::IgnoreEnded
-        | Reason::AckEnded => reason.as_str().to_owned(),
+        | Reason::AckEnded
+        | Reason::Refresh => reason.as_str().to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Notifier;
 use crate::domain::{
+    listener::Grain,
     notification::{Alert, Notification},
     retry::Outcome,
     routing::Routing,
@@ -42,6 +43,10 @@ impl Notifier for Log {
         &self.settings.routing
     }
 
+    fn grain(&self) -> Grain {
+        Grain::Digest
+    }
+
     fn concurrency(&self) -> usize {
         1
     }
@@ -62,6 +67,12 @@ impl Notifier for Log {
         let answer = wording::count(notification.alerts.len(), "line");
         async move { Outcome::Delivered { answer } }.boxed()
     }
+}
+
+/// What it would say, without the fields.
+pub fn lines(notification: &Notification, now: DateTime<Utc>) -> Vec<String> {
+    let line = |alert: &Alert| format!("{}: {}", alert.severity, wording::headline(alert, now));
+    notification.alerts.iter().map(line).collect()
 }
 
 fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTime<Utc>) {

@@ -7,6 +7,7 @@
 //! every notifier passes (`tests/it/notifiers.rs`).
 
 pub mod email;
+mod entry;
 pub mod log;
 pub mod webhook;
 
@@ -14,7 +15,9 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 
-use crate::domain::{notification::Notification, retry::Outcome, routing::Routing};
+use crate::domain::{
+    listener::Grain, notification::Notification, retry::Outcome, routing::Routing,
+};
 
 /// One configured notifier.
 pub trait Notifier: Send + Sync {
@@ -27,6 +30,9 @@ pub trait Notifier: Send + Sync {
 
     /// What it wants to hear of.
     fn routing(&self) -> &Routing;
+
+    /// How it wants what a scan has to say.
+    fn grain(&self) -> Grain;
 
     /// How many deliveries may be under way at once.
     fn concurrency(&self) -> usize;

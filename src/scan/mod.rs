@@ -19,18 +19,17 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements,
         certificate::OrganizationName,
-        compose::{Composed, Occasion},
+        compose::Occasion,
         evaluate::evaluate,
         inventory::{Inventory, Reading},
-        ledger::Ledger,
-        notification::{Notification, Reason, ScanView},
+        listener::{Grain, Listener},
+        notification::ScanView,
         policy::Policy,
-        reconcile::{Decision, Moment, World, reconcile},
+        reconcile::{Decision, Moment, World, all_open, keep_up, reconcile},
         selection::Selection,
-        subject::Subject,
     },
     notify::Notifier,
-    store::{Commit, Plan, ScanRecord, Store},
+    store::{Commit, MessageKind, Plan, ScanRecord, Store},
 };
 pub use read::{Progress, read};
 
@@ -53,6 +52,15 @@ pub struct When {
     pub tick: DateTime<Utc>,
     /// The zone of the schedule.
     pub timezone: Tz,
+    /// When what it says is out of date, because the scans after it have said how things stand.
+    pub stale_at: DateTime<Utc>,
+}
+
+impl When {
+    /// The moment of its start, as it is decided by.
+    pub fn moment(&self) -> Moment {
+        Moment { now: self.started_at, tick: self.tick, timezone: self.timezone }
+    }
 }
 
 /// What a scan came to.
@@ -132,13 +140,14 @@ pub async fn keep(
             projects_unreadable: record.projects_unreadable,
             oldest_reading: after.oldest_reading(),
         }),
+        stale_at: Some(when.stale_at),
     };
     let world = World::Watched { before: &before, after: &evaluation };
-    let moment = Moment { now, tick: when.tick, timezone: when.timezone };
+    let moment = Moment { now, ..when.moment() };
     let plans = plan(&occasion, &world, store, notifiers, moment).await?;
     let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
-    let notifications = plans.iter().filter(|plan| plan.notification.is_some()).count();
+    let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
     let commit = Commit {
         scan: Some((record.clone(), after.clone())),
         organization: organization.clone(),
@@ -182,7 +191,7 @@ pub async fn retire(
     let over = over.collect();
     let none = Acknowledgements::new();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
-    let occasion = Occasion { evaluation: &evaluation, scan: None };
+    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None };
     let moment = Moment { now, tick: now, timezone: Tz::UTC };
     let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment).await?;
     let give_up_at = now + give_up_after;
@@ -201,74 +210,73 @@ async fn plan(
 ) -> anyhow::Result<Vec<Plan>> {
     let mut plans = Vec::new();
     for notifier in notifiers {
-        let (name, routing) = (notifier.name(), notifier.routing());
         let organization = occasion.evaluation.organization;
-        let ledger = store.ledger(organization, name, moment.now).await;
-        let ledger = ledger.context("reading the ledger")?;
-        let known =
-            store.known_receivers(organization, name).await.context("reading the receivers")?;
-        // Whoever joins a notifier that was told things is told of all that is open, and not of the news
-        // alone. Where nothing was told yet, all that is open is news.
-        let (listening, joined): (Vec<String>, Vec<String>) = notifier
-            .receivers()
-            .into_iter()
-            .partition(|receiver| ledger.has_nothing_open() || known.contains(receiver));
-
-        let decisions = reconcile(world, routing, &ledger, moment);
-        decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
-        let (news, decisions) = occasion.tell(id_at(moment.now), name, routing, decisions);
-        let catch_up = if joined.is_empty() {
-            None
-        } else {
-            let mut open = reconcile(world, routing, &Ledger::default(), moment);
-            for decision in &mut open {
-                if let Decision::Tell { reason, .. } = decision {
-                    // To somebody who joins, no silence has ended.
-                    *reason = Reason::Opened;
-                }
-            }
-            let open: Vec<&Decision> = open.iter().collect();
-            occasion.compose(id_at(moment.now), name, routing, &open)
+        let ledger = store.ledger(organization, notifier.name(), moment.now).await;
+        let listener = Listener {
+            name: notifier.name().to_owned(),
+            routing: notifier.routing().clone(),
+            grain: notifier.grain(),
+            ledger: ledger.context("reading the ledger")?,
         };
-        let caught_up = if catch_up.is_none() { joined.clone() } else { Vec::new() };
-        let (catch_up, subjects) = parts(catch_up);
-        let join = Plan {
-            notifier: name.to_owned(),
-            decisions: Vec::new(),
-            notification: catch_up,
-            subjects,
-            receivers: joined,
-            up_to_date: caught_up,
-            catch_up: true,
-        };
-        // Where nobody is left to hear the news but those who join, the ledger hangs on their message.
-        if listening.is_empty() {
-            plans.push(Plan { decisions, ..join });
-            continue;
-        }
-        let (news, subjects) = parts(news);
-        plans.push(Plan {
-            notifier: name.to_owned(),
-            decisions,
-            notification: news,
-            subjects,
-            // Where something was told before, they are already, or will be by what is on its way.
-            up_to_date: if ledger.has_nothing_open() { listening.clone() } else { Vec::new() },
-            receivers: listening,
-            catch_up: false,
-        });
-        if !join.receivers.is_empty() {
-            plans.push(join);
-        }
+        let known = store.known_receivers(organization, &listener.name).await;
+        let known = known.context("reading the receivers")?;
+        plans.extend(plan_of(occasion, world, &listener, notifier.receivers(), &known, moment));
     }
     Ok(plans)
 }
 
-fn parts(composed: Option<Composed>) -> (Option<Notification>, BTreeSet<Subject>) {
-    match composed {
-        Some(Composed { notification, subjects }) => (Some(notification), subjects),
-        None => (None, BTreeSet::new()),
+/// The plans of one notifier. Whoever joins a notifier that was told things is told of all that is open,
+/// and not of the news alone. Where nothing was told yet, all that is open is news.
+fn plan_of(
+    occasion: &Occasion<'_>,
+    world: &World<'_>,
+    listener: &Listener,
+    receivers: Vec<String>,
+    known: &BTreeSet<String>,
+    moment: Moment,
+) -> Vec<Plan> {
+    let Listener { name, routing, grain, ledger } = listener;
+    let new_id = || id_at(moment.now);
+    let nothing_open = ledger.has_nothing_open();
+    let (listening, joined): (Vec<String>, Vec<String>) =
+        receivers.into_iter().partition(|receiver| nothing_open || known.contains(receiver));
+    let of = |kind, receivers| Plan {
+        notifier: name.clone(),
+        decisions: Vec::new(),
+        messages: Vec::new(),
+        kind,
+        receivers,
+        up_to_date: Vec::new(),
+        afresh: false,
+    };
+    let mut plans = Vec::new();
+    if !listening.is_empty() {
+        let decisions = reconcile(world, routing, ledger, moment);
+        decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
+        let (messages, decisions) = occasion.tell(new_id, listener, decisions);
+        let kept_up = match grain {
+            Grain::Digest | Grain::EachAlert => Vec::new(),
+            Grain::EachAlertKeptUp => keep_up(ledger, &decisions),
+        };
+        let kept_up = occasion.compose(new_id, listener, &kept_up.iter().collect::<Vec<_>>());
+        let kept_up = Plan { messages: kept_up, ..of(MessageKind::Refresh, listening.clone()) };
+        // Where something was told before, they are already, or will be by what is on its way.
+        let up_to_date = if nothing_open { listening.clone() } else { Vec::new() };
+        let news = of(MessageKind::News, listening);
+        plans.push(Plan { decisions, messages, up_to_date, ..news });
+        plans.push(kept_up);
     }
+    if !joined.is_empty() {
+        let open = all_open(world, routing, moment);
+        let (messages, open) = occasion.tell(new_id, &listener.afresh(), open);
+        let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
+        // Where nobody else is left, what they are told is all that the notifier was.
+        let alone = plans.is_empty();
+        let decisions = if alone { open } else { Vec::new() };
+        let catch_up = of(MessageKind::CatchUp, joined);
+        plans.push(Plan { decisions, messages, up_to_date, afresh: alone, ..catch_up });
+    }
+    plans
 }
 
 /// What is not told because it flips is logged.

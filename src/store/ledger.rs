@@ -63,7 +63,7 @@ impl Store {
         Ok(ledger)
     }
 
-    /// The latest messages that told of a subject, newest first.
+    /// The latest messages that told of a subject, newest first; not those that only kept it up.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
@@ -76,7 +76,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT n.id, n.model FROM notifications n
              JOIN notification_subjects s ON s.notification_id = n.id
-             WHERE s.organization = $1 AND s.subject = $2
+             WHERE s.organization = $1 AND s.subject = $2 AND n.kind <> 'refresh'
              ORDER BY n.created_at DESC, n.id DESC LIMIT $3",
         )
         .bind(organization.as_str())
@@ -105,6 +105,20 @@ impl Store {
     }
 }
 
+/// Forgets all that a notifier was told of the organization: nobody who was told it is left.
+pub(super) async fn forget(
+    tx: &mut sqlx::SqliteConnection,
+    commit: &Commit,
+    plan: &Plan,
+) -> Result<()> {
+    sqlx::query("UPDATE ledger SET withdrawn = 1 WHERE organization = $1 AND notifier = $2")
+        .bind(commit.organization.as_str())
+        .bind(&plan.notifier)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Keeps what follows from a decision.
 pub(super) async fn learn(
     tx: &mut sqlx::SqliteConnection,
@@ -119,7 +133,10 @@ pub(super) async fn learn(
     };
     let said_in = match decision {
         Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => None,
-        Decision::Tell { .. } | Decision::End { .. } => plan.notification.as_ref(),
+        Decision::Tell { .. } | Decision::End { .. } => {
+            let mut messages = plan.messages.iter();
+            messages.find(|message| message.subjects.contains(decision.subject()))
+        }
     };
     let subject = decision.subject().to_string();
     // Only what may be gone back to is kept: a telling that was delivered is never withdrawn.
@@ -150,7 +167,7 @@ pub(super) async fn learn(
     .bind(&subject)
     .bind(told.map(serde_json::to_string).transpose()?)
     .bind(millis(commit.now))
-    .bind(said_in.map(|notification| notification.id.to_string()))
+    .bind(said_in.map(|message| message.notification.id.to_string()))
     .bind(i64::from(matches!(decision, Decision::Note { .. })))
     .execute(tx)
     .await?;

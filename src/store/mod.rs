@@ -20,8 +20,8 @@ use std::{collections::BTreeSet, fs::File, path::PathBuf};
 use uuid::Uuid;
 
 use crate::domain::{
-    acknowledgement::Ending, certificate::OrganizationName, inventory::Inventory,
-    notification::Notification, reconcile::Decision, subject::Subject,
+    acknowledgement::Ending, certificate::OrganizationName, compose::Composed,
+    inventory::Inventory, reconcile::Decision, words::words,
 };
 pub use deliveries::DeliveryRow;
 pub use ledger::Telling;
@@ -90,17 +90,29 @@ pub struct ScanRecord {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub notifier: String,
-    /// What the ledger learns. Empty where only new receivers are brought up to date.
+    /// What the ledger learns. Empty where the messages tell what it has already.
     pub decisions: Vec<Decision>,
-    /// What is said, to whom; `None` where the ledger learns something that is not said.
-    pub notification: Option<Notification>,
-    /// What the notification tells of.
-    pub subjects: BTreeSet<Subject>,
+    /// What is said; empty where the ledger learns something that is not.
+    pub messages: Vec<Composed>,
+    pub kind: MessageKind,
+    /// To whom.
     pub receivers: Vec<String>,
     /// Those of them that are up to date with this commit.
     pub up_to_date: Vec<String>,
-    /// Whether it tells receivers that join all that is open: who has taken it is up to date.
-    pub catch_up: bool,
+    /// Whether nobody who was told before is left: what the ledger has is forgotten first.
+    pub afresh: bool,
+}
+
+words! {
+    /// What a message is to the bookkeeping.
+    MessageKind {
+        /// What has changed.
+        News = "news",
+        /// All that is open, to receivers that join: who has taken it is up to date.
+        CatchUp = "catch_up",
+        /// What was told before, kept up: the ledger does not hang on it, and the next one replaces it.
+        Refresh = "refresh",
+    }
 }
 
 /// Everything that one scan changes.
@@ -246,8 +258,11 @@ impl Store {
             acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;
         }
         for plan in &commit.plans {
-            if let Some(notification) = &plan.notification {
-                outbox::insert(&mut tx, commit, plan, notification).await?;
+            if plan.afresh {
+                ledger::forget(&mut tx, commit, plan).await?;
+            }
+            for message in &plan.messages {
+                outbox::insert(&mut tx, commit, plan, message).await?;
             }
             for decision in &plan.decisions {
                 ledger::learn(&mut tx, commit, plan, decision).await?;

@@ -4,10 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Commit, Plan, Result, Store, instant, millis};
+use super::{Commit, MessageKind, Plan, Result, Store, instant, millis};
 use crate::domain::{
+    compose::Composed,
     notification::Notification,
     retry::{FailureReason, Outcome, Verdict},
+    subject::Subject,
     wording,
     words::words,
 };
@@ -51,17 +53,22 @@ pub struct Claim {
     pub give_up_at: DateTime<Utc>,
 }
 
-/// Writes a notification and one delivery for each receiver, and retires what it makes out of date.
+/// What stands for all projects together: one incident is opened and closed for them, so that what is told
+/// of one is not overtaken by what is told of another.
+const PROJECTS: &str = "projects";
+
+/// Writes a message and one delivery for each receiver, and retires what it makes out of date.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
     commit: &Commit,
     plan: &Plan,
-    notification: &Notification,
+    message: &Composed,
 ) -> Result<()> {
+    let Composed { notification, subjects } = message;
     let id = notification.id.to_string();
     let now = millis(commit.now);
     sqlx::query(
-        "INSERT INTO notifications (id, organization, notifier, created_at, summary, model, catch_up)
+        "INSERT INTO notifications (id, organization, notifier, created_at, summary, model, kind)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(&id)
@@ -70,22 +77,27 @@ pub(super) async fn insert(
     .bind(now)
     .bind(wording::summary(notification, commit.now))
     .bind(serde_json::to_string(notification)?)
-    .bind(i64::from(plan.catch_up))
+    .bind(plan.kind.as_str())
     .execute(&mut *tx)
     .await?;
-    for subject in &plan.subjects {
+    let together = subjects.iter().any(|subject| matches!(subject, Subject::Project(_)));
+    let together = together.then(|| PROJECTS.to_owned());
+    for subject in subjects.iter().map(Subject::to_string).chain(together) {
         sqlx::query(
             "INSERT INTO notification_subjects (notification_id, organization, subject)
              VALUES ($1, $2, $3)",
         )
         .bind(&id)
         .bind(commit.organization.as_str())
-        .bind(subject.to_string())
+        .bind(subject)
         .execute(&mut *tx)
         .await?;
     }
+    if plan.kind == MessageKind::Refresh {
+        forget_refreshes(tx, &id).await?;
+    }
     for receiver in &plan.receivers {
-        supersede(tx, &id, &notification.notifier, receiver, now).await?;
+        supersede(tx, &id, plan.kind, &notification.notifier, receiver, now).await?;
         sqlx::query(
             "INSERT INTO deliveries (id, notification_id, notifier, receiver, state, created_at,
                                      give_up_at, next_attempt_at)
@@ -103,10 +115,32 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// Of what is kept up by each scan only the last counts: those that are settled are not history.
+async fn forget_refreshes(tx: &mut SqliteConnection, newest: &str) -> Result<()> {
+    sqlx::query(
+        "DELETE FROM notifications
+         WHERE kind = $2 AND id <> $1
+           AND (notifier, organization) IN (SELECT notifier, organization FROM notifications WHERE id = $1)
+           AND id IN (SELECT old.notification_id FROM notification_subjects old
+                      JOIN notification_subjects new ON new.organization = old.organization
+                       AND new.subject = old.subject
+                      WHERE new.notification_id = $1)
+           AND NOT EXISTS (SELECT 1 FROM deliveries d
+                           WHERE d.notification_id = notifications.id AND d.state = 'pending')",
+    )
+    .bind(newest)
+    .bind(MessageKind::Refresh.as_str())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// What was never attempted and tells only of subjects that the new notification tells of is out of date.
+/// What only keeps up what was told replaces nothing but its like: news are news until they arrive.
 async fn supersede(
     tx: &mut SqliteConnection,
     notification: &str,
+    kind: MessageKind,
     notifier: &str,
     receiver: &str,
     now: i64,
@@ -115,6 +149,8 @@ async fn supersede(
         "UPDATE deliveries SET state = 'superseded', settled_at = $4
          WHERE notifier = $1 AND receiver = $2 AND state = 'pending' AND attempts = 0
            AND lease_until IS NULL
+           AND ($5 <> $6 OR (SELECT n.kind FROM notifications n
+                             WHERE n.id = deliveries.notification_id) = $6)
            AND NOT EXISTS (
              SELECT 1 FROM notification_subjects old
              WHERE old.notification_id = deliveries.notification_id
@@ -128,6 +164,8 @@ async fn supersede(
     .bind(receiver)
     .bind(notification)
     .bind(now)
+    .bind(kind.as_str())
+    .bind(MessageKind::Refresh.as_str())
     .fetch_all(&mut *tx)
     .await?;
     for id in superseded {
@@ -308,12 +346,11 @@ impl Store {
             (verdict, &claim.notification.organization)
         {
             let notification = &claim.notification;
-            let catch_up: bool =
-                sqlx::query_scalar("SELECT catch_up FROM notifications WHERE id = $1")
-                    .bind(notification.id.to_string())
-                    .fetch_one(&mut *tx)
-                    .await?;
-            if catch_up {
+            let kind: String = sqlx::query_scalar("SELECT kind FROM notifications WHERE id = $1")
+                .bind(notification.id.to_string())
+                .fetch_one(&mut *tx)
+                .await?;
+            if kind == MessageKind::CatchUp.as_str() {
                 let (organization, notifier) = (organization.as_str(), &notification.notifier);
                 up_to_date(&mut tx, organization, notifier, &claim.receiver, now).await?;
             }

@@ -192,8 +192,36 @@ fn each_refused_configuration_says_key_found_and_expected() {
              expected a secret in base64",
         ),
         (
-            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"slack\"\n",
-            "c.toml:3: notifiers.webhook.hook.format: found “slack”, expected \"json\"",
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"irc\"\n",
+            "c.toml:3: notifiers.webhook.hook.format: found “irc”, expected \"json\", \"slack\", \"teams\"",
+        ),
+        (
+            "[notifiers.webhook.hook]\nformat = \"slack\"\n",
+            "c.toml:1: notifiers.webhook.hook.url: found nothing, expected a URL",
+        ),
+        (
+            "[notifiers.webhook.hook]\nformat = \"pagerduty\"\n",
+            "c.toml:1: notifiers.webhook.hook.key: found nothing, expected PagerDuty's integration key",
+        ),
+        (
+            "[notifiers.webhook.hook]\nformat = \"opsgenie\"\n",
+            "c.toml:1: notifiers.webhook.hook.key: found nothing, expected Opsgenie's API key",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\ntemplate = \"x.j2\"\n",
+            "c.toml:3: notifiers.webhook.hook.template: found it, with the format “json”, expected format = \"template\"",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\n",
+            "c.toml:1: notifiers.webhook.hook.template: found nothing, expected the file of a template",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\ntemplate = \"x.j2\"\ncontent_type = \"json\"\n",
+            "c.toml:5: notifiers.webhook.hook.content_type: found “json”, expected a content type",
+        ),
+        (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\ntemplate = \"x.j2\"\n",
+            "c.toml:4: notifiers.webhook.hook.template: found x.j2: No such file",
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\n[notifiers.log.hook]\n",
@@ -227,6 +255,63 @@ fn each_refused_configuration_says_key_found_and_expected() {
         });
         assert!(found.is_some(), "{text}\nexpected {expected}\nfound {problems:#?}");
         assert!(problems.iter().all(|problem| !problem.contains("hunter2")));
+    }
+}
+
+#[test]
+fn a_template_that_would_fail_refuses_to_start_and_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.j2");
+    // The template, its type, and what is said; nothing where it is taken.
+    let cases = [
+        ("{\"text\": {{ summary }}}", "application/json", None),
+        ("{{ summary }}", "text/plain; charset=utf-8", None),
+        ("{{ summary", "text/plain", Some("line 1: syntax error: unexpected end of input")),
+        (
+            "\n{{ sumary }}",
+            "text/plain",
+            Some("line 2: undefined value: `sumary` is undefined, for a sample of"),
+        ),
+        (
+            "{{ alerts[0].certificate.name.first }}",
+            "text/plain",
+            Some(
+                "`alerts[0].certificate.name.first` is undefined, for a sample of certificate.expiring",
+            ),
+        ),
+        (
+            "{% for alert in alerts %}{{ alert.certificate.name }}{% endfor %}",
+            "text/plain",
+            Some("is undefined, for a sample of project.uncovered"),
+        ),
+        ("{\"text\": \"{{ summary }}\"}", "application/json", Some("it makes what is not JSON (")),
+        (
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "text/plain",
+            Some("engine ran out of fuel, for a sample of"),
+        ),
+        (
+            "{% for a in range(20000) %}{{ 'thirty characters, and no more' }}{% endfor %}",
+            "text/plain",
+            Some("bytes, over 512 KiB, for a sample of"),
+        ),
+    ];
+    for (template, content_type, expected) in cases {
+        std::fs::write(&file, template).unwrap();
+        let text = format!(
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\n\
+             template = \"my.j2\"\ncontent_type = \"{content_type}\"\n{KEY}"
+        );
+        let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL);
+        match (loaded, expected) {
+            (Ok(_), None) => {}
+            (Err(refused), Some(expected)) => {
+                let said = refused.to_string();
+                assert!(said.contains(expected), "{template}\n{said}");
+                assert!(said.contains("c.toml:4: notifiers.webhook.hook.template: found my.j2: "));
+            }
+            (loaded, expected) => panic!("{template}: {expected:?} {loaded:?}"),
+        }
     }
 }
 
@@ -269,44 +354,55 @@ fn a_syntax_error_names_its_line_and_not_what_stands_there() {
     assert!(!problems[0].contains("hunter2"), "{problems:#?}");
 }
 
-/// Every file in `config/`, and every example in it that is commented out.
+/// Every file in `config/` and in `config/examples/`, and every example in them that is commented out.
 #[test]
 fn every_file_in_config_loads() {
     let tls = Tls::new();
-    std::fs::write(tls.folder.path().join("secret"), "value").unwrap();
-    std::fs::write(tls.folder.path().join("signing"), "whsec_c2VjcmV0").unwrap();
-    std::fs::write(tls.folder.path().join("url"), "https://hook.example/x").unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let folder = tls.folder.path();
+    std::fs::write(folder.join("secret"), "value").unwrap();
+    std::fs::write(folder.join("signing"), "whsec_c2VjcmV0").unwrap();
+    std::fs::write(folder.join("url"), "https://hook.example/x").unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let examples = config.join("examples");
+    std::fs::copy(examples.join("own.json.j2"), folder.join("own.json.j2")).unwrap();
+    std::fs::copy(examples.join("own.json.j2"), folder.join("my.json.j2")).unwrap();
     let mut seen = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = [config, examples].map(|folder| std::fs::read_dir(folder).unwrap());
+    for path in entries.into_iter().flatten().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() || path.extension().is_some_and(|extension| extension == "j2") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
-        let path = tls.folder.path().join("c.toml");
         for text in [text.clone(), uncommented(&text)] {
             // Secrets and certificates of the examples are where the test has some.
             let text = text
-                .replace("env = \"WEBHOOK_SECRET\"", "file = \"signing\"")
-                .replace("env = \"PAGER_URL\"", "file = \"url\"")
                 .replace("/run/secrets/smtp", "secret")
                 .replace("/etc/certvigil/smtp-password", "secret")
                 .replace("/etc/certvigil/admin-key", "secret")
                 .replace("/etc/ssl/acme-ca.pem", "ca.pem")
                 .replace("client.pem", "server.pem")
-                .replace("client.key", "server.key")
-                .replace("env = \"OPENAI_ADMIN_KEY\"", "file = \"secret\"")
-                .replace("env = \"PAGER_TOKEN\"", "file = \"secret\"");
-            let text = if text.contains("\n[organizations.") {
-                text
-            } else {
-                format!("{text}\n[organizations.default]\nadmin_key = {{ file = \"secret\" }}\n")
-            };
-            if let Err(refused) = from_text(&path, &text, Needs::ALL) {
-                panic!("{refused}\n{text}");
+                .replace("client.key", "server.key");
+            let mut parts = text.split("env = \"");
+            let mut text = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                let (name, rest) = part.split_once('"').unwrap();
+                let file = match name {
+                    "WEBHOOK_SECRET" => "signing",
+                    name if name.ends_with("_URL") => "url",
+                    _ => "secret",
+                };
+                text.push_str(&format!("file = \"{file}\"{rest}"));
+            }
+            if !text.contains("\n[organizations.") {
+                text.push_str("\n[organizations.default]\nadmin_key = { file = \"secret\" }\n");
+            }
+            if let Err(refused) = from_text(&folder.join("c.toml"), &text, Needs::ALL) {
+                panic!("{}: {refused}\n{text}", path.display());
             }
             seen += 1;
         }
     }
-    assert!(seen >= 4, "default.toml and certvigil.toml.example at least");
+    assert!(seen >= 14, "default.toml, certvigil.toml.example and five examples at least");
 }
 
 /// The same with the lines that are commented-out TOML taken as TOML.

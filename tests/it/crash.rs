@@ -3,7 +3,7 @@
 use certvigil::{
     deliver,
     demo::world::World,
-    domain::{notification::Notification, retry::Outcome, routing::Routing},
+    domain::{listener::Grain, notification::Notification, retry::Outcome, routing::Routing},
     notify::Notifier,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -47,6 +47,9 @@ impl Notifier for Dying {
     }
     fn routing(&self) -> &Routing {
         self.inner.routing()
+    }
+    fn grain(&self) -> Grain {
+        self.inner.grain()
     }
     fn concurrency(&self) -> usize {
         self.inner.concurrency()

@@ -7,7 +7,8 @@ use certvigil::{
         compose::{Composed, Occasion},
         evaluate::evaluate,
         inventory::Inventory,
-        ledger::Told,
+        ledger::{Ledger, Told},
+        listener::{Grain, Listener},
         notification::{Reason, ScanView},
         policy::Policy,
         reconcile::Decision,
@@ -18,7 +19,7 @@ use certvigil::{
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     scan::id_at,
-    store::{Commit, DeliveryState, Plan, ScanRecord, Settings, Store, StoreFault},
+    store::{Commit, DeliveryState, MessageKind, Plan, ScanRecord, Settings, Store, StoreFault},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::TempDir;
@@ -118,16 +119,16 @@ impl Contract {
         receivers: &[&str],
         now: DateTime<Utc>,
     ) -> Uuid {
-        let Composed { notification, subjects } = composed(&decisions, now);
-        let id = notification.id;
+        let message = composed(&decisions, now);
+        let id = message.notification.id;
         let plan = Plan {
             notifier: "n".into(),
             decisions,
-            notification: Some(notification),
-            subjects,
+            messages: vec![message],
+            kind: MessageKind::News,
             receivers: receivers.iter().map(ToString::to_string).collect(),
             up_to_date: receivers.iter().map(ToString::to_string).collect(),
-            catch_up: false,
+            afresh: false,
         };
         let inventory = Inventory::default();
         let commit = Commit {
@@ -209,9 +210,16 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
             projects_unreadable: 0,
             oldest_reading: None,
         }),
+        stale_at: None,
     };
     let decisions: Vec<&Decision> = decisions.iter().collect();
-    occasion.compose(id_at(now), "n", &Routing::all(), &decisions).unwrap()
+    let listener = Listener {
+        name: "n".into(),
+        routing: Routing::all(),
+        grain: Grain::Digest,
+        ledger: Ledger::default(),
+    };
+    occasion.compose(|| id_at(now), &listener, &decisions).remove(0)
 }
 
 const SEVEN: Stage = Stage::Within(604_800);
@@ -437,15 +445,14 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
     let contract = Contract::new().await;
     let commit = |now| {
         let decisions = vec![tell("c", SEVEN, now)];
-        let Composed { notification, subjects } = composed(&decisions, now);
         let plan = Plan {
             notifier: "n".into(),
             decisions: vec![],
-            notification: Some(notification),
-            subjects,
+            messages: vec![composed(&decisions, now)],
+            kind: MessageKind::CatchUp,
             receivers: vec!["a".into(), "b".into()],
             up_to_date: vec![],
-            catch_up: true,
+            afresh: false,
         };
         let scan = Some((record(now), Inventory::default()));
         Commit {

@@ -12,7 +12,7 @@ use certvigil::{
         world::World,
     },
     notify::Notifier,
-    scan::{self, Progress, Report, Target, When},
+    scan::{self, Progress, Report, Target},
     store::Store,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -110,7 +110,7 @@ impl Service {
             &self.store,
             &self.notifiers,
             give_up_after,
-            When { started_at: now, tick: now, timezone: self.config.timezone },
+            app::when(&self.config.schedule, now, now),
             &progress,
         )
         .await

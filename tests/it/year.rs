@@ -7,6 +7,7 @@
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use certvigil::{
+    app,
     demo::{
         mailbox::{Mailbox, Terms},
         pages::parts,
@@ -14,12 +15,13 @@ use certvigil::{
     },
     domain::{
         certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
-        forecast::{Listener, Present, forecast},
+        forecast::{Present, forecast},
         inventory::{Listed, Reading},
+        listener::Listener,
         notification::Notification,
         text::Name,
     },
-    scan::{self, Read, When},
+    scan::{self, Read},
     store::DeliveryState,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -461,7 +463,7 @@ impl Year {
     async fn scan(&self, now: DateTime<Utc>, outage: &Outage) {
         let Service { target, store, notifiers, config, .. } = &self.service;
         let read = Read { reading: reading(&self.world, outage), requests: 0, at: now };
-        let when = When { started_at: now, tick: now, timezone: config.timezone };
+        let when = app::when(&config.schedule, now, now);
         let give_up_after = config.delivery.give_up_after;
         scan::keep(target, read, store, notifiers, give_up_after, when).await.unwrap();
         self.service.deliver(now).await;
@@ -599,6 +601,7 @@ async fn the_forecast_of_day_0_is_what_is_sent_where_nothing_changes() {
         listeners.push(Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
+            grain: notifier.grain(),
             ledger: store.ledger(&organization, notifier.name(), start()).await.unwrap(),
         });
     }

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements, inventory::Inventory, threshold::Severity, wording,
     },
-    scan::{self, Progress, Target, When},
+    scan::{self, Progress, Target},
     store::{Store, StoreFault},
 };
 use survey::Survey;
@@ -135,11 +135,7 @@ async fn keep_and_tell(
     let mut failed_scan = None;
     for target in targets {
         let now = clock::now();
-        let when = When {
-            started_at: now,
-            tick: config.schedule.cron.latest(now),
-            timezone: config.timezone,
-        };
+        let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
         match scan::run_once(target, &store, &notifiers, give_up_after, when, progress).await {
             Ok(report) => app::say(&report),
             // What the others have to say is still delivered.

@@ -5,7 +5,6 @@
 //! `Debug`. Where the answer to the message itself is lost, it may have been accepted, and is sent
 //! again under the same `Message-ID`.
 
-mod entry;
 mod render;
 mod smtp;
 
@@ -18,6 +17,7 @@ use std::time::Duration;
 use super::Notifier;
 use crate::{
     domain::{
+        listener::Grain,
         notification::Notification,
         retry::{FailureReason, Outcome},
         routing::Routing,
@@ -25,7 +25,7 @@ use crate::{
     net::Pem,
     secret::Secret,
 };
-pub use render::Renderer;
+pub use render::{Rendered, Renderer};
 
 /// How many recipients are served at once: a stalled server delays the rest by one step at most, and
 /// none is flooded.
@@ -120,6 +120,10 @@ impl Notifier for Email {
 
     fn routing(&self) -> &Routing {
         &self.settings.routing
+    }
+
+    fn grain(&self) -> Grain {
+        Grain::Digest
     }
 
     fn concurrency(&self) -> usize {

@@ -1,10 +1,11 @@
 //! A notification as a mail: the same said in HTML and in plain text, by one template each.
 //!
-//! No text from outside is markup: the HTML template escapes everything, and headers are encoded by the
-//! mail library.
+//! No text from outside is markup: the HTML template escapes everything, headers are encoded by the mail
+//! library, and what looks like a link is kept from being made one. The styles stand in the elements
+//! themselves, for programs that strip `<style>`; what is left of it is for dark mode alone.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Utc};
+use css_inline::{CSSInliner, InlineOptions};
 use lettre::{
     Message,
     message::{
@@ -16,22 +17,33 @@ use minijinja::{Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, val
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{
-    Settings,
-    entry::{Entry, RESOLVED, capitalized, colour, instant},
-};
-use crate::domain::{
-    certificate::OrganizationName,
-    notification::{Notification, ScanView},
-    threshold::Severity,
-    wording,
+use super::Settings;
+use crate::{
+    domain::{
+        certificate::OrganizationName, notification::Notification, text::unlinked,
+        threshold::Severity, wording,
+    },
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen},
 };
 
-/// How many alerts a mail shows in full.
-const SHOWN_ALERTS: usize = 50;
+/// How many alerts a mail tells in full. With more, mail programs cut it off: Gmail does beyond some
+/// 100 kB (<https://github.com/hteumeuleu/email-bugs/issues/41>).
+const TOLD: usize = 10;
+/// How many more it lists with a line each; an organization holds at most 50 certificates.
+const LISTED: usize = 50;
+/// How many projects of an alert it shows.
+const SHOWN_PROJECTS: usize = 10;
 
 pub struct Renderer {
     templates: Environment<'static>,
+    styles: CSSInliner<'static>,
+}
+
+/// What a mail says, in both forms.
+pub struct Rendered {
+    pub subject: String,
+    pub html: String,
+    pub text: String,
 }
 
 impl Renderer {
@@ -44,7 +56,23 @@ impl Renderer {
         templates.set_syntax(syntax);
         templates.add_template("mail.html", include_str!("mail.html.j2"))?;
         templates.add_template("mail.txt", include_str!("mail.txt.j2"))?;
-        Ok(Renderer { templates })
+        let options = InlineOptions::default().load_remote_stylesheets(false).keep_at_rules(true);
+        Ok(Renderer { templates, styles: options.build() })
+    }
+
+    /// # Errors
+    /// Where a template fails.
+    pub fn render(
+        &self,
+        settings: &Settings,
+        notification: &Notification,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Rendered> {
+        let mail = Mail::new(settings, notification, now);
+        let model = Value::from(Serde(&mail));
+        let html = self.templates.get_template("mail.html")?.render(model.clone())?;
+        let text = self.templates.get_template("mail.txt")?.render(model)?;
+        Ok(Rendered { html: self.styles.inline(&html)?, text, subject: mail.subject })
     }
 
     /// The mail, with all its headers.
@@ -57,14 +85,11 @@ impl Renderer {
         notification: &Notification,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Message> {
-        let mail = Mail::new(settings, notification, now);
-        let model = Value::from(Serde(&mail));
-        let html = self.templates.get_template("mail.html")?.render(model.clone())?;
-        let text = self.templates.get_template("mail.txt")?.render(model)?;
+        let Rendered { subject, html, text } = self.render(settings, notification, now)?;
         let domain = settings.smtp.from.email.domain();
         let mut message = Message::builder()
             .from(settings.smtp.from.clone())
-            .subject(&mail.subject)
+            .subject(&subject)
             .message_id(Some(format!("<{}@{domain}>", notification.id)))
             .date(now.into());
         for mailbox in &settings.to {
@@ -89,35 +114,76 @@ impl Renderer {
                 header("In-Reply-To", format!("<{root}@{domain}>"));
             }
         }
-        if notification.severity == Severity::Critical && !mail.resolved {
+        let over = Mark::of_all(notification) == Mark::Resolved;
+        if notification.severity == Severity::Critical && !over {
             header("Importance", "high".into());
         }
         Ok(message)
     }
 }
 
-/// The same for every mail whose worst certificate is this one, so that they thread.
+/// The same for every mail whose worst certificate is this one, so that they thread; where none is told
+/// of, for those about the organization's projects.
 fn root(organization: &OrganizationName, notification: &Notification) -> Option<Uuid> {
-    let worst = notification.alerts.iter().find_map(|alert| alert.certificate.as_ref())?;
-    let thread = format!("certvigil/{organization}/{}", worst.id);
+    let of_certificate = notification.alerts.iter().find_map(|alert| alert.certificate.as_ref());
+    let about = match of_certificate {
+        Some(worst) => worst.id.to_string(),
+        None => notification.alerts.first()?.key(),
+    };
+    let thread = format!("certvigil/{organization}/{about}");
     Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, thread.as_bytes()))
 }
 
-/// What the templates are given.
+/// What the templates show.
 #[derive(Serialize)]
 struct Mail {
     subject: String,
     title: String,
+    /// What an inbox shows beside the subject.
+    preview: String,
     organization: Option<String>,
-    severity: &'static str,
-    colour: &'static str,
-    resolved: bool,
-    alerts: Vec<Entry>,
-    more_alerts: usize,
+    mark: &'static str,
+    unseen: Option<String>,
+    /// Each alert in a line, by mark; empty where there is but one.
+    overview: Vec<Group>,
+    /// The worst alerts in full.
+    alerts: Vec<Told>,
+    /// How many alerts there are only a line of, and of how many not even that.
+    only_listed: usize,
+    left_out: usize,
     reading: Option<String>,
-    incomplete: Option<String>,
     why: String,
     id: String,
+}
+
+/// The alerts of one mark.
+#[derive(Serialize)]
+struct Group {
+    mark: &'static str,
+    count: usize,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    headline: String,
+    /// When, and for how many projects.
+    detail: String,
+}
+
+/// One alert in full.
+#[derive(Serialize)]
+struct Told {
+    headline: String,
+    mark: &'static str,
+    consequence: Option<String>,
+    facts: Vec<(&'static str, String)>,
+    projects_label: String,
+    projects: Vec<ProjectLine>,
+    more_projects: usize,
+    advice: Vec<String>,
+    quiet: Option<String>,
+    never_quiet: bool,
 }
 
 impl Mail {
@@ -128,46 +194,88 @@ impl Mail {
             Some(organization) => format!("[certvigil] {organization}: {summary}"),
             None => format!("[certvigil] {summary}"),
         };
-        let alerts: Vec<Entry> = notification
-            .alerts
-            .iter()
-            .take(SHOWN_ALERTS)
-            .map(|alert| Entry::new(alert, settings.timezone, now))
-            .collect();
-        let resolved = notification.alerts.iter().all(|alert| alert.event.is_end());
-        let about = match &organization {
-            Some(organization) => asked(settings, organization),
-            None => "this test".to_owned(),
-        };
+        let timezone = settings.timezone;
+        let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, timezone, now);
+        let entries: Vec<Entry> =
+            notification.alerts.iter().take(TOLD + LISTED).map(entry).collect();
+        let scan = notification.scan.as_ref();
+        let worst = entries.first();
         Mail {
             subject,
-            title: capitalized(&summary),
+            title: unlinked(&capitalized(&summary)),
+            preview: worst.and_then(|worst| worst.consequence.clone()).unwrap_or_default(),
             organization,
-            severity: if resolved { "resolved" } else { notification.severity.as_str() },
-            colour: if resolved { RESOLVED } else { colour(notification.severity) },
-            resolved,
-            more_alerts: notification.alerts_total.saturating_sub(alerts.len()),
-            alerts,
-            reading: notification.scan.as_ref().map(|scan| reading(scan, settings.timezone)),
-            incomplete: notification.scan.as_ref().and_then(incomplete),
-            why: format!(
-                "certvigil’s notifier “{}” mails {} {about}.",
-                notification.notifier,
-                settings
-                    .to
-                    .iter()
-                    .chain(&settings.cc)
-                    .map(|mailbox| mailbox.email.to_string())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
+            mark: Mark::of_all(notification).as_str(),
+            unseen: scan.and_then(unseen),
+            overview: overview(&entries),
+            only_listed: entries.len().saturating_sub(TOLD),
+            left_out: notification.alerts_total.saturating_sub(entries.len()),
+            alerts: entries.into_iter().take(TOLD).map(Told::from).collect(),
+            reading: scan.map(|scan| reading(scan, timezone)),
+            why: why(settings, notification.organization.as_ref()),
             id: notification.id.to_string(),
         }
     }
 }
 
+fn overview(entries: &[Entry]) -> Vec<Group> {
+    if entries.len() < 2 {
+        return Vec::new();
+    }
+    let marks = [Mark::Critical, Mark::Warning, Mark::Info, Mark::Resolved];
+    let group = |mark: &Mark| {
+        let of_mark = entries.iter().filter(|entry| entry.mark == *mark);
+        let line = |entry: &Entry| {
+            // Of projects the headline has said how many.
+            let projects = entry.quiet.is_some() && !entry.projects_label.is_empty();
+            let projects = projects.then(|| entry.projects_label.clone());
+            // And of what is over, when it would have been is of no interest.
+            let end = entry.end.clone().filter(|_| entry.mark != Mark::Resolved);
+            let detail: Vec<String> = end.into_iter().chain(projects).collect();
+            Line { headline: entry.headline.clone(), detail: detail.join(" · ") }
+        };
+        let lines: Vec<Line> = of_mark.map(line).collect();
+        Group { mark: mark.as_str(), count: lines.len(), lines }
+    };
+    marks.iter().map(group).filter(|group| group.count > 0).collect()
+}
+
+impl From<Entry> for Told {
+    fn from(entry: Entry) -> Told {
+        let (quiet, never_quiet) = match entry.quiet {
+            Some(Quiet::Command(command)) => (Some(command), false),
+            Some(Quiet::Never) => (None, true),
+            None => (None, false),
+        };
+        Told {
+            headline: entry.headline,
+            mark: entry.mark.as_str(),
+            consequence: entry.consequence.map(|text| capitalized(&text)),
+            facts: entry.facts,
+            projects_label: entry.projects_label,
+            projects: entry.projects,
+            more_projects: entry.more_projects,
+            advice: entry.advice,
+            quiet,
+            never_quiet,
+        }
+    }
+}
+
+/// Why this reader gets this mail.
+fn why(settings: &Settings, organization: Option<&OrganizationName>) -> String {
+    let about = match organization {
+        Some(organization) => asked(settings, organization),
+        None => "this test".to_owned(),
+    };
+    let readers: Vec<String> =
+        settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();
+    let (name, readers) = (&settings.name, readers.join(", "));
+    format!("certvigil’s notifier “{name}” mails {readers} {about}.")
+}
+
 /// What the notifier asks for, in words.
-fn asked(settings: &Settings, organization: &str) -> String {
+fn asked(settings: &Settings, organization: &OrganizationName) -> String {
     let what = match settings.routing.min_severity {
         Severity::Info => "everything",
         Severity::Warning => "what is warning or critical",
@@ -176,31 +284,3 @@ fn asked(settings: &Settings, organization: &str) -> String {
     let some = if settings.routing.projects.is_all() { "" } else { ", for some of its projects" };
     format!("{what} about the organization {organization}{some}")
 }
-
-fn reading(scan: &ScanView, timezone: Tz) -> String {
-    let how = if scan.complete { "completely" } else { "incompletely" };
-    let projects = wording::count(scan.projects_read, "project");
-    format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
-}
-
-fn incomplete(scan: &ScanView) -> Option<String> {
-    if scan.complete {
-        return None;
-    }
-    let unreadable = match scan.projects_unreadable {
-        0 => "Not everything could be read".to_owned(),
-        n => format!("{} could not be read", wording::count(n, "project")),
-    };
-    // What was read a while ago says so; what was never read has nothing to say.
-    let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
-    let rests = old.map_or(String::new(), |at| {
-        format!(
-            " What is said here of the rest is what was last known of it, on {}.",
-            wording::day(at)
-        )
-    });
-    Some(format!("{unreadable}: certificates there may expire unseen.{rests}"))
-}
-
-/// A list that was read so long before the scan ended, or later, was read by it.
-const FRESH: TimeDelta = TimeDelta::hours(1);

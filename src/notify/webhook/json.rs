@@ -1,9 +1,10 @@
 //! `format = "json"`: the schema `certvigil.notification/1`, described for machines by
 //! `notification.schema.json` beside this file. It changes only by addition.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::instant;
 use crate::domain::{
     notification::{Alert, CertificateView, Notification, ProjectView, SilenceView, SuccessorView},
     wording,
@@ -11,11 +12,10 @@ use crate::domain::{
 
 pub const SCHEMA: &str = "certvigil.notification/1";
 
-/// # Errors
-/// Never for what the domain makes.
-pub fn render(notification: &Notification, now: DateTime<Utc>) -> serde_json::Result<String> {
+/// The whole document; a template is rendered over the same.
+pub fn document(notification: &Notification, now: DateTime<Utc>) -> Value {
     let alerts: Vec<Value> = notification.alerts.iter().map(|alert| entry(alert, now)).collect();
-    serde_json::to_string(&json!({
+    json!({
         "schema": SCHEMA,
         "id": notification.id,
         "sent_at": instant(now),
@@ -33,21 +33,24 @@ pub fn render(notification: &Notification, now: DateTime<Utc>) -> serde_json::Re
         })),
         "alerts": alerts,
         "alerts_total": notification.alerts_total,
-    }))
+    })
 }
 
 fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
     let mut entry = json!({
         "event": alert.event,
         "reason": alert.reason,
+        "headline": wording::headline(alert, now),
         "severity": alert.severity,
         "stage": alert.stage,
+        "last_stage": alert.last,
         "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
         "successor": alert.successor.as_ref().map(successor),
     });
     if let Some(view) = &alert.projects {
         entry["projects_total"] = view.total.into();
         entry["projects_elsewhere"] = view.elsewhere.into();
+        entry["projects_remaining"] = view.remaining.into();
         entry["projects"] = projects(&view.listed);
     }
     entry
@@ -106,8 +109,4 @@ pub fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
         "ignored": view.ignored.as_ref().map(silence),
         "acknowledged": view.acknowledged.as_ref().map(silence),
     })
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

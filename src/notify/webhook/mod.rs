@@ -1,13 +1,23 @@
-//! Webhooks: one signed `POST` for each notification.
+//! Webhooks: one signed `POST` for each notification, in the format that the receiver wants.
 //!
 //! Guarantees: the same `webhook-id` on every attempt; a redirect is not followed, so that neither the
 //! body nor a key goes to another host; no secret (the address included) is in an error, an answer that
 //! is kept, or `Debug`. A 2xx accepts. `400`, `413` and `422` are final, and so is `410`; everything
 //! else is worth another attempt.
 
+mod alertmanager;
+mod discord;
+pub mod format;
+mod incident;
 pub mod json;
+mod opsgenie;
+mod pagerduty;
+mod slack;
+mod teams;
+pub mod template;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono_tz::Tz;
 use futures_util::future::{BoxFuture, FutureExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::{
@@ -25,6 +35,7 @@ use url::Url;
 use super::Notifier;
 use crate::{
     domain::{
+        listener::Grain,
         notification::Notification,
         retry::{FailureReason, Outcome},
         routing::Routing,
@@ -33,6 +44,7 @@ use crate::{
     net::{self, Pem},
     secret::Secret,
 };
+use format::{Call, Format, Key, Setting};
 
 /// How many deliveries to one webhook may be under way, unless configured.
 pub const CONCURRENCY: usize = 4;
@@ -48,8 +60,9 @@ const MAX_ANSWER: usize = 4 * 1024;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
+    pub format: Format,
     pub url: Secret,
-    /// Sent as a bearer token (RFC 6750).
+    /// What it is to the receiver, the format says.
     pub key: Option<Secret>,
     /// Signs the body (Standard Webhooks, symmetric).
     pub signing: Option<Secret>,
@@ -58,6 +71,27 @@ pub struct Settings {
     pub concurrency: usize,
     pub max_per_minute: u32,
     pub routing: Routing,
+    /// For the times in messages.
+    pub timezone: Tz,
+}
+
+/// The request that a message would be, without the key where the message itself has one.
+///
+/// # Errors
+/// Where the address cannot be read, or the operator's template fails.
+pub fn preview(
+    settings: &Settings,
+    url: &Url,
+    notification: &Notification,
+    now: DateTime<Utc>,
+) -> Result<Call, String> {
+    let timezone = settings.timezone;
+    settings.format.call(notification, Setting { url, timezone, now, routing_key: HIDDEN })
+}
+
+/// An instant for machines (RFC 3339).
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Whether a text is an address that can be posted to.
@@ -105,6 +139,8 @@ pub struct Webhook {
     client: Client,
     url: Url,
     headers: HeaderMap,
+    /// Of a service that wants its key in the message.
+    routing_key: SecretString,
     signer: Option<Signer>,
     limiter: DefaultDirectRateLimiter,
     /// What must not be repeated from an answer.
@@ -141,10 +177,21 @@ impl Webhook {
                 secrets.push(value);
             }
         }
+        let mut routing_key = SecretString::default();
         if let Some(key) = &settings.key {
             let key = key.read()?;
-            let bearer = format!("Bearer {}", key.expose_secret());
-            header(reqwest::header::AUTHORIZATION, &bearer)?;
+            let scheme = match settings.format.key() {
+                Key::Bearer => Some("Bearer"),
+                Key::Genie => Some("GenieKey"),
+                Key::Routing => None,
+            };
+            match scheme {
+                Some(scheme) => {
+                    let value = format!("{scheme} {}", key.expose_secret().trim());
+                    header(reqwest::header::AUTHORIZATION, &value)?;
+                }
+                None => routing_key = SecretString::from(key.expose_secret().trim().to_owned()),
+            }
             secrets.push(key);
         }
         let signer = match &settings.signing {
@@ -172,7 +219,7 @@ impl Webhook {
         let client = builder.build().map_err(reqwest::Error::without_url)?;
         let per_minute = NonZeroU32::new(settings.max_per_minute).unwrap_or(NonZeroU32::MIN);
         let limiter = RateLimiter::direct(Quota::per_minute(per_minute));
-        Ok(Webhook { settings, client, url, headers, signer, limiter, secrets })
+        Ok(Webhook { settings, client, url, headers, routing_key, signer, limiter, secrets })
     }
 
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
@@ -180,26 +227,32 @@ impl Webhook {
         self.limiter.until_ready().await;
         // A signature is good for five minutes: the wait is not part of them.
         let now = now + TimeDelta::from_std(waiting.elapsed()).unwrap_or(TimeDelta::zero());
-        let body = match json::render(notification, now) {
-            Ok(body) => body,
-            Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
+        let setting = Setting {
+            url: &self.url,
+            timezone: self.settings.timezone,
+            now,
+            routing_key: self.routing_key.expose_secret(),
+        };
+        let call = match self.settings.format.call(notification, setting) {
+            Ok(call) => call,
+            Err(why) => return Outcome::retry(FailureReason::Internal, why),
         };
         let id = notification.id.to_string();
         let timestamp = now.timestamp();
         let mut request = self
             .client
-            .post(self.url.clone())
+            .post(call.url)
             .headers(self.headers.clone())
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, call.content_type)
             .header(HEADER_WEBHOOK_ID, &id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
         if let Some(signer) = &self.signer {
-            match signer.sign(&id, timestamp, body.as_bytes()) {
+            match signer.sign(&id, timestamp, call.body.as_bytes()) {
                 Ok(signature) => request = request.header(HEADER_WEBHOOK_SIGNATURE, signature),
                 Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
             }
         }
-        match request.body(body).send().await {
+        match request.body(call.body).send().await {
             Ok(response) => self.outcome(response, now).await,
             Err(error) => self.failure(error.without_url()),
         }
@@ -276,6 +329,10 @@ impl Notifier for Webhook {
 
     fn routing(&self) -> &Routing {
         &self.settings.routing
+    }
+
+    fn grain(&self) -> Grain {
+        self.settings.format.grain()
     }
 
     fn concurrency(&self) -> usize {

@@ -1,0 +1,269 @@
+//! `certvigil notify preview`: what a notifier would send of what is open now, or of a sample. It sends
+//! nothing, and reads no secret.
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::path::Path;
+use url::Url;
+
+use super::{Failure, notify::unknown, state};
+use crate::{
+    app, clock,
+    config::{Config, Needs, Told},
+    domain::{
+        compose::Occasion,
+        evaluate::evaluate,
+        listener::Listener,
+        notification::{Event, Notification, ScanView},
+        reconcile::{Decision, World, all_open},
+        sample,
+        text::one_line,
+    },
+    notify::{email, log, webhook},
+    scan::id_at,
+    store::{ScanRecord, Store, StoreFault},
+};
+
+/// Stands where the configured address is not looked at, since it may be secret.
+const NOWHERE: &str = "https://configured.invalid/";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The notifier's name
+    name: String,
+    /// How to show it; html for mails alone
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Of a sample, whatever is open now: of one event, or of several
+    #[arg(long, value_name = "EVENT", num_args = 0..=1, default_missing_value = DIGEST)]
+    sample: Option<String>,
+    /// Of this organization alone
+    #[arg(long, value_name = "NAME", conflicts_with = "sample")]
+    organization: Option<String>,
+    /// Write a mail's HTML to a file, and open it in the browser
+    #[arg(long, conflicts_with = "format")]
+    open: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Html,
+    Text,
+    Json,
+}
+
+/// The word for a sample of several events.
+const DIGEST: &str = "digest";
+
+pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let config = super::start(file, Needs::default())?.config;
+    let Some(notifier) = config.notifiers.find(&arguments.name) else {
+        let names: Vec<&str> =
+            config.notifiers.listening().iter().map(|(name, ..)| *name).collect();
+        return Err(unknown(&arguments.name, &names));
+    };
+    let now = clock::now();
+    let sampled = match &arguments.sample {
+        Some(word) => Some(samples(word, &arguments.name, now)?),
+        None => None,
+    };
+    let (from, messages) = match sampled {
+        Some(samples) => ("sample", samples),
+        None => match open_now(&config, arguments, now).await? {
+            Ok(messages) => ("state", messages),
+            Err(why) => {
+                eprintln!("{why}: a sample");
+                ("sample", vec![sample::digest(&arguments.name, now)])
+            }
+        },
+    };
+    let previews: Vec<Preview> = messages
+        .iter()
+        .map(|message| Preview::of(&notifier, message, now))
+        .collect::<anyhow::Result<_>>()?;
+    if arguments.open || arguments.format == Format::Html {
+        return html(previews, arguments.open);
+    }
+    super::print(&match arguments.format {
+        Format::Html | Format::Text => {
+            previews.into_iter().map(|preview| preview.text).collect::<Vec<_>>().join("\n")
+        }
+        Format::Json => {
+            let document = json!({
+                "schema": "certvigil.preview/1",
+                "notifier": arguments.name,
+                "from": from,
+                "messages": previews.into_iter().map(|preview| preview.json).collect::<Vec<_>>(),
+            });
+            format!("{document:#}\n")
+        }
+    })
+}
+
+/// A page can show but one message.
+fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
+    let count = previews.len();
+    let Some(page) = previews.into_iter().next().and_then(|preview| preview.html) else {
+        let error = "only mails have HTML; this notifier has text and json";
+        return Err(Failure::Usage(error.to_owned()));
+    };
+    if count > 1 {
+        eprintln!("the first of {count} messages; --organization chooses another");
+    }
+    if !open {
+        return super::print(&page);
+    }
+    let file = tempfile::Builder::new().prefix("certvigil-preview-").suffix(".html").tempfile()?;
+    std::fs::write(file.path(), page)?;
+    let (_, path) = file.keep()?;
+    super::print(&format!("{}\n", path.display()))?;
+    if let Err(error) = open::that_detached(&path) {
+        eprintln!("it cannot be opened from here ({error}): open the file by hand");
+    }
+    Ok(())
+}
+
+fn samples(word: &str, notifier: &str, now: DateTime<Utc>) -> Result<Vec<Notification>, Failure> {
+    if word == DIGEST {
+        return Ok(vec![sample::digest(notifier, now)]);
+    }
+    let Some(event) = Event::parse(word) else {
+        let words: Vec<&str> = Event::ALL.iter().map(|event| event.as_str()).collect();
+        let found = one_line(word, 60);
+        let expected = words.join(", ");
+        let error = format!("--sample: found “{found}”, expected {DIGEST}, {expected}");
+        return Err(Failure::Usage(error));
+    };
+    Ok(vec![sample::of(event, notifier, now)])
+}
+
+/// The messages about all that is open, as somebody who joins the notifier is told; or why there are none.
+async fn open_now(
+    config: &Config,
+    arguments: &Arguments,
+    now: DateTime<Utc>,
+) -> Result<Result<Vec<Notification>, String>, Failure> {
+    let (store, known) = match state::load(config, now).await {
+        Ok(loaded) => loaded,
+        Err(error) => match error.downcast_ref::<StoreFault>() {
+            Some(StoreFault::Missing(path)) => {
+                return Ok(Err(format!("there is no state at {} yet", path.display())));
+            }
+            _ => return Err(error.into()),
+        },
+    };
+    let asked = arguments.organization.as_deref();
+    if let Some(name) = asked
+        && known.iter().all(|one| one.organization.as_str() != name)
+    {
+        let name = one_line(name, 64);
+        return Err(Failure::Usage(format!("--organization: there is no organization “{name}”")));
+    }
+    let mut messages = Vec::new();
+    for one in known.iter().filter(|one| asked.is_none_or(|name| one.organization.as_str() == name))
+    {
+        let listener = one.listeners.iter().find(|listener| listener.name == arguments.name);
+        if let Some(listener) = listener {
+            messages.extend(open_of(config, &store, one, listener, now).await?);
+        }
+    }
+    if messages.is_empty() {
+        return Ok(Err(format!("nothing is open for “{}” now", arguments.name)));
+    }
+    // The worst organization first, and each one's messages in their order.
+    messages.sort_by_key(|message| std::cmp::Reverse(message.severity));
+    Ok(Ok(messages))
+}
+
+async fn open_of(
+    config: &Config,
+    store: &Store,
+    known: &state::Known,
+    listener: &Listener,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<Notification>> {
+    let state::Known { organization, before, inventory, policy, acknowledgements, .. } = known;
+    let evaluation = evaluate(organization, inventory, policy, acknowledgements, now);
+    let scan = store.latest_scan(organization).await?;
+    let oldest_reading = inventory.oldest_reading();
+    let view = |scan: ScanRecord| ScanView {
+        id: scan.id,
+        finished_at: scan.finished_at,
+        complete: scan.complete,
+        projects_read: scan.projects_read,
+        projects_unreadable: scan.projects_unreadable,
+        oldest_reading,
+    };
+    let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
+    let occasion =
+        Occasion { evaluation: &evaluation, scan: scan.map(view), stale_at: Some(when.stale_at) };
+    let world = World::Watched { before, after: &evaluation };
+    let open = all_open(&world, &listener.routing, when.moment());
+    let open: Vec<&Decision> = open.iter().collect();
+    let composed = occasion.compose(|| id_at(now), &listener.afresh(), &open);
+    Ok(composed.into_iter().map(|composed| composed.notification).collect())
+}
+
+/// One message as a notifier would send it.
+struct Preview {
+    text: String,
+    html: Option<String>,
+    json: Value,
+}
+
+impl Preview {
+    fn of(
+        notifier: &Told<'_>,
+        message: &Notification,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Preview> {
+        match notifier {
+            Told::Email(settings) => {
+                let mail = email::Renderer::new()?.render(settings, message, now)?;
+                let to: Vec<String> = settings.to.iter().map(ToString::to_string).collect();
+                let cc: Vec<String> = settings.cc.iter().map(ToString::to_string).collect();
+                let from = settings.smtp.from.to_string();
+                let text = format!(
+                    "From: {from}\nTo: {}\nSubject: {}\n\n{}",
+                    to.join(", "),
+                    mail.subject,
+                    mail.text
+                );
+                let json = json!({
+                    "from": from, "to": to, "cc": cc, "subject": mail.subject,
+                    "text": mail.text, "html": mail.html,
+                });
+                Ok(Preview { text, html: Some(mail.html), json })
+            }
+            Told::Webhook(settings) => {
+                let own = settings.format.default_url();
+                let url = Url::parse(own.unwrap_or(NOWHERE))?;
+                let call = webhook::preview(settings, &url, message, now);
+                let call = call.map_err(|why| anyhow::anyhow!("the template: {why}"))?;
+                let body: Option<Value> = serde_json::from_str(&call.body).ok();
+                let shown = match &body {
+                    Some(body) => format!("{body:#}"),
+                    None => call.body.clone(),
+                };
+                let address = match own {
+                    Some(_) => call.url.to_string(),
+                    None => "(the configured address)".to_owned(),
+                };
+                let text =
+                    format!("POST {address}\nContent-Type: {}\n\n{shown}\n", call.content_type);
+                let json = json!({
+                    "url": own.map(|_| call.url.to_string()),
+                    "content_type": call.content_type,
+                    "body": body.unwrap_or_else(|| call.body.into()),
+                });
+                Ok(Preview { text, html: None, json })
+            }
+            Told::Log(_) => {
+                let lines = log::lines(message, now);
+                let text = format!("{}\n", lines.join("\n"));
+                Ok(Preview { text, html: None, json: json!({ "lines": lines }) })
+            }
+        }
+    }
+}

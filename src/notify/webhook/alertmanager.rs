@@ -1,0 +1,77 @@
+//! `format = "alertmanager"`: `POST /api/v2/alerts` of Prometheus' Alertmanager, one for each alert.
+//!
+//! <https://prometheus.io/docs/alerting/latest/alerts_api>: labels say which alert it is, so only what stays
+//! the same from its beginning to its end is one, and the severity, by which people route. Where that
+//! changes, the alert of the severity before ends with the same request. What is open carries `endsAt`
+//! two scans ahead, and every scan says it again: where certvigil is gone, its alerts end by themselves.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{
+    format::{Call, Setting},
+    incident::Incident,
+    instant,
+};
+use crate::domain::{notification::Event, threshold::Severity};
+
+const PATH: &str = "api/v2/alerts";
+
+pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
+    let notification = incident.notification;
+    let one = |severity: Severity, ends_at: Option<DateTime<Utc>>| {
+        let mut details = incident.details();
+        details.insert("summary".to_owned(), incident.summary.clone().into());
+        let starts_at = notification.created_at;
+        let mut alert = json!({
+            "labels": labels(incident, severity),
+            "annotations": details,
+            // Of an alert that it has, Alertmanager keeps the earlier start. One that starts after its
+            // end is refused.
+            "startsAt": instant(ends_at.map_or(starts_at, |ends_at| ends_at.min(starts_at))),
+        });
+        if let Some(ends_at) = ends_at {
+            alert["endsAt"] = instant(ends_at).into();
+        }
+        alert
+    };
+    let severity = incident.alert.severity;
+    let ends_at = if incident.over { Some(setting.now) } else { notification.stale_at };
+    let mut alerts = vec![one(severity, ends_at)];
+    alerts.extend(incident.alert.severity_before.map(|before| one(before, Some(setting.now))));
+    Call::json_to(address(setting.url), Value::from(alerts).to_string())
+}
+
+/// The configured address with the path of the API, unless it has it.
+fn address(url: &Url) -> Url {
+    let mut url = url.clone();
+    if !url.path().trim_end_matches('/').ends_with(PATH)
+        && let Ok(mut path) = url.path_segments_mut()
+    {
+        path.pop_if_empty().extend(PATH.split('/'));
+    }
+    url
+}
+
+/// Label names are of letters, digits and `_`; a label without a value is none.
+fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
+    let alert = incident.alert;
+    let name = match alert.event {
+        Event::CertificateExpiring
+        | Event::CertificateExpired
+        | Event::CertificateNotYetValid
+        | Event::CertificateUnknownExpiry
+        | Event::CertificateResolved => "CertvigilCertificate",
+        Event::ProjectUncovered | Event::ProjectCovered => "CertvigilProjectsUncovered",
+        Event::Test => "CertvigilTest",
+    };
+    let mut labels = json!({ "alertname": name, "severity": severity, "service": "certvigil" });
+    if let Some(organization) = &incident.notification.organization {
+        labels["organization"] = organization.as_str().into();
+    }
+    if let Some(certificate) = &alert.certificate {
+        labels["certificate"] = certificate.id.as_str().into();
+    }
+    labels
+}

@@ -1,0 +1,145 @@
+//! `format = "discord"`: embeds.
+//!
+//! What others wrote has every character escaped that Discord's Markdown knows, and nobody can be
+//! mentioned (`allowed_mentions`).
+//!
+//! Limits (<https://docs.discord.com/developers/resources/message#embed-object-embed-limits>): 10 embeds;
+//! a title of 256 characters, a description of 4096, 25 fields with a name of 256 and a value of 1024, a
+//! footer of 2048, and 6000 in all embeds together. `wait=true` makes the answer say whether the message was
+//! kept (<https://docs.discord.com/developers/resources/webhook#execute-webhook>).
+
+use serde_json::{Value, json};
+
+use super::format::{Call, Setting, cut, units};
+use crate::{
+    domain::notification::Notification,
+    notify::entry::{Entry, Mark, Quiet, reading, unseen},
+};
+
+const MAX_EMBEDS: usize = 10;
+const MAX_TITLE: usize = 256;
+const MAX_DESCRIPTION: usize = 4_096;
+const MAX_VALUE: usize = 1_024;
+const MAX_TOTAL: usize = 6_000;
+/// Kept free for what is said at the end.
+const LAST_WORDS: usize = 900;
+const SHOWN_PROJECTS: usize = 5;
+
+pub fn call(notification: &Notification, setting: Setting<'_>) -> Call {
+    let mut url = setting.url.clone();
+    if url.query_pairs().all(|(key, _)| key != "wait") {
+        url.query_pairs_mut().append_pair("wait", "true");
+    }
+    Call::json_to(url, body(notification, setting).to_string())
+}
+
+pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
+    let mut embeds = Vec::new();
+    let mut left = MAX_TOTAL - LAST_WORDS;
+    for alert in &notification.alerts {
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        // In full, or else in short, or else counted.
+        let fitting = [full(notification, &entry), short(&entry)]
+            .into_iter()
+            .find(|embed| length(embed) <= left);
+        let Some(embed) = fitting.filter(|_| embeds.len() + 1 < MAX_EMBEDS) else { break };
+        left -= length(&embed);
+        embeds.push(embed);
+    }
+    embeds.push(last(notification, setting, embeds.len()));
+    json!({ "embeds": embeds, "allowed_mentions": { "parse": [] } })
+}
+
+fn full(notification: &Notification, entry: &Entry) -> Value {
+    let facts = entry.facts.iter().map(|(label, value)| format!("{label}: {}", escaped(value)));
+    let breaks = entry.consequence.iter().map(|text| format!("**What breaks:** {}", escaped(text)));
+    let description: Vec<String> = breaks.chain(facts).collect();
+    let mut fields = Vec::new();
+    let mut field = |name: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            fields.push(json!({
+                "name": cut(&escaped(name), MAX_TITLE),
+                "value": cut(&lines.join("\n"), MAX_VALUE),
+            }));
+        }
+    };
+    let more = (entry.more_projects > 0).then(|| format!("• and {} more", entry.more_projects));
+    let lines = entry.projects.iter().map(|project| match project.state.as_str() {
+        "" => format!("• {}", escaped(&project.name)),
+        state => format!("• {}: {}", escaped(&project.name), escaped(state)),
+    });
+    field(&entry.projects_label, lines.chain(more).collect());
+    let steps = entry.advice.iter().enumerate();
+    field("What to do", steps.map(|(n, step)| format!("{}. {}", n + 1, escaped(step))).collect());
+    if let Some(Quiet::Command(command)) = &entry.quiet {
+        field("Quiet for a while", vec![format!("`{command}`")]);
+    }
+    json!({
+        "title": title(entry),
+        "description": cut(&description.join("\n"), MAX_DESCRIPTION),
+        "color": colour(entry.mark),
+        "fields": fields,
+        "timestamp": super::instant(notification.created_at),
+    })
+}
+
+fn short(entry: &Entry) -> Value {
+    let breaks = entry.consequence.as_deref().map(escaped).unwrap_or_default();
+    json!({
+        "title": title(entry),
+        "description": cut(&breaks, MAX_VALUE),
+        "color": colour(entry.mark),
+    })
+}
+
+/// What could not be seen, how many there is no room for, and when it was read.
+fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Value {
+    let scan = notification.scan.as_ref();
+    let more = notification.alerts_total.saturating_sub(shown);
+    let more = (more > 0).then(|| format!("And {more} more, which this message has no room for."));
+    let unseen = scan.and_then(unseen).map(|text| format!("⚠ {text}"));
+    let reading = scan.map(|scan| reading(scan, setting.timezone));
+    let lines: Vec<String> = more.into_iter().chain(unseen).chain(reading).collect();
+    let (organization, notifier) = (notification.organization.as_ref(), &notification.notifier);
+    let of = organization.map_or(String::new(), |name| format!("{name} · "));
+    json!({
+        "description": cut(&escaped(&lines.join("\n")), LAST_WORDS / 2),
+        "color": colour(Mark::of_all(notification)),
+        "footer": {
+            "text": cut(&format!("{of}certvigil, notifier “{notifier}” · {}", notification.id), LAST_WORDS / 3),
+        },
+    })
+}
+
+fn title(entry: &Entry) -> String {
+    cut(&format!("{} {}", entry.mark.sign(), escaped(&entry.headline)), MAX_TITLE)
+}
+
+/// What counts towards the limit of the whole message.
+fn length(embed: &Value) -> usize {
+    let of = |value: &Value| value.as_str().map_or(0, units);
+    let fields = embed["fields"].as_array().into_iter().flatten();
+    let fields: usize = fields.map(|field| of(&field["name"]) + of(&field["value"])).sum();
+    of(&embed["title"]) + of(&embed["description"]) + fields
+}
+
+/// A backslash before a character that means something makes it mean itself.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if "\\*_~`|<>[]()#@".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn colour(mark: Mark) -> u32 {
+    match mark {
+        Mark::Critical => 0xB4_23_18,
+        Mark::Warning => 0xD4_8A_00,
+        Mark::Info => 0x05_50_AE,
+        Mark::Resolved => 0x1A_7F_37,
+    }
+}

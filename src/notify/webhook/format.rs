@@ -1,0 +1,186 @@
+//! What each service wants a message as: a file for each format, and one list of them here.
+//!
+//! A format makes one request out of one message. It keeps the service's limits by cutting with a count,
+//! and escapes what others wrote as the service's own rules say. To add one: its file, and its arms here.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use url::Url;
+
+use super::{
+    alertmanager, discord, incident::Incident, json, opsgenie, pagerduty, slack, teams,
+    template::Template,
+};
+use crate::domain::{listener::Grain, notification::Notification};
+
+#[derive(Clone, Debug)]
+pub enum Format {
+    Json,
+    Slack,
+    Teams,
+    Discord,
+    PagerDuty,
+    Opsgenie,
+    Alertmanager,
+    /// The operator's own.
+    Template(Template),
+}
+
+/// The words for the formats that are built in.
+pub const BUILT_IN: [(&str, Format); 7] = [
+    ("json", Format::Json),
+    ("slack", Format::Slack),
+    ("teams", Format::Teams),
+    ("discord", Format::Discord),
+    ("pagerduty", Format::PagerDuty),
+    ("opsgenie", Format::Opsgenie),
+    ("alertmanager", Format::Alertmanager),
+];
+
+/// What a key is to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A bearer token (RFC 6750), where there is one.
+    Bearer,
+    /// Demanded, and sent as `Authorization: GenieKey …`.
+    Genie,
+    /// Demanded, and a part of the message itself: it says which of the service's teams is told.
+    Routing,
+}
+
+/// What a message is rendered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Where messages go.
+    pub url: &'a Url,
+    pub timezone: Tz,
+    pub now: DateTime<Utc>,
+    /// The key of a service that wants it in the message.
+    pub routing_key: &'a str,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub url: Url,
+    pub content_type: String,
+    pub body: String,
+}
+
+impl Call {
+    /// A JSON document to the configured address.
+    pub fn json(setting: Setting<'_>, body: &serde_json::Value) -> Call {
+        Call::json_to(setting.url.clone(), body.to_string())
+    }
+
+    pub fn json_to(url: Url, body: String) -> Call {
+        Call { url, content_type: "application/json".to_owned(), body }
+    }
+}
+
+impl Format {
+    pub fn grain(&self) -> Grain {
+        match self {
+            Format::Json
+            | Format::Slack
+            | Format::Teams
+            | Format::Discord
+            | Format::Template(_) => Grain::Digest,
+            Format::PagerDuty | Format::Opsgenie => Grain::EachAlert,
+            Format::Alertmanager => Grain::EachAlertKeptUp,
+        }
+    }
+
+    pub fn key(&self) -> Key {
+        match self {
+            Format::PagerDuty => Key::Routing,
+            Format::Opsgenie => Key::Genie,
+            Format::Json
+            | Format::Slack
+            | Format::Teams
+            | Format::Discord
+            | Format::Alertmanager
+            | Format::Template(_) => Key::Bearer,
+        }
+    }
+
+    /// The service's own address, where it has one for everybody.
+    pub fn default_url(&self) -> Option<&'static str> {
+        match self {
+            Format::PagerDuty => Some(pagerduty::URL),
+            Format::Opsgenie => Some(opsgenie::URL),
+            Format::Json
+            | Format::Slack
+            | Format::Teams
+            | Format::Discord
+            | Format::Alertmanager
+            | Format::Template(_) => None,
+        }
+    }
+
+    /// The request that says the message.
+    ///
+    /// # Errors
+    /// Where the operator's template fails, with why; the built-in formats never do.
+    pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
+        match self {
+            Format::Json => Ok(Call::json(setting, &json::document(notification, setting.now))),
+            Format::Slack => Ok(Call::json(setting, &slack::body(notification, setting))),
+            Format::Teams => Ok(Call::json(setting, &teams::body(notification, setting))),
+            Format::Discord => Ok(discord::call(notification, setting)),
+            Format::PagerDuty => Incident::of(notification, setting)
+                .map(|incident| Call::json(setting, &pagerduty::body(&incident, setting))),
+            Format::Opsgenie => Incident::of(notification, setting)
+                .map(|incident| opsgenie::call(&incident, setting)),
+            Format::Alertmanager => Incident::of(notification, setting)
+                .map(|incident| alertmanager::call(&incident, setting)),
+            Format::Template(template) => template.call(notification, setting),
+        }
+    }
+}
+
+/// How long a text is to services that count in UTF-16 code units, as JavaScript does. Where a service
+/// counts characters, this is never fewer.
+pub fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+/// The text, cut with an ellipsis to at most `max` UTF-16 code units.
+pub fn cut(text: &str, max: usize) -> String {
+    if units(text) <= max {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.len_utf16();
+        if used > max {
+            break;
+        }
+        out.push(c);
+    }
+    // An escape that has lost what it escapes would escape the ellipsis.
+    let out = out.trim_end_matches('\\');
+    format!("{out}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_within_what_the_service_counts() {
+        let cases = [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("🔑🔑🔑", 6, "🔑🔑🔑"),
+            ("🔑🔑🔑", 5, "🔑🔑…"),
+            ("ab\\*c", 4, "ab…"),
+            ("", 0, ""),
+        ];
+        for (text, max, expected) in cases {
+            assert_eq!(cut(text, max), expected, "{text} {max}");
+            assert!(units(&cut(text, max)) <= max);
+        }
+    }
+}

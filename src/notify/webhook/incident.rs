@@ -1,0 +1,107 @@
+//! What the services share that open an incident for each alert, and close it.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{
+    format::{Setting, cut},
+    instant,
+};
+use crate::{
+    domain::{
+        notification::{Alert, Notification},
+        text::unlinked,
+        wording,
+    },
+    notify::entry::{Entry, Quiet, unseen},
+};
+
+/// How many projects an incident's details list.
+const SHOWN_PROJECTS: usize = 20;
+/// How long one of its details may be, in UTF-16 code units.
+const MAX_DETAIL: usize = 1_000;
+
+/// The one alert of a message for such a service.
+pub struct Incident<'a> {
+    pub notification: &'a Notification,
+    pub alert: &'a Alert,
+    pub entry: Entry,
+    /// The same from the alert's beginning to its end, whatever else changes.
+    pub key: String,
+    /// One line, with the organization.
+    pub summary: String,
+    /// Whether it ends.
+    pub over: bool,
+}
+
+/// The longest key that all the services take, in bytes: PagerDuty's `dedup_key`.
+const MAX_KEY: usize = 255;
+
+impl<'a> Incident<'a> {
+    /// Of the message's first alert: such a message has but one.
+    ///
+    /// # Errors
+    /// Where it has none, which the domain never makes.
+    pub fn of(
+        notification: &'a Notification,
+        setting: Setting<'_>,
+    ) -> Result<Incident<'a>, String> {
+        let alert = notification.alerts.first().ok_or("the message tells of nothing")?;
+        let of = notification.organization.as_ref().map(|name| name.as_str());
+        let mut key = match of {
+            Some(organization) => format!("certvigil:{organization}:{}", alert.key()),
+            None => format!("certvigil:{}:{}", alert.key(), notification.notifier),
+        };
+        if key.len() > MAX_KEY {
+            key = format!("certvigil:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
+        }
+        let headline = wording::headline(alert, setting.now);
+        let summary = unlinked(&match of {
+            Some(organization) => format!("{organization}: {headline}"),
+            None => headline,
+        });
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        Ok(Incident { notification, alert, entry, key, summary, over: alert.is_over() })
+    }
+
+    /// The organization, or what stands in its place for a test.
+    pub fn source(&self) -> String {
+        let of = self.notification.organization.as_ref();
+        of.map_or("certvigil".to_owned(), |organization| {
+            format!("OpenAI organization {organization}")
+        })
+    }
+
+    /// All that is known, in rows of a name and a text.
+    pub fn details(&self) -> Map<String, Value> {
+        let mut details = Map::new();
+        let mut detail = |name: &str, text: Option<String>| {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                details.insert(name.to_owned(), cut(&text, MAX_DETAIL).into());
+            }
+        };
+        let Incident { notification, entry, .. } = self;
+        detail("what_breaks", entry.consequence.clone());
+        for (label, value) in &entry.facts {
+            detail(&label.to_lowercase().replace(' ', "_"), Some(value.clone()));
+        }
+        let lines = entry.projects.iter().map(|project| match project.state.as_str() {
+            "" => project.name.clone(),
+            state => format!("{}: {state}", project.name),
+        });
+        let more = (entry.more_projects > 0).then(|| format!("and {} more", entry.more_projects));
+        let label = Some(entry.projects_label.clone()).filter(|label| !label.is_empty());
+        let lines: Vec<String> = label.into_iter().chain(lines).chain(more).collect();
+        detail("projects", Some(lines.join("\n")));
+        let steps: Vec<String> =
+            entry.advice.iter().enumerate().map(|(n, step)| format!("{}. {step}", n + 1)).collect();
+        detail("what_to_do", Some(steps.join("\n")));
+        if let Some(Quiet::Command(command)) = &entry.quiet {
+            detail("quiet_for_a_while", Some(command.clone()));
+        }
+        detail("not_seen", notification.scan.as_ref().and_then(unseen));
+        detail("read_at", notification.scan.as_ref().map(|scan| instant(scan.finished_at)));
+        detail("message", Some(notification.id.to_string()));
+        details
+    }
+}

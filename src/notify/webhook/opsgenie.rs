@@ -1,0 +1,89 @@
+//! `format = "opsgenie"`: the Alert API, one alert for each of ours.
+//!
+//! <https://docs.opsgenie.com/docs/alert-api>: created with an alias, and closed by it. A message of at most
+//! 130 characters, an alias and an entity of 512, a description of 15 000, details of 8000 in all, 20 tags of
+//! 50, a source of 100, a note of 25 000.
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::{
+    format::{Call, Setting, cut, units},
+    incident::Incident,
+};
+use crate::domain::threshold::Severity;
+
+/// Of accounts in the EU it is `https://api.eu.opsgenie.com/v2/alerts`.
+pub const URL: &str = "https://api.opsgenie.com/v2/alerts";
+const MAX_MESSAGE: usize = 130;
+const MAX_DESCRIPTION: usize = 15_000;
+const MAX_DETAILS: usize = 8_000;
+const MAX_ENTITY: usize = 512;
+const MAX_SOURCE: usize = 100;
+const MAX_NOTE: usize = 25_000;
+const MAX_TAG: usize = 50;
+
+pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
+    if incident.over {
+        let url = closing(setting.url, &incident.key);
+        let body = json!({
+            "source": "certvigil",
+            "note": cut(&incident.summary, MAX_NOTE),
+        });
+        return Call::json_to(url, body.to_string());
+    }
+    let certificate = incident.alert.certificate.as_ref();
+    let details = within(incident.details(), MAX_DETAILS);
+    let description: Vec<String> = details
+        .iter()
+        .map(|(name, text)| {
+            format!("{}: {}", name.replace('_', " "), text.as_str().unwrap_or_default())
+        })
+        .collect();
+    let tags = [Some("certvigil".to_owned()), Some(incident.alert.event.to_string())];
+    let of = incident.notification.organization.as_ref().map(|name| cut(name.as_str(), MAX_TAG));
+    let tags: Vec<String> = tags.into_iter().chain([of]).flatten().collect();
+    Call::json(
+        setting,
+        &json!({
+            "message": cut(&incident.summary, MAX_MESSAGE),
+            "alias": incident.key,
+            "description": cut(&description.join("\n\n"), MAX_DESCRIPTION),
+            "details": details,
+            "entity": certificate.map(|certificate| cut(certificate.id.as_str(), MAX_ENTITY)),
+            "source": cut(&incident.source(), MAX_SOURCE),
+            "tags": tags,
+            "priority": priority(incident.alert.severity),
+        }),
+    )
+}
+
+/// `…/v2/alerts/{alias}/close?identifierType=alias`
+fn closing(alerts: &Url, alias: &str) -> Url {
+    let mut url = alerts.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend([alias, "close"]);
+    }
+    url.query_pairs_mut().append_pair("identifierType", "alias");
+    url
+}
+
+/// As many of the details as there is room for.
+fn within(details: Map<String, Value>, max: usize) -> Map<String, Value> {
+    let mut left = max;
+    let fits = |(name, text): &(String, Value)| {
+        let length = units(name) + text.as_str().map_or(0, units);
+        let fits = length <= left;
+        left -= if fits { length } else { 0 };
+        fits
+    };
+    details.into_iter().filter(fits).collect()
+}
+
+fn priority(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "P1",
+        Severity::Warning => "P3",
+        Severity::Info => "P5",
+    }
+}

@@ -1,0 +1,46 @@
+//! `format = "pagerduty"`: the Events API v2, one event for each alert.
+//!
+//! <https://developer.pagerduty.com/docs/send-alert-event>: a summary of at most 1024 characters, a
+//! `dedup_key` of 255, 512 kB in all; an alert is opened by `trigger` and closed by `resolve` with the same
+//! key, and a `trigger` for what is open is added to it. Where projects are left without a valid
+//! certificate, their incident stays open, and the event says which are not any more.
+
+use serde_json::{Value, json};
+
+use super::{
+    format::{Setting, cut},
+    incident::Incident,
+    instant,
+};
+use crate::domain::threshold::Severity;
+
+pub const URL: &str = "https://events.pagerduty.com/v2/enqueue";
+const MAX_SUMMARY: usize = 1_024;
+
+pub fn body(incident: &Incident<'_>, setting: Setting<'_>) -> Value {
+    let certificate = incident.alert.certificate.as_ref();
+    json!({
+        "routing_key": setting.routing_key,
+        "event_action": if incident.over { "resolve" } else { "trigger" },
+        "dedup_key": incident.key,
+        "client": "certvigil",
+        "payload": {
+            "summary": cut(&incident.summary, MAX_SUMMARY),
+            "source": incident.source(),
+            "severity": severity(incident.alert.severity),
+            "timestamp": instant(incident.notification.created_at),
+            "component": certificate.map(|certificate| certificate.id.as_str()),
+            "group": incident.notification.organization,
+            "class": incident.alert.event,
+            "custom_details": incident.details(),
+        },
+    })
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    }
+}

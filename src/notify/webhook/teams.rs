@@ -1,0 +1,165 @@
+//! `format = "teams"`: an Adaptive Card, for the workflow “When a Teams webhook request is received”.
+//!
+//! What others wrote stands in text runs alone, which are no Markdown
+//! (<https://adaptivecards.io/explorer/TextRun.html>); text blocks and facts would be.
+//!
+//! Limit: 28 kB, as the workflow measures it: a card of 24 453 bytes was refused as one of 28 897
+//! (<https://github.com/MicrosoftDocs/msteams-docs/issues/11274>). So it is held well below.
+
+use serde_json::{Value, json};
+
+use super::format::{Setting, cut};
+use crate::{
+    domain::{notification::Notification, text::unlinked, wording},
+    notify::entry::{Entry, Mark, Quiet, capitalized, reading, unseen},
+};
+
+/// In bytes of JSON.
+const MAX_CARD: usize = 18_000;
+/// Kept free for what is said at the end, and around the card.
+const LAST_WORDS: usize = 1_500;
+const MAX_LINE: usize = 600;
+const SHOWN_PROJECTS: usize = 5;
+
+pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
+    let mark = Mark::of_all(notification);
+    let title = capitalized(&wording::summary(notification, setting.now));
+    let title = unlinked(&match &notification.organization {
+        Some(organization) => format!("{organization}: {title}"),
+        None => title,
+    });
+    let mut card = vec![paragraph(&[run(&title).size("large").bolder().colour(mark)])];
+    let scan = notification.scan.as_ref();
+    if let Some(unseen) = scan.and_then(unseen) {
+        card.push(paragraph(&[run(&format!("⚠ {unseen}")).colour(Mark::Warning)]));
+    }
+    let mut left = MAX_CARD - LAST_WORDS - Value::from(card.clone()).to_string().len();
+    let mut shown = 0;
+    for alert in &notification.alerts {
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        // In full, or else in short, or else counted.
+        let fitting = [full(&entry), short(&entry)]
+            .into_iter()
+            .find(|container| container.to_string().len() < left);
+        let Some(container) = fitting else { break };
+        left -= container.to_string().len() + 1;
+        card.push(container);
+        shown += 1;
+    }
+    if let more @ 1.. = notification.alerts_total.saturating_sub(shown) {
+        card.push(paragraph(&[run(&format!("And {more} more, which this card has no room for."))]));
+    }
+    let read = scan.map(|scan| reading(scan, setting.timezone)).unwrap_or_default();
+    let (notifier, id) = (&notification.notifier, notification.id);
+    let foot = format!("{read} Message {id} for the notifier “{notifier}”");
+    card.push(paragraph(&[run(foot.trim()).size("small").subtle()]));
+    json!({
+        "type": "message",
+        "attachments": [{
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "contentUrl": null,
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "fallbackText": cut(&title, MAX_LINE),
+                "body": card,
+                "msteams": { "width": "Full" },
+            },
+        }],
+    })
+}
+
+fn short(entry: &Entry) -> Value {
+    let headline = run(&format!("{} {}", entry.mark.sign(), entry.headline)).bolder();
+    let mut items = vec![paragraph(&[headline])];
+    if let Some(consequence) = &entry.consequence {
+        items.push(paragraph(&[run("What breaks: ").bolder(), run(consequence)]));
+    }
+    container(items)
+}
+
+fn full(entry: &Entry) -> Value {
+    let Value::Array(mut items) = short(entry)["items"].take() else { return Value::Null };
+    for (label, value) in &entry.facts {
+        items.push(paragraph(&[run(&format!("{label}: ")).subtle(), run(value)]));
+    }
+    if !entry.projects_label.is_empty() {
+        items.push(paragraph(&[run(&entry.projects_label).bolder()]));
+    }
+    for project in &entry.projects {
+        let line = match project.state.as_str() {
+            "" => format!("• {}", project.name),
+            state => format!("• {}: {state}", project.name),
+        };
+        items.push(paragraph(&[run(&line)]));
+    }
+    if entry.more_projects > 0 {
+        items.push(paragraph(&[run(&format!("• and {} more", entry.more_projects))]));
+    }
+    if !entry.advice.is_empty() {
+        items.push(paragraph(&[run("What to do").bolder()]));
+    }
+    for (number, step) in entry.advice.iter().enumerate() {
+        items.push(paragraph(&[run(&format!("{}. {step}", number + 1))]));
+    }
+    if let Some(Quiet::Command(command)) = &entry.quiet {
+        let command = run(command).monospace();
+        items.push(paragraph(&[run("Quiet for a while: ").bolder(), command]));
+    }
+    container(items)
+}
+
+fn container(mut items: Vec<Value>) -> Value {
+    for item in items.iter_mut().skip(1) {
+        item["spacing"] = "small".into();
+    }
+    json!({ "type": "Container", "separator": true, "spacing": "medium", "items": items })
+}
+
+fn paragraph(runs: &[Run]) -> Value {
+    let inlines: Vec<&Value> = runs.iter().map(|run| &run.0).collect();
+    json!({ "type": "RichTextBlock", "inlines": inlines })
+}
+
+/// A piece of text, taken for nothing but text.
+struct Run(Value);
+
+fn run(text: &str) -> Run {
+    Run(json!({ "type": "TextRun", "text": cut(text, MAX_LINE) }))
+}
+
+impl Run {
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Run {
+        self.0[key] = value.into();
+        self
+    }
+
+    fn bolder(self) -> Run {
+        self.with("weight", "bolder")
+    }
+
+    fn size(self, size: &str) -> Run {
+        self.with("size", size)
+    }
+
+    fn subtle(self) -> Run {
+        self.with("isSubtle", true)
+    }
+
+    fn monospace(self) -> Run {
+        self.with("fontType", "monospace")
+    }
+
+    fn colour(self, mark: Mark) -> Run {
+        self.with(
+            "color",
+            match mark {
+                Mark::Critical => "attention",
+                Mark::Warning => "warning",
+                Mark::Info => "accent",
+                Mark::Resolved => "good",
+            },
+        )
+    }
+}

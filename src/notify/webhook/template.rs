@@ -1,0 +1,106 @@
+//! `format = "template"`: the operator's own body, a minijinja template over the document that
+//! `format = "json"` sends.
+//!
+//! It is tried with a sample of every event when the configuration is read, so that what would fail then
+//! refuses to start. Values are escaped as the content type wants: in JSON each is written as a JSON value,
+//! quotes included; in HTML and XML as text.
+
+use chrono::{DateTime, Utc};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde};
+use std::sync::Arc;
+
+use super::{
+    format::{Call, Setting},
+    json,
+};
+use crate::domain::{
+    notification::{Event, Notification},
+    sample,
+};
+
+/// How much work one rendering may be, in the engine's instructions: a loop over all that a message can
+/// hold takes some ten thousand.
+const FUEL: u64 = 10_000_000;
+/// The largest body that is made, in bytes.
+const MAX_BODY: usize = 512 * 1024;
+/// The name of the only template.
+const NAME: &str = "body";
+
+#[derive(Clone)]
+pub struct Template {
+    engine: Arc<Environment<'static>>,
+    pub content_type: String,
+    is_json: bool,
+}
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Template").field("content_type", &self.content_type).finish_non_exhaustive()
+    }
+}
+
+impl Template {
+    /// Compiles a template, and tries it with a sample of every event.
+    ///
+    /// # Errors
+    /// Why it cannot be used: where it fails, with the line, and on which sample.
+    pub fn new(source: String, content_type: String) -> Result<Template, String> {
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+        let is_json = essence == "application/json" || essence.ends_with("+json");
+        let is_markup = essence == "text/html" || essence.ends_with("xml");
+        let mut engine = Environment::new();
+        engine.set_undefined_behavior(UndefinedBehavior::Strict);
+        engine.set_fuel(Some(FUEL));
+        engine.set_auto_escape_callback(move |_| match (is_json, is_markup) {
+            (true, _) => AutoEscape::Json,
+            (false, true) => AutoEscape::Html,
+            (false, false) => AutoEscape::None,
+        });
+        engine.add_template_owned(NAME, source).map_err(|error| words(&error))?;
+        let template = Template { engine: Arc::new(engine), content_type, is_json };
+        let now = sample_time();
+        let samples = Event::ALL.iter().map(|event| sample::of(*event, "sample", now));
+        for sample in samples.chain([sample::digest("sample", now)]) {
+            template.body(&sample, now).map_err(|why| {
+                let events: Vec<&str> =
+                    sample.alerts.iter().map(|alert| alert.event.as_str()).collect();
+                format!("{why}, for a sample of {}", events.join(", "))
+            })?;
+        }
+        Ok(template)
+    }
+
+    fn body(&self, notification: &Notification, now: DateTime<Utc>) -> Result<String, String> {
+        let document = json::document(notification, now);
+        let template = self.engine.get_template(NAME).map_err(|error| words(&error))?;
+        let body = template.render(Value::from(Serde(document))).map_err(|error| words(&error))?;
+        if body.len() > MAX_BODY {
+            return Err(format!("it makes a body of {} bytes, over 512 KiB", body.len()));
+        }
+        if self.is_json {
+            // A value between quotes of the template's own, for instance.
+            serde_json::from_str::<serde::de::IgnoredAny>(&body)
+                .map_err(|error| format!("it makes what is not JSON ({error})"))?;
+        }
+        Ok(body)
+    }
+
+    /// # Errors
+    /// As [`Template::new`], for a message that no sample is like.
+    pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
+        let body = self.body(notification, setting.now)?;
+        Ok(Call { url: setting.url.clone(), content_type: self.content_type.clone(), body })
+    }
+}
+
+/// Any instant will do: nothing of a sample is kept.
+fn sample_time() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default()
+}
+
+/// The engine's error in one line, with the line of the template.
+fn words(error: &minijinja::Error) -> String {
+    let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
+    let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));
+    crate::domain::text::one_line(&format!("{line}{}{detail}", error.kind()), 300)
+}
