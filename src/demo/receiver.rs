@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -22,6 +22,8 @@ pub const SECRET: &str = "whsec_c2ltdWxhdGVkIHNpZ25pbmcgc2VjcmV0ISE=";
 /// One request that came, whatever it was answered.
 #[derive(Clone, Debug)]
 pub struct Post {
+    /// Path and query.
+    pub target: String,
     pub headers: HeaderMap,
     pub body: String,
     /// Whether the reference library accepts its signature.
@@ -53,9 +55,10 @@ impl Receiver {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
     }
 
-    /// Takes posts at `/hook`.
+    /// Takes posts at `/hook`, and below it.
     pub fn router(&self) -> Router {
-        Router::new().route("/hook", post(take)).with_state(self.clone())
+        let router = Router::new().route("/hook", post(take)).route("/hook/{*rest}", post(take));
+        router.with_state(self.clone())
     }
 
     /// Serves it on a free port of 127.0.0.1.
@@ -67,11 +70,17 @@ impl Receiver {
     }
 }
 
-async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
+async fn take(
+    State(receiver): State<Receiver>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let signed =
         Webhook::new(SECRET).is_ok_and(|reference| reference.verify(&body, &headers).is_ok());
     let body = String::from_utf8_lossy(&body).into_owned();
-    let post = Post { headers, body, signed };
+    let target = uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let post = Post { target, headers, body, signed };
     receiver.posts.lock().unwrap_or_else(PoisonError::into_inner).push(post);
     let answer = receiver.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let Some(answer) = answer else {

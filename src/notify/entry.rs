@@ -289,8 +289,9 @@ fn told_because(alert: &Alert) -> Option<String> {
         Event::CertificateResolved | Event::ProjectCovered | Event::Test => return None,
     };
     Some(match (alert.reason?, of_its_end) {
-        (Reason::Stage, Some(stage)) => format!("it has reached {stage}"),
+        (Reason::Stage | Reason::Refresh, Some(stage)) => format!("it has reached {stage}"),
         (Reason::Stage, None) => "this is new".to_owned(),
+        (Reason::Refresh, None) => return None,
         (Reason::Opened, Some(stage)) => {
             format!("it has reached {stage}, and this notifier was not told of it before")
         }
@@ -299,7 +300,6 @@ fn told_because(alert: &Alert) -> Option<String> {
         (Reason::Repeat, None) => "a reminder".to_owned(),
         (Reason::IgnoreEnded, _) => "the rule that ignored it has ended".to_owned(),
         (Reason::AckEnded, _) => "its acknowledgement has ended".to_owned(),
-        (Reason::Refresh, _) => "nothing has changed: it is kept up".to_owned(),
         (
             Reason::Replaced
             | Reason::Deactivated

@@ -288,6 +288,35 @@ pub async fn run(mut command: Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
+/// A program that a test needs beyond Rust; where it is not there, a line says that the test was skipped.
+/// With `CI=true` nothing may be.
+pub fn program(name: &str, package: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!ci, "{name} is not there: apt-get install {package}");
+        eprintln!("skipped: it needs {name} (apt-get install {package})");
+    }
+    found
+}
+
+/// A process that ends with the test.
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A port of 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// Whether a webhook's body is as the published schema says.
 pub fn fits_schema(body: &serde_json::Value) {
     let schema = include_str!("../../src/notify/webhook/notification.schema.json");

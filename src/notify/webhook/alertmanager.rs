@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{
     format::{Call, Setting},
-    incident::Incident,
+    incident::{Incident, TO_MUTE},
     instant,
 };
 use crate::domain::{notification::Event, threshold::Severity};
@@ -22,6 +22,8 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
     let notification = incident.notification;
     let one = |severity: Severity, ends_at: Option<DateTime<Utc>>| {
         let mut details = incident.details();
+        // Alertmanager has silences of its own, and does not know of our acknowledgements.
+        details.remove(TO_MUTE);
         details.insert("summary".to_owned(), incident.summary.clone().into());
         let starts_at = notification.created_at;
         let mut alert = json!({

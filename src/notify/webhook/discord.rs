@@ -72,7 +72,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     let steps = entry.advice.iter().enumerate();
     field("What to do", steps.map(|(n, step)| format!("{}. {}", n + 1, escaped(step))).collect());
     if let Some(Quiet::Command(command)) = &entry.quiet {
-        field("Quiet for a while", vec![format!("`{command}`")]);
+        field("To mute it for a while", vec![format!("`{command}`")]);
     }
     json!({
         "title": title(entry),

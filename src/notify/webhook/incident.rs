@@ -21,6 +21,9 @@ const SHOWN_PROJECTS: usize = 20;
 /// How long one of its details may be, in UTF-16 code units.
 const MAX_DETAIL: usize = 1_000;
 
+/// The name of the detail that says how to mute it.
+pub const TO_MUTE: &str = "to_mute_it";
+
 /// The one alert of a message for such a service.
 pub struct Incident<'a> {
     pub notification: &'a Notification,
@@ -97,7 +100,7 @@ impl<'a> Incident<'a> {
             entry.advice.iter().enumerate().map(|(n, step)| format!("{}. {step}", n + 1)).collect();
         detail("what_to_do", Some(steps.join("\n")));
         if let Some(Quiet::Command(command)) = &entry.quiet {
-            detail("quiet_for_a_while", Some(command.clone()));
+            detail(TO_MUTE, Some(command.clone()));
         }
         detail("not_seen", notification.scan.as_ref().and_then(unseen));
         detail("read_at", notification.scan.as_ref().map(|scan| instant(scan.finished_at)));

@@ -19,6 +19,9 @@ const MAX_TEXT: usize = 3_000;
 /// Two blocks each, and five for the rest, are within 50.
 const SHOWN_ALERTS: usize = 20;
 const SHOWN_PROJECTS: usize = 5;
+/// How long a fact and a project's line may be, so that one alert's parts fit into its block.
+const MAX_FACT: usize = 250;
+const MAX_PROJECT: usize = 120;
 
 pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     let mark = Mark::of_all(notification);
@@ -68,14 +71,16 @@ fn escaped(text: &str) -> String {
 /// A block of rich text that grows up to its limit; what does not fit is left out, and said.
 struct RichText {
     elements: Vec<Value>,
+    /// The section that is being written: it breaks lines only where it says so.
+    section: Vec<Value>,
     left: usize,
     is_cut: bool,
 }
 
 impl RichText {
     fn fits(&mut self, text: &str) -> bool {
-        // The ellipsis always fits.
         let length = units(text);
+        // The ellipsis always fits.
         self.is_cut |= length + 1 >= self.left;
         if !self.is_cut {
             self.left -= length;
@@ -83,18 +88,27 @@ impl RichText {
         !self.is_cut
     }
 
-    fn section(&mut self, parts: &[(&str, Value)]) {
-        let fitting: Vec<Value> = parts
-            .iter()
-            .filter(|(text, _)| !text.is_empty() && self.fits(text))
-            .map(|(text, style)| json!({ "type": "text", "text": text, "style": style }))
-            .collect();
-        if !fitting.is_empty() {
-            self.elements.push(json!({ "type": "rich_text_section", "elements": fitting }));
+    fn plain(&mut self, text: &str) {
+        if self.fits(text) {
+            self.section.push(json!({ "type": "text", "text": text }));
+        }
+    }
+
+    fn styled(&mut self, style: &str, text: &str) {
+        if self.fits(text) {
+            self.section.push(json!({ "type": "text", "text": text, "style": { style: true } }));
+        }
+    }
+
+    fn end_section(&mut self) {
+        if !self.section.is_empty() {
+            let section = std::mem::take(&mut self.section);
+            self.elements.push(json!({ "type": "rich_text_section", "elements": section }));
         }
     }
 
     fn list(&mut self, style: &str, items: impl Iterator<Item = String>) {
+        self.end_section();
         let fitting: Vec<Value> = items
             .filter(|item| self.fits(item))
             .map(|item| {
@@ -109,39 +123,35 @@ impl RichText {
 }
 
 fn block(entry: &Entry) -> Value {
-    let bold = json!({ "bold": true });
-    let none = json!({});
-    let code = json!({ "code": true });
-    let mut text = RichText { elements: Vec::new(), left: MAX_TEXT, is_cut: false };
-    let headline = format!("{} {}\n", entry.mark.sign(), entry.headline);
-    text.section(&[(&headline, bold.clone())]);
-    if let Some(consequence) = &entry.consequence {
-        let consequence = format!("{consequence}\n");
-        text.section(&[("What breaks: ", bold.clone()), (&consequence, none.clone())]);
-    }
-    for (label, value) in &entry.facts {
-        let (label, value) = (format!("{label}: "), format!("{value}\n"));
-        text.section(&[(&label, bold.clone()), (&value, none.clone())]);
+    let mut text =
+        RichText { elements: Vec::new(), section: Vec::new(), left: MAX_TEXT, is_cut: false };
+    text.styled("bold", &format!("{} {}", entry.mark.sign(), entry.headline));
+    let breaks = entry.consequence.as_deref().map(|consequence| ("What breaks", consequence));
+    let facts = entry.facts.iter().map(|(label, value)| (*label, value.as_str()));
+    for (label, value) in breaks.into_iter().chain(facts) {
+        text.styled("bold", &format!("\n{label}: "));
+        text.plain(&cut(value, MAX_FACT));
     }
     if !entry.projects_label.is_empty() {
-        text.section(&[(&entry.projects_label, bold.clone())]);
+        text.styled("bold", &format!("\n{}\n", entry.projects_label));
         let lines = entry.projects.iter().map(|project| match project.state.as_str() {
-            "" => project.name.clone(),
-            state => format!("{}: {state}", project.name),
+            "" => cut(&project.name, MAX_PROJECT),
+            state => format!("{}: {state}", cut(&project.name, MAX_PROJECT)),
         });
         let more = (entry.more_projects > 0).then(|| format!("and {} more", entry.more_projects));
         text.list("bullet", lines.chain(more));
     }
     if !entry.advice.is_empty() {
-        text.section(&[("What to do", bold.clone())]);
+        text.styled("bold", "\nWhat to do\n");
         text.list("ordered", entry.advice.iter().cloned());
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
-        text.section(&[("Quiet for a while: ", bold), (command, code)]);
+        text.styled("bold", "\nTo mute it for a while: ");
+        text.styled("code", command);
     }
     if text.is_cut {
-        let cut = json!([{ "type": "text", "text": "…" }]);
-        text.elements.push(json!({ "type": "rich_text_section", "elements": cut }));
+        text.section.push(json!({ "type": "text", "text": "…" }));
     }
+    text.end_section();
     json!({ "type": "rich_text", "elements": text.elements })
 }

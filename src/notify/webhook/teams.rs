@@ -105,7 +105,7 @@ fn full(entry: &Entry) -> Value {
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
         let command = run(command).monospace();
-        items.push(paragraph(&[run("Quiet for a while: ").bolder(), command]));
+        items.push(paragraph(&[run("To mute it for a while: ").bolder(), command]));
     }
     container(items)
 }
