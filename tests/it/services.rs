@@ -152,25 +152,21 @@ async fn what_is_told_of_one_project_does_not_overtake_what_is_told_of_another()
     let sim = Sim::start(world(2, &[("cert_1", -1, &[1]), ("cert_2", 1, &[2])])).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
     scan_and_deliver(&service, start()).await;
-    // The end of the first cannot be delivered; then the second has none any more.
+    // The end of the first cannot be delivered for two days; by then the second has none any more.
+    sim.api.world().certificates.remove(0);
     sim.api.world().add("cert_3", None, Some(start() + days(900)), [1]);
-    let busy = || Answer { status: 503, headers: vec![("retry-after", "86400".to_owned())] };
-    sim.receiver.answer((0..10).map(|_| busy()));
-    scan_and_deliver(&service, start() + TimeDelta::hours(6)).await;
-    sim.receiver.answer(std::iter::empty());
-    scan_and_deliver(&service, start() + days(1) + TimeDelta::hours(1)).await;
-    service.deliver(start() + days(4)).await;
-    let posts = sim.receiver.posts();
-    let taken: Vec<Post> = posts
-        .iter()
-        .filter(|post| {
-            let id = &post.headers["webhook-id"];
-            posts.iter().rev().find(|later| later.headers["webhook-id"] == id).unwrap().body
-                == post.body
-        })
-        .cloned()
-        .collect();
-    assert!(open(&taken).contains_key("certvigil:acme:projects"), "{:?}", open(&taken));
+    let busy = || Answer { status: 503, headers: vec![("retry-after", "172800".to_owned())] };
+    let before = sim.receiver.posts().len();
+    sim.receiver.answer([busy(), busy(), busy()]);
+    assert_eq!(scan_and_deliver(&service, start() + TimeDelta::hours(6)).await, 3);
+    let ends = "the certificate's end, the project's, and a reminder of the other one";
+    assert_eq!(sim.receiver.posts().len(), before + 3, "{ends}");
+    scan_and_deliver(&service, start() + TimeDelta::hours(30)).await;
+    service.deliver(start() + TimeDelta::hours(60)).await;
+    let mut taken = sim.receiver.posts();
+    taken.drain(before..before + 3);
+    let open = open(&taken);
+    assert!(open.contains_key("certvigil:acme:projects"), "{open:?}");
 }
 
 #[tokio::test]
