@@ -459,7 +459,7 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
         return None;
     }
     let unreadable = match scan.projects_unreadable {
-        0 => "Not everything could be read".to_owned(),
+        0 => "Some lists could not be read".to_owned(),
         n => format!("{} could not be read", wording::count(n, "project")),
     };
     // What was read a while ago says so; what was never read has nothing to say.

@@ -23,7 +23,7 @@ const FORMATS: [&str; 7] =
     ["json", "slack", "teams", "discord", "pagerduty", "opsgenie", "alertmanager"];
 
 /// A notifier of every kind and format, named after it.
-fn everybody() -> Config {
+pub fn everybody() -> Config {
     let folder = tempfile::tempdir().unwrap();
     let mut text =
         "timezone = \"Europe/Berlin\"\n[organizations.acme]\nadmin_key = \"sk-admin-x\"\n\
@@ -54,7 +54,7 @@ fn call(config: &Config, format: &str, message: &Notification) -> (Url, Value) {
     (call.url, serde_json::from_str(&call.body).unwrap())
 }
 
-fn mail(config: &Config, message: &Notification) -> email::Rendered {
+pub fn mail(config: &Config, message: &Notification) -> email::Rendered {
     let Some(Told::Email(settings)) = config.notifiers.find("mail") else { panic!() };
     email::Renderer::new().unwrap().render(settings, message, start()).unwrap()
 }
@@ -99,7 +99,7 @@ fn every_sample_in_json_fits_the_published_schema() {
 }
 
 /// As much of everything as a message can hold.
-fn largest() -> Notification {
+pub fn largest() -> Notification {
     let name = || Name::clean(&"🔑*".repeat(60));
     let id = |n: usize| format!("{}{n:03}", "i".repeat(190));
     let silence = || SilenceView {
@@ -311,6 +311,21 @@ fn hostile() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec()
+}
+
+/// A message in which every name is hostile.
+pub fn hostile_message() -> Notification {
+    let mut message = sample::of(Event::CertificateExpiring, "ops", start());
+    let alert = message.alerts.remove(0);
+    for name in hostile() {
+        let mut alert = alert.clone();
+        let certificate = alert.certificate.as_mut().unwrap();
+        certificate.name = Name::clean(&name);
+        certificate.active_in.projects[0].name = Name::clean(&name);
+        message.alerts.push(alert);
+    }
+    message.alerts_total = message.alerts.len();
+    message
 }
 
 /// A world in which every name is hostile.

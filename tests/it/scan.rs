@@ -566,3 +566,52 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_name_that_is_no_text_makes_no_list_unreadable() {
+    // Half a surrogate pair, an unfinished sequence of bytes, and a name of 10 kB.
+    let long = "x".repeat(10_000);
+    let names: [&[u8]; 3] = [br#"half \ud83d a pair"#, b"cut \xe2\x82", long.as_bytes()];
+    async fn answer(State(names): State<Arc<Vec<Vec<u8>>>>, uri: axum::http::Uri) -> Response {
+        let end = (start() + days(5)).timestamp();
+        let page = |items: Vec<Vec<u8>>| {
+            let mut body = br#"{"object": "list", "has_more": false, "data": ["#.to_vec();
+            body.extend(items.join(&b","[..]));
+            body.extend(b"]}");
+            ([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response()
+        };
+        let items = |object: &str| {
+            let item = |(n, name): (usize, &Vec<u8>)| {
+                let mut item =
+                    format!(r#"{{"object": "{object}", "id": "id_{n}", "name": ""#).into_bytes();
+                item.extend(name);
+                item.extend(
+                    format!(
+                        r#"", "active": true, "created_at": 1, "certificate_details": {{"expires_at": {end}, "content": "\udc00"}}}}"#
+                    )
+                    .as_bytes(),
+                );
+                item
+            };
+            names.iter().enumerate().map(item).collect::<Vec<_>>()
+        };
+        if uri.path().ends_with("/projects") {
+            page(items("organization.project"))
+        } else {
+            page(items("organization.certificate"))
+        }
+    }
+    let names = Arc::new(names.map(<[u8]>::to_vec).to_vec());
+    let api = super::support::serve(Router::new().fallback(answer).with_state(names)).await;
+    let service = service(api, "").await;
+    let report = service.scan(start()).await;
+    assert!(report.record.complete, "{:?}", report.record.faults);
+    let inventory = inventory(&service).await;
+    let names: Vec<&str> = inventory
+        .certificates
+        .values()
+        .map(certvigil::domain::certificate::Certificate::title)
+        .collect();
+    let cut = format!("{}…", "x".repeat(119));
+    assert_eq!(names, ["half \u{fffd}\u{fffd}\u{fffd} a pair", "cut \u{fffd}", cut.as_str()]);
+}

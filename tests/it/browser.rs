@@ -1,0 +1,206 @@
+//! What a person sees: the HTML mail in a real Chromium, driven over WebDriver.
+
+use axum::{Router, extract::State, response::Html};
+use certvigil::{
+    domain::{
+        notification::{Event, Notification},
+        sample,
+    },
+    notify::email,
+};
+use fantoccini::{Client, ClientBuilder, error::CmdError, wd::WebDriverCompatibleCommand};
+use serde_json::{Value, json};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+use url::Url;
+
+use super::{
+    messages::{everybody, hostile_message, largest, mail},
+    support::{Running, free_port, program, serve, start, until},
+};
+
+/// A browser of its own, without any way out of this machine.
+struct Browser {
+    client: Client,
+    _driver: Running,
+    _profile: TempDir,
+}
+
+/// A command of Chromium's own (<https://chromedevtools.github.io/devtools-protocol/>).
+#[derive(Debug)]
+struct DevTools(&'static str, Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (reqwest::Method, Option<String>) {
+        let body = json!({ "cmd": self.0, "params": self.1 });
+        (reqwest::Method::POST, Some(body.to_string()))
+    }
+}
+
+impl Browser {
+    /// `None` where there is none, which is said.
+    async fn start() -> Option<Browser> {
+        let driver = program("chromedriver", "chromium-driver")?;
+        let chromium = program("chromium", "chromium")?;
+        let port = free_port();
+        let driver = std::process::Command::new(driver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let driver = Running(driver);
+        until("chromedriver", || std::net::TcpStream::connect(("127.0.0.1", port)).ok()).await;
+        let profile = tempfile::tempdir().unwrap();
+        let options = json!({
+            "binary": chromium,
+            "args": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--disable-dev-shm-usage", "--hide-scrollbars",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                format!("--user-data-dir={}", profile.path().display()),
+            ],
+        });
+        let mut capabilities = serde_json::Map::new();
+        capabilities.insert("goog:chromeOptions".to_owned(), options);
+        let connector = hyper_util::client::legacy::connect::HttpConnector::new();
+        let mut builder = ClientBuilder::new(connector);
+        builder.capabilities(capabilities);
+        let client = builder.connect(&format!("http://127.0.0.1:{port}")).await.unwrap();
+        Some(Browser { client, _driver: driver, _profile: profile })
+    }
+
+    async fn dev_tools(&self, command: &'static str, parameters: Value) -> Result<Value, CmdError> {
+        self.client.issue_cmd(DevTools(command, parameters)).await
+    }
+
+    async fn look(&self, width: u32, height: u32, scheme: &str) {
+        let metrics = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+        });
+        self.dev_tools("Emulation.setDeviceMetricsOverride", metrics).await.unwrap();
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.dev_tools("Emulation.setEmulatedMedia", media).await.unwrap();
+    }
+}
+
+/// Serves a page of the test's choice, and notes what it is asked for.
+#[derive(Clone, Default)]
+struct Pages {
+    page: Arc<Mutex<String>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Pages {
+    async fn serve(&self) -> SocketAddr {
+        async fn page(State(pages): State<Pages>, uri: axum::http::Uri) -> Html<String> {
+            pages.asked.lock().unwrap().push(uri.to_string());
+            Html(pages.page.lock().unwrap().clone())
+        }
+        serve(Router::new().fallback(page).with_state(self.clone())).await
+    }
+}
+
+/// What is wrong with the page that is shown: what is wider than the window, what has too little contrast
+/// (WCAG 2.2, 1.4.3: 4.5 to 1), and what it loads.
+const FAULTS: &str = r"
+const faults = [];
+const width = document.documentElement.clientWidth;
+if (document.documentElement.scrollWidth > width)
+  faults.push(`the page is ${document.documentElement.scrollWidth} wide of ${width}`);
+const colour = text => { const m = text.match(/[\d.]+/g).map(Number); return m.length > 3 ? m : [...m, 1]; };
+const part = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+const behind = element => {
+  for (; element; element = element.parentElement) {
+    const c = colour(getComputedStyle(element).backgroundColor);
+    if (c[3] > 0.99) return c;
+  }
+  return [255, 255, 255];
+};
+let texts = 0;
+const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walk.nextNode()) {
+  const node = walk.currentNode, element = node.parentElement;
+  const range = document.createRange();
+  range.selectNodeContents(node);
+  const boxes = [...range.getClientRects()];
+  if (!node.data.trim() || !boxes.length) continue;
+  texts++;
+  const style = getComputedStyle(element);
+  const [a, b] = [light(colour(style.color)), light(behind(element))];
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const said = node.data.trim().slice(0, 40);
+  if (ratio < 4.5 || style.opacity < 1) faults.push(`contrast ${ratio.toFixed(1)}: ${said}`);
+  if (parseFloat(style.fontSize) < 11) faults.push(`letters of ${style.fontSize}: ${said}`);
+  if (boxes.some(box => box.right > width + 0.5 || box.left < -0.5)) faults.push(`cut off: ${said}`);
+}
+if (!texts) faults.push('nothing is shown');
+for (const one of performance.getEntriesByType('resource'))
+  if (!one.name.endsWith('/favicon.ico')) faults.push(`loads ${one.name}`);
+if (document.querySelector('a, img, script, link, iframe, form, object'))
+  faults.push('has what a mail must not have');
+return [faults, document.documentElement.scrollHeight];
+";
+
+/// The same mail as a program shows it that strips `<style>`.
+fn without_styles(html: &str) -> String {
+    let (before, rest) = html.split_once("<style").unwrap();
+    let (_, after) = rest.split_once("</style>").unwrap();
+    assert!(!after.contains("<style"), "there is but one");
+    format!("{before}{after}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mail_is_readable_in_every_window_and_light_and_loads_nothing() {
+    super::support::crypto();
+    let Some(browser) = Browser::start().await else { return };
+    let pages = Pages::default();
+    let address = pages.serve().await;
+    let config = everybody();
+    let mut mails: Vec<(String, Notification)> = Event::ALL
+        .iter()
+        .map(|event| (event.to_string(), sample::of(*event, "ops", start())))
+        .collect();
+    mails.push(("digest".to_owned(), sample::digest("ops", start())));
+    mails.push(("hostile".to_owned(), hostile_message()));
+    mails.push(("largest".to_owned(), largest()));
+    let pictures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("mails");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let mut faults = Vec::new();
+    for (name, message) in mails {
+        let email::Rendered { html, .. } = mail(&config, &message);
+        for (variant, page) in [("", html.clone()), ("-stripped", without_styles(&html))] {
+            *pages.page.lock().unwrap() = page;
+            for (width, scheme) in [(360, "light"), (360, "dark"), (800, "light"), (800, "dark")] {
+                browser.look(width, 800, scheme).await;
+                browser.client.goto(&format!("http://{address}/mail")).await.unwrap();
+                let found = browser.client.execute(FAULTS, vec![]).await.unwrap();
+                let what = format!("{name}{variant}-{width}-{scheme}");
+                for fault in found[0].as_array().unwrap() {
+                    faults.push(format!("{what}: {fault}"));
+                }
+                let height = found[1].as_u64().unwrap().min(6_000) as u32;
+                browser.look(width, height, scheme).await;
+                let picture = browser.client.screenshot().await.unwrap();
+                std::fs::write(pictures.join(format!("{what}.png")), picture).unwrap();
+            }
+        }
+    }
+    let asked = pages.asked.lock().unwrap().clone();
+    let others: Vec<&String> =
+        asked.iter().filter(|path| !["/mail", "/favicon.ico"].contains(&path.as_str())).collect();
+    assert!(others.is_empty(), "{others:?}");
+    browser.client.clone().close().await.unwrap();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
