@@ -72,8 +72,8 @@ pub struct Entry {
     pub mark: Mark,
     /// What breaks, and from when.
     pub consequence: Option<String>,
-    /// When a certificate expires, where that is known.
-    pub end: Option<String>,
+    /// When a certificate expires, or becomes valid, where that is known.
+    pub when: Option<String>,
     /// What it is, in rows of a label and a value.
     pub facts: Vec<(&'static str, String)>,
     pub projects_label: String,
@@ -115,7 +115,7 @@ impl Entry {
             headline: capitalized(&wording::headline(alert, now)),
             mark: Mark::of(alert),
             consequence: None,
-            end: None,
+            when: None,
             facts: Vec::new(),
             projects_label: String::new(),
             projects: Vec::new(),
@@ -163,12 +163,14 @@ impl Entry {
         self.consequence = consequence(alert, certificate, now);
         self.facts.push(("Certificate", certificate.title().to_owned()));
         self.facts.push(("Id", certificate.id.to_string()));
-        self.end = certificate.expires_at.map(|at| instant(at, timezone));
-        let expires = self.end.clone().unwrap_or_else(|| unknown(certificate));
+        self.when = certificate.expires_at.map(|at| instant(at, timezone));
+        let expires = self.when.clone().unwrap_or_else(|| unknown(certificate));
         let expired = certificate.expires_at.is_some_and(|at| at <= now);
         self.facts.push((if expired { "Expired" } else { "Expires" }, expires));
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
-            self.facts.push(("Valid from", instant(valid_at, timezone)));
+            let from = instant(valid_at, timezone);
+            self.when = Some(format!("from {from}"));
+            self.facts.push(("Valid from", from));
         }
         if let Some(why) = told_because(alert) {
             self.facts.push(("Told because", why));
@@ -388,6 +390,9 @@ fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>)
     Some(match (active.without_successor, active.projects_here()) {
         (1, 1) => format!("its project has no valid certificate {when}"),
         (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
+        (n, total) if n == total => format!(
+            "none of its {n} projects has a successor; the first of them has no valid certificate {when}"
+        ),
         (n, total) => format!(
             "{n} of its {total} projects have no successor; the first of them has no valid \
              certificate {when}"

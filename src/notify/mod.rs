@@ -24,8 +24,8 @@ pub trait Notifier: Send + Sync {
     /// Its configured name.
     fn name(&self) -> &str;
 
-    /// Whom it tells, each in a delivery of its own: mail addresses, or a webhook's host. They are
-    /// shown, and so are free of secrets.
+    /// Whom it tells, each in a delivery of its own: mail addresses, or a webhook's host with a mark of the
+    /// rest of its address. They are shown, and so are free of secrets.
     fn receivers(&self) -> Vec<String>;
 
     /// What it wants to hear of.

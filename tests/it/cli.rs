@@ -304,7 +304,8 @@ async fn notify_test_says_what_each_receiver_answered() {
     assert!(out.contains("ops: a@acme.example: accepted (250 OK)"), "{out}");
     assert!(out.contains("ops: b@acme.example: refused for good, recipient: RCPT TO: "), "{out}");
     assert!(
-        out.contains(&format!("hook: http://{}: accepted (HTTP 204 No Content)", sim.hook)),
+        out.contains(&format!("hook: http://{} #", sim.hook))
+            && out.contains(": accepted (HTTP 204 No Content)"),
         "{out}"
     );
     let (code, _, err) = run(with(folder.path(), &sim.config(), &["notify", "test", "hook"])).await;
@@ -383,4 +384,73 @@ async fn no_secret_is_in_any_output() {
             "{arguments:?}\n{out}\n{err}"
         );
     }
+}
+
+#[tokio::test]
+async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a_secret() {
+    let sim = Sim::start(world(&[5])).await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{}[notifiers.webhook.pager]\nformat = \"pagerduty\"\nkey = {{ env = \"NOT_SET\" }}\n\
+         [notifiers.webhook.chat]\nformat = \"slack\"\nurl = {{ env = \"NOT_SET_EITHER\" }}\n\
+         [notifiers.log.audit]\n",
+        sim.config()
+    );
+    let preview = |arguments: &[&str]| {
+        let all: Vec<&str> = ["notify", "preview"].iter().chain(arguments).copied().collect();
+        run(with(folder.path(), &text, &all))
+    };
+    // Without a state there is a sample, which is said.
+    let (code, out, err) = preview(&["ops"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("there is no state at ") && err.contains("yet: a sample"), "{err}");
+    assert!(
+        out.contains("Subject: [certvigil] acme: 2 projects have no valid certificate"),
+        "{out}"
+    );
+
+    // With one, what is open.
+    let told = sim.config() + "[state]\nurl = \"sqlite:certvigil.db\"\n";
+    let (code, ..) = run(with(folder.path(), &told, &["check", "--notify"])).await;
+    assert_eq!(code, 2);
+    let (mails, posts) = (sim.mailbox.mails().len(), sim.receiver.posts().len());
+    let (code, out, err) = preview(&["ops"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("state: "), "{err}");
+    assert!(out.contains("Subject: [certvigil] acme: “ca-0” expires in 5 days\n"), "{out}");
+    assert!(out.contains("To: a@acme.example, b@acme.example\n"), "{out}");
+    let (code, out, err) = preview(&["ops", "--format", "html"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("<!DOCTYPE html>") && out.contains("“ca-0” expires"), "{out}");
+    let (code, out, _) = preview(&["pager", "--format", "json"]).await;
+    assert_eq!(code, 0);
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["schema"], "certvigil.preview/1");
+    assert_eq!(document["from"], "state");
+    let event = &document["messages"][0]["body"];
+    assert_eq!(event["dedup_key"], "certvigil:acme:certificate:cert_0");
+    assert_eq!(event["routing_key"], "[hidden]");
+    let (code, out, _) = preview(&["chat", "--sample", "project.covered"]).await;
+    assert_eq!(code, 0);
+    assert!(out.starts_with("POST (the configured address)\n"), "{out}");
+    assert!(out.contains("“chat” has a valid certificate again"), "{out}");
+    let (code, out, _) = preview(&["audit"]).await;
+    assert_eq!((code, out.as_str()), (0, "critical: “ca-0” expires in 5 days\n"));
+
+    let (code, out, err) = preview(&["chat", "--format", "html"]).await;
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("only mails have HTML"), "{err}");
+    let (code, _, err) = preview(&["ops", "--sample", "certificate.gone"]).await;
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("found “certificate.gone”, expected digest, certificate.expiring, "),
+        "{err}"
+    );
+    let (code, _, err) = preview(&["nobody"]).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("there is no notifier “nobody”; there are ops, "), "{err}");
+    let (code, _, err) = preview(&["ops", "--organization", "other"]).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("--organization: there is no organization “other”"), "{err}");
+    assert_eq!((sim.mailbox.mails().len(), sim.receiver.posts().len()), (mails, posts));
 }

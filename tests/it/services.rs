@@ -1,9 +1,12 @@
 //! Services that open an incident for each alert, and close it: along the lives of certificates, over real
 //! sockets, and against a real Alertmanager.
 
-use certvigil::demo::{
-    receiver::{Answer, Post},
-    world::World,
+use certvigil::{
+    demo::{
+        receiver::{Answer, Post},
+        world::World,
+    },
+    domain::{acknowledgement::Acknowledgement, certificate::CertificateId},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -189,6 +192,35 @@ async fn an_incident_that_moves_to_another_service_is_opened_there_and_forgotten
 }
 
 #[tokio::test]
+async fn a_message_that_goes_to_another_channel_of_the_same_service_tells_it_all_that_is_open() {
+    let sim = Sim::start(world(2, &[("cert_a", 20, &[1]), ("cert_b", 5, &[2])])).await;
+    let text = |channel: &str| {
+        format!(
+            "{}[notifiers.webhook.chat]\nformat = \"slack\"\nurl = \"http://{}/hook/{channel}\"\n",
+            organization(sim.api_address),
+            sim.hook
+        )
+    };
+    let service = Service::start(&text("services/T0/B0/the-first-token")).await;
+    assert_eq!(scan_and_deliver(&service, start()).await, 1);
+    let now = start() + TimeDelta::hours(6);
+    let service = service.restart(&text("services/T0/B0/the-first-token"), now).await;
+    assert_eq!(scan_and_deliver(&service, now).await, 0, "the same channel");
+    let service = service.restart(&text("services/T0/B1/the-second-token"), now).await;
+    assert_eq!(scan_and_deliver(&service, now + TimeDelta::hours(6)).await, 1, "another one");
+    let posts = sim.receiver.posts();
+    let targets: Vec<&str> = posts.iter().map(|post| post.target.as_str()).collect();
+    assert_eq!(
+        targets,
+        ["/hook/services/T0/B0/the-first-token", "/hook/services/T0/B1/the-second-token"]
+    );
+    assert!(posts[1].body.contains("cert_a") && posts[1].body.contains("cert_b"));
+    let shown = service.notifiers[0].receivers().concat();
+    assert!(shown.starts_with(&format!("http://{} #", sim.hook)), "{shown}");
+    assert!(!shown.contains("token") && !shown.contains("services"), "{shown}");
+}
+
+#[tokio::test]
 async fn opsgenie_opens_and_closes_by_the_same_alias() {
     let sim = Sim::start(world(1, &[("cert_a", 6, &[1])])).await;
     let service = Service::start(&incidents(&sim, "opsgenie")).await;
@@ -252,6 +284,21 @@ async fn what_is_open_in_alertmanager_is_kept_up_by_every_scan_and_by_nothing_el
     scan_and_deliver(&service, now).await;
     assert_eq!(labelled(&bodies()[0], now), [told("cert_a", "warning", false)]);
     sim.api.world().projects[0].broken = None;
+    let acknowledgement = Acknowledgement {
+        id: certvigil::scan::id_at(now),
+        certificate: CertificateId::parse("cert_a").unwrap(),
+        reason: "at it".to_owned(),
+        by: None,
+        created_at: now,
+        until: start() + days(10),
+        expires_at: Some(start() + days(20)),
+        ended: None,
+    };
+    let acme = service.target.api.organization();
+    service.store.acknowledge(acme, &acknowledgement).await.unwrap();
+    let now = start() + days(7);
+    scan_and_deliver(&service, now).await;
+    assert_eq!(labelled(&bodies()[0], now), [told("cert_a", "warning", false)], "not its 14 days");
     // Critical now: the alert of the severity before ends with the same request.
     let now = start() + days(14);
     scan_and_deliver(&service, now).await;

@@ -230,8 +230,8 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
             let projects = entry.quiet.is_some() && !entry.projects_label.is_empty();
             let projects = projects.then(|| entry.projects_label.clone());
             // And of what is over, when it would have been is of no interest.
-            let end = entry.end.clone().filter(|_| entry.mark != Mark::Resolved);
-            let detail: Vec<String> = end.into_iter().chain(projects).collect();
+            let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
+            let detail: Vec<String> = when.into_iter().chain(projects).collect();
             Line { headline: entry.headline.clone(), detail: detail.join(" · ") }
         };
         let lines: Vec<Line> = of_mark.map(line).collect();

@@ -22,7 +22,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::{
     Client, Response,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
 use standardwebhooks::{
@@ -31,6 +31,7 @@ use standardwebhooks::{
 use std::{num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 use url::Url;
+use uuid::Uuid;
 
 use super::Notifier;
 use crate::{
@@ -121,6 +122,15 @@ const LISTEN: Duration = Duration::from_secs(1);
 /// What is shorter is no secret, and is in every answer.
 const LONG: usize = 8;
 
+/// Who is told, as it is kept and shown: the host, since the rest of the address may be secret, and three
+/// hexadecimal digits that tell one channel of a service from another. They are too few to find out a
+/// secret by, and enough to notice that messages go elsewhere now, where nothing was told yet.
+fn receiver(url: &Url, routing_key: Option<&SecretString>) -> String {
+    let key = routing_key.map(|key| key.expose_secret().trim()).unwrap_or_default();
+    let digest = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{url} {key}").as_bytes()).simple();
+    format!("{} #{:.3}", url.origin().ascii_serialization(), digest.to_string())
+}
+
 /// The parts of an address that may be secret by themselves, as an answer may repeat them.
 fn parts_of(url: &Url) -> Vec<SecretString> {
     let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
@@ -136,6 +146,7 @@ fn parts_of(url: &Url) -> Vec<SecretString> {
 
 pub struct Webhook {
     settings: Settings,
+    receiver: String,
     client: Client,
     url: Url,
     headers: HeaderMap,
@@ -161,6 +172,9 @@ impl Webhook {
         let not_fitting = |what: &str| anyhow::anyhow!("webhook {name}: {what} does not fit");
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
+        let key = settings.key.as_ref().map(Secret::read).transpose()?;
+        let receiver =
+            receiver(&url, key.as_ref().filter(|_| settings.format.key() == Key::Routing));
         let mut secrets = parts_of(&url);
         secrets.push(address);
         let mut headers = HeaderMap::new();
@@ -178,19 +192,12 @@ impl Webhook {
             }
         }
         let mut routing_key = SecretString::default();
-        if let Some(key) = &settings.key {
-            let key = key.read()?;
-            let scheme = match settings.format.key() {
-                Key::Bearer => Some("Bearer"),
-                Key::Genie => Some("GenieKey"),
-                Key::Routing => None,
-            };
-            match scheme {
-                Some(scheme) => {
-                    let value = format!("{scheme} {}", key.expose_secret().trim());
-                    header(reqwest::header::AUTHORIZATION, &value)?;
-                }
-                None => routing_key = SecretString::from(key.expose_secret().trim().to_owned()),
+        if let Some(key) = key {
+            let value = key.expose_secret().trim();
+            match settings.format.key() {
+                Key::Bearer => header(AUTHORIZATION, &format!("Bearer {value}"))?,
+                Key::Genie => header(AUTHORIZATION, &format!("GenieKey {value}"))?,
+                Key::Routing => routing_key = SecretString::from(value.to_owned()),
             }
             secrets.push(key);
         }
@@ -219,7 +226,17 @@ impl Webhook {
         let client = builder.build().map_err(reqwest::Error::without_url)?;
         let per_minute = NonZeroU32::new(settings.max_per_minute).unwrap_or(NonZeroU32::MIN);
         let limiter = RateLimiter::direct(Quota::per_minute(per_minute));
-        Ok(Webhook { settings, client, url, headers, routing_key, signer, limiter, secrets })
+        Ok(Webhook {
+            settings,
+            receiver,
+            client,
+            url,
+            headers,
+            routing_key,
+            signer,
+            limiter,
+            secrets,
+        })
     }
 
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
@@ -322,9 +339,8 @@ impl Notifier for Webhook {
         &self.settings.name
     }
 
-    /// The host alone: the rest of the address may be secret.
     fn receivers(&self) -> Vec<String> {
-        vec![self.url.origin().ascii_serialization()]
+        vec![self.receiver.clone()]
     }
 
     fn routing(&self) -> &Routing {
