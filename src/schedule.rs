@@ -73,6 +73,22 @@ impl Cron {
         before.map_or(instant, |before| before.with_timezone(&Utc))
     }
 
+    /// The longest time between two ticks, as far as a year shows it: to the second where it is over twelve
+    /// hours, or where the next month has it and it is over one.
+    pub fn longest_gap(&self, from: DateTime<Utc>) -> TimeDelta {
+        let within = |days: i64, step: TimeDelta| {
+            let mut longest = TimeDelta::zero();
+            let mut at = from;
+            while at < from + TimeDelta::days(days) {
+                let Some(next) = self.next_after(at) else { break };
+                longest = longest.max(next - self.latest(at));
+                at = next.max(at + step);
+            }
+            longest
+        };
+        within(35, TimeDelta::hours(1)).max(within(400, TimeDelta::hours(12)))
+    }
+
     /// In words, in English.
     pub fn describe(&self) -> String {
         self.pattern.describe()

@@ -159,9 +159,9 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let tz = timezone.unwrap_or(Tz::UTC);
     let organizations = organizations::check(checker, &raw.api, &raw.organizations);
     let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
-    let policy = policy::check(checker, raw, tz, &organizations);
-    routing::check(checker, &organizations, &notifiers);
     let schedule = schedule(checker, &raw.schedule, tz);
+    let policy = policy::check(checker, raw, tz, &organizations, schedule.as_ref());
+    routing::check(checker, &organizations, &notifiers);
     let delivery = delivery(checker, &raw.delivery);
     let state = state(checker, &raw.state);
     let log = log(checker, &raw.log);

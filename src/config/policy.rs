@@ -13,6 +13,7 @@ use crate::{
         text::{MAX_REASON, one_line},
         threshold::{ExpiredStep, Ladder, LadderFault, Lead, Share, Threshold},
     },
+    schedule,
 };
 
 /// The policies of all organizations.
@@ -20,6 +21,7 @@ use crate::{
 pub struct Policies {
     ladder: Ladder,
     rules: Vec<(Globs, Rule)>,
+    blind_after: TimeDelta,
 }
 
 impl Policies {
@@ -30,7 +32,8 @@ impl Policies {
             .iter()
             .filter(|(organizations, _)| organizations.matches(organization.as_str(), None));
         let rules = its.map(|(_, rule)| rule.clone()).collect();
-        Policy { ladder: self.ladder.clone(), rules, include_inactive }
+        let blind_after = Some(self.blind_after);
+        Policy { ladder: self.ladder.clone(), rules, include_inactive, blind_after }
     }
 }
 
@@ -39,7 +42,9 @@ pub fn check(
     raw: &raw::Raw,
     timezone: Tz,
     organizations: &[Organization],
+    schedule: Option<&schedule::Settings>,
 ) -> Option<Policies> {
+    let blind_after = blind_after(checker, raw, schedule);
     let thresholds = KeyPath::of("thresholds");
     let global = raw.thresholds.as_deref().unwrap_or_default();
     let expired = expired(checker, &KeyPath::of("expired"), &raw.expired);
@@ -74,7 +79,34 @@ pub fn check(
         }
     }
     let whole = rules.len() == written.len();
-    Some(Policies { ladder: ladder?, rules }).filter(|_| whole)
+    Some(Policies { ladder: ladder?, rules, blind_after: blind_after? }).filter(|_| whole)
+}
+
+/// How long something may be unseen, unless the schedule has longer gaps.
+const BLIND_AFTER: TimeDelta = TimeDelta::hours(24);
+
+/// Shorter than the longest gap between two scans it would be told of a single one that failed, or of none.
+fn blind_after(
+    checker: &mut Checker<'_>,
+    raw: &raw::Raw,
+    schedule: Option<&schedule::Settings>,
+) -> Option<TimeDelta> {
+    let schedule = schedule?;
+    let path = KeyPath::of("monitoring").key("blind_after");
+    let timeout = TimeDelta::from_std(schedule.scan_timeout).ok()?;
+    let least = schedule.cron.longest_gap(clock::now()) + timeout;
+    let Some(text) = &raw.monitoring.blind_after else {
+        return Some(BLIND_AFTER.max(least));
+    };
+    let given = checker.positive_delta(&path, Some(text))?;
+    if given < least {
+        let least = humantime::format_duration(least.to_std().unwrap_or_default());
+        let expected =
+            format!("at least the longest gap of the schedule with scan_timeout: {least}");
+        checker.fault(&path, format!("“{text}”"), expected);
+        return None;
+    }
+    Some(given)
 }
 
 /// A rule's ladder. What it leaves out is as it is globally.

@@ -105,7 +105,7 @@ macro_rules! shown_as_a_table {
         })*
     };
 }
-shown_as_a_table! { Schedule Api Expired Notifiers Smtp Delivery State Log }
+shown_as_a_table! { Schedule Api Expired Notifiers Smtp Delivery Monitoring State Log }
 
 sections! {
     /// A whole configuration.
@@ -120,6 +120,7 @@ sections! {
         notifiers: Notifiers,
         smtp: Smtp,
         delivery: Delivery,
+        monitoring: Monitoring,
         state: State,
         log: Log,
     }
@@ -226,6 +227,9 @@ sections! {
         give_up_after: Option<String>,
         retry_initial: Option<String>,
         retry_max: Option<String>,
+    }
+    Monitoring {
+        blind_after: Option<String>,
     }
     State {
         url: Option<String>,

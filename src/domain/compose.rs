@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
+    blindness::{Blind, List, Unseen},
     certificate::{Certificate, CertificateId, Project, ProjectId},
     coverage,
     evaluate::{Assessment, Evaluation},
@@ -14,7 +15,7 @@ use super::{
     listener::{Grain, Listener},
     notification::{
         ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
-        ScanView, SilenceView, SuccessorView,
+        ScanView, SightView, SilenceView, SuccessorView, UnseenView,
     },
     policy::Ignore,
     reconcile::Decision,
@@ -80,6 +81,7 @@ impl Occasion<'_> {
         let mut entries: Vec<Entry> = of_certificates.collect();
         entries.extend(self.uncovered(&listener.routing, decisions));
         entries.extend(self.covered(&listener.ledger, decisions));
+        entries.extend(decisions.iter().filter_map(|one| self.of_sight(one)));
         entries.sort_by(|(a, of_a), (b, of_b)| {
             urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
         });
@@ -132,6 +134,36 @@ impl Occasion<'_> {
         Some((alert, vec![decision.subject().clone()]))
     }
 
+    /// That certvigil is blind, or sees again.
+    fn of_sight(&self, decision: &Decision) -> Option<Entry> {
+        let (event, reason, severity, label) = match decision {
+            Decision::Tell { subject: Subject::Sight, reason, reached, .. } => {
+                (Event::MonitorBlind, *reason, reached.severity, &reached.label)
+            }
+            Decision::End { subject: Subject::Sight, reason, told } => {
+                (Event::MonitorRecovered, *reason, told.severity, &told.label)
+            }
+            Decision::Tell { .. }
+            | Decision::End { .. }
+            | Decision::Note { .. }
+            | Decision::Forget { .. }
+            | Decision::Damp { .. } => return None,
+        };
+        let alert = Alert {
+            event,
+            reason: Some(reason),
+            severity,
+            severity_before: None,
+            stage: Some(label.clone()),
+            last: event == Event::MonitorBlind,
+            certificate: None,
+            successor: None,
+            projects: None,
+            sight: Some(self.evaluation.blind.as_ref().map(sight).unwrap_or_default()),
+        };
+        Some((alert, vec![Subject::Sight]))
+    }
+
     fn told(
         &self,
         assessment: &Assessment<'_>,
@@ -150,6 +182,7 @@ impl Occasion<'_> {
             certificate: Some(certificate),
             successor,
             projects: None,
+            sight: None,
         }
     }
 
@@ -183,6 +216,7 @@ impl Occasion<'_> {
             certificate: Some(certificate),
             successor: None,
             projects: None,
+            sight: None,
         }
     }
 
@@ -219,6 +253,7 @@ impl Occasion<'_> {
             certificate: None,
             successor: None,
             projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
+            sight: None,
         };
         Some((alert, subjects))
     }
@@ -265,6 +300,7 @@ impl Occasion<'_> {
                     remaining,
                     listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
                 }),
+                sight: None,
             };
             (alert, subjects)
         };
@@ -392,6 +428,27 @@ impl Occasion<'_> {
     }
 }
 
+fn sight(blind: &Blind<'_>) -> SightView {
+    let view = |unseen: &Unseen<'_>| UnseenView {
+        list: match unseen.list {
+            List::Projects => "the list of projects".to_owned(),
+            List::Organization => "the organization’s certificates".to_owned(),
+            List::Project(project) => format!("project “{}” ({})", project.title(), project.id),
+        },
+        project: match unseen.list {
+            List::Projects | List::Organization => None,
+            List::Project(project) => Some(project.id.clone()),
+        },
+        since: unseen.since,
+        why: unseen.why.to_owned(),
+    };
+    SightView {
+        total: blind.unseen.len(),
+        projects: blind.projects,
+        unseen: blind.unseen.iter().take(MAX_PROJECTS).map(view).collect(),
+    }
+}
+
 /// The acknowledgement that holds, or has ended of late. One of another expiry says nothing of today.
 pub fn acknowledged(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Option<SilenceView> {
     let one = assessment.acknowledgement?;
@@ -427,6 +484,6 @@ pub fn ignored(assessment: &Assessment<'_>) -> Option<SilenceView> {
 /// then what ends first.
 fn urgency(alert: &Alert) -> (bool, Severity, bool, Option<std::cmp::Reverse<DateTime<Utc>>>) {
     let ends = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
-    let broken = alert.event == Event::ProjectUncovered;
+    let broken = matches!(alert.event, Event::ProjectUncovered | Event::MonitorBlind);
     (!alert.event.is_end(), alert.severity, broken, ends.map(std::cmp::Reverse))
 }

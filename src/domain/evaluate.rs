@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     acknowledgement::{Acknowledgement, Acknowledgements},
+    blindness::{Blind, blind},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId},
     coverage,
     inventory::Inventory,
@@ -27,6 +28,8 @@ pub struct Evaluation<'a> {
     pub assessments: Vec<Assessment<'a>>,
     /// The projects without a valid certificate, in the order of their ids.
     pub uncovered: Vec<Uncovered<'a>>,
+    /// What was not seen for too long.
+    pub blind: Option<Blind<'a>>,
     active: Active<'a>,
 }
 
@@ -162,7 +165,8 @@ pub fn evaluate<'a>(
             ignored: active.iter().all(|one| is_ignored(&one.id)),
         })
         .collect();
-    Evaluation { organization, inventory, policy, now, assessments, uncovered, active }
+    let blind = policy.blind_after.and_then(|after| blind(inventory, after, now));
+    Evaluation { organization, inventory, policy, now, assessments, uncovered, blind, active }
 }
 
 /// Whether every project where it is active, one at least, has a successor for it.
@@ -224,7 +228,8 @@ mod tests {
     };
 
     fn stage(certificate: Certificate, active: bool, include_inactive: bool) -> Option<Stage> {
-        let policy = Policy { ladder: ladder(&[30, 7]), rules: vec![], include_inactive };
+        let policy =
+            Policy { ladder: ladder(&[30, 7]), rules: vec![], include_inactive, blind_after: None };
         let days = 1;
         let mut inventory = Inventory::default().merge(
             reading(&[("", Ok(&[])), ("p", Ok(&[("c", days, active)]))]),

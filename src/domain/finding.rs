@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
+    blindness::Blind,
     evaluate::{Assessment, Evaluation, Uncovered},
     notification::Reason,
     routing::Routing,
@@ -45,7 +46,19 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .iter()
         .filter(|one| !one.ignored && routing.projects.match_project(one.project))
         .map(of_project);
-    certificates.chain(projects).collect()
+    let sight = evaluation.blind.as_ref().map(of_sight);
+    certificates.chain(projects).chain(sight).collect()
+}
+
+fn of_sight(blind: &Blind<'_>) -> Finding {
+    Finding {
+        subject: Subject::Sight,
+        reached: blind.reached(),
+        expires_at: None,
+        name: None,
+        muted: false,
+        silence_ended: None,
+    }
 }
 
 fn of_certificate(

@@ -20,6 +20,7 @@ use super::{
     notification::Notification,
     policy::{Policy, Says},
     reconcile::{self, Moment, World, reconcile},
+    subject::Subject,
 };
 
 /// Later than what any forecast looks at.
@@ -44,6 +45,12 @@ pub fn forecast(
     next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
     timezone: Tz,
 ) -> Vec<Notification> {
+    // That what cannot be read now stays so is not foretold.
+    let policy = Policy { blind_after: None, ..present.policy.clone() };
+    let present = &Present { policy: &policy, ..*present };
+    for listener in &mut listeners {
+        listener.ledger.open.remove(&Subject::Sight);
+    }
     let mut messages = Vec::new();
     let mut tick = first;
     loop {
@@ -161,7 +168,12 @@ mod tests {
             ],
             ExpiredStep { severity: Severity::Critical, repeat: Some(TimeDelta::days(1)) },
         );
-        Policy { ladder: ladder.unwrap(), rules: vec![], include_inactive: false }
+        Policy {
+            ladder: ladder.unwrap(),
+            rules: vec![],
+            include_inactive: false,
+            blind_after: None,
+        }
     }
 
     proptest! {

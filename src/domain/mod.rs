@@ -4,6 +4,7 @@
 //! functions return verdicts and do not fail. The rest of the crate is the way in and out.
 
 pub mod acknowledgement;
+pub mod blindness;
 pub mod certificate;
 pub mod compose;
 pub mod coverage;

@@ -25,6 +25,8 @@ words! {
         CertificateResolved = "certificate.resolved",
         ProjectUncovered = "project.uncovered",
         ProjectCovered = "project.covered",
+        MonitorBlind = "monitor.blind",
+        MonitorRecovered = "monitor.recovered",
         Test = "test",
     }
 }
@@ -37,6 +39,7 @@ impl From<Stage> for Event {
             Stage::Within(_) => Event::CertificateExpiring,
             Stage::Expired => Event::CertificateExpired,
             Stage::Uncovered => Event::ProjectUncovered,
+            Stage::Blind => Event::MonitorBlind,
         }
     }
 }
@@ -45,12 +48,13 @@ impl Event {
     /// Whether it says that something is over.
     pub fn is_end(self) -> bool {
         match self {
-            Event::CertificateResolved | Event::ProjectCovered => true,
+            Event::CertificateResolved | Event::ProjectCovered | Event::MonitorRecovered => true,
             Event::CertificateExpiring
             | Event::CertificateExpired
             | Event::CertificateNotYetValid
             | Event::CertificateUnknownExpiry
             | Event::ProjectUncovered
+            | Event::MonitorBlind
             | Event::Test => false,
         }
     }
@@ -143,6 +147,31 @@ pub struct Alert {
     /// The projects that `project.*` is about.
     #[serde(default)]
     pub projects: Option<ProjectsView>,
+    /// What `monitor.*` is about.
+    #[serde(default)]
+    pub sight: Option<SightView>,
+}
+
+/// What certvigil has not seen for too long; of an end, nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SightView {
+    /// How many lists there are.
+    pub total: usize,
+    /// How many projects may have certificates that nobody sees.
+    pub projects: usize,
+    /// The longest unseen first; at most 50.
+    pub unseen: Vec<UnseenView>,
+}
+
+/// One list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnseenView {
+    /// In words, with the project's name.
+    pub list: String,
+    pub project: Option<ProjectId>,
+    pub since: DateTime<Utc>,
+    /// The latest error.
+    pub why: String,
 }
 
 /// Projects that share a fate.
@@ -250,12 +279,13 @@ impl ProjectView {
 
 impl Alert {
     /// What it is about, in a word that stays the same from its beginning to its end: `certificate:ID`,
-    /// `projects` for those of an organization without a valid certificate, or `test`.
+    /// `projects` for those of an organization without a valid certificate, `monitor:sight`, or `test`.
     pub fn key(&self) -> String {
-        match (&self.certificate, &self.projects) {
-            (Some(certificate), _) => Subject::Certificate(certificate.id.clone()).to_string(),
-            (None, Some(_)) => "projects".to_owned(),
-            (None, None) => Event::Test.to_string(),
+        match (&self.certificate, &self.projects, &self.sight) {
+            (Some(certificate), ..) => Subject::Certificate(certificate.id.clone()).to_string(),
+            (None, Some(_), _) => "projects".to_owned(),
+            (None, None, Some(_)) => Subject::Sight.to_string(),
+            (None, None, None) => Event::Test.to_string(),
         }
     }
 
@@ -285,6 +315,7 @@ impl Notification {
                 certificate: None,
                 successor: None,
                 projects: None,
+                sight: None,
             }],
             alerts_total: 1,
             stale_at: None,

@@ -1,6 +1,6 @@
 //! Which ladder applies to a certificate, and whether it is to be ignored: the first rule that matches.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     certificate::{Certificate, Project},
@@ -17,6 +17,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Whether certificates that are active nowhere are watched, too.
     pub include_inactive: bool,
+    /// How long something may be unseen before that is told; `None` where nothing is, as in a forecast.
+    pub blind_after: Option<TimeDelta>,
 }
 
 /// One of `[[rules]]`.
@@ -143,7 +145,8 @@ mod tests {
 
     /// `rule N` or `global`, and whether it is ignored or was.
     fn said(rules: Vec<Rule>, projects: &[&Project], unread: &[&Project]) -> String {
-        let policy = Policy { ladder: ladder(&[30]), rules, include_inactive: true };
+        let policy =
+            Policy { ladder: ladder(&[30]), rules, include_inactive: true, blind_after: None };
         let certificate = certificate("cert_a", 100);
         let ruling = policy.ruling(&certificate, projects, unread, start());
         let rule = ruling.rule.map_or("global".to_owned(), |rule| format!("rule {}", rule.index));

@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use std::collections::BTreeSet;
 
 use super::{
+    blindness,
     certificate::{CertificateId, ProjectId},
     coverage,
     evaluate::{Evaluation, WEEKLY},
@@ -248,6 +249,7 @@ fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
     match subject {
         Subject::Certificate(id) => end_of_certificate(id, told, before, after),
         Subject::Project(id) => Some(end_of_project(id, before, after)),
+        Subject::Sight => Some(end_of_blindness(before, after)),
     }
 }
 
@@ -324,6 +326,16 @@ fn end_of_certificate(
         (false, true) => Reason::Deactivated,
         (false, false) => Reason::Deleted,
     })
+}
+
+/// Why certvigil is no longer told to be blind.
+fn end_of_blindness(before: &Inventory, after: &Evaluation<'_>) -> Reason {
+    let still = |limit| blindness::blind(before, limit, after.now).is_some();
+    match after.policy.blind_after {
+        // By what was known before it would be: it has been read.
+        Some(limit) if still(limit) => Reason::Corrected,
+        Some(_) | None => Reason::PolicyChanged,
+    }
 }
 
 /// Why a project is no longer told to be without a valid certificate.

@@ -8,7 +8,7 @@ use super::{
     certificate::{CertificateId, OrganizationName, ProjectId},
     notification::{
         ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
-        ScanView, SuccessorView,
+        ScanView, SightView, SuccessorView, UnseenView,
     },
     text::Name,
     threshold::Severity,
@@ -58,6 +58,15 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             let listed = [("chat", None, since), ("search", None, since)];
             of_projects(event, Reason::Opened, projects(&listed))
         }
+        Event::MonitorBlind => Alert {
+            sight: Some(SightView {
+                total: 2,
+                projects: 2,
+                unseen: ["chat", "search"].map(|name| unseen(name, now)).to_vec(),
+            }),
+            ..of_sight(event, Reason::Opened)
+        },
+        Event::MonitorRecovered => of_sight(event, Reason::Corrected),
         Event::ProjectCovered => {
             let listed = [("chat", Some(SUCCESSOR_ID), None)];
             of_projects(event, Reason::Replaced, projects(&listed))
@@ -107,7 +116,11 @@ fn about(
         Event::CertificateNotYetValid => ("cert_sample4", "next-ca"),
         Event::CertificateUnknownExpiry => ("cert_sample5", "partner-ca"),
         Event::CertificateResolved => ("cert_sample6", "old-ca"),
-        Event::ProjectUncovered | Event::ProjectCovered | Event::Test => ("cert_sample7", "ca"),
+        Event::ProjectUncovered
+        | Event::ProjectCovered
+        | Event::MonitorBlind
+        | Event::MonitorRecovered
+        | Event::Test => ("cert_sample7", "ca"),
     };
     let mild = matches!(event, Event::CertificateNotYetValid | Event::CertificateUnknownExpiry);
     let severity = if mild { Severity::Warning } else { Severity::Critical };
@@ -137,6 +150,7 @@ fn about(
         }),
         successor: None,
         projects: None,
+        sight: None,
     }
 }
 
@@ -151,6 +165,25 @@ fn of_projects(event: Event, reason: Reason, listed: Vec<ProjectView>) -> Alert 
         certificate: None,
         successor: None,
         projects: Some(ProjectsView { total: listed.len(), elsewhere: 0, remaining: 0, listed }),
+        sight: None,
+    }
+}
+
+fn of_sight(event: Event, reason: Reason) -> Alert {
+    Alert {
+        stage: Some("blind".to_owned()),
+        projects: None,
+        sight: Some(SightView::default()),
+        ..of_projects(event, reason, Vec::new())
+    }
+}
+
+fn unseen(name: &str, now: DateTime<Utc>) -> UnseenView {
+    UnseenView {
+        list: format!("project “{name}” (proj_{name})"),
+        project: ProjectId::parse(&format!("proj_{name}")).ok(),
+        since: now - TimeDelta::hours(26),
+        why: "HTTP 403: the admin key has no permission to read this".to_owned(),
     }
 }
 

@@ -10,6 +10,8 @@ pub enum Subject {
     Certificate(CertificateId),
     /// A project's having a valid certificate at all.
     Project(ProjectId),
+    /// That certvigil sees the organization.
+    Sight,
 }
 
 impl Subject {
@@ -19,6 +21,7 @@ impl Subject {
         match kind {
             "certificate" => CertificateId::parse(id).ok().map(Subject::Certificate),
             "project" => ProjectId::parse(id).ok().map(Subject::Project),
+            "monitor" if id == "sight" => Some(Subject::Sight),
             _ => None,
         }
     }
@@ -29,6 +32,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::Certificate(id) => write!(f, "certificate:{id}"),
             Subject::Project(id) => write!(f, "project:{id}"),
+            Subject::Sight => f.write_str("monitor:sight"),
         }
     }
 }
@@ -42,6 +46,7 @@ mod tests {
         let subjects = [
             Subject::Certificate(CertificateId::parse("cert_a:b").unwrap()),
             Subject::Project(ProjectId::parse("proj_1").unwrap()),
+            Subject::Sight,
         ];
         for subject in subjects {
             assert_eq!(Subject::parse(&subject.to_string()), Some(subject));

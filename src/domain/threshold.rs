@@ -30,6 +30,8 @@ pub enum Stage {
     Expired,
     /// Of a project: none of its active certificates is valid.
     Uncovered,
+    /// Of certvigil itself: something was not seen for too long.
+    Blind,
 }
 
 impl Stage {
@@ -40,6 +42,7 @@ impl Stage {
             Stage::Within(lead) => (2, lead.saturating_neg()),
             Stage::Expired => (3, 0),
             Stage::Uncovered => (4, 0),
+            Stage::Blind => (5, 0),
         }
     }
 }

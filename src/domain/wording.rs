@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::notification::{
-    Alert, CertificateView, Event, Notification, ProjectsView, Reason, SilenceView,
+    Alert, CertificateView, Event, Notification, ProjectsView, Reason, SightView, SilenceView,
 };
 
 /// A span in words, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
@@ -32,10 +32,11 @@ pub fn expiry(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 /// What one alert says, in a line.
 pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
-    match (&alert.certificate, &alert.projects) {
-        (Some(certificate), _) => of_certificate(alert, certificate, now),
-        (None, Some(projects)) => of_projects(alert, projects),
-        (None, None) => "a test message: nothing has happened".to_owned(),
+    match (&alert.certificate, &alert.projects, &alert.sight) {
+        (Some(certificate), ..) => of_certificate(alert, certificate, now),
+        (None, Some(projects), _) => of_projects(alert, projects),
+        (None, None, Some(sight)) => of_sight(alert, sight, now),
+        (None, None, None) => "a test message: nothing has happened".to_owned(),
     }
 }
 
@@ -60,6 +61,8 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
         | Event::CertificateExpired
         | Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::MonitorBlind
+        | Event::MonitorRecovered
         | Event::Test => match certificate.expires_at {
             Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),
             None => format!("“{title}”"),
@@ -89,6 +92,28 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
         }
         Some(Reason::Unwatched) => format!("{who} {is} no longer watched"),
         _ => format!("{who} {has} a valid certificate again"),
+    }
+}
+
+fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
+    if alert.event.is_end() {
+        return match alert.reason {
+            Some(Reason::Unwatched) => {
+                "certvigil was blind to an organization that it no longer watches".to_owned()
+            }
+            Some(Reason::PolicyChanged) => {
+                "certvigil is not blind for as long as it may be now".to_owned()
+            }
+            _ => "certvigil sees everything again".to_owned(),
+        };
+    }
+    let what = match sight.unseen.as_slice() {
+        [only] if sight.total == 1 => only.list.clone(),
+        _ => count(sight.total, "list"),
+    };
+    match sight.unseen.first() {
+        Some(longest) => format!("certvigil has not seen {what} for {}", span(now - longest.since)),
+        None => format!("certvigil has not seen {what}"),
     }
 }
 

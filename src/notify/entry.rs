@@ -10,6 +10,7 @@ use crate::domain::{
     certificate::OrganizationName,
     notification::{
         Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason, ScanView,
+        SightView,
     },
     text::unlinked,
     threshold::Severity,
@@ -123,13 +124,16 @@ impl Entry {
             advice: Vec::new(),
             quiet: None,
         };
-        match (&alert.projects, &alert.certificate) {
-            (Some(projects), _) => entry.tell_projects(alert, projects, shown_projects),
-            (None, Some(certificate)) => {
+        match (&alert.projects, &alert.certificate, &alert.sight) {
+            (Some(projects), ..) => entry.tell_projects(alert, projects, shown_projects),
+            (None, Some(certificate), _) => {
                 entry.tell_certificate(alert, certificate, shown_projects, timezone, now);
                 entry.quiet = quiet(notification.organization.as_ref(), alert, certificate, now);
             }
-            (None, None) => {
+            (None, None, Some(sight)) => {
+                entry.tell_sight(alert, sight, shown_projects, timezone);
+            }
+            (None, None, None) => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }
         }
@@ -262,6 +266,36 @@ impl Entry {
         }
     }
 
+    fn tell_sight(&mut self, alert: &Alert, sight: &SightView, shown: usize, timezone: Tz) {
+        if alert.event.is_end() {
+            return;
+        }
+        self.consequence = Some(match sight.projects {
+            0 => "certificates may expire unseen".to_owned(),
+            n => format!("certificates of {} may expire unseen", wording::count(n, "project")),
+        });
+        if let Some(why) = told_because(alert) {
+            self.facts.push(("Told because", why));
+        }
+        if let Some(longest) = sight.unseen.first() {
+            self.facts.push(("Unseen since", instant(longest.since, timezone)));
+            self.facts.push(("Last error", longest.why.clone()));
+        }
+        self.projects_label = format!("Not read: {}", wording::count(sight.total, "list"));
+        for unseen in sight.unseen.iter().take(shown) {
+            let state = format!("since {}: {}", wording::day(unseen.since), unseen.why);
+            self.projects.push(ProjectLine { name: capitalized(&unseen.list), state });
+        }
+        self.more_projects = sight.total.saturating_sub(self.projects.len());
+        let steps = [
+            "Mend what the error says: a 401 wants another admin key, a 403 one that may read this, a timeout \
+             or a failed connection the way to the API.",
+            "Run certvigil check: it shows what can be read, and sends nothing.",
+            "Until then, look at the certificates of these projects by hand.",
+        ];
+        self.advice = steps.map(str::to_owned).to_vec();
+    }
+
     fn list(
         &mut self,
         projects: &[ProjectView],
@@ -287,8 +321,11 @@ fn told_because(alert: &Alert) -> Option<String> {
         Event::CertificateExpiring => Some(format!("the threshold {stage}")),
         Event::CertificateExpired => Some("its end".to_owned()),
         Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
-        Event::ProjectUncovered => None,
-        Event::CertificateResolved | Event::ProjectCovered | Event::Test => return None,
+        Event::ProjectUncovered | Event::MonitorBlind => None,
+        Event::CertificateResolved
+        | Event::ProjectCovered
+        | Event::MonitorRecovered
+        | Event::Test => return None,
     };
     Some(match (alert.reason?, of_its_end) {
         (Reason::Stage | Reason::Refresh, Some(stage)) => format!("it has reached {stage}"),
@@ -360,6 +397,8 @@ fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>)
         | Event::CertificateResolved
         | Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::MonitorBlind
+        | Event::MonitorRecovered
         | Event::Test => return None,
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
@@ -436,6 +475,8 @@ fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
         Event::CertificateResolved
         | Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::MonitorBlind
+        | Event::MonitorRecovered
         | Event::Test => &[],
     };
     let (at, beside) = if everywhere {

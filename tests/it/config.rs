@@ -236,7 +236,18 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "delivery.retry_max: found “15m”, expected at least delivery.retry_initial",
         ),
         ("[log]\nlevel = \"certvigil=loud\"\n", "c.toml:2: log.level: found “certvigil=loud” ("),
-        ("[monitoring]\nblind_after = \"24h\"\n", "c.toml:1: monitoring: found an unknown key"),
+        (
+            "[monitoring]\nheartbeat_url = \"x\"\n",
+            "c.toml:2: monitoring.heartbeat_url: found an unknown key",
+        ),
+        (
+            "[monitoring]\nblind_after = \"6h\"\n",
+            "c.toml:2: monitoring.blind_after: found “6h”, expected at least the longest gap of the schedule with scan_timeout: 6h 15m",
+        ),
+        (
+            "[schedule]\ncron = \"0 9 * * MON\"\n[monitoring]\nblind_after = \"7d\"\n",
+            "c.toml:4: monitoring.blind_after: found “7d”, expected at least the longest gap of the schedule with scan_timeout: 7days 15m",
+        ),
         (
             "[organizations]\nacme = \"sk-admin-hunter2\"\n",
             "c.toml:2: organizations.acme: found a text, expected a table",

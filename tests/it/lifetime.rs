@@ -172,7 +172,14 @@ async fn an_outage_of_the_api_hides_no_threshold_and_resolves_nothing() {
     assert_eq!(body["scan"]["complete"], false);
     assert_eq!(body["scan"]["projects_unreadable"], 20);
     assert_eq!(body["scan"]["oldest_reading_at"], "2027-02-01T12:00:00Z", "how old it is, is said");
-    assert_eq!(walk.heard(), ["0: cert_a expiring 90d opened", "10: cert_a expiring 30d stage"]);
+    // And every day that certvigil is blind.
+    let mut expected = vec!["0: cert_a expiring 90d opened".to_owned()];
+    expected.extend((1..=12).map(|day| match day {
+        1 => "1: - monitor.blind blind opened".to_owned(),
+        10 => "10: - monitor.blind blind repeat; cert_a expiring 30d stage".to_owned(),
+        day => format!("{day}: - monitor.blind blind repeat"),
+    }));
+    assert_eq!(walk.heard(), expected);
 }
 
 #[tokio::test]

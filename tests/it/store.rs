@@ -197,7 +197,8 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
             inventory.certificates.insert(id.clone(), certificate(id.as_str()));
         }
     }
-    let policy = Policy { ladder: ladder(), rules: vec![], include_inactive: true };
+    let policy =
+        Policy { ladder: ladder(), rules: vec![], include_inactive: true, blind_after: None };
     let (organization, none) = (acme(), Acknowledgements::new());
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
     let occasion = Occasion {

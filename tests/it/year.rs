@@ -426,6 +426,7 @@ impl Year {
         let mailbox = Mailbox::start(Terms::default()).unwrap();
         let mut text =
             "[organizations.acme]\nadmin_key = \"sk-x\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
+                        [monitoring]\nblind_after = \"400d\"\n\
                         [[rules]]\ncertificates = [\"cert_10\"]\n\
                         ignore = { reason = \"for good\", until = 2099-01-01 }\n"
                 .to_owned();

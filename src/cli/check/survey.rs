@@ -78,6 +78,7 @@ impl Survey {
                 Some(Stage::UnknownExpiry) => "unknown_expiry",
                 Some(Stage::NotYetValid) => "not_yet_valid",
                 Some(Stage::Uncovered) => "uncovered",
+                Some(Stage::Blind) => "blind",
                 // A list that could not be read may have it active.
                 None if !active && !inventory.is_complete() => "unknown_activity",
                 None if !active => "inactive",

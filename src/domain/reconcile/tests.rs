@@ -16,7 +16,7 @@ use crate::domain::{
 };
 
 fn policy_of(days: &[i64]) -> Policy {
-    Policy { ladder: ladder(days), rules: vec![], include_inactive: false }
+    Policy { ladder: ladder(days), rules: vec![], include_inactive: false, blind_after: None }
 }
 
 fn at(days: i64) -> DateTime<Utc> {
@@ -412,7 +412,7 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
         let expired =
             crate::domain::threshold::ExpiredStep { severity: Severity::Critical, repeat: None };
         let ladder = crate::domain::threshold::Ladder::new(vec![step], expired).unwrap();
-        Policy { ladder, rules: vec![], include_inactive: false }
+        Policy { ladder, rules: vec![], include_inactive: false, blind_after: None }
     };
     let mut listener = Listener { policy: repeating(1), ..Default::default() };
     assert_eq!(listener.hears(project(&[("c", 1, true)]), at(0)), ["c opened 1d"]);

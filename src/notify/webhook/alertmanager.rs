@@ -66,6 +66,7 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Event::CertificateUnknownExpiry
         | Event::CertificateResolved => "CertvigilCertificate",
         Event::ProjectUncovered | Event::ProjectCovered => "CertvigilProjectsUncovered",
+        Event::MonitorBlind | Event::MonitorRecovered => "CertvigilBlind",
         Event::Test => "CertvigilTest",
     };
     let mut labels = json!({ "alertname": name, "severity": severity, "service": "certvigil" });

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::instant;
 use crate::domain::{
-    notification::{Alert, CertificateView, Notification, ProjectView, SilenceView, SuccessorView},
+    notification::{
+        Alert, CertificateView, Notification, ProjectView, SilenceView, SuccessorView, UnseenView,
+    },
     wording,
 };
 
@@ -53,7 +55,24 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
         entry["projects_remaining"] = view.remaining.into();
         entry["projects"] = projects(&view.listed);
     }
+    if let Some(view) = &alert.sight {
+        entry["monitor"] = json!({
+            "lists_total": view.total,
+            "projects_unseen": view.projects,
+            "unseen": view.unseen.iter().map(unseen).collect::<Value>(),
+        });
+    }
     entry
+}
+
+/// A list that could not be read for too long.
+fn unseen(view: &UnseenView) -> Value {
+    json!({
+        "list": view.list,
+        "project_id": view.project,
+        "since": instant(view.since),
+        "error": view.why,
+    })
 }
 
 /// What takes over from a certificate.

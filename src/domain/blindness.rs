@@ -1,0 +1,133 @@
+//! What certvigil itself has not seen for too long: a list that could not be read, so that certificates in
+//! it may expire unseen. The watcher is watched.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    certificate::Project,
+    inventory::{Inventory, Unreadable},
+    threshold::{Reached, Severity, Stage},
+};
+
+/// How often one is told again that something is not seen.
+const DAILY: TimeDelta = TimeDelta::days(1);
+
+/// A list that was read late in its scan is not seen for a little less than the scans lie apart; that must
+/// not put it off to the next one.
+const SCAN: TimeDelta = TimeDelta::minutes(1);
+
+/// An organization of which something was not seen for too long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blind<'a> {
+    /// What was not, the longest unseen first; never empty.
+    pub unseen: Vec<Unseen<'a>>,
+    /// How many projects may have certificates that nobody sees.
+    pub projects: usize,
+}
+
+/// One list that was not read for too long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unseen<'a> {
+    pub list: List<'a>,
+    /// When it was last read, or else when it first could not be.
+    pub since: DateTime<Utc>,
+    /// The latest error.
+    pub why: &'a str,
+}
+
+/// Which list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum List<'a> {
+    /// That of all projects: new ones are missing.
+    Projects,
+    /// The organization's own: what every project inherits.
+    Organization,
+    Project(&'a Project),
+}
+
+impl<'a> Unseen<'a> {
+    fn of(
+        list: List<'a>,
+        unreadable: &'a Unreadable,
+        last_read: Option<DateTime<Utc>>,
+    ) -> Unseen<'a> {
+        let Unreadable { since, why } = unreadable;
+        Unseen { list, since: last_read.unwrap_or(*since).min(*since), why }
+    }
+}
+
+impl Blind<'_> {
+    pub fn reached(&self) -> Reached {
+        Reached {
+            stage: Stage::Blind,
+            label: "blind".to_owned(),
+            severity: Severity::Critical,
+            repeat: Some(DAILY),
+            last: true,
+        }
+    }
+}
+
+/// What was not read for `after` or longer; `None` where everything was.
+pub fn blind(inventory: &Inventory, after: TimeDelta, now: DateTime<Utc>) -> Option<Blind<'_>> {
+    let old = |list, unreadable, last_read| {
+        let unseen = Unseen::of(list, unreadable, last_read);
+        (now - unseen.since >= after - SCAN).then_some(unseen)
+    };
+    let project_list = inventory.unreadable_project_list.as_ref();
+    let project_list = project_list.and_then(|one| old(List::Projects, one, None));
+    let organization = inventory.unreadable_organization.as_ref().and_then(|one| {
+        let read_at = inventory.organization.as_ref().map(|listing| listing.read_at);
+        old(List::Organization, one, read_at)
+    });
+    let projects = inventory.unreadable_projects.iter().filter_map(|(id, one)| {
+        let read_at = inventory.listings.get(id).map(|listing| listing.read_at);
+        old(List::Project(inventory.projects.get(id)?), one, read_at)
+    });
+    let mut all: Vec<Unseen<'_>> =
+        project_list.into_iter().chain(organization).chain(projects).collect();
+    all.sort_by_key(|unseen| unseen.since);
+    let of_all = all.iter().any(|unseen| unseen.list == List::Organization);
+    let of_project = |unseen: &&Unseen<'_>| matches!(unseen.list, List::Project(_));
+    let projects =
+        if of_all { inventory.projects.len() } else { all.iter().filter(of_project).count() };
+    (!all.is_empty()).then_some(Blind { unseen: all, projects })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::tests::{everything, reading, start};
+
+    #[test]
+    fn what_was_not_read_for_too_long_is_said_and_nothing_else() {
+        let read = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
+        let known = Inventory::default().merge(read, &everything(), start());
+        let hours = |n: i64| start() + TimeDelta::hours(n);
+        let day = TimeDelta::days(1);
+        assert_eq!(blind(&known, day, hours(1_000)), None, "nothing failed");
+
+        // One project fails from six hours on: it was last seen at the start.
+        let failing = || reading(&[("", Ok(&[])), ("p", Err("HTTP 500")), ("q", Ok(&[]))]);
+        let known = known.merge(failing(), &everything(), hours(6));
+        assert_eq!(blind(&known, day, hours(23)), None);
+        let found = blind(&known, day, hours(24) - TimeDelta::milliseconds(5)).unwrap();
+        assert_eq!(found.projects, 1);
+        let [unseen] = found.unseen.as_slice() else { panic!("{found:?}") };
+        assert_eq!((unseen.since, unseen.why), (start(), "HTTP 500"));
+        assert!(matches!(unseen.list, List::Project(project) if project.id.as_str() == "p"));
+
+        // It was read again: over, however old the failure is.
+        let fine = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
+        assert_eq!(blind(&known.merge(fine, &everything(), hours(30)), day, hours(500)), None);
+    }
+
+    #[test]
+    fn without_the_organizations_list_every_project_is_concerned() {
+        let read = reading(&[("", Err("HTTP 403")), ("p", Ok(&[])), ("q", Ok(&[]))]);
+        let never = Inventory::default().merge(read, &everything(), start());
+        let found = blind(&never, TimeDelta::days(1), start() + TimeDelta::days(1)).unwrap();
+        assert_eq!(found.projects, 2, "what they inherit is not seen");
+        assert_eq!(found.unseen[0].since, start(), "since it first could not be read");
+    }
+}

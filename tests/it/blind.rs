@@ -1,0 +1,158 @@
+//! The watcher is watched: what could not be read for too long is told, once, daily, and until it is over.
+
+use certvigil::demo::world::World;
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use super::support::{Service, Sim, days, fits_schema, start};
+
+fn hours(n: i64) -> TimeDelta {
+    TimeDelta::hours(n)
+}
+
+fn world() -> World {
+    let mut world = World::with_projects(4, |n| format!("prod-{n}"));
+    world.add("cert_a", Some("prod-ca"), Some(start() + days(500)), 1..=4);
+    world
+}
+
+/// The alerts of the webhook since the last time: event, reason and summary.
+struct Heard<'a>(&'a Sim, usize);
+
+impl Heard<'_> {
+    fn news(&mut self) -> Vec<(String, String, String)> {
+        let posts = self.0.receiver.posts();
+        let new = posts[self.1..].iter().map(|post| {
+            let body: Value = serde_json::from_str(&post.body).unwrap();
+            fits_schema(&body);
+            let alert = &body["alerts"][0];
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(&alert["event"]), text(&alert["reason"]), text(&body["summary"]))
+        });
+        let new = new.collect();
+        self.1 = posts.len();
+        new
+    }
+}
+
+async fn step(service: &Service, hour: i64) {
+    service.scan(start() + hours(hour)).await;
+    service.deliver(start() + hours(hour)).await;
+}
+
+fn said(event: &str, reason: &str, summary: &str) -> Vec<(String, String, String)> {
+    vec![(event.to_owned(), reason.to_owned(), summary.to_owned())]
+}
+
+#[tokio::test]
+async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too() {
+    let sim = Sim::start(world()).await;
+    let service = Service::start(&sim.config()).await;
+    let mut heard = Heard(&sim, 0);
+    step(&service, 0).await;
+    assert_eq!(heard.news(), [], "all is well");
+    sim.api.world().projects[1].broken = Some(403);
+    for hour in [6, 12, 18] {
+        step(&service, hour).await;
+        assert_eq!(heard.news(), [], "not for long: {hour}");
+    }
+    step(&service, 24).await;
+    let blind = "certvigil has not seen project “prod-2” (proj_0002) for 24 hours";
+    assert_eq!(heard.news(), said("monitor.blind", "opened", blind));
+    let mails = sim.mailbox.mails();
+    let mail = certvigil::demo::pages::parts(&mails[0].data).unwrap();
+    assert_eq!(mail.subject, format!("[certvigil] acme: {blind}"));
+    for words in [
+        "Certificates of 1 project may expire unseen.",
+        "Last error: GET /organization/projects/proj_0002/certificates: HTTP 403",
+        "Unseen since: Monday 2027-02-01 12:00 UTC",
+        "Mend what the error says",
+    ] {
+        assert!(mail.text.contains(words), "{words}\n{}", mail.text);
+    }
+    for hour in [30, 36, 42] {
+        step(&service, hour).await;
+        assert_eq!(heard.news(), [], "once: {hour}");
+    }
+    step(&service, 48).await;
+    let two = "certvigil has not seen project “prod-2” (proj_0002) for 2 days";
+    assert_eq!(heard.news(), said("monitor.blind", "repeat", two));
+    // A restart tells nothing twice.
+    let service = service.restart(&sim.config(), start() + hours(49)).await;
+    step(&service, 54).await;
+    assert_eq!(heard.news(), []);
+    sim.api.world().projects[1].broken = None;
+    step(&service, 60).await;
+    let over = "certvigil sees everything again";
+    assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
+    step(&service, 66).await;
+    assert_eq!(heard.news(), []);
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_read_any_more_it_is_one_alert_with_the_longest_unseen_first() {
+    let sim = Sim::start(world()).await;
+    let service = Service::start(&sim.config()).await;
+    let mut heard = Heard(&sim, 0);
+    step(&service, 0).await;
+    // A key that is no longer good: every list fails.
+    let text = sim.config().replace("admin_key = \"sk-", "admin_key = \"wrong-");
+    let service = service.restart(&text, start()).await;
+    for hour in [6, 12, 18] {
+        step(&service, hour).await;
+        assert_eq!(heard.news(), [], "{hour}");
+    }
+    step(&service, 24).await;
+    let news = heard.news();
+    assert_eq!(news.len(), 1);
+    assert_eq!(news[0].0, "monitor.blind");
+    let posts = sim.receiver.posts();
+    let body: Value = serde_json::from_str(&posts.last().unwrap().body).unwrap();
+    let monitor = &body["alerts"][0]["monitor"];
+    assert_eq!(monitor["projects_unseen"], 4, "{monitor:#}");
+    assert_eq!(monitor["unseen"][0]["since"], "2027-02-01T12:00:00Z");
+    assert!(monitor["unseen"][0]["error"].as_str().unwrap().contains("401"), "{monitor:#}");
+}
+
+#[tokio::test]
+async fn an_organization_that_was_never_read_is_told_too() {
+    let sim = Sim::start(world()).await;
+    let text = sim.config().replace("admin_key = \"sk-", "admin_key = \"wrong-");
+    let service = Service::start(&text).await;
+    let mut heard = Heard(&sim, 0);
+    for hour in [0, 6, 12, 18] {
+        step(&service, hour).await;
+        assert_eq!(heard.news(), [], "{hour}");
+    }
+    step(&service, 24).await;
+    assert_eq!(
+        heard.news(),
+        said("monitor.blind", "opened", "certvigil has not seen 2 lists for 24 hours")
+    );
+}
+
+#[tokio::test]
+async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_is_foretold() {
+    let sim = Sim::start(world()).await;
+    sim.api.world().projects[3].broken = Some(500);
+    let text = format!("{}max_attempts = 1\n", "[api]\n") + &sim.config();
+    let service = Service::start(&text).await;
+    let mut heard = Heard(&sim, 0);
+    for hour in [0, 12, 24] {
+        step(&service, hour).await;
+    }
+    assert_eq!(heard.news()[0].0, "monitor.blind");
+    let longer = format!("{text}[monitoring]\nblind_after = \"10d\"\n");
+    let service = service.restart(&longer, start() + hours(25)).await;
+    step(&service, 36).await;
+    let allowed = "certvigil is not blind for as long as it may be now";
+    assert_eq!(heard.news(), said("monitor.recovered", "policy_changed", allowed));
+    let service = service.restart(&text, start() + hours(37)).await;
+    step(&service, 72).await;
+    assert_eq!(heard.news()[0].0, "monitor.blind", "as long as it was");
+    let excluded = text.replace("base_url", "exclude_projects = [\"prod-4\"]\nbase_url");
+    let service = service.restart(&excluded, start() + hours(73)).await;
+    step(&service, 84).await;
+    let over = "certvigil sees everything again";
+    assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
+}
