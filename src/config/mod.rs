@@ -11,6 +11,7 @@ mod organizations;
 mod policy;
 pub mod raw;
 mod routing;
+mod webhook;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;

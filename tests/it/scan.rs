@@ -327,7 +327,7 @@ async fn every_failure_of_a_listing_is_said_and_leaves_the_last_good_state() {
         service.scan(start()).await;
         let good = inventory(&service).await;
         broken.store(1, Ordering::SeqCst);
-        let report = service.scan(start() + days(1)).await;
+        let report = service.scan(start() + days(1) / 2).await;
         let fault = only_fault(&report);
         assert!(
             fault.starts_with("project proj_0002 “prod-2”: GET /organization/projects/proj_0002"),

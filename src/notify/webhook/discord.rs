@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::format::{Call, Setting, cut, units};
 use crate::{
     domain::notification::Notification,
-    notify::entry::{Entry, Mark, Quiet, reading, unseen},
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, reading, unseen},
 };
 
 const MAX_EMBEDS: usize = 10;
@@ -63,14 +63,9 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
             }));
         }
     };
-    let more = (entry.more_projects > 0).then(|| format!("• and {} more", entry.more_projects));
-    let lines = entry.projects.iter().map(|project| match project.state.as_str() {
-        "" => format!("• {}", escaped(&project.name)),
-        state => format!("• {}: {}", escaped(&project.name), escaped(state)),
-    });
-    field(&entry.projects_label, lines.chain(more).collect());
-    let steps = entry.advice.iter().enumerate();
-    field("What to do", steps.map(|(n, step)| format!("{}. {}", n + 1, escaped(step))).collect());
+    let lines = entry.projects.iter().map(ProjectLine::line).chain(entry.more());
+    field(&entry.projects_label, lines.map(|line| format!("• {}", escaped(&line))).collect());
+    field("What to do", entry.numbered_advice().map(|step| escaped(&step)).collect());
     if let Some(Quiet::Command(command)) = &entry.quiet {
         field("To mute it for a while", vec![format!("`{command}`")]);
     }

@@ -13,7 +13,7 @@ use crate::{
         text::unlinked,
         wording,
     },
-    notify::entry::{Entry, Quiet, unseen},
+    notify::entry::{Entry, ProjectLine, Quiet, unseen},
 };
 
 /// How many projects an incident's details list.
@@ -88,16 +88,11 @@ impl<'a> Incident<'a> {
         for (label, value) in &entry.facts {
             detail(&label.to_lowercase().replace(' ', "_"), Some(value.clone()));
         }
-        let lines = entry.projects.iter().map(|project| match project.state.as_str() {
-            "" => project.name.clone(),
-            state => format!("{}: {state}", project.name),
-        });
-        let more = (entry.more_projects > 0).then(|| format!("and {} more", entry.more_projects));
+        let lines = entry.projects.iter().map(ProjectLine::line);
         let label = Some(entry.projects_label.clone()).filter(|label| !label.is_empty());
-        let lines: Vec<String> = label.into_iter().chain(lines).chain(more).collect();
+        let lines: Vec<String> = label.into_iter().chain(lines).chain(entry.more()).collect();
         detail("projects", Some(lines.join("\n")));
-        let steps: Vec<String> =
-            entry.advice.iter().enumerate().map(|(n, step)| format!("{}. {step}", n + 1)).collect();
+        let steps: Vec<String> = entry.numbered_advice().collect();
         detail("what_to_do", Some(steps.join("\n")));
         if let Some(Quiet::Command(command)) = &entry.quiet {
             detail(TO_MUTE, Some(command.clone()));

@@ -138,8 +138,7 @@ fn block(entry: &Entry) -> Value {
             "" => cut(&project.name, MAX_PROJECT),
             state => format!("{}: {state}", cut(&project.name, MAX_PROJECT)),
         });
-        let more = (entry.more_projects > 0).then(|| format!("and {} more", entry.more_projects));
-        text.list("bullet", lines.chain(more));
+        text.list("bullet", lines.chain(entry.more()));
     }
     if !entry.advice.is_empty() {
         text.styled("bold", "\nWhat to do\n");

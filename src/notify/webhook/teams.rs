@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::format::{Setting, cut};
 use crate::{
     domain::{notification::Notification, text::unlinked, wording},
-    notify::entry::{Entry, Mark, Quiet, capitalized, reading, unseen},
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen},
 };
 
 /// In bytes of JSON.
@@ -87,22 +87,13 @@ fn full(entry: &Entry) -> Value {
     if !entry.projects_label.is_empty() {
         items.push(paragraph(&[run(&entry.projects_label).bolder()]));
     }
-    for project in &entry.projects {
-        let line = match project.state.as_str() {
-            "" => format!("• {}", project.name),
-            state => format!("• {}: {state}", project.name),
-        };
-        items.push(paragraph(&[run(&line)]));
-    }
-    if entry.more_projects > 0 {
-        items.push(paragraph(&[run(&format!("• and {} more", entry.more_projects))]));
+    for line in entry.projects.iter().map(ProjectLine::line).chain(entry.more()) {
+        items.push(paragraph(&[run(&format!("• {line}"))]));
     }
     if !entry.advice.is_empty() {
         items.push(paragraph(&[run("What to do").bolder()]));
     }
-    for (number, step) in entry.advice.iter().enumerate() {
-        items.push(paragraph(&[run(&format!("{}. {step}", number + 1))]));
-    }
+    items.extend(entry.numbered_advice().map(|step| paragraph(&[run(&step)])));
     if let Some(Quiet::Command(command)) = &entry.quiet {
         let command = run(command).monospace();
         items.push(paragraph(&[run("To mute it for a while: ").bolder(), command]));

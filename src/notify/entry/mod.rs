@@ -2,25 +2,22 @@
 //! about it, and how to be quiet about it. The words are made here once; a format only lays them out, and
 //! escapes them as its service wants.
 
-use chrono::{DateTime, TimeDelta, Utc};
+mod advice;
+mod facts;
+
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::domain::{
-    certificate::OrganizationName,
-    notification::{
-        Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason, ScanView,
-        SightView,
-    },
+    notification::{Alert, CertificateView, Notification, ProjectView, ProjectsView, SightView},
     text::unlinked,
     threshold::Severity,
     wording,
 };
-
-/// How long the acknowledgement that is proposed lasts.
-const QUIET: TimeDelta = TimeDelta::days(7);
-/// A list that was read so long before the scan ended, or later, was read by it.
-const FRESH: TimeDelta = TimeDelta::hours(1);
+use advice::{advice, consequence, quiet};
+pub use facts::{capitalized, instant, reading, unseen};
+use facts::{told_because, unknown};
 
 /// How an alert is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +91,16 @@ pub struct ProjectLine {
     pub state: String,
 }
 
+impl ProjectLine {
+    /// Both in a line.
+    pub fn line(&self) -> String {
+        match self.state.as_str() {
+            "" => self.name.clone(),
+            state => format!("{}: {state}", self.name),
+        }
+    }
+}
+
 /// How to be quiet about an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Quiet {
@@ -138,6 +145,16 @@ impl Entry {
             }
         }
         entry.unlinked()
+    }
+
+    /// The steps, numbered.
+    pub fn numbered_advice(&self) -> impl Iterator<Item = String> {
+        self.advice.iter().enumerate().map(|(index, step)| format!("{}. {step}", index + 1))
+    }
+
+    /// How many projects there are beside those that are listed, in words; nothing where there are none.
+    pub fn more(&self) -> Option<String> {
+        (self.more_projects > 0).then(|| format!("and {} more", self.more_projects))
     }
 
     fn unlinked(mut self) -> Entry {
@@ -311,269 +328,5 @@ impl Entry {
             self.projects.push(ProjectLine { name, state: state(project) });
         }
         self.more_projects = total.saturating_sub(self.projects.len());
-    }
-}
-
-/// Why it is told now, in words; nothing of an end, whose headline says it.
-fn told_because(alert: &Alert) -> Option<String> {
-    let stage = alert.stage.as_deref()?;
-    let of_its_end = match alert.event {
-        Event::CertificateExpiring => Some(format!("the threshold {stage}")),
-        Event::CertificateExpired => Some("its end".to_owned()),
-        Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
-        Event::ProjectUncovered | Event::MonitorBlind => None,
-        Event::CertificateResolved
-        | Event::ProjectCovered
-        | Event::MonitorRecovered
-        | Event::Test => return None,
-    };
-    Some(match (alert.reason?, of_its_end) {
-        (Reason::Stage | Reason::Refresh, Some(stage)) => format!("it has reached {stage}"),
-        (Reason::Stage, None) => "this is new".to_owned(),
-        (Reason::Refresh, None) => return None,
-        (Reason::Opened, Some(stage)) => {
-            format!("it has reached {stage}, and this notifier was not told of it before")
-        }
-        (Reason::Opened, None) => "this notifier was not told of it before".to_owned(),
-        (Reason::Repeat, Some(stage)) => format!("a reminder: it has reached {stage}"),
-        (Reason::Repeat, None) => "a reminder".to_owned(),
-        (Reason::IgnoreEnded, _) => "the rule that ignored it has ended".to_owned(),
-        (Reason::AckEnded, _) => "its acknowledgement has ended".to_owned(),
-        (
-            Reason::Replaced
-            | Reason::Deactivated
-            | Reason::Deleted
-            | Reason::Renewed
-            | Reason::Archived
-            | Reason::Corrected
-            | Reason::PolicyChanged
-            | Reason::Ignored
-            | Reason::Unwatched,
-            _,
-        ) => return None,
-    })
-}
-
-/// How to be quiet about it for a while; nothing where it is over, or quiet already.
-fn quiet(
-    organization: Option<&OrganizationName>,
-    alert: &Alert,
-    certificate: &CertificateView,
-    now: DateTime<Utc>,
-) -> Option<Quiet> {
-    if alert.event.is_end() || certificate.acknowledged.as_ref().is_some_and(|one| !one.ended) {
-        return None;
-    }
-    if alert.last {
-        return Some(Quiet::Never);
-    }
-    // What could mean something to a shell does not stand in a command.
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    let id = Some(certificate.id.as_str()).filter(|id| plain(id)).unwrap_or("ID");
-    let until = wording::day(now + QUIET);
-    Some(Quiet::Command(format!(
-        "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
-        organization?
-    )))
-}
-
-fn unknown(certificate: &CertificateView) -> String {
-    match certificate.strange_expiry {
-        None => "unknown: the API does not say".to_owned(),
-        Some(given) => format!(
-            "unknown: the API says {given}, which is no time in seconds before the year 10000"
-        ),
-    }
-}
-
-fn consequence(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>) -> Option<String> {
-    let active = &certificate.active_in;
-    match alert.event {
-        Event::CertificateExpiring | Event::CertificateExpired => {}
-        Event::CertificateNotYetValid => {
-            return Some("clients with a certificate under it are refused until then".to_owned());
-        }
-        Event::CertificateUnknownExpiry
-        | Event::CertificateResolved
-        | Event::ProjectUncovered
-        | Event::ProjectCovered
-        | Event::MonitorBlind
-        | Event::MonitorRecovered
-        | Event::Test => return None,
-    }
-    let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
-    let Some(first) = first else {
-        let (open, calm) =
-            (active.without_successor, "nothing, once the clients use the successor");
-        return match active.projects_here() {
-            0 => None,
-            _ if open == 0 && active.elsewhere_without_successor > 0 => Some(format!(
-                "nothing in your projects, once the clients use the successor; {} no successor",
-                match active.elsewhere_without_successor {
-                    1 => "one other project has".to_owned(),
-                    n => format!("{n} other projects have"),
-                }
-            )),
-            _ if open == 0 => Some(calm.to_owned()),
-            _ => Some(format!(
-                "that is not known for {}: the API does not say when another certificate there expires",
-                wording::count(open, "project")
-            )),
-        };
-    };
-    let when = if first <= now {
-        "now, and every API call over mutual TLS fails there".to_owned()
-    } else {
-        format!("from {}, and every API call over mutual TLS fails there then", wording::day(first))
-    };
-    Some(match (active.without_successor, active.projects_here()) {
-        (1, 1) => format!("its project has no valid certificate {when}"),
-        (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
-        (n, total) if n == total => format!(
-            "none of its {n} projects has a successor; the first of them has no valid certificate {when}"
-        ),
-        (n, total) => format!(
-            "{n} of its {total} projects have no successor; the first of them has no valid \
-             certificate {when}"
-        ),
-    })
-}
-
-/// What to do about it, step by step.
-fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
-    let title = certificate.title();
-    let everywhere = certificate.active_in.organization;
-    let steps: &[&str] = match alert.event {
-        Event::CertificateExpiring | Event::CertificateExpired => {
-            let covered = certificate.active_in.without_successor == 0;
-            let covered = covered && certificate.active_in.projects_here() > 0;
-            if covered && alert.event == Event::CertificateExpired {
-                &[
-                    "Deactivate {title} {where}, and delete it: each project has a successor.",
-                    "Clients that still use what it signed are refused: move them to the successor.",
-                ]
-            } else if covered {
-                &[
-                    "Move the clients to certificates that the successor signed.",
-                    "Deactivate {title} {where}, and delete it.",
-                ]
-            } else {
-                &[
-                    "Upload its successor, a new CA certificate, to the organization.",
-                    "Activate the successor {beside}, beside {title}.",
-                    "Issue client certificates under the successor, and move the clients: this takes longest.",
-                    "Deactivate {title} {where}, and delete it.",
-                ]
-            }
-        }
-        Event::CertificateNotYetValid => {
-            &["Wait, or keep another certificate active in its projects until then."]
-        }
-        Event::CertificateUnknownExpiry => &[
-            "Look up when {title} expires in the certificate itself: nothing will warn you of it.",
-        ],
-        Event::CertificateResolved
-        | Event::ProjectUncovered
-        | Event::ProjectCovered
-        | Event::MonitorBlind
-        | Event::MonitorRecovered
-        | Event::Test => &[],
-    };
-    let (at, beside) = if everywhere {
-        ("for the organization", "for the organization, which all projects inherit")
-    } else {
-        ("in its projects", "in every project listed here")
-    };
-    let filled = |step: &&str| {
-        let step = step.replace("{where}", at).replace("{beside}", beside);
-        // The name last, so that nothing in it is filled in.
-        step.replace("{title}", &format!("“{title}”"))
-    };
-    steps.iter().map(filled).collect()
-}
-
-/// How and when it was read: `Read completely on …: 41 projects.`
-pub fn reading(scan: &ScanView, timezone: Tz) -> String {
-    let how = if scan.complete { "completely" } else { "incompletely" };
-    let projects = wording::count(scan.projects_read, "project");
-    format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
-}
-
-/// What could not be seen, and what that means; nothing where all could.
-pub fn unseen(scan: &ScanView) -> Option<String> {
-    if scan.complete {
-        return None;
-    }
-    let unreadable = match scan.projects_unreadable {
-        0 => "Some lists could not be read".to_owned(),
-        n => format!("{} could not be read", wording::count(n, "project")),
-    };
-    // What was read a while ago says so; what was never read has nothing to say.
-    let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
-    let rests = old.map_or(String::new(), |at| {
-        format!(
-            " What is said here of the rest is what was last known of it, on {}.",
-            wording::day(at)
-        )
-    });
-    Some(format!("{unreadable}: certificates there may expire unseen.{rests}"))
-}
-
-/// `Sunday 2026-11-29 14:03 UTC`, and the same in the configured zone.
-pub fn instant(at: DateTime<Utc>, timezone: Tz) -> String {
-    let utc = at.format("%A %Y-%m-%d %H:%M UTC");
-    if timezone == Tz::UTC {
-        return utc.to_string();
-    }
-    let local = at.with_timezone(&timezone);
-    let form = if local.date_naive() == at.date_naive() { "%H:%M %Z" } else { "%A %H:%M %Z" };
-    format!("{utc} ({} in {})", local.format(form), timezone.name())
-}
-
-pub fn capitalized(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
-        None => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_instant_says_the_day_of_the_zone_only_where_it_is_another() {
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        let cases = [
-            ("2026-11-29T14:03:00Z", Tz::UTC, "Sunday 2026-11-29 14:03 UTC"),
-            (
-                "2026-11-29T14:03:00Z",
-                Tz::Europe__Berlin,
-                "Sunday 2026-11-29 14:03 UTC (15:03 CET in Europe/Berlin)",
-            ),
-            (
-                "2026-11-29T23:30:00Z",
-                Tz::Europe__Berlin,
-                "Sunday 2026-11-29 23:30 UTC (Monday 00:30 CET in Europe/Berlin)",
-            ),
-        ];
-        for (text, timezone, expected) in cases {
-            assert_eq!(instant(at(text), timezone), expected);
-        }
-    }
-
-    #[test]
-    fn what_could_mean_something_to_a_shell_is_in_no_command() {
-        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut sample = crate::domain::sample::of(Event::CertificateExpiring, "ops", now);
-        let ids = [("cert_abc-1.x", "ack cert_abc-1.x --"), ("cert_$(reboot)", "ack ID --")];
-        for (id, expected) in ids {
-            let certificate = sample.alerts[0].certificate.as_mut().unwrap();
-            certificate.id = crate::domain::certificate::CertificateId::parse(id).unwrap();
-            let entry = Entry::new(&sample, &sample.alerts[0], 10, Tz::UTC, now);
-            let Some(Quiet::Command(command)) = entry.quiet else { panic!("{entry:?}") };
-            assert!(command.contains(expected), "{command}");
-        }
     }
 }

@@ -1,0 +1,134 @@
+//! `[notifiers.webhook.NAME]`.
+
+use super::{check::Checker, fault::KeyPath, notifiers::routing, raw};
+use crate::{
+    notify::{
+        header_value,
+        webhook::{
+            self,
+            format::{Format, Key},
+            template::Template,
+        },
+    },
+    secret::Secret,
+};
+
+/// The largest template that is read, in bytes.
+const MAX_TEMPLATE: u64 = 256 * 1024;
+
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    name: &str,
+    raw: &raw::Webhook,
+    timezone: chrono_tz::Tz,
+) -> Option<webhook::Settings> {
+    let format = format(checker, path, raw);
+    let default_url = format.as_ref().and_then(Format::default_url);
+    let default_url = default_url.map(|url| Secret::Literal(url.to_owned().into()));
+    let url = raw.url.as_ref().or(default_url.as_ref());
+    if url.is_none() && format.is_some() {
+        checker.missing(&path.key("url"), "a URL, { env = \"NAME\" } or { file = \"/path\" }");
+    }
+    // Addresses and headers may be secret, and often are not: a literal one is not warned about.
+    let needed = checker.needs.notifiers;
+    let url = checker.place(&path.key("url"), url, needed, webhook::fits_url);
+    match format.as_ref().map(Format::key) {
+        Some(Key::Routing) if raw.key.is_none() => {
+            checker.missing(&path.key("key"), "PagerDuty's integration key of the service");
+        }
+        Some(Key::Genie) if raw.key.is_none() => {
+            checker.missing(&path.key("key"), "Opsgenie's API key of the integration");
+        }
+        Some(Key::Routing | Key::Genie | Key::Bearer) | None => {}
+    }
+    let routing = routing!(checker, path, raw);
+    let headers = raw.headers.iter().filter_map(|(header, value)| {
+        let path = path.key("headers").key(header);
+        let parsed: Option<reqwest::header::HeaderName> =
+            checker.parsed(&path, header, "the name of an HTTP header");
+        let name = parsed?;
+        let ours = ["content-type", "content-length", "host", "authorization"];
+        let authorization = name == "authorization" && raw.key.is_none();
+        let taken = ours.contains(&name.as_str()) || name.as_str().starts_with("webhook-");
+        if taken && !authorization {
+            checker.fault(&path, format!("“{name}”"), "a header that certvigil does not set");
+        }
+        let value = checker.place(&path, Some(value), needed, header_value)?;
+        Some((name, value))
+    });
+    let headers = headers.collect();
+    let concurrency = checker.within(
+        &path.key("concurrency"),
+        Some(raw.concurrency.unwrap_or(webhook::CONCURRENCY)),
+        1,
+        64,
+    );
+    let max_per_minute = checker.within(
+        &path.key("max_per_minute"),
+        Some(raw.max_per_minute.unwrap_or(webhook::MAX_PER_MINUTE)),
+        1,
+        6_000,
+    );
+    let key = checker.secret(&path.key("key"), raw.key.as_ref(), needed, header_value);
+    let signing = raw.secret.as_ref();
+    let signing = checker.secret(&path.key("secret"), signing, needed, webhook::fits_signing);
+    let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
+    Some(webhook::Settings {
+        name: name.to_owned(),
+        format: format?,
+        url: url?,
+        key,
+        signing,
+        headers,
+        ca,
+        concurrency: concurrency?,
+        max_per_minute: max_per_minute?,
+        routing,
+        timezone,
+    })
+}
+
+/// The format, with the operator's template compiled and tried.
+fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Option<Format> {
+    let word = raw.format.as_deref().unwrap_or("json");
+    if word == "template" {
+        let Some(file) = &raw.template else {
+            checker.missing(&path.key("template"), "the file of a template");
+            return None;
+        };
+        let content_type = raw.content_type.clone();
+        let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
+        if header_value(&content_type).is_err() || !content_type.contains('/') {
+            let expected = "a content type, as \"application/json\"";
+            checker.fault(&path.key("content_type"), format!("“{content_type}”"), expected);
+            return None;
+        }
+        let path = path.key("template");
+        let expected = "a file with a template (minijinja), of at most 256 KiB";
+        let source = checker.text(&path, file, MAX_TEMPLATE, expected)?;
+        return match Template::new(source, content_type) {
+            Ok(template) => Some(Format::Template(template)),
+            Err(why) => {
+                let expected = "a template that renders every message (config/examples has one)";
+                checker.fault(&path, format!("{}: {why}", file.display()), expected);
+                None
+            }
+        };
+    }
+    let of_templates =
+        [("template", raw.template.is_some()), ("content_type", raw.content_type.is_some())];
+    for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
+        checker.fault(
+            &path.key(key),
+            format!("it, with the format “{word}”"),
+            "format = \"template\"",
+        );
+    }
+    let built_in = webhook::format::BUILT_IN.into_iter().find(|(known, _)| *known == word);
+    if built_in.is_none() {
+        let words = webhook::format::BUILT_IN.map(|(known, _)| format!("\"{known}\"")).join(", ");
+        checker.fault(&path.key("format"), format!("“{word}”"), format!("{words} or \"template\""));
+    }
+    built_in.map(|(_, format)| format)
+}

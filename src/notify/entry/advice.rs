@@ -1,0 +1,168 @@
+//! What breaks because of a certificate, what to do about it, and how to be quiet about it meanwhile.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Quiet;
+use crate::domain::{
+    certificate::OrganizationName,
+    notification::{Alert, CertificateView, Event},
+    wording,
+};
+
+/// How long the acknowledgement that is proposed lasts.
+const QUIET: TimeDelta = TimeDelta::days(7);
+
+/// What breaks, and from when; nothing where nothing does.
+pub(super) fn consequence(
+    alert: &Alert,
+    certificate: &CertificateView,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    let active = &certificate.active_in;
+    match alert.event {
+        Event::CertificateExpiring | Event::CertificateExpired => {}
+        Event::CertificateNotYetValid => {
+            return Some("clients with a certificate under it are refused until then".to_owned());
+        }
+        Event::CertificateUnknownExpiry
+        | Event::CertificateResolved
+        | Event::ProjectUncovered
+        | Event::ProjectCovered
+        | Event::MonitorBlind
+        | Event::MonitorRecovered
+        | Event::Test => return None,
+    }
+    let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
+    let Some(first) = first else {
+        let (open, calm) =
+            (active.without_successor, "nothing, once the clients use the successor");
+        return match active.projects_here() {
+            0 => None,
+            _ if open == 0 && active.elsewhere_without_successor > 0 => Some(format!(
+                "nothing in your projects, once the clients use the successor; {} no successor",
+                match active.elsewhere_without_successor {
+                    1 => "one other project has".to_owned(),
+                    n => format!("{n} other projects have"),
+                }
+            )),
+            _ if open == 0 => Some(calm.to_owned()),
+            _ => Some(format!(
+                "that is not known for {}: the API does not say when another certificate there expires",
+                wording::count(open, "project")
+            )),
+        };
+    };
+    let when = if first <= now {
+        "now, and every API call over mutual TLS fails there".to_owned()
+    } else {
+        format!("from {}, and every API call over mutual TLS fails there then", wording::day(first))
+    };
+    Some(match (active.without_successor, active.projects_here()) {
+        (1, 1) => format!("its project has no valid certificate {when}"),
+        (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
+        (n, total) if n == total => format!(
+            "none of its {n} projects has a successor; the first of them has no valid certificate {when}"
+        ),
+        (n, total) => format!(
+            "{n} of its {total} projects have no successor; the first of them has no valid \
+             certificate {when}"
+        ),
+    })
+}
+
+/// What to do about it, step by step.
+pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
+    let title = certificate.title();
+    let everywhere = certificate.active_in.organization;
+    let steps: &[&str] = match alert.event {
+        Event::CertificateExpiring | Event::CertificateExpired => {
+            let covered = certificate.active_in.without_successor == 0;
+            let covered = covered && certificate.active_in.projects_here() > 0;
+            if covered && alert.event == Event::CertificateExpired {
+                &[
+                    "Deactivate {title} {where}, and delete it: each project has a successor.",
+                    "Clients that still use what it signed are refused: move them to the successor.",
+                ]
+            } else if covered {
+                &[
+                    "Move the clients to certificates that the successor signed.",
+                    "Deactivate {title} {where}, and delete it.",
+                ]
+            } else {
+                &[
+                    "Upload its successor, a new CA certificate, to the organization.",
+                    "Activate the successor {beside}, beside {title}.",
+                    "Issue client certificates under the successor, and move the clients: this takes longest.",
+                    "Deactivate {title} {where}, and delete it.",
+                ]
+            }
+        }
+        Event::CertificateNotYetValid => {
+            &["Wait, or keep another certificate active in its projects until then."]
+        }
+        Event::CertificateUnknownExpiry => &[
+            "Look up when {title} expires in the certificate itself: nothing will warn you of it.",
+        ],
+        Event::CertificateResolved
+        | Event::ProjectUncovered
+        | Event::ProjectCovered
+        | Event::MonitorBlind
+        | Event::MonitorRecovered
+        | Event::Test => &[],
+    };
+    let (at, beside) = if everywhere {
+        ("for the organization", "for the organization, which all projects inherit")
+    } else {
+        ("in its projects", "in every project listed here")
+    };
+    let filled = |step: &&str| {
+        let step = step.replace("{where}", at).replace("{beside}", beside);
+        // The name last, so that nothing in it is filled in.
+        step.replace("{title}", &format!("“{title}”"))
+    };
+    steps.iter().map(filled).collect()
+}
+
+/// How to be quiet about it for a while; nothing where it is over, or quiet already.
+pub(super) fn quiet(
+    organization: Option<&OrganizationName>,
+    alert: &Alert,
+    certificate: &CertificateView,
+    now: DateTime<Utc>,
+) -> Option<Quiet> {
+    if alert.event.is_end() || certificate.acknowledged.as_ref().is_some_and(|one| !one.ended) {
+        return None;
+    }
+    if alert.last {
+        return Some(Quiet::Never);
+    }
+    // What could mean something to a shell does not stand in a command.
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    let id = Some(certificate.id.as_str()).filter(|id| plain(id)).unwrap_or("ID");
+    let until = wording::day(now + QUIET);
+    Some(Quiet::Command(format!(
+        "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
+        organization?
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::Tz;
+
+    use super::{super::Entry, *};
+
+    #[test]
+    fn what_could_mean_something_to_a_shell_is_in_no_command() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut sample = crate::domain::sample::of(Event::CertificateExpiring, "ops", now);
+        let ids = [("cert_abc-1.x", "ack cert_abc-1.x --"), ("cert_$(reboot)", "ack ID --")];
+        for (id, expected) in ids {
+            let certificate = sample.alerts[0].certificate.as_mut().unwrap();
+            certificate.id = crate::domain::certificate::CertificateId::parse(id).unwrap();
+            let entry = Entry::new(&sample, &sample.alerts[0], 10, Tz::UTC, now);
+            let Some(Quiet::Command(command)) = entry.quiet else { panic!("{entry:?}") };
+            assert!(command.contains(expected), "{command}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The facts around an alert, in words: why it is told, when things happen, how it was read.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use crate::domain::{
+    notification::{Alert, CertificateView, Event, Reason, ScanView},
+    wording,
+};
+
+/// A list that was read so long before the scan ended, or later, was read by it.
+const FRESH: TimeDelta = TimeDelta::hours(1);
+
+/// Why it is told now, in words; nothing of an end, whose headline says it.
+pub(super) fn told_because(alert: &Alert) -> Option<String> {
+    let stage = alert.stage.as_deref()?;
+    let of_its_end = match alert.event {
+        Event::CertificateExpiring => Some(format!("the threshold {stage}")),
+        Event::CertificateExpired => Some("its end".to_owned()),
+        Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
+        Event::ProjectUncovered | Event::MonitorBlind => None,
+        Event::CertificateResolved
+        | Event::ProjectCovered
+        | Event::MonitorRecovered
+        | Event::Test => return None,
+    };
+    Some(match (alert.reason?, of_its_end) {
+        (Reason::Stage | Reason::Refresh, Some(stage)) => format!("it has reached {stage}"),
+        (Reason::Stage, None) => "this is new".to_owned(),
+        (Reason::Refresh, None) => return None,
+        (Reason::Opened, Some(stage)) => {
+            format!("it has reached {stage}, and this notifier was not told of it before")
+        }
+        (Reason::Opened, None) => "this notifier was not told of it before".to_owned(),
+        (Reason::Repeat, Some(stage)) => format!("a reminder: it has reached {stage}"),
+        (Reason::Repeat, None) => "a reminder".to_owned(),
+        (Reason::IgnoreEnded, _) => "the rule that ignored it has ended".to_owned(),
+        (Reason::AckEnded, _) => "its acknowledgement has ended".to_owned(),
+        (
+            Reason::Replaced
+            | Reason::Deactivated
+            | Reason::Deleted
+            | Reason::Renewed
+            | Reason::Archived
+            | Reason::Corrected
+            | Reason::PolicyChanged
+            | Reason::Ignored
+            | Reason::Unwatched,
+            _,
+        ) => return None,
+    })
+}
+
+/// What stands in the place of an expiry that is not known.
+pub(super) fn unknown(certificate: &CertificateView) -> String {
+    match certificate.strange_expiry {
+        None => "unknown: the API does not say".to_owned(),
+        Some(given) => format!(
+            "unknown: the API says {given}, which is no time in seconds before the year 10000"
+        ),
+    }
+}
+
+/// How and when it was read: `Read completely on …: 41 projects.`
+pub fn reading(scan: &ScanView, timezone: Tz) -> String {
+    let how = if scan.complete { "completely" } else { "incompletely" };
+    let projects = wording::count(scan.projects_read, "project");
+    format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
+}
+
+/// What could not be seen, and what that means; nothing where all could.
+pub fn unseen(scan: &ScanView) -> Option<String> {
+    if scan.complete {
+        return None;
+    }
+    let unreadable = match scan.projects_unreadable {
+        0 => "Some lists could not be read".to_owned(),
+        n => format!("{} could not be read", wording::count(n, "project")),
+    };
+    // What was read a while ago says so; what was never read has nothing to say.
+    let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
+    let rests = old.map_or(String::new(), |at| {
+        format!(
+            " What is said here of the rest is what was last known of it, on {}.",
+            wording::day(at)
+        )
+    });
+    Some(format!("{unreadable}: certificates there may expire unseen.{rests}"))
+}
+
+/// `Sunday 2026-11-29 14:03 UTC`, and the same in the configured zone.
+pub fn instant(at: DateTime<Utc>, timezone: Tz) -> String {
+    let utc = at.format("%A %Y-%m-%d %H:%M UTC");
+    if timezone == Tz::UTC {
+        return utc.to_string();
+    }
+    let local = at.with_timezone(&timezone);
+    let form = if local.date_naive() == at.date_naive() { "%H:%M %Z" } else { "%A %H:%M %Z" };
+    format!("{utc} ({} in {})", local.format(form), timezone.name())
+}
+
+pub fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_says_the_day_of_the_zone_only_where_it_is_another() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let cases = [
+            ("2026-11-29T14:03:00Z", Tz::UTC, "Sunday 2026-11-29 14:03 UTC"),
+            (
+                "2026-11-29T14:03:00Z",
+                Tz::Europe__Berlin,
+                "Sunday 2026-11-29 14:03 UTC (15:03 CET in Europe/Berlin)",
+            ),
+            (
+                "2026-11-29T23:30:00Z",
+                Tz::Europe__Berlin,
+                "Sunday 2026-11-29 23:30 UTC (Monday 00:30 CET in Europe/Berlin)",
+            ),
+        ];
+        for (text, timezone, expected) in cases {
+            assert_eq!(instant(at(text), timezone), expected);
+        }
+    }
+}
