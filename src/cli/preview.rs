@@ -237,7 +237,8 @@ impl Preview {
                 Ok(Preview { text, html: Some(mail.html), json })
             }
             Told::Webhook(settings) => {
-                let own = settings.format.default_url();
+                // Any other may be secret, and is not looked at.
+                let own = settings.format.default_url().filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
                 let call = webhook::preview(settings, &url, message, now);
                 let call = call.map_err(|why| anyhow::anyhow!("the template: {why}"))?;

@@ -93,16 +93,17 @@ fn blind_after(
 ) -> Option<TimeDelta> {
     let schedule = schedule?;
     let path = KeyPath::of("monitoring").key("blind_after");
-    let timeout = TimeDelta::from_std(schedule.scan_timeout).ok()?;
-    let least = schedule.cron.longest_gap(clock::now()) + timeout;
+    let late = TimeDelta::from_std(schedule.scan_timeout + schedule.jitter).ok()?;
+    let least = schedule.cron.longest_gap(clock::now()) + late;
     let Some(text) = &raw.monitoring.blind_after else {
         return Some(BLIND_AFTER.max(least));
     };
     let given = checker.positive_delta(&path, Some(text))?;
     if given < least {
         let least = humantime::format_duration(least.to_std().unwrap_or_default());
-        let expected =
-            format!("at least the longest gap of the schedule with scan_timeout: {least}");
+        let expected = format!(
+            "at least the longest gap of the schedule with jitter and scan_timeout: {least}"
+        );
         checker.fault(&path, format!("“{text}”"), expected);
         return None;
     }

@@ -66,7 +66,7 @@ pub(super) fn check(
     );
     let max_per_minute = checker.within(
         &path.key("max_per_minute"),
-        Some(raw.max_per_minute.unwrap_or(webhook::MAX_PER_MINUTE)),
+        raw.max_per_minute.or(format.as_ref().map(Format::max_per_minute)),
         1,
         6_000,
     );
@@ -78,6 +78,7 @@ pub(super) fn check(
         name: name.to_owned(),
         format: format?,
         url: url?,
+        url_by_default: raw.url.is_none(),
         key,
         signing,
         headers,
@@ -125,10 +126,11 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
             "format = \"template\"",
         );
     }
-    let built_in = webhook::format::BUILT_IN.into_iter().find(|(known, _)| *known == word);
+    let built_in = webhook::format::BUILT_IN.into_iter().find(|known| known.word() == word);
     if built_in.is_none() {
-        let words = webhook::format::BUILT_IN.map(|(known, _)| format!("\"{known}\"")).join(", ");
+        let words =
+            webhook::format::BUILT_IN.map(|known| format!("\"{}\"", known.word())).join(", ");
         checker.fault(&path.key("format"), format!("“{word}”"), format!("{words} or \"template\""));
     }
-    built_in.map(|(_, format)| format)
+    built_in
 }

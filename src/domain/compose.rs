@@ -14,7 +14,7 @@ use super::{
     listener::{Grain, Listener},
     notification::{
         ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
-        ScanView,
+        ScanView, SightView,
     },
     reconcile::Decision,
     routing::Routing,
@@ -63,11 +63,9 @@ impl Occasion<'_> {
         let routing = &listener.routing;
         let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
         let messages = self.compose(new_id, listener, &said);
-        if !messages.is_empty() {
-            let subjects: BTreeSet<&Subject> =
-                messages.iter().flat_map(|message| &message.subjects).collect();
-            decisions.retain(|one| !one.is_said(routing) || subjects.contains(one.subject()));
-        }
+        let subjects: BTreeSet<&Subject> =
+            messages.iter().flat_map(|message| &message.subjects).collect();
+        decisions.retain(|one| !one.is_said(routing) || subjects.contains(one.subject()));
         (messages, decisions)
     }
 
@@ -93,6 +91,10 @@ impl Occasion<'_> {
             Grain::Digest => vec![self.message(new_id(), &listener.name, entries, total)],
             Grain::EachAlert | Grain::EachAlertKeptUp => entries
                 .into_iter()
+                // The incident of all projects goes on while one is left; its end is told with the last.
+                .filter(|(alert, _)| {
+                    alert.projects.as_ref().is_none_or(|projects| projects.remaining == 0)
+                })
                 .map(|entry| self.message(new_id(), &listener.name, vec![entry], 1))
                 .collect(),
         }
@@ -160,7 +162,13 @@ impl Occasion<'_> {
             certificate: None,
             successor: None,
             projects: None,
-            sight: Some(self.evaluation.blind.as_ref().map(sight).unwrap_or_default()),
+            sight: Some(match &self.evaluation.blind {
+                Some(blind) if !event.is_end() => sight(blind),
+                _ => SightView {
+                    total: self.evaluation.inventory.faults().count(),
+                    ..SightView::default()
+                },
+            }),
         };
         Some((alert, vec![Subject::Sight]))
     }
@@ -237,7 +245,7 @@ impl Occasion<'_> {
             subjects.push(decision.subject().clone());
             projects.extend(self.evaluation.uncovered(id).map(|one| self.since(one.project)));
         }
-        let reached = told?;
+        let reached = told.filter(|_| !projects.is_empty())?;
         // The latest to lose its last one is news.
         projects.sort_by(|a, b| (b.uncovered_from, &a.id).cmp(&(a.uncovered_from, &b.id)));
         let here = projects.len();

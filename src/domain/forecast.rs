@@ -19,7 +19,7 @@ use super::{
     listener::Listener,
     notification::Notification,
     policy::{Policy, Says},
-    reconcile::{self, Moment, World, reconcile},
+    reconcile::{self, Moment, World, decide},
     subject::Subject,
 };
 
@@ -77,8 +77,7 @@ fn scan(
     let world = World::Watched { before, after: &evaluation };
     let moment = Moment { now: tick, tick, timezone };
     for listener in listeners.iter_mut() {
-        let routing = &listener.routing;
-        let decisions = reconcile(&world, routing, &listener.ledger, moment);
+        let decisions = decide(&world, listener, moment);
         let (composed, decisions) = occasion.tell(Uuid::nil, listener, decisions);
         messages.extend(composed.into_iter().map(|composed| composed.notification));
         decisions.iter().for_each(|decision| listener.ledger.learn(decision));

@@ -64,7 +64,8 @@ impl Inventory {
     pub fn merge(self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
         let Reading { mut projects, project_list, mut listings } = reading;
         let since = |before: Option<&Unreadable>, why: String| Unreadable {
-            since: before.map_or(now, |before| before.since),
+            // What a clock that was ahead has noted is not believed.
+            since: before.map_or(now, |before| before.since.min(now)),
             why,
         };
         let unreadable_project_list =

@@ -58,6 +58,11 @@ impl Told {
         }
     }
 
+    /// Whether it was opened again, and within the last day.
+    pub(super) fn flips(&self, now: DateTime<Utc>) -> bool {
+        self.again && self.at > now - FLIP
+    }
+
     fn is_same(&self, finding: &Finding) -> bool {
         self.stage == finding.reached.stage && self.expires_at == finding.expires_at
     }
@@ -90,7 +95,7 @@ impl Ledger {
 
     /// Whether the same was opened again within the last day: an answer that flips makes no storm.
     pub(super) fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
-        self.same(finding, now).any(|told| told.again && told.at > now - FLIP)
+        self.same(finding, now).any(|told| told.flips(now))
     }
 
     fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &Told> {

@@ -152,7 +152,7 @@ pub struct Alert {
     pub sight: Option<SightView>,
 }
 
-/// What certvigil has not seen for too long; of an end, nothing.
+/// What certvigil has not seen for too long; of an end, only how many lists could not be read this time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SightView {
     /// How many lists there are.
@@ -287,11 +287,6 @@ impl Alert {
             (None, None, Some(_)) => Subject::Sight.to_string(),
             (None, None, None) => Event::Test.to_string(),
         }
-    }
-
-    /// Whether what it is about is over. Where projects are left without a valid certificate it is not.
-    pub fn is_over(&self) -> bool {
-        self.event.is_end() && self.projects.as_ref().is_none_or(|projects| projects.remaining == 0)
     }
 }
 

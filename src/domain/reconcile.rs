@@ -17,6 +17,7 @@ use super::{
     finding::{Finding, RECENT, findings},
     inventory::Inventory,
     ledger::{Ledger, Told},
+    listener::{Grain, Listener},
     notification::Reason,
     routing::Routing,
     subject::Subject,
@@ -157,6 +158,37 @@ pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Dec
         }
     }
     open
+}
+
+/// Decides what a listener is to be told.
+pub fn decide(world: &World<'_>, listener: &Listener, moment: Moment) -> Vec<Decision> {
+    let Listener { routing, grain, ledger, .. } = listener;
+    let decisions = reconcile(world, routing, ledger, moment);
+    match grain {
+        Grain::Digest => decisions,
+        Grain::EachAlert | Grain::EachAlertKeptUp => for_incidents(decisions, ledger, moment.now),
+    }
+}
+
+/// The same for a service that opens and closes an incident for each subject. What opens again and again
+/// is not closed between: there, what is damped would stand as over. And what is forgotten, since the
+/// clock was wrong, is closed, for nothing else will.
+fn for_incidents(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
+    let lasting = |decision: &Decision| match decision {
+        Decision::End { told, .. } => !told.flips(now),
+        Decision::Tell { .. }
+        | Decision::Note { .. }
+        | Decision::Forget { .. }
+        | Decision::Damp { .. } => true,
+    };
+    let closed = |decision| match decision {
+        Decision::Forget { subject } => match ledger.open.get(&subject).cloned() {
+            Some(told) => Decision::End { subject, reason: Reason::Corrected, told },
+            None => Decision::Forget { subject },
+        },
+        other => other,
+    };
+    decisions.into_iter().filter(lasting).map(closed).collect()
 }
 
 /// What was told, is not over, and is not told of now: said again as it was told, where what is not said
@@ -332,6 +364,8 @@ fn end_of_certificate(
 fn end_of_blindness(before: &Inventory, after: &Evaluation<'_>) -> Reason {
     let still = |limit| blindness::blind(before, limit, after.now).is_some();
     match after.policy.blind_after {
+        // It is, and this notifier does not ask for the organization any more.
+        _ if after.blind.is_some() => Reason::Unwatched,
         // By what was known before it would be: it has been read.
         Some(limit) if still(limit) => Reason::Corrected,
         Some(_) | None => Reason::PolicyChanged,

@@ -47,7 +47,7 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             alert
         }
         Event::CertificateUnknownExpiry => {
-            about(event, "unknown_expiry", None, projects(&[("chat", None, None)]), now)
+            about(event, "unknown_expiry", None, projects(&[("", None, None)]), now)
         }
         Event::CertificateResolved => Alert {
             reason: Some(Reason::Replaced),
@@ -114,7 +114,8 @@ fn about(
         Event::CertificateExpiring => ("cert_sample1", "prod-ca"),
         Event::CertificateExpired => ("cert_sample3", "batch-ca"),
         Event::CertificateNotYetValid => ("cert_sample4", "next-ca"),
-        Event::CertificateUnknownExpiry => ("cert_sample5", "partner-ca"),
+        // It has no name, as may be.
+        Event::CertificateUnknownExpiry => ("cert_sample5", ""),
         Event::CertificateResolved => ("cert_sample6", "old-ca"),
         Event::ProjectUncovered
         | Event::ProjectCovered

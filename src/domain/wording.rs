@@ -97,14 +97,16 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
 
 fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
     if alert.event.is_end() {
+        let complete = sight.total == 0;
         return match alert.reason {
             Some(Reason::Unwatched) => {
-                "certvigil was blind to an organization that it no longer watches".to_owned()
+                "certvigil was blind to what is no longer watched for this notifier".to_owned()
             }
             Some(Reason::PolicyChanged) => {
                 "certvigil is not blind for as long as it may be now".to_owned()
             }
-            _ => "certvigil sees everything again".to_owned(),
+            _ if complete => "certvigil sees everything again".to_owned(),
+            _ => "what certvigil had not seen was read, or is no longer watched".to_owned(),
         };
     }
     let what = match sight.unseen.as_slice() {

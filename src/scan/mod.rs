@@ -25,7 +25,7 @@ use crate::{
         listener::{Grain, Listener},
         notification::ScanView,
         policy::Policy,
-        reconcile::{Decision, Moment, World, all_open, keep_up, reconcile},
+        reconcile::{Decision, Moment, World, all_open, decide, keep_up},
         selection::Selection,
     },
     notify::Notifier,
@@ -236,6 +236,7 @@ fn plan_of(
     moment: Moment,
 ) -> Vec<Plan> {
     let Listener { name, routing, grain, ledger } = listener;
+    let decisions = decide(world, listener, moment);
     let new_id = || id_at(moment.now);
     let nothing_open = ledger.has_nothing_open();
     let (listening, joined): (Vec<String>, Vec<String>) =
@@ -251,9 +252,8 @@ fn plan_of(
     };
     let mut plans = Vec::new();
     if !listening.is_empty() {
-        let decisions = reconcile(world, routing, ledger, moment);
         decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
-        let (messages, decisions) = occasion.tell(new_id, listener, decisions);
+        let (messages, decisions) = occasion.tell(new_id, listener, decisions.clone());
         let kept_up = match grain {
             Grain::Digest | Grain::EachAlert => Vec::new(),
             Grain::EachAlertKeptUp => keep_up(ledger, &decisions),
@@ -267,11 +267,15 @@ fn plan_of(
         plans.push(kept_up);
     }
     if !joined.is_empty() {
-        let open = all_open(world, routing, moment);
-        let (messages, open) = occasion.tell(new_id, &listener.afresh(), open);
-        let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
         // Where nobody else is left, what they are told is all that the notifier was.
         let alone = plans.is_empty();
+        let mut open = all_open(world, routing, moment);
+        if alone && *grain != Grain::Digest {
+            // It may be the same service under another address: nothing else closes what it has open.
+            open.extend(decisions.into_iter().filter(|one| matches!(one, Decision::End { .. })));
+        }
+        let (messages, open) = occasion.tell(new_id, &listener.afresh(), open);
+        let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
         let decisions = if alone { open } else { Vec::new() };
         let catch_up = of(MessageKind::CatchUp, joined);
         plans.push(Plan { decisions, messages, up_to_date, afresh: alone, ..catch_up });

@@ -156,3 +156,34 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
     let over = "certvigil sees everything again";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
 }
+
+#[tokio::test]
+async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
+    let sim = Sim::start(world()).await;
+    sim.api.world().projects[0].broken = Some(403);
+    let service = Service::start(&sim.config()).await;
+    let mut heard = Heard(&sim, 0);
+    for hour in [0, 12] {
+        step(&service, hour).await;
+    }
+    // The first is read again when it has been told; another one is not, but not for long.
+    step(&service, 24).await;
+    assert_eq!(heard.news()[0].0, "monitor.blind");
+    sim.api.world().projects[0].broken = None;
+    sim.api.world().projects[1].broken = Some(403);
+    step(&service, 30).await;
+    let some = "what certvigil had not seen was read, or is no longer watched";
+    assert_eq!(heard.news(), said("monitor.recovered", "corrected", some));
+    // It is blind again, and the webhook does not ask for this organization any more.
+    for hour in [42, 54] {
+        step(&service, hour).await;
+    }
+    assert_eq!(heard.news()[0].0, "monitor.blind");
+    let other = sim
+        .config()
+        .replace("[notifiers.webhook.hook]", "[notifiers.webhook.hook]\norganizations = [\"x\"]");
+    let service = service.restart(&other, start() + hours(55)).await;
+    step(&service, 60).await;
+    let unwatched = "certvigil was blind to what is no longer watched for this notifier";
+    assert_eq!(heard.news(), said("monitor.recovered", "unwatched", unwatched));
+}

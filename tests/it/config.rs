@@ -242,11 +242,11 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ),
         (
             "[monitoring]\nblind_after = \"6h\"\n",
-            "c.toml:2: monitoring.blind_after: found “6h”, expected at least the longest gap of the schedule with scan_timeout: 6h 15m",
+            "c.toml:2: monitoring.blind_after: found “6h”, expected at least the longest gap of the schedule with jitter and scan_timeout: 6h 15m",
         ),
         (
             "[schedule]\ncron = \"0 9 * * MON\"\n[monitoring]\nblind_after = \"7d\"\n",
-            "c.toml:4: monitoring.blind_after: found “7d”, expected at least the longest gap of the schedule with scan_timeout: 7days 15m",
+            "c.toml:4: monitoring.blind_after: found “7d”, expected at least the longest gap of the schedule with jitter and scan_timeout: 7days 15m",
         ),
         (
             "[organizations]\nacme = \"sk-admin-hunter2\"\n",

@@ -237,6 +237,7 @@ fn pagerduty_and_opsgenie_are_given_no_more_than_they_take() {
         assert!(event.to_string().len() <= 512 * 1_024);
         assert!((1..=1_024).contains(&units(&event["payload"]["summary"])));
         let key = event["dedup_key"].as_str().unwrap();
+        assert!(key.starts_with("certvigil:"));
         assert!((1..=255).contains(&key.len()), "{key}");
         assert!(["trigger", "resolve"].contains(&event["event_action"].as_str().unwrap()));
         let (url, alert) = call(&config, "opsgenie", &message);
@@ -476,7 +477,14 @@ async fn no_name_adds_a_header_markup_a_link_or_a_mention_to_anything_or_makes_i
         let names: BTreeSet<&str> = labels.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            BTreeSet::from(["alertname", "certificate", "organization", "service", "severity"])
+            BTreeSet::from([
+                "alertname",
+                "certificate",
+                "notifier",
+                "organization",
+                "service",
+                "severity"
+            ])
         );
     }
     assert_eq!(of("template").len(), 1);

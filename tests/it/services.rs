@@ -55,7 +55,8 @@ async fn scan_and_deliver(service: &Service, now: DateTime<Utc>) -> usize {
     report.notifications
 }
 
-const KEY: &str = "certvigil:acme:certificate:";
+/// Of the notifier `pagerduty` or `opsgenie`.
+const KEY: &str = "certvigil:pagerduty:acme:certificate:";
 
 #[tokio::test]
 async fn pagerduty_gets_one_incident_for_each_certificate_from_its_first_stage_to_its_end() {
@@ -122,31 +123,27 @@ async fn projects_without_a_certificate_are_one_incident_that_ends_with_the_last
     let sim = Sim::start(world).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
     scan_and_deliver(&service, start()).await;
-    let projects = "certvigil:acme:projects".to_owned();
+    let projects = "certvigil:pagerduty:acme:projects".to_owned();
     let of_projects = |posts: &[Post]| open(posts).get(&projects).cloned();
     let first = of_projects(&sim.receiver.posts());
     assert_eq!(first.as_deref(), Some("acme: 8 projects have no valid certificate"));
-    // Five of them are repaired: the incident goes on, and says so.
+    // Five of them are repaired: the incident goes on, and nobody is told that anything is over.
     for n in 1..=5 {
         sim.api.world().certificates.retain(|one| one.id != format!("cert_{n}"));
         sim.api.world().add(&format!("cert_new_{n}"), None, Some(start() + days(900)), [n]);
     }
     scan_and_deliver(&service, start() + TimeDelta::hours(6)).await;
-    let some = of_projects(&sim.receiver.posts());
-    assert_eq!(some.as_deref(), Some("acme: 5 projects have a valid certificate again"));
-    let posts = sim.receiver.posts();
-    let event = posts.iter().rev().find(|post| post.body.contains(&projects)).unwrap();
-    assert!(
-        event.body.contains("3 other projects have no valid certificate still"),
-        "{}",
-        event.body
-    );
+    assert_eq!(of_projects(&sim.receiver.posts()), first);
+    // Its reminder says how things stand.
+    scan_and_deliver(&service, start() + days(1)).await;
+    let rest = of_projects(&sim.receiver.posts());
+    assert_eq!(rest.as_deref(), Some("acme: 3 projects have no valid certificate"));
     // The rest: it ends.
     for n in 6..=8 {
         sim.api.world().certificates.retain(|one| one.id != format!("cert_{n}"));
         sim.api.world().add(&format!("cert_new_{n}"), None, Some(start() + days(900)), [n]);
     }
-    scan_and_deliver(&service, start() + TimeDelta::hours(12)).await;
+    scan_and_deliver(&service, start() + TimeDelta::hours(30)).await;
     assert!(open(&sim.receiver.posts()).is_empty(), "{:?}", open(&sim.receiver.posts()));
 }
 
@@ -169,7 +166,7 @@ async fn what_is_told_of_one_project_does_not_overtake_what_is_told_of_another()
     let mut taken = sim.receiver.posts();
     taken.drain(before..before + 3);
     let open = open(&taken);
-    assert!(open.contains_key("certvigil:acme:projects"), "{open:?}");
+    assert!(open.contains_key("certvigil:pagerduty:acme:projects"), "{open:?}");
 }
 
 #[tokio::test]
@@ -221,6 +218,40 @@ async fn a_message_that_goes_to_another_channel_of_the_same_service_tells_it_all
 }
 
 #[tokio::test]
+async fn what_was_over_before_a_service_moved_is_closed_under_its_new_address() {
+    let sim = Sim::start(world(2, &[("cert_a", 6, &[1]), ("cert_b", 5, &[2])])).await;
+    let service = Service::start(&incidents(&sim, "pagerduty")).await;
+    scan_and_deliver(&service, start()).await;
+    let moved = incidents(&sim, "pagerduty").replace("/hook\"", "/hook/v2\"");
+    let now = start() + TimeDelta::hours(6);
+    let service = service.restart(&moved, now).await;
+    sim.api.world().certificates.retain(|one| one.id != "cert_a");
+    scan_and_deliver(&service, now).await;
+    let open = open(&sim.receiver.posts());
+    assert_eq!(open.keys().collect::<Vec<_>>(), [&format!("{KEY}cert_b")]);
+}
+
+#[tokio::test]
+async fn what_flips_is_not_closed_while_it_may_be_open() {
+    let sim = Sim::start(world(1, &[("cert_a", 6, &[1])])).await;
+    let service = Service::start(&incidents(&sim, "pagerduty")).await;
+    let mut sent = Vec::new();
+    for n in 0..12 {
+        let active = n % 2 == 0;
+        sim.api.world().certificate("cert_a").unwrap().projects.insert("proj_0001".into(), active);
+        scan_and_deliver(&service, start() + TimeDelta::hours(n)).await;
+        sent.push(sim.receiver.posts().len());
+        if active {
+            assert_eq!(open(&sim.receiver.posts()).len(), 1, "scan {n}: it is open");
+        }
+    }
+    assert_eq!(sent, [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3], "and no storm");
+    // Over for good: closed, when a day has passed.
+    scan_and_deliver(&service, start() + TimeDelta::hours(30)).await;
+    assert!(open(&sim.receiver.posts()).is_empty());
+}
+
+#[tokio::test]
 async fn opsgenie_opens_and_closes_by_the_same_alias() {
     let sim = Sim::start(world(1, &[("cert_a", 6, &[1])])).await;
     let service = Service::start(&incidents(&sim, "opsgenie")).await;
@@ -231,10 +262,10 @@ async fn opsgenie_opens_and_closes_by_the_same_alias() {
     assert_eq!(posts[0].target, "/hook");
     assert_eq!(posts[0].headers["authorization"], "GenieKey the-key");
     let created: Value = serde_json::from_str(&posts[0].body).unwrap();
-    assert_eq!(created["alias"], format!("{KEY}cert_a"));
+    assert_eq!(created["alias"], "certvigil:opsgenie:acme:certificate:cert_a");
     assert_eq!(
         posts[1].target,
-        format!("/hook/{KEY}cert_a/close?identifierType=alias"),
+        "/hook/certvigil:opsgenie:acme:certificate:cert_a/close?identifierType=alias",
         "closed by it"
     );
     assert_eq!(posts.len(), 2);
@@ -412,11 +443,12 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     let of = |id: &str, severity: &str| {
         json!({
             "alertname": "CertvigilCertificate", "certificate": id, "organization": "acme",
+            "notifier": "am",
             "service": "certvigil", "severity": severity,
         })
     };
     let projects = json!({
-        "alertname": "CertvigilProjectsUncovered", "organization": "acme",
+        "alertname": "CertvigilProjectsUncovered", "organization": "acme", "notifier": "am",
         "service": "certvigil", "severity": "critical",
     });
     assert_eq!(

@@ -76,9 +76,15 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
     let everywhere = certificate.active_in.organization;
     let steps: &[&str] = match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {
-            let covered = certificate.active_in.without_successor == 0;
-            let covered = covered && certificate.active_in.projects_here() > 0;
-            if covered && alert.event == Event::CertificateExpired {
+            let active = &certificate.active_in;
+            let covered = active.without_successor == 0 && active.projects_here() > 0;
+            if covered && active.elsewhere_without_successor > 0 {
+                // What is well here would break others.
+                &[
+                    "Move your clients to certificates that the successor signed.",
+                    "Leave {title} active where other projects have no successor yet.",
+                ]
+            } else if covered && alert.event == Event::CertificateExpired {
                 &[
                     "Deactivate {title} {where}, and delete it: each project has a successor.",
                     "Clients that still use what it signed are refused: move them to the successor.",
@@ -151,6 +157,21 @@ mod tests {
     use chrono_tz::Tz;
 
     use super::{super::Entry, *};
+
+    #[test]
+    fn nobody_is_told_to_deactivate_what_others_have_no_successor_for() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        for event in [Event::CertificateExpiring, Event::CertificateExpired] {
+            let mut sample = crate::domain::sample::of(event, "ops", now);
+            let active = &mut sample.alerts[0].certificate.as_mut().unwrap().active_in;
+            (active.organization, active.without_successor) = (true, 0);
+            (active.projects_total, active.projects_elsewhere) = (15, 12);
+            active.elsewhere_without_successor = 12;
+            let entry = Entry::new(&sample, &sample.alerts[0], 10, Tz::UTC, now);
+            let advice = entry.advice.join(" ");
+            assert!(advice.contains("Leave") && !advice.contains("delete"), "{advice}");
+        }
+    }
 
     #[test]
     fn what_could_mean_something_to_a_shell_is_in_no_command() {

@@ -69,7 +69,12 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         Event::MonitorBlind | Event::MonitorRecovered => "CertvigilBlind",
         Event::Test => "CertvigilTest",
     };
-    let mut labels = json!({ "alertname": name, "severity": severity, "service": "certvigil" });
+    let mut labels = json!({
+        "alertname": name,
+        "severity": severity,
+        "service": "certvigil",
+        "notifier": incident.notification.notifier,
+    });
     if let Some(organization) = &incident.notification.organization {
         labels["organization"] = organization.as_str().into();
     }

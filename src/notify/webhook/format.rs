@@ -26,15 +26,15 @@ pub enum Format {
     Template(Template),
 }
 
-/// The words for the formats that are built in.
-pub const BUILT_IN: [(&str, Format); 7] = [
-    ("json", Format::Json),
-    ("slack", Format::Slack),
-    ("teams", Format::Teams),
-    ("discord", Format::Discord),
-    ("pagerduty", Format::PagerDuty),
-    ("opsgenie", Format::Opsgenie),
-    ("alertmanager", Format::Alertmanager),
+/// The formats that are built in.
+pub const BUILT_IN: [Format; 7] = [
+    Format::Json,
+    Format::Slack,
+    Format::Teams,
+    Format::Discord,
+    Format::PagerDuty,
+    Format::Opsgenie,
+    Format::Alertmanager,
 ];
 
 /// What a key is to a service.
@@ -49,7 +49,7 @@ pub enum Key {
 }
 
 /// What a message is rendered with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// Where messages go.
     pub url: &'a Url,
@@ -59,8 +59,8 @@ pub struct Setting<'a> {
     pub routing_key: &'a str,
 }
 
-/// One request.
-#[derive(Clone, Debug)]
+/// One request. Its address and its body may hold a secret.
+#[derive(Clone)]
 pub struct Call {
     pub url: Url,
     pub content_type: String,
@@ -101,6 +101,35 @@ impl Format {
             | Format::Discord
             | Format::Alertmanager
             | Format::Template(_) => Key::Bearer,
+        }
+    }
+
+    /// Its word in the configuration.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Slack => "slack",
+            Format::Teams => "teams",
+            Format::Discord => "discord",
+            Format::PagerDuty => "pagerduty",
+            Format::Opsgenie => "opsgenie",
+            Format::Alertmanager => "alertmanager",
+            Format::Template(_) => "template",
+        }
+    }
+
+    /// How many deliveries start within a minute, unless configured. Alertmanager is one's own, and has to
+    /// be told of all that is open by every scan.
+    pub fn max_per_minute(&self) -> u32 {
+        match self {
+            Format::Alertmanager => 6_000,
+            Format::Json
+            | Format::Slack
+            | Format::Teams
+            | Format::Discord
+            | Format::PagerDuty
+            | Format::Opsgenie
+            | Format::Template(_) => 60,
         }
     }
 

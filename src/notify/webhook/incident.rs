@@ -29,7 +29,7 @@ pub struct Incident<'a> {
     pub notification: &'a Notification,
     pub alert: &'a Alert,
     pub entry: Entry,
-    /// The same from the alert's beginning to its end, whatever else changes.
+    /// The same from the alert's beginning to its end, whatever else changes, but for the notifier's name.
     pub key: String,
     /// One line, with the organization.
     pub summary: String,
@@ -51,9 +51,12 @@ impl<'a> Incident<'a> {
     ) -> Result<Incident<'a>, String> {
         let alert = notification.alerts.first().ok_or("the message tells of nothing")?;
         let of = notification.organization.as_ref().map(|name| name.as_str());
+        // Two notifiers may ask for different projects, and tell the same service: what is over for one is
+        // not for the other.
+        let notifier = &notification.notifier;
         let mut key = match of {
-            Some(organization) => format!("certvigil:{organization}:{}", alert.key()),
-            None => format!("certvigil:{}:{}", alert.key(), notification.notifier),
+            Some(organization) => format!("certvigil:{notifier}:{organization}:{}", alert.key()),
+            None => format!("certvigil:{notifier}:{}", alert.key()),
         };
         if key.len() > MAX_KEY {
             key = format!("certvigil:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
@@ -64,7 +67,7 @@ impl<'a> Incident<'a> {
             None => headline,
         });
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
-        Ok(Incident { notification, alert, entry, key, summary, over: alert.is_over() })
+        Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
     }
 
     /// The organization, or what stands in its place for a test.

@@ -49,8 +49,6 @@ use format::{Call, Format, Key, Setting};
 
 /// How many deliveries to one webhook may be under way, unless configured.
 pub const CONCURRENCY: usize = 4;
-/// How many deliveries to one webhook start within a minute, unless configured.
-pub const MAX_PER_MINUTE: u32 = 60;
 /// For one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// What stands where an answer repeats a secret.
@@ -63,6 +61,8 @@ pub struct Settings {
     pub name: String,
     pub format: Format,
     pub url: Secret,
+    /// Whether that is the service's own address, since none is configured.
+    pub url_by_default: bool,
     /// What it is to the receiver, the format says.
     pub key: Option<Secret>,
     /// Signs the body (Standard Webhooks, symmetric).
@@ -123,11 +123,16 @@ const LISTEN: Duration = Duration::from_secs(1);
 const LONG: usize = 8;
 
 /// Who is told, as it is kept and shown: the host, since the rest of the address may be secret, and three
-/// hexadecimal digits that tell one channel of a service from another. They are too few to find out a
-/// secret by, and enough to notice that messages go elsewhere now, where nothing was told yet.
-fn receiver(url: &Url, routing_key: Option<&SecretString>) -> String {
-    let key = routing_key.map(|key| key.expose_secret().trim()).unwrap_or_default();
-    let digest = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{url} {key}").as_bytes()).simple();
+/// hexadecimal digits that tell one channel, team or format of a service from another. They are too few to
+/// find out a secret by, and enough to notice that messages go elsewhere now, where nothing was told yet.
+fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
+    let key = match format.key() {
+        // It says who is told.
+        Key::Routing | Key::Genie => key.map(|key| key.expose_secret().trim()).unwrap_or_default(),
+        Key::Bearer => "",
+    };
+    let whole = format!("{} {url} {key}", format.word());
+    let digest = Uuid::new_v5(&Uuid::NAMESPACE_URL, whole.as_bytes()).simple();
     format!("{} #{:.3}", url.origin().ascii_serialization(), digest.to_string())
 }
 
@@ -173,8 +178,7 @@ impl Webhook {
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
         let key = settings.key.as_ref().map(Secret::read).transpose()?;
-        let receiver =
-            receiver(&url, key.as_ref().filter(|_| settings.format.key() == Key::Routing));
+        let receiver = receiver(&url, &settings.format, key.as_ref());
         let mut secrets = parts_of(&url);
         secrets.push(address);
         let mut headers = HeaderMap::new();

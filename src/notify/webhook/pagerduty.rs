@@ -2,8 +2,7 @@
 //!
 //! <https://developer.pagerduty.com/docs/send-alert-event>: a summary of at most 1024 characters, a
 //! `dedup_key` of 255, 512 kB in all; an alert is opened by `trigger` and closed by `resolve` with the same
-//! key, and a `trigger` for what is open is added to it. Where projects are left without a valid
-//! certificate, their incident stays open, and the event says which are not any more.
+//! key, and a `trigger` for what is open is added to it.
 
 use serde_json::{Value, json};
 

@@ -49,7 +49,7 @@ impl Template {
         let is_json = essence == "application/json" || essence.ends_with("+json");
         let is_markup = essence == "text/html" || essence.ends_with("xml");
         let mut engine = Environment::new();
-        engine.set_undefined_behavior(UndefinedBehavior::Strict);
+        engine.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         engine.set_fuel(Some(FUEL));
         engine.set_auto_escape_callback(move |_| match (is_json, is_markup) {
             (true, _) => AutoEscape::Json,
