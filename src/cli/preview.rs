@@ -20,7 +20,10 @@ use crate::{
         sample,
         text::one_line,
     },
-    notify::{email, log, webhook},
+    notify::{
+        email, log,
+        webhook::{self, format::Call},
+    },
     scan::id_at,
     store::{ScanRecord, Store, StoreFault},
 };
@@ -225,7 +228,7 @@ impl Preview {
                 let cc: Vec<String> = settings.cc.iter().map(ToString::to_string).collect();
                 let from = settings.smtp.from.to_string();
                 let text = format!(
-                    "From: {from}\nTo: {}\nSubject: {}\n\n{}",
+                    "From: {from}\nTo: {}\nSubject: {}\n\n{}\n",
                     to.join(", "),
                     mail.subject,
                     mail.text
@@ -240,25 +243,13 @@ impl Preview {
                 // Any other may be secret, and is not looked at.
                 let own = settings.format.default_url().filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
-                let call = webhook::preview(settings, &url, message, now);
-                let call = call.map_err(|why| anyhow::anyhow!("the template: {why}"))?;
-                let body: Option<Value> = serde_json::from_str(&call.body).ok();
-                let shown = match &body {
-                    Some(body) => format!("{body:#}"),
-                    None => call.body.clone(),
-                };
-                let address = match own {
-                    Some(_) => call.url.to_string(),
-                    None => "(the configured address)".to_owned(),
-                };
-                let text =
-                    format!("POST {address}\nContent-Type: {}\n\n{shown}\n", call.content_type);
-                let json = json!({
-                    "url": own.map(|_| call.url.to_string()),
-                    "content_type": call.content_type,
-                    "body": body.unwrap_or_else(|| call.body.into()),
-                });
-                Ok(Preview { text, html: None, json })
+                let calls = webhook::preview(settings, &url, message, now);
+                let calls = calls.map_err(|why| anyhow::anyhow!("the template: {why}"))?;
+                let shown: Vec<(String, Value)> =
+                    calls.iter().map(|call| request(call, own.is_some())).collect();
+                let (text, mut json): (Vec<String>, Vec<Value>) = shown.into_iter().unzip();
+                let json = if json.len() == 1 { json.remove(0) } else { json.into() };
+                Ok(Preview { text: text.join("\n"), html: None, json })
             }
             Told::Log(_) => {
                 let lines = log::lines(message, now);
@@ -267,4 +258,21 @@ impl Preview {
             }
         }
     }
+}
+
+/// One request, for people and for machines.
+fn request(call: &Call, own_url: bool) -> (String, Value) {
+    let body: Option<Value> = serde_json::from_str(&call.body).ok();
+    let shown = match &body {
+        Some(body) => format!("{body:#}"),
+        None => call.body.clone(),
+    };
+    let address = if own_url { call.url.as_str() } else { "(the configured address)" };
+    let text = format!("POST {address}\nContent-Type: {}\n\n{shown}\n", call.content_type);
+    let json = json!({
+        "url": own_url.then_some(call.url.as_str()),
+        "content_type": call.content_type,
+        "body": body.unwrap_or_else(|| call.body.clone().into()),
+    });
+    (text, json)
 }

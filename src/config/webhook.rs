@@ -27,7 +27,9 @@ pub(super) fn check(
     let default_url = format.as_ref().and_then(Format::default_url);
     let default_url = default_url.map(|url| Secret::Literal(url.to_owned().into()));
     let url = raw.url.as_ref().or(default_url.as_ref());
-    if url.is_none() && format.is_some() {
+    let word = raw.format.as_deref().unwrap_or_default();
+    let known = webhook::format::BUILT_IN.iter().find(|known| known.word() == word);
+    if raw.url.is_none() && known.is_none_or(|known| known.default_url().is_none()) {
         checker.missing(&path.key("url"), "a URL, { env = \"NAME\" } or { file = \"/path\" }");
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.

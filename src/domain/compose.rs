@@ -140,6 +140,10 @@ impl Occasion<'_> {
     /// That certvigil is blind, or sees again.
     fn of_sight(&self, decision: &Decision) -> Option<Entry> {
         let (event, reason, severity, label) = match decision {
+            // What is only kept up may be seen again.
+            Decision::Tell { subject: Subject::Sight, .. } if self.evaluation.blind.is_none() => {
+                return None;
+            }
             Decision::Tell { subject: Subject::Sight, reason, reached, .. } => {
                 (Event::MonitorBlind, *reason, reached.severity, &reached.label)
             }

@@ -108,6 +108,9 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener]) -> DateTime<
     }));
     instants.retain(|at| *at > now);
     for listener in listeners {
+        // The end of what flips is put off for a day.
+        let flips = listener.ledger.open.values().filter(|told| told.again);
+        instants.extend(flips.map(|told| told.at + FLIP).filter(|at| *at > now));
         for finding in findings(evaluation, &listener.routing) {
             let Some(told) = listener.ledger.open.get(&finding.subject) else {
                 // Muted, or damped for a day.

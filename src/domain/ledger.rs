@@ -59,8 +59,8 @@ impl Told {
     }
 
     /// Whether it was opened again, and within the last day.
-    pub(super) fn flips(&self, now: DateTime<Utc>) -> bool {
-        self.again && self.at > now - FLIP
+    fn flips(&self, now: DateTime<Utc>) -> bool {
+        self.again && self.at > now - FLIP && self.at <= now
     }
 
     fn is_same(&self, finding: &Finding) -> bool {
@@ -96,6 +96,13 @@ impl Ledger {
     /// Whether the same was opened again within the last day: an answer that flips makes no storm.
     pub(super) fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         self.same(finding, now).any(|told| told.flips(now))
+    }
+
+    /// Whether what was told would be damped, were it to open again now.
+    pub(super) fn is_flipping(&self, subject: &Subject, told: &Told, now: DateTime<Utc>) -> bool {
+        let past = self.past.get(subject).into_iter().flatten();
+        past.filter(|past| past.stage == told.stage && past.expires_at == told.expires_at)
+            .any(|past| past.flips(now))
     }
 
     fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &Told> {

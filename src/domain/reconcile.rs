@@ -175,7 +175,7 @@ pub fn decide(world: &World<'_>, listener: &Listener, moment: Moment) -> Vec<Dec
 /// clock was wrong, is closed, for nothing else will.
 fn for_incidents(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasting = |decision: &Decision| match decision {
-        Decision::End { told, .. } => !told.flips(now),
+        Decision::End { subject, told, .. } => !ledger.is_flipping(subject, told, now),
         Decision::Tell { .. }
         | Decision::Note { .. }
         | Decision::Forget { .. }

@@ -80,7 +80,10 @@ pub fn unlinked(text: &str) -> String {
         let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
         let breaks = match c {
             // Of numbers (`1.5`, `14:03`) nobody makes a link.
-            '.' => in_word(before) && after.is_some_and(char::is_alphabetic),
+            '.' => {
+                let word = |c: char| !c.is_whitespace() && !c.is_ascii_punctuation();
+                before.is_some_and(word) && after.is_some_and(|c| word(c) && !c.is_ascii_digit())
+            }
             '@' => before.is_some() && in_word(after),
             ':' => text[index..].starts_with("://"),
             _ => false,
@@ -125,6 +128,7 @@ mod tests {
             ("on 2027-02-01 at 14:03. It is 1.5 days", "on 2027-02-01 at 14:03. It is 1.5 days"),
             ("Wait. Then go.", "Wait. Then go."),
             ("東京.jp", "東京\u{2060}.jp"),
+            ("💩.la e\u{301}.com", "💩\u{2060}.la e\u{301}\u{2060}.com"),
         ];
         for (text, expected) in cases {
             assert_eq!(unlinked(text), expected);

@@ -87,6 +87,23 @@ impl Store {
                 return Err(StoreFault::NotRetryable(id.to_string(), done));
             }
         }
+        // Sent after what is newer, it would open what is over, or say what is no more.
+        let newer: bool = sqlx::query_scalar(
+            "SELECT EXISTS (
+               SELECT 1 FROM deliveries d
+               JOIN notification_subjects ds ON ds.notification_id = d.notification_id
+               JOIN notification_subjects es ON es.organization = ds.organization
+                AND es.subject = ds.subject
+               JOIN deliveries e ON e.notification_id = es.notification_id
+                AND e.notifier = d.notifier AND e.receiver = d.receiver AND e.seq > d.seq
+               WHERE d.id = $1)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *tx)
+        .await?;
+        if newer {
+            return Err(StoreFault::OutOfDate(id.to_string()));
+        }
         sqlx::query(
             "UPDATE deliveries SET state = 'pending', settled_at = NULL, next_attempt_at = $2,
                     created_at = min(created_at, $2), give_up_at = $3

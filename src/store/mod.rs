@@ -54,6 +54,8 @@ pub enum StoreFault {
     Database(#[from] sqlx::Error),
     #[error("there is no delivery {0}")]
     NoSuchDelivery(String),
+    #[error("delivery {0} is out of date: a later one tells the same receiver how things stand")]
+    OutOfDate(String),
     #[error("delivery {0} is {1}, and cannot be tried again")]
     NotRetryable(String, DeliveryState),
 }

@@ -136,7 +136,8 @@ async fn forget_refreshes(tx: &mut SqliteConnection, newest: &str) -> Result<()>
 }
 
 /// What was never attempted and tells only of subjects that the new notification tells of is out of date.
-/// What only keeps up what was told replaces nothing but its like: news are news until they arrive.
+/// What only keeps up what was told replaces nothing but its like: news are news until they arrive. And news
+/// do not replace a catch-up: by its arrival one knows that the receiver is up to date.
 async fn supersede(
     tx: &mut SqliteConnection,
     notification: &str,
@@ -149,8 +150,10 @@ async fn supersede(
         "UPDATE deliveries SET state = 'superseded', settled_at = $4
          WHERE notifier = $1 AND receiver = $2 AND state = 'pending' AND attempts = 0
            AND lease_until IS NULL
-           AND ($5 <> $6 OR (SELECT n.kind FROM notifications n
-                             WHERE n.id = deliveries.notification_id) = $6)
+           AND (SELECT CASE $5 WHEN 'refresh' THEN n.kind = 'refresh'
+                               WHEN 'news' THEN n.kind <> 'catch_up'
+                               ELSE TRUE END
+                FROM notifications n WHERE n.id = deliveries.notification_id)
            AND NOT EXISTS (
              SELECT 1 FROM notification_subjects old
              WHERE old.notification_id = deliveries.notification_id
@@ -165,7 +168,6 @@ async fn supersede(
     .bind(notification)
     .bind(now)
     .bind(kind.as_str())
-    .bind(MessageKind::Refresh.as_str())
     .fetch_all(&mut *tx)
     .await?;
     for id in superseded {

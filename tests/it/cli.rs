@@ -428,7 +428,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     assert_eq!(document["schema"], "certvigil.preview/1");
     assert_eq!(document["from"], "state");
     let event = &document["messages"][0]["body"];
-    assert_eq!(event["dedup_key"], "certvigil:pager:acme:certificate:cert_0");
+    assert_eq!(event["dedup_key"], "certvigil:pager:acme:certificate:cert_0:critical");
     assert_eq!(event["routing_key"], "[hidden]");
     let (code, out, _) = preview(&["chat", "--sample", "project.covered"]).await;
     assert_eq!(code, 0);

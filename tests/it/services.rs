@@ -71,7 +71,7 @@ async fn pagerduty_gets_one_incident_for_each_certificate_from_its_first_stage_t
     let event: Value = serde_json::from_str(&posts[0].body).unwrap();
     assert_eq!(event["routing_key"], "the-key");
     assert_eq!(event["event_action"], "trigger");
-    assert_eq!(event["dedup_key"], format!("{KEY}cert_b"), "the worst first");
+    assert_eq!(event["dedup_key"], format!("{KEY}cert_b:critical"), "the worst first");
     assert_eq!(event["payload"]["severity"], "critical");
     assert!(posts[0].headers.get("authorization").is_none(), "the key goes into the message");
 
@@ -82,7 +82,10 @@ async fn pagerduty_gets_one_incident_for_each_certificate_from_its_first_stage_t
     let posts = sim.receiver.posts();
     assert_eq!(
         open(&posts),
-        BTreeMap::from([(format!("{KEY}cert_a"), "acme: “cert_a” expires in 12 days".to_owned())])
+        BTreeMap::from([(
+            format!("{KEY}cert_a:warning"),
+            "acme: “cert_a” expires in 12 days".to_owned()
+        )])
     );
     // Replaced, and with it gone from PagerDuty.
     sim.api.world().add("cert_c", None, Some(start() + days(900)), [1]);
@@ -123,7 +126,7 @@ async fn projects_without_a_certificate_are_one_incident_that_ends_with_the_last
     let sim = Sim::start(world).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
     scan_and_deliver(&service, start()).await;
-    let projects = "certvigil:pagerduty:acme:projects".to_owned();
+    let projects = "certvigil:pagerduty:acme:projects:critical".to_owned();
     let of_projects = |posts: &[Post]| open(posts).get(&projects).cloned();
     let first = of_projects(&sim.receiver.posts());
     assert_eq!(first.as_deref(), Some("acme: 8 projects have no valid certificate"));
@@ -166,7 +169,7 @@ async fn what_is_told_of_one_project_does_not_overtake_what_is_told_of_another()
     let mut taken = sim.receiver.posts();
     taken.drain(before..before + 3);
     let open = open(&taken);
-    assert!(open.contains_key("certvigil:pagerduty:acme:projects"), "{open:?}");
+    assert!(open.contains_key("certvigil:pagerduty:acme:projects:critical"), "{open:?}");
 }
 
 #[tokio::test]
@@ -218,6 +221,45 @@ async fn a_message_that_goes_to_another_channel_of_the_same_service_tells_it_all
 }
 
 #[tokio::test]
+async fn worse_news_open_an_incident_of_their_own_and_close_the_one_before() {
+    let sim = Sim::start(world(1, &[("cert_a", 20, &[1])])).await;
+    let service = Service::start(&incidents(&sim, "pagerduty")).await;
+    scan_and_deliver(&service, start()).await;
+    let keys = |posts: &[Post]| open(posts).into_keys().collect::<Vec<_>>();
+    assert_eq!(keys(&sim.receiver.posts()), [format!("{KEY}cert_a:warning")]);
+    scan_and_deliver(&service, start() + days(14)).await;
+    let posts = sim.receiver.posts();
+    assert_eq!(keys(&posts), [format!("{KEY}cert_a:critical")]);
+    let last: Value = serde_json::from_str(&posts[1].body).unwrap();
+    assert_eq!(last["event_action"], "trigger", "first the worse one");
+    // Where closing fails, all of it is repeated, under the same keys and id.
+    sim.api.world().certificate("cert_a").unwrap().projects.clear();
+    let answer = |status| Answer { status, headers: vec![] };
+    sim.receiver.answer([answer(202), answer(503)]);
+    scan_and_deliver(&service, start() + days(15)).await;
+    service.deliver(start() + days(15) + TimeDelta::hours(1)).await;
+    let posts = sim.receiver.posts();
+    assert!(open(&posts).is_empty());
+    let ids = posts[4..].iter().map(|post| post.headers["webhook-id"].clone());
+    assert_eq!(ids.collect::<std::collections::HashSet<_>>().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_out_of_date_is_not_tried_again_by_hand() {
+    let sim = Sim::start(world(1, &[("cert_a", 6, &[1])])).await;
+    let service = Service::start(&incidents(&sim, "pagerduty")).await;
+    sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
+    scan_and_deliver(&service, start()).await;
+    scan_and_deliver(&service, start() + TimeDelta::hours(6)).await;
+    let rows = service.store.deliveries(false, 10).await.unwrap();
+    let refused = rows.iter().find(|row| row.state.as_str() == "rejected").unwrap();
+    let now = start() + TimeDelta::hours(7);
+    let retried = service.store.retry(&refused.id.to_string(), now, now + days(3)).await;
+    let said = retried.unwrap_err().to_string();
+    assert!(said.contains("is out of date: a later one tells"), "{said}");
+}
+
+#[tokio::test]
 async fn what_was_over_before_a_service_moved_is_closed_under_its_new_address() {
     let sim = Sim::start(world(2, &[("cert_a", 6, &[1]), ("cert_b", 5, &[2])])).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
@@ -228,7 +270,7 @@ async fn what_was_over_before_a_service_moved_is_closed_under_its_new_address() 
     sim.api.world().certificates.retain(|one| one.id != "cert_a");
     scan_and_deliver(&service, now).await;
     let open = open(&sim.receiver.posts());
-    assert_eq!(open.keys().collect::<Vec<_>>(), [&format!("{KEY}cert_b")]);
+    assert_eq!(open.keys().collect::<Vec<_>>(), [&format!("{KEY}cert_b:critical")]);
 }
 
 #[tokio::test]
@@ -245,7 +287,7 @@ async fn what_flips_is_not_closed_while_it_may_be_open() {
             assert_eq!(open(&sim.receiver.posts()).len(), 1, "scan {n}: it is open");
         }
     }
-    assert_eq!(sent, [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3], "and no storm");
+    assert_eq!(sent, [1, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5], "and no storm");
     // Over for good: closed, when a day has passed.
     scan_and_deliver(&service, start() + TimeDelta::hours(30)).await;
     assert!(open(&sim.receiver.posts()).is_empty());
@@ -262,13 +304,13 @@ async fn opsgenie_opens_and_closes_by_the_same_alias() {
     assert_eq!(posts[0].target, "/hook");
     assert_eq!(posts[0].headers["authorization"], "GenieKey the-key");
     let created: Value = serde_json::from_str(&posts[0].body).unwrap();
-    assert_eq!(created["alias"], "certvigil:opsgenie:acme:certificate:cert_a");
-    assert_eq!(
-        posts[1].target,
-        "/hook/certvigil:opsgenie:acme:certificate:cert_a/close?identifierType=alias",
-        "closed by it"
-    );
-    assert_eq!(posts.len(), 2);
+    assert_eq!(created["alias"], "certvigil:opsgenie:acme:certificate:cert_a:critical");
+    let closed = ["info", "warning", "critical"].map(|severity| {
+        let alias = format!("certvigil:opsgenie:acme:certificate:cert_a:{severity}");
+        format!("/hook/{alias}/close?identifierType=alias")
+    });
+    let targets: Vec<&str> = posts[1..].iter().map(|post| post.target.as_str()).collect();
+    assert_eq!(targets, closed, "closed by it, whatever it was when it was told");
 }
 
 /// The alerts of an Alertmanager's body, as labels and whether each has ended by `now`.
@@ -301,14 +343,20 @@ async fn what_is_open_in_alertmanager_is_kept_up_by_every_scan_and_by_nothing_el
     scan_and_deliver(&service, start()).await;
     let body = &bodies()[0];
     assert_eq!(labelled(body, start()), [told("cert_a", "warning", false)]);
-    let ends_at = serde_json::from_str::<Value>(body).unwrap()[0]["endsAt"].clone();
-    assert_eq!(ends_at, "2027-02-02T00:15:00Z", "two scans, and the time that one may take");
+    // For two scans and what one may take, from the attempt on, which is some minute after the scan.
+    let lasts = |body: &str, from: DateTime<Utc>| {
+        let ends_at = serde_json::from_str::<Value>(body).unwrap()[0]["endsAt"].clone();
+        let lasts = ends_at.as_str().unwrap().parse::<DateTime<Utc>>().unwrap() - from;
+        let expected = TimeDelta::hours(12) + TimeDelta::minutes(16);
+        assert!((lasts - expected).abs() < TimeDelta::seconds(59), "{lasts}");
+    };
+    lasts(body, start());
     // Nothing new: kept up.
     let now = start() + TimeDelta::hours(6);
     scan_and_deliver(&service, now).await;
     let body = &bodies()[0];
     assert_eq!(labelled(body, now), [told("cert_a", "warning", false)]);
-    assert!(body.contains("2027-02-02T06:15:00Z"), "{body}");
+    lasts(body, now);
     // While it cannot be read it is kept up, too, and while it is acknowledged.
     sim.api.world().projects[0].broken = Some(500);
     let now = now + TimeDelta::hours(6);
@@ -443,12 +491,11 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     let of = |id: &str, severity: &str| {
         json!({
             "alertname": "CertvigilCertificate", "certificate": id, "organization": "acme",
-            "notifier": "am",
             "service": "certvigil", "severity": severity,
         })
     };
     let projects = json!({
-        "alertname": "CertvigilProjectsUncovered", "organization": "acme", "notifier": "am",
+        "alertname": "CertvigilProjectsUncovered", "organization": "acme",
         "service": "certvigil", "severity": "critical",
     });
     assert_eq!(

@@ -114,8 +114,7 @@ impl Renderer {
                 header("In-Reply-To", format!("<{root}@{domain}>"));
             }
         }
-        let over = Mark::of_all(notification) == Mark::Resolved;
-        if notification.severity == Severity::Critical && !over {
+        if Mark::of_all(notification) == Mark::Critical {
             header("Importance", "high".into());
         }
         Ok(message)
@@ -227,7 +226,10 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
         let of_mark = entries.iter().filter(|entry| entry.mark == *mark);
         let line = |entry: &Entry| {
             // Of projects the headline has said how many.
-            let projects = entry.quiet.is_some() && !entry.projects_label.is_empty();
+            let of_certificate =
+                entry.facts.first().is_some_and(|(label, _)| *label == "Certificate");
+            let projects = of_certificate && entry.mark != Mark::Resolved;
+            let projects = projects && !entry.projects_label.is_empty();
             let projects = projects.then(|| entry.projects_label.clone());
             // And of what is over, when it would have been is of no interest.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);

@@ -77,30 +77,35 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
     let steps: &[&str] = match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {
             let active = &certificate.active_in;
-            let covered = active.without_successor == 0 && active.projects_here() > 0;
-            if covered && active.elsewhere_without_successor > 0 {
+            let covered = active.without_successor == 0;
+            match (covered, active.elsewhere_without_successor) {
+                _ if active.projects_total == 0 && !active.organization => {
+                    &["It is active nowhere: delete {title}, if nobody needs it."]
+                }
                 // What is well here would break others.
-                &[
+                (true, 1..) => &[
                     "Move your clients to certificates that the successor signed.",
                     "Leave {title} active where other projects have no successor yet.",
-                ]
-            } else if covered && alert.event == Event::CertificateExpired {
-                &[
+                ],
+                (true, 0) if alert.event == Event::CertificateExpired => &[
                     "Deactivate {title} {where}, and delete it: each project has a successor.",
                     "Clients that still use what it signed are refused: move them to the successor.",
-                ]
-            } else if covered {
-                &[
+                ],
+                (true, 0) => &[
                     "Move the clients to certificates that the successor signed.",
                     "Deactivate {title} {where}, and delete it.",
-                ]
-            } else {
-                &[
+                ],
+                (false, _) if alert.successor.is_some() => &[
+                    "Activate the successor in the projects that have none, beside {title}.",
+                    "Issue client certificates under the successor, and move the clients: this takes longest.",
+                    "When every project has a successor, deactivate {title} {where}, and delete it.",
+                ],
+                (false, _) => &[
                     "Upload its successor, a new CA certificate, to the organization.",
                     "Activate the successor {beside}, beside {title}.",
                     "Issue client certificates under the successor, and move the clients: this takes longest.",
-                    "Deactivate {title} {where}, and delete it.",
-                ]
+                    "When every project has a successor, deactivate {title} {where}, and delete it.",
+                ],
             }
         }
         Event::CertificateNotYetValid => {
@@ -119,7 +124,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
     let (at, beside) = if everywhere {
         ("for the organization", "for the organization, which all projects inherit")
     } else {
-        ("in its projects", "in every project listed here")
+        ("in its projects", "in every project where it is active")
     };
     let filled = |step: &&str| {
         let step = step.replace("{where}", at).replace("{beside}", beside);

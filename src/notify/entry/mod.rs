@@ -10,7 +10,9 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::domain::{
-    notification::{Alert, CertificateView, Notification, ProjectView, ProjectsView, SightView},
+    notification::{
+        Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, SightView,
+    },
     text::unlinked,
     threshold::Severity,
     wording,
@@ -190,7 +192,9 @@ impl Entry {
         self.facts.push((if expired { "Expired" } else { "Expires" }, expires));
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
             let from = instant(valid_at, timezone);
-            self.when = Some(format!("from {from}"));
+            if alert.event == Event::CertificateNotYetValid {
+                self.when = Some(format!("from {from}"));
+            }
             self.facts.push(("Valid from", from));
         }
         if let Some(why) = told_because(alert) {
@@ -258,7 +262,7 @@ impl Entry {
         if projects.remaining > 0 {
             let rest = wording::count(projects.remaining, "other project");
             let has = if projects.remaining == 1 { "has" } else { "have" };
-            self.facts.push(("Not over", format!("{rest} {has} no valid certificate still")));
+            self.facts.push(("Not over", format!("{rest} still {has} no valid certificate")));
         }
         self.projects_label = wording::count(projects.total, "project");
         if projects.elsewhere > 0 {

@@ -5,7 +5,7 @@
 //! changes, the alert of the severity before ends with the same request. What is open carries `endsAt`
 //! two scans ahead, and every scan says it again: where certvigil is gone, its alerts end by themselves.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -17,6 +17,9 @@ use super::{
 use crate::domain::{notification::Event, threshold::Severity};
 
 const PATH: &str = "api/v2/alerts";
+/// What is over has ended so long before: by Alertmanager's clock an end must not lie ahead, where the
+/// later end that it was told before would count.
+const BEFORE: TimeDelta = TimeDelta::minutes(5);
 
 pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
     let notification = incident.notification;
@@ -39,9 +42,12 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
         alert
     };
     let severity = incident.alert.severity;
-    let ends_at = if incident.over { Some(setting.now) } else { notification.stale_at };
+    let over = Some(setting.now.min(notification.created_at) - BEFORE);
+    // What waited for long is kept up from now on, like any other.
+    let lasts = notification.stale_at.map(|stale_at| stale_at - notification.created_at);
+    let ends_at = if incident.over { over } else { lasts.map(|lasts| setting.now + lasts) };
     let mut alerts = vec![one(severity, ends_at)];
-    alerts.extend(incident.alert.severity_before.map(|before| one(before, Some(setting.now))));
+    alerts.extend(incident.alert.severity_before.map(|before| one(before, over)));
     Call::json_to(address(setting.url), Value::from(alerts).to_string())
 }
 
@@ -73,7 +79,6 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         "alertname": name,
         "severity": severity,
         "service": "certvigil",
-        "notifier": incident.notification.notifier,
     });
     if let Some(organization) = &incident.notification.organization {
         labels["organization"] = organization.as_str().into();

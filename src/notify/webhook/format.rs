@@ -133,6 +133,20 @@ impl Format {
         }
     }
 
+    /// How many requests one message may need.
+    pub fn most_requests(&self) -> u32 {
+        match self {
+            // One for each severity.
+            Format::PagerDuty | Format::Opsgenie => 3,
+            Format::Json
+            | Format::Slack
+            | Format::Teams
+            | Format::Discord
+            | Format::Alertmanager
+            | Format::Template(_) => 1,
+        }
+    }
+
     /// The service's own address, where it has one for everybody.
     pub fn default_url(&self) -> Option<&'static str> {
         match self {
@@ -147,23 +161,29 @@ impl Format {
         }
     }
 
-    /// The request that says the message.
+    /// The requests that say the message, in their order; all of them have to be accepted.
     ///
     /// # Errors
     /// Where the operator's template fails, with why; the built-in formats never do.
-    pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
+    pub fn calls(
+        &self,
+        notification: &Notification,
+        setting: Setting<'_>,
+    ) -> Result<Vec<Call>, String> {
+        let one = |call| Ok(vec![call]);
         match self {
-            Format::Json => Ok(Call::json(setting, &json::document(notification, setting.now))),
-            Format::Slack => Ok(Call::json(setting, &slack::body(notification, setting))),
-            Format::Teams => Ok(Call::json(setting, &teams::body(notification, setting))),
-            Format::Discord => Ok(discord::call(notification, setting)),
-            Format::PagerDuty => Incident::of(notification, setting)
-                .map(|incident| Call::json(setting, &pagerduty::body(&incident, setting))),
-            Format::Opsgenie => Incident::of(notification, setting)
-                .map(|incident| opsgenie::call(&incident, setting)),
-            Format::Alertmanager => Incident::of(notification, setting)
-                .map(|incident| alertmanager::call(&incident, setting)),
-            Format::Template(template) => template.call(notification, setting),
+            Format::Json => one(Call::json(setting, &json::document(notification, setting.now))),
+            Format::Slack => one(Call::json(setting, &slack::body(notification, setting))),
+            Format::Teams => one(Call::json(setting, &teams::body(notification, setting))),
+            Format::Discord => one(discord::call(notification, setting)),
+            Format::Alertmanager => {
+                one(alertmanager::call(&Incident::of(notification, setting)?, setting))
+            }
+            Format::Template(template) => one(template.call(notification, setting)?),
+            Format::PagerDuty => {
+                Ok(pagerduty::calls(&Incident::of(notification, setting)?, setting))
+            }
+            Format::Opsgenie => Ok(opsgenie::calls(&Incident::of(notification, setting)?, setting)),
         }
     }
 }

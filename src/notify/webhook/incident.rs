@@ -11,6 +11,7 @@ use crate::{
     domain::{
         notification::{Alert, Notification},
         text::unlinked,
+        threshold::Severity,
         wording,
     },
     notify::entry::{Entry, ProjectLine, Quiet, unseen},
@@ -29,8 +30,8 @@ pub struct Incident<'a> {
     pub notification: &'a Notification,
     pub alert: &'a Alert,
     pub entry: Entry,
-    /// The same from the alert's beginning to its end, whatever else changes, but for the notifier's name.
-    pub key: String,
+    /// The same from the alert's beginning to its end, but for its severity.
+    key: String,
     /// One line, with the organization.
     pub summary: String,
     /// Whether it ends.
@@ -58,7 +59,7 @@ impl<'a> Incident<'a> {
             Some(organization) => format!("certvigil:{notifier}:{organization}:{}", alert.key()),
             None => format!("certvigil:{notifier}:{}", alert.key()),
         };
-        if key.len() > MAX_KEY {
+        if key.len() + ":critical".len() > MAX_KEY {
             key = format!("certvigil:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
         }
         let headline = wording::headline(alert, setting.now);
@@ -68,6 +69,21 @@ impl<'a> Incident<'a> {
         });
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
         Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
+    }
+
+    /// The key of the incident of this severity. Services page nobody for worse news of what is open, so that
+    /// each severity is an incident of its own.
+    pub fn key_of(&self, severity: Severity) -> String {
+        format!("{}:{severity}", self.key)
+    }
+
+    /// The severities whose incidents end with this message: all, where it is over, and else those that it
+    /// is not of, where it was of another one. To close what is not there is no fault.
+    pub fn ended(&self) -> impl Iterator<Item = Severity> {
+        let (severity, over) = (self.alert.severity, self.over);
+        let changed = self.alert.severity_before.is_some();
+        let ended = move |one: &Severity| over || (changed && *one != severity);
+        Severity::ALL.iter().copied().filter(ended)
     }
 
     /// The organization, or what stands in its place for a test.

@@ -76,7 +76,7 @@ pub struct Settings {
     pub timezone: Tz,
 }
 
-/// The request that a message would be, without the key where the message itself has one.
+/// The requests that a message would be, without the key where the message itself has one.
 ///
 /// # Errors
 /// Where the address cannot be read, or the operator's template fails.
@@ -85,9 +85,9 @@ pub fn preview(
     url: &Url,
     notification: &Notification,
     now: DateTime<Utc>,
-) -> Result<Call, String> {
+) -> Result<Vec<Call>, String> {
     let timezone = settings.timezone;
-    settings.format.call(notification, Setting { url, timezone, now, routing_key: HIDDEN })
+    settings.format.calls(notification, Setting { url, timezone, now, routing_key: HIDDEN })
 }
 
 /// An instant for machines (RFC 3339).
@@ -254,21 +254,32 @@ impl Webhook {
             now,
             routing_key: self.routing_key.expose_secret(),
         };
-        let call = match self.settings.format.call(notification, setting) {
-            Ok(call) => call,
+        let calls = match self.settings.format.calls(notification, setting) {
+            Ok(calls) => calls,
             Err(why) => return Outcome::retry(FailureReason::Internal, why),
         };
         let id = notification.id.to_string();
+        let mut outcome = Outcome::retry(FailureReason::Internal, "the message has no request");
+        for call in calls {
+            outcome = self.send(call, &id, now).await;
+            if !matches!(outcome, Outcome::Delivered { .. }) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn send(&self, call: Call, id: &str, now: DateTime<Utc>) -> Outcome {
         let timestamp = now.timestamp();
         let mut request = self
             .client
             .post(call.url)
             .headers(self.headers.clone())
             .header(CONTENT_TYPE, call.content_type)
-            .header(HEADER_WEBHOOK_ID, &id)
+            .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
         if let Some(signer) = &self.signer {
-            match signer.sign(&id, timestamp, call.body.as_bytes()) {
+            match signer.sign(id, timestamp, call.body.as_bytes()) {
                 Ok(signature) => request = request.header(HEADER_WEBHOOK_SIGNATURE, signature),
                 Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
             }
@@ -363,7 +374,8 @@ impl Notifier for Webhook {
         // Each of those under way may first have to wait for its place in the minute.
         let share = Duration::from_secs(60) / self.settings.max_per_minute.max(1);
         let waiting = u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX);
-        TIMEOUT + Duration::from_secs(5) + share.saturating_mul(waiting)
+        let requests = self.settings.format.most_requests();
+        TIMEOUT * requests + Duration::from_secs(5) + share.saturating_mul(waiting)
     }
 
     fn deliver<'a>(

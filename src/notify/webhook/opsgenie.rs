@@ -23,15 +23,16 @@ const MAX_SOURCE: usize = 100;
 const MAX_NOTE: usize = 25_000;
 const MAX_TAG: usize = 50;
 
-pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
-    if incident.over {
-        let url = closing(setting.url, &incident.key);
-        let body = json!({
-            "source": "certvigil",
-            "note": cut(&incident.summary, MAX_NOTE),
-        });
-        return Call::json_to(url, body.to_string());
-    }
+pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
+    let opened = (!incident.over).then(|| created(incident, setting));
+    let note = json!({ "source": "certvigil", "note": cut(&incident.summary, MAX_NOTE) });
+    let ended = incident.ended().map(|severity| {
+        Call::json_to(closing(setting.url, &incident.key_of(severity)), note.to_string())
+    });
+    opened.into_iter().chain(ended).collect()
+}
+
+fn created(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
     let certificate = incident.alert.certificate.as_ref();
     let details = within(incident.details(), MAX_DETAILS);
     let description: Vec<String> = details
@@ -47,7 +48,7 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
         setting,
         &json!({
             "message": cut(&incident.summary, MAX_MESSAGE),
-            "alias": incident.key,
+            "alias": incident.key_of(incident.alert.severity),
             "description": cut(&description.join("\n\n"), MAX_DESCRIPTION),
             "details": details,
             "entity": certificate.map(|certificate| cut(certificate.id.as_str(), MAX_ENTITY)),

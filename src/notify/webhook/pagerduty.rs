@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    format::{Setting, cut},
+    format::{Call, Setting, cut},
     incident::Incident,
     instant,
 };
@@ -16,17 +16,24 @@ use crate::domain::threshold::Severity;
 pub const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 const MAX_SUMMARY: usize = 1_024;
 
-pub fn body(incident: &Incident<'_>, setting: Setting<'_>) -> Value {
+pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
+    let opened =
+        (!incident.over).then(|| event(incident, setting, "trigger", incident.alert.severity));
+    let ended = incident.ended().map(|severity| event(incident, setting, "resolve", severity));
+    opened.into_iter().chain(ended).map(|event| Call::json(setting, &event)).collect()
+}
+
+fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severity) -> Value {
     let certificate = incident.alert.certificate.as_ref();
     json!({
         "routing_key": setting.routing_key,
-        "event_action": if incident.over { "resolve" } else { "trigger" },
-        "dedup_key": incident.key,
+        "event_action": action,
+        "dedup_key": incident.key_of(of),
         "client": "certvigil",
         "payload": {
             "summary": cut(&incident.summary, MAX_SUMMARY),
             "source": incident.source(),
-            "severity": severity(incident.alert.severity),
+            "severity": severity(of),
             "timestamp": instant(incident.notification.created_at),
             "component": certificate.map(|certificate| certificate.id.as_str()),
             "group": incident.notification.organization,
