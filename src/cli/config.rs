@@ -54,9 +54,10 @@ fn describe(loaded: &Loaded) -> String {
         line(format!("organization {}: {}", api.organization, api.base_url));
     }
     let told = &config.notifiers;
-    let email = told.email.iter().map(|one| ("email", &one.name));
-    let webhook = told.webhook.iter().map(|one| ("webhook", &one.name));
-    let log = told.log.iter().map(|one| ("log", &one.name));
+    let email = told.email.iter().map(|one| ("email".to_owned(), &one.name));
+    let webhook =
+        told.webhook.iter().map(|one| (format!("webhook, {}", one.format.word()), &one.name));
+    let log = told.log.iter().map(|one| ("log".to_owned(), &one.name));
     for (kind, name) in email.chain(webhook).chain(log) {
         line(format!("notifier {name}: {kind}"));
     }

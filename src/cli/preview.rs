@@ -14,7 +14,7 @@ use crate::{
     domain::{
         compose::Occasion,
         evaluate::evaluate,
-        listener::Listener,
+        listener::{Grain, Listener},
         notification::{Event, Notification, ScanView},
         reconcile::{Decision, World, all_open},
         sample,
@@ -68,7 +68,9 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
     };
     let now = clock::now();
     let sampled = match &arguments.sample {
-        Some(word) => Some(samples(word, &arguments.name, now)?),
+        Some(word) => {
+            Some(samples(word, &arguments.name, config.notifiers.grain(&arguments.name), now)?)
+        }
         None => None,
     };
     let (from, messages) = match sampled {
@@ -77,7 +79,8 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
             Ok(messages) => ("state", messages),
             Err(why) => {
                 eprintln!("{why}: a sample");
-                ("sample", vec![sample::digest(&arguments.name, now)])
+                let grain = config.notifiers.grain(&arguments.name);
+                ("sample", samples(DIGEST, &arguments.name, grain, now)?)
             }
         },
     };
@@ -127,9 +130,19 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn samples(word: &str, notifier: &str, now: DateTime<Utc>) -> Result<Vec<Notification>, Failure> {
+fn samples(
+    word: &str,
+    notifier: &str,
+    grain: Grain,
+    now: DateTime<Utc>,
+) -> Result<Vec<Notification>, Failure> {
     if word == DIGEST {
-        return Ok(vec![sample::digest(notifier, now)]);
+        let each =
+            || sample::DIGEST.iter().map(|event| sample::of(*event, notifier, now)).collect();
+        return Ok(match grain {
+            Grain::Digest => vec![sample::digest(notifier, now)],
+            Grain::EachAlert | Grain::EachAlertKeptUp => each(),
+        });
     }
     let Some(event) = Event::parse(word) else {
         let words: Vec<&str> = Event::ALL.iter().map(|event| event.as_str()).collect();
@@ -244,7 +257,7 @@ impl Preview {
                 let own = settings.format.default_url().filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
                 let calls = webhook::preview(settings, &url, message, now);
-                let calls = calls.map_err(|why| anyhow::anyhow!("the template: {why}"))?;
+                let calls = calls.map_err(|why| anyhow::anyhow!(why))?;
                 let shown: Vec<(String, Value)> =
                     calls.iter().map(|call| request(call, own.is_some())).collect();
                 let (text, mut json): (Vec<String>, Vec<Value>) = shown.into_iter().unzip();

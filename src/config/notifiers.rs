@@ -30,6 +30,12 @@ impl Notifiers {
         email.chain(webhook).chain(log).collect()
     }
 
+    /// How the one of this name wants to be told.
+    pub fn grain(&self, name: &str) -> Grain {
+        let all = self.listening();
+        all.iter().find(|(known, ..)| *known == name).map_or(Grain::Digest, |(.., grain)| *grain)
+    }
+
     /// The one of this name.
     pub fn find(&self, name: &str) -> Option<Told<'_>> {
         let mut email = self.email.iter().filter(|one| one.name == name).map(Told::Email);

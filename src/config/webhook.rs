@@ -42,7 +42,14 @@ pub(super) fn check(
         Some(Key::Genie) if raw.key.is_none() => {
             checker.missing(&path.key("key"), "Opsgenie's API key of the integration");
         }
-        Some(Key::Routing | Key::Genie | Key::Bearer) | None => {}
+        Some(Key::None) if raw.key.is_some() => {
+            checker.fault(
+                &path.key("key"),
+                "a key",
+                "none: the address of this service is the secret",
+            );
+        }
+        Some(Key::Routing | Key::Genie | Key::Bearer | Key::None) | None => {}
     }
     let routing = routing!(checker, path, raw);
     let headers = raw.headers.iter().filter_map(|(header, value)| {
@@ -104,7 +111,8 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
         let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
         if header_value(&content_type).is_err() || !content_type.contains('/') {
             let expected = "a content type, as \"application/json\"";
-            checker.fault(&path.key("content_type"), format!("“{content_type}”"), expected);
+            let found = crate::domain::text::one_line(&content_type, 100);
+            checker.fault(&path.key("content_type"), format!("“{found}”"), expected);
             return None;
         }
         let path = path.key("template");
@@ -124,7 +132,7 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
     for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
         checker.fault(
             &path.key(key),
-            format!("it, with the format “{word}”"),
+            format!("one, with the format “{word}”"),
             "format = \"template\"",
         );
     }

@@ -72,15 +72,20 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             of_projects(event, Reason::Replaced, projects(&listed))
         }
     };
+    let unreadable = match event {
+        Event::CertificateExpired => 1,
+        Event::MonitorBlind => 2,
+        _ => 0,
+    };
     Notification {
         organization: OrganizationName::parse("acme").ok(),
         severity: alert.severity,
         scan: Some(ScanView {
             id: Uuid::nil(),
             finished_at: now - TimeDelta::seconds(4),
-            complete: event != Event::CertificateExpired,
-            projects_read: 41,
-            projects_unreadable: usize::from(event == Event::CertificateExpired),
+            complete: unreadable == 0,
+            projects_read: 41 - unreadable,
+            projects_unreadable: unreadable,
             oldest_reading: Some(now - TimeDelta::seconds(9)),
         }),
         alerts: vec![alert],
@@ -89,16 +94,18 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
     }
 }
 
-/// Several certificates in one message, the worst first.
+/// The events of a digest, the worst first.
+pub const DIGEST: [Event; 4] = [
+    Event::ProjectUncovered,
+    Event::CertificateExpiring,
+    Event::CertificateUnknownExpiry,
+    Event::CertificateResolved,
+];
+
+/// Several of them in one message.
 pub fn digest(notifier: &str, now: DateTime<Utc>) -> Notification {
-    let events = [
-        Event::ProjectUncovered,
-        Event::CertificateExpiring,
-        Event::CertificateUnknownExpiry,
-        Event::CertificateResolved,
-    ];
     let mut all = of(Event::CertificateExpiring, notifier, now);
-    all.alerts = events.iter().flat_map(|event| of(*event, notifier, now).alerts).collect();
+    all.alerts = DIGEST.iter().flat_map(|event| of(*event, notifier, now).alerts).collect();
     all.alerts_total = all.alerts.len();
     all
 }

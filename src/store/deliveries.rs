@@ -29,7 +29,7 @@ pub struct DeliveryRow {
 }
 
 impl Store {
-    /// Deliveries, newest first; with `failed`, those that were refused or given up, and those that
+    /// Deliveries, newest first, without those that only kept up what was told, and did; with `failed`, those that were refused or given up, and those that
     /// have failed at least once and wait.
     ///
     /// # Errors
@@ -41,8 +41,9 @@ impl Store {
              JOIN notifications n ON n.id = d.notification_id
              LEFT JOIN attempts a ON a.delivery_id = d.id AND a.number =
                (SELECT max(b.number) FROM attempts b WHERE b.delivery_id = d.id)
-             WHERE $1 = 0 OR d.state IN ('rejected', 'given_up')
-                OR (d.state = 'pending' AND a.number IS NOT NULL)
+             WHERE ($1 = 0 OR d.state IN ('rejected', 'given_up')
+                OR (d.state = 'pending' AND a.number IS NOT NULL))
+               AND (n.kind <> 'refresh' OR d.state NOT IN ('delivered', 'superseded'))
              ORDER BY d.seq DESC LIMIT $2",
         )
         .bind(i64::from(failed))

@@ -200,6 +200,10 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "c.toml:1: notifiers.webhook.hook.url: found nothing, expected a URL",
         ),
         (
+            "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"slack\"\nkey = \"hunter2\"\n",
+            "c.toml:4: notifiers.webhook.hook.key: found a key, expected none",
+        ),
+        (
             "[notifiers.webhook.hook]\nformat = \"pagerduty\"\n",
             "c.toml:1: notifiers.webhook.hook.key: found nothing, expected PagerDuty's integration key",
         ),
@@ -209,7 +213,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\ntemplate = \"x.j2\"\n",
-            "c.toml:3: notifiers.webhook.hook.template: found it, with the format “json”, expected format = \"template\"",
+            "c.toml:3: notifiers.webhook.hook.template: found one, with the format “json”, expected format = \"template\"",
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\n",

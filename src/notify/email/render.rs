@@ -168,6 +168,8 @@ struct Line {
     headline: String,
     /// When, and for how many projects.
     detail: String,
+    /// What breaks, of what is critical.
+    breaks: Option<String>,
 }
 
 /// One alert in full.
@@ -182,7 +184,7 @@ struct Told {
     more_projects: usize,
     advice: Vec<String>,
     quiet: Option<String>,
-    never_quiet: bool,
+    never_quiet: Option<&'static str>,
 }
 
 impl Mail {
@@ -234,7 +236,12 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
             // And of what is over, when it would have been is of no interest.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
             let detail: Vec<String> = when.into_iter().chain(projects).collect();
-            Line { headline: entry.headline.clone(), detail: detail.join(" · ") }
+            let critical = entry.mark == Mark::Critical;
+            Line {
+                headline: entry.headline.clone(),
+                detail: detail.join(" · "),
+                breaks: entry.consequence.as_deref().filter(|_| critical).map(capitalized),
+            }
         };
         let lines: Vec<Line> = of_mark.map(line).collect();
         Group { mark: mark.as_str(), count: lines.len(), lines }
@@ -245,9 +252,9 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
 impl From<Entry> for Told {
     fn from(entry: Entry) -> Told {
         let (quiet, never_quiet) = match entry.quiet {
-            Some(Quiet::Command(command)) => (Some(command), false),
-            Some(Quiet::Never) => (None, true),
-            None => (None, false),
+            Some(Quiet::Command(command)) => (Some(command), None),
+            Some(Quiet::Never(why)) => (None, Some(why)),
+            None => (None, None),
         };
         Told {
             headline: entry.headline,

@@ -57,7 +57,17 @@ pub(super) fn consequence(
     } else {
         format!("from {}, and every API call over mutual TLS fails there then", wording::day(first))
     };
-    Some(match (active.without_successor, active.projects_here()) {
+    // Another certificate keeps its projects going for longer; its own clients fail all the same.
+    let clients = match certificate.expires_at {
+        Some(end) if first > end && end <= now => {
+            "clients with a certificate under it are refused now; "
+        }
+        Some(end) if first > end => {
+            "clients with a certificate under it are refused from its end on; "
+        }
+        Some(_) | None => "",
+    };
+    let rest = match (active.without_successor, active.projects_here()) {
         (1, 1) => format!("its project has no valid certificate {when}"),
         (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
         (n, total) if n == total => format!(
@@ -67,7 +77,8 @@ pub(super) fn consequence(
             "{n} of its {total} projects have no successor; the first of them has no valid \
              certificate {when}"
         ),
-    })
+    };
+    Some(format!("{clients}{rest}"))
 }
 
 /// What to do about it, step by step.
@@ -145,12 +156,16 @@ pub(super) fn quiet(
         return None;
     }
     if alert.last {
-        return Some(Quiet::Never);
+        return Some(Quiet::Never(match alert.event {
+            Event::CertificateExpired => "it has expired",
+            _ => "it is the last threshold",
+        }));
     }
     // What could mean something to a shell does not stand in a command.
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     let id = Some(certificate.id.as_str()).filter(|id| plain(id)).unwrap_or("ID");
-    let until = wording::day(now + QUIET);
+    let week = now + QUIET;
+    let until = wording::day(certificate.expires_at.map_or(week, |end| end.min(week)));
     Some(Quiet::Command(format!(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?

@@ -29,9 +29,9 @@ pub(super) fn told_because(alert: &Alert) -> Option<String> {
         (Reason::Stage, None) => "this is new".to_owned(),
         (Reason::Refresh, None) => return None,
         (Reason::Opened, Some(stage)) => {
-            format!("it has reached {stage}, and this notifier was not told of it before")
+            format!("it has reached {stage}")
         }
-        (Reason::Opened, None) => "this notifier was not told of it before".to_owned(),
+        (Reason::Opened, None) => "this is new".to_owned(),
         (Reason::Repeat, Some(stage)) => format!("a reminder: it has reached {stage}"),
         (Reason::Repeat, None) => "a reminder".to_owned(),
         (Reason::IgnoreEnded, _) => "the rule that ignored it has ended".to_owned(),
@@ -64,7 +64,11 @@ pub(super) fn unknown(certificate: &CertificateView) -> String {
 /// How and when it was read: `Read completely on …: 41 projects.`
 pub fn reading(scan: &ScanView, timezone: Tz) -> String {
     let how = if scan.complete { "completely" } else { "incompletely" };
-    let projects = wording::count(scan.projects_read, "project");
+    let all = scan.projects_read + scan.projects_unreadable;
+    let projects = match scan.projects_unreadable {
+        0 => wording::count(all, "project"),
+        _ => format!("{} of {}", scan.projects_read, wording::count(all, "project")),
+    };
     format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
 }
 

@@ -108,8 +108,8 @@ impl ProjectLine {
 pub enum Quiet {
     /// With this command, until its day.
     Command(String),
-    /// Not at all: no acknowledgement mutes it.
-    Never,
+    /// Not at all, and why.
+    Never(&'static str),
 }
 
 impl Entry {
@@ -213,7 +213,11 @@ impl Entry {
                 .filter(|(_, view)| !view.ended)
                 .map(|(what, view)| format!(" ({what} {})", wording::silence(view, timezone)))
                 .collect();
-            self.facts.push(("Successor", format!("“{name}” in {reach}{until}{its}")));
+            let id = match &successor.name {
+                Some(_) => format!(" ({})", successor.id),
+                None => String::new(),
+            };
+            self.facts.push(("Successor", format!("“{name}”{id} in {reach}{until}{its}")));
         }
         for (what, view) in
             [("Ignored", &certificate.ignored), ("Acknowledged", &certificate.acknowledged)]
@@ -302,15 +306,15 @@ impl Entry {
             self.facts.push(("Unseen since", instant(longest.since, timezone)));
             self.facts.push(("Last error", longest.why.clone()));
         }
-        self.projects_label = format!("Not read: {}", wording::count(sight.total, "list"));
+        self.projects_label = format!("{} not read", wording::count(sight.total, "list"));
         for unseen in sight.unseen.iter().take(shown) {
             let state = format!("since {}: {}", wording::day(unseen.since), unseen.why);
             self.projects.push(ProjectLine { name: capitalized(&unseen.list), state });
         }
         self.more_projects = sight.total.saturating_sub(self.projects.len());
         let steps = [
-            "Mend what the error says: a 401 wants another admin key, a 403 one that may read this, a timeout \
-             or a failed connection the way to the API.",
+            "Mend what the error says. A 401 means that the admin key is wrong or has expired, a 403 that it \
+             may not read this; a timeout or a failed connection is about the network, or a proxy.",
             "Run certvigil check: it shows what can be read, and sends nothing.",
             "Until then, look at the certificates of these projects by hand.",
         ];

@@ -39,7 +39,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     for alert in &notification.alerts {
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
         // In full, or else in short, or else counted.
-        let fitting = [full(notification, &entry), short(&entry)]
+        let fitting = [full(notification, &entry), short(notification, &entry)]
             .into_iter()
             .find(|embed| length(embed) <= left);
         let Some(embed) = fitting.filter(|_| embeds.len() + 1 < MAX_EMBEDS) else { break };
@@ -70,7 +70,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
         field("To mute it for a while", vec![format!("`{command}`")]);
     }
     json!({
-        "title": title(entry),
+        "title": title(notification, entry),
         "description": cut(&description.join("\n"), MAX_DESCRIPTION),
         "color": colour(entry.mark),
         "fields": fields,
@@ -78,10 +78,10 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     })
 }
 
-fn short(entry: &Entry) -> Value {
+fn short(notification: &Notification, entry: &Entry) -> Value {
     let breaks = entry.consequence.as_deref().map(escaped).unwrap_or_default();
     json!({
-        "title": title(entry),
+        "title": title(notification, entry),
         "description": cut(&breaks, MAX_VALUE),
         "color": colour(entry.mark),
     })
@@ -106,8 +106,10 @@ fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Valu
     })
 }
 
-fn title(entry: &Entry) -> String {
-    cut(&format!("{} {}", entry.mark.sign(), escaped(&entry.headline)), MAX_TITLE)
+fn title(notification: &Notification, entry: &Entry) -> String {
+    let of = notification.organization.as_ref().map_or(String::new(), |name| format!("{name}: "));
+    let title = format!("{of}{}", entry.headline);
+    cut(&format!("{} {}", entry.mark.sign(), escaped(&title)), MAX_TITLE)
 }
 
 /// What counts towards the limit of the whole message.

@@ -40,6 +40,8 @@ pub const BUILT_IN: [Format; 7] = [
 /// What a key is to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
+    /// The address itself is the secret.
+    None,
     /// A bearer token (RFC 6750), where there is one.
     Bearer,
     /// Demanded, and sent as `Authorization: GenieKey …`.
@@ -95,12 +97,8 @@ impl Format {
         match self {
             Format::PagerDuty => Key::Routing,
             Format::Opsgenie => Key::Genie,
-            Format::Json
-            | Format::Slack
-            | Format::Teams
-            | Format::Discord
-            | Format::Alertmanager
-            | Format::Template(_) => Key::Bearer,
+            Format::Slack | Format::Teams | Format::Discord => Key::None,
+            Format::Json | Format::Alertmanager | Format::Template(_) => Key::Bearer,
         }
     }
 

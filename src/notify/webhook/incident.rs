@@ -105,7 +105,9 @@ impl<'a> Incident<'a> {
         let Incident { notification, entry, .. } = self;
         detail("what_breaks", entry.consequence.clone());
         for (label, value) in &entry.facts {
-            detail(&label.to_lowercase().replace(' ', "_"), Some(value.clone()));
+            // The same name before and after, for templates.
+            let name = if *label == "Expired" { "expires" } else { label };
+            detail(&name.to_lowercase().replace(' ', "_"), Some(value.clone()));
         }
         let lines = entry.projects.iter().map(ProjectLine::line);
         let label = Some(entry.projects_label.clone()).filter(|label| !label.is_empty());

@@ -129,7 +129,7 @@ fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
     let key = match format.key() {
         // It says who is told.
         Key::Routing | Key::Genie => key.map(|key| key.expose_secret().trim()).unwrap_or_default(),
-        Key::Bearer => "",
+        Key::Bearer | Key::None => "",
     };
     let whole = format!("{} {url} {key}", format.word());
     let digest = Uuid::new_v5(&Uuid::NAMESPACE_URL, whole.as_bytes()).simple();
@@ -201,6 +201,7 @@ impl Webhook {
             match settings.format.key() {
                 Key::Bearer => header(AUTHORIZATION, &format!("Bearer {value}"))?,
                 Key::Genie => header(AUTHORIZATION, &format!("GenieKey {value}"))?,
+                Key::None => {}
                 Key::Routing => routing_key = SecretString::from(value.to_owned()),
             }
             secrets.push(key);

@@ -88,7 +88,8 @@ impl Template {
     /// # Errors
     /// As [`Template::new`], for a message that no sample is like.
     pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
-        let body = self.body(notification, setting.now)?;
+        let body = self.body(notification, setting.now);
+        let body = body.map_err(|why| format!("the template: {why}"))?;
         Ok(Call { url: setting.url.clone(), content_type: self.content_type.clone(), body })
     }
 }
