@@ -160,6 +160,13 @@ async fn open_now(
     arguments: &Arguments,
     now: DateTime<Utc>,
 ) -> Result<Result<Vec<Notification>, String>, Failure> {
+    let asked = arguments.organization.as_deref();
+    if let Some(name) = asked
+        && config.organizations.iter().all(|one| one.api.organization.as_str() != name)
+    {
+        let name = one_line(name, 64);
+        return Err(Failure::Usage(format!("--organization: there is no organization “{name}”")));
+    }
     let (store, known) = match state::load(config, now).await {
         Ok(loaded) => loaded,
         Err(error) => match error.downcast_ref::<StoreFault>() {
@@ -169,13 +176,6 @@ async fn open_now(
             _ => return Err(error.into()),
         },
     };
-    let asked = arguments.organization.as_deref();
-    if let Some(name) = asked
-        && known.iter().all(|one| one.organization.as_str() != name)
-    {
-        let name = one_line(name, 64);
-        return Err(Failure::Usage(format!("--organization: there is no organization “{name}”")));
-    }
     let mut messages = Vec::new();
     for one in known.iter().filter(|one| asked.is_none_or(|name| one.organization.as_str() == name))
     {

@@ -409,6 +409,9 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
         "{out}"
     );
 
+    let (code, _, err) = preview(&["ops", "--organization", "other"]).await;
+    assert_eq!(code, 2, "{err}");
+
     // With one, what is open.
     let told = sim.config() + "[state]\nurl = \"sqlite:certvigil.db\"\n";
     let (code, ..) = run(with(folder.path(), &told, &["check", "--notify"])).await;
