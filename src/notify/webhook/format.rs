@@ -1,6 +1,6 @@
 //! What each service wants a message as: a file for each format, and one list of them here.
 //!
-//! A format makes one request out of one message. It keeps the service's limits by cutting with a count,
+//! A format makes one request out of one message, or a few where an incident of another severity ends. It keeps the service's limits by cutting with a count,
 //! and escapes what others wrote as the service's own rules say. To add one: its file, and its arms here.
 
 use chrono::{DateTime, Utc};

@@ -1,4 +1,5 @@
-//! Webhooks: one signed `POST` for each notification, in the format that the receiver wants.
+//! Webhooks: a signed `POST` for each notification, in the format that the receiver wants; a few where the
+//! service needs more. Those are repeated as a whole, under the same keys, until all are accepted.
 //!
 //! Guarantees: the same `webhook-id` on every attempt; a redirect is not followed, so that neither the
 //! body nor a key goes to another host; no secret (the address included) is in an error, an answer that

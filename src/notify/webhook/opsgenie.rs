@@ -1,4 +1,4 @@
-//! `format = "opsgenie"`: the Alert API, one alert for each of ours.
+//! `format = "opsgenie"`: the Alert API, one alert for each of ours and each severity.
 //!
 //! <https://docs.opsgenie.com/docs/alert-api>: created with an alias, and closed by it. A message of at most
 //! 130 characters, an alias and an entity of 512, a description of 15 000, details of 8000 in all, 20 tags of

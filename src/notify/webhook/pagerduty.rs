@@ -1,4 +1,5 @@
-//! `format = "pagerduty"`: the Events API v2, one event for each alert.
+//! `format = "pagerduty"`: the Events API v2, an event that opens an incident for each alert and severity, and
+//! events that close the others.
 //!
 //! <https://developer.pagerduty.com/docs/send-alert-event>: a summary of at most 1024 characters, a
 //! `dedup_key` of 255, 512 kB in all; an alert is opened by `trigger` and closed by `resolve` with the same
