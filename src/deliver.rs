@@ -7,8 +7,8 @@
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, stream};
-use std::time::Duration;
+use futures_util::{FutureExt, StreamExt, stream};
+use std::{panic::AssertUnwindSafe, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,49 +47,89 @@ pub async fn run_once(
     stop: &CancellationToken,
 ) -> Result<Report, StoreFault> {
     let clock = Instant::now();
+    let mut report = Report::default();
+    while !report.gone && !stop.is_cancelled() {
+        let now = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
+        let some = pass(store, notifier, policy, now).await?;
+        if some == Report::default() {
+            break;
+        }
+        report = report.and(some);
+    }
+    Ok(report)
+}
+
+/// How long one [`pass`] can take, as far as the network goes.
+pub fn pass_limit(notifier: &dyn Notifier) -> Duration {
+    notifier.attempt_limit() + SPARE
+}
+
+/// Attempts what is due for one notifier, as much as it takes at once. Nothing was due where the report says
+/// nothing.
+///
+/// # Errors
+/// Where the state fails.
+pub async fn pass(
+    store: &Store,
+    notifier: &dyn Notifier,
+    policy: &RetryPolicy,
+    now: DateTime<Utc>,
+) -> Result<Report, StoreFault> {
+    let clock = Instant::now();
     let time = || now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
     let time = &time;
-    let limit = notifier.attempt_limit();
-    let lease = TimeDelta::from_std(limit + SPARE).unwrap_or(TimeDelta::hours(1));
+    let lease = TimeDelta::from_std(pass_limit(notifier)).unwrap_or(TimeDelta::hours(1));
     let mut report = Report::default();
-    loop {
-        if report.gone || stop.is_cancelled() {
-            return Ok(report);
+    let claimed = store.claim(notifier.name(), time(), lease, notifier.concurrency()).await?;
+    let attempts = stream::iter(claimed).map(|claim| async move {
+        let outcome = attempt(notifier, &claim, time()).await;
+        let ended = time();
+        let verdict =
+            verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
+        // It may have been accepted: not to record that is to send it again.
+        let record = || store.record(&claim, &outcome, &verdict, ended);
+        record.retry(ExponentialBuilder::default()).await?;
+        say(notifier, &claim, &outcome, &verdict);
+        Ok::<_, StoreFault>((outcome, verdict))
+    });
+    let mut attempts = attempts.buffer_unordered(notifier.concurrency());
+    let mut fault = None;
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            Ok((outcome, verdict)) => report.count(&outcome, &verdict),
+            // The others are under way, and are recorded as far as that works.
+            Err(error) => fault = Some(error),
         }
-        let claimed = store.claim(notifier.name(), time(), lease, notifier.concurrency()).await?;
-        if claimed.is_empty() {
-            return Ok(report);
+    }
+    fault.map_or(Ok(report), Err)
+}
+
+/// One attempt, which ends whatever the notifier does: what fails inside of it is an outcome like any other, so
+/// that it is tried again, given up some day, and told.
+async fn attempt(notifier: &dyn Notifier, claim: &Claim, now: DateTime<Utc>) -> Outcome {
+    let limit = notifier.attempt_limit();
+    let now = claim.notification.time(now);
+    let sending = async { notifier.deliver(&claim.notification, &claim.receiver, now).await };
+    let sending = AssertUnwindSafe(sending).catch_unwind();
+    match tokio::time::timeout(limit, sending).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => {
+            Outcome::retry(FailureReason::Internal, "the notifier failed inside certvigil")
         }
-        let attempts = stream::iter(claimed).map(|claim| async move {
-            let sending = notifier.deliver(&claim.notification, &claim.receiver, time());
-            let outcome = tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
-                Outcome::retry(FailureReason::Timeout, format!("no end within {limit:?}"))
-            });
-            let ended = time();
-            let verdict =
-                verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
-            // It may have been accepted: not to record that is to send it again.
-            let record = || store.record(&claim, &outcome, &verdict, ended);
-            record.retry(ExponentialBuilder::default()).await?;
-            say(notifier, &claim, &outcome, &verdict);
-            Ok::<_, StoreFault>((outcome, verdict))
-        });
-        let mut attempts = attempts.buffer_unordered(notifier.concurrency());
-        let mut fault = None;
-        while let Some(attempt) = attempts.next().await {
-            match attempt {
-                Ok((outcome, verdict)) => report.count(&outcome, &verdict),
-                // The others are under way, and are recorded as far as that works.
-                Err(error) => fault = Some(error),
-            }
-        }
-        if let Some(error) = fault {
-            return Err(error);
-        }
+        Err(_) => Outcome::retry(FailureReason::Timeout, format!("no end within {limit:?}")),
     }
 }
 
 impl Report {
+    fn and(self, other: Report) -> Report {
+        Report {
+            delivered: self.delivered + other.delivered,
+            waiting: self.waiting + other.waiting,
+            failed: self.failed + other.failed,
+            gone: self.gone | other.gone,
+        }
+    }
+
     fn count(&mut self, outcome: &Outcome, verdict: &Verdict) {
         match verdict {
             Verdict::Delivered => self.delivered += 1,

@@ -1,8 +1,10 @@
 //! The log: to stderr, as text or JSON. Idle is trace, work is info, degraded is warn, and "someone
 //! must act" is error.
 
+use std::sync::OnceLock;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry, filter::LevelFilter, layer::SubscriberExt, reload,
+    util::SubscriberInitExt,
 };
 
 /// The target of the log notifier's lines, which no level hides.
@@ -49,13 +51,30 @@ pub fn check_level(text: &str) -> Result<(), String> {
     }
 }
 
-/// Starts logging. A second start in one process changes nothing.
-pub fn start(settings: &Settings) {
+/// The filter that is in force, to change it.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// What `RUST_LOG` says, or else the configuration.
+fn wanted(settings: &Settings) -> EnvFilter {
     let level = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
-    let filter = level
+    level
         .and_then(|level| filter(&level).ok())
         .or_else(|| filter(&settings.level).ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// Changes the level to the one that is configured now.
+pub fn change_level(settings: &Settings) {
+    if let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(wanted(settings))
+    {
+        tracing::warn!(%error, "the level of the log cannot be changed");
+    }
+}
+
+/// Starts logging. A second start in one process changes nothing.
+pub fn start(settings: &Settings) {
+    let (filter, handle) = reload::Layer::new(wanted(settings));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.format {
         Format::Text => {
@@ -65,11 +84,11 @@ pub fn start(settings: &Settings) {
         }
         Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    let started = tracing_subscriber::registry()
-        .with(LevelFilter::TRACE)
-        .with(layer.with_filter(filter))
-        .try_init();
-    drop(started);
+    let started = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    if started.is_ok() {
+        // Set once, as logging is started.
+        drop(FILTER.set(handle));
+    }
 }
 
 #[cfg(test)]

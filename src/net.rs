@@ -28,6 +28,17 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether a text is an address that requests can be sent to.
+///
+/// # Errors
+/// What was expected of it.
+pub fn fits_url(text: &str) -> Result<(), String> {
+    match Url::parse(text.trim()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(()),
+        _ => Err("an http or https URL".to_owned()),
+    }
+}
+
 /// An error with its sources, in one line: the cause is what one looks for.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -27,6 +27,14 @@ impl Settings {
         let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
         second + late.unwrap_or(TimeDelta::hours(1))
     }
+
+    /// How long after its time something is told by a scan of this tick, where all goes well: it was not there
+    /// for the tick before, and the scan itself may be late and slow.
+    pub fn allowed(&self, tick: DateTime<Utc>) -> TimeDelta {
+        let before = self.cron.latest(tick - TimeDelta::milliseconds(1));
+        let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
+        tick - before + late.unwrap_or(TimeDelta::hours(1))
+    }
 }
 
 /// A cron expression (5 fields, or 6 with seconds first) in its time zone.

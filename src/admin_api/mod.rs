@@ -9,8 +9,10 @@
 mod fault;
 mod pace;
 mod request;
+mod skew;
 mod wire;
 
+use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,6 +28,7 @@ use std::{
 use crate::{
     domain::{
         certificate::{OrganizationName, Project, ProjectId},
+        credential::AdminKey,
         inventory::Listed,
         text::one_line,
     },
@@ -35,14 +38,15 @@ use crate::{
 pub use fault::{ApiFault, Kind};
 use pace::Pace;
 use request::describe;
-use wire::{Item, ListedCertificate, ListedProject, Page};
+use skew::Skew;
+use wire::{Item, ListedAdminKey, ListedCertificate, ListedProject, Page};
 
 /// The API's largest page.
 const LIMIT: &str = "100";
 /// The most pages of the list of projects: a hundred thousand of them.
 const MAX_PROJECT_PAGES: usize = 1_000;
-/// The most pages of a list of certificates; an organization holds at most 50.
-const MAX_CERTIFICATE_PAGES: usize = 100;
+/// The most pages of a list of certificates, of which an organization holds at most 50, or of admin keys.
+const MAX_PAGES: usize = 100;
 
 /// One organization's access.
 #[derive(Clone, Debug)]
@@ -90,6 +94,7 @@ pub struct AdminApi {
     key: Mutex<SecretString>,
     pace: Pace,
     requests: AtomicU64,
+    skew: Skew,
 }
 
 impl std::fmt::Debug for AdminApi {
@@ -126,6 +131,7 @@ impl AdminApi {
             key: Mutex::new(settings.admin_key.read()?),
             pace: Pace::new(settings.requests_per_second, settings.concurrency),
             requests: AtomicU64::new(0),
+            skew: Skew::default(),
             settings,
         })
     }
@@ -142,6 +148,12 @@ impl AdminApi {
     /// Requests sent since the start, retries included.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How far the API's clock is ahead of this machine's, by the answers since the last time, or else by
+    /// those before; `None` where none has said.
+    pub fn take_skew(&self) -> Option<TimeDelta> {
+        self.skew.take()
     }
 
     /// The pages of the list of projects, each as it comes; archived ones only if asked for.
@@ -189,8 +201,21 @@ impl AdminApi {
         self.certificates(&["organization", "certificates"]).await
     }
 
+    /// The organization's admin keys, each with whether what the API shows of it fits the key in use.
+    ///
+    /// # Errors
+    /// Where the list could not be read to its end; some keys may not read it.
+    pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiFault> {
+        let path = ["organization", "admin_api_keys"];
+        let pages: Vec<Vec<ListedAdminKey>> =
+            self.pages(&path, &[], MAX_PAGES).try_collect().await?;
+        let key = self.lock_key().clone();
+        let listed = pages.into_iter().flatten();
+        Ok(listed.map(|one| one.admin_key(key.expose_secret().trim())).collect())
+    }
+
     async fn certificates(&self, path: &[&str]) -> Result<Vec<Listed>, ApiFault> {
-        let pages = self.pages::<ListedCertificate>(path, &[], MAX_CERTIFICATE_PAGES);
+        let pages = self.pages::<ListedCertificate>(path, &[], MAX_PAGES);
         let listed: Vec<Vec<ListedCertificate>> = pages.try_collect().await?;
         Ok(listed.into_iter().flatten().map(|one| one.0).collect())
     }

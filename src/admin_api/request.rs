@@ -80,6 +80,7 @@ impl AdminApi {
             .send()
             .await
             .map_err(|error| transport(error, request))?;
+        self.skew.note(sent.headers(), crate::clock::now());
         if sent.status().is_success() {
             return read_body(sent, MAX_BODY).await.map_err(|fault| fault.into_fault(request));
         }
@@ -109,7 +110,7 @@ impl AdminApi {
         changed
     }
 
-    fn lock_key(&self) -> std::sync::MutexGuard<'_, SecretString> {
+    pub(super) fn lock_key(&self) -> std::sync::MutexGuard<'_, SecretString> {
         self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::{
-    certificate::{Certificate, CertificateId, Project, ProjectId},
+    certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
+    credential::AdminKey,
     inventory::Listed,
     text::Name,
 };
@@ -125,6 +126,70 @@ impl Item for ListedCertificate {
     }
 }
 
+/// An admin key. What the API shows of its value is compared and not kept.
+#[derive(Deserialize)]
+#[serde(try_from = "RawAdminKey")]
+pub struct ListedAdminKey {
+    id: AdminKeyId,
+    name: Option<Name>,
+    created_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    redacted_value: String,
+}
+
+#[derive(Deserialize)]
+struct RawAdminKey {
+    id: String,
+    name: Option<Chosen>,
+    created_at: Option<UnixTime>,
+    expires_at: Option<UnixTime>,
+    #[serde(default)]
+    redacted_value: Option<String>,
+}
+
+impl TryFrom<RawAdminKey> for ListedAdminKey {
+    type Error = String;
+
+    fn try_from(raw: RawAdminKey) -> Result<Self, String> {
+        Ok(ListedAdminKey {
+            id: AdminKeyId::parse(&raw.id).map_err(|why| format!("id: {why}"))?,
+            name: raw.name.and_then(|name| name.0),
+            created_at: raw.created_at.and_then(UnixTime::instant),
+            expires_at: raw.expires_at.and_then(UnixTime::instant),
+            redacted_value: raw.redacted_value.unwrap_or_default(),
+        })
+    }
+}
+
+impl Item for ListedAdminKey {
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+}
+
+impl ListedAdminKey {
+    /// The key, with whether it is the one in use.
+    pub fn admin_key(self, in_use: &str) -> AdminKey {
+        let own = fits(&self.redacted_value, in_use);
+        let ListedAdminKey { id, name, created_at, expires_at, .. } = self;
+        AdminKey { id, name, created_at, expires_at, own }
+    }
+}
+
+/// Whether a value may be what is shown as `sk-admin...def`: its beginning, anything, and its end.
+fn fits(redacted: &str, value: &str) -> bool {
+    let hidden = |c: char| matches!(c, '.' | '*' | '…' | '•');
+    let Some((start, rest)) = redacted.split_once(hidden) else {
+        return false;
+    };
+    let end = rest.rsplit(hidden).next().unwrap_or_default();
+    // What shows nothing of its end fits every key.
+    !end.is_empty()
+        && start.len() + end.len() <= value.len()
+        && value.starts_with(start)
+        && value.ends_with(end)
+}
+
 /// Unix seconds, as given.
 #[derive(Clone, Copy)]
 struct UnixTime(i64);
@@ -157,4 +222,30 @@ pub struct ErrorBody {
 #[derive(Deserialize)]
 pub struct ErrorMessage {
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_in_use_is_known_by_what_is_shown_of_it() {
+        let key = "sk-admin-T3BlbkFJabcdef";
+        let cases = [
+            ("sk-admin...def", true),
+            ("sk-admin-****cdef", true),
+            ("sk-…def", true),
+            ("...def", true),
+            ("sk-admin...xyz", false),
+            ("sk-proj...def", false),
+            ("sk-admin...", false),
+            ("", false),
+            ("...", false),
+            ("sk-admin-T3BlbkFJabcdef", false),
+            ("sk-admin-T3BlbkFJab...bcdef", false),
+        ];
+        for (shown, expected) in cases {
+            assert_eq!(fits(shown, key), expected, "{shown}");
+        }
+    }
 }

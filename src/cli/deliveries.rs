@@ -90,6 +90,7 @@ fn entry(row: &DeliveryRow) -> serde_json::Value {
         "attempts": row.attempts,
         "next_attempt_at": row.next_attempt_at,
         "settled_at": row.settled_at,
+        "seconds_after_due": row.late.map(|late| late.num_seconds()),
         "last_outcome": row.last.as_ref().map(|(outcome, _)| outcome),
         "last_detail": row.last.as_ref().map(|(_, detail)| detail),
     })

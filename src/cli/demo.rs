@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::{
-    app, clock,
+    app::{self, Control},
+    clock,
     config::{Config, Needs, from_text},
     demo::{
         self,
@@ -69,6 +70,8 @@ url = "http://{hook}/hook"
 secret = "{secret}"
 [state]
 url = "sqlite:demo.db"
+[http]
+listen = "off"
 [log]
 level = "warn"
 "#,
@@ -97,7 +100,7 @@ async fn serve(
     pages: &str,
 ) -> Result<(), Failure> {
     let stop = CancellationToken::new();
-    let service = tokio::spawn(app::run(config, stop.clone()));
+    let service = tokio::spawn(app::run(config, Control::until(stop.clone())));
     let arrived = async {
         loop {
             if let (Some(mail), Some(post)) = (mailbox.mails().first(), receiver.posts().first()) {

@@ -210,10 +210,15 @@ async fn open_of(
         projects_read: scan.projects_read,
         projects_unreadable: scan.projects_unreadable,
         oldest_reading,
+        clock_skew: scan.clock_skew.map(|skew| skew.num_seconds()),
     };
     let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
-    let occasion =
-        Occasion { evaluation: &evaluation, scan: scan.map(view), stale_at: Some(when.stale_at) };
+    let occasion = Occasion {
+        evaluation: &evaluation,
+        scan: scan.map(view),
+        stale_at: Some(when.stale_at),
+        allowed: None,
+    };
     let world = World::Watched { before, after: &evaluation };
     let open = all_open(&world, &listener.routing, when.moment());
     let open: Vec<&Decision> = open.iter().collect();

@@ -1,11 +1,18 @@
-//! `certvigil run`: the service, until SIGTERM or SIGINT.
+//! `certvigil run`: the service, until SIGTERM or SIGINT. SIGHUP loads the configuration again, SIGUSR1 scans
+//! now.
 
-use std::path::Path;
-use tokio::signal::unix::{SignalKind, signal};
+use std::path::{Path, PathBuf};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::{app, config::Needs};
+use crate::{
+    app::{self, Control, Order},
+    config::{Config, Needs, fault::Refused, load},
+};
 
 pub async fn main(file: Option<&Path>) -> u8 {
     match run(file).await {
@@ -21,17 +28,56 @@ async fn run(file: Option<&Path>) -> Result<(), Failure> {
         None => tracing::info!("no configuration file: built-in defaults and environment"),
     }
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let asked = stop.clone();
-    tokio::spawn(async move {
-        let signal = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal, "stopping");
-        asked.cancel();
-    });
-    app::run(loaded.config, stop).await?;
+    let (order, orders) = mpsc::channel(1);
+    tokio::spawn(listen(Signals::new()?, stop.clone(), order));
+    let file: Option<PathBuf> = file.map(Path::to_owned);
+    let load = Box::new(move || again(file.as_deref()));
+    app::run(loaded.config, Control { stop, orders, load }).await?;
     Ok(())
+}
+
+fn again(file: Option<&Path>) -> Result<Config, Refused> {
+    let loaded = load(file, Needs::ALL)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.config)
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    user: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+async fn listen(mut signals: Signals, stop: CancellationToken, order: mpsc::Sender<Order>) {
+    loop {
+        let wanted = tokio::select! {
+            _ = signals.terminate.recv() => Err("SIGTERM"),
+            _ = signals.interrupt.recv() => Err("SIGINT"),
+            _ = signals.hangup.recv() => Ok(Order::Reload),
+            _ = signals.user.recv() => Ok(Order::ScanNow),
+        };
+        match wanted {
+            // One that is waiting already does what this one asks for.
+            Ok(wanted) => drop(order.try_send(wanted)),
+            Err(signal) => {
+                tracing::info!(signal, "stopping");
+                stop.cancel();
+                return;
+            }
+        }
+    }
 }

@@ -68,13 +68,13 @@ impl Known {
         let mut listeners = Vec::new();
         for (notifier, routing, grain) in config.notifiers.listening() {
             let ledger = match store {
-                Some(store) => store.ledger(&name, notifier, now).await?,
+                Some(store) => store.ledger(Some(&name), notifier, now).await?,
                 None => Ledger::default(),
             };
             let (name, routing) = (notifier.to_owned(), routing.clone());
             listeners.push(Listener { name, routing, grain, ledger });
         }
-        let policy = config.policy.of(&name, organization.include_inactive);
+        let policy = config.policy.of(organization);
         let before = inventory.clone();
         Ok(Known { organization: name, policy, before, inventory, acknowledgements, listeners })
     }

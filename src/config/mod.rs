@@ -17,7 +17,10 @@ use chrono::TimeDelta;
 use chrono_tz::Tz;
 use std::path::{Path, PathBuf};
 
-use crate::{domain::retry::RetryPolicy, logging, schedule, secret::Secret, store};
+use crate::{
+    domain::retry::RetryPolicy, heartbeat, http, logging, net::fits_url, schedule, secret::Secret,
+    store,
+};
 use check::Checker;
 use fault::{Fault, KeyPath, Origin, Refused};
 use layers::{Layers, Source};
@@ -42,6 +45,9 @@ pub struct Config {
     pub notifiers: Notifiers,
     pub delivery: RetryPolicy,
     pub state: store::Settings,
+    pub http: http::Settings,
+    /// Pinged when all organizations were read.
+    pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
 }
 
@@ -158,14 +164,19 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         checker.parsed(&KeyPath::of("timezone"), text, expected)
     });
     let tz = timezone.unwrap_or(Tz::UTC);
-    let organizations = organizations::check(checker, &raw.api, &raw.organizations);
+    let organizations = organizations::check(checker, raw);
     let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
     let schedule = schedule(checker, &raw.schedule, tz);
     let policy = policy::check(checker, raw, tz, &organizations, schedule.as_ref());
     routing::check(checker, &organizations, &notifiers);
     let delivery = delivery(checker, &raw.delivery);
     let state = state(checker, &raw.state);
+    let http = http(checker, &raw.http);
     let log = log(checker, &raw.log);
+    let url = raw.monitoring.heartbeat_url.as_ref();
+    let path = KeyPath::of("monitoring.heartbeat_url");
+    let heartbeat = checker.place(&path, url, checker.needs.organizations, fits_url);
+    let start_fail = raw.monitoring.heartbeat_start_fail.unwrap_or(false);
     Some(Config {
         timezone: timezone?,
         schedule: schedule?,
@@ -174,6 +185,8 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         notifiers,
         delivery: delivery?,
         state: state?,
+        http: http?,
+        heartbeat: heartbeat.map(|url| heartbeat::Settings { url, start_fail }),
         log: log?,
     })
 }
@@ -247,6 +260,17 @@ fn state(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings>
         }
     };
     Some(store::Settings { file, history: history? })
+}
+
+fn http(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<http::Settings> {
+    let text = raw.listen.as_deref()?;
+    if text == "off" {
+        return Some(http::Settings { listen: None });
+    }
+    let path = KeyPath::of("http.listen");
+    let listen =
+        checker.parsed(&path, text, "an address with a port, as \"127.0.0.1:9764\", or \"off\"");
+    Some(http::Settings { listen: Some(listen?) })
 }
 
 fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {

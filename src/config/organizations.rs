@@ -1,5 +1,6 @@
 //! `[organizations.NAME]` and `[api]`.
 
+use chrono::DateTime;
 use std::time::Duration;
 use url::Url;
 
@@ -8,9 +9,11 @@ use crate::{
     admin_api,
     domain::{
         certificate::OrganizationName,
+        credential::ClientIdentity,
         selection::{Globs, Selection},
     },
-    net::is_loopback,
+    heartbeat,
+    net::{Pem, fits_url, is_loopback},
     notify,
 };
 
@@ -22,17 +25,19 @@ pub struct Organization {
     pub api: admin_api::Settings,
     pub selection: Selection,
     pub include_inactive: bool,
+    /// When its client certificate ends, where it has one.
+    pub client_identity: Option<ClientIdentity>,
+    /// Pinged after its scans.
+    pub heartbeat: Option<heartbeat::Settings>,
 }
 
-pub fn check(
-    checker: &mut Checker<'_>,
-    defaults: &raw::Api,
-    organizations: &std::collections::BTreeMap<String, raw::Organization>,
-) -> Vec<Organization> {
+pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
     let parent = KeyPath::of("organizations");
     // The defaults are checked where they are written, once.
-    let api = limits(checker, &KeyPath::of("api"), defaults);
-    organizations
+    let api = limits(checker, &KeyPath::of("api"), &whole.api);
+    let start_fail = whole.monitoring.heartbeat_start_fail.unwrap_or(false);
+    whole
+        .organizations
         .iter()
         .filter_map(|(name, raw)| {
             let path = parent.key(name);
@@ -44,7 +49,15 @@ pub fn check(
                 max_attempts: raw.max_attempts,
             };
             let own = limits(checker, &path, &own);
-            organization(checker, &path, name, raw, own.over(&api))
+            let organization = organization(checker, &path, name, raw, own.over(&api))?;
+            let heartbeat = checker.place(
+                &path.key("heartbeat_url"),
+                raw.heartbeat_url.as_ref(),
+                checker.needs.organizations,
+                fits_url,
+            );
+            let heartbeat = heartbeat.map(|url| heartbeat::Settings { url, start_fail });
+            Some(Organization { heartbeat, ..organization })
         })
         .collect()
 }
@@ -128,6 +141,14 @@ fn organization(
         }
         Some(admin_api::ClientIdentity { certificate: certificate?, key: key? })
     });
+    let client_identity = identity.as_ref().and_then(|identity| {
+        let path = path.key("client_identity").key("certificate");
+        let read = validity(&identity.certificate);
+        if read.is_none() {
+            checker.fault(&path, "a certificate that cannot be read", "an X.509 certificate (PEM)");
+        }
+        read
+    });
     Some(Organization {
         api: admin_api::Settings {
             organization: OrganizationName::parse(name).ok()?,
@@ -142,7 +163,19 @@ fn organization(
         },
         selection,
         include_inactive: raw.include_inactive.unwrap_or(false),
+        client_identity,
+        heartbeat: None,
     })
+}
+
+/// When the first certificate of a chain, which is the client's own, begins and ends (RFC 5280, section 4.1.2.5).
+fn validity(pem: &Pem) -> Option<ClientIdentity> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let first = CertificateDer::pem_slice_iter(&pem.0).next()?.ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&first).ok()?;
+    let at = |time: x509_parser::time::ASN1Time| DateTime::from_timestamp(time.timestamp(), 0);
+    let validity = certificate.validity();
+    Some(ClientIdentity { valid_at: at(validity.not_before)?, expires_at: at(validity.not_after)? })
 }
 
 fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url> {

@@ -8,6 +8,7 @@ use crate::{
     clock,
     domain::{
         certificate::OrganizationName,
+        credential::WatchedKeys,
         policy::{Ignore, Policy, Rule, Says},
         selection::Globs,
         text::{MAX_REASON, one_line},
@@ -22,18 +23,34 @@ pub struct Policies {
     ladder: Ladder,
     rules: Vec<(Globs, Rule)>,
     blind_after: TimeDelta,
+    admin_keys: WatchedKeys,
 }
 
 impl Policies {
     /// What is wanted of one organization.
-    pub fn of(&self, organization: &OrganizationName, include_inactive: bool) -> Policy {
+    pub fn of(&self, organization: &Organization) -> Policy {
+        Policy {
+            include_inactive: organization.include_inactive,
+            client_identity: organization.client_identity.clone(),
+            ..self.of_name(&organization.api.organization)
+        }
+    }
+
+    /// The same of one that may not be configured any more, as far as its name says.
+    pub fn of_name(&self, organization: &OrganizationName) -> Policy {
         let its = self
             .rules
             .iter()
             .filter(|(organizations, _)| organizations.matches(organization.as_str(), None));
         let rules = its.map(|(_, rule)| rule.clone()).collect();
-        let blind_after = Some(self.blind_after);
-        Policy { ladder: self.ladder.clone(), rules, include_inactive, blind_after }
+        Policy {
+            ladder: self.ladder.clone(),
+            rules,
+            include_inactive: false,
+            blind_after: Some(self.blind_after),
+            admin_keys: self.admin_keys,
+            client_identity: None,
+        }
     }
 }
 
@@ -45,6 +62,7 @@ pub fn check(
     schedule: Option<&schedule::Settings>,
 ) -> Option<Policies> {
     let blind_after = blind_after(checker, raw, schedule);
+    let admin_keys = admin_keys(checker, raw);
     let thresholds = KeyPath::of("thresholds");
     let global = raw.thresholds.as_deref().unwrap_or_default();
     let expired = expired(checker, &KeyPath::of("expired"), &raw.expired);
@@ -79,7 +97,20 @@ pub fn check(
         }
     }
     let whole = rules.len() == written.len();
-    Some(Policies { ladder: ladder?, rules, blind_after: blind_after? }).filter(|_| whole)
+    let (ladder, blind_after, admin_keys) = (ladder?, blind_after?, admin_keys?);
+    Some(Policies { ladder, rules, blind_after, admin_keys }).filter(|_| whole)
+}
+
+fn admin_keys(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<WatchedKeys> {
+    let Some(word) = &raw.monitoring.admin_keys else {
+        return Some(WatchedKeys::Own);
+    };
+    let watched = WatchedKeys::parse(word);
+    if watched.is_none() {
+        let path = KeyPath::of("monitoring").key("admin_keys");
+        checker.fault(&path, format!("“{}”", one_line(word, 60)), "\"own\", \"all\" or \"off\"");
+    }
+    watched
 }
 
 /// How long something may be unseen, unless the schedule has longer gaps.

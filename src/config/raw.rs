@@ -105,7 +105,7 @@ macro_rules! shown_as_a_table {
         })*
     };
 }
-shown_as_a_table! { Schedule Api Expired Notifiers Smtp Delivery Monitoring State Log }
+shown_as_a_table! { Schedule Api Expired Notifiers Smtp Delivery Monitoring State Http Log }
 
 sections! {
     /// A whole configuration.
@@ -122,6 +122,7 @@ sections! {
         delivery: Delivery,
         monitoring: Monitoring,
         state: State,
+        http: Http,
         log: Log,
     }
     Schedule {
@@ -145,6 +146,7 @@ sections! {
         include_inactive: Option<bool>,
         ca_file: Option<PathBuf>,
         client_identity: Option<ClientIdentity>,
+        heartbeat_url: Option<Secret>,
         concurrency: Option<usize>,
         requests_per_second: Option<u32>,
         request_timeout: Option<String>,
@@ -230,10 +232,16 @@ sections! {
     }
     Monitoring {
         blind_after: Option<String>,
+        admin_keys: Option<String>,
+        heartbeat_url: Option<Secret>,
+        heartbeat_start_fail: Option<bool>,
     }
     State {
         url: Option<String>,
         history: Option<String>,
+    }
+    Http {
+        listen: Option<String>,
     }
     Log {
         format: Option<String>,

@@ -2,6 +2,7 @@
 
 use super::{check::Checker, fault::KeyPath, notifiers::routing, raw};
 use crate::{
+    net::fits_url,
     notify::{
         header_value,
         webhook::{
@@ -34,7 +35,7 @@ pub(super) fn check(
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.
     let needed = checker.needs.notifiers;
-    let url = checker.place(&path.key("url"), url, needed, webhook::fits_url);
+    let url = checker.place(&path.key("url"), url, needed, fits_url);
     match format.as_ref().map(Format::key) {
         Some(Key::Routing) if raw.key.is_none() => {
             checker.missing(&path.key("key"), "PagerDuty's integration key of the service");

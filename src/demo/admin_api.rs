@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::world::{Certificate, Project, World};
+use super::world::{AdminKey, Certificate, Project, World};
 
 /// The key that the simulated organization accepts.
 pub const KEY: &str = "sk-admin-simulated";
@@ -57,7 +57,8 @@ impl AdminApi {
             .route("/projects", get(projects))
             .route("/projects/{id}", get(project))
             .route("/projects/{id}/certificates", get(project_certificates))
-            .route("/certificates", get(organization_certificates));
+            .route("/certificates", get(organization_certificates))
+            .route("/admin_api_keys", get(admin_keys));
         Router::new()
             .nest("/v1/organization", organization)
             .layer(middleware::from_fn_with_state(self.clone(), admit))
@@ -153,6 +154,15 @@ async fn organization_certificates(
     )
 }
 
+async fn admin_keys(State(api): State<AdminApi>, Query(paging): Query<Paging>) -> Response {
+    let world = api.world();
+    if let Some(status) = world.admin_keys_broken {
+        return error(status, "You have insufficient permissions for this operation.");
+    }
+    let listed: Vec<&AdminKey> = world.admin_keys.iter().collect();
+    page(&listed, &paging, |key| &key.id, admin_key_json)
+}
+
 fn page<T>(
     all: &[&T],
     paging: &Paging,
@@ -189,6 +199,22 @@ fn project_json(project: &Project) -> Value {
         "created_at": 1_700_000_000,
         "archived_at": project.archived.then_some(1_750_000_000),
         "status": if project.archived { "archived" } else { "active" },
+    })
+}
+
+fn admin_key_json(key: &AdminKey) -> Value {
+    json!({
+        "object": "organization.admin_api_key",
+        "id": key.id,
+        "name": key.name,
+        "redacted_value": key.redacted_value,
+        "created_at": 1_700_000_000,
+        "expires_at": key.expires_at.map(|at| at.timestamp()),
+        "last_used_at": 1_700_000_001,
+        "owner": {
+            "type": "user", "object": "organization.user", "id": "user_1", "name": "dana",
+            "created_at": 1_700_000_000, "role": "owner",
+        },
     })
 }
 

@@ -55,6 +55,11 @@ impl Receiver {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
     }
 
+    /// Takes back the answers that have not been given yet.
+    pub fn take_answers(&self) -> VecDeque<Answer> {
+        std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Takes posts at `/hook`, and below it.
     pub fn router(&self) -> Router {
         let router = Router::new().route("/hook", post(take)).route("/hook/{*rest}", post(take));

@@ -27,11 +27,24 @@ pub struct Certificate {
     pub projects: BTreeMap<String, bool>,
 }
 
+/// An admin key of the simulated organization.
+#[derive(Clone, Debug)]
+pub struct AdminKey {
+    pub id: String,
+    pub name: Option<String>,
+    /// What is shown of it.
+    pub redacted_value: String,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
 /// All of it. Certificates are listed newest first, as the API does: in the order of this list.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub projects: Vec<Project>,
     pub certificates: Vec<Certificate>,
+    pub admin_keys: Vec<AdminKey>,
+    /// Answer the list of admin keys with this HTTP status instead.
+    pub admin_keys_broken: Option<u16>,
 }
 
 impl World {
@@ -43,7 +56,7 @@ impl World {
             archived: false,
             broken: None,
         });
-        World { projects: projects.collect(), certificates: Vec::new() }
+        World { projects: projects.collect(), ..World::default() }
     }
 
     /// Adds a certificate that is active in the projects with these numbers, from 1.
@@ -106,6 +119,12 @@ impl World {
             certificate.created_at = now - day * 300;
             certificate.valid_at = certificate.valid_at.or(at(-day * 300));
         }
+        world.admin_keys.push(AdminKey {
+            id: "key_demo".to_owned(),
+            name: Some("certvigil".to_owned()),
+            redacted_value: "sk-admin...ted".to_owned(),
+            expires_at: at(day * 200),
+        });
         // One that the admin key may not read.
         world.projects.push(Project {
             id: "proj_0037".to_owned(),

@@ -48,6 +48,10 @@ id!(
     ProjectId
 );
 id!(
+    /// An admin key's id, `key_…`. Not the key.
+    AdminKeyId
+);
+id!(
     /// The name under which an organization is configured.
     OrganizationName
 );
@@ -97,7 +101,7 @@ pub enum LifeFrom {
 }
 
 /// How long a certificate whose beginning or end is not known is taken to live.
-const UNKNOWN_LIFE: TimeDelta = TimeDelta::days(3_650);
+pub(super) const UNKNOWN_LIFE: TimeDelta = TimeDelta::days(3_650);
 
 impl Certificate {
     /// Combines what two listings of one scan said of the same certificate.

@@ -1,27 +1,31 @@
 //! From decisions to the one message that says them: worst first, with coverage and successors, long
 //! lists cut with a count.
 
+mod notifiers;
 mod views;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
     certificate::{CertificateId, ProjectId},
+    credential::Which,
     evaluate::{Assessment, Evaluation},
     ledger::{Ledger, Told},
     listener::{Grain, Listener},
     notification::{
-        ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
-        ScanView, SightView,
+        ActiveIn, Alert, CertificateView, CredentialKind, CredentialView, Event, Notification,
+        ProjectView, ProjectsView, Reason, ScanView, SightView,
     },
     reconcile::Decision,
     routing::Routing,
     subject::Subject,
-    threshold::{Reached, Severity},
+    text::Name,
+    threshold::{Reached, Severity, Stage},
 };
 
+pub use notifiers::of_notifiers;
 use views::sight;
 pub use views::{acknowledged, ignored};
 
@@ -38,6 +42,8 @@ pub struct Occasion<'a> {
     pub scan: Option<ScanView>,
     /// When the messages are out of date.
     pub stale_at: Option<DateTime<Utc>>,
+    /// How long after its time something is told where all goes well; `None` where that is not said.
+    pub allowed: Option<TimeDelta>,
 }
 
 /// A message, and what it tells of: nothing of a later one of the same subject may overtake it, and what
@@ -81,6 +87,7 @@ impl Occasion<'_> {
         entries.extend(self.uncovered(&listener.routing, decisions));
         entries.extend(self.covered(&listener.ledger, decisions));
         entries.extend(decisions.iter().filter_map(|one| self.of_sight(one)));
+        entries.extend(decisions.iter().filter_map(|one| self.of_credential(listener, one)));
         entries.sort_by(|(a, of_a), (b, of_b)| {
             urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
         });
@@ -117,6 +124,18 @@ impl Occasion<'_> {
         Composed { notification, subjects: subjects.into_iter().flatten().collect() }
     }
 
+    /// When something was due that is told for the first time, and by when it is told in time.
+    fn punctuality(
+        &self,
+        reason: Reason,
+        told: &Told,
+    ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+        // What is only kept up was told.
+        let due_at = told.due_at.filter(|_| reason != Reason::Refresh);
+        let timely_until = due_at.zip(self.allowed).map(|(due_at, allowed)| due_at + allowed);
+        (due_at, timely_until)
+    }
+
     fn of_certificate(&self, listener: &Listener, decision: &Decision) -> Option<Entry> {
         let Subject::Certificate(id) = decision.subject() else {
             return None;
@@ -124,11 +143,12 @@ impl Occasion<'_> {
         let routing = &listener.routing;
         let alert = match decision {
             Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => return None,
-            Decision::Tell { reason, reached, .. } => {
-                let before = listener.ledger.open.get(decision.subject());
-                let before = before.map(|told| told.severity);
+            Decision::Tell { reason, reached, told, .. } => {
+                let (due_at, timely_until) = self.punctuality(*reason, told);
                 Alert {
-                    severity_before: before.filter(|severity| *severity != reached.severity),
+                    severity_before: severity_before(listener, decision.subject(), reached),
+                    due_at,
+                    timely_until,
                     ..self.told(self.evaluation.assessment(id)?, routing, *reason, reached)
                 }
             }
@@ -139,42 +159,95 @@ impl Occasion<'_> {
 
     /// That certvigil is blind, or sees again.
     fn of_sight(&self, decision: &Decision) -> Option<Entry> {
-        let (event, reason, severity, label) = match decision {
+        let alert = match decision {
             // What is only kept up may be seen again.
-            Decision::Tell { subject: Subject::Sight, .. } if self.evaluation.blind.is_none() => {
-                return None;
+            Decision::Tell { subject: Subject::Sight, reason, reached, told } => {
+                let blind = self.evaluation.blind.as_ref()?;
+                let (due_at, timely_until) = self.punctuality(*reason, told);
+                Alert {
+                    stage: Some(reached.label.clone()),
+                    last: true,
+                    sight: Some(sight(blind)),
+                    due_at,
+                    timely_until,
+                    ..Alert::of(Event::MonitorBlind, Some(*reason), reached.severity)
+                }
             }
-            Decision::Tell { subject: Subject::Sight, reason, reached, .. } => {
-                (Event::MonitorBlind, *reason, reached.severity, &reached.label)
-            }
-            Decision::End { subject: Subject::Sight, reason, told } => {
-                (Event::MonitorRecovered, *reason, told.severity, &told.label)
-            }
+            Decision::End { subject: Subject::Sight, reason, told } => Alert {
+                stage: Some(told.label.clone()),
+                sight: Some(SightView {
+                    total: self.evaluation.inventory.faults().count(),
+                    ..SightView::default()
+                }),
+                ..Alert::of(Event::MonitorRecovered, Some(*reason), told.severity)
+            },
             Decision::Tell { .. }
             | Decision::End { .. }
             | Decision::Note { .. }
             | Decision::Forget { .. }
             | Decision::Damp { .. } => return None,
         };
-        let alert = Alert {
-            event,
-            reason: Some(reason),
-            severity,
-            severity_before: None,
-            stage: Some(label.clone()),
-            last: event == Event::MonitorBlind,
-            certificate: None,
-            successor: None,
-            projects: None,
-            sight: Some(match &self.evaluation.blind {
-                Some(blind) if !event.is_end() => sight(blind),
-                _ => SightView {
-                    total: self.evaluation.inventory.faults().count(),
-                    ..SightView::default()
-                },
+        Some((alert, vec![Subject::Sight]))
+    }
+
+    /// That an admin key or the client certificate ends, or what ended that.
+    fn of_credential(&self, listener: &Listener, decision: &Decision) -> Option<Entry> {
+        use CredentialKind::{AdminKey, ClientIdentity};
+        let subject = decision.subject();
+        let (kind, id) = match subject {
+            Subject::AdminKey(id) => (AdminKey, Some(id.clone())),
+            Subject::ClientIdentity => (ClientIdentity, None),
+            Subject::Certificate(_)
+            | Subject::Project(_)
+            | Subject::Sight
+            | Subject::Notifier(_) => {
+                return None;
+            }
+        };
+        let credential = self.evaluation.credential(subject);
+        let view = |name: Option<Name>, expires_at| CredentialView {
+            kind,
+            id,
+            name: credential.and_then(|one| one.name().cloned()).or(name),
+            expires_at: credential.map(|one| one.expires_at).or(expires_at),
+            own: credential.is_none_or(|one| match one.which {
+                Which::AdminKey(key) => key.own,
+                Which::ClientIdentity => true,
             }),
         };
-        Some((alert, vec![Subject::Sight]))
+        let alert = match decision {
+            Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => return None,
+            Decision::Tell { reason, reached, told, .. } => {
+                let event = match (kind, reached.stage == Stage::Expired) {
+                    (AdminKey, false) => Event::AdminKeyExpiring,
+                    (AdminKey, true) => Event::AdminKeyExpired,
+                    (ClientIdentity, false) => Event::ClientIdentityExpiring,
+                    (ClientIdentity, true) => Event::ClientIdentityExpired,
+                };
+                let (due_at, timely_until) = self.punctuality(*reason, told);
+                Alert {
+                    severity_before: severity_before(listener, subject, reached),
+                    stage: Some(reached.label.clone()),
+                    last: reached.last,
+                    credential: Some(view(told.name.clone(), told.expires_at)),
+                    due_at,
+                    timely_until,
+                    ..Alert::of(event, Some(*reason), reached.severity)
+                }
+            }
+            Decision::End { reason, told, .. } => {
+                let event = match kind {
+                    AdminKey => Event::AdminKeyResolved,
+                    ClientIdentity => Event::ClientIdentityResolved,
+                };
+                Alert {
+                    stage: Some(told.label.clone()),
+                    credential: Some(view(told.name.clone(), told.expires_at)),
+                    ..Alert::of(event, Some(*reason), told.severity)
+                }
+            }
+        };
+        Some((alert, vec![subject.clone()]))
     }
 
     fn told(
@@ -186,16 +259,11 @@ impl Occasion<'_> {
     ) -> Alert {
         let (certificate, successor) = self.view(assessment, routing);
         Alert {
-            event: Event::from(reached.stage),
-            reason: Some(reason),
-            severity: reached.severity,
-            severity_before: None,
             stage: Some(reached.label.clone()),
             last: assessment.reached.as_ref().is_some_and(|reached| reached.last),
             certificate: Some(certificate),
             successor,
-            projects: None,
-            sight: None,
+            ..Alert::of(Event::from(reached.stage), Some(reason), reached.severity)
         }
     }
 
@@ -220,36 +288,34 @@ impl Occasion<'_> {
             },
         };
         Alert {
-            event: Event::CertificateResolved,
-            reason: Some(reason),
-            severity: told.severity,
-            severity_before: None,
             stage: Some(told.label.clone()),
-            last: false,
             certificate: Some(certificate),
-            successor: None,
-            projects: None,
-            sight: None,
+            ..Alert::of(Event::CertificateResolved, Some(reason), told.severity)
         }
     }
 
     /// The one alert of all projects without a valid certificate.
     fn uncovered(&self, routing: &Routing, decisions: &[&Decision]) -> Option<Entry> {
         let mut reasons = BTreeSet::new();
-        let mut told: Option<&Reached> = None;
+        let mut open: Option<&Reached> = None;
+        let mut due: Option<(DateTime<Utc>, Option<DateTime<Utc>>)> = None;
         let mut subjects = Vec::new();
         let mut projects = Vec::new();
         for decision in decisions {
-            let Decision::Tell { subject: Subject::Project(id), reason, reached, .. } = decision
+            let Decision::Tell { subject: Subject::Project(id), reason, reached, told } = decision
             else {
                 continue;
             };
             reasons.insert(*reason);
-            told = Some(reached);
+            open = Some(reached);
+            if let (Some(due_at), timely_until) = self.punctuality(*reason, told) {
+                due =
+                    Some(due.map_or((due_at, timely_until), |due| due.min((due_at, timely_until))));
+            }
             subjects.push(decision.subject().clone());
             projects.extend(self.evaluation.uncovered(id).map(|one| self.since(one.project)));
         }
-        let reached = told.filter(|_| !projects.is_empty())?;
+        let reached = open.filter(|_| !projects.is_empty())?;
         // The latest to lose its last one is news.
         projects.sort_by(|a, b| (b.uncovered_from, &a.id).cmp(&(a.uncovered_from, &b.id)));
         let here = projects.len();
@@ -257,16 +323,12 @@ impl Occasion<'_> {
         let elsewhere = all.filter(|one| !routing.projects.match_project(one.project)).count();
         projects.truncate(MAX_PROJECTS);
         let alert = Alert {
-            event: Event::ProjectUncovered,
-            reason: reasons.into_iter().min(),
-            severity: reached.severity,
-            severity_before: None,
             stage: Some(reached.label.clone()),
             last: true,
-            certificate: None,
-            successor: None,
             projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
-            sight: None,
+            due_at: due.map(|(due_at, _)| due_at),
+            timely_until: due.and_then(|(_, timely_until)| timely_until),
+            ..Alert::of(Event::ProjectUncovered, reasons.into_iter().min(), reached.severity)
         };
         Some((alert, subjects))
     }
@@ -298,22 +360,16 @@ impl Occasion<'_> {
                 successor_id: self.covering(id),
                 uncovered_from: None,
             };
+            let severity = severity.unwrap_or(Severity::Critical);
             let alert = Alert {
-                event: Event::ProjectCovered,
-                reason: Some(reason),
-                severity: severity.unwrap_or(Severity::Critical),
-                severity_before: None,
                 stage: Some("uncovered".to_owned()),
-                last: false,
-                certificate: None,
-                successor: None,
                 projects: Some(ProjectsView {
                     total: ended.len(),
                     elsewhere: 0,
                     remaining,
                     listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
                 }),
-                sight: None,
+                ..Alert::of(Event::ProjectCovered, Some(reason), severity)
             };
             (alert, subjects)
         };
@@ -321,10 +377,18 @@ impl Occasion<'_> {
     }
 }
 
+/// The severity that the listener was told before, where it was another one.
+fn severity_before(listener: &Listener, subject: &Subject, reached: &Reached) -> Option<Severity> {
+    let before = listener.ledger.open.get(subject).map(|told| told.severity);
+    before.filter(|severity| *severity != reached.severity)
+}
+
 /// What is wrong comes before what is over, the severe first, what is broken now before what will be, and
 /// then what ends first.
 fn urgency(alert: &Alert) -> (bool, Severity, bool, Option<std::cmp::Reverse<DateTime<Utc>>>) {
-    let ends = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
+    let of_credential = alert.credential.as_ref().and_then(|credential| credential.expires_at);
+    let of_certificate = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
+    let ends = of_certificate.or(of_credential);
     let broken = matches!(alert.event, Event::ProjectUncovered | Event::MonitorBlind);
     (!alert.event.is_end(), alert.severity, broken, ends.map(std::cmp::Reverse))
 }

@@ -8,8 +8,10 @@ use super::{
     blindness::{Blind, blind},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId},
     coverage,
+    credential::{Credential, credentials},
     inventory::Inventory,
     policy::{Policy, Ruling},
+    subject::Subject,
     threshold::{Reached, Severity, Stage},
 };
 
@@ -30,6 +32,8 @@ pub struct Evaluation<'a> {
     pub uncovered: Vec<Uncovered<'a>>,
     /// What was not seen for too long.
     pub blind: Option<Blind<'a>>,
+    /// The admin keys that are watched, and certvigil's own client certificate.
+    pub credentials: Vec<Credential<'a>>,
     active: Active<'a>,
 }
 
@@ -101,6 +105,10 @@ impl<'a> Evaluation<'a> {
         self.assessments.get(index)
     }
 
+    pub fn credential(&self, subject: &Subject) -> Option<&Credential<'a>> {
+        self.credentials.iter().find(|one| one.subject() == *subject)
+    }
+
     pub fn uncovered(&self, id: &ProjectId) -> Option<&Uncovered<'a>> {
         let index = self.uncovered.binary_search_by(|one| one.project.id.cmp(id)).ok()?;
         self.uncovered.get(index)
@@ -166,7 +174,18 @@ pub fn evaluate<'a>(
         })
         .collect();
     let blind = policy.blind_after.and_then(|after| blind(inventory, after, now));
-    Evaluation { organization, inventory, policy, now, assessments, uncovered, blind, active }
+    let credentials = credentials(inventory, policy, now);
+    Evaluation {
+        organization,
+        inventory,
+        policy,
+        now,
+        assessments,
+        uncovered,
+        blind,
+        credentials,
+        active,
+    }
 }
 
 /// Whether every project where it is active, one at least, has a successor for it.
@@ -223,13 +242,20 @@ fn reached(
 mod tests {
     use super::*;
     use crate::domain::{
+        credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
         threshold::tests::ladder,
     };
 
     fn stage(certificate: Certificate, active: bool, include_inactive: bool) -> Option<Stage> {
-        let policy =
-            Policy { ladder: ladder(&[30, 7]), rules: vec![], include_inactive, blind_after: None };
+        let policy = Policy {
+            ladder: ladder(&[30, 7]),
+            rules: vec![],
+            include_inactive,
+            blind_after: None,
+            admin_keys: WatchedKeys::Own,
+            client_identity: None,
+        };
         let days = 1;
         let mut inventory = Inventory::default().merge(
             reading(&[("", Ok(&[])), ("p", Ok(&[("c", days, active)]))]),

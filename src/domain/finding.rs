@@ -4,6 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     blindness::Blind,
+    coverage,
+    credential::Credential,
     evaluate::{Assessment, Evaluation, Uncovered},
     notification::Reason,
     routing::Routing,
@@ -15,7 +17,7 @@ use super::{
 /// For how long a silence that has ended is shown, and is a reason to those who were told nothing before.
 pub const RECENT: TimeDelta = TimeDelta::days(7);
 
-/// One certificate or project that is in a stage.
+/// One subject that is in a stage.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub subject: Subject,
@@ -23,6 +25,8 @@ pub struct Finding {
     pub expires_at: Option<DateTime<Utc>>,
     /// The name of this time, for the message that it is over.
     pub name: Option<Name>,
+    /// Since when it is in the stage, where that is known.
+    pub since: Option<DateTime<Utc>>,
     /// Acknowledged, so that this stage is not told.
     pub muted: bool,
     /// When a silence ended with the trouble there, and which: what is still there is told then.
@@ -45,17 +49,37 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .uncovered
         .iter()
         .filter(|one| !one.ignored && routing.projects.match_project(one.project))
-        .map(of_project);
-    let sight = evaluation.blind.as_ref().map(of_sight);
-    certificates.chain(projects).chain(sight).collect()
+        .map(|one| of_project(one, evaluation));
+    let after = evaluation.policy.blind_after.unwrap_or_default();
+    let sight = evaluation.blind.as_ref().map(|blind| of_sight(blind, after));
+    let credentials = evaluation
+        .credentials
+        .iter()
+        .filter_map(|credential| Some((credential, credential.reached.as_ref()?)))
+        .filter(|(_, reached)| reached.severity >= routing.min_severity)
+        .map(|(credential, reached)| of_credential(credential, reached));
+    certificates.chain(projects).chain(sight).chain(credentials).collect()
 }
 
-fn of_sight(blind: &Blind<'_>) -> Finding {
+fn of_credential(credential: &Credential<'_>, reached: &Reached) -> Finding {
+    Finding {
+        subject: credential.subject(),
+        reached: reached.clone(),
+        expires_at: Some(credential.expires_at),
+        name: credential.name().cloned(),
+        since: reached.stage.since(Some(credential.expires_at)),
+        muted: false,
+        silence_ended: None,
+    }
+}
+
+fn of_sight(blind: &Blind<'_>, after: TimeDelta) -> Finding {
     Finding {
         subject: Subject::Sight,
         reached: blind.reached(),
         expires_at: None,
         name: None,
+        since: blind.unseen.first().map(|unseen| unseen.since + after),
         muted: false,
         silence_ended: None,
     }
@@ -73,17 +97,20 @@ fn of_certificate(
         reached: reached.clone(),
         expires_at: certificate.expires_at,
         name: certificate.name.clone(),
+        since: reached.stage.since(certificate.expires_at),
         muted: assessment.acknowledged(now).is_some() && !reached.last,
         silence_ended: silence_ended(assessment, routing, now),
     }
 }
 
-fn of_project(uncovered: &Uncovered<'_>) -> Finding {
+fn of_project(uncovered: &Uncovered<'_>, evaluation: &Evaluation<'_>) -> Finding {
+    let active = evaluation.active_in(&uncovered.project.id);
     Finding {
         subject: Subject::Project(uncovered.project.id.clone()),
         reached: uncovered.reached(),
         expires_at: None,
         name: uncovered.project.name.clone(),
+        since: coverage::uncovered_from(active, evaluation.now),
         muted: false,
         silence_ended: None,
     }

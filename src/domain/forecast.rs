@@ -73,9 +73,9 @@ fn scan(
 ) -> DateTime<Utc> {
     let Present { organization, before, inventory, policy, acknowledgements } = present;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
-    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None };
+    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
     let world = World::Watched { before, after: &evaluation };
-    let moment = Moment { now: tick, tick, timezone };
+    let moment = Moment { now: tick, tick, timezone, decided_at: None };
     for listener in listeners.iter_mut() {
         let decisions = decide(&world, listener, moment);
         let (composed, decisions) = occasion.tell(Uuid::nil, listener, decisions);
@@ -101,6 +101,11 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener]) -> DateTime<
             let steps = assessment.ruling.steps.as_slice();
             instants.extend(steps.iter().map(|step| expires_at - step.lead));
         }
+    }
+    for credential in &evaluation.credentials {
+        instants.push(credential.expires_at);
+        let steps = credential.steps.as_slice();
+        instants.extend(steps.iter().map(|step| credential.expires_at - step.lead));
     }
     instants.extend(evaluation.policy.rules.iter().filter_map(|rule| match &rule.says {
         Says::Ignore(ignore) => Some(ignore.until),
@@ -133,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
+        credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
         ledger::Ledger,
         listener::Grain,
@@ -175,6 +181,8 @@ mod tests {
             rules: vec![],
             include_inactive: false,
             blind_after: None,
+            admin_keys: WatchedKeys::Own,
+            client_identity: None,
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     certificate::{Certificate, CertificateId, Project, ProjectId, Scope},
+    credential::{AdminKey, AdminKeys},
     selection::Selection,
 };
 
@@ -28,6 +29,20 @@ pub struct Reading {
     pub project_list: Result<(), String>,
     /// The listings that were read to their ends, and why the others were not.
     pub listings: BTreeMap<Scope, Result<Vec<Listed>, String>>,
+    /// The organization's admin keys; `None` where nobody asked for them.
+    pub admin_keys: Option<Result<Vec<AdminKey>, String>>,
+}
+
+impl Reading {
+    /// One that has read nothing.
+    pub fn failed(why: &str) -> Reading {
+        Reading {
+            projects: BTreeMap::new(),
+            project_list: Err(why.to_owned()),
+            listings: BTreeMap::from([(Scope::Organization, Err(why.to_owned()))]),
+            admin_keys: Some(Err(why.to_owned())),
+        }
+    }
 }
 
 /// One scope's list, as last read.
@@ -57,12 +72,17 @@ pub struct Inventory {
     pub unreadable_projects: BTreeMap<ProjectId, Unreadable>,
     pub unreadable_organization: Option<Unreadable>,
     pub unreadable_project_list: Option<Unreadable>,
+    /// The admin keys, if they were ever read. A scan is complete without them.
+    #[serde(default)]
+    pub admin_keys: Option<AdminKeys>,
+    #[serde(default)]
+    pub unreadable_admin_keys: Option<Unreadable>,
 }
 
 impl Inventory {
     /// What is known after `reading`, on top of what was known before.
     pub fn merge(self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
-        let Reading { mut projects, project_list, mut listings } = reading;
+        let Reading { mut projects, project_list, mut listings, admin_keys } = reading;
         let since = |before: Option<&Unreadable>, why: String| Unreadable {
             // What a clock that was ahead has noted is not believed.
             since: before.map_or(now, |before| before.since.min(now)),
@@ -117,6 +137,17 @@ impl Inventory {
             }
         }
 
+        let (admin_keys, unreadable_admin_keys) = match admin_keys {
+            None => (None, None),
+            Some(Ok(keys)) => {
+                let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+                (Some(AdminKeys { read_at: now, keys }), None)
+            }
+            Some(Err(why)) => {
+                (self.admin_keys, Some(since(self.unreadable_admin_keys.as_ref(), why)))
+            }
+        };
+
         let named: BTreeSet<&CertificateId> = organization
             .iter()
             .chain(kept.values())
@@ -134,6 +165,8 @@ impl Inventory {
             unreadable_projects,
             unreadable_organization,
             unreadable_project_list,
+            admin_keys,
+            unreadable_admin_keys,
         }
     }
 
@@ -266,8 +299,12 @@ pub(crate) mod tests {
 
     /// A reading in which the scope `""` is the organization.
     pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {
-        let mut reading =
-            Reading { projects: BTreeMap::new(), project_list: Ok(()), listings: BTreeMap::new() };
+        let mut reading = Reading {
+            projects: BTreeMap::new(),
+            project_list: Ok(()),
+            listings: BTreeMap::new(),
+            admin_keys: None,
+        };
         for (scope, listed) in scopes {
             let listed = listed.map_err(str::to_owned).map(|listed| {
                 listed

@@ -30,6 +30,10 @@ pub struct Told {
     /// Whether the same was told, and over, before.
     #[serde(default)]
     pub again: bool,
+    /// Since when there was something to tell, where this told it for the first time: what is told later is
+    /// late.
+    #[serde(default)]
+    pub due_at: Option<DateTime<Utc>>,
 }
 
 impl Told {
@@ -43,6 +47,7 @@ impl Told {
             at: moment.now,
             tick: moment.tick,
             again: false,
+            due_at: None,
         }
     }
 
@@ -63,7 +68,8 @@ impl Told {
         self.again && self.at > now - FLIP && self.at <= now
     }
 
-    fn is_same(&self, finding: &Finding) -> bool {
+    /// Whether it told what there is to tell now.
+    pub(super) fn is_same(&self, finding: &Finding) -> bool {
         self.stage == finding.reached.stage && self.expires_at == finding.expires_at
     }
 }
@@ -75,6 +81,8 @@ pub struct Ledger {
     pub open: BTreeMap<Subject, Told>,
     /// For each subject the latest telling, over or not, and those of the last day, in their order.
     pub past: BTreeMap<Subject, Vec<Told>>,
+    /// What was to be told last, and reached nobody.
+    pub untold: BTreeMap<Subject, Told>,
 }
 
 impl Ledger {
@@ -86,6 +94,16 @@ impl Ledger {
     /// The latest telling of a subject, over or not.
     pub fn latest(&self, subject: &Subject) -> Option<&Told> {
         self.past.get(subject)?.last()
+    }
+
+    /// Since when there has been something to tell that is told now. What was to be told before, and reached
+    /// nobody, has been due since then. Where it began after the last decisions, it is due since its beginning;
+    /// what is older could not be known by then.
+    pub(super) fn due_at(&self, finding: &Finding, moment: Moment) -> DateTime<Utc> {
+        let untold = self.untold.get(&finding.subject).filter(|untold| untold.is_same(finding));
+        let began = finding.since.filter(|since| moment.decided_at.is_some_and(|at| *since > at));
+        let due_at = untold.and_then(|untold| untold.due_at).or(began);
+        due_at.map_or(moment.now, |due_at| due_at.min(moment.now))
     }
 
     /// Whether the same was told before.

@@ -3,12 +3,12 @@
 //! It holds facts and instants. What depends on the hour ("in 6 days") is worked out when it is
 //! rendered, at each attempt.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    certificate::{CertificateId, OrganizationName, ProjectId},
+    certificate::{AdminKeyId, CertificateId, OrganizationName, ProjectId},
     subject::Subject,
     text::Name,
     threshold::{Severity, Stage},
@@ -27,6 +27,14 @@ words! {
         ProjectCovered = "project.covered",
         MonitorBlind = "monitor.blind",
         MonitorRecovered = "monitor.recovered",
+        AdminKeyExpiring = "admin_key.expiring",
+        AdminKeyExpired = "admin_key.expired",
+        AdminKeyResolved = "admin_key.resolved",
+        ClientIdentityExpiring = "client_identity.expiring",
+        ClientIdentityExpired = "client_identity.expired",
+        ClientIdentityResolved = "client_identity.resolved",
+        NotifierFailing = "notifier.failing",
+        NotifierRecovered = "notifier.recovered",
         Test = "test",
     }
 }
@@ -40,6 +48,7 @@ impl From<Stage> for Event {
             Stage::Expired => Event::CertificateExpired,
             Stage::Uncovered => Event::ProjectUncovered,
             Stage::Blind => Event::MonitorBlind,
+            Stage::Failing => Event::NotifierFailing,
         }
     }
 }
@@ -48,13 +57,23 @@ impl Event {
     /// Whether it says that something is over.
     pub fn is_end(self) -> bool {
         match self {
-            Event::CertificateResolved | Event::ProjectCovered | Event::MonitorRecovered => true,
+            Event::CertificateResolved
+            | Event::ProjectCovered
+            | Event::MonitorRecovered
+            | Event::AdminKeyResolved
+            | Event::ClientIdentityResolved
+            | Event::NotifierRecovered => true,
             Event::CertificateExpiring
             | Event::CertificateExpired
             | Event::CertificateNotYetValid
             | Event::CertificateUnknownExpiry
             | Event::ProjectUncovered
             | Event::MonitorBlind
+            | Event::AdminKeyExpiring
+            | Event::AdminKeyExpired
+            | Event::ClientIdentityExpiring
+            | Event::ClientIdentityExpired
+            | Event::NotifierFailing
             | Event::Test => false,
         }
     }
@@ -102,7 +121,7 @@ pub struct Notification {
     pub id: Uuid,
     pub created_at: DateTime<Utc>,
     pub notifier: String,
-    /// `None` for a test, which is about no organization.
+    /// `None` for what is about no organization: a test, and other notifiers.
     pub organization: Option<OrganizationName>,
     /// The worst of the alerts.
     pub severity: Severity,
@@ -126,6 +145,10 @@ pub struct ScanView {
     pub projects_unreadable: usize,
     /// When the oldest list that this rests on was read.
     pub oldest_reading: Option<DateTime<Utc>>,
+    /// How far the API's clock was ahead of this machine's, in seconds, where that is too much: all instants
+    /// here go by the API's.
+    #[serde(default)]
+    pub clock_skew: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,6 +173,57 @@ pub struct Alert {
     /// What `monitor.*` is about.
     #[serde(default)]
     pub sight: Option<SightView>,
+    /// What `admin_key.*` and `client_identity.*` are about.
+    #[serde(default)]
+    pub credential: Option<CredentialView>,
+    /// What `notifier.*` is about.
+    #[serde(default)]
+    pub failing: Option<FailingView>,
+    /// Since when there was this to tell, where it is told for the first time.
+    #[serde(default)]
+    pub due_at: Option<DateTime<Utc>>,
+    /// By when it is told where all goes well; what is told later is late.
+    #[serde(default)]
+    pub timely_until: Option<DateTime<Utc>>,
+}
+
+words! {
+    /// What certvigil reads with.
+    CredentialKind {
+        AdminKey = "admin_key",
+        ClientIdentity = "client_identity",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CredentialView {
+    pub kind: CredentialKind,
+    /// Of an admin key.
+    pub id: Option<AdminKeyId>,
+    pub name: Option<Name>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether certvigil itself uses it.
+    pub own: bool,
+}
+
+/// A notifier that does not get through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailingView {
+    pub notifier: String,
+    /// How many of its receivers do not take what is sent; 0 of an end.
+    pub total: usize,
+    /// The longest failing first; at most 50.
+    pub receivers: Vec<ReceiverView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverView {
+    pub receiver: String,
+    pub since: DateTime<Utc>,
+    /// The latest error.
+    pub why: String,
+    /// It refused something for good.
+    pub refused: bool,
 }
 
 /// What certvigil has not seen for too long; of an end, only how many lists could not be read this time.
@@ -278,19 +352,93 @@ impl ProjectView {
 }
 
 impl Alert {
-    /// What it is about, in a word that stays the same from its beginning to its end: `certificate:ID`,
-    /// `projects` for those of an organization without a valid certificate, `monitor:sight`, or `test`.
+    /// What it is about, in a word that stays the same from its beginning to its end: its subject's,
+    /// `projects` for those of an organization without a valid certificate, or `test`.
     pub fn key(&self) -> String {
-        match (&self.certificate, &self.projects, &self.sight) {
-            (Some(certificate), ..) => Subject::Certificate(certificate.id.clone()).to_string(),
-            (None, Some(_), _) => "projects".to_owned(),
-            (None, None, Some(_)) => Subject::Sight.to_string(),
-            (None, None, None) => Event::Test.to_string(),
+        match self.about() {
+            About::Certificate(certificate) => {
+                Subject::Certificate(certificate.id.clone()).to_string()
+            }
+            About::Projects(_) => "projects".to_owned(),
+            About::Sight(_) => Subject::Sight.to_string(),
+            About::Credential(CredentialView { id: Some(id), .. }) => {
+                Subject::AdminKey(id.clone()).to_string()
+            }
+            About::Credential(_) => Subject::ClientIdentity.to_string(),
+            About::Failing(failing) => Subject::Notifier(failing.notifier.clone()).to_string(),
+            About::Nothing => Event::Test.to_string(),
         }
+    }
+
+    /// What it is about.
+    pub fn about(&self) -> About<'_> {
+        if let Some(projects) = &self.projects {
+            About::Projects(projects)
+        } else if let Some(certificate) = &self.certificate {
+            About::Certificate(certificate)
+        } else if let Some(sight) = &self.sight {
+            About::Sight(sight)
+        } else if let Some(credential) = &self.credential {
+            About::Credential(credential)
+        } else if let Some(failing) = &self.failing {
+            About::Failing(failing)
+        } else {
+            About::Nothing
+        }
+    }
+
+    /// An alert about nothing yet.
+    pub fn of(event: Event, reason: Option<Reason>, severity: Severity) -> Alert {
+        Alert {
+            event,
+            reason,
+            severity,
+            severity_before: None,
+            stage: None,
+            last: false,
+            certificate: None,
+            successor: None,
+            projects: None,
+            sight: None,
+            credential: None,
+            failing: None,
+            due_at: None,
+            timely_until: None,
+        }
+    }
+
+    /// How late it is told now; `None` where it is in time, and where that is not said of it.
+    pub fn late_by(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let timely_until = self.timely_until?;
+        self.due_at.filter(|_| now > timely_until).map(|due_at| now - due_at)
     }
 }
 
+/// What an alert is about, one of many.
+#[derive(Clone, Copy, Debug)]
+pub enum About<'a> {
+    Certificate(&'a CertificateView),
+    Projects(&'a ProjectsView),
+    Sight(&'a SightView),
+    Credential(&'a CredentialView),
+    Failing(&'a FailingView),
+    /// Of a test.
+    Nothing,
+}
+
 impl Notification {
+    /// The instant of the one who reads it, where this machine's clock is not to be believed.
+    pub fn time(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let skew =
+            self.scan.as_ref().and_then(|scan| scan.clock_skew).and_then(TimeDelta::try_seconds);
+        skew.and_then(|skew| now.checked_add_signed(skew)).unwrap_or(now)
+    }
+
+    /// Since when there was something to tell of what it tells for the first time; the earliest of it.
+    pub fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.alerts.iter().filter_map(|alert| alert.due_at).min()
+    }
+
     /// A marked sample, for `notify test`.
     pub fn test(id: Uuid, notifier: &str, now: DateTime<Utc>) -> Notification {
         Notification {
@@ -300,18 +448,7 @@ impl Notification {
             organization: None,
             severity: Severity::Info,
             scan: None,
-            alerts: vec![Alert {
-                event: Event::Test,
-                reason: None,
-                severity: Severity::Info,
-                severity_before: None,
-                stage: None,
-                last: false,
-                certificate: None,
-                successor: None,
-                projects: None,
-                sight: None,
-            }],
+            alerts: vec![Alert::of(Event::Test, None, Severity::Info)],
             alerts_total: 1,
             stale_at: None,
         }

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     certificate::{Certificate, Project},
+    credential::{ClientIdentity, WatchedKeys},
     selection::Globs,
     threshold::{Ladder, Steps},
 };
@@ -19,6 +20,10 @@ pub struct Policy {
     pub include_inactive: bool,
     /// How long something may be unseen before that is told; `None` where nothing is, as in a forecast.
     pub blind_after: Option<TimeDelta>,
+    /// Which admin keys are watched.
+    pub admin_keys: WatchedKeys,
+    /// certvigil's own client certificate, where it has one.
+    pub client_identity: Option<ClientIdentity>,
 }
 
 /// One of `[[rules]]`.
@@ -145,8 +150,14 @@ mod tests {
 
     /// `rule N` or `global`, and whether it is ignored or was.
     fn said(rules: Vec<Rule>, projects: &[&Project], unread: &[&Project]) -> String {
-        let policy =
-            Policy { ladder: ladder(&[30]), rules, include_inactive: true, blind_after: None };
+        let policy = Policy {
+            ladder: ladder(&[30]),
+            rules,
+            include_inactive: true,
+            blind_after: None,
+            admin_keys: WatchedKeys::Own,
+            client_identity: None,
+        };
         let certificate = certificate("cert_a", 100);
         let ruling = policy.ruling(&certificate, projects, unread, start());
         let rule = ruling.rule.map_or("global".to_owned(), |rule| format!("rule {}", rule.index));

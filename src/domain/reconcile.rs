@@ -13,6 +13,7 @@ use super::{
     blindness,
     certificate::{CertificateId, ProjectId},
     coverage,
+    credential::WatchedKeys,
     evaluate::{Evaluation, WEEKLY},
     finding::{Finding, RECENT, findings},
     inventory::Inventory,
@@ -73,6 +74,8 @@ pub struct Moment {
     /// The zone of the schedule: a day from nine to nine is a day, on both sides of a change to
     /// daylight saving.
     pub timezone: Tz,
+    /// When it was decided the last time; `None` where it never was.
+    pub decided_at: Option<DateTime<Utc>>,
 }
 
 impl Moment {
@@ -109,12 +112,26 @@ pub fn reconcile(
         World::Watched { after, .. } => findings(after, routing),
         World::Unwatched => Vec::new(),
     };
+    let ends = |subject: &Subject, told: &Told| end(subject, told, world);
+    let mut decisions = compare_all(&findings, ends, ledger, moment);
+    tell_projects_together(&mut decisions, &findings, moment);
+    decisions
+}
+
+/// What is found against what was told; `end` says why something that is not found any more is over, or that
+/// this is only hearsay.
+pub(super) fn compare_all(
+    findings: &[Finding],
+    end: impl Fn(&Subject, &Told) -> Option<Reason>,
+    ledger: &Ledger,
+    moment: Moment,
+) -> Vec<Decision> {
     let open: BTreeSet<&Subject> = findings.iter().map(|finding| &finding.subject).collect();
     let news = findings.iter().filter_map(|finding| compare(finding, ledger, moment));
     let ends = ledger.open.iter().filter(|(subject, _)| !open.contains(subject)).filter_map(
         |(subject, told)| {
             let subject = subject.clone();
-            let reason = end(&subject, told, world)?;
+            let reason = end(&subject, told)?;
             // It is not over: by a clock that was set back, or is right again, it never was.
             if told.at > moment.now && matches!(reason, Reason::PolicyChanged | Reason::Corrected) {
                 return Some(Decision::Forget { subject });
@@ -122,9 +139,7 @@ pub fn reconcile(
             Some(Decision::End { subject, reason, told: told.clone() })
         },
     );
-    let mut decisions: Vec<Decision> = news.chain(ends).collect();
-    tell_projects_together(&mut decisions, &findings, moment);
-    decisions
+    news.chain(ends).collect()
 }
 
 /// Projects without a valid certificate are one alert: where one of them is told, all are, so that the
@@ -162,11 +177,21 @@ pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Dec
 
 /// Decides what a listener is to be told.
 pub fn decide(world: &World<'_>, listener: &Listener, moment: Moment) -> Vec<Decision> {
-    let Listener { routing, grain, ledger, .. } = listener;
-    let decisions = reconcile(world, routing, ledger, moment);
-    match grain {
+    let decisions = reconcile(world, &listener.routing, &listener.ledger, moment);
+    for_grain(decisions, listener, moment.now)
+}
+
+/// The decisions as a listener's way of being told needs them.
+pub(super) fn for_grain(
+    decisions: Vec<Decision>,
+    listener: &Listener,
+    now: DateTime<Utc>,
+) -> Vec<Decision> {
+    match listener.grain {
         Grain::Digest => decisions,
-        Grain::EachAlert | Grain::EachAlertKeptUp => for_incidents(decisions, ledger, moment.now),
+        Grain::EachAlert | Grain::EachAlertKeptUp => {
+            for_incidents(decisions, &listener.ledger, now)
+        }
     }
 }
 
@@ -258,6 +283,7 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decisio
     let mut decision = tell(finding, reason, moment);
     if let Decision::Tell { told, .. } = &mut decision {
         told.again = ledger.was_told(finding, moment.now);
+        told.due_at = Some(ledger.due_at(finding, moment));
     }
     Some(decision)
 }
@@ -282,6 +308,11 @@ fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
         Subject::Certificate(id) => end_of_certificate(id, told, before, after),
         Subject::Project(id) => Some(end_of_project(id, before, after)),
         Subject::Sight => Some(end_of_blindness(before, after)),
+        Subject::AdminKey(_) | Subject::ClientIdentity => {
+            Some(end_of_credential(subject, told, after))
+        }
+        // It is of no organization.
+        Subject::Notifier(_) => Some(Reason::Unwatched),
     }
 }
 
@@ -292,11 +323,7 @@ fn end_of_certificate(
     after: &Evaluation<'_>,
 ) -> Option<Reason> {
     let assessment = after.assessment(id);
-    let changed = |now: Option<DateTime<Utc>>| match (told.expires_at, now) {
-        (Some(told), Some(now)) if now > told => Some(Reason::Renewed),
-        (told, now) if told != now => Some(Reason::Corrected),
-        _ => None,
-    };
+    let changed = |now| changed(told, now);
     if let Some(assessment) = assessment
         && let Some(reached) = &assessment.reached
     {
@@ -358,6 +385,42 @@ fn end_of_certificate(
         (false, true) => Reason::Deactivated,
         (false, false) => Reason::Deleted,
     })
+}
+
+/// Whether it ends at another time than was told.
+fn changed(told: &Told, now: Option<DateTime<Utc>>) -> Option<Reason> {
+    match (told.expires_at, now) {
+        (Some(told), Some(now)) if now > told => Some(Reason::Renewed),
+        (told, now) if told != now => Some(Reason::Corrected),
+        _ => None,
+    }
+}
+
+/// Why an admin key or the client certificate is told no more.
+fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> Reason {
+    if let Some(credential) = after.credential(subject) {
+        let changed = changed(told, Some(credential.expires_at));
+        return changed.unwrap_or(match &credential.reached {
+            // It is, and less than this notifier asks for, or not this notifier's business.
+            Some(reached) if reached.severity == told.severity => Reason::Unwatched,
+            Some(_) | None => Reason::PolicyChanged,
+        });
+    }
+    let keys = after.inventory.admin_keys.as_ref();
+    match subject {
+        Subject::AdminKey(id) => match keys.and_then(|listed| listed.keys.get(id)) {
+            _ if after.policy.admin_keys == WatchedKeys::Off => Reason::Unwatched,
+            Some(key) if key.expires_at.is_none() => Reason::Corrected,
+            // certvigil uses another one.
+            Some(_) => Reason::Replaced,
+            None => Reason::Deleted,
+        },
+        Subject::ClientIdentity
+        | Subject::Certificate(_)
+        | Subject::Project(_)
+        | Subject::Sight
+        | Subject::Notifier(_) => Reason::Unwatched,
+    }
 }
 
 /// Why certvigil is no longer told to be blind.

@@ -5,10 +5,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
-    certificate::{CertificateId, OrganizationName, ProjectId},
+    certificate::{AdminKeyId, CertificateId, OrganizationName, ProjectId},
     notification::{
-        ActiveIn, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, Reason,
-        ScanView, SightView, SuccessorView, UnseenView,
+        ActiveIn, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
+        Notification, ProjectView, ProjectsView, Reason, ReceiverView, ScanView, SightView,
+        SuccessorView, UnseenView,
     },
     text::Name,
     threshold::Severity,
@@ -67,6 +68,24 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             ..of_sight(event, Reason::Opened)
         },
         Event::MonitorRecovered => of_sight(event, Reason::Corrected),
+        Event::AdminKeyExpiring => of_credential(event, CredentialKind::AdminKey, 6, now),
+        Event::AdminKeyExpired => of_credential(event, CredentialKind::AdminKey, -2, now),
+        Event::AdminKeyResolved => Alert {
+            reason: Some(Reason::Replaced),
+            ..of_credential(event, CredentialKind::AdminKey, 6, now)
+        },
+        Event::ClientIdentityExpiring => {
+            of_credential(event, CredentialKind::ClientIdentity, 6, now)
+        }
+        Event::ClientIdentityExpired => {
+            of_credential(event, CredentialKind::ClientIdentity, -2, now)
+        }
+        Event::ClientIdentityResolved => Alert {
+            reason: Some(Reason::Renewed),
+            ..of_credential(event, CredentialKind::ClientIdentity, 400, now)
+        },
+        Event::NotifierFailing => of_failing(event, Reason::Opened, now),
+        Event::NotifierRecovered => of_failing(event, Reason::Corrected, now),
         Event::ProjectCovered => {
             let listed = [("chat", Some(SUCCESSOR_ID), None)];
             of_projects(event, Reason::Replaced, projects(&listed))
@@ -77,6 +96,10 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         Event::MonitorBlind => 2,
         _ => 0,
     };
+    if matches!(event, Event::NotifierFailing | Event::NotifierRecovered) {
+        // It is of no organization, and no scan has found it.
+        return Notification { severity: alert.severity, alerts: vec![alert], ..test };
+    }
     Notification {
         organization: OrganizationName::parse("acme").ok(),
         severity: alert.severity,
@@ -87,6 +110,7 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             projects_read: 41 - unreadable,
             projects_unreadable: unreadable,
             oldest_reading: Some(now - TimeDelta::seconds(9)),
+            clock_skew: None,
         }),
         alerts: vec![alert],
         stale_at: Some(now + TimeDelta::hours(12)),
@@ -128,15 +152,19 @@ fn about(
         | Event::ProjectCovered
         | Event::MonitorBlind
         | Event::MonitorRecovered
+        | Event::AdminKeyExpiring
+        | Event::AdminKeyExpired
+        | Event::AdminKeyResolved
+        | Event::ClientIdentityExpiring
+        | Event::ClientIdentityExpired
+        | Event::ClientIdentityResolved
+        | Event::NotifierFailing
+        | Event::NotifierRecovered
         | Event::Test => ("cert_sample7", "ca"),
     };
     let mild = matches!(event, Event::CertificateNotYetValid | Event::CertificateUnknownExpiry);
     let severity = if mild { Severity::Warning } else { Severity::Critical };
     Alert {
-        event,
-        reason: Some(Reason::Stage),
-        severity,
-        severity_before: None,
         stage: Some(stage.to_owned()),
         last: event == Event::CertificateExpired,
         certificate: CertificateId::parse(id).ok().map(|id| CertificateView {
@@ -156,33 +184,60 @@ fn about(
             ignored: None,
             acknowledged: None,
         }),
-        successor: None,
-        projects: None,
-        sight: None,
+        ..Alert::of(event, Some(Reason::Stage), severity)
     }
 }
 
 fn of_projects(event: Event, reason: Reason, listed: Vec<ProjectView>) -> Alert {
     Alert {
-        event,
-        reason: Some(reason),
-        severity: Severity::Critical,
-        severity_before: None,
         stage: Some("uncovered".to_owned()),
         last: true,
-        certificate: None,
-        successor: None,
         projects: Some(ProjectsView { total: listed.len(), elsewhere: 0, remaining: 0, listed }),
-        sight: None,
+        ..Alert::of(event, Some(reason), Severity::Critical)
     }
 }
 
 fn of_sight(event: Event, reason: Reason) -> Alert {
     Alert {
         stage: Some("blind".to_owned()),
-        projects: None,
+        last: true,
         sight: Some(SightView::default()),
-        ..of_projects(event, reason, Vec::new())
+        ..Alert::of(event, Some(reason), Severity::Critical)
+    }
+}
+
+fn of_credential(event: Event, kind: CredentialKind, days: i64, now: DateTime<Utc>) -> Alert {
+    let of_key = kind == CredentialKind::AdminKey;
+    Alert {
+        stage: Some(if days < 0 { "expired" } else { "7d" }.to_owned()),
+        credential: Some(CredentialView {
+            kind,
+            id: AdminKeyId::parse("key_sample1").ok().filter(|_| of_key),
+            name: Name::clean("certvigil").filter(|_| of_key),
+            expires_at: Some(now + TimeDelta::days(days)),
+            own: true,
+        }),
+        ..Alert::of(event, Some(Reason::Stage), Severity::Critical)
+    }
+}
+
+fn of_failing(event: Event, reason: Reason, now: DateTime<Utc>) -> Alert {
+    let receiver = ReceiverView {
+        receiver: "ops@acme.example".to_owned(),
+        since: now - TimeDelta::hours(3),
+        why: "connecting: Connection refused".to_owned(),
+        refused: false,
+    };
+    let receivers: Vec<ReceiverView> =
+        Some(receiver).filter(|_| !event.is_end()).into_iter().collect();
+    Alert {
+        stage: Some("failing".to_owned()),
+        failing: Some(FailingView {
+            notifier: "mails".to_owned(),
+            total: receivers.len(),
+            receivers,
+        }),
+        ..Alert::of(event, Some(reason), Severity::Warning)
     }
 }
 

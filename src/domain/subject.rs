@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::certificate::{CertificateId, ProjectId};
+use super::certificate::{AdminKeyId, CertificateId, ProjectId};
 
 /// What an alert is about. As text (`certificate:cert_abc`) in the ledger and the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +12,11 @@ pub enum Subject {
     Project(ProjectId),
     /// That certvigil sees the organization.
     Sight,
+    AdminKey(AdminKeyId),
+    /// The client certificate that certvigil itself shows to the API.
+    ClientIdentity,
+    /// That a notifier gets through. It is of no organization.
+    Notifier(String),
 }
 
 impl Subject {
@@ -22,6 +27,9 @@ impl Subject {
             "certificate" => CertificateId::parse(id).ok().map(Subject::Certificate),
             "project" => ProjectId::parse(id).ok().map(Subject::Project),
             "monitor" if id == "sight" => Some(Subject::Sight),
+            "monitor" if id == "client_identity" => Some(Subject::ClientIdentity),
+            "admin_key" => AdminKeyId::parse(id).ok().map(Subject::AdminKey),
+            "notifier" => Some(Subject::Notifier(id.to_owned())),
             _ => None,
         }
     }
@@ -33,6 +41,9 @@ impl fmt::Display for Subject {
             Subject::Certificate(id) => write!(f, "certificate:{id}"),
             Subject::Project(id) => write!(f, "project:{id}"),
             Subject::Sight => f.write_str("monitor:sight"),
+            Subject::AdminKey(id) => write!(f, "admin_key:{id}"),
+            Subject::ClientIdentity => f.write_str("monitor:client_identity"),
+            Subject::Notifier(name) => write!(f, "notifier:{name}"),
         }
     }
 }
@@ -47,6 +58,9 @@ mod tests {
             Subject::Certificate(CertificateId::parse("cert_a:b").unwrap()),
             Subject::Project(ProjectId::parse("proj_1").unwrap()),
             Subject::Sight,
+            Subject::AdminKey(AdminKeyId::parse("key_1").unwrap()),
+            Subject::ClientIdentity,
+            Subject::Notifier("ops".to_owned()),
         ];
         for subject in subjects {
             assert_eq!(Subject::parse(&subject.to_string()), Some(subject));

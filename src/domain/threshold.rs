@@ -32,9 +32,24 @@ pub enum Stage {
     Uncovered,
     /// Of certvigil itself: something was not seen for too long.
     Blind,
+    /// Of a notifier: it has not got through for too long.
+    Failing,
 }
 
 impl Stage {
+    /// When the stage of what ends then is reached; `None` where its end does not say.
+    pub fn since(self, expires_at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        match self {
+            Stage::Within(lead) => expires_at?.checked_sub_signed(TimeDelta::try_seconds(lead)?),
+            Stage::Expired => expires_at,
+            Stage::UnknownExpiry
+            | Stage::NotYetValid
+            | Stage::Uncovered
+            | Stage::Blind
+            | Stage::Failing => None,
+        }
+    }
+
     fn rank(self) -> (u8, i64) {
         match self {
             Stage::UnknownExpiry => (0, 0),
@@ -43,6 +58,7 @@ impl Stage {
             Stage::Expired => (3, 0),
             Stage::Uncovered => (4, 0),
             Stage::Blind => (5, 0),
+            Stage::Failing => (6, 0),
         }
     }
 }

@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::notification::{
-    Alert, CertificateView, Event, Notification, ProjectsView, Reason, SightView, SilenceView,
+    About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
+    Notification, ProjectsView, Reason, SightView, SilenceView,
 };
 
 /// A span in words, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
@@ -32,11 +33,13 @@ pub fn expiry(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 /// What one alert says, in a line.
 pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
-    match (&alert.certificate, &alert.projects, &alert.sight) {
-        (Some(certificate), ..) => of_certificate(alert, certificate, now),
-        (None, Some(projects), _) => of_projects(alert, projects),
-        (None, None, Some(sight)) => of_sight(alert, sight, now),
-        (None, None, None) => "a test message: nothing has happened".to_owned(),
+    match alert.about() {
+        About::Certificate(certificate) => of_certificate(alert, certificate, now),
+        About::Projects(projects) => of_projects(alert, projects),
+        About::Sight(sight) => of_sight(alert, sight, now),
+        About::Credential(credential) => of_credential(alert, credential, now),
+        About::Failing(failing) => of_failing(alert, failing, now),
+        About::Nothing => "a test message: nothing has happened".to_owned(),
     }
 }
 
@@ -63,6 +66,14 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
         | Event::ProjectCovered
         | Event::MonitorBlind
         | Event::MonitorRecovered
+        | Event::AdminKeyExpiring
+        | Event::AdminKeyExpired
+        | Event::AdminKeyResolved
+        | Event::ClientIdentityExpiring
+        | Event::ClientIdentityExpired
+        | Event::ClientIdentityResolved
+        | Event::NotifierFailing
+        | Event::NotifierRecovered
         | Event::Test => match certificate.expires_at {
             Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),
             None => format!("“{title}”"),
@@ -116,6 +127,48 @@ fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
     match sight.unseen.first() {
         Some(longest) => format!("certvigil has not seen {what} for {}", span(now - longest.since)),
         None => format!("certvigil has not seen {what}"),
+    }
+}
+
+fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>) -> String {
+    let name = credential.name.as_ref().map(|name| name.as_str());
+    let name = name.or(credential.id.as_ref().map(|id| id.as_str())).unwrap_or_default();
+    let what = match credential.kind {
+        CredentialKind::ClientIdentity => "certvigil’s client certificate".to_owned(),
+        CredentialKind::AdminKey if credential.own => {
+            format!("the admin key “{name}” that certvigil uses")
+        }
+        CredentialKind::AdminKey => format!("the admin key “{name}”"),
+    };
+    if !alert.event.is_end() {
+        let when = credential.expires_at.map(|expires_at| expiry(expires_at, now));
+        return format!("{what} {}", when.unwrap_or_else(|| "expires".to_owned()));
+    }
+    let why = match (alert.reason, credential.expires_at) {
+        (Some(Reason::Renewed), Some(until)) => format!("it expires on {} now", day(until)),
+        (Some(Reason::Replaced), _) => "certvigil uses another one now".to_owned(),
+        (Some(Reason::Deleted), _) => "it was deleted".to_owned(),
+        (Some(Reason::Corrected), _) => "when it ends was told wrongly before".to_owned(),
+        (Some(Reason::PolicyChanged), _) => "other thresholds apply to it now".to_owned(),
+        _ => "it is no longer watched".to_owned(),
+    };
+    format!("{what} is resolved: {why}")
+}
+
+fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> String {
+    let name = &failing.notifier;
+    if alert.event.is_end() {
+        return match alert.reason {
+            Some(Reason::Unwatched) => format!("the notifier {name} is no longer configured"),
+            _ => format!("the notifier {name} gets through again"),
+        };
+    }
+    match failing.receivers.first() {
+        Some(one) if one.refused => format!("the notifier {name} is refused"),
+        Some(one) => {
+            format!("the notifier {name} has not got through for {}", span(now - one.since))
+        }
+        None => format!("the notifier {name} does not get through"),
     }
 }
 

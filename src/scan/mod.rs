@@ -10,7 +10,8 @@ mod read;
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use futures_util::FutureExt;
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ use crate::{
         acknowledgement::Acknowledgements,
         certificate::OrganizationName,
         compose::Occasion,
+        credential::WatchedKeys,
         evaluate::evaluate,
         inventory::{Inventory, Reading},
         listener::{Grain, Listener},
@@ -29,9 +31,12 @@ use crate::{
         selection::Selection,
     },
     notify::Notifier,
-    store::{Commit, MessageKind, Plan, ScanRecord, Store},
+    store::{Change, Commit, MessageKind, Plan, ScanRecord, Store},
 };
 pub use read::{Progress, read};
+
+/// How far the local clock and the API's may differ before the API's counts.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// How many faults the record of a scan keeps: where the API is down, thousands are the same.
 const MAX_FAULTS: usize = 50;
@@ -44,6 +49,19 @@ pub struct Target {
     pub timeout: Duration,
 }
 
+impl Target {
+    /// Whether anybody wants to hear of the admin keys.
+    fn reads_admin_keys(&self) -> bool {
+        self.policy.admin_keys != WatchedKeys::Off
+    }
+
+    /// How far the API's clock is ahead of this machine's, where that is more than may be: then it is the
+    /// API's that counts.
+    pub fn wrong_clock(&self) -> Option<TimeDelta> {
+        self.api.take_skew().filter(|skew| skew.abs() > CLOCK_TOLERANCE)
+    }
+}
+
 /// When a scan is.
 #[derive(Clone, Copy, Debug)]
 pub struct When {
@@ -54,12 +72,15 @@ pub struct When {
     pub timezone: Tz,
     /// When what it says is out of date, because the scans after it have said how things stand.
     pub stale_at: DateTime<Utc>,
+    /// How long after its time something is told where all goes well.
+    pub allowed: TimeDelta,
 }
 
 impl When {
     /// The moment of its start, as it is decided by.
     pub fn moment(&self) -> Moment {
-        Moment { now: self.started_at, tick: self.tick, timezone: self.timezone }
+        let (tick, timezone) = (self.tick, self.timezone);
+        Moment { now: self.started_at, tick, timezone, decided_at: None }
     }
 }
 
@@ -69,6 +90,8 @@ pub struct Report {
     pub record: ScanRecord,
     /// How many notifications were written to the outbox.
     pub notifications: usize,
+    /// Why the admin keys could not be read, where that is new. No scan is incomplete for it.
+    pub admin_keys_fault: Option<String>,
 }
 
 /// One scan: read, merge with what was known, decide for each notifier, commit.
@@ -85,7 +108,10 @@ pub async fn run_once(
 ) -> anyhow::Result<Report> {
     let before = target.api.requests();
     let clock = Instant::now();
-    let reading = read(target, progress).await;
+    // What fails inside certvigil has read nothing, and is told as what could not be read.
+    let reading = AssertUnwindSafe(read(target, progress)).catch_unwind().await;
+    let reading =
+        reading.unwrap_or_else(|_| Reading::failed("the reading failed inside certvigil"));
     let at = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
     let read = Read { reading, requests: target.api.requests() - before, at };
     keep(target, read, store, notifiers, give_up_after, when).await
@@ -110,22 +136,28 @@ pub async fn keep(
     give_up_after: TimeDelta,
     when: When,
 ) -> anyhow::Result<Report> {
-    let Read { reading, requests, at: now } = read;
+    let Read { reading, requests, at: local } = read;
     let organization = target.api.organization();
+    let skew = target.wrong_clock();
+    // What is decided goes by the API's clock then; the state, its schedule and its leases by ours.
+    let now = local + skew.unwrap_or_default();
     let before = store.inventory(organization).await.context("reading the last inventory")?;
+    let last = store.latest_scan(organization).await.context("reading the last scan")?;
+    let decided_at = last.map(|last| last.finished_at + last.clock_skew.unwrap_or_default());
     let after = before.clone().merge(reading, &target.selection, now);
     let record = ScanRecord {
-        id: id_at(now),
+        id: id_at(local),
         organization: organization.clone(),
         tick: when.tick,
         started_at: when.started_at,
-        finished_at: now,
+        finished_at: local,
         complete: after.is_complete(),
         projects_read: after.projects.len() - after.unreadable_projects.len(),
         projects_unreadable: after.unreadable_projects.len(),
         certificates: after.certificates.len(),
         requests,
         faults: faults(&after),
+        clock_skew: skew,
     };
     let acknowledgements =
         store.acknowledgements(organization).await.context("reading the acknowledgements")?;
@@ -139,25 +171,42 @@ pub async fn keep(
             projects_read: record.projects_read,
             projects_unreadable: record.projects_unreadable,
             oldest_reading: after.oldest_reading(),
+            clock_skew: skew.map(|skew| skew.num_seconds()),
         }),
-        stale_at: Some(when.stale_at),
+        stale_at: Some(when.stale_at + skew.unwrap_or_default()),
+        allowed: Some(when.allowed),
     };
     let world = World::Watched { before: &before, after: &evaluation };
-    let moment = Moment { now, ..when.moment() };
-    let plans = plan(&occasion, &world, store, notifiers, moment).await?;
+    let moment = Moment { now, decided_at, ..when.moment() };
+    let plans = plan(&occasion, &world, store, notifiers, moment, local).await?;
     let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
     let commit = Commit {
-        scan: Some((record.clone(), after.clone())),
-        organization: organization.clone(),
+        of: Some(organization.clone()),
+        change: Change::Scan(Box::new((record.clone(), after.clone()))),
         plans,
         over,
-        now,
-        give_up_at: now + give_up_after,
+        now: local,
+        give_up_at: local + give_up_after,
     };
     store.commit(&commit).await.context("keeping the scan")?;
-    Ok(Report { record, notifications })
+    let admin_keys_fault = news_of_keys(&before, &after);
+    Ok(Report { record, notifications, admin_keys_fault })
+}
+
+/// Why the admin keys could not be read, where the last scan did not meet the same, or that none of them is the
+/// one in use.
+fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
+    fn why(inventory: &Inventory) -> Option<String> {
+        if let Some(unreadable) = &inventory.unreadable_admin_keys {
+            return Some(unreadable.why.clone());
+        }
+        let listed = inventory.admin_keys.as_ref()?;
+        let own = listed.keys.values().any(|key| key.own);
+        (!own).then(|| "none of the keys that are listed is the one in use".to_owned())
+    }
+    why(after).filter(|new| why(before).as_ref() != Some(new))
 }
 
 /// What could not be read, in words; of very many the first ones and their number.
@@ -191,27 +240,29 @@ pub async fn retire(
     let over = over.collect();
     let none = Acknowledgements::new();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
-    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None };
-    let moment = Moment { now, tick: now, timezone: Tz::UTC };
-    let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment).await?;
+    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
+    let moment = Moment { now, tick: now, timezone: Tz::UTC, decided_at: None };
+    let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment, now).await?;
     let give_up_at = now + give_up_after;
-    let commit =
-        Commit { scan: None, organization: organization.clone(), plans, over, now, give_up_at };
+    let of = Some(organization.clone());
+    let commit = Commit { of, change: Change::Retired, plans, over, now, give_up_at };
     store.commit(&commit).await.context("keeping the end of an organization")
 }
 
-/// What each notifier is to be told, and what its ledger learns.
+/// What each notifier is to be told, and what its ledger learns. `local` is this machine's clock, by which the
+/// ledger is kept.
 async fn plan(
     occasion: &Occasion<'_>,
     world: &World<'_>,
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     moment: Moment,
+    local: DateTime<Utc>,
 ) -> anyhow::Result<Vec<Plan>> {
     let mut plans = Vec::new();
     for notifier in notifiers {
         let organization = occasion.evaluation.organization;
-        let ledger = store.ledger(organization, notifier.name(), moment.now).await;
+        let ledger = store.ledger(Some(organization), notifier.name(), local).await;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),

@@ -10,11 +10,15 @@ use tokio::sync::{mpsc, watch};
 use super::Target;
 use crate::domain::{
     certificate::{Project, ProjectId, Scope},
+    credential::AdminKey,
     inventory::{Listed, Reading},
 };
 
 /// How many listed projects may wait to be read; the listing waits for room beyond.
 const WAITING_PROJECTS: usize = 1_000;
+
+/// Why something was not read that was still to be.
+const TIME_UP: &str = "the scan's time was up";
 
 /// How far a scan has come, for who watches it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,14 +33,16 @@ enum Arrival {
     Projects(Vec<Project>),
     ProjectListEnd(Result<(), String>),
     List(Scope, Result<Option<Vec<Listed>>, String>),
+    AdminKeys(Result<Vec<AdminKey>, String>),
 }
 
 /// Reads everything that is selected, until the time is up.
 pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Reading {
     let mut reading = Reading {
         projects: BTreeMap::new(),
-        project_list: Err("the scan's time was up".to_owned()),
+        project_list: Err(TIME_UP.to_owned()),
         listings: BTreeMap::new(),
+        admin_keys: target.reads_admin_keys().then(|| Err(TIME_UP.to_owned())),
     };
     let (arrive, mut arrivals) = mpsc::unbounded_channel();
     let requests = request_all(target, arrive);
@@ -57,7 +63,7 @@ pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Readin
             .filter(|scope| !reading.listings.contains_key(scope))
             .collect();
         for scope in unread {
-            reading.listings.insert(scope, Err("the scan's time was up".to_owned()));
+            reading.listings.insert(scope, Err(TIME_UP.to_owned()));
         }
     }
     reading
@@ -73,10 +79,17 @@ fn request_all(target: &Target, arrive: mpsc::UnboundedSender<Arrival>) -> BoxFu
             let listed = listed.map(Some).map_err(|fault| fault.to_string());
             tell(&arrive, Arrival::List(Scope::Organization, listed));
         };
+        let admin_keys = async {
+            if target.reads_admin_keys() {
+                let keys = target.api.admin_keys().await.map_err(|fault| fault.to_string());
+                tell(&arrive, Arrival::AdminKeys(keys));
+            }
+        };
         tokio::join!(
             list_projects(target, &arrive, found),
             read_projects(target, &arrive, to_read),
-            organization
+            organization,
+            admin_keys
         );
     }
     .boxed()
@@ -142,6 +155,7 @@ fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progre
             reading.projects.extend(named);
         }
         Arrival::ProjectListEnd(end) => reading.project_list = end,
+        Arrival::AdminKeys(keys) => reading.admin_keys = Some(keys),
         Arrival::List(scope, listed) => {
             progress.send_modify(|progress| {
                 progress.projects_read += usize::from(matches!(scope, Scope::Project(_)));

@@ -1,11 +1,11 @@
 //! Deliveries as the operator sees and handles them: listed, tried again, abandoned.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreFault, instant, millis,
+    Result, Store, StoreFault, failures, instant, millis,
     outbox::{DeliveryState, settle, uuid},
 };
 
@@ -24,6 +24,8 @@ pub struct DeliveryRow {
     /// When it is tried next, while it is pending.
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub settled_at: Option<DateTime<Utc>>,
+    /// How long after its time something arrived that was told for the first time.
+    pub late: Option<TimeDelta>,
     /// The latest attempt: its outcome in a word, and what the receiver said.
     pub last: Option<(String, String)>,
 }
@@ -141,6 +143,7 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
+        failures::forget(&mut tx, configured).await?;
         let mut abandoned: std::collections::BTreeMap<String, u64> = Default::default();
         for (notifier, receiver) in owed {
             let kept = configured.iter().find(|(name, _)| *name == notifier);
@@ -191,6 +194,9 @@ fn delivery_row(row: &SqliteRow) -> Result<DeliveryRow> {
     let outcome: Option<String> = row.try_get("outcome")?;
     let detail: Option<String> = row.try_get("detail")?;
     let next = instant(row.try_get("next_attempt_at")?);
+    let settled_at = row.try_get::<Option<i64>, _>("settled_at")?.map(instant);
+    let due_at = row.try_get::<Option<i64>, _>("due_at")?.map(instant);
+    let arrived_at = settled_at.filter(|_| state == DeliveryState::Delivered);
     Ok(DeliveryRow {
         id: uuid(row, "id")?,
         notification_id: uuid(row, "notification_id")?,
@@ -202,7 +208,8 @@ fn delivery_row(row: &SqliteRow) -> Result<DeliveryRow> {
         created_at: instant(row.try_get("created_at")?),
         attempts: row.try_get("attempts")?,
         next_attempt_at: (state == DeliveryState::Pending).then_some(next),
-        settled_at: row.try_get::<Option<i64>, _>("settled_at")?.map(instant),
+        settled_at,
+        late: arrived_at.zip(due_at).map(|(arrived_at, due_at)| arrived_at - due_at),
         last: outcome.zip(detail),
     })
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row;
 use std::collections::BTreeMap;
 
-use super::{Commit, DeliveryState, Plan, Result, Store, millis};
+use super::{Commit, DeliveryState, Plan, Result, Store, millis, organization};
 use crate::domain::{
     certificate::OrganizationName,
     ledger::{FLIP, Ledger, Told},
@@ -22,16 +22,17 @@ pub struct Telling {
 }
 
 impl Store {
-    /// What the notifier was told of the organization.
+    /// What the notifier was told of the organization, or of what is of none.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
     pub async fn ledger(
         &self,
-        organization: &OrganizationName,
+        of: Option<&OrganizationName>,
         notifier: &str,
         now: DateTime<Utc>,
     ) -> Result<Ledger> {
+        let organization = organization(of);
         // Of each subject the newest row, the newest telling, and the tellings of the last day.
         let rows: Vec<(String, Option<String>, bool)> = sqlx::query_as(
             "WITH rows AS (
@@ -44,7 +45,7 @@ impl Store {
              SELECT subject, told, newest FROM rows
              WHERE newest OR newest_telling OR (told IS NOT NULL AND at > $3) ORDER BY seq",
         )
-        .bind(organization.as_str())
+        .bind(organization)
         .bind(notifier)
         .bind(millis(now - FLIP))
         .fetch_all(&self.pool)
@@ -60,7 +61,31 @@ impl Store {
             }
             ledger.past.entry(subject).or_default().push(told);
         }
+        ledger.untold = self.untold(organization, notifier).await?;
         Ok(ledger)
+    }
+
+    /// What was to be told of each subject last, where nothing has been told since, and reached nobody.
+    async fn untold(&self, organization: &str, notifier: &str) -> Result<BTreeMap<Subject, Told>> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT l.subject, l.told FROM ledger l
+             WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn = 1 AND l.told IS NOT NULL
+               AND NOT EXISTS (
+                 SELECT 1 FROM ledger later
+                 WHERE later.organization = $1 AND later.notifier = $2
+                   AND later.subject = l.subject AND later.seq > l.seq)",
+        )
+        .bind(organization)
+        .bind(notifier)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut untold = BTreeMap::new();
+        for (subject, told) in rows {
+            if let Some(subject) = Subject::parse(&subject) {
+                untold.insert(subject, serde_json::from_str(&told)?);
+            }
+        }
+        Ok(untold)
     }
 
     /// The latest messages that told of a subject, newest first; not those that only kept it up.
@@ -112,7 +137,7 @@ pub(super) async fn forget(
     plan: &Plan,
 ) -> Result<()> {
     sqlx::query("UPDATE ledger SET withdrawn = 1 WHERE organization = $1 AND notifier = $2")
-        .bind(commit.organization.as_str())
+        .bind(commit.organization())
         .bind(&plan.notifier)
         .execute(tx)
         .await?;
@@ -148,7 +173,7 @@ pub(super) async fn learn(
                       WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3
                         AND l.told IS NOT NULL AND d.state = 'delivered')",
     )
-    .bind(commit.organization.as_str())
+    .bind(commit.organization())
     .bind(&plan.notifier)
     .bind(&subject)
     .bind(millis(commit.now - FLIP))
@@ -162,7 +187,7 @@ pub(super) async fn learn(
            WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3 AND l.withdrawn = 0
            ORDER BY l.seq DESC LIMIT 1) END)",
     )
-    .bind(commit.organization.as_str())
+    .bind(commit.organization())
     .bind(&plan.notifier)
     .bind(&subject)
     .bind(told.map(serde_json::to_string).transpose()?)

@@ -10,6 +10,7 @@
 
 mod acknowledgements;
 mod deliveries;
+mod failures;
 mod ledger;
 mod open;
 mod outbox;
@@ -86,6 +87,8 @@ pub struct ScanRecord {
     pub requests: u64,
     /// What could not be read, and why.
     pub faults: Vec<String>,
+    /// How far the API's clock was ahead of this machine's, where that is more than may be.
+    pub clock_skew: Option<TimeDelta>,
 }
 
 /// What one notifier is told after a scan.
@@ -117,18 +120,40 @@ words! {
     }
 }
 
-/// Everything that one scan changes.
+/// Everything that one scan, or one look at the notifiers, changes.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// `None` for an organization that is no longer watched.
-    pub scan: Option<(ScanRecord, Inventory)>,
-    pub organization: OrganizationName,
+    /// Of which organization; `None` for what is of none.
+    pub of: Option<OrganizationName>,
+    pub change: Change,
     pub plans: Vec<Plan>,
     /// The acknowledgements that end with what they were about.
     pub over: Vec<Uuid>,
     pub now: DateTime<Utc>,
     /// When what is said now is given up.
     pub give_up_at: DateTime<Utc>,
+}
+
+/// What becomes of what is known.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Scan(Box<(ScanRecord, Inventory)>),
+    /// The organization is no longer watched.
+    Retired,
+    /// Nothing.
+    None,
+}
+
+impl Commit {
+    /// The organization as it is kept.
+    fn organization(&self) -> &str {
+        organization(self.of.as_ref())
+    }
+}
+
+/// What is of no organization is kept under an empty name, which none has.
+fn organization(of: Option<&OrganizationName>) -> &str {
+    of.map_or("", OrganizationName::as_str)
 }
 
 fn millis(at: DateTime<Utc>) -> i64 {
@@ -140,6 +165,17 @@ fn instant(millis: i64) -> DateTime<Utc> {
 }
 
 impl Store {
+    /// Asks the database for nothing.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM organizations")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// What is known of an organization; nothing of one that was never scanned.
     ///
     /// # Errors
@@ -235,26 +271,28 @@ impl Store {
     /// Where the database fails; then nothing has changed.
     pub async fn commit(&self, commit: &Commit) -> Result<()> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        match &commit.scan {
-            Some((record, inventory)) => {
+        match &commit.change {
+            Change::Scan(scan) => {
+                let (record, inventory) = scan.as_ref();
                 insert_scan(&mut tx, record).await?;
                 sqlx::query(
                     "INSERT INTO organizations (name, inventory, updated_at) VALUES ($1, $2, $3)
                      ON CONFLICT (name) DO UPDATE
                      SET inventory = excluded.inventory, updated_at = excluded.updated_at",
                 )
-                .bind(commit.organization.as_str())
+                .bind(commit.organization())
                 .bind(serde_json::to_string(inventory)?)
                 .bind(millis(commit.now))
                 .execute(&mut *tx)
                 .await?;
             }
-            None => {
+            Change::Retired => {
                 sqlx::query("DELETE FROM organizations WHERE name = $1")
-                    .bind(commit.organization.as_str())
+                    .bind(commit.organization())
                     .execute(&mut *tx)
                     .await?;
             }
+            Change::None => {}
         }
         for id in &commit.over {
             acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;
@@ -270,7 +308,7 @@ impl Store {
                 ledger::learn(&mut tx, commit, plan, decision).await?;
             }
             for receiver in &plan.up_to_date {
-                let organization = commit.organization.as_str();
+                let organization = commit.organization();
                 outbox::up_to_date(&mut tx, organization, &plan.notifier, receiver, commit.now)
                     .await?;
             }
@@ -324,6 +362,9 @@ fn scan_record(row: &SqliteRow) -> Result<ScanRecord> {
         certificates: row.try_get::<u32, _>("certificates")? as usize,
         requests: row.try_get::<i64, _>("requests")?.max(0) as u64,
         faults: serde_json::from_str(row.try_get("faults")?)?,
+        clock_skew: row
+            .try_get::<Option<i64>, _>("clock_skew")?
+            .and_then(TimeDelta::try_milliseconds),
     })
 }
 
@@ -331,8 +372,8 @@ async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Re
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO scans (id, organization, tick, started_at, finished_at, complete, projects_read,
-                            projects_unreadable, certificates, requests, faults)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                            projects_unreadable, certificates, requests, faults, clock_skew)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(record.id.to_string())
     .bind(record.organization.as_str())
@@ -345,6 +386,7 @@ async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Re
     .bind(number(record.certificates))
     .bind(i64::try_from(record.requests).unwrap_or(i64::MAX))
     .bind(serde_json::to_string(&record.faults)?)
+    .bind(record.clock_skew.map(|skew| skew.num_milliseconds()))
     .execute(tx)
     .await?;
     Ok(())

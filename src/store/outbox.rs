@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Commit, MessageKind, Plan, Result, Store, instant, millis};
+use super::{Commit, MessageKind, Plan, Result, Store, failures, instant, millis};
 use crate::domain::{
     compose::Composed,
     notification::Notification,
@@ -72,7 +72,7 @@ pub(super) async fn insert(
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(&id)
-    .bind(commit.organization.as_str())
+    .bind(commit.organization())
     .bind(&notification.notifier)
     .bind(now)
     .bind(wording::summary(notification, commit.now))
@@ -88,7 +88,7 @@ pub(super) async fn insert(
              VALUES ($1, $2, $3)",
         )
         .bind(&id)
-        .bind(commit.organization.as_str())
+        .bind(commit.organization())
         .bind(subject)
         .execute(&mut *tx)
         .await?;
@@ -96,12 +96,16 @@ pub(super) async fn insert(
     if plan.kind == MessageKind::Refresh {
         forget_refreshes(tx, &id).await?;
     }
+    // By the clock of this machine, as all that is kept; only news can be late.
+    let ahead = notification.time(commit.now) - commit.now;
+    let due_at = notification.due_at().filter(|_| plan.kind == MessageKind::News);
+    let due_at = due_at.map(|due_at| millis(due_at - ahead));
     for receiver in &plan.receivers {
         supersede(tx, &id, plan.kind, &notification.notifier, receiver, now).await?;
         sqlx::query(
             "INSERT INTO deliveries (id, notification_id, notifier, receiver, state, created_at,
-                                     give_up_at, next_attempt_at)
-             VALUES ($1, $2, $3, $4, 'pending', $5, $6, $5)",
+                                     give_up_at, next_attempt_at, due_at)
+             VALUES ($1, $2, $3, $4, 'pending', $5, $6, $5, $7)",
         )
         .bind(Uuid::new_v5(&notification.id, receiver.as_bytes()).to_string())
         .bind(&id)
@@ -109,6 +113,7 @@ pub(super) async fn insert(
         .bind(receiver)
         .bind(now)
         .bind(millis(commit.give_up_at))
+        .bind(due_at)
         .execute(&mut *tx)
         .await?;
     }
@@ -343,6 +348,7 @@ impl Store {
         .bind(next.map(millis))
         .execute(&mut *tx)
         .await?;
+        failures::note(&mut tx, claim, outcome, verdict, now).await?;
         settle(&mut tx, &claim.notification.id.to_string()).await?;
         if let (Verdict::Delivered, Some(organization)) =
             (verdict, &claim.notification.organization)

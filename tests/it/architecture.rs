@@ -3,13 +3,16 @@
 use std::{fs, path::Path};
 
 /// For each room: the rooms of the crate that it may name.
-const MAY_KNOW: [(&str, &[&str]); 11] = [
+const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("domain", &["domain"]),
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
     ("store", &["store", "domain", "net"]),
     ("notify", &["notify", "domain", "net", "secret", "logging"]),
     ("scan", &["admin_api", "domain", "notify", "store"]),
     ("deliver.rs", &["domain", "notify", "store"]),
+    ("watch.rs", &["domain", "notify", "store", "scan"]),
+    ("http", &["domain", "store", "clock"]),
+    ("heartbeat.rs", &["net", "secret"]),
     ("schedule.rs", &["domain", "clock"]),
     ("net.rs", &["domain"]),
     ("secret.rs", &[]),

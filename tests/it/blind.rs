@@ -4,7 +4,7 @@ use certvigil::demo::world::World;
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::support::{Service, Sim, days, fits_schema, start};
+use super::support::{Heard, Service, Sim, days, start};
 
 fn hours(n: i64) -> TimeDelta {
     TimeDelta::hours(n)
@@ -16,39 +16,24 @@ fn world() -> World {
     world
 }
 
-/// The alerts of the webhook since the last time: event, reason and summary.
-struct Heard<'a>(&'a Sim, usize);
-
-impl Heard<'_> {
-    fn news(&mut self) -> Vec<(String, String, String)> {
-        let posts = self.0.receiver.posts();
-        let new = posts[self.1..].iter().map(|post| {
-            let body: Value = serde_json::from_str(&post.body).unwrap();
-            fits_schema(&body);
-            let alert = &body["alerts"][0];
-            let text = |value: &Value| value.as_str().unwrap().to_owned();
-            (text(&alert["event"]), text(&alert["reason"]), text(&body["summary"]))
-        });
-        let new = new.collect();
-        self.1 = posts.len();
-        new
-    }
-}
-
 async fn step(service: &Service, hour: i64) {
     service.scan(start() + hours(hour)).await;
     service.deliver(start() + hours(hour)).await;
 }
 
-fn said(event: &str, reason: &str, summary: &str) -> Vec<(String, String, String)> {
-    vec![(event.to_owned(), reason.to_owned(), summary.to_owned())]
+fn said(
+    event: &'static str,
+    reason: &'static str,
+    summary: &str,
+) -> Vec<(&'static str, &'static str, String)> {
+    vec![(event, reason, summary.to_owned())]
 }
 
 #[tokio::test]
 async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too() {
     let sim = Sim::start(world()).await;
     let service = Service::start(&sim.config()).await;
-    let mut heard = Heard(&sim, 0);
+    let mut heard = Heard::of(&sim);
     step(&service, 0).await;
     assert_eq!(heard.news(), [], "all is well");
     sim.api.world().projects[1].broken = Some(403);
@@ -93,7 +78,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
 async fn where_nothing_can_be_read_any_more_it_is_one_alert_with_the_longest_unseen_first() {
     let sim = Sim::start(world()).await;
     let service = Service::start(&sim.config()).await;
-    let mut heard = Heard(&sim, 0);
+    let mut heard = Heard::of(&sim);
     step(&service, 0).await;
     // A key that is no longer good: every list fails.
     let text = sim.config().replace("admin_key = \"sk-", "admin_key = \"wrong-");
@@ -119,7 +104,7 @@ async fn an_organization_that_was_never_read_is_told_too() {
     let sim = Sim::start(world()).await;
     let text = sim.config().replace("admin_key = \"sk-", "admin_key = \"wrong-");
     let service = Service::start(&text).await;
-    let mut heard = Heard(&sim, 0);
+    let mut heard = Heard::of(&sim);
     for hour in [0, 6, 12, 18] {
         step(&service, hour).await;
         assert_eq!(heard.news(), [], "{hour}");
@@ -137,7 +122,7 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
     sim.api.world().projects[3].broken = Some(500);
     let text = format!("{}max_attempts = 1\n", "[api]\n") + &sim.config();
     let service = Service::start(&text).await;
-    let mut heard = Heard(&sim, 0);
+    let mut heard = Heard::of(&sim);
     for hour in [0, 12, 24] {
         step(&service, hour).await;
     }
@@ -162,7 +147,7 @@ async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
     let sim = Sim::start(world()).await;
     sim.api.world().projects[0].broken = Some(403);
     let service = Service::start(&sim.config()).await;
-    let mut heard = Heard(&sim, 0);
+    let mut heard = Heard::of(&sim);
     for hour in [0, 12] {
         step(&service, hour).await;
     }

@@ -240,10 +240,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "delivery.retry_max: found “15m”, expected at least delivery.retry_initial",
         ),
         ("[log]\nlevel = \"certvigil=loud\"\n", "c.toml:2: log.level: found “certvigil=loud” ("),
-        (
-            "[monitoring]\nheartbeat_url = \"x\"\n",
-            "c.toml:2: monitoring.heartbeat_url: found an unknown key",
-        ),
+        ("[http]\ntoken = \"x\"\n", "c.toml:2: http.token: found an unknown key"),
         (
             "[monitoring]\nblind_after = \"6h\"\n",
             "c.toml:2: monitoring.blind_after: found “6h”, expected at least the longest gap of the schedule with jitter and scan_timeout: 6h 15m",
@@ -546,7 +543,7 @@ fn a_rule_inherits_what_it_leaves_out() {
         from_text(&folder.path().join("c.toml"), &format!("{rules}{KEY}"), Needs::ALL).unwrap();
     let of = |name: &str| {
         let name = certvigil::domain::certificate::OrganizationName::parse(name).unwrap();
-        let policy = loaded.config.policy.of(&name, false);
+        let policy = loaded.config.policy.of_name(&name);
         let shown = policy.rules.iter().map(|rule| {
             let Says::Watch(ladder) = &rule.says else { panic!("{rule:?}") };
             let steps = ladder.steps(chrono::TimeDelta::days(100));

@@ -5,6 +5,7 @@ use certvigil::{
         acknowledgement::{Acknowledgement, Acknowledgements, Ending},
         certificate::{Certificate, CertificateId, OrganizationName},
         compose::{Composed, Occasion},
+        credential::WatchedKeys,
         evaluate::evaluate,
         inventory::Inventory,
         ledger::{Ledger, Told},
@@ -19,7 +20,9 @@ use certvigil::{
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     scan::id_at,
-    store::{Commit, DeliveryState, MessageKind, Plan, ScanRecord, Settings, Store, StoreFault},
+    store::{
+        Change, Commit, DeliveryState, MessageKind, Plan, ScanRecord, Settings, Store, StoreFault,
+    },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::TempDir;
@@ -87,6 +90,7 @@ fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
         at: now,
         tick: now,
         again: false,
+        due_at: None,
     };
     Decision::Tell { subject: of(id), reason: Reason::Opened, reached, told }
 }
@@ -132,8 +136,8 @@ impl Contract {
         };
         let inventory = Inventory::default();
         let commit = Commit {
-            scan: Some((record(now), inventory)),
-            organization: acme(),
+            of: Some(acme()),
+            change: Change::Scan(Box::new((record(now), inventory))),
             plans: vec![plan],
             over: vec![],
             now,
@@ -162,7 +166,7 @@ impl Contract {
 
     /// What notifier `n` was told, as `id stage`.
     async fn told(&self) -> Vec<String> {
-        let ledger = self.store.ledger(&acme(), "n", start()).await.unwrap();
+        let ledger = self.store.ledger(Some(&acme()), "n", start()).await.unwrap();
         let bare = |subject: &Subject| subject.to_string().replace("certificate:", "");
         let open = ledger.open.iter();
         open.map(|(subject, told)| format!("{} {:?}", bare(subject), told.stage)).collect()
@@ -187,6 +191,7 @@ fn record(now: DateTime<Utc>) -> ScanRecord {
         certificates: 2,
         requests: 5,
         faults: vec!["x".into()],
+        clock_skew: None,
     }
 }
 
@@ -197,8 +202,14 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
             inventory.certificates.insert(id.clone(), certificate(id.as_str()));
         }
     }
-    let policy =
-        Policy { ladder: ladder(), rules: vec![], include_inactive: true, blind_after: None };
+    let policy = Policy {
+        ladder: ladder(),
+        rules: vec![],
+        include_inactive: true,
+        blind_after: None,
+        admin_keys: WatchedKeys::Own,
+        client_identity: None,
+    };
     let (organization, none) = (acme(), Acknowledgements::new());
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
     let occasion = Occasion {
@@ -210,8 +221,10 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
             projects_read: 3,
             projects_unreadable: 0,
             oldest_reading: None,
+            clock_skew: None,
         }),
         stale_at: None,
+        allowed: None,
     };
     let decisions: Vec<&Decision> = decisions.iter().collect();
     let listener = Listener {
@@ -455,10 +468,10 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
             up_to_date: vec![],
             afresh: false,
         };
-        let scan = Some((record(now), Inventory::default()));
+        let change = Change::Scan(Box::new((record(now), Inventory::default())));
         Commit {
-            scan,
-            organization: acme(),
+            of: Some(acme()),
+            change,
             plans: vec![plan],
             over: vec![],
             now,
@@ -521,7 +534,7 @@ async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day() {
         contract.record(&claims[0], Verdict::Delivered, now).await;
     }
     let past = async |now: DateTime<Utc>| {
-        let ledger = contract.store.ledger(&acme(), "n", now).await.unwrap();
+        let ledger = contract.store.ledger(Some(&acme()), "n", now).await.unwrap();
         assert!(ledger.open.is_empty());
         ledger
             .past
@@ -576,8 +589,8 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan() {
     let third = acknowledgement("cert_b", start() + days(2));
     store.acknowledge(&acme(), &third).await.unwrap();
     let commit = Commit {
-        scan: Some((record(now), Inventory::default())),
-        organization: acme(),
+        of: Some(acme()),
+        change: Change::Scan(Box::new((record(now), Inventory::default()))),
         plans: vec![],
         over: vec![third.id],
         now,

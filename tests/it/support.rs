@@ -11,6 +11,7 @@ use certvigil::{
         receiver::{Receiver, SECRET},
         world::World,
     },
+    domain::notification::{Event, Reason},
     notify::Notifier,
     scan::{self, Progress, Report, Target},
     store::Store,
@@ -159,6 +160,31 @@ impl Sim {
     }
 }
 
+/// The alerts of the webhook since the last time: of each message's first one the event and the reason, and its
+/// summary.
+pub struct Heard<'a>(&'a Sim, usize);
+
+impl Heard<'_> {
+    pub fn of(sim: &Sim) -> Heard<'_> {
+        Heard(sim, sim.receiver.posts().len())
+    }
+
+    pub fn news(&mut self) -> Vec<(&'static str, &'static str, String)> {
+        let posts = self.0.receiver.posts();
+        let new = posts[self.1..].iter().map(|post| {
+            let body: serde_json::Value = serde_json::from_str(&post.body).unwrap();
+            fits_schema(&body);
+            let alert = &body["alerts"][0];
+            let event = Event::parse(alert["event"].as_str().unwrap()).unwrap();
+            let reason = Reason::parse(alert["reason"].as_str().unwrap()).unwrap();
+            (event.as_str(), reason.as_str(), body["summary"].as_str().unwrap().to_owned())
+        });
+        let new = new.collect();
+        self.1 = posts.len();
+        new
+    }
+}
+
 /// Serves a router over HTTP on a free port.
 pub async fn serve(router: Router) -> SocketAddr {
     certvigil::demo::serve(router).await.unwrap()
@@ -198,6 +224,11 @@ pub struct Tls {
 
 impl Tls {
     pub fn new() -> Tls {
+        Tls::until("2050-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    /// The same with a certificate that ends then.
+    pub fn until(expires_at: DateTime<Utc>) -> Tls {
         use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
         crypto();
         let folder = tempfile::tempdir().unwrap();
@@ -208,7 +239,10 @@ impl Tls {
         let issuer = Issuer::from_params(&ca, &ca_key);
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut parameters = CertificateParams::new(names).unwrap();
+        let at = std::time::SystemTime::from(expires_at);
+        parameters.not_after = at.into();
+        let certificate = parameters.signed_by(&key, &issuer).unwrap();
         let write = |name: &str, text: String| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
@@ -269,6 +303,7 @@ pub async fn serve_tls(router: Router, acceptor: tokio_rustls::TlsAcceptor) -> S
 pub fn certvigil(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_certvigil"));
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.env("CERTVIGIL__HTTP__LISTEN", "off");
     command
 }
 

@@ -75,6 +75,7 @@ fn reading(world: &World, outage: &Outage) -> Reading {
             projects: BTreeMap::new(),
             project_list: down(),
             listings: BTreeMap::from([(Scope::Organization, down().map(|()| Vec::new()))]),
+            admin_keys: None,
         };
     }
     let certificates: Vec<Certificate> = world.certificates.iter().map(certificate).collect();
@@ -98,7 +99,7 @@ fn reading(world: &World, outage: &Outage) -> Reading {
         let name = project.name.as_deref().and_then(Name::clean);
         projects.insert(id.clone(), Project { id, name });
     }
-    Reading { projects, project_list: Ok(()), listings }
+    Reading { projects, project_list: Ok(()), listings, admin_keys: None }
 }
 
 fn certificate(one: &certvigil::demo::world::Certificate) -> Certificate {
@@ -603,7 +604,7 @@ async fn the_forecast_of_day_0_is_what_is_sent_where_nothing_changes() {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
             grain: notifier.grain(),
-            ledger: store.ledger(&organization, notifier.name(), start()).await.unwrap(),
+            ledger: store.ledger(Some(&organization), notifier.name(), start()).await.unwrap(),
         });
     }
     let present = Present {

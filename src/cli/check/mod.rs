@@ -4,7 +4,7 @@ mod output;
 mod survey;
 
 use clap::{Args, ValueEnum};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +16,11 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements, inventory::Inventory, threshold::Severity, wording,
     },
+    heartbeat::Signal,
+    notify::Notifier,
     scan::{self, Progress, Target},
     store::{Store, StoreFault},
+    watch as watch_notifiers,
 };
 use survey::Survey;
 
@@ -98,8 +101,12 @@ async fn look(
 ) -> anyhow::Result<Survey> {
     let scans = targets.iter().map(|target| async move {
         let reading = scan::read(target, progress).await;
-        let now = clock::now();
-        (target, Inventory::default().merge(reading, &target.selection, now))
+        let skew = target.wrong_clock();
+        if let Some(skew) = skew {
+            app::say_clock(target.api.organization(), skew);
+        }
+        let now = clock::now() + skew.unwrap_or_default();
+        (target, Inventory::default().merge(reading, &target.selection, now), skew)
     });
     let scanned = futures_util::future::join_all(scans).await;
     // Acknowledgements are shown where there is a state that has them.
@@ -111,8 +118,9 @@ async fn look(
             None
         }
     };
-    let mut survey = Survey::new(clock::now(), config.timezone);
-    for (target, inventory) in &scanned {
+    let skew = scanned.iter().find_map(|(_, _, skew)| *skew);
+    let mut survey = Survey::new(clock::now() + skew.unwrap_or_default(), config.timezone);
+    for (target, inventory, _) in &scanned {
         let acknowledgements = match &store {
             Some(store) => store.acknowledgements(target.api.organization()).await?,
             None => Acknowledgements::new(),
@@ -120,6 +128,25 @@ async fn look(
         survey.add(target, inventory, &acknowledgements);
     }
     Ok(survey)
+}
+
+/// Hands over what waits; gives how many attempts failed.
+async fn deliver_all(
+    config: &Config,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+) -> Result<usize, StoreFault> {
+    let never = CancellationToken::new();
+    let deliveries = notifiers.iter().map(|notifier| async {
+        let policy = &config.delivery;
+        deliver::run_once(store, notifier.as_ref(), policy, clock::now(), &never).await
+    });
+    let mut failed = 0;
+    for report in futures_util::future::join_all(deliveries).await {
+        let report = report?;
+        failed += report.waiting + report.failed;
+    }
+    Ok(failed)
 }
 
 /// Scans, commits and delivers once, as the service does.
@@ -132,30 +159,39 @@ async fn keep_and_tell(
     let store = Store::open_exclusive(&config.state).await?;
     app::settle_changes(config, &store, &notifiers, clock::now()).await?;
     let give_up_after = config.delivery.give_up_after;
-    let mut failed_scan = None;
+    let (mut failed_scan, mut skew) = (None, None);
+    let started_at = clock::now();
+    let mut well = BTreeSet::new();
     for target in targets {
         let now = clock::now();
         let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
         match scan::run_once(target, &store, &notifiers, give_up_after, when, progress).await {
-            Ok(report) => app::say(&report),
+            Ok(report) => {
+                app::say(&report);
+                skew = skew.or(report.record.clock_skew);
+                well.extend(Some(report.record.organization).filter(|_| report.record.complete));
+            }
             // What the others have to say is still delivered.
             Err(error) => failed_scan = Some(error),
         }
     }
-    let never = CancellationToken::new();
-    let deliveries = notifiers.iter().map(|notifier| async {
-        let policy = &config.delivery;
-        deliver::run_once(&store, notifier.as_ref(), policy, clock::now(), &never).await
-    });
-    let mut failed = 0;
-    for report in futures_util::future::join_all(deliveries).await {
-        let report = report?;
-        failed += report.waiting + report.failed;
+    let mut failed = deliver_all(config, &store, &notifiers).await?;
+    // Who does not get through is told through the others.
+    let looked =
+        watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, clock::now())
+            .await?;
+    if looked.notifications > 0 {
+        failed += deliver_all(config, &store, &notifiers).await?;
+    }
+    let late = store.overdue(clock::now() - config.delivery.max).await? > 0;
+    for (heartbeat, of) in app::heartbeats(config)? {
+        let fine = !late && of.is_subset(&well);
+        heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;
     }
     if let Some(error) = failed_scan {
         return Err(error);
     }
-    let mut survey = Survey::new(clock::now(), config.timezone);
+    let mut survey = Survey::new(clock::now() + skew.unwrap_or_default(), config.timezone);
     for target in targets {
         let organization = target.api.organization();
         let acknowledgements = store.acknowledgements(organization).await?;

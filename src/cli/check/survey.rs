@@ -79,6 +79,7 @@ impl Survey {
                 Some(Stage::NotYetValid) => "not_yet_valid",
                 Some(Stage::Uncovered) => "uncovered",
                 Some(Stage::Blind) => "blind",
+                Some(Stage::Failing) => "failing",
                 // A list that could not be read may have it active.
                 None if !active && !inventory.is_complete() => "unknown_activity",
                 None if !active => "inactive",

@@ -16,7 +16,14 @@ use crate::domain::{
 };
 
 fn policy_of(days: &[i64]) -> Policy {
-    Policy { ladder: ladder(days), rules: vec![], include_inactive: false, blind_after: None }
+    Policy {
+        ladder: ladder(days),
+        rules: vec![],
+        include_inactive: false,
+        blind_after: None,
+        admin_keys: WatchedKeys::Own,
+        client_identity: None,
+    }
 }
 
 fn at(days: i64) -> DateTime<Utc> {
@@ -66,7 +73,7 @@ impl Listener {
         let silences = &self.acknowledgements;
         let evaluation = evaluate(&acme, &self.inventory, &self.policy, silences, now);
         let world = World::Watched { before, after: &evaluation };
-        let moment = Moment { now, tick: now, timezone: self.timezone };
+        let moment = Moment { now, tick: now, timezone: self.timezone, decided_at: None };
         let decisions = reconcile(&world, &self.routing, &self.ledger, moment);
         decisions.iter().for_each(|decision| self.ledger.learn(decision));
         decisions
@@ -255,6 +262,7 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
         at: at.parse().unwrap(),
         tick: tick.parse().unwrap(),
         again: false,
+        due_at: None,
     };
     let day = |time: &str| format!("2027-02-01T{time}:00Z");
     let cases = [
@@ -272,6 +280,7 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
             now: day(now).parse().unwrap(),
             tick: day(tick).parse().unwrap(),
             timezone: Tz::UTC,
+            decided_at: None,
         };
         assert_eq!(moment.is_due(&told, TimeDelta::hours(6)), expected, "{reason}");
     }
@@ -298,7 +307,7 @@ fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
 fn an_organization_that_is_no_longer_configured_ends_what_was_told() {
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 5, true)]), at(0));
-    let moment = Moment { now: at(1), tick: at(1), timezone: Tz::UTC };
+    let moment = Moment { now: at(1), tick: at(1), timezone: Tz::UTC, decided_at: None };
     let decisions = reconcile(&World::Unwatched, &listener.routing, &listener.ledger, moment);
     assert_eq!(words(&decisions), ["c unwatched 7d"]);
 }
@@ -412,7 +421,14 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
         let expired =
             crate::domain::threshold::ExpiredStep { severity: Severity::Critical, repeat: None };
         let ladder = crate::domain::threshold::Ladder::new(vec![step], expired).unwrap();
-        Policy { ladder, rules: vec![], include_inactive: false, blind_after: None }
+        Policy {
+            ladder,
+            rules: vec![],
+            include_inactive: false,
+            blind_after: None,
+            admin_keys: WatchedKeys::Own,
+            client_identity: None,
+        }
     };
     let mut listener = Listener { policy: repeating(1), ..Default::default() };
     assert_eq!(listener.hears(project(&[("c", 1, true)]), at(0)), ["c opened 1d"]);

@@ -20,10 +20,13 @@ use uuid::Uuid;
 use super::Settings;
 use crate::{
     domain::{
-        certificate::OrganizationName, notification::Notification, text::unlinked,
-        threshold::Severity, wording,
+        certificate::OrganizationName,
+        notification::{Event, Notification},
+        text::unlinked,
+        threshold::Severity,
+        wording,
     },
-    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen},
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen, wrong_clock},
 };
 
 /// How many alerts a mail tells in full. With more, mail programs cut it off: Gmail does beyond some
@@ -143,6 +146,7 @@ struct Mail {
     organization: Option<String>,
     mark: &'static str,
     unseen: Option<String>,
+    wrong_clock: Option<String>,
     /// Each alert in a line, by mark; empty where there is but one.
     overview: Vec<Group>,
     /// The worst alerts in full.
@@ -208,12 +212,13 @@ impl Mail {
             organization,
             mark: Mark::of_all(notification).as_str(),
             unseen: scan.and_then(unseen),
+            wrong_clock: scan.and_then(wrong_clock),
             overview: overview(&entries),
             only_listed: entries.len().saturating_sub(TOLD),
             left_out: notification.alerts_total.saturating_sub(entries.len()),
             alerts: entries.into_iter().take(TOLD).map(Told::from).collect(),
             reading: scan.map(|scan| reading(scan, timezone)),
-            why: why(settings, notification.organization.as_ref()),
+            why: why(settings, notification),
             id: notification.id.to_string(),
         }
     }
@@ -272,10 +277,12 @@ impl From<Entry> for Told {
 }
 
 /// Why this reader gets this mail.
-fn why(settings: &Settings, organization: Option<&OrganizationName>) -> String {
-    let about = match organization {
+fn why(settings: &Settings, notification: &Notification) -> String {
+    let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
+    let about = match &notification.organization {
         Some(organization) => asked(settings, organization),
-        None => "this test".to_owned(),
+        None if is_test => "this test".to_owned(),
+        None => "what is wrong with the other notifiers, whatever it asks for".to_owned(),
     };
     let readers: Vec<String> =
         settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();

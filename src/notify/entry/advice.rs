@@ -30,6 +30,14 @@ pub(super) fn consequence(
         | Event::ProjectCovered
         | Event::MonitorBlind
         | Event::MonitorRecovered
+        | Event::AdminKeyExpiring
+        | Event::AdminKeyExpired
+        | Event::AdminKeyResolved
+        | Event::ClientIdentityExpiring
+        | Event::ClientIdentityExpired
+        | Event::ClientIdentityResolved
+        | Event::NotifierFailing
+        | Event::NotifierRecovered
         | Event::Test => return None,
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
@@ -130,6 +138,14 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
         | Event::ProjectCovered
         | Event::MonitorBlind
         | Event::MonitorRecovered
+        | Event::AdminKeyExpiring
+        | Event::AdminKeyExpired
+        | Event::AdminKeyResolved
+        | Event::ClientIdentityExpiring
+        | Event::ClientIdentityExpired
+        | Event::ClientIdentityResolved
+        | Event::NotifierFailing
+        | Event::NotifierRecovered
         | Event::Test => &[],
     };
     let (at, beside) = if everywhere {

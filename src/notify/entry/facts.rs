@@ -15,13 +15,20 @@ const FRESH: TimeDelta = TimeDelta::hours(1);
 pub(super) fn told_because(alert: &Alert) -> Option<String> {
     let stage = alert.stage.as_deref()?;
     let of_its_end = match alert.event {
-        Event::CertificateExpiring => Some(format!("the threshold {stage}")),
-        Event::CertificateExpired => Some("its end".to_owned()),
+        Event::CertificateExpiring | Event::AdminKeyExpiring | Event::ClientIdentityExpiring => {
+            Some(format!("the threshold {stage}"))
+        }
+        Event::CertificateExpired | Event::AdminKeyExpired | Event::ClientIdentityExpired => {
+            Some("its end".to_owned())
+        }
         Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
-        Event::ProjectUncovered | Event::MonitorBlind => None,
+        Event::ProjectUncovered | Event::MonitorBlind | Event::NotifierFailing => None,
         Event::CertificateResolved
         | Event::ProjectCovered
         | Event::MonitorRecovered
+        | Event::AdminKeyResolved
+        | Event::ClientIdentityResolved
+        | Event::NotifierRecovered
         | Event::Test => return None,
     };
     Some(match (alert.reason?, of_its_end) {
@@ -70,6 +77,35 @@ pub fn reading(scan: &ScanView, timezone: Tz) -> String {
         _ => format!("{} of {}", scan.projects_read, wording::count(all, "project")),
     };
     format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
+}
+
+/// How late something is told, and when it was due; nothing where it is in time.
+pub(super) fn late(alert: &Alert, timezone: Tz, now: DateTime<Utc>) -> Option<String> {
+    let (late, due_at) = alert.late_by(now).zip(alert.due_at)?;
+    Some(format!(
+        "this was due {} ago, on {}: certvigil was not running, could not see it, or could not deliver it \
+         until now",
+        wording::span(late),
+        instant(due_at, timezone)
+    ))
+}
+
+/// What has to be known of how it was read: what could not be seen, and that the clock is wrong. Nothing where
+/// all is well.
+pub fn caveat(scan: &ScanView) -> Option<String> {
+    let caveats: Vec<String> = [unseen(scan), wrong_clock(scan)].into_iter().flatten().collect();
+    (!caveats.is_empty()).then(|| caveats.join(" "))
+}
+
+/// That this machine's clock is not the API's.
+pub fn wrong_clock(scan: &ScanView) -> Option<String> {
+    let skew = scan.clock_skew?;
+    let direction = if skew > 0 { "behind" } else { "ahead of" };
+    let by = wording::span(TimeDelta::try_seconds(skew)?);
+    Some(format!(
+        "The clock of the machine that certvigil runs on is {by} {direction} the API’s, by which all times are \
+         given here: set it right."
+    ))
 }
 
 /// What could not be seen, and what that means; nothing where all could.

@@ -4,22 +4,21 @@
 
 mod advice;
 mod facts;
+mod monitor;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::domain::{
-    notification::{
-        Alert, CertificateView, Event, Notification, ProjectView, ProjectsView, SightView,
-    },
+    notification::{About, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView},
     text::unlinked,
     threshold::Severity,
     wording,
 };
 use advice::{advice, consequence, quiet};
-pub use facts::{capitalized, instant, reading, unseen};
-use facts::{told_because, unknown};
+pub use facts::{capitalized, caveat, instant, reading, unseen, wrong_clock};
+use facts::{late, told_because, unknown};
 
 /// How an alert is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,18 +132,25 @@ impl Entry {
             advice: Vec::new(),
             quiet: None,
         };
-        match (&alert.projects, &alert.certificate, &alert.sight) {
-            (Some(projects), ..) => entry.tell_projects(alert, projects, shown_projects),
-            (None, Some(certificate), _) => {
+        match alert.about() {
+            About::Projects(projects) => entry.tell_projects(alert, projects, shown_projects),
+            About::Certificate(certificate) => {
                 entry.tell_certificate(alert, certificate, shown_projects, timezone, now);
                 entry.quiet = quiet(notification.organization.as_ref(), alert, certificate, now);
             }
-            (None, None, Some(sight)) => {
-                entry.tell_sight(alert, sight, shown_projects, timezone);
+            About::Sight(sight) => entry.tell_sight(alert, sight, shown_projects, timezone),
+            About::Credential(credential) => {
+                entry.tell_credential(alert, credential, timezone, now);
             }
-            (None, None, None) => {
+            About::Failing(failing) => {
+                entry.tell_failing(alert, failing, shown_projects, timezone);
+            }
+            About::Nothing => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }
+        }
+        if let Some(late) = late(alert, timezone, now) {
+            entry.facts.push(("Late", late));
         }
         entry.unlinked()
     }
@@ -289,36 +295,6 @@ impl Entry {
             ];
             self.advice = steps.map(str::to_owned).to_vec();
         }
-    }
-
-    fn tell_sight(&mut self, alert: &Alert, sight: &SightView, shown: usize, timezone: Tz) {
-        if alert.event.is_end() {
-            return;
-        }
-        self.consequence = Some(match sight.projects {
-            0 => "certificates may expire unseen".to_owned(),
-            n => format!("certificates of {} may expire unseen", wording::count(n, "project")),
-        });
-        if let Some(why) = told_because(alert) {
-            self.facts.push(("Told because", why));
-        }
-        if let Some(longest) = sight.unseen.first() {
-            self.facts.push(("Unseen since", instant(longest.since, timezone)));
-            self.facts.push(("Last error", longest.why.clone()));
-        }
-        self.projects_label = format!("{} not read", wording::count(sight.total, "list"));
-        for unseen in sight.unseen.iter().take(shown) {
-            let state = format!("since {}: {}", wording::day(unseen.since), unseen.why);
-            self.projects.push(ProjectLine { name: capitalized(&unseen.list), state });
-        }
-        self.more_projects = sight.total.saturating_sub(self.projects.len());
-        let steps = [
-            "Mend what the error says. A 401 means that the admin key is wrong or has expired, a 403 that it \
-             may not read this; a timeout or a failed connection is about the network, or a proxy.",
-            "Run certvigil check: it shows what can be read, and sends nothing.",
-            "Until then, look at the certificates of these projects by hand.",
-        ];
-        self.advice = steps.map(str::to_owned).to_vec();
     }
 
     fn list(

@@ -14,7 +14,10 @@ use super::{
     incident::{Incident, TO_MUTE},
     instant,
 };
-use crate::domain::{notification::Event, threshold::Severity};
+use crate::domain::{
+    notification::{CredentialView, Event},
+    threshold::Severity,
+};
 
 const PATH: &str = "api/v2/alerts";
 /// What is over has ended so long before: by Alertmanager's clock an end must not lie ahead, where the
@@ -73,6 +76,13 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Event::CertificateResolved => "CertvigilCertificate",
         Event::ProjectUncovered | Event::ProjectCovered => "CertvigilProjectsUncovered",
         Event::MonitorBlind | Event::MonitorRecovered => "CertvigilBlind",
+        Event::AdminKeyExpiring | Event::AdminKeyExpired | Event::AdminKeyResolved => {
+            "CertvigilAdminKey"
+        }
+        Event::ClientIdentityExpiring
+        | Event::ClientIdentityExpired
+        | Event::ClientIdentityResolved => "CertvigilClientIdentity",
+        Event::NotifierFailing | Event::NotifierRecovered => "CertvigilNotifierFailing",
         Event::Test => "CertvigilTest",
     };
     let mut labels = json!({
@@ -85,6 +95,12 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
     }
     if let Some(certificate) = &alert.certificate {
         labels["certificate"] = certificate.id.as_str().into();
+    }
+    if let Some(CredentialView { id: Some(id), .. }) = &alert.credential {
+        labels["admin_key"] = id.as_str().into();
+    }
+    if let Some(failing) = &alert.failing {
+        labels["notifier"] = failing.notifier.as_str().into();
     }
     labels
 }

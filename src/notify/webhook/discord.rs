@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::format::{Call, Setting, cut, units};
 use crate::{
     domain::notification::Notification,
-    notify::entry::{Entry, Mark, ProjectLine, Quiet, reading, unseen},
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, caveat, reading},
 };
 
 const MAX_EMBEDS: usize = 10;
@@ -92,9 +92,9 @@ fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Valu
     let scan = notification.scan.as_ref();
     let more = notification.alerts_total.saturating_sub(shown);
     let more = (more > 0).then(|| format!("And {more} more, which this message has no room for."));
-    let unseen = scan.and_then(unseen).map(|text| format!("⚠ {text}"));
+    let caveat = scan.and_then(caveat).map(|text| format!("⚠ {text}"));
     let reading = scan.map(|scan| reading(scan, setting.timezone));
-    let lines: Vec<String> = more.into_iter().chain(unseen).chain(reading).collect();
+    let lines: Vec<String> = more.into_iter().chain(caveat).chain(reading).collect();
     let (organization, notifier) = (notification.organization.as_ref(), &notification.notifier);
     let of = organization.map_or(String::new(), |name| format!("{name} · "));
     json!({

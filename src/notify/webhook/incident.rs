@@ -14,7 +14,7 @@ use crate::{
         threshold::Severity,
         wording,
     },
-    notify::entry::{Entry, ProjectLine, Quiet, unseen},
+    notify::entry::{Entry, ProjectLine, Quiet, unseen, wrong_clock},
 };
 
 /// How many projects an incident's details list.
@@ -119,6 +119,7 @@ impl<'a> Incident<'a> {
             detail(TO_MUTE, Some(command.clone()));
         }
         detail("not_seen", notification.scan.as_ref().and_then(unseen));
+        detail("clock", notification.scan.as_ref().and_then(wrong_clock));
         detail("read_at", notification.scan.as_ref().map(|scan| instant(scan.finished_at)));
         detail("message", Some(notification.id.to_string()));
         details

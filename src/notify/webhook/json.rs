@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::instant;
 use crate::domain::{
     notification::{
-        Alert, CertificateView, Notification, ProjectView, SilenceView, SuccessorView, UnseenView,
+        Alert, CertificateView, Notification, ProjectView, ReceiverView, SilenceView,
+        SuccessorView, UnseenView,
     },
     wording,
 };
@@ -32,6 +33,7 @@ pub fn document(notification: &Notification, now: DateTime<Utc>) -> Value {
             "projects_read": scan.projects_read,
             "projects_unreadable": scan.projects_unreadable,
             "oldest_reading_at": scan.oldest_reading.map(instant),
+            "clock_skew_seconds": scan.clock_skew,
         })),
         "alerts": alerts,
         "alerts_total": notification.alerts_total,
@@ -48,6 +50,8 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
         "last_stage": alert.last,
         "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
         "successor": alert.successor.as_ref().map(successor),
+        "due_at": alert.due_at.map(instant),
+        "late_seconds": alert.late_by(now).map(|late| late.num_seconds()),
     });
     if let Some(view) = &alert.projects {
         entry["projects_total"] = view.total.into();
@@ -62,7 +66,32 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
             "unseen": view.unseen.iter().map(unseen).collect::<Value>(),
         });
     }
+    if let Some(view) = &alert.credential {
+        entry[view.kind.as_str()] = json!({
+            "id": view.id,
+            "name": view.name,
+            "expires_at": view.expires_at.map(instant),
+            "expires_in_seconds": view.expires_at.map(|expires_at| (expires_at - now).num_seconds()),
+            "own": view.own,
+        });
+    }
+    if let Some(view) = &alert.failing {
+        entry["failing_notifier"] = json!({
+            "name": view.notifier,
+            "receivers_total": view.total,
+            "receivers": view.receivers.iter().map(failing_receiver).collect::<Value>(),
+        });
+    }
     entry
+}
+
+fn failing_receiver(view: &ReceiverView) -> Value {
+    json!({
+        "receiver": view.receiver,
+        "since": instant(view.since),
+        "error": view.why,
+        "refused_for_good": view.refused,
+    })
 }
 
 /// A list that could not be read for too long.

@@ -96,17 +96,6 @@ fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Whether a text is an address that can be posted to.
-///
-/// # Errors
-/// What was expected of it.
-pub fn fits_url(text: &str) -> Result<(), String> {
-    match Url::parse(text.trim()) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(()),
-        _ => Err("an http or https URL".to_owned()),
-    }
-}
-
 /// Whether a text is a signing secret.
 ///
 /// # Errors

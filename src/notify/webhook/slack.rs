@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::format::{Setting, cut, units};
 use crate::{
     domain::{notification::Notification, text::unlinked, wording},
-    notify::entry::{Entry, Mark, Quiet, reading, unseen},
+    notify::entry::{Entry, Mark, Quiet, caveat, reading},
 };
 
 const MAX_HEADER: usize = 150;
@@ -38,9 +38,9 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         "type": "header",
         "text": { "type": "plain_text", "text": header, "emoji": false },
     })];
-    let unseen = notification.scan.as_ref().and_then(unseen);
+    let caveat = notification.scan.as_ref().and_then(caveat);
     blocks.extend(
-        unseen.map(|text| json!({ "type": "section", "text": plain(&format!("⚠ {text}")) })),
+        caveat.map(|text| json!({ "type": "section", "text": plain(&format!("⚠ {text}")) })),
     );
     for alert in notification.alerts.iter().take(SHOWN_ALERTS) {
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::format::{Setting, cut};
 use crate::{
     domain::{notification::Notification, text::unlinked, wording},
-    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen},
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, caveat, reading},
 };
 
 /// In bytes of JSON.
@@ -30,8 +30,8 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     });
     let mut card = vec![paragraph(&[run(&title).size("large").bolder().colour(mark)])];
     let scan = notification.scan.as_ref();
-    if let Some(unseen) = scan.and_then(unseen) {
-        card.push(paragraph(&[run(&format!("⚠ {unseen}")).colour(Mark::Warning)]));
+    if let Some(caveat) = scan.and_then(caveat) {
+        card.push(paragraph(&[run(&format!("⚠ {caveat}")).colour(Mark::Warning)]));
     }
     let mut left = MAX_CARD - LAST_WORDS - Value::from(card.clone()).to_string().len();
     let mut shown = 0;

@@ -1,0 +1,71 @@
+//! How far the API's clock is ahead of this machine's, by the `Date` of its answers (RFC 9110, section 6.6.1).
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::HeaderMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::net::header;
+
+/// The answers so far.
+#[derive(Default)]
+pub struct Skew(Mutex<Seen>);
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// The smallest of the answers since it was taken: one right answer is enough, where a cache in between
+    /// gives old ones.
+    least: Option<TimeDelta>,
+    /// What was taken last, for when there is no answer at all.
+    last: Option<TimeDelta>,
+}
+
+impl Skew {
+    pub fn note(&self, headers: &HeaderMap, now: DateTime<Utc>) {
+        let Some(date) = header(headers, "date") else { return };
+        let Ok(date) = httpdate::parse_http_date(date) else { return };
+        let skew = DateTime::<Utc>::from(date) - now;
+        let mut seen = self.lock();
+        if seen.least.is_none_or(|least| skew.abs() < least.abs()) {
+            seen.least = Some(skew);
+        }
+    }
+
+    /// That of the answers since the last time, or else that of before.
+    pub fn take(&self) -> Option<TimeDelta> {
+        let mut seen = self.lock();
+        let skew = seen.least.take().or(seen.last);
+        seen.last = skew;
+        skew
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_right_answer_is_enough_and_without_any_the_last_counts() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let skew = Skew::default();
+        let answer = |seconds: i64| {
+            let date = httpdate::fmt_http_date((now + TimeDelta::seconds(seconds)).into());
+            skew.note(
+                &[("date".parse().unwrap(), date.parse().unwrap())].into_iter().collect(),
+                now,
+            );
+        };
+        assert_eq!(skew.take(), None);
+        answer(-7_200);
+        answer(-3);
+        answer(600);
+        assert_eq!(skew.take(), Some(TimeDelta::seconds(-3)));
+        skew.note(&[("date".parse().unwrap(), "soon".parse().unwrap())].into_iter().collect(), now);
+        assert_eq!(skew.take(), Some(TimeDelta::seconds(-3)));
+        answer(400);
+        assert_eq!(skew.take(), Some(TimeDelta::seconds(400)));
+    }
+}

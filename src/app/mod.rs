@@ -1,0 +1,424 @@
+//! The only wiring: adapters from configuration sections, the loops, reload, and their end.
+//!
+//! Each organization has a loop that scans when its schedule is due, and each notifier one that hands over what
+//! waits for it. They meet in the outbox alone. A reload ends the loops and starts them anew with what is
+//! configured now; what is in the outbox waits for them there.
+
+mod deliveries;
+mod monitor;
+mod pulse;
+mod scans;
+mod systemd;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin_api::AdminApi,
+    clock,
+    config::{Config, Organization, fault::Refused},
+    domain::certificate::OrganizationName,
+    heartbeat::Heartbeat,
+    http::{self, Status, Watched},
+    logging,
+    notify::{self, Notifier},
+    scan::{self, Target, When},
+    schedule,
+    store::Store,
+};
+use monitor::{Monitor, News, Watching};
+use pulse::Pulse;
+use scans::Scans;
+pub use scans::{say, say_clock};
+
+/// How long what is under way has after the signal to stop. The contract is 10 s for all of it.
+const GRACE: Duration = Duration::from_secs(8);
+/// How long a scan that is dropped by a reload may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// How often what is older than `state.history` is forgotten.
+const PRUNE: Duration = Duration::from_secs(24 * 3_600);
+
+/// What an organization's scans need.
+///
+/// # Errors
+/// Where a secret cannot be read any more, or TLS cannot be set up.
+pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Target> {
+    let name = organization.api.organization.clone();
+    Ok(Target {
+        api: AdminApi::new(organization.api.clone())
+            .with_context(|| format!("the organization {name}"))?,
+        selection: organization.selection.clone(),
+        policy: config.policy.of(organization),
+        timeout: config.schedule.scan_timeout,
+    })
+}
+
+/// When a scan is that starts now, and until when what it says holds.
+pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Utc>) -> When {
+    let timezone = schedule.cron.timezone();
+    let (stale_at, allowed) = (schedule.stale_after(now), schedule.allowed(tick));
+    When { started_at: now, tick, timezone, stale_at, allowed }
+}
+
+/// The configured notifiers.
+///
+/// # Errors
+/// As [`notify::all`].
+pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
+    let told = &config.notifiers;
+    notify::all(&told.email, &told.webhook, &told.log)
+}
+
+/// The configured heartbeats: one for all organizations, and those of their own.
+///
+/// # Errors
+/// Where an address cannot be read.
+pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<(Heartbeat, BTreeSet<OrganizationName>)>> {
+    let all: BTreeSet<_> =
+        config.organizations.iter().map(|one| one.api.organization.clone()).collect();
+    let own = config.organizations.iter().filter_map(|one| {
+        Some((one.heartbeat.as_ref()?, BTreeSet::from([one.api.organization.clone()])))
+    });
+    let shared = config.heartbeat.as_ref().map(|settings| (settings, all));
+    shared
+        .into_iter()
+        .chain(own)
+        .map(|(settings, of)| Ok((Heartbeat::new(settings)?, of)))
+        .collect()
+}
+
+/// What is asked of a running service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Load the configuration again.
+    Reload,
+    /// Scan every organization now.
+    ScanNow,
+}
+
+/// How a running service is told what to do.
+pub struct Control {
+    pub stop: CancellationToken,
+    pub orders: mpsc::Receiver<Order>,
+    /// Loads the configuration again.
+    pub load: Box<dyn Fn() -> Result<Config, Refused> + Send + Sync>,
+}
+
+/// Everything that outlives a reload.
+struct Shared {
+    store: Store,
+    /// Rung when something was written to the outbox.
+    outbox: Notify,
+    /// Changed when every organization is to be scanned now.
+    scan_now: watch::Sender<()>,
+    status: watch::Sender<Status>,
+    pulse: Pulse,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    fn note_scan(&self, organization: &OrganizationName, note: impl FnOnce(&mut Watched)) {
+        self.status.send_modify(|status| {
+            let unknown = || scans::unknown(clock::now());
+            note(status.organizations.entry(organization.clone()).or_insert_with(unknown));
+        });
+    }
+
+    fn note_outbox(&self, notifier: &str, fault: Option<String>) {
+        self.status.send_if_modified(|status| match fault {
+            Some(fault) => status.outbox.insert(notifier.to_owned(), fault).is_none(),
+            None => status.outbox.remove(notifier).is_some(),
+        });
+    }
+}
+
+/// What is made of a configuration, before anything of it runs.
+struct Parts {
+    targets: Vec<Target>,
+    notifiers: Vec<Arc<dyn Notifier>>,
+    heartbeats: Vec<(Heartbeat, BTreeSet<OrganizationName>)>,
+}
+
+impl Parts {
+    fn of(config: &Config) -> anyhow::Result<Parts> {
+        let targets = config.organizations.iter().map(|organization| target(config, organization));
+        Ok(Parts {
+            targets: targets.collect::<anyhow::Result<_>>()?,
+            notifiers: notifiers(config)?,
+            heartbeats: heartbeats(config)?,
+        })
+    }
+}
+
+/// The loops of one configuration.
+struct Generation {
+    end: CancellationToken,
+    /// The loops that must have ended before others take their place.
+    scans: TaskTracker,
+}
+
+impl Control {
+    /// Nothing is asked of it but to stop.
+    pub fn until(stop: CancellationToken) -> Control {
+        let (_, orders) = mpsc::channel(1);
+        Control { stop, orders, load: Box::new(|| Err(Refused(Vec::new()))) }
+    }
+}
+
+impl Generation {
+    /// Starts the loops. Those of the notifiers belong to `tasks`, for they end what is under way.
+    fn start(
+        config: &Config,
+        parts: Parts,
+        shared: &Arc<Shared>,
+        beats: &watch::Receiver<()>,
+        tasks: &TaskTracker,
+    ) -> Generation {
+        let Parts { targets, notifiers, heartbeats } = parts;
+        let end = shared.stop.child_token();
+        let own = TaskTracker::new();
+        let (news, happened) = News::channel();
+        let delivery = &config.delivery;
+        for notifier in notifiers.clone() {
+            let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
+            let name = format!("the deliveries of {}", notifier.name());
+            let one = move || {
+                let notifier = Arc::clone(&notifier);
+                deliveries::run(notifier, delivery.clone(), Arc::clone(&shared), end.clone())
+            };
+            tasks.spawn(lasting(name, one));
+        }
+        for target in targets {
+            let name = format!("the scans of {}", target.api.organization());
+            let scans = Arc::new(Scans {
+                target: Arc::new(target),
+                schedule: config.schedule.clone(),
+                notifiers: notifiers.clone(),
+                delivery: delivery.clone(),
+                beats: beats.clone(),
+                news: news.clone(),
+                end: end.clone(),
+            });
+            let shared = Arc::clone(shared);
+            let one = move || scans::run(Arc::clone(&scans), Arc::clone(&shared));
+            own.spawn(tasks.track_future(lasting(name, one)));
+        }
+        let monitor = Monitor {
+            notifiers,
+            delivery: delivery.clone(),
+            heartbeats: heartbeats.into_iter().map(|(one, of)| Watching::new(one, of)).collect(),
+            news: happened,
+            end: end.clone(),
+        };
+        own.spawn(tasks.track_future(monitor::run(monitor, Arc::clone(shared))));
+        let pruning = pruning(shared.store.clone(), config.state.history, end.clone());
+        own.spawn(tasks.track_future(pruning));
+        own.close();
+        Generation { end, scans: own }
+    }
+
+    /// Ends the loops: a scan under way is dropped, a delivery under way is ended.
+    async fn end(self) {
+        self.end.cancel();
+        if tokio::time::timeout(ENDING, self.scans.wait()).await.is_err() {
+            tracing::warn!("a scan of the old configuration has not ended yet");
+        }
+    }
+}
+
+/// A loop that goes on after a failure inside certvigil, which ends nothing else.
+async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
+    while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
+        tracing::error!("{what} failed inside certvigil, and begin anew");
+        tokio::time::sleep(ENDING).await;
+    }
+}
+
+/// The service: runs until it is stopped, and ends within ten seconds of it.
+///
+/// # Errors
+/// Where the state cannot be opened, or something cannot be set up; once running, failures are logged
+/// and lived with.
+pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
+    let stop = control.stop.clone();
+    let parts = Parts::of(&config)?;
+    let listener = match config.http.listen {
+        Some(address) => Some(http::bind(address).await.with_context(|| {
+            format!("the address of http.listen cannot be had: {address} (another certvigil?)")
+        })?),
+        None => None,
+    };
+    let opening = async {
+        let store = Store::open_exclusive(&config.state).await?;
+        settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
+        anyhow::Ok(store)
+    };
+    let Some(store) = stop.run_until_cancelled(opening).await.transpose()? else {
+        return Ok(());
+    };
+    let shared = Arc::new(Shared {
+        store,
+        outbox: Notify::new(),
+        scan_now: watch::channel(()).0,
+        status: watch::channel(Status::default()).0,
+        pulse: Pulse::default(),
+        stop: stop.clone(),
+    });
+    let tasks = TaskTracker::new();
+    say_started(&config);
+    if let Some(listener) = listener {
+        let (store, status) = (shared.store.clone(), shared.status.subscribe());
+        let serving = http::serve(listener, store, status, stop.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "nothing is answered over HTTP any more");
+            }
+        });
+    }
+    let Some(heartbeat) = stop.run_until_cancelled(schedule::Heartbeat::start()).await else {
+        return Ok(());
+    };
+    let mut generation = Generation::start(&config, parts, &shared, &heartbeat.beats(), &tasks);
+    let mut running = config;
+    systemd::ready();
+
+    while let Some(order) = stop.run_until_cancelled(control.orders.recv()).await {
+        match order {
+            Some(Order::ScanNow) => {
+                tracing::info!("a scan of every organization is asked for");
+                shared.scan_now.send_replace(());
+            }
+            Some(Order::Reload) => {
+                systemd::reloading();
+                if let Some((config, parts)) = load(&control, &running) {
+                    generation.end().await;
+                    change(&config, &parts, &shared).await;
+                    generation =
+                        Generation::start(&config, parts, &shared, &heartbeat.beats(), &tasks);
+                    running = config;
+                    tracing::info!("the configuration was loaded again, and is in force");
+                }
+                systemd::ready();
+            }
+            // Nobody asks for anything any more.
+            None => stop.cancelled().await,
+        }
+    }
+    systemd::stopping();
+    tasks.close();
+    // Dropped, where it does not end by itself.
+    drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("what was under way is left for the next start");
+    }
+    tracing::info!("certvigil stopped");
+    Ok(())
+}
+
+fn say_started(config: &Config) {
+    let told = config.notifiers.listening().len();
+    tracing::info!(
+        organizations = config.organizations.len(),
+        notifiers = told,
+        state = %config.state.file.display(),
+        schedule = %config.schedule.cron.describe(),
+        timezone = config.timezone.name(),
+        listen = config.http.listen.map(|address| address.to_string()),
+        "certvigil {} started", env!("CARGO_PKG_VERSION")
+    );
+}
+
+/// The configuration as it is now, with all that it needs; nothing where it is refused, and the old one goes on.
+fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
+    let refused = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the configuration is refused, and the one that was loaded before goes on");
+    };
+    let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
+    let parts = Parts::of(&config).map_err(|error| refused(&format!("{error:#}"))).ok()?;
+    let restart = |key: &str| {
+        tracing::warn!("{key} has changed, and needs a restart: until then it is as it was");
+    };
+    if config.state.file != running.state.file {
+        restart("state.url");
+        config.state.file.clone_from(&running.state.file);
+    }
+    if config.http != running.http {
+        restart("http.listen");
+        config.http = running.http;
+    }
+    if config.log.format != running.log.format {
+        restart("log.format");
+        config.log.format = running.log.format;
+    }
+    logging::change_level(&config.log);
+    Some((config, parts))
+}
+
+/// Brings the state, and what is shown, in line with a configuration that takes the place of another.
+async fn change(config: &Config, parts: &Parts, shared: &Shared) {
+    use backon::{ExponentialBuilder, Retryable};
+    let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
+    if let Err(error) = settle.retry(ExponentialBuilder::default()).await {
+        let error = format!("{error:#}");
+        tracing::error!(
+            error,
+            "what is no longer configured could not be settled: a restart does it"
+        );
+    }
+    shared.status.send_modify(|status| {
+        status
+            .organizations
+            .retain(|name, _| config.organizations.iter().any(|one| one.api.organization == *name));
+        status.outbox.clear();
+    });
+}
+
+/// Brings the state in line with the configuration: what is owed to those who are no longer configured
+/// is abandoned, and what was told of organizations that are not is ended.
+///
+/// # Errors
+/// Where the state fails.
+pub async fn settle_changes(
+    config: &Config,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let configured: Vec<(String, Vec<String>)> = notifiers
+        .iter()
+        .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
+        .collect();
+    for (notifier, deliveries) in store.abandon(&configured, now).await? {
+        tracing::warn!(
+            notifier,
+            deliveries,
+            "what was owed to a notifier or receiver that is no longer configured is abandoned"
+        );
+    }
+    for organization in store.organizations().await? {
+        if config.organizations.iter().all(|one| one.api.organization != organization) {
+            tracing::warn!(%organization, "the organization is no longer configured, and is forgotten");
+            let policy = config.policy.of_name(&organization);
+            let give_up_after = config.delivery.give_up_after;
+            scan::retire(&organization, &policy, store, notifiers, give_up_after, now).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn pruning(store: Store, history: chrono::TimeDelta, stop: CancellationToken) {
+    loop {
+        match store.prune(clock::now() - history).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "what is older than state.history was forgotten"),
+            Err(error) => tracing::error!(%error, "old entries cannot be forgotten"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(PRUNE)).await.is_none() {
+            return;
+        }
+    }
+}

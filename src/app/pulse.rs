@@ -1,0 +1,125 @@
+//! The pulse of the loops, for a supervisor that restarts what hangs: systemd's watchdog is fed when every loop
+//! has come round since it was fed last, by the one that was still missing. There is no timer beside them.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+use super::systemd;
+
+/// How often a loop that waits for something comes round.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// All loops.
+#[derive(Clone, Default)]
+pub struct Pulse(Arc<Mutex<Loops>>);
+
+#[derive(Default)]
+struct Loops {
+    next: u64,
+    /// Each loop, and whether it has come round.
+    came_round: BTreeMap<u64, bool>,
+}
+
+/// One loop, as long as it lasts.
+pub struct Beat {
+    pulse: Pulse,
+    id: u64,
+}
+
+impl Pulse {
+    /// A loop that begins.
+    pub fn enter(&self) -> Beat {
+        let mut loops = self.lock();
+        let id = loops.next;
+        loops.next += 1;
+        loops.came_round.insert(id, false);
+        Beat { pulse: self.clone(), id }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Loops> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loops {
+    /// Notes that a loop has come round; says whether all have.
+    fn beat(&mut self, id: u64) -> bool {
+        self.came_round.insert(id, true);
+        let all = self.came_round.values().all(|came_round| *came_round);
+        if all {
+            self.came_round.values_mut().for_each(|came_round| *came_round = false);
+        }
+        all
+    }
+}
+
+impl Beat {
+    /// The loop has come round.
+    pub fn beat(&self) {
+        if self.pulse.lock().beat(self.id) {
+            systemd::alive();
+        }
+    }
+
+    /// Does some work that may take up to `limit`, coming round meanwhile; what takes longer is not alive.
+    pub async fn during<T>(&self, limit: Duration, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let mut work = pin!(work);
+        loop {
+            if started.elapsed() <= limit {
+                self.beat();
+            }
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(ROUND) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.pulse.lock().came_round.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_fed_by_the_last_loop_to_come_round_and_by_no_loop_alone() {
+        let pulse = Pulse::default();
+        let (one, other) = (pulse.enter(), pulse.enter());
+        let beat = |beat: &Beat| pulse.lock().beat(beat.id);
+        assert!(!beat(&one) && !beat(&one), "the other hangs");
+        assert!(beat(&other));
+        assert!(!beat(&other), "each time anew");
+        drop(one);
+        assert!(beat(&other), "what has ended is not waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_takes_longer_than_it_may_is_not_alive() {
+        let pulse = Pulse::default();
+        let beat = pulse.enter();
+        let work = tokio::time::sleep(Duration::from_secs(60));
+        let other = pulse.enter();
+        let fed = async {
+            let mut fed = 0;
+            for _ in 0..50 {
+                tokio::time::sleep(ROUND).await;
+                fed += usize::from(pulse.lock().beat(other.id));
+            }
+            fed
+        };
+        let ((), fed) = tokio::join!(beat.during(Duration::from_secs(10), work), fed);
+        assert!((5..=15).contains(&fed), "{fed}");
+    }
+}

@@ -1,0 +1,243 @@
+//! One organization's loop: a scan when its schedule is due, when it is asked for, and again where one could
+//! not be kept. Its scans never overlap, and one that hangs delays no other.
+
+use chrono::{DateTime, Utc};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    monitor::{Happened, News},
+    when,
+};
+use crate::{
+    clock,
+    domain::{certificate::OrganizationName, retry::RetryPolicy},
+    http::{Last, Watched},
+    notify::Notifier,
+    scan::{self, Progress, Report, Target, When},
+    schedule,
+};
+
+/// When a scan that failed inside certvigil, or could not be kept, is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// A scheduler that has not beaten for so long is not waited for.
+const MISSING_BEAT: Duration = Duration::from_secs(30);
+/// How much longer than `scan_timeout` a scan may take, for what follows the reading.
+const KEEPING: Duration = Duration::from_secs(300);
+
+/// What a loop needs.
+pub struct Scans {
+    pub target: Arc<Target>,
+    pub schedule: schedule::Settings,
+    pub notifiers: Vec<Arc<dyn Notifier>>,
+    pub delivery: RetryPolicy,
+    pub beats: watch::Receiver<()>,
+    pub news: News,
+    /// No scan begins after it, and the one under way is dropped.
+    pub end: CancellationToken,
+}
+
+/// Why a scan is due.
+enum Due {
+    Start,
+    Schedule(DateTime<Utc>),
+    Again,
+    Asked,
+}
+
+/// Runs until its end.
+pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
+    let Scans { target, schedule, news, end, .. } = scans.as_ref();
+    let mut beats = scans.beats.clone();
+    let organization = target.api.organization().clone();
+    let pulse = shared.pulse.enter();
+    let mut asked = shared.scan_now.subscribe();
+    let started = clock::now();
+    let mut last = match shared.store.last_tick(&organization).await {
+        Ok(last) => last.unwrap_or(started),
+        Err(error) => {
+            tracing::error!(%organization, %error, "when the last scan was cannot be read");
+            started
+        }
+    };
+    let first = schedule.run_on_start.then_some(started);
+    let overdue_at = overdue(schedule, first.unwrap_or(last.min(started)), started);
+    shared.note_scan(&organization, |watched| watched.overdue_at = overdue_at);
+    let mut due = schedule.run_on_start.then_some(Due::Start);
+    let mut again: Option<Instant> = None;
+    loop {
+        pulse.beat();
+        // A clock that was set back must not wait for the moment that it has been at.
+        let now = clock::now();
+        last = last.min(now);
+        let failed = again.take_if(|again| *again <= Instant::now()).map(|_| Due::Again);
+        let scheduled = || schedule.cron.due(last, now).map(Due::Schedule);
+        if let Some(due) = due.take().or(failed).or_else(scheduled) {
+            let tick = match due {
+                Due::Schedule(tick) => tick,
+                Due::Start | Due::Again | Due::Asked => schedule.cron.latest(now),
+            };
+            last = tick;
+            let jitter = match due {
+                Due::Schedule(_) | Due::Start => schedule.jitter.mul_f64(fastrand::f64()),
+                Due::Again | Due::Asked => Duration::ZERO,
+            };
+            let waiting = pulse.during(jitter, tokio::time::sleep(jitter));
+            if end.run_until_cancelled(waiting).await.is_none() {
+                return;
+            }
+            news.tell(Happened::ScanBegins(organization.clone()));
+            let now = clock::now();
+            let one = one_scan(&scans, Arc::clone(&shared), when(schedule, now, tick));
+            let limit = target.timeout + KEEPING;
+            let Some(kept) = end.run_until_cancelled(pulse.during(limit, one)).await else {
+                // Nothing of it is kept; the next start scans again.
+                return;
+            };
+            let now = clock::now();
+            let overdue_at = overdue(schedule, now, now);
+            shared.note_scan(&organization, |watched| {
+                watched.overdue_at = overdue_at;
+                match &kept {
+                    Ok(report) => {
+                        watched.last = Some(last_of(report));
+                        watched.fault = None;
+                    }
+                    Err(why) => watched.fault = Some(why.clone()),
+                }
+            });
+            let complete = kept.as_ref().is_ok_and(|report| report.record.complete);
+            news.tell(Happened::ScanEnded(organization.clone(), complete));
+            again = kept.is_err().then(|| Instant::now() + AGAIN);
+        }
+        tokio::select! {
+            beat = beats.changed() => if beat.is_err() {
+                // Without the scheduler there is no beat any more, and the schedule goes on.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            },
+            // It may have been asked for while a scan was under way: then there is another.
+            order = asked.changed() => if order.is_ok() {
+                due = Some(Due::Asked);
+            },
+            () = tokio::time::sleep(MISSING_BEAT) => {
+                tracing::warn!(%organization, "the scheduler has missed its beats");
+            }
+            () = end.cancelled() => return,
+        }
+    }
+}
+
+/// By when a scan has ended that is the next after an instant, were all to go well.
+fn overdue(
+    schedule: &schedule::Settings,
+    after: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let next = schedule.cron.next_after(after).unwrap_or(now).max(now);
+    let late = schedule.jitter + schedule.scan_timeout + AGAIN + KEEPING;
+    next + chrono::TimeDelta::from_std(late).unwrap_or(chrono::TimeDelta::hours(1))
+}
+
+fn last_of(report: &Report) -> Last {
+    let record = &report.record;
+    Last {
+        finished_at: record.finished_at,
+        complete: record.complete,
+        faults: record.faults.clone(),
+        clock_skew: record.clock_skew.map(|skew| skew.num_seconds()),
+    }
+}
+
+/// One scan, in a task of its own, so that a panic in it does not end the loop; or why it could not be kept.
+async fn one_scan(scans: &Scans, shared: Arc<Shared>, when: When) -> Result<Report, String> {
+    let target = Arc::clone(&scans.target);
+    let organization = target.api.organization().clone();
+    let notifiers = scans.notifiers.clone();
+    let give_up_after = scans.delivery.give_up_after;
+    let work = {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (progress, _) = watch::channel(Progress::default());
+            scan::run_once(&target, &shared.store, &notifiers, give_up_after, when, &progress).await
+        }
+    };
+    match Task(tokio::spawn(work)).join().await {
+        Ok(Ok(report)) => {
+            say(&report);
+            shared.outbox.notify_waiters();
+            Ok(report)
+        }
+        Ok(Err(error)) => {
+            let why = format!("{error:#}");
+            tracing::error!(
+                %organization, error = %why,
+                "the scan could not be kept, and is repeated: nothing is told until one can"
+            );
+            Err(why)
+        }
+        Err(panic) => {
+            tracing::error!(%organization, error = %panic, "the scan failed inside certvigil");
+            Err("it failed inside certvigil".to_owned())
+        }
+    }
+}
+
+/// A task that ends with whoever waits for it.
+pub(super) struct Task<T>(pub tokio::task::JoinHandle<T>);
+
+impl<T> Task<T> {
+    pub(super) async fn join(mut self) -> Result<T, tokio::task::JoinError> {
+        (&mut self.0).await
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The log lines of a scan.
+pub fn say(report: &Report) {
+    /// How many of the faults are logged; the first ones tell the cause.
+    const LOGGED: usize = 3;
+    let record = &report.record;
+    let seconds = (record.finished_at - record.started_at).as_seconds_f64();
+    let (organization, scan) = (&record.organization, record.id);
+    tracing::info!(
+        %organization, %scan, complete = record.complete, projects_read = record.projects_read,
+        projects_unreadable = record.projects_unreadable, certificates = record.certificates,
+        requests = record.requests, seconds, notifications = report.notifications, "scan finished"
+    );
+    for fault in record.faults.iter().take(LOGGED) {
+        tracing::warn!(%organization, %scan, error = %fault, "could not be read");
+    }
+    if record.faults.len() > LOGGED {
+        tracing::warn!(
+            %organization, %scan, projects = record.projects_unreadable,
+            "more could not be read: certificates there may expire unseen"
+        );
+    }
+    if let Some(why) = &report.admin_keys_fault {
+        // A key need not be allowed to read them. It is said once.
+        tracing::info!(%organization, error = %why, "the expiry of the admin key in use is not watched");
+    }
+    if let Some(skew) = record.clock_skew {
+        say_clock(organization, skew);
+    }
+}
+
+/// That this machine's clock is not the API's.
+pub fn say_clock(organization: &OrganizationName, skew: chrono::TimeDelta) {
+    tracing::warn!(
+        %organization, api_ahead_seconds = skew.num_seconds(),
+        "this machine's clock and the API's differ by more than five minutes: the API's counts, set this one right"
+    );
+}
+
+/// An organization of which nothing is known yet.
+pub fn unknown(now: DateTime<Utc>) -> Watched {
+    Watched { overdue_at: now, last: None, fault: None }
+}

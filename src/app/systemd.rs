@@ -1,0 +1,37 @@
+//! What is said to systemd (`sd_notify(3)`), where it listens.
+
+use sd_notify::{NotifyState, notify};
+
+/// Started, or reloaded.
+pub fn ready() {
+    say(&[NotifyState::Ready]);
+}
+
+/// A reload begins; [`ready`] ends it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => say(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
+    }
+}
+
+pub fn stopping() {
+    say(&[NotifyState::Stopping]);
+}
+
+/// One line about how things stand.
+pub fn status(line: &str) {
+    say(&[NotifyState::Status(line)]);
+}
+
+/// Feeds the watchdog.
+pub fn alive() {
+    say(&[NotifyState::Watchdog]);
+}
+
+/// Nothing happens where no service manager listens.
+fn say(states: &[NotifyState<'_>]) {
+    if let Err(error) = notify(states) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}

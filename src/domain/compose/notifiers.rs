@@ -1,0 +1,93 @@
+//! The messages about other notifiers, which are of no organization.
+
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+use super::{Composed, MAX_PROJECTS};
+use crate::domain::{
+    failing::Failing,
+    listener::{Grain, Listener},
+    notification::{Alert, Event, FailingView, Notification, ReceiverView},
+    reconcile::Decision,
+    subject::Subject,
+    threshold::Severity,
+};
+
+/// The messages that say who does not get through, and who does again: one for a digest, or one for each.
+pub fn of_notifiers(
+    new_id: impl Fn() -> Uuid,
+    listener: &Listener,
+    decisions: &[Decision],
+    failing: &[Failing<'_>],
+    stale_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Vec<Composed> {
+    let said = decisions.iter().filter(|one| one.is_said(&listener.routing));
+    let mut entries: Vec<(Alert, Subject)> = said
+        .filter_map(|decision| Some((alert(decision, failing)?, decision.subject().clone())))
+        .collect();
+    entries.sort_by_key(|(alert, _)| alert.event.is_end());
+    let message = |entries: &[(Alert, Subject)]| Composed {
+        notification: Notification {
+            id: new_id(),
+            created_at: now,
+            notifier: listener.name.clone(),
+            organization: None,
+            severity: entries
+                .iter()
+                .map(|(alert, _)| alert.severity)
+                .max()
+                .unwrap_or(Severity::Warning),
+            scan: None,
+            alerts: entries.iter().map(|(alert, _)| alert.clone()).collect(),
+            alerts_total: entries.len(),
+            stale_at,
+        },
+        subjects: entries.iter().map(|(_, subject)| subject.clone()).collect::<BTreeSet<_>>(),
+    };
+    match listener.grain {
+        Grain::Digest if entries.is_empty() => Vec::new(),
+        Grain::Digest => vec![message(&entries)],
+        Grain::EachAlert | Grain::EachAlertKeptUp => entries.chunks(1).map(message).collect(),
+    }
+}
+
+fn alert(decision: &Decision, failing: &[Failing<'_>]) -> Option<Alert> {
+    let Subject::Notifier(name) = decision.subject() else {
+        return None;
+    };
+    let view = |failing: Option<&Failing<'_>>| FailingView {
+        notifier: name.clone(),
+        total: failing.map_or(0, |failing| failing.receivers.len()),
+        receivers: failing
+            .iter()
+            .flat_map(|one| one.receivers.iter())
+            .take(MAX_PROJECTS)
+            .map(|failure| ReceiverView {
+                receiver: failure.receiver.clone(),
+                since: failure.since,
+                why: failure.detail.clone(),
+                refused: failure.refused,
+            })
+            .collect(),
+    };
+    match decision {
+        Decision::Tell { reason, reached, told, .. } => {
+            let failing = failing.iter().find(|one| one.notifier == name);
+            Some(Alert {
+                stage: Some(reached.label.clone()),
+                last: true,
+                failing: Some(view(failing)),
+                due_at: told.due_at,
+                ..Alert::of(Event::NotifierFailing, Some(*reason), reached.severity)
+            })
+        }
+        Decision::End { reason, told, .. } => Some(Alert {
+            stage: Some(told.label.clone()),
+            failing: Some(view(None)),
+            ..Alert::of(Event::NotifierRecovered, Some(*reason), told.severity)
+        }),
+        Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => None,
+    }
+}

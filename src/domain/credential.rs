@@ -1,0 +1,114 @@
+//! What certvigil reads with, and when it ends: the organization's admin keys, and its own client
+//! certificate. Without them it is blind.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::{
+    certificate::{AdminKeyId, UNKNOWN_LIFE},
+    inventory::Inventory,
+    policy::Policy,
+    subject::Subject,
+    text::Name,
+    threshold::{Reached, Steps},
+    words::words,
+};
+
+words! {
+    /// Which admin keys of an organization are watched.
+    WatchedKeys {
+        /// Those that certvigil uses itself.
+        Own = "own",
+        All = "all",
+        Off = "off",
+    }
+}
+
+/// An admin key, as the API lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminKey {
+    pub id: AdminKeyId,
+    pub name: Option<Name>,
+    pub created_at: Option<DateTime<Utc>>,
+    /// `None` for a key that does not expire, and where it is not known.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether what the API shows of it fits the key that certvigil uses.
+    pub own: bool,
+}
+
+/// The organization's list of admin keys, as last read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminKeys {
+    pub read_at: DateTime<Utc>,
+    pub keys: BTreeMap<AdminKeyId, AdminKey>,
+}
+
+/// The client certificate that certvigil shows to the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    pub valid_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// One of them, as it stands now.
+#[derive(Clone, Debug)]
+pub struct Credential<'a> {
+    pub which: Which<'a>,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// Its ladder.
+    pub steps: Steps,
+    /// The stage that it is in.
+    pub reached: Option<Reached>,
+}
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which<'a> {
+    AdminKey(&'a AdminKey),
+    ClientIdentity,
+}
+
+impl Credential<'_> {
+    pub fn subject(&self) -> Subject {
+        match self.which {
+            Which::AdminKey(key) => Subject::AdminKey(key.id.clone()),
+            Which::ClientIdentity => Subject::ClientIdentity,
+        }
+    }
+
+    pub fn name(&self) -> Option<&Name> {
+        match self.which {
+            Which::AdminKey(key) => key.name.as_ref(),
+            Which::ClientIdentity => None,
+        }
+    }
+}
+
+/// Those that are watched and end some day. The ladder is the one that is used where no rule says otherwise:
+/// rules are about certificates.
+pub fn credentials<'a>(
+    inventory: &'a Inventory,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Vec<Credential<'a>> {
+    let credential = |which, from: Option<DateTime<Utc>>, expires_at: DateTime<Utc>| {
+        let life = from.map_or(UNKNOWN_LIFE, |from| (expires_at - from).max(TimeDelta::zero()));
+        let steps = policy.ladder.steps(life);
+        let reached = steps.reached(expires_at, now);
+        Credential { which, expires_at, steps, reached }
+    };
+    let keys = inventory.admin_keys.iter().flat_map(|listed| listed.keys.values());
+    let watched = keys.filter(|key| match policy.admin_keys {
+        WatchedKeys::Own => key.own,
+        WatchedKeys::All => true,
+        WatchedKeys::Off => false,
+    });
+    let keys = watched
+        .filter_map(|key| Some(credential(Which::AdminKey(key), key.created_at, key.expires_at?)));
+    let identity = policy.client_identity.as_ref().map(|identity| {
+        credential(Which::ClientIdentity, Some(identity.valid_at), identity.expires_at)
+    });
+    keys.chain(identity).collect()
+}

@@ -1,0 +1,204 @@
+//! Notifiers that do not get through: told through the others, for a message that nobody takes is a missed
+//! alert.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
+
+use super::{
+    finding::Finding,
+    ledger::Ledger,
+    listener::Listener,
+    notification::Reason,
+    reconcile::{Decision, Moment, compare_all, for_grain},
+    retry::FailureReason,
+    subject::Subject,
+    threshold::{Reached, Severity, Stage},
+};
+
+/// How long a receiver may fail before that is told.
+pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
+/// How often it is told again.
+const DAILY: TimeDelta = TimeDelta::days(1);
+
+/// A receiver that has taken nothing since its attempts began to fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub notifier: String,
+    pub receiver: String,
+    /// The first attempt that failed.
+    pub since: DateTime<Utc>,
+    /// The latest one.
+    pub last_at: DateTime<Utc>,
+    /// Why that failed; `None` for a word that is not known.
+    pub reason: Option<FailureReason>,
+    pub detail: String,
+    /// It refused something for good.
+    pub refused: bool,
+}
+
+/// A notifier that has failed for too long, or for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing<'a> {
+    pub notifier: &'a str,
+    /// Its receivers that do, the longest failing first; never empty.
+    pub receivers: Vec<&'a Failure>,
+}
+
+impl Failing<'_> {
+    /// Since when it has not got through to all its receivers.
+    pub fn since(&self) -> DateTime<Utc> {
+        self.receivers[0].since
+    }
+
+    fn finding(&self) -> Finding {
+        let refused = self.receivers.iter().any(|failure| failure.refused);
+        let patience = if refused { TimeDelta::zero() } else { PATIENCE };
+        Finding {
+            subject: Subject::Notifier(self.notifier.to_owned()),
+            reached: Reached {
+                stage: Stage::Failing,
+                label: "failing".to_owned(),
+                severity: Severity::Warning,
+                repeat: Some(DAILY),
+                last: true,
+            },
+            expires_at: None,
+            name: None,
+            since: Some(self.since() + patience),
+            muted: false,
+            silence_ended: None,
+        }
+    }
+}
+
+/// Who has failed for an hour, or for good. What failed before `started_at`, when the attempts began anew
+/// after a time without any, is first tried again.
+pub fn failing<'a>(
+    failures: &'a [Failure],
+    started_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Vec<Failing<'a>> {
+    let counts =
+        |one: &&Failure| one.refused || (now - one.since >= PATIENCE && one.last_at >= started_at);
+    let mut of: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
+    for failure in failures.iter().filter(counts) {
+        of.entry(&failure.notifier).or_default().push(failure);
+    }
+    let failing = |(notifier, mut receivers): (_, Vec<&'a Failure>)| {
+        receivers.sort_by_key(|failure| failure.since);
+        Failing { notifier, receivers }
+    };
+    of.into_iter().map(failing).collect()
+}
+
+/// What one notifier is to be told of the others; `configured` are the names of all. Never of itself.
+pub fn decide(
+    failing: &[Failing<'_>],
+    configured: &[&str],
+    listener: &Listener,
+    moment: Moment,
+) -> Vec<Decision> {
+    let others = failing.iter().filter(|one| one.notifier != listener.name);
+    let findings: Vec<Finding> = others.map(Failing::finding).collect();
+    let end = |subject: &Subject| match subject {
+        Subject::Notifier(name) if configured.contains(&name.as_str()) => Reason::Corrected,
+        _ => Reason::Unwatched,
+    };
+    let ends = |subject: &Subject, _: &_| Some(end(subject));
+    let mut decisions = compare_all(&findings, ends, &listener.ledger, moment);
+    decisions.retain(|decision| !is_too_soon(decision, &listener.ledger, moment));
+    for_grain(decisions, listener, moment.now)
+}
+
+/// What a receiver refused is not told to it again at once: nothing is different then.
+fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: Moment) -> bool {
+    let Decision::Tell { subject, .. } = decision else {
+        return false;
+    };
+    let untold = ledger.untold.get(subject);
+    untold.is_some_and(|untold| untold.at <= moment.now && moment.now - untold.at < DAILY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{inventory::tests::start, listener::Grain, routing::Routing};
+    use chrono_tz::Tz;
+
+    fn failure(notifier: &str, minutes: i64, refused: bool) -> Failure {
+        let since = start() - TimeDelta::minutes(minutes);
+        Failure {
+            notifier: notifier.to_owned(),
+            receiver: "r".to_owned(),
+            since,
+            last_at: start(),
+            reason: Some(FailureReason::Connect),
+            detail: "refused".to_owned(),
+            refused,
+        }
+    }
+
+    #[test]
+    fn an_hour_or_a_refusal_and_what_failed_before_the_start_is_tried_again_first() {
+        let day_before = start() - TimeDelta::days(1);
+        let cases = [
+            ("for 59 minutes", failure("a", 59, false), day_before, false),
+            ("for an hour", failure("a", 60, false), day_before, true),
+            ("for good", failure("a", 0, true), day_before, true),
+            ("not tried since", failure("a", 90, false), start() + TimeDelta::seconds(1), false),
+        ];
+        for (reason, failure, started_at, expected) in cases {
+            let failures = [failure];
+            let found = failing(&failures, started_at, start());
+            assert_eq!(!found.is_empty(), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_others_are_told_once_and_daily_and_when_it_is_over() {
+        let failures = [failure("a", 61, false)];
+        let listener = |name: &str| Listener {
+            name: name.to_owned(),
+            routing: Routing::all(),
+            grain: Grain::Digest,
+            ledger: Ledger::default(),
+        };
+        let at = |hours: i64| {
+            let now = start() + TimeDelta::hours(hours);
+            Moment { now, tick: now, timezone: Tz::UTC, decided_at: None }
+        };
+        let names = ["a", "b"];
+        let say = |listener: &mut Listener, failing: &[Failing<'_>], hours| {
+            let decisions = decide(failing, &names, listener, at(hours));
+            decisions.iter().for_each(|decision| listener.ledger.learn(decision));
+            let reason = |decision: &Decision| match decision {
+                Decision::Tell { reason, .. } | Decision::End { reason, .. } => reason.as_str(),
+                other => panic!("{other:?}"),
+            };
+            decisions.iter().map(reason).collect::<Vec<_>>()
+        };
+        let long_ago = start() - TimeDelta::days(9);
+        let (mut itself, mut other) = (listener("a"), listener("b"));
+        let bad = failing(&failures, long_ago, start());
+        assert!(say(&mut itself, &bad, 0).is_empty(), "never through itself");
+        assert_eq!(say(&mut other, &bad, 0), ["opened"]);
+        assert!(say(&mut other, &bad, 1).is_empty(), "once");
+        assert_eq!(say(&mut other, &bad, 24), ["repeat"]);
+        assert_eq!(say(&mut other, &[], 25), ["corrected"]);
+        assert!(say(&mut other, &[], 26).is_empty());
+        // Removed from the configuration.
+        say(&mut other, &bad, 80);
+        let gone = decide(&[], &["b"], &other, at(81));
+        assert!(matches!(gone.as_slice(), [Decision::End { reason: Reason::Unwatched, .. }]));
+        // What it refused is not told to it again at once.
+        let mut refusing = listener("b");
+        let Some(Decision::Tell { subject, told, .. }) =
+            decide(&bad, &names, &refusing, at(0)).into_iter().next()
+        else {
+            panic!("it is told");
+        };
+        refusing.ledger.untold.insert(subject, told);
+        assert!(decide(&bad, &names, &refusing, at(1)).is_empty());
+        assert_eq!(decide(&bad, &names, &refusing, at(24)).len(), 1);
+    }
+}

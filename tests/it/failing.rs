@@ -1,0 +1,122 @@
+//! A notifier that does not get through is told through the others.
+
+use certvigil::{
+    demo::{receiver::Answer, world::World},
+    watch,
+};
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use super::support::{Service, Sim, days, fits_schema, start};
+
+async fn sim() -> Sim {
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
+    world.add("cert_a", Some("prod-ca"), Some(start() + days(5)), 1..=1);
+    Sim::start(world).await
+}
+
+/// A look, and what comes of it, `minutes` after the start.
+async fn look(service: &Service, minutes: i64) -> watch::Report {
+    let now = start() + TimeDelta::minutes(minutes);
+    let give_up_after = service.config.delivery.give_up_after;
+    let report = watch::run_once(&service.store, &service.notifiers, give_up_after, start(), now);
+    let report = report.await.unwrap();
+    service.deliver(now - TimeDelta::minutes(1)).await;
+    report
+}
+
+fn subjects(sim: &Sim, to: &str) -> Vec<String> {
+    let mails = sim.mailbox.mails();
+    let of = mails.iter().filter(|mail| mail.to == [to]);
+    of.map(|mail| certvigil::demo::pages::parts(&mail.data).unwrap().subject).collect()
+}
+
+#[tokio::test]
+async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() {
+    let sim = sim().await;
+    let service = Service::start(&sim.config()).await;
+    let away = || Answer { status: 503, headers: vec![] };
+    sim.receiver.answer((0..1_000).map(|_| away()));
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    assert_eq!(look(&service, 59).await.failing, [], "not yet an hour");
+    let report = look(&service, 62).await;
+    assert_eq!(report.notifications, 1);
+    assert_eq!(report.failing[0].0, "hook");
+    assert!(report.failing[0].1.starts_with("unavailable: HTTP 503"), "{report:?}");
+    let before = subjects(&sim, "a@acme.example");
+    assert_eq!(
+        before.last().unwrap(),
+        "[certvigil] the notifier hook has not got through for 60 minutes"
+    );
+    assert_eq!(look(&service, 120).await.notifications, 0, "once");
+    assert_eq!(look(&service, 24 * 60 + 62).await.notifications, 1, "daily");
+    let posts = sim.receiver.posts();
+    assert!(
+        posts.iter().all(|post| !post.body.contains("notifier.failing")),
+        "never through itself"
+    );
+    // It takes what waits.
+    drop(sim.receiver.take_answers());
+    service.deliver(start() + days(2)).await;
+    let report = look(&service, 2 * 24 * 60 + 5).await;
+    assert_eq!((report.failing.len(), report.notifications), (0, 1));
+    let all = subjects(&sim, "a@acme.example");
+    assert_eq!(all.last().unwrap(), "[certvigil] the notifier hook gets through again");
+    assert_eq!(look(&service, 3 * 24 * 60).await.notifications, 0);
+    assert_eq!(subjects(&sim, "a@acme.example").len(), all.len());
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_is_told_at_once_with_the_recipient_and_the_answer() {
+    let sim = sim().await;
+    let service = Service::start(&sim.config()).await;
+    sim.mailbox.refuse("b@acme.example", Some(550));
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    let report = look(&service, 2).await;
+    assert_eq!(report.notifications, 1);
+    let body: Value = serde_json::from_str(&sim.receiver.posts().last().unwrap().body).unwrap();
+    fits_schema(&body);
+    assert_eq!(
+        (&body["organization"], &body["summary"]),
+        (&Value::Null, &"the notifier ops is refused".into())
+    );
+    let failing = &body["alerts"][0]["failing_notifier"];
+    assert_eq!((&failing["name"], &failing["receivers_total"]), (&"ops".into(), &1.into()));
+    let receiver = &failing["receivers"][0];
+    assert_eq!(
+        (&receiver["receiver"], &receiver["refused_for_good"]),
+        (&"b@acme.example".into(), &true.into())
+    );
+    assert!(receiver["error"].as_str().unwrap().contains("not this recipient"), "{receiver:#}");
+    // It is configured no longer.
+    let other = sim.config().replace(", \"b@acme.example\"", "");
+    let service = service.restart(&other, start() + TimeDelta::minutes(5)).await;
+    look(&service, 6).await;
+    let body: Value = serde_json::from_str(&sim.receiver.posts().last().unwrap().body).unwrap();
+    assert_eq!(body["alerts"][0]["event"], "notifier.recovered");
+}
+
+#[tokio::test]
+async fn one_that_refuses_to_hear_of_the_other_is_not_told_again_at_each_look() {
+    let sim = sim().await;
+    let service = Service::start(&sim.config()).await;
+    for to in ["a@acme.example", "b@acme.example"] {
+        sim.mailbox.refuse(to, Some(550));
+    }
+    service.scan(start()).await;
+    let refused = || Answer { status: 400, headers: vec![] };
+    sim.receiver.answer((0..1_000).map(|_| refused()));
+    service.deliver(start()).await;
+    let mut posts = Vec::new();
+    for minute in 2..30 {
+        look(&service, minute).await;
+        posts.push(sim.receiver.posts().len());
+    }
+    // The certificate, and that the mails do not get through: once each.
+    assert_eq!((posts[0], posts.last()), (2, Some(&2)), "{posts:?}");
+    // Each is told of the other a day later again.
+    look(&service, 24 * 60 + 30).await;
+    assert_eq!(sim.receiver.posts().len(), 3);
+}
