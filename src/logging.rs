@@ -10,9 +10,10 @@ use tracing_subscriber::{
 /// The target of the log notifier's lines, which no level hides.
 pub const ALERTS: &str = "certvigil::alerts";
 
-/// Libraries that say too much at the level of the rest.
+/// Libraries that say too much at the level of the rest: those that read mails even what stands in them.
 const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,\
-                     rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info";
+                     rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info,\
+                     html5ever=warn,markup5ever=warn,selectors=warn,css_inline=warn";
 
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -26,7 +26,9 @@ pub fn status(line: &str) {
 
 /// Feeds the watchdog.
 pub fn alive() {
-    say(&[NotifyState::Watchdog]);
+    if sd_notify::watchdog_enabled().is_some() {
+        say(&[NotifyState::Watchdog]);
+    }
 }
 
 /// Nothing happens where no service manager listens.

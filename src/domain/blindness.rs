@@ -15,6 +15,8 @@ const DAILY: TimeDelta = TimeDelta::days(1);
 /// A list that was read late in its scan is not seen for a little less than the scans lie apart; that must
 /// not put it off to the next one.
 const SCAN: TimeDelta = TimeDelta::minutes(1);
+/// Where they lie closer together, it is at most this part of the time that is allowed.
+const PART: i32 = 10;
 
 /// An organization of which something was not seen for too long.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,9 +72,10 @@ impl Blind<'_> {
 
 /// What was not read for `after` or longer; `None` where everything was.
 pub fn blind(inventory: &Inventory, after: TimeDelta, now: DateTime<Utc>) -> Option<Blind<'_>> {
+    let after = after - SCAN.min(after / PART);
     let old = |list, unreadable, last_read| {
         let unseen = Unseen::of(list, unreadable, last_read);
-        (now - unseen.since >= after - SCAN).then_some(unseen)
+        (now - unseen.since >= after).then_some(unseen)
     };
     let project_list = inventory.unreadable_project_list.as_ref();
     let project_list = project_list.and_then(|one| old(List::Projects, one, None));
