@@ -53,14 +53,22 @@ pub struct Watching {
     of: BTreeSet<OrganizationName>,
     /// Those of them that were read completely since it was sent last.
     well: BTreeSet<OrganizationName>,
-    /// Whether it was said since the last scan that something waits for too long.
+    /// Whether something waits for too long, and whether that was said since the last scan.
+    late: bool,
     said_late: bool,
     not_before: Option<Instant>,
 }
 
 impl Watching {
     pub fn new(heartbeat: Heartbeat, of: BTreeSet<OrganizationName>) -> Watching {
-        Watching { heartbeat, of, well: BTreeSet::new(), said_late: false, not_before: None }
+        Watching {
+            heartbeat,
+            of,
+            well: BTreeSet::new(),
+            late: false,
+            said_late: false,
+            not_before: None,
+        }
     }
 
     /// What is said at once.
@@ -89,13 +97,16 @@ impl Watching {
 
     /// Says that all is well, or that something waits for too long.
     async fn say(&mut self, late: bool) {
+        if late && !self.late {
+            tracing::warn!("something has waited for longer than delivery.retry_max: no heartbeat");
+        }
+        self.late = late;
         if !late {
             match self.heartbeat.send(Signal::Well).await {
                 true => self.well.clear(),
                 false => self.not_before = Some(Instant::now() + AGAIN),
             }
         } else if !std::mem::replace(&mut self.said_late, true) {
-            tracing::warn!("something has waited for longer than delivery.retry_max: no heartbeat");
             self.heartbeat.send(Signal::Fail).await;
         }
     }

@@ -13,6 +13,8 @@ mod credentials;
 mod daemon;
 mod demo;
 mod failing;
+mod faults_api;
+mod faults_delivery;
 mod lifecycle;
 mod lifetime;
 mod messages;
