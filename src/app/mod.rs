@@ -315,6 +315,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("what was under way is left for the next start");
     }
+    drop(tokio::time::timeout(Duration::from_millis(500), shared.store.close()).await);
     tracing::info!("certvigil stopped");
     Ok(())
 }

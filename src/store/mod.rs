@@ -47,6 +47,9 @@ pub enum StoreFault {
     #[error("the state {} was written by an older certvigil: certvigil run brings it up to date",
         .0.display())]
     Older(PathBuf),
+    #[error("the state {} is damaged: {}; restore a backup, or move it away to begin anew, and to be told \
+             again of all that is open", path.display(), why)]
+    Damaged { path: PathBuf, why: String },
     #[error("the state {} cannot be opened: {}", path.display(), why)]
     Open { path: PathBuf, why: String },
     #[error("the state holds what cannot be read: {0}")]

@@ -2,7 +2,7 @@
 
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::{
-    SqlitePool,
+    Connection, SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{Result, Settings, Store, StoreFault};
+use crate::domain::text::one_line;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
@@ -40,6 +41,15 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(open(error.to_string())),
         }
         let pool = connect(path, true).await?;
+        // Better known now than in the middle of the work.
+        let damaged = |why: String| StoreFault::Damaged { path: path.clone(), why };
+        let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&pool)
+            .await
+            .map_err(|error| damaged(error.to_string()))?;
+        if checked != "ok" {
+            return Err(damaged(one_line(&checked, 200)));
+        }
         MIGRATIONS.run(&pool).await.map_err(|error| match error {
             MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
                 StoreFault::Newer(path.clone())
@@ -50,6 +60,11 @@ impl Store {
             .execute(&pool)
             .await?;
         Ok(Store { pool, _lock: Some(std::sync::Arc::new(lock)) })
+    }
+
+    /// Closes it for all clones, so that the file stands by itself. Nothing is lost without it.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// Opens a state that is there, beside a running service.
@@ -85,18 +100,34 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
     // A process that closes the file or recovers it locks it for a moment, beside the busy timeout.
-    let connect = || SqlitePoolOptions::new().max_connections(1).connect_with(options.clone());
+    let pool = SqlitePoolOptions::new().max_connections(1).before_acquire(|connection, _| {
+        // Where the disk is full, SQLite ends a transaction by itself, and sqlx believes for ever that it goes
+        // on. Then there is another connection.
+        let fine = !connection.is_in_transaction();
+        Box::pin(async move { Ok(fine) })
+    });
+    let connect = || pool.clone().connect_with(options.clone());
     let pool = connect.retry(ExponentialBuilder::default().with_max_times(5)).when(is_busy).await;
-    pool.map_err(|error| StoreFault::Open {
-        path: path.to_owned(),
-        why: crate::net::error_chain(&error),
+    pool.map_err(|error| {
+        let (path, why) = (path.to_owned(), crate::net::error_chain(&error));
+        match code(&error) {
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreFault::Damaged { path, why },
+            _ => StoreFault::Open { path, why },
+        }
     })
 }
 
-/// Whether somebody else has the file locked: SQLITE_BUSY, or one of its extended codes.
+const SQLITE_BUSY: i64 = 5;
+const SQLITE_CORRUPT: i64 = 11;
+const SQLITE_NOTADB: i64 = 26;
+
+/// SQLite's primary code of an error, whatever the extended one.
+fn code(error: &sqlx::Error) -> Option<i64> {
+    let code = error.as_database_error().and_then(|error| error.code())?;
+    code.parse::<i64>().ok().map(|code| code & 0xff)
+}
+
+/// Whether somebody else has the file locked.
 fn is_busy(error: &sqlx::Error) -> bool {
-    const SQLITE_BUSY: i64 = 5;
-    let code = error.as_database_error().and_then(|error| error.code());
-    let code = code.and_then(|code| code.parse::<i64>().ok());
-    code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
+    code(error) == Some(SQLITE_BUSY)
 }

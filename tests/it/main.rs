@@ -15,6 +15,7 @@ mod demo;
 mod failing;
 mod faults_api;
 mod faults_delivery;
+mod faults_state;
 mod lifecycle;
 mod lifetime;
 mod messages;

@@ -198,5 +198,6 @@ async fn keep_and_tell(
         survey.add(target, &store.inventory(organization).await?, &acknowledgements);
     }
     survey.undelivered = failed;
+    store.close().await;
     Ok(survey)
 }

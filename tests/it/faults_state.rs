@@ -1,0 +1,233 @@
+//! What happens where the state itself is the fault: nothing can be told then, so the log says it, the exit
+//! code or `/readyz`, and the heartbeat that does not come.
+
+use certvigil::demo::world::World;
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+use std::{
+    fs::{self, OpenOptions},
+    io::{Seek, SeekFrom, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+use super::{
+    daemon::{Beats, Daemon},
+    support::{Sim, certvigil, days, run, until, with},
+};
+
+async fn sim() -> Sim {
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
+    world.add("cert_a", Some("first"), Some(certvigil::clock::now() + days(5)), 1..=2);
+    Sim::start(world).await
+}
+
+fn config(sim: &Sim, beats: &Beats) -> String {
+    format!(
+        "{}[schedule]\ncron = \"* * * * * *\"\n[state]\nurl = \"sqlite:state.db\"\n[monitoring]\n{}",
+        sim.config(),
+        beats.config()
+    )
+}
+
+fn posted(sim: &Sim, what: &str) -> usize {
+    sim.receiver.posts().iter().filter(|post| post.body.contains(what)).count()
+}
+
+/// A disk with little room: a file system of its own where that may be had, or else a limit on the size of
+/// files.
+enum SmallDisk {
+    Mounted(PathBuf),
+    Limited,
+}
+
+impl SmallDisk {
+    fn at(folder: &Path) -> SmallDisk {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder);
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        if mounted { SmallDisk::Mounted(folder.to_owned()) } else { SmallDisk::Limited }
+    }
+
+    fn fill(&self, daemon: &Daemon) {
+        match self {
+            SmallDisk::Mounted(folder) => {
+                let mut filler = fs::File::create(folder.join("filler")).unwrap();
+                while filler.write_all(&[0; 4_096]).is_ok() {}
+            }
+            SmallDisk::Limited => limit(daemon, "16384"),
+        }
+    }
+
+    fn empty(&self, daemon: &Daemon) {
+        match self {
+            SmallDisk::Mounted(folder) => fs::remove_file(folder.join("filler")).unwrap(),
+            SmallDisk::Limited => limit(daemon, "unlimited"),
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let SmallDisk::Mounted(folder) = self {
+            drop(Command::new("umount").arg("--lazy").arg(folder).status());
+        }
+    }
+}
+
+/// Limits the size of the files that the service writes.
+fn limit(daemon: &Daemon, bytes: &str) {
+    let id = daemon.running.0.id().to_string();
+    let limit = format!("--fsize={bytes}:");
+    assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_room() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::at(folder.path());
+    // Where files are limited, the signal that comes with it is not to end the service.
+    let mut daemon = Daemon::start_in(folder, &config(&sim, &beats), |command| {
+        let binary = command.get_program().to_owned();
+        let mut wrapped = Command::new("sh");
+        wrapped
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(binary)
+            .args(command.get_args());
+        wrapped.current_dir(command.get_current_dir().unwrap()).env_clear();
+        wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        *command = wrapped;
+    });
+    until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
+    until("the first alert", || (posted(&sim, "cert_a") == 1).then_some(())).await;
+    disk.fill(&daemon);
+    let end = daemon
+        .logged("the scan could not be kept, and is repeated: nothing is told until", 0)
+        .await;
+    let body = daemon.ready(503).await;
+    assert!(body["reasons"][0].as_str().unwrap().contains("could not be kept"), "{body:#}");
+    assert_eq!(daemon.get("/healthz").await.unwrap().0, 200, "the process works");
+    sim.api.world().add("cert_b", Some("second"), Some(certvigil::clock::now() + days(3)), [1]);
+    let before = beats.well();
+    let end = daemon.logged("the scan could not be kept", end).await;
+    daemon.logged("the scan could not be kept", end).await;
+    assert_eq!((beats.well(), posted(&sim, "cert_b")), (before, 0));
+    disk.empty(&daemon);
+    until("what could not be kept", || (posted(&sim, "cert_b") == 1).then_some(())).await;
+    until("the heartbeat again", || (beats.well() > before).then_some(())).await;
+    daemon.ready(200).await;
+    daemon.stop().await;
+    assert_eq!(posted(&sim, "cert_a"), 1, "nothing is told twice");
+}
+
+#[tokio::test]
+async fn a_state_that_somebody_else_holds_is_waited_for() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let mut daemon = Daemon::start(&config(&sim, &beats));
+    until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
+    let file = daemon.folder.path().join("state.db");
+    let mut other = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    daemon.logged("database is locked", 0).await;
+    let body = daemon.ready(503).await;
+    assert!(body["reasons"].to_string().contains("database is locked"), "{body:#}");
+    let before = beats.well();
+    sim.api.world().add("cert_b", Some("second"), Some(certvigil::clock::now() + days(3)), [1]);
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    until("what waited for it", || (posted(&sim, "cert_b") == 1).then_some(())).await;
+    until("the heartbeat again", || (beats.well() > before).then_some(())).await;
+    daemon.ready(200).await;
+    daemon.stop().await;
+}
+
+/// A state of one scan, with nothing running.
+async fn state(sim: &Sim, beats: &Beats) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, log) = run(with(folder.path(), &config(sim, beats), &["check", "--notify"])).await;
+    let file = folder.path().join("state.db");
+    assert!(file.exists() && !folder.path().join("state.db-wal").exists(), "{log}");
+    (folder, file)
+}
+
+/// What starting on it comes to.
+async fn refused(sim: &Sim, beats: &Beats, folder: &TempDir, said: &str) {
+    let before = (beats.well(), sim.receiver.posts().len());
+    let (code, _, log) = run(with(folder.path(), &config(sim, beats), &["run"])).await;
+    assert_eq!(code, 1, "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("error: ") && last.contains(said), "{log}");
+    assert_eq!((beats.well(), sim.receiver.posts().len()), before);
+}
+
+#[tokio::test]
+async fn a_state_that_is_damaged_or_of_a_newer_version_refuses_to_start() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let (folder, file) = state(&sim, &beats).await;
+    let good = fs::read(&file).unwrap();
+
+    fs::write(&file, "this is no database, whatever its name says").unwrap();
+    refused(&sim, &beats, &folder, "file is not a database").await;
+
+    // Every page but the first.
+    fs::write(&file, &good).unwrap();
+    let mut middle = OpenOptions::new().write(true).open(&file).unwrap();
+    middle.seek(SeekFrom::Start(4_096)).unwrap();
+    middle.write_all(&vec![0x5a; good.len() - 4_096]).unwrap();
+    refused(&sim, &beats, &folder, "is damaged").await;
+
+    fs::write(&file, &good).unwrap();
+    let mut newer = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'of a time to come', 1, x'00', 1)",
+    )
+    .execute(&mut newer)
+    .await
+    .unwrap();
+    newer.close().await.unwrap();
+    refused(&sim, &beats, &folder, "was written by a newer certvigil").await;
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_written_refuses_to_start() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let (folder, file) = state(&sim, &beats).await;
+    let config = folder.path().join("c.toml");
+    fs::write(&config, super::faults_state::config(&sim, &beats)).unwrap();
+    for (path, mode) in [(&file, 0o444), (&config, 0o444), (&folder.path().to_owned(), 0o555)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Whom everything is allowed is somebody else for this.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = elsewhere.path().join("certvigil");
+    fs::copy(env!("CARGO_BIN_EXE_certvigil"), &binary).unwrap();
+    let root = fs::write(folder.path().join("probe"), "").is_ok();
+    let mut command = if root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
+        command
+    } else {
+        Command::new(&binary)
+    };
+    command.current_dir(folder.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.env("CERTVIGIL__HTTP__LISTEN", "off").args(["--config", "c.toml", "run"]);
+    let before = (beats.well(), sim.receiver.posts().len());
+    let (code, _, log) = run(command).await;
+    assert_eq!(code, 1, "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("the state state.db cannot be opened: Permission denied"), "{log}");
+    assert_eq!((beats.well(), sim.receiver.posts().len()), before);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+
+    // Nor one in a folder that is not there.
+    let mut command = certvigil(folder.path());
+    command.env("CERTVIGIL__STATE__URL", "sqlite:nowhere/state.db");
+    command.args(["--config", "c.toml", "run"]);
+    let (code, _, log) = run(command).await;
+    assert_eq!(code, 1);
+    assert!(log.contains("nowhere/state.db cannot be opened: No such file or directory"), "{log}");
+}
