@@ -149,10 +149,24 @@ async fn what_was_given_up_is_told_again_by_the_next_scan_under_a_new_id() {
     assert_ne!(posts[0].headers["webhook-id"], posts[2].headers["webhook-id"]);
 }
 
-/// `kill -9` at random moments, with a scan every second and certificates that come and go.
-#[tokio::test]
+/// `kill -9` at random moments of scan, commit and delivery: more than two hundred, to four services at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_at_random_moments_loses_nothing_and_repeats_only_with_the_same_id() {
-    const KILLS: usize = 25;
+    const SERVICES: usize = 4;
+    let killed: Vec<_> = (0..SERVICES).map(|_| tokio::spawn(kill_again_and_again())).collect();
+    let mut repeated = 0;
+    for one in killed {
+        repeated += one.await.unwrap();
+    }
+    eprintln!("{} kills: {repeated} messages came twice", SERVICES * KILLS);
+}
+
+/// How often each service is killed.
+const KILLS: usize = 52;
+
+/// A scan every second, and certificates that come one after the other. Gives how many messages came more than
+/// once.
+async fn kill_again_and_again() -> usize {
     let now = certvigil::clock::now();
     let mut initial = World::with_projects(4, |n| format!("prod-{n}"));
     initial.add("cert_0000", Some("first"), Some(now + days(5)), 1..=4);
@@ -219,4 +233,11 @@ async fn kill_9_at_random_moments_loses_nothing_and_repeats_only_with_the_same_i
     for (who, ids) in &of_mail {
         assert_eq!(ids.len(), 1, "{who:?} was told in {ids:?}");
     }
+    let posts = sim.receiver.posts();
+    let distinct: BTreeSet<&str> =
+        posts.iter().map(|post| post.headers["webhook-id"].to_str().unwrap()).collect();
+    // At most the one that was in flight at a kill.
+    let repeated = posts.len() - distinct.len();
+    assert!(repeated <= KILLS, "{repeated}");
+    repeated
 }
