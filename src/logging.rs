@@ -89,6 +89,11 @@ pub fn start(settings: &Settings) {
     if started.is_ok() {
         // Set once, as logging is started.
         drop(FILTER.set(handle));
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string);
+            let why = panic.payload_as_str();
+            tracing::error!(place, why, "a failure inside certvigil: please report it");
+        }));
     }
 }
 

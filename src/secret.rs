@@ -71,6 +71,24 @@ impl Secret {
         }
     }
 
+    /// What is wrong with who may read it, or write it; nothing where that is nobody but its owner and group.
+    ///
+    /// A file that everybody may read, or that its group may write, keeps no secret.
+    pub fn exposure(&self) -> Option<String> {
+        use std::os::unix::fs::PermissionsExt;
+        let Secret::File(path) = self else {
+            return None;
+        };
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        let who = match mode {
+            _ if mode & 0o002 != 0 => "everybody may write it",
+            _ if mode & 0o004 != 0 => "everybody may read it",
+            _ if mode & 0o020 != 0 => "its group may write it",
+            _ => return None,
+        };
+        Some(format!("{who} (mode {mode:04o})"))
+    }
+
     /// The same with a relative file resolved against `base`.
     pub fn relative_to(self, base: &std::path::Path) -> Secret {
         match self {
@@ -198,6 +216,27 @@ mod tests {
     fn a_literal_is_in_no_debug() {
         let holder: Holder = toml::from_str("key = \"hunter2\"").unwrap();
         assert!(!format!("{holder:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_or_write_keeps_no_secret() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "secret").unwrap();
+        let cases = [
+            (0o600, None),
+            (0o640, None),
+            (0o400, None),
+            (0o644, Some("everybody may read it (mode 0644)")),
+            (0o660, Some("its group may write it (mode 0660)")),
+            (0o646, Some("everybody may write it (mode 0646)")),
+        ];
+        for (mode, expected) in cases {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let said = Secret::File(path.clone()).exposure();
+            assert_eq!(said.as_deref(), expected, "{mode:o}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::{
 };
 pub use fault::{ApiFault, Kind};
 use pace::Pace;
-use request::describe;
+use request::{describe, hidden};
 use skew::Skew;
 use wire::{Item, ListedAdminKey, ListedCertificate, ListedProject, Page};
 
@@ -253,6 +253,7 @@ impl AdminApi {
                     (_, true, Some(next)) => next,
                 };
                 if !seen.insert(next.clone()) {
+                    let next = hidden(&next, &self.lock_key().clone());
                     return fault(Kind::Loop(one_line(&next, 80)));
                 }
                 if seen.len() >= most {

@@ -64,7 +64,7 @@ impl AdminApi {
             }
         })
         .await?;
-        parse(&body, &request)
+        parse(&body, &request, &self.lock_key().clone())
     }
 
     async fn attempt(&self, url: &Url, request: &str, retry: u32) -> Result<Body, ApiFault> {
@@ -82,7 +82,9 @@ impl AdminApi {
             .map_err(|error| transport(error, request))?;
         self.skew.note(sent.headers(), crate::clock::now());
         if sent.status().is_success() {
-            return read_body(sent, MAX_BODY).await.map_err(|fault| fault.into_fault(request));
+            return read_body(sent, MAX_BODY, &key)
+                .await
+                .map_err(|fault| fault.into_fault(request));
         }
         let mut fault = refused(sent, request, &key).await;
         if matches!(fault.kind, Kind::Status(401, _)) && self.key_has_changed(&key) {
@@ -139,10 +141,14 @@ impl BodyFault {
     }
 }
 
-async fn read_body(mut response: Response, most: usize) -> Result<Body, BodyFault> {
+async fn read_body(
+    mut response: Response,
+    most: usize,
+    key: &SecretString,
+) -> Result<Body, BodyFault> {
     let content_type = response.headers().get(reqwest::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or("missing");
-    let content_type = one_line(content_type, 80);
+    let content_type = one_line(&hidden(content_type, key), 80);
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyFault::Transport)? {
         if bytes.len() + chunk.len() > most {
@@ -153,14 +159,21 @@ async fn read_body(mut response: Response, most: usize) -> Result<Body, BodyFaul
     Ok(Body { content_type, bytes })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: &Body, request: &str) -> Result<T, ApiFault> {
+/// Reads a body; what is wrong with it is said without the key, which is hidden before anything is cut.
+fn parse<T: serde::de::DeserializeOwned>(
+    body: &Body,
+    request: &str,
+    key: &SecretString,
+) -> Result<T, ApiFault> {
     let mut json = serde_json::Deserializer::from_slice(&body.bytes);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         use serde_json::error::Category;
         let place = error.path().to_string();
         let inner = error.inner();
         match inner.classify() {
-            Category::Data => Kind::Shape(one_line(&format!("{place}: {inner}"), 300)),
+            Category::Data => {
+                Kind::Shape(one_line(&hidden(&format!("{place}: {inner}"), key), 300))
+            }
             Category::Eof if body.bytes.is_empty() => Kind::Shape("the body is empty".to_owned()),
             Category::Eof if body.content_type.contains("json") => {
                 Kind::Shape("the JSON breaks off".to_owned())
@@ -184,15 +197,23 @@ fn transport(error: reqwest::Error, request: &str) -> ApiFault {
     ApiFault::new(kind, request)
 }
 
+/// A text of the API's without the key.
+pub(super) fn hidden(text: &str, key: &SecretString) -> String {
+    match key.expose_secret().trim() {
+        "" => text.to_owned(),
+        key => text.replace(key, "[hidden]"),
+    }
+}
+
 /// What a response that is no success means, as the official clients read it.
 async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFault {
     let status = response.status();
     let headers = response.headers().clone();
     // An error's body is for reading; where it cannot be read, the status says enough.
-    let body = read_body(response, MAX_ERROR_BODY).await.ok();
+    let body = read_body(response, MAX_ERROR_BODY, key).await.ok();
     let said = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());
     let message = said.and_then(|body| body.error.message).unwrap_or_default();
-    let message = one_line(&message.replace(key.expose_secret(), "[hidden]"), 200);
+    let message = one_line(&hidden(&message, key), 200);
     let retryable = match header(&headers, "x-should-retry") {
         Some("true") => true,
         Some("false") => false,
@@ -201,7 +222,7 @@ async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFa
     ApiFault {
         kind: Kind::Status(status.as_u16(), message),
         request: request.to_owned(),
-        request_id: header(&headers, "x-request-id").map(|id| one_line(id, 80)),
+        request_id: header(&headers, "x-request-id").map(|id| one_line(&hidden(id, key), 80)),
         wait: if retryable && status != StatusCode::UNAUTHORIZED {
             retry_after(&headers, crate::clock::now())
         } else {
@@ -222,7 +243,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Page<ListedCertificate>, String> {
-        parse(&body(text), "GET /x").map_err(|fault| fault.to_string())
+        parse(&body(text), "GET /x", &SecretString::default()).map_err(|fault| fault.to_string())
     }
 
     #[test]

@@ -181,6 +181,11 @@ impl Checker<'_> {
         fits: impl Fn(&str) -> Result<(), String>,
     ) -> Option<Secret> {
         let secret = secret?.clone().relative_to(self.base);
+        if let (Secret::File(file), Some(exposure)) = (&secret, secret.exposure()) {
+            let file = file.display();
+            self.warnings
+                .push(format!("{path}: {file}: {exposure}; chmod 600 keeps it to its owner"));
+        }
         if needed {
             match secret.read() {
                 Err(fault) => self.fault(path, fault, "a value that is there and not empty"),

@@ -77,6 +77,11 @@ impl Mailbox {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets what has arrived.
+    pub fn forget(&self) {
+        self.mails.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Refuses a recipient with an SMTP code from now on; `None` takes it again.
     pub fn refuse(&self, recipient: &str, code: Option<u16>) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);

@@ -50,6 +50,11 @@ impl Receiver {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets what has come.
+    pub fn forget(&self) {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Answers the coming requests with these, one each, and then with 204 again.
     pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);

@@ -15,7 +15,7 @@ use super::{
     evaluate::{Evaluation, evaluate},
     finding::findings,
     inventory::Inventory,
-    ledger::FLIP,
+    ledger::{FLIP, Told},
     listener::Listener,
     notification::Notification,
     policy::{Policy, Says},
@@ -82,14 +82,24 @@ fn scan(
         messages.extend(composed.into_iter().map(|composed| composed.notification));
         decisions.iter().for_each(|decision| listener.ledger.learn(decision));
     }
-    next_change(&evaluation, listeners)
+    next_change(&evaluation, listeners, timezone)
+}
+
+/// When a repeat is due, at the earliest: [`Moment::is_due`] solved for the moment, of scans that run at their
+/// ticks.
+fn repeat_at(told: &Told, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
+    /// Where the clock on the wall skips that moment, it is less than so far ahead.
+    const WALL: TimeDelta = TimeDelta::hours(3);
+    let by_the_wall = told.tick.with_timezone(&timezone).naive_local() + repeat;
+    let by_the_wall = by_the_wall.and_local_timezone(timezone).earliest();
+    let by_the_wall = by_the_wall.map_or(told.tick + repeat - WALL, |at| at.to_utc());
+    let by_ticks = by_the_wall.min(told.tick + repeat).max(told.at + repeat / 2);
+    by_ticks.min(told.at + repeat)
 }
 
 /// The first instant after the evaluation's at which something may be due; every tick before it says
 /// nothing.
-fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener]) -> DateTime<Utc> {
-    /// Ticks are compared by the clock on the wall, which may be ahead by so much.
-    const WALL: TimeDelta = TimeDelta::hours(3);
+fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz) -> DateTime<Utc> {
     let now = evaluation.now;
     let mut instants: Vec<DateTime<Utc>> = Vec::new();
     for assessment in &evaluation.assessments {
@@ -124,9 +134,7 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener]) -> DateTime<
                 continue;
             };
             let repeat = reconcile::repeat(&finding.reached, finding.expires_at, now);
-            let due =
-                repeat.map(|repeat| (told.tick + repeat - WALL).max(told.at + repeat / 2).max(now));
-            instants.extend(due);
+            instants.extend(repeat.map(|repeat| repeat_at(told, repeat, timezone).max(now)));
         }
     }
     instants.into_iter().min().unwrap_or(NEVER)
