@@ -40,6 +40,8 @@ pub mod config;
 pub mod deliver;
 pub mod demo;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod heartbeat;
 pub mod http;
 pub mod logging;

@@ -37,8 +37,10 @@ use crate::{
 };
 pub use fault::{ApiFault, Kind};
 use pace::Pace;
+#[cfg(any(test, fuzzing))]
+pub use request::read_any;
 use request::{describe, hidden};
-use skew::Skew;
+pub use skew::Skew;
 use wire::{Item, ListedAdminKey, ListedCertificate, ListedProject, Page};
 
 /// The API's largest page.

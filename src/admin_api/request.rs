@@ -205,6 +205,24 @@ pub(super) fn hidden(text: &str, key: &SecretString) -> String {
     }
 }
 
+/// Reads a body as everything that one may be; gives what is wrong with it.
+#[cfg(any(test, fuzzing))]
+pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
+    use super::wire::{ListedAdminKey, ListedCertificate, ListedProject, Page};
+    fn wrong<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &SecretString) -> Option<String> {
+        let body = Body { content_type: "application/json".to_owned(), bytes: bytes.to_vec() };
+        parse::<T>(&body, "GET /x", key).err().map(|fault| fault.to_string())
+    }
+    let all = [
+        wrong::<Page<ListedProject>>(bytes, key),
+        wrong::<Page<ListedCertificate>>(bytes, key),
+        wrong::<Page<ListedAdminKey>>(bytes, key),
+        wrong::<ListedProject>(bytes, key),
+        wrong::<ErrorBody>(bytes, key),
+    ];
+    all.into_iter().flatten().collect()
+}
+
 /// What a response that is no success means, as the official clients read it.
 async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFault {
     let status = response.status();

