@@ -20,13 +20,25 @@
 //! ```
 //!
 //! Who may know whom: [`domain`] knows nobody. [`admin_api`], [`store`] and [`notify`] know the domain
-//! and not each other. [`scan`] and [`deliver`] know the domain and the edges that they use. [`config`]
+//! and not each other. [`scan`], [`deliver`] and [`watch`] know the domain and the edges
+//! that they use; [`http`] knows the domain and the store. [`config`]
 //! makes each owner's settings, and no owner knows it. [`app`] and [`cli`] know all. A test reads the
 //! `use` lines and keeps it so.
+//!
+//! A third use case is beside them: [`watch`], by which the notifiers watch one another. [`app`] runs all three
+//! in loops, and says how they stand to [`http`], systemd and the [`heartbeat`].
 //!
 //! Guarantees:
 //! - What is to be said is committed before anything is sent; `kill -9` at any moment loses nothing, and
 //!   repeats at most the message in flight, with the same id.
+//! - What is retried: a request of the API up to `api.max_attempts`, and by the next scan; a delivery until it is
+//!   accepted or `delivery.give_up_after` has passed; a scan that could not be kept, after a minute.
+//! - What is reported: what could not be read (log, `/readyz`, no heartbeat; `monitor.blind` after
+//!   `monitoring.blind_after`); who does not get through (log, no heartbeat, `notifier.failing` through the others after
+//!   an hour, or at once where it is for good); a state that cannot be used (log, `/readyz`, exit code, no heartbeat).
+//! - What is given up: a delivery that nobody took in time, which the next scan tells anew; what is owed to whoever
+//!   is configured no longer; what is older than `state.history`.
+//! - A failure inside certvigil in one organization or notifier stops no other.
 //! - Scan never notifies, and deliver never calls the Admin API. A receiver's failure is a value.
 //! - Absence is believed only after a complete listing.
 //! - `now` is an argument, read in [`clock`] alone.

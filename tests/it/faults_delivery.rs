@@ -328,6 +328,21 @@ async fn a_webhook_that_refuses_for_now_is_tried_again_under_the_same_id_and_del
 }
 
 #[tokio::test]
+async fn what_a_webhook_refuses_for_good_is_told_through_the_others_and_anew_by_the_next_scan() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let text = config(&sim, sim.mailbox.address, "tls = \"none\"\n", &beats);
+    sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
+    add(&sim, "cert_a");
+    let mut daemon = Daemon::start(&text);
+    daemon.logged("notification not delivered: refused for good", 0).await;
+    until("it is told anew", || (posted(&sim, "cert_a") == 2).then_some(())).await;
+    let posts = sim.receiver.posts();
+    assert_ne!(posts[0].headers["webhook-id"], posts[1].headers["webhook-id"]);
+    until("the heartbeat: nothing waits", || (beats.well() > 0).then_some(())).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_webhook_that_answers_nothing_is_given_half_a_minute_and_holds_up_nobody_else() {
     let (sim, beats) = (sim().await, Beats::start().await);
     let silent = Arc::new(Mutex::new(true));

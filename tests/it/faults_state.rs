@@ -134,6 +134,10 @@ async fn a_state_that_somebody_else_holds_is_waited_for() {
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("database is locked"), "{body:#}");
     let before = beats.well();
+    let folder = daemon.folder.path();
+    let (code, _, log) = run(with(folder, &config(&sim, &beats), &["run"])).await;
+    assert_eq!(code, 1);
+    assert!(log.contains("is in use by another certvigil"), "{log}");
     sim.api.world().add("cert_b", Some("second"), Some(certvigil::clock::now() + days(3)), [1]);
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
