@@ -13,7 +13,7 @@ use crate::{
         compose::of_notifiers,
         failing::{decide, failing},
         listener::Listener,
-        reconcile::Moment,
+        reconcile::{Decision, Moment},
     },
     notify::Notifier,
     scan::id_at,
@@ -44,7 +44,12 @@ pub async fn run_once(
     started_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let failures = store.failures().await.context("reading who does not get through")?;
+    let mut failures = store.failures().await.context("reading who does not get through")?;
+    // An attempt that was under way when its receiver was taken out of the configuration says nothing any more.
+    failures.retain(|failure| {
+        let mut its = notifiers.iter().filter(|notifier| notifier.name() == failure.notifier);
+        its.any(|notifier| notifier.receivers().contains(&failure.receiver))
+    });
     let failing = failing(&failures, started_at, now);
     let configured: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
     let mut plans = Vec::new();
@@ -57,8 +62,9 @@ pub async fn run_once(
             ledger: ledger.context("reading the ledger")?,
         };
         let moment = Moment { now, tick: now, timezone: Tz::UTC, decided_at: None };
-        let decisions = decide(&failing, &configured, &listener, moment);
-        if decisions.is_empty() {
+        let decisions = decide(&failures, &failing, &configured, &listener, moment);
+        // What flips is kept for a day, and changes nothing.
+        if decisions.iter().all(|decision| matches!(decision, Decision::Damp { .. })) {
             continue;
         }
         let stale_at = Some(now + STALE);

@@ -80,8 +80,8 @@ impl AdminApi {
             .send()
             .await
             .map_err(|error| transport(error, request))?;
-        self.skew.note(sent.headers(), crate::clock::now());
         if sent.status().is_success() {
+            self.skew.note(sent.headers(), crate::clock::now());
             return read_body(sent, MAX_BODY, &key)
                 .await
                 .map_err(|fault| fault.into_fault(request));

@@ -1,4 +1,5 @@
-//! How far the API's clock is ahead of this machine's, by the `Date` of its answers (RFC 9110, section 6.6.1).
+//! How far the API's clock is ahead of this machine's, by the `Date` of its good answers (RFC 9110, section 6.6.1):
+//! an error may be a proxy's.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::HeaderMap;
@@ -21,6 +22,10 @@ struct Seen {
 
 impl Skew {
     pub fn note(&self, headers: &HeaderMap, now: DateTime<Utc>) {
+        // What a cache in between has kept says what time it was then.
+        if headers.contains_key("age") {
+            return;
+        }
         let Some(date) = header(headers, "date") else { return };
         let Ok(date) = httpdate::parse_http_date(date) else { return };
         let skew = DateTime::<Utc>::from(date) - now;

@@ -32,13 +32,15 @@ use crate::{
 };
 use monitor::{Monitor, News, Watching};
 use pulse::Pulse;
-use scans::Scans;
+use scans::{Due, Scans};
 pub use scans::{say, say_clock};
 
 /// How long what is under way has after the signal to stop. The contract is 10 s for all of it.
 const GRACE: Duration = Duration::from_secs(8);
 /// How long a scan that is dropped by a reload may take to end.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long a reload may take: the state may be somebody else's for a while.
+const CHANGING: Duration = Duration::from_secs(180);
 /// How often what is older than `state.history` is forgotten.
 const PRUNE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -91,19 +93,13 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<(Heartbeat, BTreeSet<Or
         .collect()
 }
 
-/// What is asked of a running service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Load the configuration again.
-    Reload,
-    /// Scan every organization now.
-    ScanNow,
-}
-
 /// How a running service is told what to do.
 pub struct Control {
     pub stop: CancellationToken,
-    pub orders: mpsc::Receiver<Order>,
+    /// That the configuration is to be loaded again.
+    pub reloads: mpsc::Receiver<()>,
+    /// That every organization is to be scanned now.
+    pub scans: mpsc::Receiver<()>,
     /// Loads the configuration again.
     pub load: Box<dyn Fn() -> Result<Config, Refused> + Send + Sync>,
 }
@@ -164,8 +160,8 @@ struct Generation {
 impl Control {
     /// Nothing is asked of it but to stop.
     pub fn until(stop: CancellationToken) -> Control {
-        let (_, orders) = mpsc::channel(1);
-        Control { stop, orders, load: Box::new(|| Err(Refused(Vec::new()))) }
+        let ((_, reloads), (_, scans)) = (mpsc::channel(1), mpsc::channel(1));
+        Control { stop, reloads, scans, load: Box::new(|| Err(Refused(Vec::new()))) }
     }
 }
 
@@ -174,6 +170,7 @@ impl Generation {
     fn start(
         config: &Config,
         parts: Parts,
+        first: Option<Due>,
         shared: &Arc<Shared>,
         beats: &watch::Receiver<()>,
         tasks: &TaskTracker,
@@ -199,6 +196,8 @@ impl Generation {
                 schedule: config.schedule.clone(),
                 notifiers: notifiers.clone(),
                 delivery: delivery.clone(),
+                first,
+                asked: shared.scan_now.subscribe(),
                 beats: beats.clone(),
                 news: news.clone(),
                 end: end.clone(),
@@ -282,30 +281,39 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let Some(heartbeat) = stop.run_until_cancelled(schedule::Heartbeat::start()).await else {
         return Ok(());
     };
-    let mut generation = Generation::start(&config, parts, &shared, &heartbeat.beats(), &tasks);
+    let first = config.schedule.run_on_start.then_some(Due::Start);
+    let mut generation =
+        Generation::start(&config, parts, first, &shared, &heartbeat.beats(), &tasks);
     let mut running = config;
     systemd::ready();
 
-    while let Some(order) = stop.run_until_cancelled(control.orders.recv()).await {
-        match order {
-            Some(Order::ScanNow) => {
+    loop {
+        tokio::select! {
+            Some(()) = control.scans.recv() => {
                 tracing::info!("a scan of every organization is asked for");
                 shared.scan_now.send_replace(());
             }
-            Some(Order::Reload) => {
+            Some(()) = control.reloads.recv() => {
                 systemd::reloading();
                 if let Some((config, parts)) = load(&control, &running) {
-                    generation.end().await;
-                    change(&config, &parts, &shared).await;
-                    generation =
-                        Generation::start(&config, parts, &shared, &heartbeat.beats(), &tasks);
+                    let pulse = shared.pulse.enter();
+                    let change = async {
+                        generation.end().await;
+                        change(&config, &parts, &shared).await;
+                    };
+                    if stop.run_until_cancelled(pulse.during(CHANGING, change)).await.is_none() {
+                        break;
+                    }
+                    // What has changed is seen at once.
+                    let first = Some(Due::Asked);
+                    let beats = heartbeat.beats();
+                    generation = Generation::start(&config, parts, first, &shared, &beats, &tasks);
                     running = config;
                     tracing::info!("the configuration was loaded again, and is in force");
                 }
                 systemd::ready();
             }
-            // Nobody asks for anything any more.
-            None => stop.cancelled().await,
+            () = stop.cancelled() => break,
         }
     }
     systemd::stopping();
@@ -523,7 +531,14 @@ mod tests {
         });
         let (beat, beats) = watch::channel(());
         std::mem::forget(beat);
-        let generation = Generation::start(&config, parts, &shared, &beats, &TaskTracker::new());
+        let generation = Generation::start(
+            &config,
+            parts,
+            Some(Due::Start),
+            &shared,
+            &beats,
+            &TaskTracker::new(),
+        );
         (receiver, shared, generation)
     }
 

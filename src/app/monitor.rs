@@ -71,22 +71,30 @@ impl Watching {
         }
     }
 
-    /// What is said at once.
-    async fn hear(&mut self, happened: &Happened) {
-        match happened {
-            Happened::ScanBegins(organization) if self.of.contains(organization) => {
-                self.heartbeat.send(Signal::Start).await;
+    /// What is said at once of all that has happened since the last look, each signal once.
+    async fn hear(&mut self, happened: &[Happened]) {
+        let (mut begins, mut failed) = (false, false);
+        for one in happened {
+            match one {
+                Happened::ScanBegins(organization) => begins |= self.of.contains(organization),
+                Happened::ScanEnded(organization, complete) if self.of.contains(organization) => {
+                    if *complete {
+                        self.well.insert(organization.clone());
+                        self.said_late = false;
+                        self.not_before = None;
+                    } else {
+                        self.well.remove(organization);
+                        failed = true;
+                    }
+                }
+                Happened::ScanEnded(..) => {}
             }
-            Happened::ScanEnded(organization, true) if self.of.contains(organization) => {
-                self.well.insert(organization.clone());
-                self.said_late = false;
-                self.not_before = None;
-            }
-            Happened::ScanEnded(organization, false) if self.of.contains(organization) => {
-                self.well.remove(organization);
-                self.heartbeat.send(Signal::Fail).await;
-            }
-            Happened::ScanBegins(_) | Happened::ScanEnded(..) => {}
+        }
+        if begins {
+            self.heartbeat.send(Signal::Start).await;
+        }
+        if failed {
+            self.heartbeat.send(Signal::Fail).await;
         }
     }
 
@@ -130,17 +138,18 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let signals = u32::try_from(monitor.heartbeats.len()).unwrap_or(u32::MAX);
     let limit = LOOKING + heartbeat::LONGEST.saturating_mul(signals.saturating_mul(2));
     loop {
-        let heard = tokio::select! {
+        let first = tokio::select! {
             Some(heard) = monitor.news.recv() => Some(heard),
             () = pulse.during(LOOK * 2, tokio::time::sleep(LOOK)) => None,
             () = monitor.end.cancelled() => return,
         };
+        // All of it, so that nothing is said by what is out of date.
+        let mut heard: Vec<Happened> = first.into_iter().collect();
+        heard.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
         let end = monitor.end.clone();
         let look = async {
             for heartbeat in &mut monitor.heartbeats {
-                if let Some(heard) = &heard {
-                    heartbeat.hear(heard).await;
-                }
+                heartbeat.hear(&heard).await;
             }
             let Monitor { notifiers, delivery, heartbeats, .. } = &mut monitor;
             watch_notifiers(notifiers, delivery, &shared, started_at, &mut known).await;

@@ -33,6 +33,10 @@ pub struct Scans {
     pub schedule: schedule::Settings,
     pub notifiers: Vec<Arc<dyn Notifier>>,
     pub delivery: RetryPolicy,
+    /// Whether there is one at once, and why.
+    pub first: Option<Due>,
+    /// Changes when there is to be one now.
+    pub asked: watch::Receiver<()>,
     pub beats: watch::Receiver<()>,
     pub news: News,
     /// No scan begins after it, and the one under way is dropped.
@@ -40,7 +44,8 @@ pub struct Scans {
 }
 
 /// Why a scan is due.
-enum Due {
+#[derive(Clone, Copy, Debug)]
+pub enum Due {
     Start,
     Schedule(DateTime<Utc>),
     Again,
@@ -53,7 +58,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let mut beats = scans.beats.clone();
     let organization = target.api.organization().clone();
     let pulse = shared.pulse.enter();
-    let mut asked = shared.scan_now.subscribe();
+    let mut asked = scans.asked.clone();
     let started = clock::now();
     let mut last = match shared.store.last_tick(&organization).await {
         Ok(last) => last.unwrap_or(started),
@@ -62,10 +67,9 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             started
         }
     };
-    let first = schedule.run_on_start.then_some(started);
-    let overdue_at = overdue(schedule, first.unwrap_or(last.min(started)), started);
+    let overdue_at = overdue(schedule, last.min(started), started);
     shared.note_scan(&organization, |watched| watched.overdue_at = overdue_at);
-    let mut due = schedule.run_on_start.then_some(Due::Start);
+    let mut due = scans.first;
     let mut again: Option<Instant> = None;
     loop {
         pulse.beat();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::{
-    app::{self, Control, Order},
+    app::{self, Control},
     config::{Config, Needs, fault::Refused, load},
 };
 
@@ -28,11 +28,11 @@ async fn run(file: Option<&Path>) -> Result<(), Failure> {
         None => tracing::info!("no configuration file: built-in defaults and environment"),
     }
     let stop = CancellationToken::new();
-    let (order, orders) = mpsc::channel(1);
-    tokio::spawn(listen(Signals::new()?, stop.clone(), order));
+    let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));
+    tokio::spawn(listen(Signals::new()?, stop.clone(), reload, scan));
     let file: Option<PathBuf> = file.map(Path::to_owned);
     let load = Box::new(move || again(file.as_deref()));
-    app::run(loaded.config, Control { stop, orders, load }).await?;
+    app::run(loaded.config, Control { stop, reloads, scans, load }).await?;
     Ok(())
 }
 
@@ -62,17 +62,22 @@ impl Signals {
     }
 }
 
-async fn listen(mut signals: Signals, stop: CancellationToken, order: mpsc::Sender<Order>) {
+async fn listen(
+    mut signals: Signals,
+    stop: CancellationToken,
+    reload: mpsc::Sender<()>,
+    scan: mpsc::Sender<()>,
+) {
     loop {
         let wanted = tokio::select! {
             _ = signals.terminate.recv() => Err("SIGTERM"),
             _ = signals.interrupt.recv() => Err("SIGINT"),
-            _ = signals.hangup.recv() => Ok(Order::Reload),
-            _ = signals.user.recv() => Ok(Order::ScanNow),
+            _ = signals.hangup.recv() => Ok(&reload),
+            _ = signals.user.recv() => Ok(&scan),
         };
         match wanted {
             // One that is waiting already does what this one asks for.
-            Ok(wanted) => drop(order.try_send(wanted)),
+            Ok(wanted) => drop(wanted.try_send(())),
             Err(signal) => {
                 tracing::info!(signal, "stopping");
                 stop.cancel();

@@ -60,6 +60,11 @@ pub struct Needs {
 
 impl Needs {
     pub const ALL: Needs = Needs { organizations: true, notifiers: true };
+
+    /// Only who scans and tells sends heartbeats.
+    fn heartbeats(self) -> bool {
+        self.organizations && self.notifiers
+    }
 }
 
 /// A configuration with what can be said about it.
@@ -175,7 +180,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let log = log(checker, &raw.log);
     let url = raw.monitoring.heartbeat_url.as_ref();
     let path = KeyPath::of("monitoring.heartbeat_url");
-    let heartbeat = checker.place(&path, url, checker.needs.organizations, fits_url);
+    let heartbeat = checker.place(&path, url, checker.needs.heartbeats(), fits_url);
     let start_fail = raw.monitoring.heartbeat_start_fail.unwrap_or(false);
     Some(Config {
         timezone: timezone?,

@@ -53,7 +53,7 @@ pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
             let heartbeat = checker.place(
                 &path.key("heartbeat_url"),
                 raw.heartbeat_url.as_ref(),
-                checker.needs.organizations,
+                checker.needs.heartbeats(),
                 fits_url,
             );
             let heartbeat = heartbeat.map(|url| heartbeat::Settings { url, start_fail });

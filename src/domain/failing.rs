@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{
     finding::Finding,
     ledger::Ledger,
-    listener::Listener,
+    listener::{Grain, Listener},
     notification::Reason,
     reconcile::{Decision, Moment, compare_all, for_grain},
     retry::FailureReason,
@@ -17,6 +17,8 @@ use super::{
 
 /// How long a receiver may fail before that is told.
 pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
+/// For how long a refusal is told of by a receiver that took another message at once.
+const REMEMBERED: TimeDelta = TimeDelta::seconds(20);
 /// How often it is told again.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
@@ -34,6 +36,8 @@ pub struct Failure {
     pub detail: String,
     /// It refused something for good.
     pub refused: bool,
+    /// It has taken something else since.
+    pub taken_at: Option<DateTime<Utc>>,
 }
 
 /// A notifier that has failed for too long, or for good.
@@ -78,8 +82,10 @@ pub fn failing<'a>(
     started_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Vec<Failing<'a>> {
-    let counts =
-        |one: &&Failure| one.refused || (now - one.since >= PATIENCE && one.last_at >= started_at);
+    let counts = |one: &&Failure| match one.taken_at {
+        Some(_) => one.refused && now - one.last_at < REMEMBERED,
+        None => one.refused || (now - one.since >= PATIENCE && one.last_at >= started_at),
+    };
     let mut of: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
     for failure in failures.iter().filter(counts) {
         of.entry(&failure.notifier).or_default().push(failure);
@@ -91,8 +97,10 @@ pub fn failing<'a>(
     of.into_iter().map(failing).collect()
 }
 
-/// What one notifier is to be told of the others; `configured` are the names of all. Never of itself.
+/// What one notifier is to be told of the others; `configured` are the names of all. Never of itself. It is over
+/// for one when nothing of it fails any more: what has not been tried again yet is hearsay.
 pub fn decide(
+    failures: &[Failure],
     failing: &[Failing<'_>],
     configured: &[&str],
     listener: &Listener,
@@ -100,13 +108,19 @@ pub fn decide(
 ) -> Vec<Decision> {
     let others = failing.iter().filter(|one| one.notifier != listener.name);
     let findings: Vec<Finding> = others.map(Failing::finding).collect();
-    let end = |subject: &Subject| match subject {
-        Subject::Notifier(name) if configured.contains(&name.as_str()) => Reason::Corrected,
-        _ => Reason::Unwatched,
+    let fails =
+        |name: &String| failures.iter().any(|one| one.notifier == *name && one.taken_at.is_none());
+    let end = |subject: &Subject, _: &_| match subject {
+        Subject::Notifier(name) if configured.contains(&name.as_str()) => {
+            (!fails(name)).then_some(Reason::Corrected)
+        }
+        _ => Some(Reason::Unwatched),
     };
-    let ends = |subject: &Subject, _: &_| Some(end(subject));
-    let mut decisions = compare_all(&findings, ends, &listener.ledger, moment);
+    let mut decisions = compare_all(&findings, end, &listener.ledger, moment);
     decisions.retain(|decision| !is_too_soon(decision, &listener.ledger, moment));
+    if listener.grain != Grain::EachAlertKeptUp {
+        decisions.retain(|decision| !is_stale(decision, failing, &listener.ledger));
+    }
     for_grain(decisions, listener, moment.now)
 }
 
@@ -119,10 +133,23 @@ fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: Moment) -> bool {
     untold.is_some_and(|untold| untold.at <= moment.now && moment.now - untold.at < DAILY)
 }
 
+/// Whether it reminds of what nobody has tried since it was told: nothing was to be sent there.
+fn is_stale(decision: &Decision, failing: &[Failing<'_>], ledger: &Ledger) -> bool {
+    let Decision::Tell { subject, reason: Reason::Repeat, .. } = decision else {
+        return false;
+    };
+    let tried = failing
+        .iter()
+        .filter(|one| Subject::Notifier(one.notifier.to_owned()) == *subject)
+        .flat_map(|one| one.receivers.iter().map(|failure| failure.last_at))
+        .max();
+    ledger.open.get(subject).is_some_and(|told| tried.is_none_or(|tried| tried <= told.at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{inventory::tests::start, listener::Grain, routing::Routing};
+    use crate::domain::{inventory::tests::start, routing::Routing};
     use chrono_tz::Tz;
 
     fn failure(notifier: &str, minutes: i64, refused: bool) -> Failure {
@@ -135,6 +162,7 @@ mod tests {
             reason: Some(FailureReason::Connect),
             detail: "refused".to_owned(),
             refused,
+            taken_at: None,
         }
     }
 
@@ -146,6 +174,18 @@ mod tests {
             ("for an hour", failure("a", 60, false), day_before, true),
             ("for good", failure("a", 0, true), day_before, true),
             ("not tried since", failure("a", 90, false), start() + TimeDelta::seconds(1), false),
+            (
+                "refused, and something else was taken at once",
+                Failure { taken_at: Some(start()), ..failure("a", 0, true) },
+                day_before,
+                true,
+            ),
+            (
+                "something was taken",
+                Failure { taken_at: Some(start()), ..failure("a", 90, false) },
+                day_before,
+                false,
+            ),
         ];
         for (reason, failure, started_at, expected) in cases {
             let failures = [failure];
@@ -156,7 +196,9 @@ mod tests {
 
     #[test]
     fn the_others_are_told_once_and_daily_and_when_it_is_over() {
-        let failures = [failure("a", 61, false)];
+        let mut failures = [failure("a", 61, false)];
+        // It is tried all the time.
+        failures[0].last_at = start() + TimeDelta::days(9);
         let listener = |name: &str| Listener {
             name: name.to_owned(),
             routing: Routing::all(),
@@ -169,7 +211,9 @@ mod tests {
         };
         let names = ["a", "b"];
         let say = |listener: &mut Listener, failing: &[Failing<'_>], hours| {
-            let decisions = decide(failing, &names, listener, at(hours));
+            let all: Vec<Failure> =
+                failing.iter().flat_map(|one| one.receivers.iter().copied().cloned()).collect();
+            let decisions = decide(&all, failing, &names, listener, at(hours));
             decisions.iter().for_each(|decision| listener.ledger.learn(decision));
             let reason = |decision: &Decision| match decision {
                 Decision::Tell { reason, .. } | Decision::End { reason, .. } => reason.as_str(),
@@ -188,17 +232,25 @@ mod tests {
         assert!(say(&mut other, &[], 26).is_empty());
         // Removed from the configuration.
         say(&mut other, &bad, 80);
-        let gone = decide(&[], &["b"], &other, at(81));
+        let untried = decide(&failures, &[], &names, &other, at(81));
+        assert!(untried.is_empty(), "what has not been tried again is not over: {untried:?}");
+        let gone = decide(&[], &[], &["b"], &other, at(81));
         assert!(matches!(gone.as_slice(), [Decision::End { reason: Reason::Unwatched, .. }]));
         // What it refused is not told to it again at once.
         let mut refusing = listener("b");
         let Some(Decision::Tell { subject, told, .. }) =
-            decide(&bad, &names, &refusing, at(0)).into_iter().next()
+            decide(&failures, &bad, &names, &refusing, at(0)).into_iter().next()
         else {
             panic!("it is told");
         };
         refusing.ledger.untold.insert(subject, told);
-        assert!(decide(&bad, &names, &refusing, at(1)).is_empty());
-        assert_eq!(decide(&bad, &names, &refusing, at(24)).len(), 1);
+        assert!(decide(&failures, &bad, &names, &refusing, at(1)).is_empty());
+        assert_eq!(decide(&failures, &bad, &names, &refusing, at(24)).len(), 1);
+        // Nobody is reminded of what nobody has tried since.
+        let still = [Failure { last_at: start(), ..failure("a", 0, true) }];
+        let refused = failing(&still, long_ago, start());
+        let mut other = listener("b");
+        assert_eq!(say(&mut other, &refused, 1), ["opened"]);
+        assert!(say(&mut other, &refused, 30).is_empty());
     }
 }

@@ -1,7 +1,9 @@
-//! The edge to whoever asks over HTTP: whether the process works, and whether it does its work.
+//! The edge to whoever asks over HTTP: whether the process works, whether it does its work, and how late it was.
 //!
 //! Nothing here changes anything, and nothing secret is in an answer. A request that cannot be answered from
 //! the state says so, and delays no scan.
+
+mod metrics;
 
 use axum::{
     Json, Router,
@@ -83,6 +85,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .with_state(Shared { store, status });
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
@@ -92,7 +95,7 @@ async fn healthz() -> Response {
     answer(StatusCode::OK, json!({ "status": "ok" }))
 }
 
-/// It does its work: the state can be read and written, and no scan is overdue. What could not be read of an
+/// It does its work: the state can be read, what was to be kept was, and no scan is overdue. What could not be read of an
 /// organization is said, and makes nothing unready: that is what certvigil itself tells.
 async fn readyz(State(shared): State<Shared>) -> Response {
     let now = clock::now();
@@ -123,6 +126,22 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     };
     let organizations: Value = status.organizations.iter().map(organization).collect();
     answer(code, json!({ "status": word, "reasons": reasons, "organizations": organizations }))
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let lateness = match tokio::time::timeout(PATIENCE, shared.store.lateness()).await {
+        Ok(Ok(lateness)) => lateness,
+        Ok(Err(error)) => return unavailable(&format!("the state cannot be read: {error}")),
+        Err(_) => return unavailable(&format!("the state has not answered within {PATIENCE:?}")),
+    };
+    match metrics::exposition(lateness) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => unavailable(&error.to_string()),
+    }
+}
+
+fn unavailable(why: &str) -> Response {
+    answer(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": why }))
 }
 
 /// How many faults of a scan an answer lists.

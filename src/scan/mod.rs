@@ -58,8 +58,12 @@ impl Target {
     /// How far the API's clock is ahead of this machine's, where that is more than may be: then it is the
     /// API's that counts.
     pub fn wrong_clock(&self) -> Option<TimeDelta> {
-        self.api.take_skew().filter(|skew| skew.abs() > CLOCK_TOLERANCE)
+        self.api.take_skew().and_then(too_much)
     }
+}
+
+fn too_much(skew: TimeDelta) -> Option<TimeDelta> {
+    Some(skew).filter(|skew| skew.abs() > CLOCK_TOLERANCE)
 }
 
 /// When a scan is.
@@ -138,11 +142,15 @@ pub async fn keep(
 ) -> anyhow::Result<Report> {
     let Read { reading, requests, at: local } = read;
     let organization = target.api.organization();
-    let skew = target.wrong_clock();
+    let last = store.latest_scan(organization).await.context("reading the last scan")?;
+    // Where nothing has answered since the start, the clock is as wrong as it was.
+    let skew = match target.api.take_skew() {
+        Some(skew) => too_much(skew),
+        None => last.as_ref().and_then(|last| last.clock_skew),
+    };
     // What is decided goes by the API's clock then; the state, its schedule and its leases by ours.
     let now = local + skew.unwrap_or_default();
     let before = store.inventory(organization).await.context("reading the last inventory")?;
-    let last = store.latest_scan(organization).await.context("reading the last scan")?;
     let decided_at = last.map(|last| last.finished_at + last.clock_skew.unwrap_or_default());
     let after = before.clone().merge(reading, &target.selection, now);
     let record = ScanRecord {
@@ -200,7 +208,9 @@ pub async fn keep(
 fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
     fn why(inventory: &Inventory) -> Option<String> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
-            return Some(unreadable.why.clone());
+            // Every answer has an id of its own.
+            let why = unreadable.why.split(" (x-request-id").next();
+            return why.map(str::to_owned);
         }
         let listed = inventory.admin_keys.as_ref()?;
         let own = listed.keys.values().any(|key| key.own);

@@ -25,6 +25,7 @@ use crate::domain::{
     inventory::Inventory, reconcile::Decision, words::words,
 };
 pub use deliveries::DeliveryRow;
+pub use failures::Lateness;
 pub use ledger::Telling;
 pub use outbox::{Claim, DeliveryState};
 

@@ -51,6 +51,8 @@ pub struct Claim {
     /// The number of this attempt, from 1.
     pub attempt: u32,
     pub give_up_at: DateTime<Utc>,
+    /// How far the API's clock was ahead of this machine's at the latest scan, where that is too much.
+    pub clock_skew: Option<TimeDelta>,
 }
 
 /// What stands for all projects together: one incident is opened and closed for them, so that what is told
@@ -202,11 +204,12 @@ pub(super) async fn up_to_date(
     Ok(())
 }
 
-/// A notification that nobody took and nobody will was not told: the ledger forgets it.
+/// A notification that nobody took and nobody will was not told: the ledger forgets it. But for the end of what
+/// is of no organization, where no scan comes that tells it anew: it would be told again and again.
 pub(super) async fn settle(tx: &mut SqliteConnection, notification: &str) -> Result<()> {
     sqlx::query(
         "UPDATE ledger SET withdrawn = 1
-         WHERE notification_id = $1
+         WHERE notification_id = $1 AND (told IS NOT NULL OR organization <> '')
            AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notification_id = $1
                              AND d.state IN ('pending', 'delivered'))",
     )
@@ -272,7 +275,10 @@ impl Store {
                      AND e.state = 'pending' AND e.seq < d.seq)
                ORDER BY d.seq LIMIT $4)
              RETURNING seq, id, receiver, attempts, give_up_at,
-               (SELECT n.model FROM notifications n WHERE n.id = notification_id) AS model",
+               (SELECT n.model FROM notifications n WHERE n.id = notification_id) AS model,
+               (SELECT s.clock_skew FROM scans s
+                JOIN notifications n ON n.organization = s.organization
+                WHERE n.id = notification_id ORDER BY s.tick DESC LIMIT 1) AS clock_skew",
         )
         .bind(notifier)
         .bind(millis(now))
@@ -292,6 +298,9 @@ impl Store {
                     receiver: row.try_get("receiver")?,
                     attempt,
                     give_up_at: instant(row.try_get("give_up_at")?),
+                    clock_skew: row
+                        .try_get::<Option<i64>, _>("clock_skew")?
+                        .and_then(TimeDelta::try_milliseconds),
                 }),
                 // One that cannot be read must not stand in the way of the others.
                 Err(error) => unreadable(&mut tx, id, attempt, &error, now).await?,

@@ -107,6 +107,13 @@ impl Daemon {
         Some((answer.status().as_u16(), answer.json().await.ok()?))
     }
 
+    /// The body of a path, as it is.
+    pub async fn text(&self, path: &str) -> String {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        client.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
     /// `/readyz`, once it answers with this status.
     pub async fn ready(&self, status: u16) -> Value {
         for _ in 0..3_000 {

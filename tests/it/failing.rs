@@ -99,6 +99,70 @@ async fn a_refusal_for_good_is_told_at_once_with_the_recipient_and_the_answer() 
 }
 
 #[tokio::test]
+async fn a_start_makes_nothing_well_that_has_not_been_tried_again() {
+    let sim = sim().await;
+    let service = Service::start(&sim.config()).await;
+    let away = || Answer { status: 503, headers: vec![] };
+    sim.receiver.answer((0..1_000).map(|_| away()));
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    assert_eq!(look(&service, 65).await.notifications, 1);
+    let now = start() + TimeDelta::minutes(70);
+    let service = service.restart(&sim.config(), now).await;
+    let give_up_after = service.config.delivery.give_up_after;
+    let looked = watch::run_once(&service.store, &service.notifiers, give_up_after, now, now);
+    let report = looked.await.unwrap();
+    assert_eq!((report.failing.len(), report.notifications), (0, 0), "neither failing nor well");
+}
+
+#[tokio::test]
+async fn an_end_that_is_refused_and_a_receiver_that_is_taken_out_are_told_no_more() {
+    let sim = sim().await;
+    let service = Service::start(&sim.config()).await;
+    sim.mailbox.refuse("b@acme.example", Some(550));
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    assert_eq!(look(&service, 2).await.notifications, 1);
+    // The recipient takes mails again, and the webhook refuses to hear of it.
+    sim.mailbox.refuse("b@acme.example", None);
+    let later = start() + days(2);
+    sim.api.world().add("cert_b", Some("other"), Some(later + days(5)), 1..=1);
+    service.scan(later).await;
+    service.deliver(later).await;
+    let before = sim.receiver.posts().len();
+    sim.receiver.answer((0..1_000).map(|_| Answer { status: 400, headers: vec![] }));
+    let day = 24 * 60;
+    for minute in 5..30 {
+        look(&service, 2 * day + minute).await;
+    }
+    let posts = sim.receiver.posts();
+    let ends = posts[before..].iter().filter(|post| post.body.contains("notifier.recovered"));
+    assert_eq!(ends.count(), 1);
+    // What was under way to somebody who is taken out says nothing.
+    let only = sim.config().replace("[notifiers.webhook.hook]", "[notifiers.webhook.other]");
+    let service = service.restart(&only, later + days(1)).await;
+    let report = look(&service, 3 * day + 120).await;
+    assert!(!report.failing.iter().any(|(name, _)| name == "hook"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_also_where_the_next_message_is_taken_in_the_same_moment() {
+    let sim = sim().await;
+    let service = Service::start(&sim.config()).await;
+    sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    service.scan(start() + TimeDelta::seconds(5)).await;
+    service.deliver(start() + TimeDelta::seconds(5)).await;
+    assert_eq!(sim.receiver.posts().len(), 2, "told anew, and taken");
+    let now = start() + TimeDelta::seconds(75);
+    let give_up_after = service.config.delivery.give_up_after;
+    let looked = watch::run_once(&service.store, &service.notifiers, give_up_after, start(), now);
+    assert_eq!(looked.await.unwrap().failing[0].0, "hook");
+    assert_eq!(look(&service, 30).await.failing, [], "and is over");
+}
+
+#[tokio::test]
 async fn one_that_refuses_to_hear_of_the_other_is_not_told_again_at_each_look() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;

@@ -166,6 +166,8 @@ async fn systemd_is_told_and_its_watchdog_is_fed_by_the_loops() {
     let has = |what: &str| said.lock().unwrap().iter().filter(|said| said.contains(what)).count();
     until("readiness", || (has("READY=1") == 1).then_some(())).await;
     until("the watchdog", || (has("WATCHDOG=1") >= 3).then_some(())).await;
+    let metrics = daemon.text("/metrics").await;
+    assert!(metrics.contains("certvigil_alert_lateness_seconds_count 3\n"), "{metrics}");
     until("a status", || (has("STATUS=1 of 1 organizations read completely") > 0).then_some(()))
         .await;
     daemon.reload(&text);

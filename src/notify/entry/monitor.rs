@@ -89,7 +89,7 @@ impl Entry {
             (true, true) => &[
                 "Make a new admin key that may read projects and certificates.",
                 "Put it where admin_key of the organization is read from. From a file it is read again by \
-                 itself once the old one is refused, and on a reload (SIGHUP).",
+                 itself once the old one is refused, and on a reload (SIGHUP); a credential of systemd on a restart.",
                 "Run certvigil check, and delete the old key.",
             ],
             (true, false) => &[
@@ -134,7 +134,8 @@ impl Entry {
         let steps = [
             format!("Mend what the error says, and try it: certvigil notify test {}", failing.notifier),
             "certvigil deliveries --failed lists what did not arrive. What waits is tried again by itself; \
-             what was refused as a whole is told anew by the next scan."
+             what was refused as a whole is told anew by the next scan, and what one of several recipients \
+             refused by certvigil deliveries retry ID."
                 .to_owned(),
         ];
         self.advice = steps.to_vec();

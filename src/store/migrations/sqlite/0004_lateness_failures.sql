@@ -5,7 +5,8 @@ ALTER TABLE scans ADD COLUMN clock_skew INTEGER;
 -- delivered, less this is how late it was.
 ALTER TABLE deliveries ADD COLUMN due_at INTEGER;
 
--- The receivers whose attempts fail: since when, and the latest error. One that takes something has none.
+-- The receivers whose attempts fail: since when, and the latest error. One that takes something has none, but for
+-- a refusal, which is kept until the next failure or the next day.
 CREATE TABLE failures (
     notifier TEXT    NOT NULL,
     receiver TEXT    NOT NULL,
@@ -15,5 +16,7 @@ CREATE TABLE failures (
     detail   TEXT    NOT NULL,
     -- Whether it refused something for good.
     refused  INTEGER NOT NULL,
+    -- When it has taken something since.
+    taken_at INTEGER,
     PRIMARY KEY (notifier, receiver)
 ) STRICT;
