@@ -11,7 +11,7 @@ use tracing_subscriber::{
 pub const ALERTS: &str = "certvigil::alerts";
 
 /// Libraries that say too much at the level of the rest: those that read mails even what stands in them.
-const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,\
+const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,sqlx::pool=error,\
                      rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info,\
                      html5ever=warn,markup5ever=warn,selectors=warn,css_inline=warn";
 

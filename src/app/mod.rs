@@ -245,12 +245,6 @@ async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
     let parts = Parts::of(&config)?;
-    let listener = match config.http.listen {
-        Some(address) => Some(http::bind(address).await.with_context(|| {
-            format!("the address of http.listen cannot be had: {address} (another certvigil?)")
-        })?),
-        None => None,
-    };
     let opening = async {
         let store = Store::open_exclusive(&config.state).await?;
         settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
@@ -258,6 +252,14 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     };
     let Some(store) = stop.run_until_cancelled(opening).await.transpose()? else {
         return Ok(());
+    };
+    let listener = match config.http.listen {
+        Some(address) => Some(
+            http::bind(address)
+                .await
+                .with_context(|| format!("the address of http.listen cannot be had: {address}"))?,
+        ),
+        None => None,
     };
     let shared = Arc::new(Shared {
         store,

@@ -11,6 +11,7 @@ use crate::{
     clock,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
     heartbeat::{self, Heartbeat, Signal},
+    net::error_chain,
     notify::Notifier,
     watch,
 };
@@ -106,7 +107,9 @@ impl Watching {
     /// Says that all is well, or that something waits for too long.
     async fn say(&mut self, late: bool) {
         if late && !self.late {
-            tracing::warn!("something has waited for longer than delivery.retry_max: no heartbeat");
+            tracing::warn!(
+                "something has waited for longer than delivery.retry_max, or nobody gets through: no heartbeat"
+            );
         }
         self.late = late;
         if !late {
@@ -153,7 +156,9 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             }
             let Monitor { notifiers, delivery, heartbeats, .. } = &mut monitor;
             watch_notifiers(notifiers, delivery, &shared, started_at, &mut known).await;
-            beat(heartbeats, delivery, &shared).await;
+            // Where nobody gets through, nobody can be told of it either.
+            let mute = known.len() == notifiers.len();
+            beat(heartbeats, delivery, mute, &shared).await;
             systemd::status(&line(&shared));
         };
         let look = AssertUnwindSafe(look).catch_unwind();
@@ -166,12 +171,12 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
 }
 
 /// Sends the heartbeats that are owed.
-async fn beat(heartbeats: &mut [Watching], delivery: &RetryPolicy, shared: &Shared) {
+async fn beat(heartbeats: &mut [Watching], delivery: &RetryPolicy, mute: bool, shared: &Shared) {
     if heartbeats.iter().all(|heartbeat| !heartbeat.is_owed()) {
         return;
     }
     let late = match shared.store.overdue(clock::now() - delivery.max).await {
-        Ok(waiting) => waiting > 0,
+        Ok(waiting) => waiting > 0 || mute,
         Err(error) => {
             tracing::error!(%error, "whether something waits cannot be read: no heartbeat");
             return;
@@ -195,7 +200,7 @@ async fn watch_notifiers(
     let report = match looked {
         Ok(report) => report,
         Err(error) => {
-            let error = format!("{error:#}");
+            let error = error_chain(error.as_ref());
             tracing::error!(error, "whether the notifiers get through cannot be told");
             return;
         }
@@ -207,7 +212,7 @@ async fn watch_notifiers(
         if !known.contains(notifier) {
             tracing::error!(
                 notifier, error = %why, told = notifiers.len() - 1,
-                "a notifier does not get through: the others are told"
+                "a notifier does not get through: the others are told, where there are any"
             );
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     clock,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
     http::{Last, Watched},
+    net::error_chain,
     notify::Notifier,
     scan::{self, Progress, Report, Target, When},
     schedule,
@@ -174,7 +175,7 @@ async fn one_scan(scans: &Scans, shared: Arc<Shared>, when: When) -> Result<Repo
             Ok(report)
         }
         Ok(Err(error)) => {
-            let why = format!("{error:#}");
+            let why = error_chain(error.as_ref());
             tracing::error!(
                 %organization, error = %why,
                 "the scan could not be kept, and is repeated: nothing is told until one can"
@@ -225,8 +226,12 @@ pub fn say(report: &Report) {
         );
     }
     if let Some(why) = &report.admin_keys_fault {
-        // A key need not be allowed to read them. It is said once.
-        tracing::info!(%organization, error = %why, "the expiry of the admin key in use is not watched");
+        // It is said once. A key need not be allowed to read them; all else is worth a look.
+        let what = "the expiry of the admin key in use is not watched";
+        match why.contains("HTTP 403") {
+            true => tracing::info!(%organization, error = %why, "{what}"),
+            false => tracing::warn!(%organization, error = %why, "{what}"),
+        }
     }
     if let Some(skew) = record.clock_skew {
         say_clock(organization, skew);

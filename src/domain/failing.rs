@@ -232,9 +232,9 @@ mod tests {
         assert!(say(&mut other, &[], 26).is_empty());
         // Removed from the configuration.
         say(&mut other, &bad, 80);
-        let untried = decide(&failures, &[], &names, &other, at(81));
+        let untried = decide(&failures, &[], &names, &other, at(105));
         assert!(untried.is_empty(), "what has not been tried again is not over: {untried:?}");
-        let gone = decide(&[], &[], &["b"], &other, at(81));
+        let gone = decide(&[], &[], &["b"], &other, at(105));
         assert!(matches!(gone.as_slice(), [Decision::End { reason: Reason::Unwatched, .. }]));
         // What it refused is not told to it again at once.
         let mut refusing = listener("b");

@@ -188,24 +188,29 @@ pub(super) fn for_grain(
     now: DateTime<Utc>,
 ) -> Vec<Decision> {
     match listener.grain {
-        Grain::Digest => decisions,
+        Grain::Digest => lasting(decisions, &listener.ledger, now),
         Grain::EachAlert | Grain::EachAlertKeptUp => {
             for_incidents(decisions, &listener.ledger, now)
         }
     }
 }
 
-/// The same for a service that opens and closes an incident for each subject. What opens again and again
-/// is not closed between: there, what is damped would stand as over. And what is forgotten, since the
-/// clock was wrong, is closed, for nothing else will.
-fn for_incidents(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
-    let lasting = |decision: &Decision| match decision {
+/// What opens again and again is not over between: what is damped would stand as over, for a day, while it is
+/// there.
+fn lasting(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
+    let lasts = |decision: &Decision| match decision {
         Decision::End { subject, told, .. } => !ledger.is_flipping(subject, told, now),
         Decision::Tell { .. }
         | Decision::Note { .. }
         | Decision::Forget { .. }
         | Decision::Damp { .. } => true,
     };
+    decisions.into_iter().filter(lasts).collect()
+}
+
+/// The same for a service that opens and closes an incident for each subject: what is forgotten, since the clock
+/// was wrong, is closed, for nothing else will.
+fn for_incidents(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let closed = |decision| match decision {
         Decision::Forget { subject } => match ledger.open.get(&subject).cloned() {
             Some(told) => Decision::End { subject, reason: Reason::Corrected, told },
@@ -213,7 +218,7 @@ fn for_incidents(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) 
         },
         other => other,
     };
-    decisions.into_iter().filter(lasting).map(closed).collect()
+    lasting(decisions, ledger, now).into_iter().map(closed).collect()
 }
 
 /// What was told, is not over, and is not told of now: said again as it was told, where what is not said

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn lateness_is_a_histogram_of_seconds() {
-        let counts = vec![(60.0, 2), (300.0, 0), (f64::MAX, 1)];
+        let counts = vec![(60.0, 2), (300.0, 0), (f64::INFINITY, 1)];
         let text = exposition(Lateness { seconds: 1_000.5, counts }).unwrap();
         for line in [
             "# TYPE certvigil_alert_lateness_seconds histogram",

@@ -343,6 +343,29 @@ async fn what_a_webhook_refuses_for_good_is_told_through_the_others_and_anew_by_
 }
 
 #[tokio::test]
+async fn where_the_only_notifier_refuses_the_heartbeat_is_what_tells_of_it() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let text = format!(
+        "{}{}[schedule]\ncron = \"* * * * * *\"\n[monitoring]\n{}",
+        super::support::organization(sim.api_address),
+        webhook(sim.hook),
+        beats.config()
+    );
+    let mut daemon = Daemon::start(&text);
+    until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
+    sim.receiver.answer(vec![Answer { status: 400, headers: vec![] }; 1_000]);
+    add(&sim, "cert_a");
+    let end = daemon.logged("or nobody gets through: no heartbeat", 0).await;
+    let before = beats.well();
+    let end = daemon.logged("scan finished", end).await;
+    daemon.logged("scan finished", end).await;
+    assert_eq!(beats.well(), before, "an all clear from a monitor that nobody hears");
+    drop(sim.receiver.take_answers());
+    until("the heartbeat again", || (beats.well() > before).then_some(())).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_webhook_that_answers_nothing_is_given_half_a_minute_and_holds_up_nobody_else() {
     let (sim, beats) = (sim().await, Beats::start().await);
     let silent = Arc::new(Mutex::new(true));

@@ -528,6 +528,32 @@ fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_told() {
 }
 
 #[test]
+fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
+    let (on, off): (&[_], &[_]) = (&[("c", 20, true)], &[("c", 20, false)]);
+    let mut listener = Listener::default();
+    assert_eq!(flips(&mut listener, on, off, 3).last().unwrap(), "12: c opened 30d");
+    let ended = |grain, hours| {
+        let told = listener.ledger.open.values().next().unwrap().clone();
+        let subject = listener.ledger.open.keys().next().unwrap().clone();
+        let end = Decision::End { subject, reason: Reason::Archived, told };
+        let who = super::Listener {
+            name: "n".to_owned(),
+            routing: Routing::all(),
+            grain,
+            ledger: listener.ledger.clone(),
+        };
+        !for_grain(vec![end], &who, hour(hours)).is_empty()
+    };
+    for grain in [Grain::Digest, Grain::EachAlert, Grain::EachAlertKeptUp] {
+        assert!(
+            !ended(grain, 18) && !ended(grain, 35),
+            "{grain:?}: what is damped would stand as over"
+        );
+        assert!(ended(grain, 37), "{grain:?}");
+    }
+}
+
+#[test]
 fn two_expiries_that_take_turns_make_no_storm() {
     let (near, far): (&[_], &[_]) = (&[("c", 25, true)], &[("c", 85, true)]);
     let heard = flips(&mut Listener::default(), near, far, 40);
