@@ -312,7 +312,7 @@ fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
     match subject {
         Subject::Certificate(id) => end_of_certificate(id, told, before, after),
         Subject::Project(id) => Some(end_of_project(id, before, after)),
-        Subject::Sight => Some(end_of_blindness(before, after)),
+        Subject::Sight => Some(end_of_blindness(told, before, after)),
         Subject::AdminKey(_) | Subject::ClientIdentity => {
             Some(end_of_credential(subject, told, after))
         }
@@ -429,13 +429,15 @@ fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> 
 }
 
 /// Why certvigil is no longer told to be blind.
-fn end_of_blindness(before: &Inventory, after: &Evaluation<'_>) -> Reason {
+fn end_of_blindness(told: &Told, before: &Inventory, after: &Evaluation<'_>) -> Reason {
     let still = |limit| blindness::blind(before, limit, after.now).is_some();
     match after.policy.blind_after {
         // It is, and this notifier does not ask for the organization any more.
         _ if after.blind.is_some() => Reason::Unwatched,
         // By what was known before it would be: it has been read.
         Some(limit) if still(limit) => Reason::Corrected,
+        // It was put off for a day, since it flips: it has been read meanwhile.
+        Some(_) if told.again => Reason::Corrected,
         Some(_) | None => Reason::PolicyChanged,
     }
 }

@@ -138,6 +138,8 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
     let excluded = text.replace("base_url", "exclude_projects = [\"prod-4\"]\nbase_url");
     let service = service.restart(&excluded, start() + hours(73)).await;
     step(&service, 84).await;
+    assert_eq!(heard.news(), [], "what was opened again within a day is not over at once");
+    step(&service, 97).await;
     let over = "certvigil sees everything again";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
 }
@@ -169,6 +171,8 @@ async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
         .replace("[notifiers.webhook.hook]", "[notifiers.webhook.hook]\norganizations = [\"x\"]");
     let service = service.restart(&other, start() + hours(55)).await;
     step(&service, 60).await;
+    assert_eq!(heard.news(), [], "what was opened again within a day is not over at once");
+    step(&service, 79).await;
     let unwatched = "certvigil was blind to what is no longer watched for this notifier";
     assert_eq!(heard.news(), said("monitor.recovered", "unwatched", unwatched));
 }
