@@ -8,7 +8,7 @@
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,12 @@ use crate::{
 const SPARE: Duration = Duration::from_secs(60);
 
 /// What one pass over a notifier's outbox came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// How many attempts came to what, in a word each: `delivered`, or the reason of a failure.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// How long after its time each of those arrived that were told for the first time.
+    pub late: Vec<TimeDelta>,
     pub delivered: usize,
     /// Failed, and tried again later.
     pub waiting: usize,
@@ -90,13 +94,17 @@ pub async fn pass(
         let record = || store.record(&claim, &outcome, &verdict, ended);
         record.retry(ExponentialBuilder::default()).await?;
         say(notifier, &claim, &outcome, &verdict);
-        Ok::<_, StoreFault>((outcome, verdict))
+        let late = claim.due_at.filter(|_| verdict == Verdict::Delivered);
+        Ok::<_, StoreFault>((outcome, verdict, late.map(|due_at| ended - due_at)))
     });
     let mut attempts = attempts.buffer_unordered(notifier.concurrency());
     let mut fault = None;
     while let Some(attempt) = attempts.next().await {
         match attempt {
-            Ok((outcome, verdict)) => report.count(&outcome, &verdict),
+            Ok((outcome, verdict, late)) => {
+                report.count(&outcome, &verdict);
+                report.late.extend(late);
+            }
             // The others are under way, and are recorded as far as that works.
             Err(error) => fault = Some(error),
         }
@@ -122,8 +130,14 @@ async fn attempt(notifier: &dyn Notifier, claim: &Claim, now: DateTime<Utc>) -> 
 }
 
 impl Report {
-    fn and(self, other: Report) -> Report {
+    fn and(mut self, other: Report) -> Report {
+        for (word, count) in other.outcomes {
+            *self.outcomes.entry(word).or_default() += count;
+        }
+        self.late.extend(other.late);
         Report {
+            outcomes: self.outcomes,
+            late: self.late,
             delivered: self.delivered + other.delivered,
             waiting: self.waiting + other.waiting,
             failed: self.failed + other.failed,
@@ -137,6 +151,7 @@ impl Report {
             Verdict::WaitUntil(_) => self.waiting += 1,
             Verdict::Rejected | Verdict::GivenUp => self.failed += 1,
         }
+        *self.outcomes.entry(outcome.as_str()).or_default() += 1;
         self.gone |= matches!(outcome, Outcome::Rejected { reason: FailureReason::Gone, .. });
     }
 }

@@ -56,6 +56,7 @@ pub mod domain;
 pub mod fuzz;
 pub mod heartbeat;
 pub mod http;
+pub mod known;
 pub mod logging;
 pub mod net;
 pub mod notify;

@@ -16,7 +16,7 @@ use crate::{
         reconcile::{Decision, Moment},
     },
     notify::Notifier,
-    scan::id_at,
+    store::id_at,
     store::{Change, Commit, MessageKind, Plan, Store},
 };
 

@@ -17,7 +17,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -96,8 +96,14 @@ pub struct AdminApi {
     key: Mutex<SecretString>,
     pace: Pace,
     requests: AtomicU64,
+    /// How the requests since the last time were answered.
+    answers: Mutex<Answers>,
     skew: Skew,
 }
+
+/// How many requests were answered how: by the status (`200`), or `timeout` or `connection` where there was no
+/// answer.
+pub type Answers = BTreeMap<String, u64>;
 
 impl std::fmt::Debug for AdminApi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -133,6 +139,7 @@ impl AdminApi {
             key: Mutex::new(settings.admin_key.read()?),
             pace: Pace::new(settings.requests_per_second, settings.concurrency),
             requests: AtomicU64::new(0),
+            answers: Mutex::default(),
             skew: Skew::default(),
             settings,
         })
@@ -150,6 +157,11 @@ impl AdminApi {
     /// Requests sent since the start, retries included.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How the requests since the last time were answered, retries included.
+    pub fn take_answers(&self) -> Answers {
+        std::mem::take(&mut *self.lock_answers())
     }
 
     /// How far the API's clock is ahead of this machine's, by the answers since the last time, or else by

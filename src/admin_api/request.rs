@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    AdminApi,
+    AdminApi, Answers,
     fault::{ApiFault, Kind},
     pace::LONGEST_WAIT,
     wire::ErrorBody,
@@ -78,8 +78,9 @@ impl AdminApi {
             .header("accept", "application/json")
             .header("x-stainless-retry-count", retry)
             .send()
-            .await
-            .map_err(|error| transport(error, request))?;
+            .await;
+        self.count(&sent);
+        let sent = sent.map_err(|error| transport(error, request))?;
         if sent.status().is_success() {
             self.skew.note(sent.headers(), crate::clock::now());
             return read_body(sent, MAX_BODY, &key)
@@ -98,6 +99,19 @@ impl AdminApi {
             fault.retryable = false;
         }
         Err(fault)
+    }
+
+    fn count(&self, sent: &reqwest::Result<Response>) {
+        let how = match sent {
+            Ok(response) => response.status().as_str().to_owned(),
+            Err(error) if error.is_timeout() => "timeout".to_owned(),
+            Err(_) => "connection".to_owned(),
+        };
+        *self.lock_answers().entry(how).or_default() += 1;
+    }
+
+    pub(super) fn lock_answers(&self) -> std::sync::MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// After a 401 the key's file is read again: it may have been rotated.

@@ -46,6 +46,10 @@ pub async fn run(
         match done {
             Ok(Ok(report)) => {
                 shared.note_outbox(&name, None);
+                for (outcome, count) in &report.outcomes {
+                    shared.counters.attempted(&name, outcome, *count);
+                }
+                report.late.iter().for_each(|late| shared.counters.arrived(*late));
                 if report.gone {
                     tracing::error!(
                         notifier = name,

@@ -7,6 +7,7 @@
 mod deliveries;
 mod monitor;
 mod pulse;
+mod reload;
 mod scans;
 mod systemd;
 
@@ -23,15 +24,15 @@ use crate::{
     config::{Config, Organization, fault::Refused},
     domain::certificate::OrganizationName,
     heartbeat::Heartbeat,
-    http::{self, Status, Watched},
-    logging,
+    http::{self, Configured, Counters, Status, Watched},
     notify::{self, Notifier},
-    scan::{self, Target, When},
+    scan::{Target, When},
     schedule,
     store::Store,
 };
 use monitor::{Monitor, News, Watching};
 use pulse::Pulse;
+pub use reload::settle_changes;
 use scans::{Due, Scans};
 pub use scans::{say, say_clock};
 
@@ -93,6 +94,27 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<(Heartbeat, BTreeSet<Or
         .collect()
 }
 
+/// What is shown over HTTP of a configuration, and to whom.
+///
+/// # Errors
+/// Where the token cannot be read any more.
+fn configured(config: &Config) -> anyhow::Result<Configured> {
+    let token = config.http.token.as_ref().map(crate::secret::Secret::read).transpose();
+    let organizations = config.organizations.iter();
+    Ok(Configured {
+        timezone: config.timezone,
+        cron: config.schedule.cron.clone(),
+        organizations: organizations
+            .map(|one| (one.api.organization.clone(), config.policy.of(one)))
+            .collect(),
+        listeners: config.notifiers.listeners(),
+        give_up_after: config.delivery.give_up_after,
+        retry_max: config.delivery.max,
+        token: token.context("http.token")?,
+        public_url: config.http.public_url.clone(),
+    })
+}
+
 /// How a running service is told what to do.
 pub struct Control {
     pub stop: CancellationToken,
@@ -112,16 +134,42 @@ struct Shared {
     /// Changed when every organization is to be scanned now.
     scan_now: watch::Sender<()>,
     status: watch::Sender<Status>,
+    /// What is configured, as far as it is shown.
+    configured: watch::Sender<Arc<Configured>>,
+    counters: Counters,
     pulse: Pulse,
     stop: CancellationToken,
 }
 
 impl Shared {
+    fn new(
+        store: Store,
+        configured: watch::Sender<Arc<Configured>>,
+        stop: CancellationToken,
+    ) -> Shared {
+        Shared {
+            store,
+            outbox: Notify::new(),
+            scan_now: watch::channel(()).0,
+            status: watch::channel(Status::default()).0,
+            configured,
+            counters: Counters::default(),
+            pulse: Pulse::default(),
+            stop,
+        }
+    }
+
     fn note_scan(&self, organization: &OrganizationName, note: impl FnOnce(&mut Watched)) {
         self.status.send_modify(|status| {
             let unknown = || scans::unknown(clock::now());
             note(status.organizations.entry(organization.clone()).or_insert_with(unknown));
         });
+    }
+
+    fn count_requests(&self, api: &AdminApi) {
+        for (code, count) in api.take_answers() {
+            self.counters.requested(api.organization(), &code, count);
+        }
     }
 
     fn note_outbox(&self, notifier: &str, fault: Option<String>) {
@@ -137,6 +185,7 @@ struct Parts {
     targets: Vec<Target>,
     notifiers: Vec<Arc<dyn Notifier>>,
     heartbeats: Vec<(Heartbeat, BTreeSet<OrganizationName>)>,
+    configured: Arc<Configured>,
 }
 
 impl Parts {
@@ -146,6 +195,7 @@ impl Parts {
             targets: targets.collect::<anyhow::Result<_>>()?,
             notifiers: notifiers(config)?,
             heartbeats: heartbeats(config)?,
+            configured: Arc::new(configured(config)?),
         })
     }
 }
@@ -175,7 +225,7 @@ impl Generation {
         beats: &watch::Receiver<()>,
         tasks: &TaskTracker,
     ) -> Generation {
-        let Parts { targets, notifiers, heartbeats } = parts;
+        let Parts { targets, notifiers, heartbeats, configured: _ } = parts;
         let end = shared.stop.child_token();
         let own = TaskTracker::new();
         let (news, happened) = News::channel();
@@ -261,24 +311,20 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         ),
         None => None,
     };
-    let shared = Arc::new(Shared {
-        store,
-        outbox: Notify::new(),
-        scan_now: watch::channel(()).0,
-        status: watch::channel(Status::default()).0,
-        pulse: Pulse::default(),
-        stop: stop.clone(),
-    });
+    let configured = watch::channel(Arc::clone(&parts.configured)).0;
+    let shared = Arc::new(Shared::new(store, configured, stop.clone()));
     let tasks = TaskTracker::new();
     say_started(&config);
     if let Some(listener) = listener {
-        let (store, status) = (shared.store.clone(), shared.status.subscribe());
-        let serving = http::serve(listener, store, status, stop.clone());
-        tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "nothing is answered over HTTP any more");
-            }
-        });
+        let service = http::Service {
+            store: shared.store.clone(),
+            state: config.state.clone(),
+            status: shared.status.subscribe(),
+            configured: shared.configured.subscribe(),
+            counters: shared.counters.clone(),
+            scan_now: shared.scan_now.clone(),
+        };
+        http::start(listener, service, stop.clone())?;
     }
     let Some(heartbeat) = stop.run_until_cancelled(schedule::Heartbeat::start()).await else {
         return Ok(());
@@ -297,11 +343,11 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
             }
             Some(()) = control.reloads.recv() => {
                 systemd::reloading();
-                if let Some((config, parts)) = load(&control, &running) {
+                if let Some((config, parts)) = reload::load(&control, &running) {
                     let pulse = shared.pulse.enter();
                     let change = async {
                         generation.end().await;
-                        change(&config, &parts, &shared).await;
+                        reload::change(&config, &parts, &shared).await;
                     };
                     if stop.run_until_cancelled(pulse.during(CHANGING, change)).await.is_none() {
                         break;
@@ -341,84 +387,6 @@ fn say_started(config: &Config) {
         listen = config.http.listen.map(|address| address.to_string()),
         "certvigil {} started", env!("CARGO_PKG_VERSION")
     );
-}
-
-/// The configuration as it is now, with all that it needs; nothing where it is refused, and the old one goes on.
-fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
-    let refused = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the configuration is refused, and the one that was loaded before goes on");
-    };
-    let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
-    let parts = Parts::of(&config).map_err(|error| refused(&format!("{error:#}"))).ok()?;
-    let restart = |key: &str| {
-        tracing::warn!("{key} has changed, and needs a restart: until then it is as it was");
-    };
-    if config.state.file != running.state.file {
-        restart("state.url");
-        config.state.file.clone_from(&running.state.file);
-    }
-    if config.http != running.http {
-        restart("http.listen");
-        config.http = running.http;
-    }
-    if config.log.format != running.log.format {
-        restart("log.format");
-        config.log.format = running.log.format;
-    }
-    logging::change_level(&config.log);
-    Some((config, parts))
-}
-
-/// Brings the state, and what is shown, in line with a configuration that takes the place of another.
-async fn change(config: &Config, parts: &Parts, shared: &Shared) {
-    use backon::{ExponentialBuilder, Retryable};
-    let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
-    if let Err(error) = settle.retry(ExponentialBuilder::default()).await {
-        let error = format!("{error:#}");
-        tracing::error!(
-            error,
-            "what is no longer configured could not be settled: a restart does it"
-        );
-    }
-    shared.status.send_modify(|status| {
-        status
-            .organizations
-            .retain(|name, _| config.organizations.iter().any(|one| one.api.organization == *name));
-        status.outbox.clear();
-    });
-}
-
-/// Brings the state in line with the configuration: what is owed to those who are no longer configured
-/// is abandoned, and what was told of organizations that are not is ended.
-///
-/// # Errors
-/// Where the state fails.
-pub async fn settle_changes(
-    config: &Config,
-    store: &Store,
-    notifiers: &[Arc<dyn Notifier>],
-    now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let configured: Vec<(String, Vec<String>)> = notifiers
-        .iter()
-        .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
-        .collect();
-    for (notifier, deliveries) in store.abandon(&configured, now).await? {
-        tracing::warn!(
-            notifier,
-            deliveries,
-            "what was owed to a notifier or receiver that is no longer configured is abandoned"
-        );
-    }
-    for organization in store.organizations().await? {
-        if config.organizations.iter().all(|one| one.api.organization != organization) {
-            tracing::warn!(%organization, "the organization is no longer configured, and is forgotten");
-            let policy = config.policy.of_name(&organization);
-            let give_up_after = config.delivery.give_up_after;
-            scan::retire(&organization, &policy, store, notifiers, give_up_after, now).await?;
-        }
-    }
-    Ok(())
 }
 
 async fn pruning(store: Store, history: chrono::TimeDelta, stop: CancellationToken) {
@@ -523,14 +491,9 @@ mod tests {
         let config = from_text(&folder.join("c.toml"), &text, Needs::ALL).unwrap().config;
         let mut parts = Parts::of(&config).unwrap();
         parts.notifiers.insert(0, Arc::new(fails));
-        let shared = Arc::new(Shared {
-            store: Store::open_exclusive(&config.state).await.unwrap(),
-            outbox: Notify::new(),
-            scan_now: watch::channel(()).0,
-            status: watch::channel(Status::default()).0,
-            pulse: Pulse::default(),
-            stop: CancellationToken::new(),
-        });
+        let store = Store::open_exclusive(&config.state).await.unwrap();
+        let configured = watch::channel(Arc::new(configured(&config).unwrap())).0;
+        let shared = Arc::new(Shared::new(store, configured, CancellationToken::new()));
         let (beat, beats) = watch::channel(());
         std::mem::forget(beat);
         let generation = Generation::start(
@@ -549,7 +512,11 @@ mod tests {
         let (receiver, shared, generation) = service(panicking(false)).await;
         until("the other one", async || receiver.posts().len() == 2).await;
         until("the attempts", async || {
-            let rows = shared.store.deliveries(true, 9).await.unwrap();
+            let rows = shared
+                .store
+                .deliveries(&Which { failed: true, ..Which::default() }, 9)
+                .await
+                .unwrap();
             rows.len() == 2 && rows.iter().all(|row| row.attempts > 0 && row.last.is_some())
         })
         .await;

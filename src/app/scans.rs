@@ -94,6 +94,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 return;
             }
             news.tell(Happened::ScanBegins(organization.clone()));
+            shared.note_scan(&organization, |watched| watched.scanning = true);
             let now = clock::now();
             let one = one_scan(&scans, Arc::clone(&shared), when(schedule, now, tick));
             let limit = target.timeout + KEEPING;
@@ -103,8 +104,13 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             };
             let now = clock::now();
             let overdue_at = overdue(schedule, now, now);
+            shared.count_requests(&target.api);
+            if let Ok(report) = &kept {
+                shared.counters.scanned(report.record.finished_at - report.record.started_at);
+            }
             shared.note_scan(&organization, |watched| {
                 watched.overdue_at = overdue_at;
+                watched.scanning = false;
                 match &kept {
                     Ok(report) => {
                         watched.last = Some(last_of(report));
@@ -248,5 +254,5 @@ pub fn say_clock(organization: &OrganizationName, skew: chrono::TimeDelta) {
 
 /// An organization of which nothing is known yet.
 pub fn unknown(now: DateTime<Utc>) -> Watched {
-    Watched { overdue_at: now, last: None, fault: None }
+    Watched { overdue_at: now, scanning: false, last: None, fault: None }
 }

@@ -8,18 +8,16 @@ use std::path::Path;
 use super::{Failure, instant, state};
 use crate::{
     clock,
-    config::{self, Config, Needs},
+    config::{Config, Needs},
     domain::{
-        acknowledgement::{Acknowledgement, Acknowledgements},
+        acknowledgement::{Acknowledgement, Acknowledgements, Refusal, Wanted},
         certificate::OrganizationName,
+        day,
         evaluate::evaluate,
-        text::{MAX_REASON, one_line},
+        text::one_line,
     },
-    scan::id_at,
+    store::id_at,
 };
-
-/// The longest name of whoever says so that is kept, in characters.
-const MAX_NAME: usize = 100;
 
 #[derive(Args)]
 pub struct Ack {
@@ -85,23 +83,13 @@ fn done(result: Result<(), Failure>) -> u8 {
 async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = clock::now();
-    let until = config::instant(&arguments.until, config.timezone).ok_or_else(|| {
+    let until = day::instant(&arguments.until, config.timezone).ok_or_else(|| {
         let found = one_line(&arguments.until, 60);
         Failure::Usage(format!(
             "--until: found “{found}”, expected a date, as 2027-03-01, or an instant, as \
              2027-03-01T12:00:00Z"
         ))
     })?;
-    if until <= now {
-        let passed = until.format("%Y-%m-%d %H:%M UTC");
-        return Err(Failure::Usage(format!("--until: {passed} has passed")));
-    }
-    let reason = one_line(&arguments.reason, MAX_REASON);
-    if reason.is_empty() {
-        return Err(Failure::Usage("--reason: found an empty text, expected why".to_owned()));
-    }
-    let by = arguments.by.as_deref().map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty());
-
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
@@ -109,32 +97,19 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
     let assessment = evaluation.assessment(&certificate.id);
     let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
-    let title = format!("“{}” ({})", certificate.title(), certificate.id);
-    if !assessment.is_active() && !of.policy.include_inactive {
-        let why = format!("{title} is active nowhere, and so nothing is told of it");
-        return Err(anyhow::anyhow!(why).into());
-    }
-    let steps = &assessment.ruling.steps;
-    if certificate.expires_at.is_some() && steps.as_slice().len() == 1 {
-        let step = &steps.as_slice()[0].label;
-        let why = format!(
-            "the ladder of {title} has a single step, {step}, and the last one before the end is \
-             never muted: it cannot be acknowledged"
-        );
-        return Err(anyhow::anyhow!(why).into());
-    }
-    let one = Acknowledgement {
-        id: id_at(now),
-        certificate: certificate.id.clone(),
-        reason,
-        by,
-        created_at: now,
-        until,
-        expires_at: certificate.expires_at,
-        ended: None,
-    };
+    let (reason, by) = (arguments.reason.as_str(), arguments.by.as_deref());
+    let wanted = Wanted { until, reason, by };
+    let one =
+        Acknowledgement::new(&wanted, assessment, of.policy.include_inactive, id_at(now), now);
+    let one = one.map_err(|refusal| match refusal {
+        Refusal::Passed(_) => Failure::Usage(format!("--until: {refusal}")),
+        Refusal::NoReason => Failure::Usage(format!("--reason: {refusal}")),
+        Refusal::Inactive(_) | Refusal::SingleStep { .. } => Failure::Failed(refusal.into()),
+    })?;
     store.acknowledge(&of.organization, &one).await?;
 
+    let steps = &assessment.ruling.steps;
+    let title = format!("“{}” ({})", certificate.title(), certificate.id);
     let mut said = format!(
         "{}: {title} is acknowledged until {}\n",
         of.organization,

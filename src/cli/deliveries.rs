@@ -9,7 +9,7 @@ use super::{Failure, state};
 use crate::{
     clock,
     config::Needs,
-    store::{DeliveryRow, DeliveryState},
+    store::{DeliveryRow, DeliveryState, Which},
 };
 
 #[derive(Args)]
@@ -64,7 +64,8 @@ async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
 async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let loaded = super::start(file, Needs::default())?;
     let store = state::open(&loaded.config).await?;
-    let rows = store.deliveries(arguments.failed, arguments.limit).await?;
+    let which = Which { failed: arguments.failed, ..Which::default() };
+    let rows = store.deliveries(&which, arguments.limit).await?;
     match arguments.output {
         Output::Json => {
             let deliveries: Vec<_> = rows.iter().map(entry).collect();

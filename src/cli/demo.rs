@@ -1,7 +1,10 @@
 //! `certvigil demo`: the real service against a simulated world on loopback, and what it sent.
 
 use clap::Args;
-use std::time::Duration;
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
@@ -71,13 +74,14 @@ secret = "{secret}"
 [state]
 url = "sqlite:demo.db"
 [http]
-listen = "off"
+listen = "{window}"
 [log]
 level = "warn"
 "#,
         key = admin_api::KEY,
         secret = receiver::SECRET,
         smtp = mailbox.address.port(),
+        window = window()?,
     );
     let path = folder.path().join("demo.toml");
     let config = from_text(&path, &text, Needs::ALL).map_err(Failure::Refused)?.config;
@@ -89,7 +93,17 @@ level = "warn"
          The service runs against them, with its state in a temporary folder.\n\n",
         mailbox.address,
     ))?;
+    super::print(&format!(
+        "Its pages: {}\n\n",
+        config.http.listen.map_or(String::new(), |address| format!("http://{address}/"))
+    ))?;
     serve(config, once, &mailbox, &receiver, &format!("http://{pages}/")).await
+}
+
+/// Where the service answers: on its own port, or on one that is free.
+fn window() -> std::io::Result<SocketAddr> {
+    let usual = TcpListener::bind(("127.0.0.1", 9764));
+    usual.or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?.local_addr()
 }
 
 async fn serve(

@@ -10,7 +10,7 @@ use crate::{
     config::Needs,
     domain::{notification::Notification, retry::Outcome},
     notify::Notifier,
-    scan::id_at,
+    store::id_at,
 };
 
 #[derive(Subcommand)]

@@ -20,11 +20,12 @@ use crate::{
         sample,
         text::one_line,
     },
+    known::Known,
     notify::{
         email, log,
         webhook::{self, format::Call},
     },
-    scan::id_at,
+    store::id_at,
     store::{ScanRecord, Store, StoreFault},
 };
 
@@ -195,11 +196,11 @@ async fn open_now(
 async fn open_of(
     config: &Config,
     store: &Store,
-    known: &state::Known,
+    known: &Known,
     listener: &Listener,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<Notification>> {
-    let state::Known { organization, before, inventory, policy, acknowledgements, .. } = known;
+    let Known { organization, before, inventory, policy, acknowledgements, .. } = known;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, now);
     let scan = store.latest_scan(organization).await?;
     let oldest_reading = inventory.oldest_reading();

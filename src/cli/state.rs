@@ -7,16 +7,10 @@ use chrono::{DateTime, Utc};
 use crate::{
     config::{Config, Organization},
     domain::{
-        acknowledgement::Acknowledgements,
-        certificate::{Certificate, CertificateId, OrganizationName},
-        forecast::{Present, forecast},
-        inventory::Inventory,
-        ledger::Ledger,
-        listener::Listener,
-        notification::Notification,
-        policy::Policy,
+        certificate::{Certificate, CertificateId},
         text::{Name, one_line},
     },
+    known::Known,
     store::{Store, StoreFault},
 };
 
@@ -32,77 +26,23 @@ pub async fn load(config: &Config, now: DateTime<Utc>) -> anyhow::Result<(Store,
     let store = open(config).await?;
     let mut known = Vec::new();
     for organization in &config.organizations {
-        let one = Known::load(config, organization, Some(&store), now).await;
+        let one = of(config, organization, Some(&store), now).await;
         let name = &organization.api.organization;
         known.push(one.with_context(|| format!("the organization {name}"))?);
     }
     Ok((store, known))
 }
 
-/// One configured organization, and what is known and was told of it.
-pub struct Known {
-    pub organization: OrganizationName,
-    pub policy: Policy,
-    /// What the state has.
-    pub before: Inventory,
-    /// The same, or what was read on top of it.
-    pub inventory: Inventory,
-    pub acknowledgements: Acknowledgements,
-    pub listeners: Vec<Listener>,
-}
-
-impl Known {
-    /// What the state has of an organization; nothing where there is no state.
-    pub async fn load(
-        config: &Config,
-        organization: &Organization,
-        store: Option<&Store>,
-        now: DateTime<Utc>,
-    ) -> anyhow::Result<Known> {
-        let name = organization.api.organization.clone();
-        let (mut inventory, mut acknowledgements) = (Inventory::default(), Acknowledgements::new());
-        if let Some(store) = store {
-            inventory = store.inventory(&name).await?;
-            acknowledgements = store.acknowledgements(&name).await?;
-        }
-        let mut listeners = Vec::new();
-        for (notifier, routing, grain) in config.notifiers.listening() {
-            let ledger = match store {
-                Some(store) => store.ledger(Some(&name), notifier, now).await?,
-                None => Ledger::default(),
-            };
-            let (name, routing) = (notifier.to_owned(), routing.clone());
-            listeners.push(Listener { name, routing, grain, ledger });
-        }
-        let policy = config.policy.of(organization);
-        let before = inventory.clone();
-        Ok(Known { organization: name, policy, before, inventory, acknowledgements, listeners })
-    }
-
-    /// Who will be told what by the scans from `first` on that come before `end`, or at it.
-    pub fn forecast(
-        &self,
-        config: &Config,
-        first: DateTime<Utc>,
-        end: DateTime<Utc>,
-    ) -> Vec<Notification> {
-        if first > end {
-            return Vec::new();
-        }
-        let present = Present {
-            organization: &self.organization,
-            before: &self.before,
-            inventory: &self.inventory,
-            policy: &self.policy,
-            acknowledgements: &self.acknowledgements,
-        };
-        let cron = &config.schedule.cron;
-        let next = |after: DateTime<Utc>| {
-            let in_time = (after < end).then(|| cron.next_after(after)).flatten();
-            in_time.filter(|next| *next <= end)
-        };
-        forecast(&present, self.listeners.clone(), first, next, cron.timezone())
-    }
+/// What the state has of a configured organization; nothing where there is no state.
+pub async fn of(
+    config: &Config,
+    organization: &Organization,
+    store: Option<&Store>,
+    now: DateTime<Utc>,
+) -> Result<Known, StoreFault> {
+    let name = organization.api.organization.clone();
+    let listeners = config.notifiers.listeners();
+    Known::load(name, config.policy.of(organization), listeners, store, now).await
 }
 
 /// The only certificate with this id, or else with this name.

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod fault;
+mod http;
 mod layers;
 mod notifiers;
 mod organizations;
@@ -18,8 +19,7 @@ use chrono_tz::Tz;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    domain::retry::RetryPolicy, heartbeat, http, logging, net::fits_url, schedule, secret::Secret,
-    store,
+    domain::retry::RetryPolicy, heartbeat, logging, net::fits_url, schedule, secret::Secret, store,
 };
 use check::Checker;
 use fault::{Fault, KeyPath, Origin, Refused};
@@ -28,7 +28,7 @@ use layers::{Layers, Source};
 pub use layers::DEFAULTS;
 pub use notifiers::{Notifiers, Told};
 pub use organizations::Organization;
-pub use policy::{Policies, instant};
+pub use policy::Policies;
 
 /// The places where a configuration file is looked for, when none is named.
 pub const PLACES: [&str; 2] = ["config/certvigil.toml", "/etc/certvigil/certvigil.toml"];
@@ -45,7 +45,7 @@ pub struct Config {
     pub notifiers: Notifiers,
     pub delivery: RetryPolicy,
     pub state: store::Settings,
-    pub http: http::Settings,
+    pub http: crate::http::Settings,
     /// Pinged when all organizations were read.
     pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
@@ -56,10 +56,12 @@ pub struct Config {
 pub struct Needs {
     pub organizations: bool,
     pub notifiers: bool,
+    /// Those of whoever answers over HTTP.
+    pub http: bool,
 }
 
 impl Needs {
-    pub const ALL: Needs = Needs { organizations: true, notifiers: true };
+    pub const ALL: Needs = Needs { organizations: true, notifiers: true, http: true };
 
     /// Only who scans and tells sends heartbeats.
     fn heartbeats(self) -> bool {
@@ -176,7 +178,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     routing::check(checker, &organizations, &notifiers);
     let delivery = delivery(checker, &raw.delivery);
     let state = state(checker, &raw.state);
-    let http = http(checker, &raw.http);
+    let http = http::check(checker, &raw.http);
     let log = log(checker, &raw.log);
     let url = raw.monitoring.heartbeat_url.as_ref();
     let path = KeyPath::of("monitoring.heartbeat_url");
@@ -265,17 +267,6 @@ fn state(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings>
         }
     };
     Some(store::Settings { file, history: history? })
-}
-
-fn http(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<http::Settings> {
-    let text = raw.listen.as_deref()?;
-    if text == "off" {
-        return Some(http::Settings { listen: None });
-    }
-    let path = KeyPath::of("http.listen");
-    let listen =
-        checker.parsed(&path, text, "an address with a port, as \"127.0.0.1:9764\", or \"off\"");
-    Some(http::Settings { listen: Some(listen?) })
 }
 
 fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {

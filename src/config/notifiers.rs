@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::{
-    domain::{listener::Grain, routing::Routing},
+    domain::{
+        listener::{Grain, Listener},
+        routing::Routing,
+    },
     notify::{
         email::{self, Tls},
         log, webhook,
@@ -28,6 +31,12 @@ impl Notifiers {
             self.webhook.iter().map(|one| (one.name.as_str(), &one.routing, one.format.grain()));
         let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing, Grain::Digest));
         email.chain(webhook).chain(log).collect()
+    }
+
+    /// The same, as those who have been told nothing yet.
+    pub fn listeners(&self) -> Vec<Listener> {
+        let all = self.listening().into_iter();
+        all.map(|(name, routing, grain)| Listener::new(name, routing, grain)).collect()
     }
 
     /// How the one of this name wants to be told.

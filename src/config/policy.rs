@@ -1,6 +1,6 @@
 //! `[[thresholds]]`, `[expired]` and `[[rules]]`: what is told when.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 
 use super::{Organization, check::Checker, fault::KeyPath, raw};
@@ -9,6 +9,7 @@ use crate::{
     domain::{
         certificate::OrganizationName,
         credential::WatchedKeys,
+        day::instant,
         policy::{Ignore, Policy, Rule, Says},
         selection::Globs,
         text::{MAX_REASON, one_line},
@@ -262,47 +263,5 @@ fn lead(checker: &mut Checker<'_>, path: &KeyPath, text: Option<&String>) -> Opt
             share.map(Lead::Share)
         }
         None => checker.positive_delta(path, text).map(Lead::Fixed),
-    }
-}
-
-/// An instant (RFC 3339) as it is, or the end of a day in the time zone.
-pub fn instant(text: &str, timezone: Tz) -> Option<DateTime<Utc>> {
-    let text = text.trim();
-    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
-        return Some(instant.to_utc());
-    }
-    let date: NaiveDate = text.parse().ok()?;
-    let midnight = date.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN);
-    // Where a change of the clock skips midnight, the day ends with the hour that it skips.
-    (0..=2).find_map(|hours| {
-        let local = midnight + TimeDelta::hours(hours);
-        local.and_local_timezone(timezone).earliest().map(|end| end.to_utc())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_is_the_end_of_that_day_in_the_zone() {
-        use chrono_tz::{Africa::Cairo, Europe::Berlin, UTC};
-        let cases = [
-            ("2027-03-01", UTC, Some("2027-03-02T00:00:00Z")),
-            ("2027-03-01", Berlin, Some("2027-03-01T23:00:00Z")),
-            ("2027-03-28", Berlin, Some("2027-03-28T22:00:00Z")),
-            // Clocks go from 00:00 to 01:00 on the 30th of April.
-            ("2027-04-29", Cairo, Some("2027-04-29T22:00:00Z")),
-            ("2028-02-29", UTC, Some("2028-03-01T00:00:00Z")),
-            ("2027-02-29", UTC, None),
-            ("2027-03-01T12:00:00+02:00", Berlin, Some("2027-03-01T10:00:00Z")),
-            ("2027-03-01T12:00:00", Berlin, None),
-            ("tomorrow", UTC, None),
-            ("", UTC, None),
-        ];
-        for (text, zone, expected) in cases {
-            let expected: Option<DateTime<Utc>> = expected.map(|at| at.parse().unwrap());
-            assert_eq!(instant(text, zone), expected, "{text} in {zone}");
-        }
     }
 }

@@ -242,6 +242,8 @@ sections! {
     }
     Http {
         listen: Option<String>,
+        token: Option<Secret>,
+        public_url: Option<String>,
     }
     Log {
         format: Option<String>,

@@ -10,9 +10,13 @@ use uuid::Uuid;
 
 use super::{
     certificate::{Certificate, CertificateId},
-    evaluate::Evaluation,
+    evaluate::{Assessment, Evaluation},
+    text::{MAX_REASON, one_line},
     words::words,
 };
+
+/// The longest name of whoever says so that is kept, in characters.
+const MAX_NAME: usize = 100;
 
 /// The latest acknowledgement of each certificate that was ever acknowledged.
 pub type Acknowledgements = BTreeMap<CertificateId, Acknowledgement>;
@@ -44,7 +48,69 @@ words! {
     }
 }
 
+/// What somebody asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    pub until: DateTime<Utc>,
+    pub reason: &'a str,
+    pub by: Option<&'a str>,
+}
+
+/// Why a certificate cannot be acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{} has passed", .0.format("%Y-%m-%d %H:%M UTC"))]
+    Passed(DateTime<Utc>),
+    #[error("found an empty text, expected why")]
+    NoReason,
+    #[error("{0} is active nowhere, and so nothing is told of it")]
+    Inactive(String),
+    #[error(
+        "the ladder of {title} has a single step, {step}, and the last one before the end is never muted: it \
+             cannot be acknowledged"
+    )]
+    SingleStep { title: String, step: String },
+}
+
 impl Acknowledgement {
+    /// Quiet for a certificate, from now on.
+    ///
+    /// # Errors
+    /// Where it would be quiet about nothing, or without a reason.
+    pub fn new(
+        wanted: &Wanted<'_>,
+        of: &Assessment<'_>,
+        include_inactive: bool,
+        id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Acknowledgement, Refusal> {
+        if wanted.until <= now {
+            return Err(Refusal::Passed(wanted.until));
+        }
+        let reason = one_line(wanted.reason, MAX_REASON);
+        if reason.is_empty() {
+            return Err(Refusal::NoReason);
+        }
+        let certificate = of.certificate;
+        let title = format!("“{}” ({})", certificate.title(), certificate.id);
+        if !of.is_active() && !include_inactive {
+            return Err(Refusal::Inactive(title));
+        }
+        if let ([only], true) = (of.ruling.steps.as_slice(), certificate.expires_at.is_some()) {
+            return Err(Refusal::SingleStep { title, step: only.label.clone() });
+        }
+        Ok(Acknowledgement {
+            id,
+            certificate: certificate.id.clone(),
+            reason,
+            by: wanted.by.map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty()),
+            created_at: now,
+            until: wanted.until,
+            expires_at: certificate.expires_at,
+            ended: None,
+        })
+    }
+
     /// Whether it mutes a certificate as it is now.
     pub fn is_active(&self, certificate: &Certificate, now: DateTime<Utc>) -> bool {
         self.ended.is_none() && now < self.until && self.expires_at == certificate.expires_at

@@ -88,6 +88,24 @@ words! {
     }
 }
 
+impl Hears {
+    /// In words, after the notifier's name.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Hears::Told => "hears of it",
+            Hears::Nothing => "nothing to hear: it is in no stage",
+            Hears::Ignored => "hears nothing: it is ignored",
+            Hears::Acknowledged => "hears nothing: it is acknowledged",
+            Hears::Damped => {
+                "hears nothing: it was opened again and again, and is told within 24 hours"
+            }
+            Hears::Organization => "hears nothing: it does not ask for this organization",
+            Hears::Projects => "hears nothing: it asks for projects in which it is not active",
+            Hears::Severity => "hears nothing: it asks for worse (min_severity)",
+        }
+    }
+}
+
 /// Something that will be told.
 #[derive(Clone, Debug)]
 pub struct Coming {
@@ -133,7 +151,8 @@ pub fn explain(
     }
 }
 
-fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
+/// The ladder of a certificate, from the widest step to its end, as it will be told.
+pub fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
     let steps = &assessment.ruling.steps;
     let rung = |label: &str, lead: TimeDelta, severity, repeat: Option<TimeDelta>| {
         let at = assessment.certificate.expires_at.map(|expires_at| expires_at - lead);

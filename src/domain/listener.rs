@@ -16,7 +16,7 @@ pub enum Grain {
     EachAlertKeptUp,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     pub name: String,
     pub routing: Routing,
@@ -25,6 +25,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// One that has been told nothing yet.
+    pub fn new(name: &str, routing: &Routing, grain: Grain) -> Listener {
+        let (name, routing) = (name.to_owned(), routing.clone());
+        Listener { name, routing, grain, ledger: Ledger::default() }
+    }
+
     /// The same with nothing told yet.
     pub fn afresh(&self) -> Listener {
         Listener { ledger: Ledger::default(), ..self.clone() }

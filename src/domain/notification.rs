@@ -344,6 +344,13 @@ impl CertificateView {
     }
 }
 
+impl SuccessorView {
+    /// The name, or the id of a certificate without one.
+    pub fn title(&self) -> &str {
+        self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
+    }
+}
+
 impl ProjectView {
     /// The name, or the id of a project without one.
     pub fn title(&self) -> &str {

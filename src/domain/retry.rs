@@ -46,6 +46,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// In a word: `delivered`, or the reason of the failure.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Delivered { .. } => "delivered",
+            Outcome::Retry { reason, .. } | Outcome::Rejected { reason, .. } => reason.as_str(),
+        }
+    }
+
     /// The same with a secret hidden, wherever the receiver has repeated it.
     pub fn without(self, secret: &str) -> Outcome {
         let hide = |text: String| match secret.is_empty() {

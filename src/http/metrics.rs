@@ -1,25 +1,62 @@
-//! `/metrics`, for a Prometheus to scrape, in OpenMetrics. It is made of the state at each scrape, so that a
-//! restart loses nothing of it and nothing stale is left.
+//! `/metrics`, for a Prometheus to scrape: gauges of how things stand, and what was counted since the start.
+//!
+//! How many series there are is bounded: by the organizations and notifiers that are configured, by closed sets of
+//! words, and by [`MAX_CERTIFICATES`] for each organization, the most urgent ones; how many are left out is a metric
+//! itself. No project has series of its own.
 
+use axum::{
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet, text::encode},
-    metrics::{MetricType, info::Info},
+    encoding::text::encode,
+    metrics::{family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
+use std::fmt::Write;
 
-use crate::store::Lateness;
+use super::{
+    Shared,
+    counters::{Counters, Labels},
+    problem::Problem,
+    snapshot::Snapshot,
+    standing::{Coverage, Standing},
+};
+use crate::domain::status::Status;
 
-/// What the answer is.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The most certificates of an organization that have series of their own.
+const MAX_CERTIFICATES: usize = 1_000;
 
-/// The exposition.
-///
-/// # Errors
-/// Never, as far as is known: a text is written to memory.
-pub fn exposition(lateness: Lateness) -> Result<String, std::fmt::Error> {
+/// OpenMetrics 1.0.0.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The Prometheus text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type Gauges = Family<Labels, Gauge>;
+
+pub async fn metrics(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let snapshot = shared.keeper.snapshot().await?;
+    let text = exposition(&snapshot, &shared.service.counters)
+        .map_err(|_| Problem::from(anyhow::anyhow!("the metrics cannot be written")))?;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let (kind, text) = match prefers_open_metrics(accept) {
+        true => (OPEN_METRICS, text),
+        false => (PROMETHEUS, prometheus(&text)),
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+fn exposition(snapshot: &Snapshot, counters: &Counters) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("certvigil");
-    registry.register_collector(Box::new(lateness));
+    certificates(&mut registry, &snapshot.organizations);
+    organizations(&mut registry, snapshot);
+    outbox(&mut registry, snapshot);
+    counters.register(&mut registry);
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "What runs", version);
     let mut text = String::new();
@@ -27,17 +64,179 @@ pub fn exposition(lateness: Lateness) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-impl Collector for Lateness {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut metric = encoder.encode_descriptor(
-            "alert_lateness",
-            "From when something was due to be told to its being accepted by the receiver",
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?;
-        let count = self.counts.iter().map(|(_, count)| count).sum();
-        metric.encode_histogram::<NoLabelSet>(self.seconds, count, &self.counts, None)
+fn of(standing: &Standing) -> (&'static str, String) {
+    ("organization", standing.organization.to_string())
+}
+
+fn number(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Standing>]) {
+    let (expiry, active, left_out) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let by_status = Gauges::default();
+    for standing in organizations {
+        for row in standing.certificates.iter().take(MAX_CERTIFICATES) {
+            let name = row.view.name.as_ref().map_or("", |name| name.as_str());
+            let labels = vec![
+                of(standing),
+                ("certificate", row.view.id.to_string()),
+                ("name", name.to_owned()),
+            ];
+            if let Some(expires_at) = row.view.expires_at {
+                expiry.get_or_create(&labels).set(expires_at.timestamp());
+            }
+            active.get_or_create(&labels).set(number(row.view.active_in.projects_total));
+        }
+        let more = standing.certificates.len().saturating_sub(MAX_CERTIFICATES);
+        left_out.get_or_create(&vec![of(standing)]).set(number(more));
+        for status in Status::ALL {
+            let count = standing.certificates.iter().filter(|row| row.status == *status).count();
+            let labels = vec![of(standing), ("status", status.to_string())];
+            by_status.get_or_create(&labels).set(number(count));
+        }
     }
+    registry.register_with_unit(
+        "certificate_expiry_timestamp",
+        "When the certificate expires",
+        Unit::Seconds,
+        expiry,
+    );
+    registry.register(
+        "certificate_active_projects",
+        "In how many projects the certificate is active, its own and inherited",
+        active,
+    );
+    registry.register("certificates", "Certificates that are known, by how they stand", by_status);
+    registry.register(
+        "certificates_left_out",
+        "Certificates that have no series of their own, since there are too many; the most urgent ones have",
+        left_out,
+    );
+}
+
+fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
+    let (projects, success, credentials) =
+        (Gauges::default(), Gauges::default(), Gauges::default());
+    for standing in &snapshot.organizations {
+        let all = standing.projects.iter();
+        let unreadable = all.clone().filter(|row| row.unreadable.is_some()).count();
+        let uncovered = all.filter(|row| row.coverage == Coverage::Uncovered).count();
+        for (state, count) in [
+            ("read", standing.projects.len() - unreadable),
+            ("unreadable", unreadable),
+            ("uncovered", uncovered),
+        ] {
+            let labels = vec![of(standing), ("state", state.to_owned())];
+            projects.get_or_create(&labels).set(number(count));
+        }
+        if let Some(at) = standing.complete_at {
+            success.get_or_create(&vec![of(standing)]).set(at.timestamp());
+        }
+        for row in standing.credentials.iter().take(MAX_CERTIFICATES) {
+            let labels = vec![of(standing), ("kind", row.kind.to_string()), ("id", row.id.clone())];
+            credentials.get_or_create(&labels).set(row.expires_at.timestamp());
+        }
+    }
+    registry.register(
+        "projects",
+        "Projects whose lists were read by the latest scan, or not, and those without a valid certificate",
+        projects,
+    );
+    registry.register_with_unit(
+        "scan_last_success_timestamp",
+        "When the latest complete scan ended",
+        Unit::Seconds,
+        success,
+    );
+    registry.register_with_unit(
+        "credential_expiry_timestamp",
+        "When what certvigil reads with expires: admin keys that are watched, and its client certificate",
+        Unit::Seconds,
+        credentials,
+    );
+}
+
+fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
+    let (pending, oldest, failing) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let configured = snapshot.configured.listeners.iter().map(|one| one.name.as_str());
+    // What is configured no longer owes nothing.
+    for notifier in configured {
+        let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == notifier);
+        let age = |since: DateTime<Utc>| (snapshot.at - since).num_seconds().max(0);
+        let labels = vec![("notifier", notifier.to_owned())];
+        let count = waiting.map_or(0, |one| i64::try_from(one.count).unwrap_or(i64::MAX));
+        pending.get_or_create(&labels).set(count);
+        oldest.get_or_create(&labels).set(waiting.map_or(0, |one| age(one.since)));
+        let failures = snapshot.outbox.failures.iter().filter(|one| one.notifier == notifier);
+        failing.get_or_create(&labels).set(number(failures.count()));
+    }
+    registry.register("outbox_pending", "Deliveries that wait", pending);
+    registry.register_with_unit(
+        "outbox_oldest",
+        "For how long the oldest delivery that waits has been waiting",
+        Unit::Seconds,
+        oldest,
+    );
+    registry.register(
+        "notifier_failing_receivers",
+        "Receivers whose latest attempt has failed, or that have refused something within a day",
+        failing,
+    );
+}
+
+/// Whether OpenMetrics is asked for, and not less than the older format (RFC 9110, section 12.5.1).
+fn prefers_open_metrics(accept: &str) -> bool {
+    let quality = |kind: &str| {
+        let wanted = accept.split(',').filter(|one| {
+            one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind)
+        });
+        let q = |one: &str| {
+            let given = one.split(';').skip(1).find_map(|parameter| {
+                let (name, value) = parameter.split_once('=')?;
+                name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse::<f64>().ok())
+            });
+            given.flatten().unwrap_or(1.0)
+        };
+        wanted.map(q).fold(0.0, f64::max)
+    };
+    let open = quality("application/openmetrics-text");
+    open > 0.0 && open >= quality("text/plain")
+}
+
+/// OpenMetrics as the older format has it: without units and an end, counters and information under the names of
+/// their series.
+fn prometheus(open_metrics: &str) -> String {
+    let mut types: Vec<(&str, &str)> = Vec::new();
+    for line in open_metrics.lines() {
+        if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            types.push((name, kind));
+        }
+    }
+    let renamed = |name: &str| match types.iter().find(|(known, _)| *known == name) {
+        Some((_, "counter")) => format!("{name}_total"),
+        Some((_, "info")) => format!("{name}_info"),
+        Some(_) | None => name.to_owned(),
+    };
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|word| {
+            let (name, rest) = line.strip_prefix(word)?.split_once(' ')?;
+            Some((word, name, rest))
+        });
+        // Writing to a text does not fail.
+        let _ = match described {
+            Some((word @ "# TYPE ", name, "info")) => {
+                writeln!(text, "{word}{} gauge", renamed(name))
+            }
+            Some((word, name, rest)) => writeln!(text, "{word}{} {rest}", renamed(name)),
+            None if line.starts_with("# ") => Ok(()),
+            None => writeln!(text, "{line}"),
+        };
+    }
+    text
 }
 
 #[cfg(test)]
@@ -45,21 +244,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lateness_is_a_histogram_of_seconds() {
-        let counts = vec![(60.0, 2), (300.0, 0), (f64::INFINITY, 1)];
-        let text = exposition(Lateness { seconds: 1_000.5, counts }).unwrap();
-        for line in [
-            "# TYPE certvigil_alert_lateness_seconds histogram",
-            "# UNIT certvigil_alert_lateness_seconds seconds",
-            "certvigil_alert_lateness_seconds_sum 1000.5",
-            "certvigil_alert_lateness_seconds_count 3",
-            "certvigil_alert_lateness_seconds_bucket{le=\"60.0\"} 2",
-            "certvigil_alert_lateness_seconds_bucket{le=\"300.0\"} 2",
-            "certvigil_alert_lateness_seconds_bucket{le=\"+Inf\"} 3",
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
-        }
-        assert!(text.contains("certvigil_build_info{version=\""), "{text}");
+    fn the_format_is_the_one_that_is_asked_for() {
+        let newest = "application/openmetrics-text;version=1.0.0,\
+                      application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert!(prefers_open_metrics(newest));
+        assert!(prefers_open_metrics("application/openmetrics-text"));
+        assert!(!prefers_open_metrics("*/*"));
+        assert!(!prefers_open_metrics(""));
+        assert!(!prefers_open_metrics("application/openmetrics-text;q=0"));
+        assert!(!prefers_open_metrics("text/plain, application/openmetrics-text;q=0.5"));
+    }
+
+    #[test]
+    fn the_older_format_has_the_series_under_their_own_names() {
+        let text = prometheus(
+            "# HELP a_b Help.\n# TYPE a_b counter\na_b_total{x=\"# y\"} 1\n# HELP c Help.\n# TYPE c info\n\
+             c_info{v=\"1\"} 1\n# HELP d_seconds Help.\n# TYPE d_seconds gauge\n# UNIT d_seconds seconds\n\
+             d_seconds 5\n# EOF\n",
+        );
+        assert_eq!(
+            text,
+            "# HELP a_b_total Help.\n# TYPE a_b_total counter\na_b_total{x=\"# y\"} 1\n# HELP c_info Help.\n\
+             # TYPE c_info gauge\nc_info{v=\"1\"} 1\n# HELP d_seconds Help.\n# TYPE d_seconds gauge\nd_seconds 5\n"
+        );
     }
 }

@@ -1,32 +1,71 @@
-//! The edge to whoever asks over HTTP: whether the process works, whether it does its work, and how late it was.
+//! The edge to whoever asks over HTTP: pages for people, lists for programs, metrics, a calendar, and whether the
+//! service works.
 //!
-//! Nothing here changes anything, and nothing secret is in an answer. A request that cannot be answered from
-//! the state says so, and delays no scan.
+//! Guarantees: it runs on a thread of its own, of less priority than the work, and reads over connections of its own
+//! that cannot write: whoever reads delays no scan and no delivery. Where a token is configured, every path but
+//! `/healthz`, `/readyz` and `/login` asks for it; to write always takes one. Nothing secret is in an answer; sizes,
+//! times and connections have limits. It decides nothing: what it shows is the domain's evaluation of the state.
 
+mod api;
+mod calendar;
+mod changes;
+mod counters;
+mod explained;
+mod guard;
+mod health;
+mod listener;
 mod metrics;
+mod page;
+mod problem;
+mod snapshot;
+mod standing;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Value, json};
-use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+use anyhow::Context;
+use axum::{Router, middleware, routing::get};
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use secrecy::SecretString;
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use crate::{clock, domain::certificate::OrganizationName, store::Store};
+use crate::{
+    domain::{certificate::OrganizationName, listener::Listener, policy::Policy},
+    schedule::Cron,
+    secret::Secret,
+    store::{self, Store},
+};
+pub use api::document;
+pub use counters::Counters;
+use guard::Key;
+use page::Pages;
+use snapshot::Keeper;
 
-/// How long the state may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Where requests are taken; `None` where none are.
     pub listen: Option<SocketAddr>,
+    /// What one has to know to ask, and to write.
+    pub token: Option<Secret>,
+    /// Where a browser finds it, as far as it is not `listen`.
+    pub public_url: Option<Url>,
+}
+
+/// What is watched, who is told, and who may ask, as it is configured now.
+#[derive(Debug)]
+pub struct Configured {
+    pub timezone: Tz,
+    pub cron: Cron,
+    pub organizations: Vec<(OrganizationName, Policy)>,
+    /// The notifiers, as if nothing had been told yet.
+    pub listeners: Vec<Listener>,
+    /// How long something is tried that is told to be tried again.
+    pub give_up_after: TimeDelta,
+    /// What waits for longer is late.
+    pub retry_max: TimeDelta,
+    pub token: Option<SecretString>,
+    pub public_url: Option<Url>,
 }
 
 /// How the service's work goes, as its loops report it.
@@ -42,6 +81,8 @@ pub struct Status {
 pub struct Watched {
     /// By when the next scan has ended, where all goes well.
     pub overdue_at: DateTime<Utc>,
+    /// Whether one is under way.
+    pub scanning: bool,
     /// The last one that was kept.
     pub last: Option<Last>,
     /// Why the latest could not be kept.
@@ -58,10 +99,40 @@ pub struct Last {
     pub clock_skew: Option<i64>,
 }
 
+/// What is served.
+pub struct Service {
+    /// Written to where somebody acknowledges, or asks for another attempt.
+    pub store: Store,
+    /// Where that is.
+    pub state: store::Settings,
+    pub status: watch::Receiver<Status>,
+    pub configured: watch::Receiver<Arc<Configured>>,
+    pub counters: Counters,
+    /// Changed where every organization is to be scanned now.
+    pub scan_now: watch::Sender<()>,
+}
+
+/// What the answers are made of.
 #[derive(Clone)]
-struct Shared {
-    store: Store,
-    status: watch::Receiver<Status>,
+struct Shared(Arc<Inner>);
+
+struct Inner {
+    service: Service,
+    /// Reads alone.
+    reading: Store,
+    keeper: Keeper,
+    key: Key,
+    pages: Pages,
+    /// Whether only this machine can ask.
+    loopback: bool,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
 }
 
 /// Takes the address, so that one that cannot be had is known before anything else begins.
@@ -72,97 +143,67 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers requests until `stop`.
+/// Answers requests until `stop`, on a thread of its own.
 ///
 /// # Errors
-/// Where the listener fails.
-pub async fn serve(
+/// Where there can be no such thread.
+pub fn start(
     listener: TcpListener,
-    store: Store,
-    status: watch::Receiver<Status>,
+    service: Service,
     stop: CancellationToken,
-) -> io::Result<()> {
-    let router = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(Shared { store, status });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-}
-
-/// The process works: it has answered.
-async fn healthz() -> Response {
-    answer(StatusCode::OK, json!({ "status": "ok" }))
-}
-
-/// It does its work: the state can be read, what was to be kept was, and no scan is overdue. What could not be read of an
-/// organization is said, and makes nothing unready: that is what certvigil itself tells.
-async fn readyz(State(shared): State<Shared>) -> Response {
-    let now = clock::now();
-    let mut reasons = Vec::new();
-    match tokio::time::timeout(PATIENCE, shared.store.ping()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => reasons.push(format!("the state cannot be read: {error}")),
-        Err(_) => reasons.push(format!("the state has not answered within {PATIENCE:?}")),
-    }
-    let status = shared.status.borrow().clone();
-    for (notifier, fault) in &status.outbox {
-        reasons.push(format!("the outbox of {notifier} cannot be worked on: {fault}"));
-    }
-    for (organization, watched) in &status.organizations {
-        if let Some(fault) = &watched.fault {
-            reasons.push(format!("the latest scan of {organization} could not be kept: {fault}"));
+) -> anyhow::Result<()> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("http".to_owned()).spawn(move || {
+        listener::give_way();
+        let serving = async {
+            let listener = TcpListener::from_std(listener)?;
+            serve(listener, service, stop).await
+        };
+        if let Err(error) = runtime.block_on(serving) {
+            tracing::error!(error = %format!("{error:#}"), "nothing is answered over HTTP any more");
         }
-        if watched.overdue_at < now {
-            reasons.push(format!(
-                "the scan of {organization} is overdue since {}",
-                instant(watched.overdue_at)
-            ));
-        }
+        // What still reads must not hold the exit up.
+        runtime.shutdown_background();
+    })?;
+    Ok(())
+}
+
+async fn serve(
+    listener: TcpListener,
+    service: Service,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let loopback = listener.local_addr()?.ip().is_loopback();
+    let reading = Store::reading(&service.state).await.context("reading the state")?;
+    let keeper = Keeper::new(reading.clone(), service.configured.clone(), service.status.clone());
+    let key = Key::random()?;
+    let pages = Pages::new()?;
+    let shared = Shared(Arc::new(Inner { service, reading, keeper, key, pages, loopback }));
+    let router = router(shared.clone());
+    let serving = listener::serve(listener, router, stop.clone());
+    tokio::select! {
+        () = serving => {}
+        () = shared.keeper.forget() => {}
     }
-    let (code, word) = match reasons.is_empty() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-    };
-    let organizations: Value = status.organizations.iter().map(organization).collect();
-    answer(code, json!({ "status": word, "reasons": reasons, "organizations": organizations }))
+    Ok(())
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    let lateness = match tokio::time::timeout(PATIENCE, shared.store.lateness()).await {
-        Ok(Ok(lateness)) => lateness,
-        Ok(Err(error)) => return unavailable(&format!("the state cannot be read: {error}")),
-        Err(_) => return unavailable(&format!("the state has not answered within {PATIENCE:?}")),
-    };
-    match metrics::exposition(lateness) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => unavailable(&error.to_string()),
-    }
-}
-
-fn unavailable(why: &str) -> Response {
-    answer(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": why }))
-}
-
-/// How many faults of a scan an answer lists.
-const MAX_FAULTS: usize = 10;
-
-fn organization((name, watched): (&OrganizationName, &Watched)) -> Value {
-    let last = watched.last.as_ref();
-    json!({
-        "name": name,
-        "last_scan_at": last.map(|last| instant(last.finished_at)),
-        "complete": last.map(|last| last.complete),
-        "unreadable": last.map(|last| last.faults.iter().take(MAX_FAULTS).collect::<Vec<_>>()),
-        "clock_skew_seconds": last.and_then(|last| last.clock_skew),
-        "next_scan_by": instant(watched.overdue_at),
-    })
-}
-
-fn answer(code: StatusCode, body: Value) -> Response {
-    (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+fn router(shared: Shared) -> Router {
+    let (api, _) = api::router();
+    let open = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .merge(guard::login());
+    let guarded = Router::new()
+        .merge(page::router())
+        .merge(api)
+        .route("/metrics", get(metrics::metrics))
+        .route("/calendar.ics", get(calendar::calendar))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn_with_state(shared.clone(), guard::check));
+    let all =
+        open.merge(guarded).layer(middleware::from_fn_with_state(shared.clone(), guard::same_site));
+    listener::limits(all.with_state(shared))
 }

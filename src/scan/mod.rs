@@ -31,7 +31,7 @@ use crate::{
         selection::Selection,
     },
     notify::Notifier,
-    store::{Change, Commit, MessageKind, Plan, ScanRecord, Store},
+    store::{Change, Commit, MessageKind, Plan, ScanRecord, Store, id_at},
 };
 pub use read::{Progress, read};
 
@@ -353,12 +353,4 @@ fn say_damped(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
             "opened and resolved again and again: not told more than once in 24 hours"
         );
     }
-}
-
-/// An id that sorts by time (RFC 9562, version 7).
-pub fn id_at(now: DateTime<Utc>) -> Uuid {
-    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-    let timestamp =
-        uuid::Timestamp::from_unix(uuid::NoContext, seconds, now.timestamp_subsec_nanos());
-    Uuid::new_v7(timestamp)
 }

@@ -12,6 +12,8 @@ use super::{
 /// A delivery, as `certvigil deliveries` shows it.
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
+    /// Its place in the order in which they were written.
+    pub seq: i64,
     pub id: Uuid,
     pub notification_id: Uuid,
     pub organization: String,
@@ -30,29 +32,106 @@ pub struct DeliveryRow {
     pub last: Option<(String, String)>,
 }
 
-impl Store {
-    /// Deliveries, newest first, without those that only kept up what was told, and did; with `failed`, those that were refused or given up, and those that
-    /// have failed at least once and wait.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn deliveries(&self, failed: bool, limit: u32) -> Result<Vec<DeliveryRow>> {
-        let rows = sqlx::query(
+/// A statement that gives [`DeliveryRow`]s.
+macro_rules! select {
+    ($($rest:expr)+) => {
+        concat!(
             "SELECT d.*, n.organization, n.summary, a.outcome, a.detail
              FROM deliveries d
              JOIN notifications n ON n.id = d.notification_id
              LEFT JOIN attempts a ON a.delivery_id = d.id AND a.number =
-               (SELECT max(b.number) FROM attempts b WHERE b.delivery_id = d.id)
-             WHERE ($1 = 0 OR d.state IN ('rejected', 'given_up')
-                OR (d.state = 'pending' AND a.number IS NOT NULL))
-               AND (n.kind <> 'refresh' OR d.state NOT IN ('delivered', 'superseded'))
-             ORDER BY d.seq DESC LIMIT $2",
+               (SELECT max(b.number) FROM attempts b WHERE b.delivery_id = d.id) ",
+            $($rest),+
         )
-        .bind(i64::from(failed))
-        .bind(limit)
+    };
+}
+
+/// The rest of one, for [`Which`] and a limit.
+macro_rules! wanted {
+    () => {
+        "($1 IS NULL OR d.state = $1) AND ($2 IS NULL OR d.notifier = $2)
+         AND ($3 IS NULL OR n.organization = $3) AND ($4 IS NULL OR d.seq < $4)
+         AND (n.kind <> 'refresh' OR d.state NOT IN ('delivered', 'superseded'))
+         ORDER BY d.seq DESC LIMIT $5"
+    };
+}
+
+/// Which deliveries are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Which<'a> {
+    /// Those that were refused or given up, and those that have failed at least once and wait.
+    pub failed: bool,
+    pub state: Option<DeliveryState>,
+    pub notifier: Option<&'a str>,
+    pub organization: Option<&'a str>,
+    /// Those that were written before the one of this number.
+    pub before: Option<i64>,
+}
+
+/// What waits for one notifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub notifier: String,
+    pub count: u64,
+    /// When the oldest was written.
+    pub since: DateTime<Utc>,
+}
+
+impl Store {
+    /// Deliveries, newest first, without those that only kept up what was told, and did.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn deliveries(&self, which: &Which<'_>, limit: u32) -> Result<Vec<DeliveryRow>> {
+        // Of what has failed there is little, and it is found without looking through the rest.
+        let statement = match which.failed {
+            true => select!(
+                "WHERE (d.state IN ('rejected', 'given_up')
+                        OR (d.state = 'pending' AND a.number IS NOT NULL)) AND "
+                wanted!()
+            ),
+            false => select!("WHERE " wanted!()),
+        };
+        let rows = sqlx::query(statement)
+            .bind(which.state.map(DeliveryState::as_str))
+            .bind(which.notifier)
+            .bind(which.organization)
+            .bind(which.before)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(delivery_row).collect()
+    }
+
+    /// One delivery.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn delivery(&self, id: Uuid) -> Result<Option<DeliveryRow>> {
+        let row = sqlx::query(select!("WHERE d.id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(delivery_row).transpose()
+    }
+
+    /// What waits, by notifier.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn waiting(&self) -> Result<Vec<Waiting>> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT notifier, count(*), min(created_at) FROM deliveries WHERE state = 'pending'
+             GROUP BY notifier ORDER BY notifier",
+        )
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(delivery_row).collect()
+        let waiting = rows.into_iter().map(|(notifier, count, since)| Waiting {
+            notifier,
+            count: count.unsigned_abs(),
+            since: instant(since),
+        });
+        Ok(waiting.collect())
     }
 
     /// Makes a delivery that failed or waits due now, with a new time until it is given up.
@@ -198,6 +277,7 @@ fn delivery_row(row: &SqliteRow) -> Result<DeliveryRow> {
     let due_at = row.try_get::<Option<i64>, _>("due_at")?.map(instant);
     let arrived_at = settled_at.filter(|_| state == DeliveryState::Delivered);
     Ok(DeliveryRow {
+        seq: row.try_get("seq")?,
         id: uuid(row, "id")?,
         notification_id: uuid(row, "notification_id")?,
         organization: row.try_get("organization")?,

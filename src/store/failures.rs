@@ -39,51 +39,6 @@ impl Store {
     }
 }
 
-/// How late what was told for the first time arrived, of all that is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lateness {
-    /// All of it together.
-    pub seconds: f64,
-    /// How many arrived within so many seconds, and not within fewer; the last bound is none.
-    pub counts: Vec<(f64, u64)>,
-}
-
-/// The bounds, in seconds: as they stand in the statement.
-const BOUNDS: [f64; 9] =
-    [60.0, 300.0, 900.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0, f64::INFINITY];
-
-impl Store {
-    /// How late what was told for the first time arrived.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn lateness(&self) -> Result<Lateness> {
-        let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
-            "SELECT CASE WHEN late <= 60000 THEN 0 WHEN late <= 300000 THEN 1 WHEN late <= 900000 THEN 2
-                         WHEN late <= 3600000 THEN 3 WHEN late <= 21600000 THEN 4
-                         WHEN late <= 43200000 THEN 5 WHEN late <= 86400000 THEN 6
-                         WHEN late <= 259200000 THEN 7 ELSE 8 END AS bound,
-                    count(*), CAST(sum(late) AS INTEGER)
-             FROM (SELECT settled_at - due_at AS late FROM deliveries
-                   WHERE state = 'delivered' AND due_at IS NOT NULL) AS arrived
-             GROUP BY bound",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut lateness =
-            Lateness { seconds: 0.0, counts: BOUNDS.iter().map(|bound| (*bound, 0)).collect() };
-        for (bound, count, milliseconds) in rows {
-            let bound =
-                usize::try_from(bound).ok().and_then(|bound| lateness.counts.get_mut(bound));
-            if let Some((_, counted)) = bound {
-                *counted = count.unsigned_abs();
-            }
-            lateness.seconds += milliseconds as f64 / 1_000.0;
-        }
-        Ok(lateness)
-    }
-}
-
 /// Notes what an attempt says of its receiver.
 pub(super) async fn note(
     tx: &mut SqliteConnection,

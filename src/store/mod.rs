@@ -24,8 +24,7 @@ use crate::domain::{
     acknowledgement::Ending, certificate::OrganizationName, compose::Composed,
     inventory::Inventory, reconcile::Decision, words::words,
 };
-pub use deliveries::DeliveryRow;
-pub use failures::Lateness;
+pub use deliveries::{DeliveryRow, Waiting, Which};
 pub use ledger::Telling;
 pub use outbox::{Claim, DeliveryState};
 
@@ -73,6 +72,13 @@ pub struct Store {
     pool: SqlitePool,
     /// Held as long as the process works on the state; the system lets go of it when it dies.
     _lock: Option<std::sync::Arc<File>>,
+}
+
+/// What [`Store::version`] gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    organizations: Vec<(String, i64)>,
+    acknowledgements: (i64, i64),
 }
 
 /// The record of one scan.
@@ -160,6 +166,14 @@ fn organization(of: Option<&OrganizationName>) -> &str {
     of.map_or("", OrganizationName::as_str)
 }
 
+/// An id that sorts by time (RFC 9562, version 7).
+pub fn id_at(now: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+    let timestamp =
+        uuid::Timestamp::from_unix(uuid::NoContext, seconds, now.timestamp_subsec_nanos());
+    Uuid::new_v7(timestamp)
+}
+
 fn millis(at: DateTime<Utc>) -> i64 {
     at.timestamp_millis()
 }
@@ -234,16 +248,63 @@ impl Store {
         row.as_ref().map(scan_record).transpose()
     }
 
-    /// The latest scans, newest first.
+    /// The latest scans, the one that began last first; of one organization, and begun before another one, where
+    /// that is asked for.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
-    pub async fn scans(&self, limit: u32) -> Result<Vec<ScanRecord>> {
-        let rows = sqlx::query("SELECT * FROM scans ORDER BY finished_at DESC, id DESC LIMIT $1")
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?;
+    pub async fn scans(
+        &self,
+        organization: Option<&OrganizationName>,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<ScanRecord>> {
+        // The ids begin with the time (RFC 9562, section 5.7).
+        let rows = sqlx::query(
+            "SELECT * FROM scans
+             WHERE ($1 IS NULL OR organization = $1) AND ($2 IS NULL OR id < $2)
+             ORDER BY id DESC LIMIT $3",
+        )
+        .bind(organization.map(OrganizationName::as_str))
+        .bind(before.map(|id| id.to_string()))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(scan_record).collect()
+    }
+
+    /// When the organization's latest complete scan ended.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn last_complete_scan(
+        &self,
+        organization: &OrganizationName,
+    ) -> Result<Option<DateTime<Utc>>> {
+        let at: Option<i64> = sqlx::query_scalar(
+            "SELECT finished_at FROM scans WHERE organization = $1 AND complete = 1
+             ORDER BY tick DESC LIMIT 1",
+        )
+        .bind(organization.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(at.map(instant))
+    }
+
+    /// Something that is another whenever what is known or acknowledged has changed.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn version(&self) -> Result<Version> {
+        let organizations: Vec<(String, i64)> =
+            sqlx::query_as("SELECT name, updated_at FROM organizations ORDER BY name")
+                .fetch_all(&self.pool)
+                .await?;
+        let acknowledgements: (i64, i64) =
+            sqlx::query_as("SELECT coalesce(max(seq), 0), count(ended_at) FROM acknowledgements")
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(Version { organizations, acknowledgements })
     }
 
     /// The notifier's receivers that are up to date with the organization, or will be by what is on its

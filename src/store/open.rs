@@ -15,6 +15,9 @@ use std::{
 use super::{Result, Settings, Store, StoreFault};
 use crate::domain::text::one_line;
 
+/// How many may read at once.
+const READERS: u32 = 2;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 impl Store {
@@ -65,6 +68,25 @@ impl Store {
     /// Closes it for all clones, so that the file stands by itself. Nothing is lost without it.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Other connections to the same state, that read and cannot write: they wait for no writer, and no writer
+    /// waits for them.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn reading(settings: &Settings) -> Result<Store> {
+        let path = &settings.file;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await;
+        let pool = pool.map_err(|error| StoreFault::Open {
+            path: path.clone(),
+            why: crate::net::error_chain(&error),
+        })?;
+        Ok(Store { pool, _lock: None })
     }
 
     /// Opens a state that is there, beside a running service.

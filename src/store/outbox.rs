@@ -51,6 +51,8 @@ pub struct Claim {
     /// The number of this attempt, from 1.
     pub attempt: u32,
     pub give_up_at: DateTime<Utc>,
+    /// Since when there was something to tell, of what is told for the first time.
+    pub due_at: Option<DateTime<Utc>>,
     /// How far the API's clock was ahead of this machine's at the latest scan, where that is too much.
     pub clock_skew: Option<TimeDelta>,
 }
@@ -274,7 +276,7 @@ impl Store {
                    WHERE e.notifier = d.notifier AND e.receiver = d.receiver
                      AND e.state = 'pending' AND e.seq < d.seq)
                ORDER BY d.seq LIMIT $4)
-             RETURNING seq, id, receiver, attempts, give_up_at,
+             RETURNING seq, id, receiver, attempts, give_up_at, due_at,
                (SELECT n.model FROM notifications n WHERE n.id = notification_id) AS model,
                (SELECT s.clock_skew FROM scans s
                 JOIN notifications n ON n.organization = s.organization
@@ -298,6 +300,7 @@ impl Store {
                     receiver: row.try_get("receiver")?,
                     attempt,
                     give_up_at: instant(row.try_get("give_up_at")?),
+                    due_at: row.try_get::<Option<i64>, _>("due_at")?.map(instant),
                     clock_skew: row
                         .try_get::<Option<i64>, _>("clock_skew")?
                         .and_then(TimeDelta::try_milliseconds),
@@ -322,11 +325,9 @@ impl Store {
         verdict: &Verdict,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let (word, detail) = match outcome {
-            Outcome::Delivered { answer } => ("delivered", answer),
-            Outcome::Retry { reason, detail, .. } | Outcome::Rejected { reason, detail } => {
-                (reason.as_str(), detail)
-            }
+        let detail = match outcome {
+            Outcome::Delivered { answer } => answer,
+            Outcome::Retry { detail, .. } | Outcome::Rejected { detail, .. } => detail,
         };
         let next = match verdict {
             Verdict::WaitUntil(next) => Some(*next),
@@ -341,7 +342,7 @@ impl Store {
         .bind(claim.id.to_string())
         .bind(claim.attempt)
         .bind(millis(now))
-        .bind(word)
+        .bind(outcome.as_str())
         .bind(detail)
         .execute(&mut *tx)
         .await?;

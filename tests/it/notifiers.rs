@@ -15,7 +15,7 @@ use certvigil::{
         retry::{FailureReason, Outcome},
     },
     notify::Notifier,
-    scan::id_at,
+    store::id_at,
 };
 use chrono::TimeDelta;
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -42,7 +42,7 @@ fn mail(sim: &Sim) -> String {
 
 /// Minutes from when it was due to its arrival, newest first.
 async fn minutes_late(service: &Service) -> Vec<Option<i64>> {
-    let rows = service.store.deliveries(false, 50).await.unwrap();
+    let rows = service.store.deliveries(&Which::default(), 50).await.unwrap();
     let hook = rows.iter().filter(|row| row.notifier == "hook");
     hook.map(|row| row.late.map(|late| (late.num_seconds() + 30) / 60)).collect()
 }

@@ -251,7 +251,7 @@ async fn what_is_out_of_date_is_not_tried_again_by_hand() {
     sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
     scan_and_deliver(&service, start()).await;
     scan_and_deliver(&service, start() + TimeDelta::hours(6)).await;
-    let rows = service.store.deliveries(false, 10).await.unwrap();
+    let rows = service.store.deliveries(&Which::default(), 10).await.unwrap();
     let refused = rows.iter().find(|row| row.state.as_str() == "rejected").unwrap();
     let now = start() + TimeDelta::hours(7);
     let retried = service.store.retry(&refused.id.to_string(), now, now + days(3)).await;
@@ -364,7 +364,7 @@ async fn what_is_open_in_alertmanager_is_kept_up_by_every_scan_and_by_nothing_el
     assert_eq!(labelled(&bodies()[0], now), [told("cert_a", "warning", false)]);
     sim.api.world().projects[0].broken = None;
     let acknowledgement = Acknowledgement {
-        id: certvigil::scan::id_at(now),
+        id: certvigil::store::id_at(now),
         certificate: CertificateId::parse("cert_a").unwrap(),
         reason: "at it".to_owned(),
         by: None,
@@ -410,7 +410,7 @@ async fn what_only_keeps_up_is_no_history_and_replaces_no_news() {
     for n in 1..20 {
         scan_and_deliver(&service, start() + TimeDelta::hours(6 * n)).await;
     }
-    let rows = service.store.deliveries(false, 100).await.unwrap();
+    let rows = service.store.deliveries(&Which::default(), 100).await.unwrap();
     assert_eq!(rows.len(), 1, "what was told is what is shown: {rows:#?}");
     let url = format!("sqlite:{}", service.config.state.file.display());
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
@@ -428,7 +428,7 @@ async fn what_only_keeps_up_is_no_history_and_replaces_no_news() {
     for n in 1..8 {
         service.scan(changed + TimeDelta::hours(6 * n)).await;
     }
-    let rows = service.store.deliveries(false, 100).await.unwrap();
+    let rows = service.store.deliveries(&Which::default(), 100).await.unwrap();
     let pending = rows.iter().filter(|row| row.state.as_str() == "pending").count();
     assert_eq!(pending, 2, "the news, and the latest that keeps it up: {rows:#?}");
 }

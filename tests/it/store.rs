@@ -19,7 +19,7 @@ use certvigil::{
         text::Name,
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
-    scan::id_at,
+    store::id_at,
     store::{
         Change, Commit, DeliveryState, MessageKind, Plan, ScanRecord, Settings, Store, StoreFault,
     },
@@ -173,7 +173,7 @@ impl Contract {
     }
 
     async fn states(&self) -> Vec<(String, DeliveryState)> {
-        let rows = self.store.deliveries(false, 100).await.unwrap();
+        let rows = self.store.deliveries(&Which::default(), 100).await.unwrap();
         rows.into_iter().rev().map(|row| (row.receiver, row.state)).collect()
     }
 }
@@ -244,7 +244,11 @@ async fn a_second_instance_on_the_same_file_is_refused() {
     let second = Store::open_exclusive(&settings(&contract.folder)).await;
     assert!(matches!(second, Err(StoreFault::InUse(_))));
     let beside = Store::open_beside(&settings(&contract.folder)).await.unwrap();
-    assert_eq!(beside.deliveries(false, 9).await.unwrap().len(), 0, "to look is allowed");
+    assert_eq!(
+        beside.deliveries(&Which::default(), 9).await.unwrap().len(),
+        0,
+        "to look is allowed"
+    );
     contract.reopen().await;
 }
 
@@ -284,8 +288,8 @@ async fn a_commit_survives_and_reads_back_as_it_was_written() {
     let contract = Contract::new().await;
     let id = contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     let contract = contract.reopen().await;
-    assert_eq!(contract.store.scans(5).await.unwrap().len(), 1);
-    let kept = &contract.store.scans(5).await.unwrap()[0];
+    assert_eq!(contract.store.scans(None, None, 5).await.unwrap().len(), 1);
+    let kept = &contract.store.scans(None, None, 5).await.unwrap()[0];
     assert_eq!(ScanRecord { id: kept.id, ..record(start()) }, *kept);
     assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start()));
     assert_eq!(contract.told().await, ["c Within(604800)"]);
@@ -406,7 +410,8 @@ async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then() {
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
     assert_eq!(contract.told().await, [""; 0]);
-    let failed = contract.store.deliveries(true, 9).await.unwrap();
+    let failed =
+        contract.store.deliveries(&Which { failed: true, ..Which::default() }, 9).await.unwrap();
     assert_eq!(failed[0].last, Some(("recipient".into(), "550".into())));
     let prefix = &failed[0].id.to_string()[..8];
     let later = start() + days(9);
@@ -449,7 +454,7 @@ async fn pruning_forgets_what_ended_and_keeps_what_counts() {
     contract.store.prune(start() + days(30)).await.unwrap();
     assert_eq!(contract.told().await, ["c Within(604800)", "waits Within(604800)"]);
     assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start() + days(2)));
-    assert_eq!(contract.store.scans(9).await.unwrap().len(), 1);
+    assert_eq!(contract.store.scans(None, None, 9).await.unwrap().len(), 1);
     let left = contract.states().await;
     assert_eq!(left, [("a".to_owned(), DeliveryState::Pending)], "what waits is kept");
 }

@@ -526,7 +526,7 @@ async fn in_a_year_of_rotations_and_outages_everybody_is_told_what_is_theirs_onc
         expected.iter_mut().for_each(|one| one.scan(&seen, now));
     }
 
-    let deliveries = year.service.store.deliveries(false, 100_000).await.unwrap();
+    let deliveries = year.service.store.deliveries(&Which::default(), 100_000).await.unwrap();
     for one in &expected {
         let mut got = year.got(one.name);
         let superseded = deliveries.iter().filter(|delivery| {

@@ -8,7 +8,7 @@ use super::{
     super::{instant, lines},
     survey::{Row, Survey},
 };
-use crate::domain::{notification::SilenceView, threshold::Severity, wording};
+use crate::domain::{notification::SilenceView, status::Status, threshold::Severity, wording};
 
 pub fn table(survey: &Survey) -> String {
     let mut table = Table::new();
@@ -23,7 +23,7 @@ pub fn table(survey: &Survey) -> String {
         let mut cells = vec![
             row.time_left(survey.now),
             row.severity().unwrap_or("-").to_owned(),
-            row.status.to_owned(),
+            row.status.to_string(),
             certificate.name.as_ref().map_or("-", |name| name.as_str()).to_owned(),
             certificate.id.to_string(),
             row.organization.to_string(),
@@ -135,7 +135,7 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
             row.organization.as_str(),
             certificate.id.as_str(),
             &inert(certificate.name.as_ref().map_or("", |name| name.as_str())),
-            row.status,
+            row.status.as_str(),
             row.severity().unwrap_or_default(),
             row.reached.as_ref().map_or("", |reached| &reached.label),
             &certificate.valid_at.map(instant).unwrap_or_default(),
@@ -216,8 +216,8 @@ pub fn nagios(survey: &Survey) -> String {
 fn describe(row: &Row, now: DateTime<Utc>) -> String {
     let certificate = &row.certificate;
     let state = match (row.status, certificate.expires_at) {
-        ("unknown_expiry", _) | (_, None) => "has no known expiry".to_owned(),
-        ("not_yet_valid", _) => "is not yet valid".to_owned(),
+        (Status::UnknownExpiry, _) | (_, None) => "has no known expiry".to_owned(),
+        (Status::NotYetValid, _) => "is not yet valid".to_owned(),
         (_, Some(expires_at)) => wording::expiry(expires_at, now),
     };
     format!("{} “{}” ({}) {state}", row.organization, certificate.title(), certificate.id)

@@ -11,7 +11,8 @@ use crate::{
         evaluate::evaluate,
         inventory::Inventory,
         notification::SilenceView,
-        threshold::{Reached, Severity, Stage},
+        status::Status,
+        threshold::{Reached, Severity},
         wording,
     },
     scan::Target,
@@ -21,7 +22,7 @@ use crate::{
 pub struct Row {
     pub organization: OrganizationName,
     pub certificate: Certificate,
-    pub status: &'static str,
+    pub status: Status,
     /// The stage it is in, unless it is ignored.
     pub reached: Option<Reached>,
     pub organization_wide: bool,
@@ -69,23 +70,8 @@ impl Survey {
             evaluate(organization, inventory, &target.policy, acknowledgements, self.now);
         let uncovered = evaluation.uncovered.iter().filter(|one| !one.ignored);
         self.uncovered.extend(uncovered.map(|one| (organization.clone(), one.project.clone())));
-        for assessment in evaluation.assessments {
-            let active = assessment.is_active();
-            let started = assessment.certificate.has_started(self.now);
-            let status = match assessment.reached.as_ref().map(|reached| reached.stage) {
-                Some(Stage::Expired) => "expired",
-                Some(Stage::Within(_)) => "expiring",
-                Some(Stage::UnknownExpiry) => "unknown_expiry",
-                Some(Stage::NotYetValid) => "not_yet_valid",
-                Some(Stage::Uncovered) => "uncovered",
-                Some(Stage::Blind) => "blind",
-                Some(Stage::Failing) => "failing",
-                // A list that could not be read may have it active.
-                None if !active && !inventory.is_complete() => "unknown_activity",
-                None if !active => "inactive",
-                None if !started => "not_yet_valid",
-                None => "healthy",
-            };
+        for assessment in &evaluation.assessments {
+            let status = evaluation.status(assessment);
             let projects = assessment.projects.iter().map(|project| project.title().to_owned());
             self.rows.push(Row {
                 organization: organization.clone(),
@@ -94,8 +80,8 @@ impl Survey {
                 organization_wide: assessment.organization_wide,
                 projects: projects.collect(),
                 reached: assessment.open().cloned(),
-                ignored: compose::ignored(&assessment).filter(|view| !view.ended),
-                acknowledged: compose::acknowledged(&assessment, self.now)
+                ignored: compose::ignored(assessment).filter(|view| !view.ended),
+                acknowledged: compose::acknowledged(assessment, self.now)
                     .filter(|view| !view.ended),
             });
         }
@@ -106,7 +92,7 @@ impl Survey {
         // The least time left first; what is active nowhere and what has no end come last.
         self.rows.sort_by_key(|row| {
             let expires_at = row.certificate.expires_at;
-            let rank = (row.status == "inactive", expires_at.is_none(), expires_at);
+            let rank = (row.status == Status::Inactive, expires_at.is_none(), expires_at);
             (rank, row.organization.clone(), row.certificate.id.clone())
         });
     }

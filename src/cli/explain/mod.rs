@@ -60,7 +60,9 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let assessment = evaluation.assessment(&certificate.id);
     let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
     let forecast = match config.schedule.cron.next_after(now) {
-        Some(first) => of.forecast(&config, first, now + AHEAD),
+        Some(first) => {
+            of.narrowed(&certificate.id).forecast(&config.schedule.cron, first, now + AHEAD)
+        }
         None => Vec::new(),
     };
     let explanation = explain(&evaluation, assessment, &of.listeners, &forecast);

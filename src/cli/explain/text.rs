@@ -7,10 +7,7 @@ use std::fmt::Write;
 
 use super::{super::lines, Page};
 use crate::domain::{
-    certificate::LifeFrom,
-    explain::{Explanation, Hearing, Hears},
-    notification::ProjectView,
-    wording,
+    certificate::LifeFrom, explain::Explanation, notification::ProjectView, wording,
 };
 
 impl Page<'_> {
@@ -170,7 +167,7 @@ impl Page<'_> {
                 }
                 None => "; was told nothing that is not over".to_owned(),
             };
-            writeln!(out, "  {}: {}{known}", hearing.notifier, self.hears(hearing))?;
+            writeln!(out, "  {}: {}{known}", hearing.notifier, hearing.hears.describe())?;
             if hearing.next.is_empty() {
                 writeln!(out, "    nothing comes next, if nothing changes")?;
             }
@@ -190,21 +187,6 @@ impl Page<'_> {
             }
         }
         Ok(())
-    }
-
-    fn hears(&self, hearing: &Hearing) -> &'static str {
-        match hearing.hears {
-            Hears::Told => "hears of it",
-            Hears::Nothing => "nothing to hear: it is in no stage",
-            Hears::Ignored => "hears nothing: it is ignored",
-            Hears::Acknowledged => "hears nothing: it is acknowledged",
-            Hears::Damped => {
-                "hears nothing: it was opened again and again, and is told within 24 hours"
-            }
-            Hears::Organization => "hears nothing: it does not ask for this organization",
-            Hears::Projects => "hears nothing: it asks for projects in which it is not active",
-            Hears::Severity => "hears nothing: it asks for worse (min_severity)",
-        }
     }
 
     fn history(&self, out: &mut String) -> std::fmt::Result {

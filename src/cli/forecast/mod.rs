@@ -7,14 +7,12 @@ use clap::{Args, ValueEnum};
 use std::path::Path;
 use tokio::sync::watch;
 
-use super::{
-    Failure,
-    state::{self, Known},
-};
+use super::{Failure, state};
 use crate::{
     app, clock,
     config::{Config, Needs},
     domain::inventory::Inventory,
+    known::Known,
     scan::{self, Progress},
     store::StoreFault,
 };
@@ -65,7 +63,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     };
     let mut known = Vec::new();
     for organization in &config.organizations {
-        known.push(Known::load(&config, organization, store.as_ref(), now).await?);
+        known.push(state::of(&config, organization, store.as_ref(), now).await?);
     }
     if !arguments.from_state {
         read(&config, &mut known).await?;
@@ -79,7 +77,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let end = now + TimeDelta::days(arguments.days);
     let mut outlook = Outlook::new(&config, now, end);
     for one in &known {
-        outlook.add(one, one.forecast(&config, first, end));
+        outlook.add(one, one.forecast(&config.schedule.cron, first, end));
     }
     super::print(&match arguments.output {
         Output::Table => outlook.table(),

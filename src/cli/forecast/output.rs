@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-use super::super::{instant, lines, state::Known};
+use super::super::{instant, lines};
 use crate::{
     config::Config,
     domain::{
@@ -17,6 +17,7 @@ use crate::{
         threshold::Severity,
         wording,
     },
+    known::Known,
 };
 
 /// What all organizations will be told of.

@@ -1,0 +1,86 @@
+//! A reload: the configuration as it is now takes the place of the one that was loaded before, or is refused.
+
+use backon::{ExponentialBuilder, Retryable};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+use super::{Control, Parts, Shared};
+use crate::{clock, config::Config, logging, notify::Notifier, scan, store::Store};
+
+/// The configuration as it is now, with all that it needs; nothing where it is refused, and the old one goes on.
+pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
+    let refused = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the configuration is refused, and the one that was loaded before goes on");
+    };
+    let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
+    let parts = Parts::of(&config).map_err(|error| refused(&format!("{error:#}"))).ok()?;
+    let restart = |key: &str| {
+        tracing::warn!("{key} has changed, and needs a restart: until then it is as it was");
+    };
+    if config.state.file != running.state.file {
+        restart("state.url");
+        config.state.file.clone_from(&running.state.file);
+    }
+    if config.http.listen != running.http.listen {
+        restart("http.listen");
+        config.http.listen = running.http.listen;
+    }
+    if config.log.format != running.log.format {
+        restart("log.format");
+        config.log.format = running.log.format;
+    }
+    logging::change_level(&config.log);
+    Some((config, parts))
+}
+
+/// Brings the state, and what is shown, in line with a configuration that takes the place of another.
+pub async fn change(config: &Config, parts: &Parts, shared: &Shared) {
+    let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
+    if let Err(error) = settle.retry(ExponentialBuilder::default()).await {
+        let error = format!("{error:#}");
+        tracing::error!(
+            error,
+            "what is no longer configured could not be settled: a restart does it"
+        );
+    }
+    shared.configured.send_replace(Arc::clone(&parts.configured));
+    shared.status.send_modify(|status| {
+        status
+            .organizations
+            .retain(|name, _| config.organizations.iter().any(|one| one.api.organization == *name));
+        status.outbox.clear();
+    });
+}
+
+/// Brings the state in line with the configuration: what is owed to those who are no longer configured
+/// is abandoned, and what was told of organizations that are not is ended.
+///
+/// # Errors
+/// Where the state fails.
+pub async fn settle_changes(
+    config: &Config,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let configured: Vec<(String, Vec<String>)> = notifiers
+        .iter()
+        .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
+        .collect();
+    for (notifier, deliveries) in store.abandon(&configured, now).await? {
+        tracing::warn!(
+            notifier,
+            deliveries,
+            "what was owed to a notifier or receiver that is no longer configured is abandoned"
+        );
+    }
+    for organization in store.organizations().await? {
+        if config.organizations.iter().all(|one| one.api.organization != organization) {
+            tracing::warn!(%organization, "the organization is no longer configured, and is forgotten");
+            let policy = config.policy.of_name(&organization);
+            let give_up_after = config.delivery.give_up_after;
+            scan::retire(&organization, &policy, store, notifiers, give_up_after, now).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `[http]`: where requests are taken, and who may ask.
+
+use std::net::SocketAddr;
+use url::Url;
+
+use super::{check::Checker, fault::KeyPath, raw};
+use crate::http::Settings;
+
+/// A token that is shorter can be guessed, in characters.
+const SHORT: usize = 16;
+/// The longest, in bytes: it has to fit into a header.
+const LONG: usize = 1_024;
+
+pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
+    let path = KeyPath::of("http");
+    let listen = match raw.listen.as_deref()? {
+        "off" => None,
+        text => {
+            let expected = "an address with a port, as \"127.0.0.1:9764\", or \"off\"";
+            Some(checker.parsed::<SocketAddr>(&path.key("listen"), text, expected)?)
+        }
+    };
+    let needed = checker.needs.http;
+    let token = checker.secret(&path.key("token"), raw.token.as_ref(), needed, fits_header);
+    let public_url = raw.public_url.as_ref().and_then(|text| match Url::parse(text) {
+        Ok(url) if is_origin(&url) => Some(url),
+        Ok(_) | Err(_) => {
+            let expected = "an http or https URL without path, user, query and fragment";
+            checker.fault(&path.key("public_url"), format!("“{text}”"), expected);
+            None
+        }
+    });
+    if let Some(address) = listen.filter(|address| !address.ip().is_loopback())
+        && token.is_none()
+    {
+        checker.warnings.push(format!(
+            "http.listen: {address} can be reached from other machines, and there is no http.token: whoever \
+             reaches it reads everything but secrets"
+        ));
+    }
+    let short = needed
+        && token.as_ref().and_then(|token| token.read().ok()).is_some_and(|token| {
+            secrecy::ExposeSecret::expose_secret(&token).chars().count() < SHORT
+        });
+    if short {
+        checker.warnings.push(format!(
+            "http.token: it has fewer than {SHORT} characters, and can be guessed; openssl rand -hex 32 makes one"
+        ));
+    }
+    Some(Settings { listen, token, public_url })
+}
+
+/// A bearer token (RFC 6750, section 2.1) that a person can type into a form, too.
+fn fits_header(token: &str) -> Result<(), String> {
+    if token.len() <= LONG && token.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(format!("at most {LONG} visible ASCII characters, without blanks"))
+    }
+}
+
+fn is_origin(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.host().is_some()
+        && url.path() == "/"
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+}

@@ -1,0 +1,175 @@
+//! Acknowledgements: listed, made, taken back.
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    super::{Shared, changes, problem::Problem},
+    model::{Page, seconds},
+    request::{Asked, Body, Named, limit, no_cursor},
+};
+use crate::{
+    clock,
+    domain::{
+        acknowledgement::{self, Ending},
+        certificate::OrganizationName,
+    },
+};
+
+/// Which acknowledgements.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Of one configured organization
+    organization: Option<String>,
+    /// Those that have ended, too
+    #[param(default = false)]
+    all: Option<bool>,
+    /// How many entries at most
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
+/// Quiet for a certificate.
+#[derive(Serialize, ToSchema)]
+pub struct Acknowledgement {
+    id: Uuid,
+    organization: String,
+    /// The certificate's id.
+    certificate: String,
+    reason: String,
+    by: Option<String>,
+    created_at: DateTime<Utc>,
+    until: DateTime<Utc>,
+    /// When it ended, or by now has: before its date, or on it.
+    ended_at: Option<DateTime<Utc>>,
+    /// Why it ended before its date.
+    ending: Option<Ending>,
+}
+
+impl Acknowledgement {
+    fn of(
+        organization: &OrganizationName,
+        one: acknowledgement::Acknowledgement,
+        now: DateTime<Utc>,
+    ) -> Acknowledgement {
+        let ended_at = one.ended.map(|(at, _)| at).or((one.until <= now).then_some(one.until));
+        Acknowledgement {
+            id: one.id,
+            organization: organization.to_string(),
+            certificate: one.certificate.to_string(),
+            reason: one.reason,
+            by: one.by,
+            created_at: seconds(one.created_at),
+            until: seconds(one.until),
+            ended_at: ended_at.map(seconds),
+            ending: one.ended.map(|(_, ending)| ending),
+        }
+    }
+}
+
+/// The acknowledgements that hold, or all that are kept; the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/acknowledgements",
+    tag = "acknowledgements",
+    params(Wanted),
+    responses(
+        (status = 200, body = Page<Acknowledgement>),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(shared): State<Shared>,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<Json<Page<Acknowledgement>>, Problem> {
+    let limit = limit(wanted.limit)?;
+    let before =
+        wanted.cursor.as_deref().map(Uuid::parse_str).transpose().map_err(|_| no_cursor())?;
+    let organizations: Vec<OrganizationName> = match &wanted.organization {
+        Some(name) => vec![changes::organization(&shared, name)?.0],
+        None => {
+            let configured = shared.service.configured.borrow();
+            configured.organizations.iter().map(|(name, _)| name.clone()).collect()
+        }
+    };
+    let (now, all) = (clock::now(), wanted.all.unwrap_or(false));
+    let mut found = Vec::new();
+    for organization in &organizations {
+        let kept = shared.reading.all_acknowledgements(organization).await?;
+        let kept = kept.into_iter().map(|one| Acknowledgement::of(organization, one, now));
+        found.extend(kept.filter(|one| all || one.ended_at.is_none()));
+    }
+    // The ids begin with the time (RFC 9562, section 5.7).
+    found.retain(|one| before.is_none_or(|before| one.id < before));
+    found.sort_by_key(|one| std::cmp::Reverse(one.id));
+    found.truncate(limit + 1);
+    Ok(Json(Page::of(found, limit, |last| last.id.to_string())))
+}
+
+/// What is asked for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct New {
+    /// The name of the organization.
+    organization: String,
+    /// The certificate's id.
+    certificate: String,
+    /// Ahead; it ends by itself then.
+    until: DateTime<Utc>,
+    /// Why nobody needs to hear of it until then.
+    #[schema(min_length = 1)]
+    reason: String,
+    /// Who says so.
+    by: Option<String>,
+}
+
+/// Acknowledges a certificate. Its last threshold and its expiry are told all the same.
+#[utoipa::path(
+    post,
+    path = "/api/v1/acknowledgements",
+    tag = "acknowledgements",
+    request_body = New,
+    responses(
+        (status = 201, body = Acknowledgement),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = [])),
+)]
+pub async fn acknowledge(
+    State(shared): State<Shared>,
+    Body(new): Body<New>,
+) -> Result<(StatusCode, Json<Acknowledgement>), Problem> {
+    let wanted =
+        acknowledgement::Wanted { until: new.until, reason: &new.reason, by: new.by.as_deref() };
+    let (organization, one) =
+        changes::acknowledge(&shared, &new.organization, &new.certificate, &wanted).await?;
+    let one = Acknowledgement::of(&organization, one, clock::now());
+    Ok((StatusCode::CREATED, Json(one)))
+}
+
+/// Takes an acknowledgement back.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/acknowledgements/{id}",
+    tag = "acknowledgements",
+    params(("id" = Uuid, Path, description = "The id of the acknowledgement")),
+    responses(
+        (status = 204),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = [])),
+)]
+pub async fn withdraw(
+    State(shared): State<Shared>,
+    Named(id): Named<Uuid>,
+) -> Result<StatusCode, Problem> {
+    changes::withdraw(&shared, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

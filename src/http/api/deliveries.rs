@@ -1,0 +1,132 @@
+//! Deliveries: what was sent to whom, what waits, what failed and why; and to ask for another attempt.
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    super::{Shared, changes, problem::Problem},
+    model::{Page, seconds},
+    request::{Asked, Named, limit, no_cursor},
+};
+use crate::store::{DeliveryRow, DeliveryState, Which};
+
+/// Which deliveries.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Of one organization
+    organization: Option<String>,
+    /// Of one notifier
+    notifier: Option<String>,
+    /// What has become of them
+    #[param(inline)]
+    state: Option<DeliveryState>,
+    /// Only what was refused, given up, or has failed and waits
+    failed: Option<bool>,
+    /// How many entries at most
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
+/// The attempts to hand one notification to one receiver.
+#[derive(Serialize, ToSchema)]
+pub struct Delivery {
+    #[serde(skip)]
+    seq: i64,
+    id: Uuid,
+    notification_id: Uuid,
+    /// Null for what is about no organization.
+    organization: Option<String>,
+    notifier: String,
+    receiver: String,
+    summary: String,
+    state: DeliveryState,
+    created_at: DateTime<Utc>,
+    attempts: u32,
+    /// When it is tried next, while it waits.
+    next_attempt_at: Option<DateTime<Utc>>,
+    settled_at: Option<DateTime<Utc>>,
+    /// How long after its time something arrived that was told for the first time.
+    seconds_after_due: Option<i64>,
+    /// What came of the latest attempt, in a word.
+    last_outcome: Option<String>,
+    /// What the receiver said.
+    last_detail: Option<String>,
+}
+
+impl From<DeliveryRow> for Delivery {
+    fn from(row: DeliveryRow) -> Delivery {
+        let (last_outcome, last_detail) = row.last.unzip();
+        Delivery {
+            seq: row.seq,
+            id: row.id,
+            notification_id: row.notification_id,
+            organization: Some(row.organization).filter(|name| !name.is_empty()),
+            notifier: row.notifier,
+            receiver: row.receiver,
+            summary: row.summary,
+            state: row.state,
+            created_at: seconds(row.created_at),
+            attempts: row.attempts,
+            next_attempt_at: row.next_attempt_at.map(seconds),
+            settled_at: row.settled_at.map(seconds),
+            seconds_after_due: row.late.map(|late| late.num_seconds()),
+            last_outcome,
+            last_detail,
+        }
+    }
+}
+
+/// The deliveries that are kept, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/deliveries",
+    tag = "deliveries",
+    params(Wanted),
+    responses(
+        (status = 200, body = Page<Delivery>),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(shared): State<Shared>,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<Json<Page<Delivery>>, Problem> {
+    let limit = limit(wanted.limit)?;
+    let before = wanted.cursor.as_deref().map(str::parse).transpose().map_err(|_| no_cursor())?;
+    let which = Which {
+        failed: wanted.failed.unwrap_or(false),
+        state: wanted.state,
+        notifier: wanted.notifier.as_deref(),
+        organization: wanted.organization.as_deref(),
+        before,
+    };
+    let rows = shared.reading.deliveries(&which, limit as u32 + 1).await?;
+    let data = rows.into_iter().map(Into::into).collect();
+    Ok(Json(Page::of(data, limit, |last: &Delivery| last.seq.to_string())))
+}
+
+/// Tries a delivery that failed or waits again now.
+#[utoipa::path(
+    post,
+    path = "/api/v1/deliveries/{id}/retry",
+    tag = "deliveries",
+    params(("id" = Uuid, Path, description = "The id of the delivery")),
+    responses(
+        (status = 200, body = Delivery),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = [])),
+)]
+pub async fn retry(
+    State(shared): State<Shared>,
+    Named(id): Named<Uuid>,
+) -> Result<Json<Delivery>, Problem> {
+    Ok(Json(changes::retry(&shared, id).await?.into()))
+}

@@ -1,0 +1,72 @@
+//! `/api/v1`: what programs read, and the little that they may write.
+//!
+//! Answers change only by addition. Lists come in pages: `next_cursor` is the `cursor` of the next one, and null at the
+//! end; they are in an order that does not change while somebody reads them. What goes wrong is said as problem
+//! details (RFC 9457). The description ([`document`]) is made from the code that answers.
+
+mod acknowledgements;
+mod certificates;
+mod deliveries;
+mod model;
+mod projects;
+mod request;
+mod scans;
+
+use axum::{Json, Router};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        self,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::Shared;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "certvigil",
+        description = "How the mutual-TLS certificates of the watched OpenAI organizations stand, who was told, and \
+                       what is acknowledged. Where http.token is configured, every request takes it as a bearer \
+                       token; to write always does.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "certificates", description = "Every certificate once"),
+        (name = "projects", description = "Until when each project has a valid certificate"),
+        (name = "scans", description = "When what was read, and how completely"),
+        (name = "deliveries", description = "What was sent to whom, what waits, and what failed"),
+        (name = "acknowledgements", description = "Quiet for a certificate, for a reason and until a date"),
+    ),
+    security((), ("token" = [])),
+)]
+struct Description;
+
+/// The paths, and their description.
+pub fn router() -> (Router<Shared>, openapi::OpenApi) {
+    let (router, mut described) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
+        .routes(routes!(projects::list))
+        .routes(routes!(scans::list, scans::begin))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(acknowledgements::list, acknowledgements::acknowledge))
+        .routes(routes!(acknowledgements::withdraw))
+        .split_for_parts();
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("http.token"));
+    described
+        .components
+        .get_or_insert_default()
+        .add_security_scheme("token", SecurityScheme::Http(token.build()));
+    let served = Json(described.clone());
+    let document = axum::routing::get(move || std::future::ready(served.clone()));
+    (router.route("/api/v1/openapi.json", document), described)
+}
+
+/// The description of the API (OpenAPI 3.1), as it is served at `/api/v1/openapi.json`.
+pub fn document() -> openapi::OpenApi {
+    router().1
+}

@@ -1,0 +1,112 @@
+//! Projects, and until when each has a valid certificate.
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    super::{
+        Shared,
+        problem::Problem,
+        standing::{Coverage, ProjectRow},
+    },
+    model::{Page, Unreadable, seconds},
+    request::{Asked, limit, place},
+};
+use crate::domain::threshold::Severity;
+
+/// Which projects.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Of one organization
+    organization: Option<String>,
+    /// Whether they have a valid certificate
+    #[param(inline)]
+    coverage: Option<Coverage>,
+    /// Whether their lists could not be read in the latest scan
+    unreadable: Option<bool>,
+    /// A part of the id or the name, in any case
+    q: Option<String>,
+    /// How many entries at most
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
+/// A project.
+#[derive(Serialize, ToSchema)]
+pub struct Project {
+    organization: String,
+    id: String,
+    name: Option<String>,
+    coverage: Coverage,
+    /// Of what ends its coverage; null where that has reached no threshold, and where it is ignored.
+    severity: Option<Severity>,
+    /// From when it has no valid certificate, or since when it has had none; null where that is not known.
+    uncovered_from: Option<DateTime<Utc>>,
+    /// The certificate whose expiry ends its coverage, or did.
+    ended_by: Option<String>,
+    /// How many certificates are active, its own and inherited.
+    certificates: usize,
+    /// Why its list could not be read in the latest scan.
+    unreadable: Option<Unreadable>,
+    /// When its list was read for the last time; null where it never was.
+    read_at: Option<DateTime<Utc>>,
+}
+
+impl From<&ProjectRow> for Project {
+    fn from(row: &ProjectRow) -> Project {
+        Project {
+            organization: row.organization.to_string(),
+            id: row.project.id.to_string(),
+            name: row.project.name.as_ref().map(ToString::to_string),
+            coverage: row.coverage,
+            severity: row.severity,
+            uncovered_from: row.uncovered_from.map(seconds),
+            ended_by: row.ended_by.as_ref().map(ToString::to_string),
+            certificates: row.certificates,
+            unreadable: row.unreadable.as_ref().map(Into::into),
+            read_at: row.read_at.map(seconds),
+        }
+    }
+}
+
+/// The projects that are watched, in the order of organization and id.
+#[utoipa::path(
+    get,
+    path = "/api/v1/projects",
+    tag = "projects",
+    params(Wanted),
+    responses(
+        (status = 200, body = Page<Project>),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(shared): State<Shared>,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<Json<Page<Project>>, Problem> {
+    let limit = limit(wanted.limit)?;
+    let after = wanted.cursor.as_deref().map(place).transpose()?;
+    let snapshot = shared.keeper.snapshot().await?;
+    let text = wanted.q.as_deref().map(str::to_lowercase);
+    let all = snapshot.organizations.iter().flat_map(|standing| &standing.projects);
+    let mut found: Vec<&ProjectRow> = all
+        .filter(|row| {
+            wanted.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
+                && wanted.coverage.is_none_or(|coverage| row.coverage == coverage)
+                && wanted.unreadable.is_none_or(|is| row.unreadable.is_some() == is)
+                && text.as_deref().is_none_or(|text| row.has(text))
+                && after.is_none_or(|after| {
+                    (row.organization.as_str(), row.project.id.as_str()) > after
+                })
+        })
+        .collect();
+    found.sort_by_key(|row| (row.organization.as_str(), row.project.id.as_str()));
+    let data = found.into_iter().take(limit + 1).map(Into::into).collect();
+    Ok(Json(Page::of(data, limit, |last: &Project| format!("{}:{}", last.organization, last.id))))
+}

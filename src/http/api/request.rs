@@ -1,0 +1,84 @@
+//! What is asked, read strictly: an unknown parameter or a value out of range is an error that names it.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::super::problem::Problem;
+use crate::domain::text::one_line;
+
+/// How many entries a page has where nobody says, and at most; as the description has it.
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 500;
+
+/// The parameters behind the question mark.
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Asked<T>, Problem> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(asked)| Asked(asked))
+            .map_err(|error| Problem::bad_request(plain(&error.body_text())))
+    }
+}
+
+/// The parts of the path.
+pub struct Named<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named<T>, Problem> {
+        let Path(named) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::bad_request(plain(&error.body_text())))?;
+        Ok(Named(named))
+    }
+}
+
+/// A body in JSON.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Body<T>, Problem> {
+        let read = axum::Json::from_request(request, state).await;
+        read.map(|axum::Json(body)| Body(body)).map_err(|error: JsonRejection| {
+            // What is JSON and not what is expected is of the same kind as what is not JSON.
+            let status = match error.status() {
+                StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+                other => other,
+            };
+            Problem::new(status, plain(&error.body_text()))
+        })
+    }
+}
+
+fn plain(text: &str) -> String {
+    one_line(text, 300)
+}
+
+/// How many entries a page is to have.
+pub fn limit(asked: Option<u32>) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
+    if (1..=MAX_LIMIT).contains(&limit) {
+        Ok(limit as usize)
+    } else {
+        Err(Problem::bad_request(format!("limit: found {limit}, expected 1 to {MAX_LIMIT}")))
+    }
+}
+
+/// A cursor that no answer has given.
+pub fn no_cursor() -> Problem {
+    Problem::bad_request("cursor: found none that an answer has given, expected its next_cursor")
+}
+
+/// The place of an entry in a list that is ordered by organization and id.
+pub fn place(cursor: &str) -> Result<(&str, &str), Problem> {
+    cursor.split_once(':').ok_or_else(no_cursor)
+}

@@ -1,0 +1,169 @@
+//! `/calendar.ics`: the coming expiries for a calendar that subscribes to it (RFC 5545, RFC 7986).
+//!
+//! One event for each certificate that is active and says when it expires, and one for each project that is without a
+//! valid certificate, or will be. The same thing has the same UID for ever, so that a calendar moves the event when a
+//! certificate is renewed. At the thresholds that are ahead there are alarms.
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use icalendar::{Alarm, Calendar, Component, Event, EventLike, Trigger};
+use uuid::Uuid;
+
+use super::{
+    Configured, Shared,
+    page::link,
+    problem::Problem,
+    snapshot::Snapshot,
+    standing::{CertificateRow, Coverage, ProjectRow, Standing},
+};
+use crate::domain::{explain::Rung, status::Status, text::one_line, wording};
+
+/// The most events of each kind for an organization: those of the most urgent. A calendar with more helps nobody.
+const MAX_EVENTS: usize = 500;
+/// How long an event lasts in the calendar: an expiry is a moment.
+const LASTS: TimeDelta = TimeDelta::minutes(15);
+
+pub async fn calendar(State(shared): State<Shared>) -> Result<Response, Problem> {
+    let snapshot = shared.keeper.snapshot().await?;
+    let kind = "text/calendar; charset=utf-8";
+    let name = "inline; filename=\"certvigil.ics\"";
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, text(&snapshot)).into_response())
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    let configured = &snapshot.configured;
+    let mut calendar = Calendar::empty();
+    calendar.append_property(("VERSION", "2.0"));
+    calendar.append_property(("PRODID", "-//certvigil//expiries//EN"));
+    calendar.append_property(("CALSCALE", "GREGORIAN"));
+    calendar.append_property(("METHOD", "PUBLISH"));
+    // How often to ask again (RFC 7986, section 5.7).
+    calendar.append_property(
+        icalendar::Property::new("REFRESH-INTERVAL", "PT1H")
+            .add_parameter("VALUE", "DURATION")
+            .done(),
+    );
+    calendar.append_property(("X-PUBLISHED-TTL", "PT1H"));
+    calendar.name("certvigil: coming expiries").timezone(configured.timezone.name());
+    for standing in &snapshot.organizations {
+        let certificates = standing.certificates.iter().filter(|row| is_shown(row));
+        for row in certificates.take(MAX_EVENTS) {
+            calendar.extend(expiry(standing, row, configured));
+        }
+        let projects = standing.projects.iter().filter(|row| !row.ignored);
+        for row in projects.take(MAX_EVENTS) {
+            calendar.extend(uncovered(standing, row, configured));
+        }
+    }
+    calendar.done().to_string()
+}
+
+/// Of what is active nowhere nothing breaks; an ignored one is not to be heard of.
+fn is_shown(row: &CertificateRow) -> bool {
+    row.status != Status::Inactive && row.view.ignored.is_none()
+}
+
+fn expiry(standing: &Standing, row: &CertificateRow, configured: &Configured) -> Option<Event> {
+    let expires_at = row.view.expires_at?;
+    let title = row.view.title();
+    let active = &row.view.active_in;
+    let mut lines = vec![format!(
+        "{title} ({}) is active in {}.",
+        row.view.id,
+        wording::count(active.projects_total, "project")
+    )];
+    lines.push(match (&row.successor, row.left_alone()) {
+        (_, 0) if active.projects_total > 0 => "Every project has a successor.".to_owned(),
+        (Some(successor), left) => format!(
+            "{} takes over in some; {} left without one.",
+            successor.title(),
+            wording::count(left, "project")
+        ),
+        (None, _) => "Nothing takes over from it.".to_owned(),
+    });
+    if let Some(silence) = &row.view.acknowledged {
+        lines.push(format!("Acknowledged {}", wording::silence(silence, configured.timezone)));
+    }
+    let verb = if expires_at > standing.at { "expires" } else { "expired" };
+    let summary = format!("{}: “{title}” {verb}", standing.organization);
+    let key = format!("{}/certificate/{}", standing.organization, row.view.id);
+    let mut event = event(&key, &summary, &lines, expires_at, standing.at);
+    alarms(&mut event, &key, &summary, &row.rungs, standing.at);
+    address(&mut event, configured, &link::certificate(&row.organization, &row.view.id));
+    Some(event.done())
+}
+
+fn uncovered(standing: &Standing, row: &ProjectRow, configured: &Configured) -> Option<Event> {
+    let title = row.project.title();
+    let now = row.coverage == Coverage::Uncovered;
+    // Where none was valid yet, it has no such moment: it is so now.
+    let from = row.uncovered_from.or(now.then_some(standing.at))?;
+    let summary = match now {
+        true => format!("{}: project “{title}” has no valid certificate", standing.organization),
+        false => {
+            format!("{}: project “{title}” has no valid certificate left", standing.organization)
+        }
+    };
+    let lines = [
+        format!("Project {title} ({}).", row.project.id),
+        "From then on every API call of it over mutual TLS fails, unless another certificate is activated."
+            .to_owned(),
+    ];
+    let key = format!("{}/project/{}", standing.organization, row.project.id);
+    let mut event = event(&key, &summary, &lines, from, standing.at);
+    let cause = row
+        .ended_by
+        .as_ref()
+        .and_then(|id| standing.certificates.iter().find(|certificate| certificate.view.id == *id));
+    if let Some(cause) = cause {
+        alarms(&mut event, &key, &summary, &cause.rungs, standing.at);
+        address(&mut event, configured, &link::certificate(&cause.organization, &cause.view.id));
+    }
+    Some(event.done())
+}
+
+fn event(
+    key: &str,
+    summary: &str,
+    lines: &[String],
+    at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Event {
+    let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
+    let mut event = Event::new();
+    event
+        .uid(&format!("{uid}@certvigil"))
+        .timestamp(now)
+        .summary(&one_line(summary, 200))
+        .description(&lines.join("\n"))
+        .starts(at)
+        .ends(at + LASTS);
+    // It occupies nobody's time (RFC 5545, section 3.8.2.7).
+    event.add_property("TRANSP", "TRANSPARENT");
+    event
+}
+
+/// An alarm at each threshold that is ahead.
+fn alarms(event: &mut Event, key: &str, summary: &str, rungs: &[Rung], now: DateTime<Utc>) {
+    for rung in rungs {
+        let Some(at) = rung.at.filter(|at| *at > now) else { continue };
+        let text = one_line(&format!("{summary} ({}, {})", rung.label, rung.severity), 200);
+        let mut alarm = Alarm::display(&text, Trigger::from(at));
+        // Without one it is given another each time (RFC 9074, section 4).
+        let key = format!("{key}/{}", rung.label);
+        alarm.uid(&Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string());
+        event.alarm(alarm.done());
+    }
+}
+
+fn address(event: &mut Event, configured: &Configured, path: &str) {
+    let url = configured.public_url.as_ref().and_then(|url| url.join(path).ok());
+    if let Some(url) = url {
+        event.url(url.as_str());
+    }
+}

@@ -1,0 +1,96 @@
+//! The few things that somebody may write: acknowledgements, another attempt, and a request for a scan. Only for
+//! whoever knows the token ([`super::guard`]).
+
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use super::{Shared, problem::Problem};
+use crate::{
+    clock,
+    domain::{
+        acknowledgement::{Acknowledgement, Acknowledgements, Refusal, Wanted},
+        certificate::{CertificateId, OrganizationName},
+        evaluate::evaluate,
+        policy::Policy,
+        text::one_line,
+    },
+    store::{DeliveryRow, StoreFault, id_at},
+};
+
+/// A configured organization.
+pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Policy), Problem> {
+    let configured = shared.service.configured.borrow();
+    let found = configured.organizations.iter().find(|(known, _)| known.as_str() == name);
+    found.cloned().ok_or_else(|| {
+        Problem::not_found(format!("there is no organization “{}”", one_line(name, 64)))
+    })
+}
+
+/// Asks for quiet about a certificate.
+pub async fn acknowledge(
+    shared: &Shared,
+    name: &str,
+    certificate: &str,
+    wanted: &Wanted<'_>,
+) -> Result<(OrganizationName, Acknowledgement), Problem> {
+    let (organization, policy) = organization(shared, name)?;
+    let unknown = || {
+        let id = one_line(certificate, 120);
+        Problem::not_found(format!(
+            "there is no certificate {id} in the latest scan of {organization}"
+        ))
+    };
+    let id = CertificateId::parse(certificate).map_err(|_| unknown())?;
+    let now = clock::now();
+    let inventory = shared.reading.inventory(&organization).await?;
+    let none = Acknowledgements::new();
+    let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
+    let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
+    let one = Acknowledgement::new(wanted, assessment, policy.include_inactive, id_at(now), now);
+    let one = one.map_err(|refusal| {
+        let detail = match refusal {
+            Refusal::Passed(_) => format!("until: {refusal}"),
+            Refusal::NoReason => format!("reason: {refusal}"),
+            Refusal::Inactive(_) | Refusal::SingleStep { .. } => refusal.to_string(),
+        };
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })?;
+    shared.service.store.acknowledge(&organization, &one).await?;
+    shared.keeper.outdate().await;
+    tracing::info!(%organization, certificate = %id, until = %one.until, "acknowledged over HTTP");
+    Ok((organization, one))
+}
+
+/// Takes an acknowledgement back.
+pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
+    if !shared.service.store.withdraw(id, clock::now()).await? {
+        let detail = format!("there is no acknowledgement {id}, or it has ended");
+        return Err(Problem::not_found(detail));
+    }
+    shared.keeper.outdate().await;
+    tracing::info!(acknowledgement = %id, "an acknowledgement was taken back over HTTP");
+    Ok(())
+}
+
+/// Makes a delivery due now.
+pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
+    let give_up_after = shared.service.configured.borrow().give_up_after;
+    let (now, store) = (clock::now(), &shared.service.store);
+    store.retry(&id.to_string(), now, now + give_up_after).await.map_err(|fault| match fault {
+        StoreFault::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
+        StoreFault::OutOfDate(_) | StoreFault::NotRetryable(..) => {
+            Problem::new(StatusCode::CONFLICT, fault.to_string())
+        }
+        other => other.into(),
+    })?;
+    shared.keeper.outdate().await;
+    tracing::info!(delivery = %id, "another attempt was asked for over HTTP");
+    let row = store.delivery(id).await?;
+    row.ok_or_else(|| Problem::not_found(format!("there is no delivery {id} any more")))
+}
+
+/// Asks for a scan of every organization.
+pub fn scan(shared: &Shared) {
+    tracing::info!("a scan of every organization is asked for over HTTP");
+    shared.service.scan_now.send_replace(());
+}

@@ -1,0 +1,91 @@
+//! What has been counted since the start, for `/metrics`: a Prometheus takes a restart for what it is.
+
+use chrono::TimeDelta;
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::time::Duration;
+
+use crate::domain::certificate::OrganizationName;
+
+/// The bounds of the lateness of alerts, in seconds: from a minute to three days.
+const LATENESS: [f64; 8] = [60.0, 300.0, 900.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0];
+/// The bounds of the durations of scans, in seconds.
+const DURATIONS: [f64; 10] = [0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1_800.0];
+
+/// Labels and their values.
+pub(super) type Labels = Vec<(&'static str, String)>;
+
+/// All that is counted. Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    requests: Family<Labels, Counter>,
+    deliveries: Family<Labels, Counter>,
+    scans: Histogram,
+    lateness: Histogram,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            requests: Family::default(),
+            deliveries: Family::default(),
+            scans: Histogram::new(DURATIONS),
+            lateness: Histogram::new(LATENESS),
+        }
+    }
+}
+
+impl Counters {
+    /// Requests to the Admin API that were answered in the same way.
+    pub fn requested(&self, organization: &OrganizationName, code: &str, count: u64) {
+        let labels = vec![("organization", organization.to_string()), ("code", code.to_owned())];
+        self.requests.get_or_create(&labels).inc_by(count);
+    }
+
+    /// A scan that was kept.
+    pub fn scanned(&self, took: TimeDelta) {
+        self.scans.observe(seconds(took));
+    }
+
+    /// Attempts to deliver that came to the same.
+    pub fn attempted(&self, notifier: &str, outcome: &str, count: u64) {
+        let labels = vec![("notifier", notifier.to_owned()), ("outcome", outcome.to_owned())];
+        self.deliveries.get_or_create(&labels).inc_by(count);
+    }
+
+    /// Something that was told for the first time, so long after its time.
+    pub fn arrived(&self, late: TimeDelta) {
+        self.lateness.observe(seconds(late));
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "api_requests",
+            "Requests to the Admin API, retries included, by status, or by what came instead of an answer",
+            self.requests.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Attempts to deliver a notification, by what came of them: delivered, or why not",
+            self.deliveries.clone(),
+        );
+        registry.register_with_unit(
+            "scan_duration",
+            "From the first request of a scan to its being kept",
+            Unit::Seconds,
+            self.scans.clone(),
+        );
+        registry.register_with_unit(
+            "alert_lateness",
+            "From when something was due to be told to its being accepted by the receiver",
+            Unit::Seconds,
+            self.lateness.clone(),
+        );
+    }
+}
+
+fn seconds(span: TimeDelta) -> f64 {
+    span.to_std().unwrap_or(Duration::ZERO).as_secs_f64()
+}

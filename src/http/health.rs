@@ -1,0 +1,77 @@
+//! Whether the process works, and whether it does its work. Both answer anybody.
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use super::{Shared, Watched};
+use crate::{clock, domain::certificate::OrganizationName};
+
+/// How long the state may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many faults of a scan an answer lists.
+const MAX_FAULTS: usize = 10;
+
+/// The process works: it has answered.
+pub async fn healthz() -> Response {
+    answer(StatusCode::OK, json!({ "status": "ok" }))
+}
+
+/// It does its work: the state can be read, what was to be kept was, and no scan is overdue. What could not be read of an
+/// organization is said, and makes nothing unready: that is what certvigil itself tells.
+pub async fn readyz(State(shared): State<Shared>) -> Response {
+    let now = clock::now();
+    let mut reasons = Vec::new();
+    match tokio::time::timeout(PATIENCE, shared.service.store.ping()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => reasons.push(format!("the state cannot be read: {error}")),
+        Err(_) => reasons.push(format!("the state has not answered within {PATIENCE:?}")),
+    }
+    let status = shared.service.status.borrow().clone();
+    for (notifier, fault) in &status.outbox {
+        reasons.push(format!("the outbox of {notifier} cannot be worked on: {fault}"));
+    }
+    for (organization, watched) in &status.organizations {
+        if let Some(fault) = &watched.fault {
+            reasons.push(format!("the latest scan of {organization} could not be kept: {fault}"));
+        }
+        if watched.overdue_at < now {
+            reasons.push(format!(
+                "the scan of {organization} is overdue since {}",
+                instant(watched.overdue_at)
+            ));
+        }
+    }
+    let (code, word) = match reasons.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+    };
+    let organizations: Value = status.organizations.iter().map(organization).collect();
+    answer(code, json!({ "status": word, "reasons": reasons, "organizations": organizations }))
+}
+
+fn organization((name, watched): (&OrganizationName, &Watched)) -> Value {
+    let last = watched.last.as_ref();
+    json!({
+        "name": name,
+        "last_scan_at": last.map(|last| instant(last.finished_at)),
+        "complete": last.map(|last| last.complete),
+        "unreadable": last.map(|last| last.faults.iter().take(MAX_FAULTS).collect::<Vec<_>>()),
+        "clock_skew_seconds": last.and_then(|last| last.clock_skew),
+        "next_scan_by": instant(watched.overdue_at),
+    })
+}
+
+fn answer(code: StatusCode, body: Value) -> Response {
+    (code, Json(body)).into_response()
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

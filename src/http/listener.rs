@@ -1,0 +1,134 @@
+//! Connections, and what is allowed to them: how many, for how long, how large, and how much of the processor.
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+use super::{page, problem};
+
+/// The most connections at once; who comes then waits.
+const CONNECTIONS: usize = 256;
+/// How long the head of a request may take, from the first byte to the last.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long nothing may come or go on a connection.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take, with the body of its request.
+const ANSWER: Duration = Duration::from_secs(20);
+/// The largest head of a request, and the largest body, in bytes.
+const MAX_HEAD: usize = 32 * 1024;
+const MAX_BODY: usize = 64 * 1024;
+/// What is under way when the service ends may take so long.
+const ENDING: Duration = Duration::from_secs(2);
+/// How much less of the processor this thread asks for (`nice`, POSIX): a fifth, where others want it.
+const NICENESS: i32 = 7;
+
+/// Lets the work go first: of this thread, and of those that it starts.
+pub fn give_way() {
+    // On Linux the priority is that of the thread that asks (setpriority(2), "C library/kernel differences").
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the priority of answers cannot be lowered");
+    }
+}
+
+/// What holds for every answer.
+pub fn limits(router: Router) -> Router {
+    router
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a request failed inside certvigil");
+            problem::internal()
+        }))
+        .layer(axum::middleware::map_response(headers))
+}
+
+/// Headers that keep a browser from doing what a page did not mean (OWASP, HTTP Security Response Headers).
+async fn headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(page::policy);
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    for (name, value) in [
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Answers on every connection until `stop`.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let open = GracefulShutdown::new();
+    let accepting = async {
+        loop {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let connection = open.watch(connection(stream, router.clone()));
+                    tokio::spawn(until_closed(connection, permit));
+                }
+                Err(error) => {
+                    // No descriptor is left, say: it passes, or does not.
+                    tracing::warn!(%error, "a connection cannot be taken");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(accepting).await;
+    drop(tokio::time::timeout(ENDING, open.shutdown()).await);
+}
+
+async fn until_closed(
+    connection: impl Future<Output = hyper::Result<()>>,
+    permit: OwnedSemaphorePermit,
+) {
+    if let Err(error) = connection.await {
+        tracing::trace!(%error, "a connection ended early");
+    }
+    drop(permit);
+}
+
+type Stream = TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>;
+
+fn connection(
+    stream: TcpStream,
+    router: Router,
+) -> http1::Connection<Stream, TowerToHyperService<Router>> {
+    // Answers go out in one piece.
+    drop(stream.set_nodelay(true));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_read_timeout(Some(SILENCE));
+    stream.set_write_timeout(Some(SILENCE));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+}

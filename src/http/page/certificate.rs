@@ -1,0 +1,224 @@
+//! One certificate: what `certvigil explain` says, and where somebody may ask for quiet.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+
+use super::{
+    super::{Shared, explained, problem::Problem, snapshot::Snapshot},
+    Page,
+    frame::{Frame, Moment},
+    link,
+    rows::Certificate,
+    timeline::Timeline,
+};
+use crate::{
+    domain::{
+        certificate::LifeFrom,
+        explain::{Explanation, Hearing, Rung},
+        notification::ProjectView,
+        wording,
+    },
+    store::Telling,
+};
+
+#[derive(Serialize)]
+pub struct Shown {
+    frame: Frame,
+    row: Certificate,
+    timeline: Option<Timeline>,
+    valid_from: Option<Moment>,
+    strange_expiry: Option<i64>,
+    scan: Option<(Moment, bool)>,
+    why_no_stage: &'static str,
+    organization_wide: bool,
+    projects: Vec<ProjectLine>,
+    projects_total: usize,
+    projects_more: usize,
+    replaced: bool,
+    ladder_of: String,
+    life: Option<String>,
+    ladder: Vec<Step>,
+    notifiers: Vec<Notifier>,
+    told: Vec<Told>,
+    /// Where it is acknowledged: which one that is.
+    acknowledgement: Option<String>,
+    acknowledge: String,
+    today: String,
+}
+
+impl Page for Shown {
+    const TEMPLATE: &'static str = "certificate.html";
+}
+
+#[derive(Serialize)]
+struct ProjectLine {
+    title: String,
+    id: String,
+    fate: String,
+    severity: &'static str,
+}
+
+#[derive(Serialize)]
+struct Step {
+    label: String,
+    at: Option<Moment>,
+    severity: &'static str,
+    reached: bool,
+    repeat: String,
+}
+
+#[derive(Serialize)]
+struct Notifier {
+    name: String,
+    hears: &'static str,
+    told: String,
+    next: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Told {
+    at: Moment,
+    notifier: String,
+    event: String,
+    stage: String,
+    reason: String,
+    deliveries: String,
+}
+
+pub async fn page(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    frame: Frame,
+    organization: &str,
+    id: &str,
+) -> Result<Shown, Problem> {
+    let (standing, row) = snapshot.certificate(organization, id)?;
+    let explained = explained::explain(shared, row).await?;
+    let explanation = &explained.explanation;
+    let (now, timezone) = (snapshot.at, snapshot.configured.timezone);
+    let moment = |at| Moment::new(at, now, timezone);
+    let active = &explanation.certificate.active_in;
+    let acknowledgements = shared.reading.acknowledgements(&row.organization).await?;
+    let acknowledgement = acknowledgements.get(&row.view.id);
+    let holds = acknowledgement.filter(|one| one.ended.is_none() && one.until > now);
+    let href = link::certificate(organization, id);
+    Ok(Shown {
+        frame: frame.titled(format!("{} – certvigil", row.view.title())),
+        timeline: Timeline::of(std::iter::once(row), now, timezone),
+        valid_from: row.view.valid_at.map(moment),
+        strange_expiry: row.view.strange_expiry,
+        scan: standing.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
+        why_no_stage: match explanation.watched {
+            true => "none: its end is farther away than the first threshold",
+            false => "none: it is active nowhere",
+        },
+        organization_wide: active.organization,
+        projects: active.projects.iter().map(|one| project(one, now, timezone)).collect(),
+        projects_total: active.projects_total,
+        projects_more: active.projects_total - active.projects.len(),
+        replaced: explanation.replaced,
+        ladder_of: match explanation.ladder_of_rule {
+            Some(rule) => format!("The ladder of rules[{rule}], the first that matches"),
+            None => "The global ladder: no rule gives another".to_owned(),
+        },
+        life: life(explanation),
+        ladder: explanation.ladder.iter().map(|rung| step(rung, now, timezone)).collect(),
+        notifiers: explanation.notifiers.iter().map(|one| notifier(one, now, timezone)).collect(),
+        told: explained
+            .tellings
+            .iter()
+            .filter_map(|telling| told(telling, explanation, now, timezone))
+            .collect(),
+        acknowledgement: holds.map(|one| one.id.to_string()),
+        acknowledge: format!("{href}/acknowledge"),
+        today: moment(now).day,
+        row: Certificate::of(row, now, timezone),
+    })
+}
+
+fn project(view: &ProjectView, now: DateTime<Utc>, timezone: Tz) -> ProjectLine {
+    let (fate, severity) = match (&view.successor_id, view.uncovered_from) {
+        (Some(successor), _) => (format!("{successor} takes over"), ""),
+        (None, Some(from)) => {
+            let since = if from <= now { "since" } else { "from" };
+            let moment = Moment::new(from, now, timezone);
+            (format!("no valid certificate {since} {}", moment.local), "critical")
+        }
+        (None, None) => {
+            ("until when it has a valid certificate is not known".to_owned(), "warning")
+        }
+    };
+    ProjectLine { title: view.title().to_owned(), id: view.id.to_string(), fate, severity }
+}
+
+fn life(explanation: &Explanation) -> Option<String> {
+    let (life, from) = explanation.life?;
+    let life = wording::span(life);
+    Some(match from {
+        LifeFrom::ValidAt => format!("It lives {life}, from valid_at."),
+        LifeFrom::CreatedAt => format!("It lives {life}, from created_at: it has no valid_at."),
+        LifeFrom::Unknown => format!("How long it lives is not known: {life} are assumed."),
+    })
+}
+
+fn step(rung: &Rung, now: DateTime<Utc>, timezone: Tz) -> Step {
+    Step {
+        label: rung.label.clone(),
+        at: rung.at.map(|at| Moment::new(at, now, timezone)),
+        severity: rung.severity.as_str(),
+        reached: rung.reached,
+        repeat: rung
+            .repeat
+            .map_or(String::new(), |repeat| format!("after {}", wording::span(repeat))),
+    }
+}
+
+fn notifier(hearing: &Hearing, now: DateTime<Utc>, timezone: Tz) -> Notifier {
+    let moment = |at| Moment::new(at, now, timezone);
+    let next = hearing.next.iter().map(|coming| {
+        let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
+        let stage = coming.stage.as_deref().unwrap_or_default();
+        let reason = coming.reason.map_or("", |reason| reason.as_str());
+        let at = moment(coming.at);
+        let mut text = format!("{}: {stage}, {how} ({reason})", at.local);
+        if let Some(last) = coming.last_repeat {
+            let times = wording::count(coming.repeats, "repeat");
+            text.push_str(&format!(", then {times} until {}", moment(last).local));
+        }
+        text
+    });
+    Notifier {
+        name: hearing.notifier.clone(),
+        hears: hearing.hears.describe(),
+        told: match &hearing.told {
+            Some(told) => {
+                format!("{} ({}), {}", told.label, told.severity, moment(told.at).local)
+            }
+            None => "nothing that is not over".to_owned(),
+        },
+        next: next.collect(),
+    }
+}
+
+fn told(
+    telling: &Telling,
+    explanation: &Explanation,
+    now: DateTime<Utc>,
+    timezone: Tz,
+) -> Option<Told> {
+    let notification = &telling.notification;
+    let alert = notification.alerts.iter().find(|alert| {
+        alert.certificate.as_ref().is_some_and(|one| one.id == explanation.certificate.id)
+    })?;
+    let deliveries: Vec<String> =
+        telling.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    Some(Told {
+        at: Moment::new(notification.created_at, now, timezone),
+        notifier: notification.notifier.clone(),
+        event: alert.event.to_string(),
+        stage: alert.stage.clone().unwrap_or_default(),
+        reason: alert.reason.map_or(String::new(), |reason| reason.to_string()),
+        deliveries: deliveries.join(", "),
+    })
+}

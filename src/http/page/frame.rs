@@ -1,0 +1,97 @@
+//! What is around every page: where one is, how fresh it is, and what one may do.
+
+use axum::http::Uri;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+
+use super::{
+    super::{
+        guard::{self, Caller},
+        snapshot::Snapshot,
+    },
+    link,
+};
+use crate::domain::wording;
+
+#[derive(Serialize)]
+pub struct Frame {
+    pub title: String,
+    /// The first segment of the path: which of the pages this is.
+    pub section: String,
+    /// Whether one may write.
+    pub trusted: bool,
+    /// When what is shown was read.
+    pub made_at: Option<Moment>,
+    pub version: &'static str,
+    /// Where a calendar subscribes.
+    pub calendar: String,
+    pub timezone: String,
+}
+
+/// An instant for people and for machines.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moment {
+    /// RFC 3339.
+    pub iso: String,
+    /// In the configured zone.
+    pub local: String,
+    /// The day alone.
+    pub day: String,
+    /// In UTC.
+    pub utc: String,
+    /// `in 6 days`, `2 days ago`.
+    pub distance: String,
+}
+
+impl Moment {
+    pub fn new(at: DateTime<Utc>, now: DateTime<Utc>, timezone: Tz) -> Moment {
+        let local = at.with_timezone(&timezone);
+        let span = wording::span(at - now);
+        Moment {
+            iso: at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            local: local.format("%Y-%m-%d %H:%M %Z").to_string(),
+            day: local.format("%Y-%m-%d").to_string(),
+            utc: at.format("%Y-%m-%d %H:%M UTC").to_string(),
+            distance: if at > now { format!("in {span}") } else { format!("{span} ago") },
+        }
+    }
+}
+
+impl Frame {
+    pub fn of(snapshot: &Snapshot, caller: Caller, uri: &Uri) -> Frame {
+        let configured = &snapshot.configured;
+        let feed = configured.token.as_ref().map(guard::feed_token).unwrap_or_default();
+        let path = link::asking("/calendar.ics", &[("token", &feed)]);
+        let calendar = match &configured.public_url {
+            Some(url) => url.join(&path).map_or(path, |url| url.to_string()),
+            None => path,
+        };
+        let section = uri.path().split('/').nth(1).unwrap_or_default().to_owned();
+        Frame {
+            made_at: Some(Moment::new(snapshot.at, snapshot.at, configured.timezone)),
+            section,
+            calendar,
+            timezone: configured.timezone.name().to_owned(),
+            ..Frame::bare(caller, "certvigil")
+        }
+    }
+
+    /// One of a page that shows nothing of the state.
+    pub fn bare(caller: Caller, title: &str) -> Frame {
+        Frame {
+            title: title.to_owned(),
+            section: String::new(),
+            trusted: caller == Caller::Trusted,
+            made_at: None,
+            version: env!("CARGO_PKG_VERSION"),
+            calendar: String::new(),
+            timezone: String::new(),
+        }
+    }
+
+    pub fn titled(mut self, title: impl Into<String>) -> Frame {
+        self.title = title.into();
+        self
+    }
+}

@@ -1,0 +1,40 @@
+//! The addresses of pages: what comes from outside is encoded, so that it stays in its place.
+
+use std::fmt::Display;
+use url::form_urlencoded::Serializer;
+
+/// The page of one certificate.
+pub fn certificate(organization: impl Display, id: impl Display) -> String {
+    path(&["certificates", &organization.to_string(), &id.to_string()])
+}
+
+/// A path of these segments.
+pub fn path(segments: &[&str]) -> String {
+    // Of the address only the path is used.
+    let Ok(mut url) = url::Url::parse("http://localhost/") else { return String::new() };
+    if let Ok(mut all) = url.path_segments_mut() {
+        all.clear().extend(segments);
+    }
+    url.path().to_owned()
+}
+
+/// A path with what is asked of it; what is empty is left out.
+pub fn asking(path: &str, pairs: &[(&str, &str)]) -> String {
+    let mut query = Serializer::new(String::new());
+    query.extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty()));
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_stays_in_its_place() {
+        assert_eq!(certificate("acme", "cert_1"), "/certificates/acme/cert_1");
+        assert_eq!(certificate("acme", "a/b?c#d…"), "/certificates/acme/a%2Fb%3Fc%23d%E2%80%A6");
+        assert_eq!(asking("/x", &[("a", "1&2"), ("b", "")]), "/x?a=1%262");
+        assert_eq!(asking("/x", &[("a", "")]), "/x");
+    }
+}

@@ -1,0 +1,309 @@
+//! The pages: what an operator who has two minutes looks at.
+//!
+//! Made on the server, of one snapshot each, without scripts and without anything that is asked for elsewhere; what
+//! is made is kept for those who ask the same before something has changed. Texts from outside are escaped by the
+//! template engine, and by nothing else.
+
+mod certificate;
+mod filter;
+mod frame;
+pub mod link;
+mod lists;
+mod overview;
+mod rows;
+mod timeline;
+mod verdict;
+
+use anyhow::Context;
+use aws_lc_rs::digest;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Extension, Form, Path, State},
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+use uuid::Uuid;
+
+use super::{Shared, changes, guard::Caller, problem::Problem, snapshot::Snapshot};
+use crate::domain::{acknowledgement::Wanted, day::instant};
+use frame::Frame;
+
+/// The only style sheet. It stands in every page, so that a page that is kept looks the same for ever.
+const STYLE: &str = include_str!("style.css");
+/// How many pages are kept at once.
+const KEPT: usize = 64;
+
+/// The policy of every answer: no scripts, nothing from elsewhere, no frames (Content Security Policy Level 3).
+pub fn policy() -> HeaderValue {
+    static POLICY: LazyLock<String> = LazyLock::new(|| {
+        let digest = digest::digest(&digest::SHA256, STYLE.as_bytes());
+        let hash = base64(digest.as_ref());
+        format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'"
+        )
+    });
+    // It has nothing in it that a header cannot have.
+    HeaderValue::from_str(&POLICY).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(bytes)
+}
+
+/// The templates, and what was made of them.
+pub struct Pages {
+    templates: Environment<'static>,
+    kept: Mutex<Kept>,
+}
+
+/// The pages of one snapshot.
+#[derive(Default)]
+struct Kept {
+    of: u64,
+    pages: HashMap<String, Bytes>,
+}
+
+impl Pages {
+    /// # Errors
+    /// Never for the templates that are built in.
+    pub fn new() -> anyhow::Result<Pages> {
+        let mut templates = Environment::new();
+        templates.set_undefined_behavior(UndefinedBehavior::Strict);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        templates.set_syntax(syntax);
+        templates.add_global("style", minijinja::Value::from_safe_string(STYLE.to_owned()));
+        for (name, text) in [
+            ("base.html", include_str!("templates/base.html")),
+            ("parts.html", include_str!("templates/parts.html")),
+            ("overview.html", include_str!("templates/overview.html")),
+            ("certificates.html", include_str!("templates/certificates.html")),
+            ("certificate.html", include_str!("templates/certificate.html")),
+            ("projects.html", include_str!("templates/projects.html")),
+            ("deliveries.html", include_str!("templates/deliveries.html")),
+            ("login.html", include_str!("templates/login.html")),
+            ("problem.html", include_str!("templates/problem.html")),
+        ] {
+            templates.add_template(name, text).with_context(|| format!("the template {name}"))?;
+        }
+        Ok(Pages { templates, kept: Mutex::default() })
+    }
+
+    fn render(&self, template: &str, what: impl Serialize) -> anyhow::Result<Bytes> {
+        let text = self.templates.get_template(template)?.render(Serde(&what))?;
+        Ok(text.into())
+    }
+
+    /// A page that was made of this snapshot already.
+    fn kept(&self, snapshot: &Snapshot, key: &str) -> Option<Bytes> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.pages.get(key).filter(|_| kept.of == snapshot.number).cloned()
+    }
+
+    fn keep(&self, snapshot: &Snapshot, key: String, page: Bytes) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.of != snapshot.number || kept.pages.len() >= KEPT {
+            *kept = Kept { of: snapshot.number, pages: HashMap::new() };
+        }
+        kept.pages.insert(key, page);
+    }
+
+    /// The form to sign in with.
+    pub fn login(&self, status: StatusCode, next: &str, wrong: bool) -> Response {
+        #[derive(Serialize)]
+        struct Login<'a> {
+            next: &'a str,
+            wrong: bool,
+        }
+        html(status, self.render("login.html", Login { next, wrong }))
+    }
+
+    fn problem(&self, problem: &Problem, caller: Caller) -> Response {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            frame: Frame,
+            status: u16,
+            detail: &'a str,
+        }
+        let status = problem.status();
+        let frame = Frame::bare(caller, "Not there");
+        let failed = Failed { frame, status: status.as_u16(), detail: problem.detail() };
+        html(status, self.render("problem.html", failed))
+    }
+}
+
+fn html(status: StatusCode, page: anyhow::Result<Bytes>) -> Response {
+    match page {
+        Ok(page) => {
+            (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+        }
+        Err(error) => {
+            tracing::error!(error = %format!("{error:#}"), "a page cannot be made");
+            super::problem::internal()
+        }
+    }
+}
+
+/// What one page shows: its template, and what is put into it.
+trait Page: Serialize {
+    const TEMPLATE: &'static str;
+}
+
+pub fn router() -> Router<Shared> {
+    Router::new()
+        .route("/", get(overview))
+        .route("/certificates", get(certificates))
+        .route("/certificates/{organization}/{id}", get(certificate))
+        .route("/certificates/{organization}/{id}/acknowledge", post(acknowledge))
+        .route("/acknowledgements/{id}/withdraw", post(withdraw))
+        .route("/projects", get(projects))
+        .route("/deliveries", get(deliveries))
+        .route("/deliveries/{id}/retry", post(retry))
+        .route("/scan", post(scan))
+}
+
+/// A page of the snapshot of now, made or kept.
+async fn shown<P: Page>(
+    shared: &Shared,
+    caller: Caller,
+    uri: &Uri,
+    make: impl AsyncFnOnce(&Snapshot, Frame) -> Result<P, Problem>,
+) -> Response {
+    let pages = &shared.pages;
+    let snapshot = match shared.keeper.snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return pages.problem(&error.into(), caller),
+    };
+    let key = format!("{caller:?} {uri}");
+    if let Some(page) = pages.kept(&snapshot, &key) {
+        return html(StatusCode::OK, Ok(page));
+    }
+    let frame = Frame::of(&snapshot, caller, uri);
+    match make(&snapshot, frame).await {
+        Ok(page) => {
+            let page = pages.render(P::TEMPLATE, page);
+            if let Ok(page) = &page {
+                pages.keep(&snapshot, key, page.clone());
+            }
+            html(StatusCode::OK, page)
+        }
+        Err(problem) => pages.problem(&problem, caller),
+    }
+}
+
+async fn overview(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    shown(&shared, caller, &uri, async |snapshot, frame| overview::page(snapshot, frame, &uri))
+        .await
+}
+
+async fn certificates(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    shown(&shared, caller, &uri, async |snapshot, frame| lists::certificates(snapshot, frame, &uri))
+        .await
+}
+
+async fn projects(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    shown(&shared, caller, &uri, async |snapshot, frame| lists::projects(snapshot, frame, &uri))
+        .await
+}
+
+async fn deliveries(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    shown(&shared, caller, &uri, async |snapshot, frame| {
+        lists::deliveries(&shared, snapshot, frame, &uri).await
+    })
+    .await
+}
+
+async fn certificate(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    shown(&shared, caller, &uri, async |snapshot, frame| {
+        certificate::page(&shared, snapshot, frame, &organization, &id).await
+    })
+    .await
+}
+
+/// Back to a page after something was written, or why it was not.
+fn written(shared: &Shared, caller: Caller, done: Result<(), Problem>, back: &str) -> Response {
+    match done {
+        // RFC 9110, section 15.4.4: the next request is a GET.
+        Ok(()) => Redirect::to(back).into_response(),
+        Err(problem) => shared.pages.problem(&problem, caller),
+    }
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    until: String,
+    reason: String,
+    by: Option<String>,
+}
+
+async fn acknowledge(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path((organization, id)): Path<(String, String)>,
+    Form(asked): Form<Asked>,
+) -> Response {
+    let timezone = shared.service.configured.borrow().timezone;
+    let done = async {
+        let until = instant(&asked.until, timezone).ok_or_else(|| {
+            Problem::bad_request(
+                "until: expected a date, as 2027-03-01; it holds to the end of that day",
+            )
+        })?;
+        let by = asked.by.as_deref();
+        let wanted = Wanted { until, reason: &asked.reason, by };
+        changes::acknowledge(&shared, &organization, &id, &wanted).await.map(drop)
+    };
+    written(&shared, caller, done.await, &link::certificate(&organization, &id))
+}
+
+async fn withdraw(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<Uuid>,
+) -> Response {
+    written(&shared, caller, changes::withdraw(&shared, id).await, "/certificates")
+}
+
+async fn retry(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<Uuid>,
+) -> Response {
+    written(&shared, caller, changes::retry(&shared, id).await.map(drop), "/deliveries")
+}
+
+async fn scan(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
+    changes::scan(&shared);
+    shared.keeper.outdate().await;
+    written(&shared, caller, Ok(()), "/")
+}

@@ -1,0 +1,220 @@
+//! The first page: the answer, the picture, and the most urgent of everything.
+
+use axum::http::Uri;
+use serde::Serialize;
+
+use super::{
+    super::{problem::Problem, snapshot::Snapshot, standing::Standing},
+    Page,
+    filter::{Choice, Filter},
+    frame::{Frame, Moment},
+    rows::{Certificate, Delivery, Project},
+    timeline::Timeline,
+    verdict::Verdict,
+};
+use crate::domain::{notification::CredentialKind, threshold::Severity, wording};
+
+/// How many rows of each kind are shown here; the lists have them all.
+const ROWS: usize = 15;
+/// How many projects, and messages.
+const FEW: usize = 10;
+/// How many faults of an organization.
+const FAULTS: usize = 5;
+
+#[derive(Serialize)]
+pub struct Overview {
+    frame: Frame,
+    filter: Filter,
+    organizations_known: Vec<Choice>,
+    severities: Vec<Choice>,
+    verdict: Verdict,
+    timeline: Option<Timeline>,
+    certificates: Vec<Certificate>,
+    certificates_total: usize,
+    certificates_href: String,
+    projects: Vec<Project>,
+    projects_total: usize,
+    projects_href: String,
+    organizations: Vec<Organization>,
+    outbox: Vec<Notifier>,
+    failed: Vec<Delivery>,
+    latest: Vec<Delivery>,
+    /// Whether nothing was ever scanned.
+    first_start: bool,
+}
+
+impl Page for Overview {
+    const TEMPLATE: &'static str = "overview.html";
+}
+
+/// How fresh and how complete the reading of an organization is.
+#[derive(Serialize)]
+struct Organization {
+    name: String,
+    level: &'static str,
+    state: String,
+    scan: Option<Moment>,
+    complete: Option<Moment>,
+    next: Option<Moment>,
+    projects: String,
+    certificates: usize,
+    faults: Vec<String>,
+    faults_more: usize,
+    clock: Option<String>,
+    credentials: Vec<String>,
+}
+
+/// What waits for a notifier.
+#[derive(Serialize)]
+struct Notifier {
+    name: String,
+    level: &'static str,
+    state: String,
+    waiting: u64,
+    oldest: Option<Moment>,
+    /// The receivers that take nothing: who, since when, why.
+    failing: Vec<(String, Moment, String)>,
+}
+
+pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Problem> {
+    let filter = Filter::of(uri, snapshot)?;
+    let timezone = snapshot.configured.timezone;
+    let of: Vec<&Standing> = snapshot
+        .organizations
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|one| filter.is_of(one.organization.as_str()))
+        .collect();
+    let text = filter.text();
+    let mut rows: Vec<_> = of.iter().flat_map(|one| &one.certificates).collect();
+    rows.retain(|row| {
+        filter.is_as_bad(row.severity) && text.as_deref().is_none_or(|text| row.has(text))
+    });
+    rows.sort_by_key(|row| row.urgency());
+    let mut projects: Vec<_> = of.iter().flat_map(|one| &one.projects).collect();
+    projects.retain(|row| {
+        filter.is_as_bad(row.severity) && text.as_deref().is_none_or(|text| row.has(text))
+    });
+    projects.sort_by_key(|row| row.urgency());
+    let now = snapshot.at;
+    let timeline = Timeline::of(rows.iter().copied(), now, timezone);
+    let verdict = Verdict::of(snapshot, &filter);
+    let title = match verdict.level {
+        "calm" => "certvigil".to_owned(),
+        level => format!("{level} – certvigil"),
+    };
+    let delivery = |row| Delivery::of(row, now, timezone);
+    let its = |row: &&crate::store::DeliveryRow| filter.is_of(&row.organization);
+    Ok(Overview {
+        frame: frame.titled(title),
+        organizations_known: choices(snapshot),
+        severities: Severity::ALL.iter().map(|one| Choice::of(one.as_str())).collect(),
+        verdict,
+        timeline,
+        certificates_total: rows.len(),
+        certificates_href: filter.address("/certificates"),
+        certificates: rows
+            .iter()
+            .take(ROWS)
+            .map(|row| Certificate::of(row, now, timezone))
+            .collect(),
+        projects_total: projects.len(),
+        projects_href: filter.address("/projects"),
+        projects: projects.iter().take(FEW).map(|row| Project::of(row, now, timezone)).collect(),
+        organizations: of.iter().map(|one| organization(snapshot, one)).collect(),
+        outbox: notifiers(snapshot),
+        failed: snapshot.outbox.failed.iter().filter(its).take(FEW).map(delivery).collect(),
+        latest: snapshot.outbox.latest.iter().filter(its).take(FEW).map(delivery).collect(),
+        first_start: snapshot.organizations.iter().all(|one| one.scan.is_none()),
+        filter,
+    })
+}
+
+/// The organizations that one can choose of.
+pub fn choices(snapshot: &Snapshot) -> Vec<Choice> {
+    let names = snapshot.organizations.iter().map(|one| one.organization.as_str());
+    names.map(|name| Choice { value: name.to_owned(), label: name.to_owned() }).collect()
+}
+
+fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
+    let timezone = snapshot.configured.timezone;
+    let moment = |at| Moment::new(at, snapshot.at, timezone);
+    let watched = snapshot.status.organizations.get(&standing.organization);
+    let scan = standing.scan.as_ref();
+    let scanning = watched.is_some_and(|watched| watched.scanning);
+    let fault = watched.and_then(|watched| watched.fault.clone());
+    let overdue = watched.is_some_and(|watched| watched.overdue_at < snapshot.at);
+    let (level, state) = match (scan, fault) {
+        (_, Some(fault)) => ("critical", format!("the latest scan could not be kept: {fault}")),
+        _ if overdue => ("critical", "its scan is overdue".to_owned()),
+        (None, None) if scanning => ("unknown", "the first scan is under way".to_owned()),
+        (None, None) => ("unknown", "not scanned yet".to_owned()),
+        (Some(scan), None) if scan.complete => ("calm", "complete".to_owned()),
+        (Some(_), None) => ("unknown", "incomplete".to_owned()),
+    };
+    let state = if scanning && scan.is_some() { format!("{state}; scanning now") } else { state };
+    let unreadable = standing.projects.iter().filter(|row| row.unreadable.is_some()).count();
+    let read = wording::count(standing.projects.len() - unreadable, "project");
+    let fault = |(scope, one): &(String, crate::domain::inventory::Unreadable)| {
+        format!("{scope}: {} (since {})", one.why, moment(one.since).local)
+    };
+    Organization {
+        name: standing.organization.to_string(),
+        level,
+        state,
+        scan: scan.map(|scan| moment(scan.finished_at)),
+        complete: standing.complete_at.map(moment),
+        next: snapshot.configured.cron.next_after(snapshot.at).map(moment),
+        projects: match unreadable {
+            0 => format!("{read} read"),
+            n => format!("{read} read, {n} unreadable"),
+        },
+        certificates: standing.certificates.len(),
+        faults: standing.faults.iter().take(FAULTS).map(fault).collect(),
+        faults_more: standing.faults.len().saturating_sub(FAULTS),
+        clock: scan.and_then(|scan| scan.clock_skew).map(|skew| {
+            let way = if skew.num_seconds() > 0 { "behind" } else { "ahead of" };
+            format!("this machine’s clock is {} {way} the API’s, which counts", wording::span(skew))
+        }),
+        credentials: standing
+            .credentials
+            .iter()
+            .map(|row| {
+                let what = match row.kind {
+                    CredentialKind::AdminKey => "admin key",
+                    CredentialKind::ClientIdentity => "client certificate",
+                };
+                let name = row.name.as_ref().map_or(String::new(), |name| format!(" “{name}”"));
+                format!("{what}{name} {}", wording::expiry(row.expires_at, standing.at))
+            })
+            .collect(),
+    }
+}
+
+fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
+    let timezone = snapshot.configured.timezone;
+    let moment = |at| Moment::new(at, snapshot.at, timezone);
+    let one = |name: &str| {
+        let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == name);
+        let failures = snapshot.outbox.failures.iter().filter(|one| one.notifier == name);
+        let failing: Vec<_> = failures
+            .map(|one| (one.receiver.clone(), moment(one.since), one.detail.clone()))
+            .collect();
+        let broken = snapshot.status.outbox.get(name);
+        let (level, state) = match (broken, waiting) {
+            (Some(fault), _) => ("critical", format!("it cannot be worked on: {fault}")),
+            (None, _) if !failing.is_empty() => ("warning", "does not get through".to_owned()),
+            (None, Some(_)) => ("info", "under way".to_owned()),
+            (None, None) => ("calm", "nothing waits".to_owned()),
+        };
+        Notifier {
+            name: name.to_owned(),
+            level,
+            state,
+            waiting: waiting.map_or(0, |one| one.count),
+            oldest: waiting.map(|one| moment(one.since)),
+            failing,
+        }
+    };
+    snapshot.configured.listeners.iter().map(|listener| one(&listener.name)).collect()
+}

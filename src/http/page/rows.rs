@@ -1,0 +1,227 @@
+//! Rows of the tables, in words.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+
+use super::{
+    super::standing::{CertificateRow, Coverage, ProjectRow},
+    frame::Moment,
+    link,
+};
+use crate::{
+    domain::{status::Status, wording},
+    store::{DeliveryRow, DeliveryState},
+};
+
+/// How many projects a row names.
+const NAMED: usize = 3;
+
+/// A certificate in a list.
+#[derive(Serialize)]
+pub struct Certificate {
+    pub href: String,
+    pub title: String,
+    pub id: String,
+    pub organization: String,
+    /// `critical`, `warning`, `info`, or nothing.
+    pub severity: &'static str,
+    /// The same, or how well it is.
+    pub level: &'static str,
+    pub status: String,
+    pub stage: Option<String>,
+    pub expires: Option<Moment>,
+    pub expired: bool,
+    pub scope: String,
+    pub successor: String,
+    /// That nothing takes over, where that matters.
+    pub alone: bool,
+    pub silence: Option<String>,
+    pub hearsay: bool,
+}
+
+impl Certificate {
+    pub fn of(row: &CertificateRow, now: DateTime<Utc>, timezone: Tz) -> Certificate {
+        let view = &row.view;
+        let expired = view.expires_at.is_some_and(|at| at <= now);
+        let silence = |what: &str, one: &Option<_>| {
+            one.as_ref().map(|one| format!("{what} {}", wording::silence(one, timezone)))
+        };
+        let (successor, alone) = successor(row);
+        Certificate {
+            href: link::certificate(&row.organization, &view.id),
+            title: view.title().to_owned(),
+            id: view.id.to_string(),
+            organization: row.organization.to_string(),
+            severity: row.severity.map_or("", |severity| severity.as_str()),
+            level: match (row.severity, row.status) {
+                (Some(severity), _) => severity.as_str(),
+                (None, Status::UnknownActivity | Status::UnknownExpiry) => "unknown",
+                (None, Status::Healthy) => "calm",
+                (
+                    None,
+                    Status::Inactive | Status::Expired | Status::Expiring | Status::NotYetValid,
+                ) => "none",
+            },
+            status: status(row.status).to_owned(),
+            stage: row.stage.clone(),
+            expires: view.expires_at.map(|at| Moment::new(at, now, timezone)),
+            expired,
+            scope: scope(row),
+            successor,
+            alone,
+            silence: silence("acknowledged", &view.acknowledged)
+                .or_else(|| silence("ignored", &view.ignored)),
+            hearsay: row.hearsay,
+        }
+    }
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Expired => "expired",
+        Status::Expiring => "expiring",
+        Status::UnknownExpiry => "expiry not known",
+        Status::NotYetValid => "not yet valid",
+        Status::UnknownActivity => "activity not known",
+        Status::Inactive => "not active",
+        Status::Healthy => "healthy",
+    }
+}
+
+fn scope(row: &CertificateRow) -> String {
+    let active = &row.view.active_in;
+    let count = wording::count(active.projects_total, "project");
+    if active.organization {
+        return format!("the organization ({count})");
+    }
+    let named: Vec<&str> = active.projects.iter().take(NAMED).map(|one| one.title()).collect();
+    match active.projects_total {
+        0 => "no project".to_owned(),
+        total if total > NAMED => format!("{} and {} more", named.join(", "), total - named.len()),
+        _ => named.join(", "),
+    }
+}
+
+/// What takes over, and whether somewhere nothing does.
+fn successor(row: &CertificateRow) -> (String, bool) {
+    if row.view.active_in.projects_total == 0 || row.view.expires_at.is_none() {
+        return (String::new(), false);
+    }
+    match (&row.successor, row.left_alone()) {
+        (Some(successor), 0) => (successor.title().to_owned(), false),
+        (None, 0) => ("in every project".to_owned(), false),
+        (Some(successor), left) => {
+            (format!("{}, but not in {}", successor.title(), wording::count(left, "project")), true)
+        }
+        (None, _) => ("none".to_owned(), true),
+    }
+}
+
+/// A project in a list.
+#[derive(Serialize)]
+pub struct Project {
+    pub title: String,
+    pub id: String,
+    pub organization: String,
+    /// Its severity, or how well it is.
+    pub level: &'static str,
+    pub coverage: &'static str,
+    pub uncovered: Option<Moment>,
+    pub ended_by: Option<(String, String)>,
+    pub certificates: usize,
+    pub unreadable: Option<String>,
+    pub read: Option<Moment>,
+}
+
+impl Project {
+    pub fn of(row: &ProjectRow, now: DateTime<Utc>, timezone: Tz) -> Project {
+        let moment = |at| Moment::new(at, now, timezone);
+        Project {
+            title: row.project.title().to_owned(),
+            id: row.project.id.to_string(),
+            organization: row.organization.to_string(),
+            level: match (row.severity, row.coverage) {
+                (Some(severity), _) => severity.as_str(),
+                (None, Coverage::Unknown) => "unknown",
+                (None, Coverage::Covered) => "calm",
+                (None, Coverage::Uncovered | Coverage::Ending | Coverage::None) => "none",
+            },
+            coverage: match row.coverage {
+                Coverage::Uncovered if row.ignored => "no valid certificate, ignored",
+                Coverage::Uncovered => "no valid certificate",
+                Coverage::Ending => "valid, and ending",
+                Coverage::Unknown => "not known: never read",
+                Coverage::Covered => "valid",
+                Coverage::None => "no certificate is active",
+            },
+            uncovered: row.uncovered_from.map(moment),
+            ended_by: row
+                .ended_by
+                .as_ref()
+                .map(|id| (link::certificate(&row.organization, id), id.to_string())),
+            certificates: row.certificates,
+            unreadable: row.unreadable.as_ref().map(|one| {
+                let since = moment(one.since);
+                format!("not read since {}: {}", since.local, one.why)
+            }),
+            read: row.read_at.map(moment),
+        }
+    }
+}
+
+/// A delivery in a list.
+#[derive(Serialize)]
+pub struct Delivery {
+    pub id: String,
+    pub at: Moment,
+    pub organization: String,
+    pub notifier: String,
+    pub receiver: String,
+    pub summary: String,
+    pub state: String,
+    /// `critical`, `warning` or nothing: whether something is wrong with it.
+    pub severity: &'static str,
+    pub attempts: u32,
+    pub next: Option<Moment>,
+    pub answer: String,
+    pub late: Option<String>,
+    /// Whether it can be tried again.
+    pub retryable: bool,
+}
+
+impl Delivery {
+    pub fn of(row: &DeliveryRow, now: DateTime<Utc>, timezone: Tz) -> Delivery {
+        let moment = |at| Moment::new(at, now, timezone);
+        let failed = row.attempts > 0 && row.last.is_some();
+        let (state, severity, retryable) = match row.state {
+            DeliveryState::Pending if failed => ("waits after a failure", "warning", true),
+            DeliveryState::Pending => ("waits", "", false),
+            DeliveryState::Delivered => ("delivered", "", false),
+            DeliveryState::Rejected => ("refused for good", "critical", true),
+            DeliveryState::GivenUp => ("given up", "critical", true),
+            DeliveryState::Superseded => ("superseded", "", false),
+            DeliveryState::Abandoned => ("abandoned", "", false),
+        };
+        Delivery {
+            id: row.id.to_string(),
+            at: moment(row.created_at),
+            organization: row.organization.clone(),
+            notifier: row.notifier.clone(),
+            receiver: row.receiver.clone(),
+            summary: row.summary.clone(),
+            state: state.to_owned(),
+            severity,
+            attempts: row.attempts,
+            next: row.next_attempt_at.filter(|_| failed).map(moment),
+            answer: match &row.last {
+                Some((outcome, detail)) if outcome == "delivered" => detail.clone(),
+                Some((outcome, detail)) => format!("{outcome}: {detail}"),
+                None => String::new(),
+            },
+            // What is told by the scan that sees it is in time.
+            late: row.late.filter(|late| late.num_minutes() > 0).map(wording::span),
+            retryable,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The picture of the coming expiries: a lane for each certificate, from now to its end, coloured from each of its
+//! thresholds on. Widths are shares of the picture's, so that it fits a phone and a wide screen alike. What is near has
+//! more room than what is far: places go by the square root of the time.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+
+use super::{super::standing::CertificateRow, frame::Moment, link};
+use crate::domain::{explain::Rung, status::Status, text::one_line};
+
+/// How many lanes there are at most.
+const LANES: usize = 12;
+/// How far is looked at least, and at most.
+const SHORTEST: TimeDelta = TimeDelta::days(30);
+const LONGEST: TimeDelta = TimeDelta::days(400);
+/// The times that are named, in days.
+const MARKS: [(i64, &str); 6] = [
+    (1, "1 day"),
+    (7, "1 week"),
+    (30, "30 days"),
+    (90, "90 days"),
+    (180, "180 days"),
+    (365, "1 year"),
+];
+/// Heights, in pixels.
+const HEAD: usize = 26;
+const LANE: usize = 44;
+
+#[derive(Serialize)]
+pub struct Timeline {
+    pub height: usize,
+    pub lanes: Vec<Lane>,
+    pub marks: Vec<Mark>,
+    /// How many that expire later, or for which there is no room, are left out.
+    pub more: usize,
+    pub until: Moment,
+}
+
+/// One certificate.
+#[derive(Serialize)]
+pub struct Lane {
+    pub href: String,
+    pub title: String,
+    /// The same, as short as the picture has room for.
+    pub short: String,
+    pub organization: String,
+    pub expires: Moment,
+    pub expired: bool,
+    /// Where the name and the bar stand, in pixels.
+    pub text_y: usize,
+    pub bar_y: usize,
+    pub segments: Vec<Segment>,
+    pub ticks: Vec<Tick>,
+    /// The end, in percent.
+    pub end: f64,
+    pub severity: &'static str,
+}
+
+/// A part of a lane's bar, in percent.
+#[derive(Serialize)]
+pub struct Segment {
+    pub x: f64,
+    pub width: f64,
+    pub severity: &'static str,
+}
+
+/// A place with a name, in percent.
+#[derive(Serialize)]
+pub struct Tick {
+    pub x: f64,
+    pub label: String,
+    pub at: Moment,
+    pub severity: &'static str,
+}
+
+/// A time that is named at the top.
+#[derive(Serialize)]
+pub struct Mark {
+    /// In percent.
+    pub x: f64,
+    pub label: &'static str,
+    /// Whether its name has room on a wide picture alone.
+    pub tight: bool,
+}
+
+impl Timeline {
+    /// Of the certificates that are active and expire, those that do so first.
+    pub fn of<'a>(
+        rows: impl Iterator<Item = &'a CertificateRow>,
+        now: DateTime<Utc>,
+        timezone: Tz,
+    ) -> Option<Timeline> {
+        let mut ends: Vec<(DateTime<Utc>, &CertificateRow)> = rows
+            .filter(|row| {
+                !matches!(row.status, Status::Inactive | Status::UnknownActivity)
+                    && row.view.ignored.is_none()
+            })
+            .filter_map(|row| Some((row.view.expires_at?, row)))
+            .collect();
+        ends.sort_by_key(|(at, row)| (*at, row.view.id.clone()));
+        let total = ends.len();
+        ends.retain(|(at, _)| *at <= now + LONGEST);
+        ends.truncate(LANES);
+        let furthest = ends.last().map_or(SHORTEST, |(at, _)| *at - now);
+        let span = (furthest + furthest / 12).clamp(SHORTEST, LONGEST);
+        let place = |at: DateTime<Utc>| {
+            let share = (at - now).as_seconds_f64() / span.as_seconds_f64();
+            (share.clamp(0.0, 1.0).sqrt() * 10_000.0).round() / 100.0
+        };
+        let lanes: Vec<Lane> = ends
+            .iter()
+            .enumerate()
+            .map(|(index, (at, row))| lane(index, *at, row, &place, now, timezone))
+            .collect();
+        (total > 0).then(|| Timeline {
+            height: HEAD + lanes.len() * LANE + 8,
+            more: total - lanes.len(),
+            marks: marks(now, span, &place),
+            until: Moment::new(now + span, now, timezone),
+            lanes,
+        })
+    }
+}
+
+fn lane(
+    index: usize,
+    at: DateTime<Utc>,
+    row: &CertificateRow,
+    place: &impl Fn(DateTime<Utc>) -> f64,
+    now: DateTime<Utc>,
+    timezone: Tz,
+) -> Lane {
+    let top = HEAD + index * LANE;
+    let thresholds: Vec<(DateTime<Utc>, &Rung)> =
+        row.rungs.iter().filter_map(|rung| Some((rung.at?, rung))).collect();
+    let mut segments = Vec::new();
+    let mut from = now;
+    let mut severity = "calm";
+    for (reached_at, rung) in &thresholds {
+        let to = (*reached_at).clamp(now, at.max(now));
+        if to > from {
+            segments.push(segment(place(from), place(to), severity));
+            from = to;
+        }
+        severity = rung.severity.as_str();
+    }
+    if at > from {
+        segments.push(segment(place(from), place(at), severity));
+    }
+    let ahead = thresholds.iter().filter(|(reached_at, _)| *reached_at > now && *reached_at < at);
+    let ticks = ahead.map(|(reached_at, rung)| Tick {
+        x: place(*reached_at),
+        label: rung.label.clone(),
+        at: Moment::new(*reached_at, now, timezone),
+        severity: rung.severity.as_str(),
+    });
+    let title = row.view.title();
+    Lane {
+        href: link::certificate(&row.organization, &row.view.id),
+        short: one_line(title, 24),
+        title: title.to_owned(),
+        organization: row.organization.to_string(),
+        expires: Moment::new(at, now, timezone),
+        expired: at <= now,
+        text_y: top + 16,
+        bar_y: top + 22,
+        ticks: ticks.collect(),
+        segments,
+        end: place(at),
+        severity: row.severity.map_or("calm", |severity| severity.as_str()),
+    }
+}
+
+fn segment(x: f64, end: f64, severity: &'static str) -> Segment {
+    Segment { x, width: ((end - x) * 100.0).round() / 100.0, severity }
+}
+
+fn marks(now: DateTime<Utc>, span: TimeDelta, place: &impl Fn(DateTime<Utc>) -> f64) -> Vec<Mark> {
+    /// The room that a name takes on a phone, in percent.
+    const ROOM: f64 = 18.0;
+    let marks = MARKS.iter().map(|(days, label)| (now + TimeDelta::days(*days), *label));
+    let marks: Vec<(f64, &str)> =
+        marks.filter(|(at, _)| *at < now + span).map(|(at, label)| (place(at), label)).collect();
+    let next = marks.iter().skip(1).map(|(x, _)| *x).chain([100.0]);
+    marks
+        .iter()
+        .zip(next)
+        .map(|((x, label), next)| Mark { x: *x, label, tight: *x < ROOM || next - x < ROOM })
+        .collect()
+}

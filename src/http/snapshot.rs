@@ -1,0 +1,196 @@
+//! Everything that is shown, read at one moment and kept for the next requests.
+//!
+//! Guarantees: however many ask, the state is read at most once a second, and evaluated when it has changed or a
+//! minute has passed. It is read over connections that cannot write, so that no scan and no delivery waits for a
+//! reader. What nobody has asked for in a while is let go of.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
+
+use super::{
+    Configured, Status,
+    problem::Problem,
+    standing::{CertificateRow, Standing, What},
+};
+use crate::{
+    clock,
+    domain::{failing::Failure, text::one_line},
+    store::{DeliveryRow, Store, Version, Waiting, Which},
+};
+
+/// How long what was read counts as fresh.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long an evaluation holds while nothing changes but the hour.
+const HOLDS: TimeDelta = TimeDelta::seconds(60);
+/// When it is let go of.
+const UNUSED: Duration = Duration::from_secs(120);
+/// How many deliveries of each kind are read.
+pub const LISTED: u32 = 50;
+
+/// What is shown.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// No other one has it.
+    pub number: u64,
+    pub at: DateTime<Utc>,
+    pub configured: Arc<Configured>,
+    pub status: Status,
+    /// In the order of the configuration.
+    pub organizations: Vec<Arc<Standing>>,
+    pub outbox: Outbox,
+}
+
+/// What waits, what failed, and what was sent last.
+#[derive(Debug)]
+pub struct Outbox {
+    pub waiting: Vec<Waiting>,
+    /// The receivers that take nothing.
+    pub failures: Vec<Failure>,
+    /// Refused, given up, or waiting after a failure; the newest [`LISTED`].
+    pub failed: Vec<DeliveryRow>,
+    /// The newest [`LISTED`] of all.
+    pub latest: Vec<DeliveryRow>,
+}
+
+impl Snapshot {
+    /// A certificate, with its organization.
+    pub fn certificate(
+        &self,
+        organization: &str,
+        id: &str,
+    ) -> Result<(&Standing, &CertificateRow), Problem> {
+        let standing =
+            self.organizations.iter().find(|one| one.organization.as_str() == organization);
+        let row = standing.and_then(|standing| {
+            let row = standing.certificates.iter().find(|row| row.view.id.as_str() == id)?;
+            Some((standing.as_ref(), row))
+        });
+        row.ok_or_else(|| {
+            let (id, organization) = (one_line(id, 120), one_line(organization, 64));
+            Problem::not_found(format!(
+                "there is no certificate {id} of {organization} in its latest scan"
+            ))
+        })
+    }
+}
+
+/// The keeper of the latest one.
+pub struct Keeper {
+    store: Store,
+    configured: watch::Receiver<Arc<Configured>>,
+    status: watch::Receiver<Status>,
+    kept: Mutex<Option<Kept>>,
+    made: AtomicU64,
+}
+
+struct Kept {
+    snapshot: Arc<Snapshot>,
+    version: Version,
+    read_at: Instant,
+}
+
+impl Keeper {
+    /// Reads from `store`.
+    pub fn new(
+        store: Store,
+        configured: watch::Receiver<Arc<Configured>>,
+        status: watch::Receiver<Status>,
+    ) -> Keeper {
+        Keeper { store, configured, status, kept: Mutex::new(None), made: AtomicU64::new(0) }
+    }
+
+    /// How things stand.
+    ///
+    /// # Errors
+    /// Where the state cannot be read.
+    pub async fn snapshot(&self) -> anyhow::Result<Arc<Snapshot>> {
+        // Who comes while it is read waits for that.
+        let mut kept = self.kept.lock().await;
+        if let Some(kept) = kept.as_ref()
+            && kept.read_at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(&kept.snapshot));
+        }
+        let (snapshot, version) = self.read(kept.as_ref()).await?;
+        let snapshot = Arc::new(snapshot);
+        *kept = Some(Kept { snapshot: Arc::clone(&snapshot), version, read_at: Instant::now() });
+        Ok(snapshot)
+    }
+
+    /// Makes the next one read anew: something was written.
+    pub async fn outdate(&self) {
+        if let Some(kept) = self.kept.lock().await.as_mut() {
+            kept.read_at -= FRESH;
+        }
+    }
+
+    /// Lets go of what nobody asks for, from time to time.
+    pub async fn forget(&self) {
+        loop {
+            tokio::time::sleep(UNUSED / 4).await;
+            let mut kept = self.kept.lock().await;
+            kept.take_if(|kept| kept.read_at.elapsed() > UNUSED);
+        }
+    }
+
+    async fn read(&self, before: Option<&Kept>) -> anyhow::Result<(Snapshot, Version)> {
+        let (now, store) = (clock::now(), &self.store);
+        let configured = Arc::clone(&self.configured.borrow());
+        let version = store.version().await?;
+        let before = before.filter(|kept| {
+            let age = now - kept.snapshot.at;
+            let evaluated = kept.snapshot.organizations.first().map_or(age, |one| now - one.at);
+            kept.version == version
+                && Arc::ptr_eq(&kept.snapshot.configured, &configured)
+                && age >= TimeDelta::zero()
+                && evaluated < HOLDS
+        });
+        let organizations = match before {
+            Some(kept) => kept.snapshot.organizations.clone(),
+            None => self.evaluate(&configured, now).await?,
+        };
+        let outbox = Outbox {
+            waiting: store.waiting().await?,
+            failures: store.failures().await?,
+            failed: store.deliveries(&Which { failed: true, ..Which::default() }, LISTED).await?,
+            latest: store.deliveries(&Which::default(), LISTED).await?,
+        };
+        let status = self.status.borrow().clone();
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let snapshot = Snapshot { number, at: now, configured, status, organizations, outbox };
+        Ok((snapshot, version))
+    }
+
+    async fn evaluate(
+        &self,
+        configured: &Configured,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Vec<Arc<Standing>>> {
+        let mut all = Vec::new();
+        for (organization, policy) in &configured.organizations {
+            let what = What {
+                organization: organization.clone(),
+                policy: policy.clone(),
+                inventory: self.store.inventory(organization).await?,
+                acknowledgements: self.store.acknowledgements(organization).await?,
+            };
+            let scan = self.store.latest_scan(organization).await?;
+            let complete_at = self.store.last_complete_scan(organization).await?;
+            // It takes its time where there are thousands.
+            let standing =
+                tokio::task::spawn_blocking(move || Standing::of(&what, scan, complete_at, now));
+            all.push(Arc::new(standing.await?));
+        }
+        Ok(all)
+    }
+}

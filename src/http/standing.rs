@@ -1,0 +1,288 @@
+//! How one organization stands, as pages, lists, metrics and the calendar show it: each certificate and each project
+//! once, the most urgent first.
+
+use chrono::{DateTime, Utc};
+use std::cmp::Reverse;
+
+use crate::{
+    domain::{
+        acknowledgement::Acknowledgements,
+        certificate::{CertificateId, OrganizationName, Project},
+        compose::{self, Occasion},
+        coverage,
+        credential::Which,
+        evaluate::{Assessment, Evaluation, evaluate},
+        explain::{Rung, rungs},
+        inventory::{Inventory, Unreadable},
+        notification::{CertificateView, CredentialKind, SuccessorView},
+        policy::Policy,
+        routing::Routing,
+        status::Status,
+        text::Name,
+        threshold::Severity,
+        words::words,
+    },
+    store::ScanRecord,
+};
+
+/// What an evaluation rests on.
+pub struct What {
+    pub organization: OrganizationName,
+    pub policy: Policy,
+    pub inventory: Inventory,
+    pub acknowledgements: Acknowledgements,
+}
+
+/// One organization.
+#[derive(Debug)]
+pub struct Standing {
+    pub organization: OrganizationName,
+    /// When this was so, by the API's clock where this machine's is wrong.
+    pub at: DateTime<Utc>,
+    /// The most urgent first.
+    pub certificates: Vec<CertificateRow>,
+    /// Those without a valid certificate first, then those that are left without one first.
+    pub projects: Vec<ProjectRow>,
+    pub credentials: Vec<CredentialRow>,
+    /// The latest scan that was kept.
+    pub scan: Option<ScanRecord>,
+    /// When the latest complete one ended.
+    pub complete_at: Option<DateTime<Utc>>,
+    /// What could not be read, since when, and why.
+    pub faults: Vec<(String, Unreadable)>,
+}
+
+/// One certificate.
+#[derive(Debug)]
+pub struct CertificateRow {
+    pub organization: OrganizationName,
+    pub view: CertificateView,
+    pub successor: Option<SuccessorView>,
+    pub status: Status,
+    /// Of the stage that it is in, unless a rule ignores it.
+    pub severity: Option<Severity>,
+    pub stage: Option<String>,
+    /// Every project where it is active has a successor.
+    pub replaced: bool,
+    /// A list that names it could not be read in the latest scan.
+    pub hearsay: bool,
+    /// Its thresholds and its end, from the widest.
+    pub rungs: Vec<Rung>,
+}
+
+words! {
+    /// Whether a project has a valid certificate.
+    Coverage {
+        /// It has none: all that are active there are expired or not yet valid.
+        Uncovered = "uncovered",
+        /// It will have none when the certificate expires that covers it, which has reached a threshold.
+        Ending = "ending",
+        /// Its list, or the organization's, was never read.
+        Unknown = "unknown",
+        Covered = "covered",
+        /// No certificate is active there: it does not use them.
+        None = "none",
+    }
+}
+
+/// One project.
+#[derive(Debug)]
+pub struct ProjectRow {
+    pub organization: OrganizationName,
+    pub project: Project,
+    pub coverage: Coverage,
+    /// Of what ends its coverage, unless that is ignored.
+    pub severity: Option<Severity>,
+    /// From when it has no valid certificate, or since when; where that is known.
+    pub uncovered_from: Option<DateTime<Utc>>,
+    /// How many are active, its own and inherited.
+    pub certificates: usize,
+    /// All certificates that were active there are ignored.
+    pub ignored: bool,
+    pub unreadable: Option<Unreadable>,
+    pub read_at: Option<DateTime<Utc>>,
+    /// The certificate whose expiry ends it, or did.
+    pub ended_by: Option<CertificateId>,
+}
+
+/// What certvigil reads with.
+#[derive(Debug)]
+pub struct CredentialRow {
+    pub kind: CredentialKind,
+    pub id: String,
+    pub name: Option<Name>,
+    pub expires_at: DateTime<Utc>,
+    pub severity: Option<Severity>,
+}
+
+impl Standing {
+    /// Evaluates what is known.
+    pub fn of(
+        known: &What,
+        scan: Option<ScanRecord>,
+        complete_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Standing {
+        let at = now + scan.as_ref().and_then(|scan| scan.clock_skew).unwrap_or_default();
+        let What { organization, policy, inventory, acknowledgements } = known;
+        let evaluation = evaluate(organization, inventory, policy, acknowledgements, at);
+        let occasion =
+            Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
+        let all = evaluation.assessments.iter();
+        let mut certificates: Vec<CertificateRow> =
+            all.map(|one| certificate(&evaluation, &occasion, one)).collect();
+        certificates.sort_by_key(CertificateRow::urgency);
+        let mut projects: Vec<ProjectRow> =
+            inventory.projects.values().map(|one| project(&evaluation, one)).collect();
+        projects.sort_by_key(ProjectRow::urgency);
+        let credentials = evaluation.credentials.iter().map(|one| CredentialRow {
+            kind: match one.which {
+                Which::AdminKey(_) => CredentialKind::AdminKey,
+                Which::ClientIdentity => CredentialKind::ClientIdentity,
+            },
+            id: match one.which {
+                Which::AdminKey(key) => key.id.to_string(),
+                Which::ClientIdentity => "client_identity".to_owned(),
+            },
+            name: one.name().cloned(),
+            expires_at: one.expires_at,
+            severity: one.reached.as_ref().map(|reached| reached.severity),
+        });
+        let credentials = credentials.collect();
+        let faults = inventory.faults().map(|(scope, why)| (scope, why.clone())).collect();
+        let organization = organization.clone();
+        Standing {
+            organization,
+            at,
+            certificates,
+            projects,
+            credentials,
+            scan,
+            complete_at,
+            faults,
+        }
+    }
+}
+
+fn certificate(
+    evaluation: &Evaluation<'_>,
+    occasion: &Occasion<'_>,
+    assessment: &Assessment<'_>,
+) -> CertificateRow {
+    let (mut view, successor) = occasion.view(assessment, &Routing::all());
+    // What has ended is of no interest here.
+    view.ignored = compose::ignored(assessment).filter(|silence| !silence.ended);
+    view.acknowledged =
+        compose::acknowledged(assessment, evaluation.now).filter(|silence| !silence.ended);
+    let reached = assessment.open();
+    CertificateRow {
+        organization: evaluation.organization.clone(),
+        status: evaluation.status(assessment),
+        severity: reached.map(|reached| reached.severity),
+        stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
+        replaced: assessment.replaced,
+        hearsay: evaluation.inventory.is_hearsay(&view.id),
+        rungs: rungs(assessment, evaluation.now),
+        view,
+        successor,
+    }
+}
+
+fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
+    let inventory = evaluation.inventory;
+    let active = evaluation.active_in(&project.id);
+    let uncovered = evaluation.uncovered(&project.id);
+    let read = inventory.organization.is_some() && inventory.listings.contains_key(&project.id);
+    let uncovered_from = match active {
+        [] => None,
+        active => coverage::uncovered_from(active, evaluation.now).filter(|_| read),
+    };
+    let cause = uncovered_from.and_then(|from| {
+        let ends = active.iter().find(|one| one.expires_at == Some(from))?;
+        evaluation.assessment(&ends.id)
+    });
+    let reached = cause.and_then(Assessment::open);
+    let coverage = match (uncovered, reached) {
+        (Some(_), _) => Coverage::Uncovered,
+        (None, _) if !read => Coverage::Unknown,
+        (None, _) if active.is_empty() => Coverage::None,
+        (None, Some(_)) => Coverage::Ending,
+        (None, None) => Coverage::Covered,
+    };
+    let ignored = uncovered.is_some_and(|one| one.ignored);
+    ProjectRow {
+        organization: evaluation.organization.clone(),
+        project: project.clone(),
+        coverage,
+        severity: match uncovered {
+            Some(one) if one.ignored => None,
+            Some(_) => Some(Severity::Critical),
+            None => reached.map(|reached| reached.severity),
+        },
+        uncovered_from,
+        certificates: active.len(),
+        ignored,
+        unreadable: inventory.unreadable_projects.get(&project.id).cloned(),
+        read_at: inventory.listings.get(&project.id).map(|listing| listing.read_at),
+        ended_by: cause.map(|one| one.certificate.id.clone()),
+    }
+}
+
+impl CertificateRow {
+    /// What comes first in a list: what somebody is to act on, the worst first; then the least time left; then what
+    /// has no end, and what is active nowhere.
+    pub fn urgency(&self) -> impl Ord + use<> {
+        let expires_at = self.view.expires_at;
+        (
+            Reverse(self.severity),
+            matches!(self.status, Status::Inactive | Status::UnknownActivity),
+            expires_at.is_none(),
+            expires_at,
+            self.organization.clone(),
+            self.view.id.clone(),
+        )
+    }
+
+    /// Whether its id or name has a text, given in lower case.
+    pub fn has(&self, text: &str) -> bool {
+        has(self.view.id.as_str(), self.view.name.as_ref(), text)
+    }
+
+    /// How many projects are left without a valid certificate by its end.
+    pub fn left_alone(&self) -> usize {
+        self.view.active_in.without_successor + self.view.active_in.elsewhere_without_successor
+    }
+}
+
+fn has(id: &str, name: Option<&Name>, text: &str) -> bool {
+    id.to_lowercase().contains(text)
+        || name.is_some_and(|name| name.as_str().to_lowercase().contains(text))
+}
+
+impl ProjectRow {
+    /// Whether its id or name has a text, given in lower case.
+    pub fn has(&self, text: &str) -> bool {
+        has(self.project.id.as_str(), self.project.name.as_ref(), text)
+    }
+
+    /// Where something has to be done comes first, the soonest first; then what is not seen.
+    pub fn urgency(&self) -> impl Ord + use<> {
+        let rank = match (self.coverage, self.severity) {
+            (Coverage::Uncovered, Some(_)) => 0,
+            (_, Some(Severity::Critical)) => 1,
+            (_, Some(Severity::Warning)) => 2,
+            (Coverage::Unknown, _) => 3,
+            _ if self.unreadable.is_some() => 4,
+            (_, Some(Severity::Info)) => 5,
+            (Coverage::Uncovered | Coverage::Ending | Coverage::Covered, None) => 6,
+            (Coverage::None, None) => 7,
+        };
+        (
+            rank,
+            self.uncovered_from.is_none(),
+            self.uncovered_from,
+            self.organization.clone(),
+            self.project.id.clone(),
+        )
+    }
+}

@@ -1,0 +1,220 @@
+//! One organization, as far as the state has it: what is known of it, what is acknowledged there, and what each
+//! notifier was told. For whoever shows it; it changes nothing.
+
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use crate::{
+    domain::{
+        acknowledgement::Acknowledgements,
+        certificate::{CertificateId, OrganizationName},
+        forecast::{Present, forecast},
+        inventory::Inventory,
+        ledger::Ledger,
+        listener::Listener,
+        notification::Notification,
+        policy::Policy,
+        subject::Subject,
+    },
+    schedule::Cron,
+    store::{Store, StoreFault},
+};
+
+/// One configured organization, and what is known and was told of it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub organization: OrganizationName,
+    pub policy: Policy,
+    /// What the state has.
+    pub before: Inventory,
+    /// The same, or what was read on top of it.
+    pub inventory: Inventory,
+    pub acknowledgements: Acknowledgements,
+    pub listeners: Vec<Listener>,
+}
+
+impl Known {
+    /// What the state has of an organization; nothing where there is no state. The ledgers of the listeners are
+    /// filled from it.
+    ///
+    /// # Errors
+    /// Where the state cannot be read.
+    pub async fn load(
+        organization: OrganizationName,
+        policy: Policy,
+        mut listeners: Vec<Listener>,
+        store: Option<&Store>,
+        now: DateTime<Utc>,
+    ) -> Result<Known, StoreFault> {
+        let (mut inventory, mut acknowledgements) = (Inventory::default(), Acknowledgements::new());
+        if let Some(store) = store {
+            inventory = store.inventory(&organization).await?;
+            acknowledgements = store.acknowledgements(&organization).await?;
+            for listener in &mut listeners {
+                listener.ledger = store.ledger(Some(&organization), &listener.name, now).await?;
+            }
+        }
+        let before = inventory.clone();
+        Ok(Known { organization, policy, before, inventory, acknowledgements, listeners })
+    }
+
+    /// Who will be told what by the scans from `first` on that come before `end`, or at it.
+    pub fn forecast(
+        &self,
+        cron: &Cron,
+        first: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Vec<Notification> {
+        if first > end {
+            return Vec::new();
+        }
+        let present = Present {
+            organization: &self.organization,
+            before: &self.before,
+            inventory: &self.inventory,
+            policy: &self.policy,
+            acknowledgements: &self.acknowledgements,
+        };
+        let next = |after: DateTime<Utc>| {
+            let in_time = (after < end).then(|| cron.next_after(after)).flatten();
+            in_time.filter(|next| *next <= end)
+        };
+        forecast(&present, self.listeners.clone(), first, next, cron.timezone())
+    }
+
+    /// The same with no more than decides what is told of one certificate, and when: of the projects in which it is
+    /// active, one of each kind that no filter or rule tells apart. A forecast for thousands of projects would
+    /// take its time.
+    pub fn narrowed(&self, id: &CertificateId) -> Known {
+        let mut kinds = BTreeSet::new();
+        let mut kept = BTreeSet::new();
+        for project in self.inventory.projects_of(id) {
+            let active: Vec<&CertificateId> = {
+                let active = self.inventory.active_in_project(&project.id);
+                active.into_iter().map(|one| &one.id).collect()
+            };
+            let asked = self.listeners.iter().map(|one| &one.routing.projects);
+            let ruled = self.policy.rules.iter().map(|rule| &rule.projects);
+            let matched: Vec<bool> =
+                asked.chain(ruled).map(|globs| globs.match_project(project)).collect();
+            if kinds.insert((active, matched)) {
+                kept.insert(project.id.clone());
+            }
+        }
+        // Where a list was never read, nothing is silenced for its projects.
+        kept.extend(self.inventory.unread_projects().first().map(|project| project.id.clone()));
+        let narrow = |inventory: &Inventory| {
+            let mut inventory = inventory.clone();
+            inventory.projects.retain(|project, _| kept.contains(project));
+            inventory.listings.retain(|project, _| kept.contains(project));
+            inventory.unreadable_projects.retain(|project, _| kept.contains(project));
+            let mut named: BTreeSet<CertificateId> = BTreeSet::from([id.clone()]);
+            for project in &kept {
+                named.extend(inventory.active_in_project(project).iter().map(|one| one.id.clone()));
+            }
+            inventory.certificates.retain(|other, _| named.contains(other));
+            inventory
+        };
+        let subject = Subject::Certificate(id.clone());
+        let only = |ledger: &Ledger| {
+            let mut ledger = ledger.clone();
+            ledger.open.retain(|of, _| *of == subject);
+            ledger.past.retain(|of, _| *of == subject);
+            ledger.untold.retain(|of, _| *of == subject);
+            ledger
+        };
+        let listeners = self.listeners.iter();
+        Known {
+            organization: self.organization.clone(),
+            policy: self.policy.clone(),
+            before: narrow(&self.before),
+            inventory: narrow(&self.inventory),
+            acknowledgements: self.acknowledgements.clone(),
+            listeners: listeners
+                .map(|one| Listener { ledger: only(&one.ledger), ..one.clone() })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::domain::{
+        evaluate::evaluate,
+        explain::explain,
+        inventory::tests::{everything, reading, start},
+        listener::Grain,
+        routing::Routing,
+        selection::{Glob, Globs},
+        threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
+    };
+
+    /// Three certificates: one for all, its successor in some, and another of its own.
+    fn known() -> Known {
+        let lists: [&[(&str, i64, bool)]; 3] =
+            [&[("a", 40, true), ("b", 400, true)], &[("a", 40, true)], &[("c", 3, true)]];
+        let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
+        let mut scopes: Vec<(&str, Result<&[(&str, i64, bool)], &str>)> = vec![("", Ok(&[]))];
+        scopes.extend(ids.iter().enumerate().map(|(n, id)| (id.as_str(), Ok(lists[n % 3]))));
+        let inventory = Inventory::default().merge(reading(&scopes), &everything(), start());
+        let step = |days, severity| Threshold {
+            lead: Lead::Fixed(TimeDelta::days(days)),
+            label: format!("{days}d"),
+            severity,
+            repeat: Some(TimeDelta::days(5)),
+        };
+        let expired = ExpiredStep { severity: Severity::Critical, repeat: None };
+        let ladder =
+            Ladder::new(vec![step(30, Severity::Warning), step(7, Severity::Critical)], expired);
+        let only = Globs(vec![Glob::new("p1"), Glob::new("p2")]);
+        let some = Routing { projects: only, ..Routing::all() };
+        Known {
+            organization: OrganizationName::parse("acme").unwrap(),
+            policy: Policy {
+                ladder: ladder.unwrap(),
+                rules: vec![],
+                include_inactive: false,
+                blind_after: None,
+                admin_keys: crate::domain::credential::WatchedKeys::Off,
+                client_identity: None,
+            },
+            before: inventory.clone(),
+            inventory,
+            acknowledgements: Acknowledgements::new(),
+            listeners: vec![
+                Listener::new("all", &Routing::all(), Grain::Digest),
+                Listener::new("some", &some, Grain::EachAlert),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_is_foretold_of_one_certificate_is_the_same_without_the_rest() {
+        let known = known();
+        let cron = Cron::parse("0 */6 * * *", chrono_tz::UTC).unwrap();
+        for id in ["a", "b", "c"] {
+            let id = CertificateId::parse(id).unwrap();
+            let narrow = known.narrowed(&id);
+            assert!(narrow.inventory.projects.len() <= 6, "{}", narrow.inventory.projects.len());
+            let next = |known: &Known| {
+                let forecast = known.forecast(&cron, start(), start() + TimeDelta::days(500));
+                let evaluation = evaluate(
+                    &known.organization,
+                    &known.inventory,
+                    &known.policy,
+                    &known.acknowledgements,
+                    start(),
+                );
+                let assessment = evaluation.assessment(&id).unwrap();
+                format!(
+                    "{:#?}",
+                    explain(&evaluation, assessment, &known.listeners, &forecast).notifiers
+                )
+            };
+            assert_eq!(next(&narrow), next(&known), "{id}");
+        }
+    }
+}
