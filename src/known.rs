@@ -145,7 +145,7 @@ mod tests {
     use crate::domain::{
         evaluate::evaluate,
         explain::explain,
-        inventory::tests::{everything, reading, start},
+        inventory::tests::{Scoped, everything, reading, start},
         listener::Grain,
         routing::Routing,
         selection::{Glob, Globs},
@@ -157,7 +157,7 @@ mod tests {
         let lists: [&[(&str, i64, bool)]; 3] =
             [&[("a", 40, true), ("b", 400, true)], &[("a", 40, true)], &[("c", 3, true)]];
         let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
-        let mut scopes: Vec<(&str, Result<&[(&str, i64, bool)], &str>)> = vec![("", Ok(&[]))];
+        let mut scopes: Vec<Scoped<'_>> = vec![("", Ok(&[]))];
         scopes.extend(ids.iter().enumerate().map(|(n, id)| (id.as_str(), Ok(lists[n % 3]))));
         let inventory = Inventory::default().merge(reading(&scopes), &everything(), start());
         let step = |days, severity| Threshold {

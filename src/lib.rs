@@ -21,7 +21,8 @@
 //!
 //! Who may know whom: [`domain`] knows nobody. [`admin_api`], [`store`] and [`notify`] know the domain
 //! and not each other. [`scan`], [`deliver`] and [`watch`] know the domain and the edges
-//! that they use; [`http`] knows the domain and the store. [`config`]
+//! that they use; [`http`] knows the domain and the store, and both [`http`] and [`cli`] ask [`known`] for what the
+//! state has of an organization. [`config`]
 //! makes each owner's settings, and no owner knows it. [`app`] and [`cli`] know all. A test reads the
 //! `use` lines and keeps it so.
 //!

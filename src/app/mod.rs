@@ -511,12 +511,9 @@ mod tests {
     async fn a_panic_in_a_notifier_is_a_failed_attempt_and_stops_nobody_else() {
         let (receiver, shared, generation) = service(panicking(false)).await;
         until("the other one", async || receiver.posts().len() == 2).await;
+        let failed = crate::store::Which { failed: true, ..Default::default() };
         until("the attempts", async || {
-            let rows = shared
-                .store
-                .deliveries(&Which { failed: true, ..Which::default() }, 9)
-                .await
-                .unwrap();
+            let rows = shared.store.deliveries(&failed, 9).await.unwrap();
             rows.len() == 2 && rows.iter().all(|row| row.attempts > 0 && row.last.is_some())
         })
         .await;

@@ -1,11 +1,10 @@
 //! `certvigil ack`, `acks` and `unack`: quiet for one certificate, for a reason and until a date.
 
 use clap::{Args, ValueEnum};
-use comfy_table::Table;
 use serde_json::json;
 use std::path::Path;
 
-use super::{Failure, instant, state};
+use super::{Failure, instant, state, terminal};
 use crate::{
     clock,
     config::{Config, Needs},
@@ -201,12 +200,10 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
         }
         Output::Table if rows.is_empty() => super::print("nothing is acknowledged\n"),
         Output::Table => {
-            let mut table = Table::new();
-            table.load_style(comfy_table::presets::NOTHING);
             let mut header =
                 vec!["UNTIL", "ORGANIZATION", "CERTIFICATE", "ID", "BY", "SINCE", "REASON"];
             header.extend(arguments.all.then_some("ENDED"));
-            table.set_header(header);
+            let mut table = terminal::table(&header, &["UNTIL", "ORGANIZATION", "SINCE"]);
             for (organization, name, one) in &rows {
                 let mut cells = vec![
                     local(&config, one.until),
@@ -223,7 +220,7 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
                 }
                 table.add_row(cells);
             }
-            super::print(&super::lines(&table))
+            super::print(&terminal::lines(&table))
         }
     }
 }

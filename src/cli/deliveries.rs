@@ -1,14 +1,18 @@
 //! `certvigil deliveries`: what was sent to whom, what waits, what failed and why.
 
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::Table;
+use comfy_table::{Cell, Table};
 use serde_json::json;
 use std::path::Path;
 
-use super::{Failure, state};
+use super::{
+    Failure, state,
+    terminal::{self, Tint},
+};
 use crate::{
     clock,
     config::Needs,
+    domain::threshold::Severity,
     store::{DeliveryRow, DeliveryState, Which},
 };
 
@@ -72,10 +76,17 @@ async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
             let document = json!({ "schema": "certvigil.deliveries/1", "deliveries": deliveries });
             super::print(&format!("{document:#}\n"))?;
         }
-        Output::Table if rows.is_empty() => super::print("no deliveries\n")?,
-        Output::Table => super::print(&format!("{}\n", table(&rows)))?,
+        Output::Table if rows.is_empty() => super::print(none(arguments.failed))?,
+        Output::Table => super::print(&terminal::lines(&table(&rows)))?,
     }
     Ok(())
+}
+
+fn none(failed: bool) -> &'static str {
+    match failed {
+        true => "nothing was refused or given up, and nothing that waits has failed\n",
+        false => "no deliveries yet: certvigil notify test tries every notifier\n",
+    }
 }
 
 fn entry(row: &DeliveryRow) -> serde_json::Value {
@@ -98,18 +109,14 @@ fn entry(row: &DeliveryRow) -> serde_json::Value {
 }
 
 fn table(rows: &[DeliveryRow]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header([
-        "WHEN (UTC)",
-        "ID",
-        "NOTIFIER",
-        "RECEIVER",
-        "STATE",
-        "TRIES",
-        "WHAT",
-        "ANSWER",
-    ]);
+    let narrow = terminal::is_narrow();
+    let mut table = match narrow {
+        true => terminal::table(&["WHEN (UTC)", "ID", "STATE", "WHAT"], &["WHEN (UTC)", "ID"]),
+        false => terminal::table(
+            &["WHEN (UTC)", "ID", "NOTIFIER", "RECEIVER", "STATE", "TRIES", "WHAT", "ANSWER"],
+            &["WHEN (UTC)", "ID", "NOTIFIER", "TRIES"],
+        ),
+    };
     for row in rows {
         let state = match row.next_attempt_at {
             Some(next) if row.state == DeliveryState::Pending && row.attempts > 0 => {
@@ -122,16 +129,33 @@ fn table(rows: &[DeliveryRow]) -> Table {
             Some((outcome, detail)) => format!("{outcome}: {detail}"),
             None => String::new(),
         };
-        table.add_row([
-            row.created_at.format("%Y-%m-%d %H:%M:%S").to_string(),
-            row.id.to_string().chars().take(8).collect(),
-            row.notifier.clone(),
-            row.receiver.clone(),
-            state,
-            row.attempts.to_string(),
-            row.summary.clone(),
-            answer,
-        ]);
+        let tint = match row.state {
+            DeliveryState::Delivered => Tint::Well,
+            DeliveryState::Rejected | DeliveryState::GivenUp => Tint::Of(Severity::Critical),
+            DeliveryState::Pending if row.last.is_some() => Tint::Of(Severity::Warning),
+            DeliveryState::Pending | DeliveryState::Superseded | DeliveryState::Abandoned => {
+                Tint::Plain
+            }
+        };
+        let when = Cell::new(row.created_at.format("%Y-%m-%d %H:%M:%S"));
+        let id = Cell::new(row.id.to_string().chars().take(8).collect::<String>());
+        let state = terminal::cell(state, tint);
+        if narrow {
+            let DeliveryRow { summary, notifier, receiver, .. } = row;
+            let what = format!("{summary}\n{notifier} → {receiver}\n{answer}");
+            table.add_row([when, id, state, Cell::new(what.trim_end())]);
+        } else {
+            table.add_row([
+                when,
+                id,
+                Cell::new(&row.notifier),
+                Cell::new(&row.receiver),
+                state,
+                terminal::number(row.attempts),
+                Cell::new(&row.summary),
+                Cell::new(answer),
+            ]);
+        }
     }
     table
 }

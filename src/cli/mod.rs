@@ -14,17 +14,15 @@ mod notify;
 mod preview;
 mod run;
 mod state;
+mod terminal;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
-use comfy_table::Table;
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
-use tokio::sync::watch;
+use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
     config::{Loaded, Needs, fault::Refused, load},
     logging,
-    scan::Progress,
 };
 
 /// A failure of a command.
@@ -131,6 +129,13 @@ fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
     false
 }
 
+/// Said where there is nothing yet: no file, and no key in the environment.
+const FIRST_START: &str = "\
+hint: there is no configuration file, and no key in the environment. To begin:
+  certvigil demo                                shows all of it, without a key
+  OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once, and keeps nothing
+  ./config/certvigil.toml                       says whom to tell; config/default.toml has every key, commented";
+
 /// Why a command ends early, with its exit code.
 enum Failure {
     Refused(Refused),
@@ -150,6 +155,9 @@ impl Failure {
         match self {
             Failure::Refused(refused) => {
                 eprintln!("error: {refused}");
+                if refused.lacks_everything() {
+                    eprintln!("{FIRST_START}");
+                }
                 USAGE
             }
             Failure::Usage(error) => {
@@ -189,27 +197,4 @@ fn print(text: &str) -> Result<(), Failure> {
 /// An instant for machines (RFC 3339).
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// A table's lines, without the blanks at their ends.
-fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// A line on the terminal while requests are made; nothing where stderr is no terminal.
-fn show_progress(mut watched: watch::Receiver<Progress>) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        let line = indicatif::ProgressBar::new_spinner();
-        line.enable_steady_tick(std::time::Duration::from_millis(120));
-        while watched.changed().await.is_ok() {
-            let Progress { projects_listed, projects_read, certificates } = *watched.borrow();
-            line.set_message(format!(
-                "{projects_read} of {projects_listed} projects read, {certificates} certificate entries"
-            ));
-        }
-        line.finish_and_clear();
-    })
 }

@@ -58,6 +58,16 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+impl Refused {
+    /// Whether nothing is configured at all: what is missing is the key that the built-in defaults look for.
+    pub fn lacks_everything(&self) -> bool {
+        let is_that = |fault: &Fault| {
+            fault.origin == Origin::Default && fault.path == "organizations.default.admin_key"
+        };
+        self.0.iter().any(is_that)
+    }
+}
+
 /// A key's path. Tables in arrays are numbered from 0, as in `thresholds[1].within`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPath(Vec<Segment>);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{
     certificate::{AdminKeyId, UNKNOWN_LIFE},
     inventory::Inventory,
+    notification::CredentialKind,
     policy::Policy,
     subject::Subject,
     text::Name,
@@ -75,6 +76,21 @@ impl Credential<'_> {
         match self.which {
             Which::AdminKey(key) => Subject::AdminKey(key.id.clone()),
             Which::ClientIdentity => Subject::ClientIdentity,
+        }
+    }
+
+    pub fn kind(&self) -> CredentialKind {
+        match self.which {
+            Which::AdminKey(_) => CredentialKind::AdminKey,
+            Which::ClientIdentity => CredentialKind::ClientIdentity,
+        }
+    }
+
+    /// Of an admin key.
+    pub fn id(&self) -> Option<AdminKeyId> {
+        match self.which {
+            Which::AdminKey(key) => Some(key.id.clone()),
+            Which::ClientIdentity => None,
         }
     }
 

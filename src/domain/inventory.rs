@@ -295,7 +295,7 @@ pub(crate) mod tests {
         ProjectId::parse(id).unwrap()
     }
 
-    type Scoped<'a> = (&'a str, Result<&'a [(&'a str, i64, bool)], &'a str>);
+    pub(crate) type Scoped<'a> = (&'a str, Result<&'a [(&'a str, i64, bool)], &'a str>);
 
     /// A reading in which the scope `""` is the organization.
     pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {

@@ -195,6 +195,16 @@ words! {
     }
 }
 
+impl CredentialKind {
+    /// In words.
+    pub fn title(self) -> &'static str {
+        match self {
+            CredentialKind::AdminKey => "the admin key",
+            CredentialKind::ClientIdentity => "the client certificate",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CredentialView {
     pub kind: CredentialKind,

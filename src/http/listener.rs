@@ -36,8 +36,8 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_BODY: usize = 64 * 1024;
 /// What is under way when the service ends may take so long.
 const ENDING: Duration = Duration::from_secs(2);
-/// How much less of the processor this thread asks for (`nice`, POSIX): a fifth, where others want it.
-const NICENESS: i32 = 7;
+/// How much less of the processor this thread asks for (`nice`, POSIX): a fifteenth, where others want it.
+const NICENESS: i32 = 12;
 
 /// Lets the work go first: of this thread, and of those that it starts.
 pub fn give_way() {

@@ -10,7 +10,6 @@ use crate::{
         certificate::{CertificateId, OrganizationName, Project},
         compose::{self, Occasion},
         coverage,
-        credential::Which,
         evaluate::{Assessment, Evaluation, evaluate},
         explain::{Rung, rungs},
         inventory::{Inventory, Unreadable},
@@ -136,14 +135,8 @@ impl Standing {
             inventory.projects.values().map(|one| project(&evaluation, one)).collect();
         projects.sort_by_key(ProjectRow::urgency);
         let credentials = evaluation.credentials.iter().map(|one| CredentialRow {
-            kind: match one.which {
-                Which::AdminKey(_) => CredentialKind::AdminKey,
-                Which::ClientIdentity => CredentialKind::ClientIdentity,
-            },
-            id: match one.which {
-                Which::AdminKey(key) => key.id.to_string(),
-                Which::ClientIdentity => "client_identity".to_owned(),
-            },
+            kind: one.kind(),
+            id: one.id().map_or("client_identity".to_owned(), |id| id.to_string()),
             name: one.name().cloned(),
             expires_at: one.expires_at,
             severity: one.reached.as_ref().map(|reached| reached.severity),

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// For each room: the rooms of the crate that it may name.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("domain", &["domain"]),
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
     ("store", &["store", "domain", "net"]),
@@ -11,7 +11,8 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("scan", &["admin_api", "domain", "notify", "store"]),
     ("deliver.rs", &["domain", "notify", "store"]),
     ("watch.rs", &["domain", "notify", "store", "scan"]),
-    ("http", &["domain", "store", "clock"]),
+    ("http", &["http", "domain", "store", "clock", "known", "schedule", "secret"]),
+    ("known.rs", &["domain", "store", "schedule"]),
     ("heartbeat.rs", &["net", "secret"]),
     ("schedule.rs", &["domain", "clock"]),
     ("net.rs", &["domain"]),

@@ -179,7 +179,7 @@ async fn with_nothing_but_a_key_it_works() {
     };
     loop {
         if let Ok(store) = certvigil::store::Store::open_beside(&state).await
-            && let Ok(rows) = store.deliveries(&Which::default(), 9).await
+            && let Ok(rows) = store.deliveries(&certvigil::store::Which::default(), 9).await
             && rows.iter().any(|row| row.settled_at.is_some())
         {
             break;

@@ -240,7 +240,15 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "delivery.retry_max: found “15m”, expected at least delivery.retry_initial",
         ),
         ("[log]\nlevel = \"certvigil=loud\"\n", "c.toml:2: log.level: found “certvigil=loud” ("),
-        ("[http]\ntoken = \"x\"\n", "c.toml:2: http.token: found an unknown key"),
+        ("[http]\ntokens = \"x\"\n", "c.toml:2: http.tokens: found an unknown key"),
+        (
+            "[http]\ntoken = \"two words\"\n",
+            "c.toml:2: http.token: found a value that does not fit (not shown), expected at most 1024 visible",
+        ),
+        (
+            "[http]\npublic_url = \"https://x.example/path\"\n",
+            "c.toml:2: http.public_url: found “https://x.example/path”, expected an http or https URL without path",
+        ),
         (
             "[monitoring]\nblind_after = \"6h\"\n",
             "c.toml:2: monitoring.blind_after: found “6h”, expected at least the longest gap of the schedule with jitter and scan_timeout: 6h 15m",
@@ -389,6 +397,8 @@ fn every_file_in_config_loads() {
             // Secrets and certificates of the examples are where the test has some.
             let text = text
                 .replace("/run/secrets/smtp", "secret")
+                .replace("/run/secrets/http", "secret")
+                .replace("/etc/certvigil/http-token", "secret")
                 .replace("/etc/certvigil/smtp-password", "secret")
                 .replace("/etc/certvigil/admin-key", "secret")
                 .replace("/etc/ssl/acme-ca.pem", "ca.pem")

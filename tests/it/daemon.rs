@@ -99,19 +99,32 @@ impl Daemon {
         panic!("“{text}” is not in the log:\n{}", self.log());
     }
 
+    /// The address of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A request as a program makes it, that follows no redirect.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let none = reqwest::redirect::Policy::none();
+        let client = reqwest::Client::builder().no_proxy().redirect(none).build().unwrap();
+        client.request(method, self.url(path))
+    }
+
     /// Status and body of a path.
     pub async fn get(&self, path: &str) -> Option<(u16, Value)> {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let answer = client.get(url).send().await.ok()?;
+        let answer = self.request(reqwest::Method::GET, path).send().await.ok()?;
         Some((answer.status().as_u16(), answer.json().await.ok()?))
     }
 
     /// The body of a path, as it is.
     pub async fn text(&self, path: &str) -> String {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("http://127.0.0.1:{}{path}", self.port);
-        client.get(url).send().await.unwrap().text().await.unwrap()
+        let answer = self.request(reqwest::Method::GET, path).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// `/readyz`, once it answers with this status.

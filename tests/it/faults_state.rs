@@ -133,6 +133,9 @@ async fn a_state_that_somebody_else_holds_is_waited_for() {
     daemon.logged("database is locked", 0).await;
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("database is locked"), "{body:#}");
+    // Who reads waits for nobody, and is told that it is not as it should be.
+    let page = daemon.text("/").await;
+    assert!(page.contains("could not be kept") || page.contains("cannot be worked on"), "{page}");
     let before = beats.well();
     let folder = daemon.folder.path();
     let (code, _, log) = run(with(folder, &config(&sim, &beats), &["run"])).await;

@@ -21,6 +21,7 @@ use std::{
 use super::{
     daemon::{Beats, Daemon},
     support::{Sim, days, run, serve, until, with},
+    window::{PATHS, TOKEN},
 };
 
 /// An API that repeats the key wherever it can: in names, in errors, in headers, in what it shows of its keys.
@@ -80,7 +81,7 @@ async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats()
     let asked: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let api = indiscreet(&sim, Arc::clone(&asked)).await;
     let text = format!(
-        "{}[schedule]\ncron = \"* * * * * *\"\nscan_timeout = \"1s\"\n[monitoring]\nblind_after = \"3s\"\n{}",
+        "{}[http]\ntoken = \"{TOKEN}\"\n[schedule]\ncron = \"* * * * * *\"\nscan_timeout = \"1s\"\n[monitoring]\nblind_after = \"3s\"\n{}",
         sim.config().replace(&sim.api_address.to_string(), &api.to_string()),
         beats.config()
     );
@@ -91,6 +92,12 @@ async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats()
     until("the mails", || (sim.mailbox.mails().len() >= 4).then_some(())).await;
     daemon.logged("could not be read", 0).await;
     let mut outputs = vec![("readyz", daemon.ready(200).await.to_string())];
+    for path in PATHS {
+        let answer = daemon.request(reqwest::Method::GET, path).bearer_auth(TOKEN).send().await;
+        let answer = answer.unwrap();
+        let headers = format!("{:?}", answer.headers());
+        outputs.push((path, format!("{headers}{}", answer.text().await.unwrap())));
+    }
     daemon.stop().await;
     outputs.push(("the log", daemon.log()));
     outputs.extend(sim.receiver.posts().into_iter().map(|post| ("a webhook", post.body)));
@@ -119,6 +126,7 @@ async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats()
     let named = format!("called {KEY}");
     for (what, output) in &outputs {
         let ours = output.replace(&named, "").replace("called [hidden]", "");
+        assert!(!ours.contains(TOKEN), "{what}");
         assert!(
             !ours.contains(KEY),
             "{what}: {}",

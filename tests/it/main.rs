@@ -3,6 +3,7 @@
 // A test that unwraps says where it broke; clippy's leave for tests ends at helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod api;
 mod architecture;
 mod blind;
 mod browser;
@@ -29,4 +30,6 @@ mod silences;
 mod soak;
 mod store;
 mod support;
+mod terminal;
+mod window;
 mod year;

@@ -257,7 +257,7 @@ async fn one_refused_recipient_stops_nobody_else() {
     sim.mailbox.refuse("b@acme.example", Some(450));
     service.scan(start()).await;
     let reports = service.deliver(start()).await;
-    let report = reports[0];
+    let report = &reports[0];
     assert_eq!((report.delivered, report.waiting, report.failed), (1, 1, 1));
     sim.mailbox.refuse("b@acme.example", None);
     service.deliver(start() + days(1)).await;

@@ -7,6 +7,7 @@ use certvigil::{
         world::World,
     },
     domain::{acknowledgement::Acknowledgement, certificate::CertificateId},
+    store::Which,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -489,7 +490,7 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     );
     let service = Service::start(&text).await;
     service.scan(now).await;
-    let report = service.deliver(now).await[0];
+    let report = service.deliver(now).await.remove(0);
     assert_eq!((report.delivered, report.waiting, report.failed), (4, 0, 0));
     let shown = alertmanager.alerts().await;
     let mut labels: Vec<Value> = shown.iter().map(|alert| alert["labels"].clone()).collect();

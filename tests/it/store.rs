@@ -19,9 +19,9 @@ use certvigil::{
         text::Name,
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
-    store::id_at,
     store::{
         Change, Commit, DeliveryState, MessageKind, Plan, ScanRecord, Settings, Store, StoreFault,
+        Which, id_at,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -606,4 +606,40 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan() {
     assert_eq!(kept[&third.certificate].ended, Some((now, Ending::Over)));
 
     assert_eq!(store.prune(start() + days(1)).await.unwrap(), 3, "what has ended is forgotten");
+}
+
+#[tokio::test]
+async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let store = Store::open_exclusive(&settings).await.unwrap();
+    let reading = Store::reading(&settings).await.unwrap();
+    let organization = OrganizationName::parse("acme").unwrap();
+    let one = Acknowledgement {
+        id: id_at(start()),
+        certificate: CertificateId::parse("cert_a").unwrap(),
+        reason: "it is known".to_owned(),
+        by: None,
+        created_at: start(),
+        until: start() + TimeDelta::days(1),
+        expires_at: None,
+        ended: None,
+    };
+    let refused = reading.acknowledge(&organization, &one).await.unwrap_err().to_string();
+    assert!(refused.contains("readonly"), "{refused}");
+    let before = reading.version().await.unwrap();
+    // Another process that writes, in the middle of it.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&settings.file);
+    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    sqlx::query("DELETE FROM scans").execute(&mut other).await.unwrap();
+    assert_eq!(reading.version().await.unwrap(), before, "what is not committed is not seen");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    // A reader in the middle of it.
+    sqlx::query("BEGIN").execute(&mut other).await.unwrap();
+    sqlx::query("SELECT * FROM acknowledgements").fetch_all(&mut other).await.unwrap();
+    store.acknowledge(&organization, &one).await.unwrap();
+    assert_ne!(reading.version().await.unwrap(), before);
+    assert_eq!(reading.acknowledgements(&organization).await.unwrap().len(), 1);
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
 }

@@ -22,7 +22,7 @@ use certvigil::{
         text::Name,
     },
     scan::{self, Read},
-    store::DeliveryState,
+    store::{DeliveryState, Which},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;

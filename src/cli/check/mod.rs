@@ -65,7 +65,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
         .map(|organization| app::target(&config, organization))
         .collect::<anyhow::Result<_>>()?;
     let (progress, watched) = watch::channel(Progress::default());
-    let shown = super::show_progress(watched);
+    let shown = super::terminal::show_progress(watched);
     let surveyed = if arguments.notify {
         keep_and_tell(&config, &targets, &progress).await
     } else {

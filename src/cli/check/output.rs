@@ -1,44 +1,30 @@
 //! A survey for people, for machines, for spreadsheets and for monitoring plugins.
 
 use chrono::{DateTime, Utc};
-use comfy_table::Table;
+use comfy_table::{Cell, Table};
 use serde_json::json;
 
 use super::{
-    super::{instant, lines},
+    super::{
+        instant,
+        terminal::{self, Tint, lines},
+    },
     survey::{Row, Survey},
 };
 use crate::domain::{notification::SilenceView, status::Status, threshold::Severity, wording};
 
 pub fn table(survey: &Survey) -> String {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    let mut header =
-        vec!["LEFT", "SEVERITY", "STATUS", "NAME", "ID", "ORGANIZATION", "EXPIRES", "ACTIVE IN"];
-    let noted = survey.rows.iter().any(|row| row.note(survey.timezone).is_some());
-    header.extend(noted.then_some("NOTE"));
-    table.set_header(header);
-    for row in &survey.rows {
-        let certificate = &row.certificate;
-        let mut cells = vec![
-            row.time_left(survey.now),
-            row.severity().unwrap_or("-").to_owned(),
-            row.status.to_string(),
-            certificate.name.as_ref().map_or("-", |name| name.as_str()).to_owned(),
-            certificate.id.to_string(),
-            row.organization.to_string(),
-            certificate.expires_at.map_or("-".to_owned(), instant),
-            row.scope(),
-        ];
-        cells.extend(noted.then(|| row.note(survey.timezone).unwrap_or("-".to_owned())));
-        table.add_row(cells);
+    let mut text = String::new();
+    if survey.rows.is_empty() {
+        text.push_str(none(survey));
+    } else {
+        text.push_str(&lines(&certificates(survey)));
     }
-    let mut text =
-        if survey.rows.is_empty() { "no certificates\n".to_owned() } else { lines(&table) };
     text.push_str(&format!(
-        "\n{} in {}\n",
+        "\n{} in {}{}\n",
         wording::count(survey.rows.len(), "certificate"),
-        wording::count(survey.projects_read, "project")
+        wording::count(survey.projects_read, "project"),
+        counted(survey),
     ));
     if !survey.uncovered.is_empty() {
         text.push_str(
@@ -48,6 +34,19 @@ pub fn table(survey: &Survey) -> String {
             text.push_str(&format!("  {organization}: {} ({})\n", project.title(), project.id));
         }
     }
+    let ending = survey.credentials.iter().filter(|one| one.severity.is_some());
+    let ending: Vec<String> = ending
+        .map(|one| {
+            let (organization, what) = (&one.organization, one.title());
+            let severity = one.severity.map_or("", Severity::as_str);
+            let expiry = wording::expiry(one.expires_at, survey.now);
+            format!("  {organization}: {what} {expiry} ({severity})\n")
+        })
+        .collect();
+    if !ending.is_empty() {
+        text.push_str("\nWhat certvigil reads with, and is blind without:\n");
+        text.push_str(&ending.concat());
+    }
     if !survey.unreadable.is_empty() {
         text.push_str("\nCould not be read, so that certificates there may expire unseen:\n");
         for (organization, fault) in &survey.unreadable {
@@ -55,6 +54,90 @@ pub fn table(survey: &Survey) -> String {
         }
     }
     text
+}
+
+/// Why there is no certificate to show.
+fn none(survey: &Survey) -> &'static str {
+    match (survey.unreadable.is_empty(), survey.projects_read) {
+        (false, _) => "no certificates were seen; not everything could be read\n",
+        (true, 0) => {
+            "no certificates, and no projects: include_projects and exclude_projects say which are read, and \
+             certvigil config check shows them\n"
+        }
+        (true, _) => {
+            "no certificates: these projects use none, and nothing can expire. One that is uploaded is seen by the \
+             next scan\n"
+        }
+    }
+}
+
+/// `: 2 critical, 1 warning`; nothing where all is well.
+fn counted(survey: &Survey) -> String {
+    let all = [Severity::Critical, Severity::Warning, Severity::Info];
+    let counts = all.map(|severity| (survey.count(severity), severity.as_str()));
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
+    if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) }
+}
+
+/// The certificates, in as many columns as there is room for.
+fn certificates(survey: &Survey) -> Table {
+    let noted = survey.rows.iter().any(|row| row.note(survey.timezone).is_some());
+    if terminal::is_narrow() {
+        return narrow(survey);
+    }
+    let mut header =
+        vec!["LEFT", "SEVERITY", "STATUS", "NAME", "ID", "ORGANIZATION", "EXPIRES", "ACTIVE IN"];
+    header.extend(noted.then_some("NOTE"));
+    let whole = ["LEFT", "SEVERITY", "STATUS", "ORGANIZATION", "EXPIRES"];
+    let mut table = terminal::table(&header, &whole);
+    for row in &survey.rows {
+        let (certificate, tint) = (&row.certificate, tint(row));
+        let mut cells = vec![
+            terminal::cell(row.time_left(survey.now), tint),
+            terminal::cell(row.severity().unwrap_or("-"), tint),
+            terminal::cell(row.status, tint),
+            Cell::new(certificate.name.as_ref().map_or("-", |name| name.as_str())),
+            Cell::new(&certificate.id),
+            Cell::new(&row.organization),
+            Cell::new(certificate.expires_at.map_or("-".to_owned(), instant)),
+            Cell::new(row.scope()),
+        ];
+        cells.extend(noted.then(|| Cell::new(row.note(survey.timezone).unwrap_or("-".to_owned()))));
+        table.add_row(cells);
+    }
+    table
+}
+
+/// The same in four columns, of several lines.
+fn narrow(survey: &Survey) -> Table {
+    let header = ["LEFT", "SEVERITY", "CERTIFICATE", "ACTIVE IN"];
+    let mut table = terminal::table(&header, &["LEFT", "SEVERITY"]);
+    for row in &survey.rows {
+        let (certificate, tint) = (&row.certificate, tint(row));
+        let expires = certificate.expires_at.map(|at| format!("\n{}", wording::day(at)));
+        let left = format!("{}{}", row.time_left(survey.now), expires.unwrap_or_default());
+        let note = row.note(survey.timezone).map(|note| format!("\n{note}")).unwrap_or_default();
+        let (title, id, organization) = (certificate.title(), &certificate.id, &row.organization);
+        table.add_row([
+            terminal::cell(left, tint),
+            terminal::cell(row.severity().unwrap_or(row.status.as_str()), tint),
+            Cell::new(format!("{title}\n{id} of {organization}{note}")),
+            Cell::new(row.scope()),
+        ]);
+    }
+    table
+}
+
+fn tint(row: &Row) -> Tint {
+    match (row.reached.as_ref(), row.status) {
+        (Some(reached), _) => Tint::Of(reached.severity),
+        (None, Status::Healthy) => Tint::Well,
+        (None, Status::UnknownActivity | Status::UnknownExpiry) => Tint::Unknown,
+        (None, Status::Inactive | Status::Expired | Status::Expiring | Status::NotYetValid) => {
+            Tint::Plain
+        }
+    }
 }
 
 pub fn document(survey: &Survey) -> serde_json::Value {
@@ -96,6 +179,20 @@ pub fn document(survey: &Survey) -> serde_json::Value {
             json!({ "organization": organization, "id": project.id, "name": project.name })
         })
         .collect();
+    let credentials: Vec<_> = survey
+        .credentials
+        .iter()
+        .map(|one| {
+            json!({
+                "organization": one.organization,
+                "kind": one.kind,
+                "id": one.id,
+                "name": one.name,
+                "expires_at": instant(one.expires_at),
+                "severity": one.severity,
+            })
+        })
+        .collect();
     json!({
         "schema": "certvigil.check/1",
         "checked_at": instant(survey.now),
@@ -105,6 +202,7 @@ pub fn document(survey: &Survey) -> serde_json::Value {
         "certificates": certificates,
         "uncovered_projects": uncovered,
         "unreadable": unreadable,
+        "credentials": credentials,
     })
 }
 
@@ -150,6 +248,10 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
         let (title, id) = (project.title(), &project.id);
         eprintln!("error: {organization}: {title} ({id}) has no valid certificate");
     }
+    for one in survey.credentials.iter().filter(|one| one.severity.is_some()) {
+        let expiry = wording::expiry(one.expires_at, survey.now);
+        eprintln!("error: {}: {} {expiry}", one.organization, one.title());
+    }
     for (organization, fault) in &survey.unreadable {
         eprintln!("error: {organization}: {fault}");
     }
@@ -188,12 +290,20 @@ pub fn nagios(survey: &Survey) -> String {
         0 => String::new(),
         n => format!(", {} could not be read", wording::count(n, "list")),
     };
+    let ending = survey.credentials.iter().filter(|one| one.severity >= Some(Severity::Warning));
+    let ending = match ending.min_by_key(|one| one.expires_at) {
+        None => String::new(),
+        Some(one) => {
+            format!(", {} {}", one.title(), wording::expiry(one.expires_at, survey.now))
+        }
+    };
     let (critical, warning) = (survey.count(Severity::Critical), survey.count(Severity::Warning));
     let mut text = format!(
-        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{uncovered}{unread} | \
+        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{uncovered}{}{unread} | \
          certificates={} critical={critical};;0 warning={warning};0 unreadable={} uncovered={};;0\n",
         wording::count(survey.rows.len(), "certificate"),
         plain(&worst),
+        plain(&ending),
         survey.rows.len(),
         survey.unreadable.len(),
         survey.uncovered.len(),
@@ -206,6 +316,16 @@ pub fn nagios(survey: &Survey) -> String {
         let (title, id) = (project.title(), &project.id);
         let line = format!("critical: {organization} {title} ({id}) has no valid certificate\n");
         text.push_str(&plain(&line));
+    }
+    for one in &survey.credentials {
+        if let Some(severity) = one.severity {
+            let expiry = wording::expiry(one.expires_at, survey.now);
+            text.push_str(&plain(&format!(
+                "{severity}: {} {} {expiry}\n",
+                one.organization,
+                one.title()
+            )));
+        }
     }
     for (organization, fault) in &survey.unreadable {
         text.push_str(&plain(&format!("unreadable: {organization}: {fault}\n")));

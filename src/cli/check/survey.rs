@@ -6,12 +6,13 @@ use chrono_tz::Tz;
 use crate::{
     domain::{
         acknowledgement::Acknowledgements,
-        certificate::{Certificate, OrganizationName, Project},
+        certificate::{AdminKeyId, Certificate, OrganizationName, Project},
         compose,
         evaluate::evaluate,
         inventory::Inventory,
-        notification::SilenceView,
+        notification::{CredentialKind, SilenceView},
         status::Status,
+        text::Name,
         threshold::{Reached, Severity},
         wording,
     },
@@ -31,6 +32,29 @@ pub struct Row {
     pub acknowledged: Option<SilenceView>,
 }
 
+/// An admin key, or certvigil's own client certificate.
+pub struct Credential {
+    pub organization: OrganizationName,
+    pub kind: CredentialKind,
+    pub id: Option<AdminKeyId>,
+    pub name: Option<Name>,
+    pub expires_at: DateTime<Utc>,
+    /// Of the stage that it is in.
+    pub severity: Option<Severity>,
+}
+
+impl Credential {
+    /// `the admin key “certvigil”`.
+    pub fn title(&self) -> String {
+        let name = match (&self.name, &self.id) {
+            (Some(name), _) => format!(" “{name}”"),
+            (None, Some(id)) => format!(" {id}"),
+            (None, None) => String::new(),
+        };
+        format!("{}{name}", self.kind.title())
+    }
+}
+
 /// What all organizations came to.
 pub struct Survey {
     pub now: DateTime<Utc>,
@@ -41,6 +65,8 @@ pub struct Survey {
     pub unreadable: Vec<(OrganizationName, String)>,
     /// The projects without a valid certificate now; not those where all of them are ignored.
     pub uncovered: Vec<(OrganizationName, Project)>,
+    /// What certvigil reads with, and when that ends.
+    pub credentials: Vec<Credential>,
     pub projects_read: usize,
     /// Deliveries that failed, where the check also tells.
     pub undelivered: usize,
@@ -54,6 +80,7 @@ impl Survey {
             rows: Vec::new(),
             unreadable: Vec::new(),
             uncovered: Vec::new(),
+            credentials: Vec::new(),
             projects_read: 0,
             undelivered: 0,
         }
@@ -70,6 +97,14 @@ impl Survey {
             evaluate(organization, inventory, &target.policy, acknowledgements, self.now);
         let uncovered = evaluation.uncovered.iter().filter(|one| !one.ignored);
         self.uncovered.extend(uncovered.map(|one| (organization.clone(), one.project.clone())));
+        self.credentials.extend(evaluation.credentials.iter().map(|one| Credential {
+            organization: organization.clone(),
+            kind: one.kind(),
+            id: one.id(),
+            name: one.name().cloned(),
+            expires_at: one.expires_at,
+            severity: one.reached.as_ref().map(|reached| reached.severity),
+        }));
         for assessment in &evaluation.assessments {
             let status = evaluation.status(assessment);
             let projects = assessment.projects.iter().map(|project| project.title().to_owned());
@@ -105,7 +140,8 @@ impl Survey {
     pub fn worst(&self) -> Severity {
         let severities = self.rows.iter().filter_map(|row| row.reached.as_ref());
         let uncovered = self.uncovered.iter().map(|_| Severity::Critical);
-        let all = severities.map(|reached| reached.severity).chain(uncovered);
+        let credentials = self.credentials.iter().filter_map(|one| one.severity);
+        let all = severities.map(|reached| reached.severity).chain(uncovered).chain(credentials);
         all.max().unwrap_or(Severity::Info)
     }
 

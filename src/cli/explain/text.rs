@@ -2,10 +2,12 @@
 //! was told.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use comfy_table::Table;
 use std::fmt::Write;
 
-use super::{super::lines, Page};
+use super::{
+    super::terminal::{self, lines},
+    Page,
+};
 use crate::domain::{
     certificate::LifeFrom, explain::Explanation, notification::ProjectView, wording,
 };
@@ -129,8 +131,7 @@ impl Page<'_> {
                 }
             }
         }
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
+        let mut table = terminal::table(&[], &[]);
         for rung in &self.explanation.ladder {
             let week = TimeDelta::days(7);
             let weekly = if rung.label == "expired" { ", after a week weekly" } else { "" };
@@ -191,8 +192,7 @@ impl Page<'_> {
 
     fn history(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nWhat was told of it, newest first")?;
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
+        let mut table = terminal::table(&[], &[]);
         for telling in &self.tellings {
             let Some(alert) = self.told(telling) else { continue };
             let states: Vec<String> =

@@ -89,7 +89,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
 /// Reads every organization at once, on top of what is known; keeps nothing.
 async fn read(config: &Config, known: &mut [Known]) -> anyhow::Result<()> {
     let (progress, watched) = watch::channel(Progress::default());
-    let shown = super::show_progress(watched);
+    let shown = super::terminal::show_progress(watched);
     let scans = config.organizations.iter().zip(known).map(|(organization, one)| async {
         let target = app::target(config, organization)?;
         let reading = scan::read(&target, &progress).await;

@@ -1,13 +1,16 @@
 //! A forecast for people, for machines and for calendars.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use comfy_table::Table;
+use comfy_table::Cell;
 use icalendar::{Calendar, Component, Event, EventLike};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-use super::super::{instant, lines};
+use super::super::{
+    instant,
+    terminal::{self, Tint, lines},
+};
 use crate::{
     config::Config,
     domain::{
@@ -28,11 +31,19 @@ pub struct Outlook<'a> {
     messages: Vec<Notification>,
     /// What is quiet now, and what could not be read: a forecast that is silent says why.
     notes: Vec<String>,
+    /// How many certificates are known.
+    known: usize,
 }
+
+/// Said where there is nothing to tell of.
+const NOTHING_KNOWN: &str =
+    "no certificate is known: certvigil check says what was read, and what could not be\n";
 
 /// A line of the table, and the repeats that follow it.
 struct Row {
     severity: Severity,
+    /// It says that something is over.
+    over: bool,
     cells: [String; 6],
     repeats: usize,
     last_repeat: Option<DateTime<Utc>>,
@@ -40,7 +51,7 @@ struct Row {
 
 impl<'a> Outlook<'a> {
     pub fn new(config: &'a Config, now: DateTime<Utc>, until: DateTime<Utc>) -> Outlook<'a> {
-        Outlook { config, now, until, messages: Vec::new(), notes: Vec::new() }
+        Outlook { config, now, until, messages: Vec::new(), notes: Vec::new(), known: 0 }
     }
 
     pub fn add(&mut self, known: &Known, messages: Vec<Notification>) {
@@ -48,6 +59,7 @@ impl<'a> Outlook<'a> {
         self.messages.sort_by_key(|message| message.created_at);
         let Known { organization, policy, inventory, acknowledgements, .. } = known;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, self.now);
+        self.known += evaluation.assessments.len();
         for assessment in &evaluation.assessments {
             let certificate = assessment.certificate;
             let title = format!("{organization}: “{}” ({})", certificate.title(), certificate.id);
@@ -98,18 +110,39 @@ impl<'a> Outlook<'a> {
         }
         let until = self.local(self.until);
         let mut text = if rows.is_empty() {
-            format!("nothing will be told until {until}, if nothing changes\n")
+            let why = if self.known == 0 { NOTHING_KNOWN } else { "" };
+            format!("nothing will be told until {until}, if nothing changes\n{why}")
         } else {
-            let mut table = Table::new();
-            table.load_style(comfy_table::presets::NOTHING);
-            table.set_header(["WHEN", "NOTIFIER", "SEVERITY", "ORGANIZATION", "WHAT", "WHY"]);
+            let narrow = terminal::is_narrow();
+            let mut table = match narrow {
+                true => terminal::table(&["WHEN", "SEVERITY", "WHAT"], &["WHEN", "SEVERITY"]),
+                false => terminal::table(
+                    &["WHEN", "NOTIFIER", "SEVERITY", "ORGANIZATION", "WHAT", "WHY"],
+                    &["WHEN", "NOTIFIER", "SEVERITY", "ORGANIZATION"],
+                ),
+            };
             for row in &rows {
                 let mut cells = row.cells.clone();
                 if let Some(last) = row.last_repeat {
                     let times = wording::count(row.repeats, "repeat");
                     cells[5].push_str(&format!(", then {times} until {}", self.local(last)));
                 }
-                table.add_row(cells);
+                let tint = if row.over { Tint::Well } else { Tint::Of(row.severity) };
+                let [when, notifier, severity, organization, what, why] = cells;
+                let severity = terminal::cell(severity, tint);
+                if narrow {
+                    let more = format!("{what}\n{organization} → {notifier}: {why}");
+                    table.add_row([Cell::new(when), severity, Cell::new(more)]);
+                } else {
+                    table.add_row([
+                        Cell::new(when),
+                        Cell::new(notifier),
+                        severity,
+                        Cell::new(organization),
+                        terminal::cell(what, tint),
+                        Cell::new(why),
+                    ]);
+                }
             }
             let messages = wording::count(self.messages.len(), "message");
             format!("{}\n{messages} until {until}, if nothing changes\n", lines(&table))
@@ -126,6 +159,7 @@ impl<'a> Outlook<'a> {
         let why = [alert.stage.as_deref(), alert.reason.map(Reason::as_str)];
         Row {
             severity: alert.severity,
+            over,
             cells: [
                 self.local(message.created_at),
                 message.notifier.clone(),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     model::{Page, seconds},
-    request::{Asked, Body, Named, limit, no_cursor},
+    request::{Asked, Body, Named, limit},
 };
 use crate::{
     clock,
@@ -33,7 +33,7 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before
-    cursor: Option<String>,
+    cursor: Option<Uuid>,
 }
 
 /// Quiet for a certificate.
@@ -81,8 +81,8 @@ impl Acknowledgement {
     tag = "acknowledgements",
     params(Wanted),
     responses(
-        (status = 200, body = Page<Acknowledgement>),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of them", body = Page<Acknowledgement>),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -90,8 +90,6 @@ pub async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page<Acknowledgement>>, Problem> {
     let limit = limit(wanted.limit)?;
-    let before =
-        wanted.cursor.as_deref().map(Uuid::parse_str).transpose().map_err(|_| no_cursor())?;
     let organizations: Vec<OrganizationName> = match &wanted.organization {
         Some(name) => vec![changes::organization(&shared, name)?.0],
         None => {
@@ -107,7 +105,7 @@ pub async fn list(
         found.extend(kept.filter(|one| all || one.ended_at.is_none()));
     }
     // The ids begin with the time (RFC 9562, section 5.7).
-    found.retain(|one| before.is_none_or(|before| one.id < before));
+    found.retain(|one| wanted.cursor.is_none_or(|before| one.id < before));
     found.sort_by_key(|one| std::cmp::Reverse(one.id));
     found.truncate(limit + 1);
     Ok(Json(Page::of(found, limit, |last| last.id.to_string())))
@@ -137,8 +135,8 @@ pub struct New {
     tag = "acknowledgements",
     request_body = New,
     responses(
-        (status = 201, body = Acknowledgement),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "It is acknowledged", body = Acknowledgement),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]
@@ -161,8 +159,8 @@ pub async fn acknowledge(
     tag = "acknowledgements",
     params(("id" = Uuid, Path, description = "The id of the acknowledgement")),
     responses(
-        (status = 204),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "It is taken back"),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]

@@ -37,6 +37,7 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before
+    #[param(pattern = "^[^:]*:.*$")]
     cursor: Option<String>,
 }
 
@@ -127,8 +128,8 @@ impl Certificate {
     tag = "certificates",
     params(Wanted),
     responses(
-        (status = 200, body = Page<Certificate>),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of them", body = Page<Certificate>),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -266,8 +267,8 @@ impl From<&Hearing> for Notifier {
         ("id" = String, Path, description = "The id of the certificate"),
     ),
     responses(
-        (status = 200, body = Explained),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The certificate", body = Explained),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn show(

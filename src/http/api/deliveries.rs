@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     model::{Page, seconds},
-    request::{Asked, Named, limit, no_cursor},
+    request::{Asked, Named, limit},
 };
 use crate::store::{DeliveryRow, DeliveryState, Which};
 
@@ -31,7 +31,8 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before
-    cursor: Option<String>,
+    #[param(minimum = 0)]
+    cursor: Option<i64>,
 }
 
 /// The attempts to hand one notification to one receiver.
@@ -90,8 +91,8 @@ impl From<DeliveryRow> for Delivery {
     tag = "deliveries",
     params(Wanted),
     responses(
-        (status = 200, body = Page<Delivery>),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of them", body = Page<Delivery>),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -99,13 +100,12 @@ pub async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page<Delivery>>, Problem> {
     let limit = limit(wanted.limit)?;
-    let before = wanted.cursor.as_deref().map(str::parse).transpose().map_err(|_| no_cursor())?;
     let which = Which {
         failed: wanted.failed.unwrap_or(false),
         state: wanted.state,
         notifier: wanted.notifier.as_deref(),
         organization: wanted.organization.as_deref(),
-        before,
+        before: wanted.cursor,
     };
     let rows = shared.reading.deliveries(&which, limit as u32 + 1).await?;
     let data = rows.into_iter().map(Into::into).collect();
@@ -119,8 +119,8 @@ pub async fn list(
     tag = "deliveries",
     params(("id" = Uuid, Path, description = "The id of the delivery")),
     responses(
-        (status = 200, body = Delivery),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The delivery, as it is now", body = Delivery),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]

@@ -34,6 +34,7 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before
+    #[param(pattern = "^[^:]*:.*$")]
     cursor: Option<String>,
 }
 
@@ -82,8 +83,8 @@ impl From<&ProjectRow> for Project {
     tag = "projects",
     params(Wanted),
     responses(
-        (status = 200, body = Page<Project>),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of them", body = Page<Project>),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(

@@ -73,12 +73,8 @@ pub fn limit(asked: Option<u32>) -> Result<usize, Problem> {
     }
 }
 
-/// A cursor that no answer has given.
-pub fn no_cursor() -> Problem {
-    Problem::bad_request("cursor: found none that an answer has given, expected its next_cursor")
-}
-
 /// The place of an entry in a list that is ordered by organization and id.
 pub fn place(cursor: &str) -> Result<(&str, &str), Problem> {
-    cursor.split_once(':').ok_or_else(no_cursor)
+    let expected = "cursor: found none that an answer has given, expected its next_cursor";
+    cursor.split_once(':').ok_or_else(|| Problem::bad_request(expected))
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     model::{Page, Scan, seconds},
-    request::{Asked, limit, no_cursor},
+    request::{Asked, limit},
 };
 use crate::store::ScanRecord;
 
@@ -26,7 +26,7 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before
-    cursor: Option<String>,
+    cursor: Option<Uuid>,
 }
 
 impl From<&ScanRecord> for Scan {
@@ -56,8 +56,8 @@ impl From<&ScanRecord> for Scan {
     tag = "scans",
     params(Wanted),
     responses(
-        (status = 200, body = Page<Scan>),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of them", body = Page<Scan>),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -65,13 +65,11 @@ pub async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page<Scan>>, Problem> {
     let limit = limit(wanted.limit)?;
-    let before =
-        wanted.cursor.as_deref().map(Uuid::parse_str).transpose().map_err(|_| no_cursor())?;
     let organization = match &wanted.organization {
         Some(name) => Some(changes::organization(&shared, name)?.0),
         None => None,
     };
-    let rows = shared.reading.scans(organization.as_ref(), before, limit as u32 + 1).await?;
+    let rows = shared.reading.scans(organization.as_ref(), wanted.cursor, limit as u32 + 1).await?;
     let data = rows.iter().map(Into::into).collect();
     Ok(Json(Page::of(data, limit, |last: &Scan| last.id.to_string())))
 }
@@ -89,8 +87,8 @@ pub struct Begun {
     path = "/api/v1/scans",
     tag = "scans",
     responses(
-        (status = 202, body = Begun),
-        (status = "default", body = Problem, content_type = "application/problem+json"),
+        (status = 202, description = "It is asked for", body = Begun),
+        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]

@@ -12,7 +12,7 @@ use super::{
     timeline::Timeline,
     verdict::Verdict,
 };
-use crate::domain::{notification::CredentialKind, threshold::Severity, wording};
+use crate::domain::{threshold::Severity, wording};
 
 /// How many rows of each kind are shown here; the lists have them all.
 const ROWS: usize = 15;
@@ -180,12 +180,9 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
             .credentials
             .iter()
             .map(|row| {
-                let what = match row.kind {
-                    CredentialKind::AdminKey => "admin key",
-                    CredentialKind::ClientIdentity => "client certificate",
-                };
                 let name = row.name.as_ref().map_or(String::new(), |name| format!(" “{name}”"));
-                format!("{what}{name} {}", wording::expiry(row.expires_at, standing.at))
+                let expiry = wording::expiry(row.expires_at, standing.at);
+                format!("{}{name} {expiry}", row.kind.title())
             })
             .collect(),
     }

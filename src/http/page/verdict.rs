@@ -84,11 +84,7 @@ fn cut(mut points: Vec<Point>, severity: &'static str) -> Vec<Point> {
     points.truncate(NAMED);
     if more > 0 {
         let href = link::asking("/certificates", &[("severity", severity)]);
-        points.push(Point::new(
-            severity,
-            format!("and {}", wording::count(more, "certificate more").replace("mores", "more")),
-            href,
-        ));
+        points.push(Point::new(severity, format!("and {more} more"), href));
     }
     points
 }
@@ -165,13 +161,8 @@ fn credentials(standing: &Standing) -> Vec<Point> {
     let rows = standing.credentials.iter().filter_map(|row| Some((row, row.severity?)));
     rows.filter(|(_, severity)| *severity >= Severity::Warning)
         .map(|(row, severity)| {
-            let what = match row.kind {
-                crate::domain::notification::CredentialKind::AdminKey => "the admin key",
-                crate::domain::notification::CredentialKind::ClientIdentity => {
-                    "the client certificate"
-                }
-            };
             let expiry = wording::expiry(row.expires_at, standing.at);
+            let what = row.kind.title();
             let text = format!("{what} that reads {} {expiry}", standing.organization);
             Point::new(severity.as_str(), text, "#organizations".to_owned())
         })

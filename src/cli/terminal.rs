@@ -1,0 +1,112 @@
+//! What is only for a terminal: colours, tables that fit its width, progress. A pipe gets the data and nothing else.
+
+use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
+use std::{
+    fmt::Display,
+    io::{IsTerminal, stderr, stdout},
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{domain::threshold::Severity, scan::Progress};
+
+/// Below so many columns a table leaves out what it can.
+const NARROW: u16 = 140;
+
+/// What a text is about, as far as its colour says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tint {
+    Plain,
+    Well,
+    Of(Severity),
+    /// It is not known.
+    Unknown,
+}
+
+impl From<Option<Severity>> for Tint {
+    fn from(severity: Option<Severity>) -> Tint {
+        severity.map_or(Tint::Plain, Tint::Of)
+    }
+}
+
+impl Tint {
+    fn color(self) -> Option<Color> {
+        match self {
+            Tint::Plain => None,
+            Tint::Well => Some(Color::Green),
+            Tint::Of(Severity::Info) => Some(Color::Cyan),
+            Tint::Of(Severity::Warning) => Some(Color::Yellow),
+            Tint::Of(Severity::Critical) => Some(Color::Red),
+            Tint::Unknown => Some(Color::Magenta),
+        }
+    }
+}
+
+/// Whether colours are shown: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stdout().is_terminal() && !refused && !dumb
+}
+
+/// Whether stdout is a terminal with few columns.
+pub fn is_narrow() -> bool {
+    stdout().is_terminal() && Table::new().width().is_some_and(|width| width < NARROW)
+}
+
+/// A cell in its colour.
+pub fn cell(text: impl Display, tint: Tint) -> Cell {
+    let cell = Cell::new(text);
+    match tint.color().filter(|_| is_coloured()) {
+        Some(color) => cell.fg(color),
+        None => cell,
+    }
+}
+
+/// A cell of numbers, to the right.
+pub fn number(text: impl Display) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// A table, empty yet. On a terminal it is as wide as that at most, and the columns that are named `whole` are not
+/// broken.
+pub fn table(header: &[&str], whole: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if !header.is_empty() {
+        table.set_header(header);
+    }
+    if stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        for (index, name) in header.iter().enumerate() {
+            if whole.contains(name)
+                && let Some(column) = table.column_mut(index)
+            {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+    }
+    table
+}
+
+/// A table's lines, without the blanks at their ends.
+pub fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A line on the terminal while requests are made; nothing where stderr is no terminal.
+pub fn show_progress(mut watched: watch::Receiver<Progress>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if !stderr().is_terminal() {
+            return;
+        }
+        let line = indicatif::ProgressBar::new_spinner();
+        line.enable_steady_tick(std::time::Duration::from_millis(120));
+        while watched.changed().await.is_ok() {
+            let Progress { projects_listed, projects_read, certificates } = *watched.borrow();
+            line.set_message(format!(
+                "{projects_read} of {projects_listed} projects read, {certificates} certificate entries"
+            ));
+        }
+        line.finish_and_clear();
+    })
+}

@@ -1,0 +1,546 @@
+//! What the running service shows over HTTP, and to whom: pages, metrics, the calendar, and who may not.
+
+use certvigil::demo::world::World;
+use reqwest::{
+    Method, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    daemon::Daemon,
+    support::{Sim, days, program, until},
+};
+
+pub const TOKEN: &str = "correct-horse-battery-staple";
+
+pub fn guarded(sim: &Sim) -> String {
+    format!("{}[http]\ntoken = \"{TOKEN}\"\n", sim.config())
+}
+
+/// A certificate in every state.
+pub async fn demo() -> Sim {
+    Sim::start(World::demo(certvigil::clock::now())).await
+}
+
+/// A service that has scanned once and told everybody.
+pub async fn told(sim: &Sim, text: &str) -> Daemon {
+    let daemon = Daemon::start(text);
+    until("the webhook", || (!sim.receiver.posts().is_empty()).then_some(())).await;
+    until("the mails", || (sim.mailbox.mails().len() == 2).then_some(())).await;
+    daemon
+}
+
+/// A page without the escapes that its addresses have.
+fn plain(page: &str) -> String {
+    page.replace("&#x2f;", "/").replace("&amp;", "&")
+}
+
+/// All that are kept.
+pub async fn acknowledgements(daemon: &Daemon) -> Value {
+    let all = daemon.request(Method::GET, "/api/v1/acknowledgements?all=true").bearer_auth(TOKEN);
+    all.send().await.unwrap().json().await.unwrap()
+}
+
+async fn status(request: reqwest::RequestBuilder) -> u16 {
+    request.send().await.unwrap().status().as_u16()
+}
+
+pub const PATHS: [&str; 12] = [
+    "/",
+    "/certificates",
+    "/certificates/acme/cert_demo_prod",
+    "/projects",
+    "/deliveries",
+    "/metrics",
+    "/calendar.ics",
+    "/api/v1/certificates",
+    "/api/v1/projects",
+    "/api/v1/scans",
+    "/api/v1/deliveries",
+    "/api/v1/acknowledgements",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_this_machine_reads_everything_and_nobody_writes() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &sim.config()).await;
+    for path in PATHS {
+        let answer = daemon.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{path}: {policy}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answer.headers()[name], value, "{path}");
+        }
+        // A name that points here and is not ours: a page elsewhere that has its name changed under it.
+        let other = daemon.request(Method::GET, path).header(HOST, "evil.example");
+        assert_eq!(status(other).await, 421, "{path}");
+    }
+    assert_eq!(
+        status(daemon.request(Method::GET, "/healthz").header(HOST, "x.example")).await,
+        200
+    );
+    for (method, path) in [
+        (Method::POST, "/api/v1/scans"),
+        (Method::POST, "/api/v1/acknowledgements"),
+        (Method::DELETE, "/api/v1/acknowledgements/0190d9a4-7b1c-7000-8000-000000000000"),
+        (Method::POST, "/scan"),
+        (Method::POST, "/certificates/acme/cert_demo_prod/acknowledge"),
+    ] {
+        let answer = daemon.request(method, path).bearer_auth(TOKEN).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+        let body: Value = answer.json().await.unwrap();
+        let why = "to write takes a token, and none is configured (http.token)";
+        assert_eq!((&body["status"], &body["detail"]), (&403.into(), &why.into()));
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &guarded(&sim)).await;
+    let get = |path: &str| daemon.request(Method::GET, path);
+    for path in PATHS.into_iter().chain(["/api/v1/openapi.json", "/nothing"]) {
+        let answer = get(path).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{path}");
+        assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"certvigil\"", "{path}");
+        for wrong in ["Bearer correct-horse-battery-stapl", "Bearer ", "Basic eDp5", TOKEN] {
+            assert_eq!(status(get(path).header(AUTHORIZATION, wrong)).await, 401, "{path} {wrong}");
+        }
+        let expected = if path == "/nothing" { 404 } else { 200 };
+        assert_eq!(status(get(path).bearer_auth(TOKEN)).await, expected, "{path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(status(get(path)).await, 200, "{path}");
+    }
+    // A browser is led to the form, and back.
+    let led = get("/certificates?q=prod").header(ACCEPT, "text/html").send().await.unwrap();
+    assert_eq!(led.status(), StatusCode::SEE_OTHER);
+    assert_eq!(led.headers()[LOCATION], "/login?next=%2Fcertificates%3Fq%3Dprod");
+    let sign_in = |token: &str| {
+        let form = format!("next=%2Fcertificates%3Fq%3Dprod&token={token}");
+        let kind = "application/x-www-form-urlencoded";
+        daemon.request(Method::POST, "/login").header("content-type", kind).body(form)
+    };
+    assert_eq!(status(sign_in("wrong")).await, 401);
+    assert_eq!(status(sign_in(TOKEN).header(ORIGIN, "https://evil.example")).await, 403);
+    let signed_in = sign_in(TOKEN).send().await.unwrap();
+    assert_eq!(signed_in.headers()[LOCATION], "/certificates?q=prod");
+    let cookie = signed_in.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+    for part in ["; HttpOnly", "; SameSite=Lax", "; Path=/", "; Max-Age=604800"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!cookie.contains(TOKEN));
+    let cookie = cookie.split(';').next().unwrap();
+    let page = get("/").header(COOKIE, cookie).send().await.unwrap().text().await.unwrap();
+    let page = plain(&page);
+    assert!(page.contains("Sign out"), "{page}");
+    // The calendar has a token of its own in its address, which opens nothing else.
+    let at = page.find("/calendar.ics?token=").unwrap();
+    let feed = page[at..].split('"').next().unwrap();
+    assert_eq!(status(get(feed)).await, 200);
+    let feed_token = feed.split_once('=').unwrap().1;
+    assert_eq!(status(get(&format!("/?token={feed_token}"))).await, 401);
+    assert_eq!(status(get("/").bearer_auth(feed_token)).await, 401);
+    assert_eq!(status(get(&format!("/calendar.ics?token={TOKEN}"))).await, 401);
+    // What another site makes the browser send is refused, and what is asked for changes nothing.
+    let scan = || daemon.request(Method::POST, "/scan").header(COOKIE, cookie);
+    assert_eq!(status(scan().header("sec-fetch-site", "cross-site")).await, 403);
+    assert_eq!(status(get("/scan").header(COOKIE, cookie)).await, 405);
+    assert_eq!(status(scan().header("sec-fetch-site", "same-origin")).await, 303);
+    daemon.logged("a scan of every organization is asked for over HTTP", 0).await;
+    // Another token ends the sessions.
+    let log = daemon.log().len();
+    daemon.reload(&guarded(&sim).replace(TOKEN, "quite-another-token-of-24"));
+    daemon.logged("the configuration was loaded again", log).await;
+    assert_eq!(status(get("/").header(COOKIE, cookie)).await, 401);
+    assert_eq!(status(get(feed)).await, 401);
+    assert_eq!(status(get("/").bearer_auth("quite-another-token-of-24")).await, 200);
+    daemon.stop().await;
+    assert!(!daemon.log().contains(TOKEN), "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_an_acknowledgement_and_another_attempt_can_be_asked_for() {
+    let sim = demo().await;
+    sim.mailbox.refuse("b@acme.example", Some(550));
+    let text = format!("{}[schedule]\ncron = \"0 0 1 1 *\"\n", guarded(&sim));
+    let mut daemon = Daemon::start(&text);
+    until("the mail", || (!sim.mailbox.mails().is_empty()).then_some(())).await;
+    let call = async |method: Method, path: &str, body: Option<Value>| {
+        let request = daemon.request(method, path).bearer_auth(TOKEN);
+        let request = if let Some(body) = body { request.json(&body) } else { request };
+        let answer = request.send().await.unwrap();
+        let code = answer.status().as_u16();
+        (code, answer.json::<Value>().await.unwrap_or(Value::Null))
+    };
+    let get = async |path: &str| call(Method::GET, path, None).await.1;
+    let scans = async || get("/api/v1/scans").await["data"].as_array().unwrap().len();
+    assert_eq!(scans().await, 1);
+    let (code, begun) = call(Method::POST, "/api/v1/scans", None).await;
+    assert_eq!((code, &begun["organizations"]), (202, &json!(["acme"])));
+    for _ in 0..500 {
+        if scans().await == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(scans().await, 2);
+
+    let wanted = json!({
+        "organization": "acme", "certificate": "cert_demo_weeks", "until": "2099-01-01T00:00:00Z",
+        "reason": "the new one is on its way", "by": "dana",
+    });
+    let (code, made) = call(Method::POST, "/api/v1/acknowledgements", Some(wanted.clone())).await;
+    assert_eq!(
+        (code, &made["by"], &made["ended_at"]),
+        (201, &"dana".into(), &Value::Null),
+        "{made}"
+    );
+    let page = "/certificates/acme/cert_demo_weeks";
+    let shown = daemon.request(Method::GET, page).bearer_auth(TOKEN).send().await.unwrap();
+    let shown = shown.text().await.unwrap();
+    assert!(shown.contains("acknowledged by dana, until 2099-01-01"), "{shown}");
+    assert!(shown.contains("hears nothing: it is acknowledged"), "{shown}");
+    let one = get("/api/v1/certificates/acme/cert_demo_weeks").await;
+    assert_eq!(one["acknowledged"]["by"], "dana");
+    assert_eq!(one["notifiers"][0]["hears"], "acknowledged");
+    for (change, code, detail) in [
+        (json!({ "certificate": "cert_none" }), 404, "there is no certificate cert_none"),
+        (json!({ "organization": "none" }), 404, "there is no organization “none”"),
+        (json!({ "until": "2020-01-01T00:00:00Z" }), 422, "until: 2020-01-01 00:00 UTC has passed"),
+        (json!({ "reason": " " }), 422, "reason: found an empty text, expected why"),
+        (json!({ "until": "soon" }), 400, "until"),
+        (json!({ "more": 1 }), 400, "unknown field `more`"),
+    ] {
+        let mut wrong = wanted.clone();
+        wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (found, body) = call(Method::POST, "/api/v1/acknowledgements", Some(wrong)).await;
+        assert_eq!(found, code, "{change} {body}");
+        assert!(body["detail"].as_str().unwrap().contains(detail), "{body}");
+    }
+    let path = format!("/api/v1/acknowledgements/{}", made["id"].as_str().unwrap());
+    assert_eq!(call(Method::DELETE, &path, None).await.0, 204);
+    assert_eq!(call(Method::DELETE, &path, None).await.0, 404);
+    let listed = get("/api/v1/acknowledgements").await;
+    assert_eq!(listed["data"], json!([]));
+    let listed = get("/api/v1/acknowledgements?all=true").await;
+    assert_eq!(listed["data"][0]["ending"], "withdrawn");
+
+    let failed = get("/api/v1/deliveries?failed=true").await;
+    let newest = &failed["data"][0];
+    assert_eq!(
+        (&newest["state"], &newest["receiver"]),
+        (&"rejected".into(), &"b@acme.example".into())
+    );
+    sim.mailbox.refuse("b@acme.example", None);
+    let path = format!("/api/v1/deliveries/{}/retry", newest["id"].as_str().unwrap());
+    let (code, again) = call(Method::POST, &path, None).await;
+    assert_eq!(code, 200, "{again}");
+    let arrived =
+        || sim.mailbox.mails().iter().any(|mail| mail.to == ["b@acme.example"]).then_some(());
+    until("the mail that was refused", arrived).await;
+    let (code, body) = call(Method::POST, &path, None).await;
+    assert_eq!(code, 409, "{body}");
+    let nothing = "/api/v1/deliveries/0190d9a4-7b1c-7000-8000-000000000000/retry";
+    assert_eq!(call(Method::POST, nothing, None).await.0, 404);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_page_says_no_only_where_everything_was_seen() {
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
+    world.add("cert_a", Some("prod-ca"), Some(certvigil::clock::now() + days(300)), 1..=3);
+    let sim = Sim::start(world).await;
+    let mut daemon = Daemon::start(&guarded(&sim));
+    daemon.ready(200).await;
+    let answer = async || {
+        let page = daemon.request(Method::GET, "/").bearer_auth(TOKEN).send().await.unwrap();
+        let page = page.text().await.unwrap();
+        let (_, rest) = page.split_once("<h1 id=\"answer\">").unwrap();
+        rest.split_once("</h1>").unwrap().0.to_owned()
+    };
+    let says = async |text: &str| {
+        for _ in 0..500 {
+            if answer().await.starts_with(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} is not {text}", answer().await);
+    };
+    let scan = async || {
+        let scan = daemon.request(Method::POST, "/api/v1/scans").bearer_auth(TOKEN);
+        assert_eq!(status(scan).await, 202);
+    };
+    says("No. The next to expire is “prod-ca”, in 299 days").await;
+    sim.api.world().projects[1].broken = Some(403);
+    scan().await;
+    says("Not known: 1 list of acme was not read by the latest scan").await;
+    sim.api.world().projects[1].broken = None;
+    let soon = certvigil::clock::now() + days(20);
+    sim.api.world().certificate("cert_a").unwrap().expires_at = Some(soon);
+    scan().await;
+    says("Not today, but “prod-ca” expires in 19 days, with no successor in 3 projects").await;
+    let over = certvigil::clock::now() - days(3);
+    sim.api.world().certificate("cert_a").unwrap().expires_at = Some(over);
+    scan().await;
+    says("Yes: 3 projects of acme have no valid certificate now").await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_scan_nothing_is_called_well() {
+    let sim = demo().await;
+    let text = format!("{}[schedule]\nrun_on_start = false\ncron = \"0 0 1 1 *\"\n", sim.config());
+    let mut daemon = Daemon::start(&text);
+    daemon.ready(200).await;
+    let page = daemon.text("/").await;
+    assert!(page.contains("Not known: acme has not been scanned yet"), "{page}");
+    assert!(page.contains("load this page again then"), "{page}");
+    assert_eq!(status(daemon.request(Method::GET, "/certificates/acme/cert_x")).await, 404);
+    assert!(daemon.text("/calendar.ics").await.contains("BEGIN:VCALENDAR"));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_are_in_the_address_and_a_wrong_one_is_said() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &sim.config()).await;
+    let titles = async |path: &str| -> Vec<String> {
+        let page = plain(&daemon.text(path).await);
+        let links = page.split("<a href=\"/certificates/acme/").skip(1);
+        links.map(|link| link.split('"').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(titles("/certificates?q=PROD").await, ["cert_demo_prod", "cert_demo_successor"]);
+    let expired = titles("/certificates?status=expired&organization=acme").await;
+    assert_eq!(expired, ["cert_demo_expired"]);
+    let critical = titles("/certificates?severity=critical").await;
+    assert_eq!(
+        critical,
+        ["cert_demo_expired", "cert_demo_minute", "cert_demo_hours", "cert_demo_prod"],
+        "the worst first, then the least time left"
+    );
+    assert!(daemon.text("/projects?q=prod-chat-6").await.contains("proj_0006"));
+    for (path, said) in [
+        ("/certificates?severity=bad", "severity: found “bad”, expected info, warning or critical"),
+        (
+            "/certificates?organization=x",
+            "organization: found “x”, expected one that is configured",
+        ),
+        ("/projects?status=x", "status: found “x”, expected one of uncovered, ending,"),
+        ("/deliveries?page=0", "page: found “0”, expected a number from 1"),
+    ] {
+        let answer = daemon.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(said), "{path}: {text}");
+    }
+    // What others wrote is text, wherever it stands.
+    let page = daemon.text("/certificates").await;
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt;"), "{page}");
+    assert!(!page.contains("<script"), "{page}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_are_what_prometheus_reads_in_both_formats() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &sim.config()).await;
+    until("the counters", || {
+        let log = daemon.log();
+        (log.matches("notification delivered").count() >= 3).then_some(())
+    })
+    .await;
+    let answer = daemon.request(Method::GET, "/metrics").send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let text = answer.text().await.unwrap();
+    for line in [
+        "certvigil_certificate_active_projects{organization=\"acme\",certificate=\"cert_demo_prod\",name=\"prod-ca-2026\"} 12",
+        "certvigil_certificates{organization=\"acme\",status=\"expired\"} 1",
+        "certvigil_projects{organization=\"acme\",state=\"read\"} 36",
+        "certvigil_projects{organization=\"acme\",state=\"unreadable\"} 1",
+        "certvigil_scan_duration_seconds_count 1",
+        "certvigil_api_requests_total{organization=\"acme\",code=\"200\"} 39",
+        "certvigil_api_requests_total{organization=\"acme\",code=\"403\"} 1",
+        "certvigil_deliveries_total{notifier=\"ops\",outcome=\"delivered\"} 2",
+        "certvigil_outbox_pending{notifier=\"hook\"} 0",
+        "certvigil_outbox_oldest_seconds{notifier=\"hook\"} 0",
+        "certvigil_alert_lateness_seconds_count 3",
+        "certvigil_build_info{version=\"0.1.0\"} 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
+    assert!(
+        !text.contains("certvigil_scan_last_success_timestamp_seconds{"),
+        "no scan was complete\n{text}"
+    );
+    let open =
+        daemon.request(Method::GET, "/metrics").header(ACCEPT, "application/openmetrics-text");
+    let open = open.send().await.unwrap();
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(open.headers()["content-type"], kind);
+    let open = open.text().await.unwrap();
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    assert!(open.contains("# TYPE certvigil_api_requests counter\n"), "{open}");
+    daemon.stop().await;
+    let Some(promtool) = program("promtool", "prometheus") else { return };
+    let mut checking = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    checking.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let checked = checking.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && said.is_empty(), "{said}\n{text}");
+}
+
+/// The events of a calendar, as a library reads them that is not the one that wrote it: the UID, the beginning, the
+/// summary, and how many alarms.
+fn events(text: &str) -> Vec<(String, String, String, usize)> {
+    let mut calendars: Vec<_> = ical::IcalParser::new(text.as_bytes()).collect();
+    assert_eq!(calendars.len(), 1);
+    let calendar = calendars.remove(0).unwrap();
+    let events = calendar.events.iter().map(|event| {
+        let value = |name: &str| {
+            let property = event.properties.iter().find(|property| property.name == name);
+            property.and_then(|property| property.value.clone()).unwrap_or_default()
+        };
+        for alarm in &event.alarms {
+            for needed in ["ACTION", "TRIGGER", "DESCRIPTION", "UID"] {
+                assert!(alarm.properties.iter().any(|one| one.name == needed), "{needed}");
+            }
+        }
+        (value("UID"), value("DTSTART"), value("SUMMARY"), event.alarms.len())
+    });
+    events.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calendar_has_each_expiry_once_under_an_id_that_stays() {
+    let now = certvigil::clock::now();
+    let mut world = World::with_projects(4, |n| format!("prod-{n}"));
+    world.add("cert_a", Some("prod, ca; \\ one"), Some(now + days(200)), 1..=2);
+    world.add("cert_b", Some("gone"), Some(now - days(2)), [3]);
+    world
+        .add("cert_c", Some("nowhere"), Some(now + days(9)), [])
+        .projects
+        .insert("proj_0001".into(), false);
+    let sim = Sim::start(world).await;
+    let text =
+        guarded(&sim).replace("[http]\n", "[http]\npublic_url = \"https://watch.acme.example\"\n");
+    let mut daemon = Daemon::start(&text);
+    until("the webhook", || (!sim.receiver.posts().is_empty()).then_some(())).await;
+    let fetch = async || {
+        let answer = daemon.request(Method::GET, "/calendar.ics").bearer_auth(TOKEN).send().await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.headers()["content-type"], "text/calendar; charset=utf-8");
+        answer.text().await.unwrap()
+    };
+    let text = fetch().await;
+    assert!(text.lines().all(|line| line.len() <= 76), "lines are folded\n{text}");
+    assert!(text.contains("URL:https://watch.acme.example/certificates/acme/cert_a"), "{text}");
+    let found = events(&text);
+    let summaries: BTreeSet<&str> =
+        found.iter().map(|(_, _, summary, _)| summary.as_str()).collect();
+    assert_eq!(
+        summaries.into_iter().collect::<Vec<_>>(),
+        [
+            "acme: project “prod-1” has no valid certificate left",
+            "acme: project “prod-2” has no valid certificate left",
+            "acme: project “prod-3” has no valid certificate",
+            "acme: “gone” expired",
+            "acme: “prod\\, ca\\; \\\\ one” expires",
+        ],
+    );
+    let of = |found: &[(String, String, String, usize)], part: &str| {
+        found.iter().find(|(_, _, summary, _)| summary.contains(part)).unwrap().clone()
+    };
+    let (uid, begins, _, alarms) = of(&found, "ca\\; ");
+    assert_eq!(begins, (now + days(200)).format("%Y%m%dT%H%M%SZ").to_string());
+    assert_eq!(alarms, 6, "five thresholds and the end are ahead");
+    assert_eq!(of(&found, "gone").3, 0, "nothing is ahead");
+    // Renewed: the same event, at another time.
+    sim.api.world().certificate("cert_a").unwrap().expires_at = Some(now + days(300));
+    let scan = daemon.request(Method::POST, "/api/v1/scans").bearer_auth(TOKEN);
+    assert_eq!(status(scan).await, 202);
+    for _ in 0..500 {
+        let (same, begins, _, _) = of(&events(&fetch().await), "ca\\; ");
+        assert_eq!(same, uid);
+        if begins == (now + days(300)).format("%Y%m%dT%H%M%SZ").to_string() {
+            daemon.stop().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the event has not moved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_have_limits_and_many_slow_ones_stop_nobody() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &guarded(&sim)).await;
+    let large = daemon.request(Method::POST, "/api/v1/acknowledgements").bearer_auth(TOKEN);
+    let large = large.header("content-type", "application/json").body(vec![b' '; 100_000]);
+    assert_eq!(status(large).await, 413);
+    let long = daemon.request(Method::GET, &format!("/?q={}", "x".repeat(60_000)));
+    let refused = long.bearer_auth(TOKEN).send().await;
+    assert!(refused.is_err() || refused.unwrap().status().is_client_error());
+    // More connections than there is room for, each with the beginning of a request that never ends.
+    let begun = Instant::now();
+    let mut slow = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(("127.0.0.1", daemon.port())).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ").await.unwrap();
+        slow.push(stream);
+    }
+    let mut closed = 0;
+    for stream in slow.iter_mut().take(200) {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut rest));
+        if read.await.is_ok() {
+            closed += 1;
+        }
+    }
+    assert_eq!(closed, 200, "a head that does not end ends the connection");
+    drop(slow);
+    assert_eq!(status(daemon.request(Method::GET, "/healthz")).await, 200);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_for_everybody_without_a_token_is_warned_about() {
+    let sim = demo().await;
+    for (more, warned) in [("", true), ("token = { env = \"CERTVIGIL_TEST_TOKEN\" }\n", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{}[http]\nlisten = \"0.0.0.0:9764\"\n{more}", sim.config());
+        let mut command = super::support::with(folder.path(), &text, &["config", "check"]);
+        command.env_remove("CERTVIGIL__HTTP__LISTEN").env("CERTVIGIL_TEST_TOKEN", TOKEN);
+        let (code, out, err) = super::support::run(command).await;
+        assert_eq!(code, 0, "{err}");
+        let all = format!("{out}{err}");
+        assert_eq!(all.contains("can be reached from other machines"), warned, "{all}");
+        assert!(!all.contains(TOKEN));
+    }
+}
