@@ -86,23 +86,31 @@ impl Known {
     /// active, one of each kind that no filter or rule tells apart. A forecast for thousands of projects would
     /// take its time.
     pub fn narrowed(&self, id: &CertificateId) -> Known {
+        let inventory = &self.inventory;
+        let unread = inventory.unread_projects();
+        let listing = inventory.projects_that_list(id);
+        let concerned = inventory.projects_of(id).into_iter().chain(listing).chain(unread.clone());
         let mut kinds = BTreeSet::new();
         let mut kept = BTreeSet::new();
-        for project in self.inventory.projects_of(id) {
+        for project in concerned {
             let active: Vec<&CertificateId> = {
-                let active = self.inventory.active_in_project(&project.id);
+                let active = inventory.active_in_project(&project.id);
                 active.into_iter().map(|one| &one.id).collect()
             };
             let asked = self.listeners.iter().map(|one| &one.routing.projects);
             let ruled = self.policy.rules.iter().map(|rule| &rule.projects);
             let matched: Vec<bool> =
                 asked.chain(ruled).map(|globs| globs.match_project(project)).collect();
-            if kinds.insert((active, matched)) {
+            let listed = inventory.listings.get(&project.id);
+            let doubt = (
+                inventory.unreadable_projects.contains_key(&project.id),
+                unread.iter().any(|one| one.id == project.id),
+                listed.is_some_and(|list| list.certificates.contains_key(id)),
+            );
+            if kinds.insert((active, matched, doubt)) {
                 kept.insert(project.id.clone());
             }
         }
-        // Where a list was never read, nothing is silenced for its projects.
-        kept.extend(self.inventory.unread_projects().first().map(|project| project.id.clone()));
         let narrow = |inventory: &Inventory| {
             let mut inventory = inventory.clone();
             inventory.projects.retain(|project, _| kept.contains(project));
@@ -147,6 +155,7 @@ mod tests {
         explain::explain,
         inventory::tests::{Scoped, everything, reading, start},
         listener::Grain,
+        policy::{Ignore, Rule, Says},
         routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
@@ -159,7 +168,14 @@ mod tests {
         let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
         let mut scopes: Vec<Scoped<'_>> = vec![("", Ok(&[]))];
         scopes.extend(ids.iter().enumerate().map(|(n, id)| (id.as_str(), Ok(lists[n % 3]))));
-        let inventory = Inventory::default().merge(reading(&scopes), &everything(), start());
+        // Some were never read, and one that lists a certificate as inactive cannot be read any more.
+        scopes.push(("u1", Err("HTTP 500")));
+        scopes.push(("u2", Err("HTTP 500")));
+        scopes.push(("old", Ok(&[("c", 3, false)])));
+        let before = Inventory::default().merge(reading(&scopes), &everything(), start());
+        scopes.pop();
+        scopes.push(("old", Err("HTTP 500")));
+        let inventory = before.merge(reading(&scopes), &everything(), start());
         let step = |days, severity| Threshold {
             lead: Lead::Fixed(TimeDelta::days(days)),
             label: format!("{days}d"),
@@ -191,14 +207,39 @@ mod tests {
         }
     }
 
+    fn ignore(projects: &[&str]) -> Rule {
+        Rule {
+            index: 0,
+            certificates: Globs::all(),
+            projects: Globs(projects.iter().map(|glob| Glob::new(glob)).collect()),
+            says: Says::Ignore(Ignore {
+                reason: "as the test has it".to_owned(),
+                until: start() + TimeDelta::days(900),
+            }),
+        }
+    }
+
     #[test]
     fn what_is_foretold_of_one_certificate_is_the_same_without_the_rest() {
-        let known = known();
+        same(known());
+        // One unread project keeps it from being ignored; and all match.
+        for projects in [&["p*", "u1", "old"][..], &["p*", "u*", "old"], &["p1"]] {
+            let mut known = known();
+            known.policy.rules.push(ignore(projects));
+            same(known);
+        }
+        // What was told of one that no readable list names any more.
+        let mut gone = known();
+        gone.inventory.listings.retain(|id, _| id.as_str() == "old");
+        same(gone);
+    }
+
+    fn same(known: Known) {
         let cron = Cron::parse("0 */6 * * *", chrono_tz::UTC).unwrap();
         for id in ["a", "b", "c"] {
             let id = CertificateId::parse(id).unwrap();
             let narrow = known.narrowed(&id);
-            assert!(narrow.inventory.projects.len() <= 6, "{}", narrow.inventory.projects.len());
+            assert!(narrow.inventory.projects.len() <= 8, "{}", narrow.inventory.projects.len());
             let next = |known: &Known| {
                 let forecast = known.forecast(&cron, start(), start() + TimeDelta::days(500));
                 let evaluation = evaluate(

@@ -39,6 +39,12 @@ pub async fn run(
             done = pulse.during(limit, pass) => done,
             () = stopped => return,
         };
+        if let Ok(Ok(report)) = &done {
+            for (outcome, count) in &report.outcomes {
+                shared.counters.attempted(&name, outcome, *count);
+            }
+            report.late.iter().for_each(|late| shared.counters.arrived(*late));
+        }
         if end.is_cancelled() {
             return;
         }
@@ -46,10 +52,6 @@ pub async fn run(
         match done {
             Ok(Ok(report)) => {
                 shared.note_outbox(&name, None);
-                for (outcome, count) in &report.outcomes {
-                    shared.counters.attempted(&name, outcome, *count);
-                }
-                report.late.iter().for_each(|late| shared.counters.arrived(*late));
                 if report.gone {
                     tracing::error!(
                         notifier = name,

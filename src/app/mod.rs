@@ -104,6 +104,7 @@ fn configured(config: &Config) -> anyhow::Result<Configured> {
     Ok(Configured {
         timezone: config.timezone,
         cron: config.schedule.cron.clone(),
+        late: scans::late(&config.schedule),
         organizations: organizations
             .map(|one| (one.api.organization.clone(), config.policy.of(one)))
             .collect(),
@@ -307,7 +308,11 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         Some(address) => Some(
             http::bind(address)
                 .await
-                .with_context(|| format!("the address of http.listen cannot be had: {address}"))?,
+                .with_context(|| {
+                    format!(
+                        "the address of http.listen cannot be had: {address}; another one, or \"off\", is possible"
+                    )
+                })?,
         ),
         None => None,
     };
@@ -315,7 +320,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(store, configured, stop.clone()));
     let tasks = TaskTracker::new();
     say_started(&config);
-    if let Some(listener) = listener {
+    let answering = if let Some(listener) = listener {
         let service = http::Service {
             store: shared.store.clone(),
             state: config.state.clone(),
@@ -324,8 +329,10 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
             counters: shared.counters.clone(),
             scan_now: shared.scan_now.clone(),
         };
-        http::start(listener, service, stop.clone())?;
-    }
+        Some(http::start(listener, service, stop.clone())?)
+    } else {
+        None
+    };
     let Some(heartbeat) = stop.run_until_cancelled(schedule::Heartbeat::start()).await else {
         return Ok(());
     };
@@ -370,6 +377,10 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("what was under way is left for the next start");
+    }
+    if let Some(answering) = answering {
+        // It was to end when the work was.
+        drop(tokio::time::timeout(Duration::from_millis(500), answering.wait()).await);
     }
     drop(tokio::time::timeout(Duration::from_millis(500), shared.store.close()).await);
     tracing::info!("certvigil stopped");

@@ -1,7 +1,7 @@
 //! One organization's loop: a scan when its schedule is due, when it is asked for, and again where one could
 //! not be kept. Its scans never overlap, and one that hangs delays no other.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -98,13 +98,14 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             let now = clock::now();
             let one = one_scan(&scans, Arc::clone(&shared), when(schedule, now, tick));
             let limit = target.timeout + KEEPING;
-            let Some(kept) = end.run_until_cancelled(pulse.during(limit, one)).await else {
+            let kept = end.run_until_cancelled(pulse.during(limit, one)).await;
+            shared.count_requests(&target.api);
+            let Some(kept) = kept else {
                 // Nothing of it is kept; the next start scans again.
                 return;
             };
             let now = clock::now();
             let overdue_at = overdue(schedule, now, now);
-            shared.count_requests(&target.api);
             if let Ok(report) = &kept {
                 shared.counters.scanned(report.record.finished_at - report.record.started_at);
             }
@@ -146,9 +147,13 @@ fn overdue(
     after: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> DateTime<Utc> {
-    let next = schedule.cron.next_after(after).unwrap_or(now).max(now);
+    schedule.cron.next_after(after).unwrap_or(now).max(now) + late(schedule)
+}
+
+/// How long after its tick a scan has ended, were all to go well.
+pub fn late(schedule: &schedule::Settings) -> TimeDelta {
     let late = schedule.jitter + schedule.scan_timeout + AGAIN + KEEPING;
-    next + chrono::TimeDelta::from_std(late).unwrap_or(chrono::TimeDelta::hours(1))
+    TimeDelta::from_std(late).unwrap_or(TimeDelta::hours(1))
 }
 
 fn last_of(report: &Report) -> Last {

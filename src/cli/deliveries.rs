@@ -120,7 +120,7 @@ fn table(rows: &[DeliveryRow]) -> Table {
     for row in rows {
         let state = match row.next_attempt_at {
             Some(next) if row.state == DeliveryState::Pending && row.attempts > 0 => {
-                format!("pending until {}", next.format("%Y-%m-%d %H:%M:%S"))
+                format!("pending, next try {}", next.format("%Y-%m-%d %H:%M:%S"))
             }
             _ => row.state.to_string(),
         };

@@ -86,6 +86,14 @@ impl Credential<'_> {
         }
     }
 
+    /// Whether certvigil itself uses it.
+    pub fn is_own(&self) -> bool {
+        match self.which {
+            Which::AdminKey(key) => key.own,
+            Which::ClientIdentity => true,
+        }
+    }
+
     /// Of an admin key.
     pub fn id(&self) -> Option<AdminKeyId> {
         match self.which {

@@ -1,8 +1,9 @@
 //! `/calendar.ics`: the coming expiries for a calendar that subscribes to it (RFC 5545, RFC 7986).
 //!
-//! One event for each certificate that is active and says when it expires, and one for each project that is without a
-//! valid certificate, or will be. The same thing has the same UID for ever, so that a calendar moves the event when a
-//! certificate is renewed. At the thresholds that are ahead there are alarms.
+//! One event for each certificate that is active and says when it expires, with alarms at the thresholds that are ahead;
+//! and one for each project that has no valid certificate, or is left without one by a certificate that has reached a
+//! threshold, without alarms: hundreds may share a day. The same thing has the same UID for ever, so that a calendar
+//! moves the event when a certificate is renewed.
 
 use axum::{
     extract::State,
@@ -22,8 +23,11 @@ use super::{
 };
 use crate::domain::{explain::Rung, status::Status, text::one_line, wording};
 
-/// The most events of each kind for an organization: those of the most urgent. A calendar with more helps nobody.
+/// The most events of each kind for an organization: the soonest. A calendar with more helps nobody.
 const MAX_EVENTS: usize = 500;
+/// What is longer ago, or farther away, is in no calendar.
+const PAST: TimeDelta = TimeDelta::days(400);
+const AHEAD: TimeDelta = TimeDelta::days(20 * 366);
 /// How long an event lasts in the calendar: an expiry is a moment.
 const LASTS: TimeDelta = TimeDelta::minutes(15);
 
@@ -50,15 +54,14 @@ fn text(snapshot: &Snapshot) -> String {
     );
     calendar.append_property(("X-PUBLISHED-TTL", "PT1H"));
     calendar.name("certvigil: coming expiries").timezone(configured.timezone.name());
+    let now = snapshot.now;
     for standing in &snapshot.organizations {
         let certificates = standing.certificates.iter().filter(|row| is_shown(row));
-        for row in certificates.take(MAX_EVENTS) {
-            calendar.extend(expiry(standing, row, configured));
-        }
-        let projects = standing.projects.iter().filter(|row| !row.ignored);
-        for row in projects.take(MAX_EVENTS) {
-            calendar.extend(uncovered(standing, row, configured));
-        }
+        let events = certificates.filter_map(|row| expiry(standing, row, configured, now));
+        calendar.extend(events.take(MAX_EVENTS));
+        let projects = standing.projects.iter().filter(|row| is_left(row));
+        let events = projects.filter_map(|row| uncovered(standing, row, configured, now));
+        calendar.extend(events.take(MAX_EVENTS));
     }
     calendar.done().to_string()
 }
@@ -68,8 +71,24 @@ fn is_shown(row: &CertificateRow) -> bool {
     row.status != Status::Inactive && row.view.ignored.is_none()
 }
 
-fn expiry(standing: &Standing, row: &CertificateRow, configured: &Configured) -> Option<Event> {
-    let expires_at = row.view.expires_at?;
+/// Of those whose certificates are all ignored nobody wants to hear.
+fn is_left(row: &ProjectRow) -> bool {
+    row.severity.is_some() && matches!(row.coverage, Coverage::Uncovered | Coverage::Ending)
+}
+
+/// Whether an instant is one that a calendar can show: a certificate without an end has one in the year 9999 (RFC 5280,
+/// section 4.1.2.5).
+fn is_near(at: &DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    *at > now - PAST && *at < now + AHEAD
+}
+
+fn expiry(
+    standing: &Standing,
+    row: &CertificateRow,
+    configured: &Configured,
+    now: DateTime<Utc>,
+) -> Option<Event> {
+    let expires_at = row.view.expires_at.filter(|at| is_near(at, now))?;
     let title = row.view.title();
     let active = &row.view.active_in;
     let mut lines = vec![format!(
@@ -89,40 +108,39 @@ fn expiry(standing: &Standing, row: &CertificateRow, configured: &Configured) ->
     if let Some(silence) = &row.view.acknowledged {
         lines.push(format!("Acknowledged {}", wording::silence(silence, configured.timezone)));
     }
-    let verb = if expires_at > standing.at { "expires" } else { "expired" };
+    let verb = if expires_at > now { "expires" } else { "expired" };
     let summary = format!("{}: “{title}” {verb}", standing.organization);
     let key = format!("{}/certificate/{}", standing.organization, row.view.id);
-    let mut event = event(&key, &summary, &lines, expires_at, standing.at);
-    alarms(&mut event, &key, &summary, &row.rungs, standing.at);
+    let mut event = event(&key, &summary, &lines, expires_at, now);
+    alarms(&mut event, &key, &summary, &row.rungs, now);
     address(&mut event, configured, &link::certificate(&row.organization, &row.view.id));
     Some(event.done())
 }
 
-fn uncovered(standing: &Standing, row: &ProjectRow, configured: &Configured) -> Option<Event> {
+fn uncovered(
+    standing: &Standing,
+    row: &ProjectRow,
+    configured: &Configured,
+    now: DateTime<Utc>,
+) -> Option<Event> {
     let title = row.project.title();
-    let now = row.coverage == Coverage::Uncovered;
-    // Where none was valid yet, it has no such moment: it is so now.
-    let from = row.uncovered_from.or(now.then_some(standing.at))?;
-    let summary = match now {
-        true => format!("{}: project “{title}” has no valid certificate", standing.organization),
-        false => {
-            format!("{}: project “{title}” has no valid certificate left", standing.organization)
-        }
-    };
+    let is_now = row.coverage == Coverage::Uncovered;
+    // Where none was valid yet it has no such moment: it is today.
+    let today = || now.date_naive().and_hms_opt(0, 0, 0).map(|midnight| midnight.and_utc());
+    let from = row.uncovered_from.or_else(|| today().filter(|_| is_now));
+    let from = from.filter(|at| is_near(at, now))?;
+    let left = if is_now { "" } else { " left" };
+    let summary =
+        format!("{}: project “{title}” has no valid certificate{left}", standing.organization);
     let lines = [
         format!("Project {title} ({}).", row.project.id),
         "From then on every API call of it over mutual TLS fails, unless another certificate is activated."
             .to_owned(),
     ];
     let key = format!("{}/project/{}", standing.organization, row.project.id);
-    let mut event = event(&key, &summary, &lines, from, standing.at);
-    let cause = row
-        .ended_by
-        .as_ref()
-        .and_then(|id| standing.certificates.iter().find(|certificate| certificate.view.id == *id));
-    if let Some(cause) = cause {
-        alarms(&mut event, &key, &summary, &cause.rungs, standing.at);
-        address(&mut event, configured, &link::certificate(&cause.organization, &cause.view.id));
+    let mut event = event(&key, &summary, &lines, from, now);
+    if let Some(id) = &row.ended_by {
+        address(&mut event, configured, &link::certificate(&row.organization, id));
     }
     Some(event.done())
 }

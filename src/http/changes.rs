@@ -85,7 +85,7 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     })?;
     shared.keeper.outdate().await;
     tracing::info!(delivery = %id, "another attempt was asked for over HTTP");
-    let row = store.delivery(id).await?;
+    let row = shared.reading.delivery(id).await?;
     row.ok_or_else(|| Problem::not_found(format!("there is no delivery {id} any more")))
 }
 

@@ -73,7 +73,7 @@ impl Counters {
         );
         registry.register_with_unit(
             "scan_duration",
-            "From the first request of a scan to its being kept",
+            "From the beginning of a scan to the end of its reading",
             Unit::Seconds,
             self.scans.clone(),
         );

@@ -1,10 +1,9 @@
 //! One certificate with all that is decided about it: what `certvigil explain` says.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Shared, problem::Problem, standing::CertificateRow};
 use crate::{
-    clock,
     domain::{
         evaluate::evaluate,
         explain::{Explanation, explain as explanation},
@@ -25,11 +24,17 @@ pub struct Explained {
     pub tellings: Vec<Telling>,
 }
 
-/// Explains a certificate as it is known now.
-pub async fn explain(shared: &Shared, row: &CertificateRow) -> Result<Explained, Problem> {
+/// Explains a certificate as it is known, at an instant by the API's clock.
+pub async fn explain(
+    shared: &Shared,
+    row: &CertificateRow,
+    now: DateTime<Utc>,
+) -> Result<Explained, Problem> {
+    // For thousands of projects that is a lot of work and of memory: a few at once.
+    let _turn = shared.explaining.acquire().await.map_err(anyhow::Error::from)?;
     let (organization, id) = (row.organization.clone(), row.view.id.clone());
     let configured = shared.service.configured.borrow().clone();
-    let (now, reading) = (clock::now(), &shared.reading);
+    let reading = &shared.reading;
     let gone = || Problem::not_found(format!("{id} of {organization} is not watched any more"));
     let policy = configured.organizations.iter().find(|(name, _)| *name == organization);
     let policy = policy.map(|(_, policy)| policy.clone()).ok_or_else(gone)?;

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: a token is compared in constant time, and is in no answer; a browser holds a signed session and not
 //! the token itself; nothing is changed by a request that another site made a browser send, nor by one without a
-//! token; and a page of another site that has its name point to this machine (DNS rebinding) reads nothing.
+//! token; and a page of another site that has its name point to this machine (DNS rebinding) reads nothing but how healthy
+//! the service is. A wrong token costs a moment, so that nobody tries many.
 
 use anyhow::anyhow;
 use aws_lc_rs::{hmac, rand};
@@ -17,7 +18,7 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 use url::{Host, Url};
 
 use super::{Configured, Shared, problem::Problem};
@@ -25,6 +26,8 @@ use crate::clock;
 
 /// How long a browser stays signed in.
 const SESSION: TimeDelta = TimeDelta::days(7);
+/// How long the answer to a wrong token is put off.
+const WRONG: Duration = Duration::from_millis(300);
 const COOKIE: &str = "certvigil_session";
 
 /// Who asks.
@@ -102,7 +105,12 @@ pub async fn check(State(shared): State<Shared>, mut request: Request, next: Nex
         }
         None => Caller::Anybody,
         Some(token) if knows(&shared.key, token, &request) => Caller::Trusted,
-        Some(_) => return refused(&request),
+        Some(_) => {
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                tokio::time::sleep(WRONG).await;
+            }
+            return refused(&request);
+        }
     };
     request.extensions_mut().insert(caller);
     next.run(request).await
@@ -110,13 +118,12 @@ pub async fn check(State(shared): State<Shared>, mut request: Request, next: Nex
 
 fn knows(key: &Key, token: &SecretString, request: &Request) -> bool {
     let headers = request.headers();
-    if let Some(given) = headers.get(header::AUTHORIZATION) {
-        // RFC 6750, section 2.1; the name of the scheme is taken in any case (RFC 9110, section 11.1).
-        let given = given.to_str().ok().and_then(|text| text.split_once(' '));
-        return given.is_some_and(|(scheme, given)| {
-            scheme.eq_ignore_ascii_case("bearer")
-                && key.is_same(given.trim(), token.expose_secret())
-        });
+    // RFC 6750, section 2.1; the name of the scheme is taken in any case (RFC 9110, section 11.1). What a proxy asks
+    // for itself, and hands on, is of another scheme.
+    let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
+    let bearer = given.and_then(|text| text.split_once(' '));
+    if let Some((_, given)) = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        return key.is_same(given.trim(), token.expose_secret());
     }
     let now = clock::now();
     if cookies(headers).any(|cookie| is_session(key, cookie, token, now)) {
@@ -232,6 +239,7 @@ async fn sign_in(State(shared): State<Shared>, Form(form): Form<SignIn>) -> Resp
     };
     if !shared.key.is_same(form.token.trim(), token.expose_secret()) {
         tracing::warn!("somebody has tried to sign in with a wrong token");
+        tokio::time::sleep(WRONG).await;
         return shared.pages.login(StatusCode::UNAUTHORIZED, next, true);
     }
     let value = session(token, clock::now() + SESSION);
@@ -260,7 +268,7 @@ fn signed_in(configured: &Configured, value: &str, lasts: TimeDelta, next: &str)
 }
 
 /// A path of ours, and nothing that leads elsewhere.
-fn local(next: Option<&str>) -> &str {
+pub fn local(next: Option<&str>) -> &str {
     let ours = |next: &&str| {
         let path = next.split(['?', '#']).next().unwrap_or_default();
         next.starts_with('/')
@@ -318,6 +326,7 @@ mod tests {
         Configured {
             timezone: chrono_tz::UTC,
             cron: crate::schedule::Cron::parse("0 * * * *", chrono_tz::UTC).unwrap(),
+            late: TimeDelta::zero(),
             organizations: vec![],
             listeners: vec![],
             give_up_after: TimeDelta::days(1),

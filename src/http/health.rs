@@ -28,7 +28,7 @@ pub async fn healthz() -> Response {
 pub async fn readyz(State(shared): State<Shared>) -> Response {
     let now = clock::now();
     let mut reasons = Vec::new();
-    match tokio::time::timeout(PATIENCE, shared.service.store.ping()).await {
+    match tokio::time::timeout(PATIENCE, shared.reading.ping()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => reasons.push(format!("the state cannot be read: {error}")),
         Err(_) => reasons.push(format!("the state has not answered within {PATIENCE:?}")),

@@ -4,7 +4,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -21,11 +21,14 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
-use super::{page, problem};
+use super::{
+    page,
+    problem::{self, Problem},
+};
 
 /// The most connections at once; who comes then waits.
 const CONNECTIONS: usize = 256;
-/// How long the head of a request may take, from the first byte to the last.
+/// How long the head of a request may take; and how long a connection is kept for the next one.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long nothing may come or go on a connection.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -61,6 +64,11 @@ pub fn limits(router: Router) -> Router {
 
 /// Headers that keep a browser from doing what a page did not mean (OWASP, HTTP Security Response Headers).
 async fn headers(mut response: Response) -> Response {
+    let (status, said) = (response.status(), response.headers().contains_key(header::CONTENT_TYPE));
+    if (status.is_client_error() || status.is_server_error()) && !said {
+        let why = status.canonical_reason().unwrap_or("it could not be answered");
+        response = Problem::new(status, why).into_response();
+    }
     let headers = response.headers_mut();
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(page::policy);
     for (name, value) in [

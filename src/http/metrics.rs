@@ -1,8 +1,8 @@
 //! `/metrics`, for a Prometheus to scrape: gauges of how things stand, and what was counted since the start.
 //!
 //! How many series there are is bounded: by the organizations and notifiers that are configured, by closed sets of
-//! words, and by [`MAX_CERTIFICATES`] for each organization, the most urgent ones; how many are left out is a metric
-//! itself. No project has series of its own.
+//! words, and by [`MAX_CERTIFICATES`] for each organization, those that expire first; how many are left out is a
+//! metric itself. No project has series of its own.
 
 use axum::{
     extract::State,
@@ -110,7 +110,7 @@ fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Standin
     registry.register("certificates", "Certificates that are known, by how they stand", by_status);
     registry.register(
         "certificates_left_out",
-        "Certificates that have no series of their own, since there are too many; the most urgent ones have",
+        "Certificates that have no series of their own, since there are too many; those that expire first have",
         left_out,
     );
 }
@@ -130,9 +130,9 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
             let labels = vec![of(standing), ("state", state.to_owned())];
             projects.get_or_create(&labels).set(number(count));
         }
-        if let Some(at) = standing.complete_at {
-            success.get_or_create(&vec![of(standing)]).set(at.timestamp());
-        }
+        // Where none was, it was long ago: an alert on its age has to come.
+        let at = standing.complete_at.map_or(0, |at| at.timestamp());
+        success.get_or_create(&vec![of(standing)]).set(at);
         for row in standing.credentials.iter().take(MAX_CERTIFICATES) {
             let labels = vec![of(standing), ("kind", row.kind.to_string()), ("id", row.id.clone())];
             credentials.get_or_create(&labels).set(row.expires_at.timestamp());
@@ -145,7 +145,7 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     );
     registry.register_with_unit(
         "scan_last_success_timestamp",
-        "When the latest complete scan ended",
+        "When the latest complete scan ended; 0 where none was",
         Unit::Seconds,
         success,
     );

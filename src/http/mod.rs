@@ -26,7 +26,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use secrecy::SecretString;
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot, watch},
+};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -41,6 +44,10 @@ pub use counters::Counters;
 use guard::Key;
 use page::Pages;
 use snapshot::Keeper;
+
+/// How many certificates are explained at once, and how many threads there are for what takes its time.
+const EXPLAINING: usize = 2;
+const BLOCKING: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -57,6 +64,8 @@ pub struct Settings {
 pub struct Configured {
     pub timezone: Tz,
     pub cron: Cron,
+    /// How long after its tick a scan has ended, where all goes well.
+    pub late: TimeDelta,
     pub organizations: Vec<(OrganizationName, Policy)>,
     /// The notifiers, as if nothing had been told yet.
     pub listeners: Vec<Listener>,
@@ -125,6 +134,8 @@ struct Inner {
     pages: Pages,
     /// Whether only this machine can ask.
     loopback: bool,
+    /// How many certificates may be explained at once.
+    explaining: Semaphore,
 }
 
 impl std::ops::Deref for Shared {
@@ -151,9 +162,13 @@ pub fn start(
     listener: TcpListener,
     service: Service,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ended> {
     let listener = listener.into_std()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .build()?;
+    let (ending, ended) = oneshot::channel();
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         listener::give_way();
         let serving = async {
@@ -165,8 +180,19 @@ pub fn start(
         }
         // What still reads must not hold the exit up.
         runtime.shutdown_background();
+        drop(ending);
     })?;
-    Ok(())
+    Ok(Ended(ended))
+}
+
+/// The end of what [`start`] has begun.
+pub struct Ended(oneshot::Receiver<()>);
+
+impl Ended {
+    /// Waits for it: the answers that are under way at the stop have a moment.
+    pub async fn wait(self) {
+        drop(self.0.await);
+    }
 }
 
 async fn serve(
@@ -179,13 +205,17 @@ async fn serve(
     let keeper = Keeper::new(reading.clone(), service.configured.clone(), service.status.clone());
     let key = Key::random()?;
     let pages = Pages::new()?;
-    let shared = Shared(Arc::new(Inner { service, reading, keeper, key, pages, loopback }));
+    let explaining = Semaphore::new(EXPLAINING);
+    let shared =
+        Shared(Arc::new(Inner { service, reading, keeper, key, pages, loopback, explaining }));
     let router = router(shared.clone());
     let serving = listener::serve(listener, router, stop.clone());
     tokio::select! {
         () = serving => {}
         () = shared.keeper.forget() => {}
     }
+    // Who reads last would keep the file from standing by itself.
+    shared.reading.close().await;
     Ok(())
 }
 
@@ -194,6 +224,7 @@ fn router(shared: Shared) -> Router {
     let open = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .merge(guard::login());
     let guarded = Router::new()
         .merge(page::router())

@@ -53,11 +53,11 @@ impl Problem {
     }
 }
 
-/// The state cannot be read, or not now.
+/// The state does not answer as it should, or certvigil failed.
 impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Problem {
         tracing::warn!(error = %format!("{error:#}"), "a request could not be answered");
-        let detail = format!("the state cannot be read: {}", one_line(&format!("{error:#}"), 300));
+        let detail = format!("it could not be done: {}", one_line(&format!("{error:#}"), 300));
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 }

@@ -4,7 +4,7 @@
 //! minute has passed. It is read over connections that cannot write, so that no scan and no delivery waits for a
 //! reader. What nobody has asked for in a while is let go of.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::{
     sync::{
         Arc,
@@ -31,7 +31,7 @@ use crate::{
 /// How long what was read counts as fresh.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long an evaluation holds while nothing changes but the hour.
-const HOLDS: TimeDelta = TimeDelta::seconds(60);
+const HOLDS: Duration = Duration::from_secs(60);
 /// When it is let go of.
 const UNUSED: Duration = Duration::from_secs(120);
 /// How many deliveries of each kind are read.
@@ -43,6 +43,8 @@ pub struct Snapshot {
     /// No other one has it.
     pub number: u64,
     pub at: DateTime<Utc>,
+    /// The same by the API's clock, where this machine's is wrong: what expires goes by it.
+    pub now: DateTime<Utc>,
     pub configured: Arc<Configured>,
     pub status: Status,
     /// In the order of the configuration.
@@ -97,6 +99,7 @@ struct Kept {
     snapshot: Arc<Snapshot>,
     version: Version,
     read_at: Instant,
+    evaluated_at: Instant,
 }
 
 impl Keeper {
@@ -121,9 +124,10 @@ impl Keeper {
         {
             return Ok(Arc::clone(&kept.snapshot));
         }
-        let (snapshot, version) = self.read(kept.as_ref()).await?;
+        let (snapshot, version, evaluated_at) = self.read(kept.as_ref()).await?;
         let snapshot = Arc::new(snapshot);
-        *kept = Some(Kept { snapshot: Arc::clone(&snapshot), version, read_at: Instant::now() });
+        let read_at = Instant::now();
+        *kept = Some(Kept { snapshot: Arc::clone(&snapshot), version, read_at, evaluated_at });
         Ok(snapshot)
     }
 
@@ -143,22 +147,22 @@ impl Keeper {
         }
     }
 
-    async fn read(&self, before: Option<&Kept>) -> anyhow::Result<(Snapshot, Version)> {
+    async fn read(&self, before: Option<&Kept>) -> anyhow::Result<(Snapshot, Version, Instant)> {
         let (now, store) = (clock::now(), &self.store);
         let configured = Arc::clone(&self.configured.borrow());
         let version = store.version().await?;
         let before = before.filter(|kept| {
-            let age = now - kept.snapshot.at;
-            let evaluated = kept.snapshot.organizations.first().map_or(age, |one| now - one.at);
             kept.version == version
                 && Arc::ptr_eq(&kept.snapshot.configured, &configured)
-                && age >= TimeDelta::zero()
-                && evaluated < HOLDS
+                // A clock that was set back is another hour.
+                && kept.snapshot.at <= now
+                && kept.evaluated_at.elapsed() < HOLDS
         });
-        let organizations = match before {
-            Some(kept) => kept.snapshot.organizations.clone(),
-            None => self.evaluate(&configured, now).await?,
+        let (organizations, evaluated_at) = match before {
+            Some(kept) => (kept.snapshot.organizations.clone(), kept.evaluated_at),
+            None => (self.evaluate(&configured, now).await?, Instant::now()),
         };
+        let skew = organizations.iter().map(|one| one.skew).find(|skew| !skew.is_zero());
         let outbox = Outbox {
             waiting: store.waiting().await?,
             failures: store.failures().await?,
@@ -167,8 +171,16 @@ impl Keeper {
         };
         let status = self.status.borrow().clone();
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let snapshot = Snapshot { number, at: now, configured, status, organizations, outbox };
-        Ok((snapshot, version))
+        let snapshot = Snapshot {
+            number,
+            at: now,
+            now: now + skew.unwrap_or_default(),
+            configured,
+            status,
+            organizations,
+            outbox,
+        };
+        Ok((snapshot, version, evaluated_at))
     }
 
     async fn evaluate(
@@ -185,7 +197,7 @@ impl Keeper {
                 acknowledgements: self.store.acknowledgements(organization).await?,
             };
             let scan = self.store.latest_scan(organization).await?;
-            let complete_at = self.store.last_complete_scan(organization).await?;
+            let complete_at = self.store.last_complete_scan(organization, now).await?;
             // It takes its time where there are thousands.
             let standing =
                 tokio::task::spawn_blocking(move || Standing::of(&what, scan, complete_at, now));

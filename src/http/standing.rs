@@ -1,8 +1,8 @@
 //! How one organization stands, as pages, lists, metrics and the calendar show it: each certificate and each project
 //! once, the most urgent first.
 
-use chrono::{DateTime, Utc};
-use std::cmp::Reverse;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
 
 use crate::{
     domain::{
@@ -18,7 +18,7 @@ use crate::{
         routing::Routing,
         status::Status,
         text::Name,
-        threshold::Severity,
+        threshold::{Reached, Severity, Stage},
         words::words,
     },
     store::ScanRecord,
@@ -36,9 +36,9 @@ pub struct What {
 #[derive(Debug)]
 pub struct Standing {
     pub organization: OrganizationName,
-    /// When this was so, by the API's clock where this machine's is wrong.
-    pub at: DateTime<Utc>,
-    /// The most urgent first.
+    /// How far the API's clock is ahead of this machine's, where that is too much: then the API's counts.
+    pub skew: TimeDelta,
+    /// The least time left first.
     pub certificates: Vec<CertificateRow>,
     /// Those without a valid certificate first, then those that are left without one first.
     pub projects: Vec<ProjectRow>,
@@ -61,6 +61,8 @@ pub struct CertificateRow {
     /// Of the stage that it is in, unless a rule ignores it.
     pub severity: Option<Severity>,
     pub stage: Option<String>,
+    /// How many projects have no valid certificate from its end on, or since; of those that were read.
+    pub breaks: usize,
     /// Every project where it is active has a successor.
     pub replaced: bool,
     /// A list that names it could not be read in the latest scan.
@@ -110,6 +112,8 @@ pub struct CredentialRow {
     pub kind: CredentialKind,
     pub id: String,
     pub name: Option<Name>,
+    /// Whether certvigil itself uses it.
+    pub own: bool,
     pub expires_at: DateTime<Utc>,
     pub severity: Option<Severity>,
 }
@@ -122,7 +126,10 @@ impl Standing {
         complete_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Standing {
-        let at = now + scan.as_ref().and_then(|scan| scan.clock_skew).unwrap_or_default();
+        // A clock that has been set back since is another one.
+        let believed = scan.as_ref().filter(|scan| scan.finished_at <= now);
+        let skew = believed.and_then(|scan| scan.clock_skew).unwrap_or_default();
+        let at = now + skew;
         let What { organization, policy, inventory, acknowledgements } = known;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, at);
         let occasion =
@@ -134,10 +141,18 @@ impl Standing {
         let mut projects: Vec<ProjectRow> =
             inventory.projects.values().map(|one| project(&evaluation, one)).collect();
         projects.sort_by_key(ProjectRow::urgency);
+        let mut breaks: BTreeMap<&CertificateId, usize> = BTreeMap::new();
+        for id in projects.iter().filter_map(|row| row.ended_by.as_ref()) {
+            *breaks.entry(id).or_default() += 1;
+        }
+        for row in &mut certificates {
+            row.breaks = breaks.get(&row.view.id).copied().unwrap_or(0);
+        }
         let credentials = evaluation.credentials.iter().map(|one| CredentialRow {
             kind: one.kind(),
             id: one.id().map_or("client_identity".to_owned(), |id| id.to_string()),
             name: one.name().cloned(),
+            own: one.is_own(),
             expires_at: one.expires_at,
             severity: one.reached.as_ref().map(|reached| reached.severity),
         });
@@ -146,7 +161,7 @@ impl Standing {
         let organization = organization.clone();
         Standing {
             organization,
-            at,
+            skew,
             certificates,
             projects,
             credentials,
@@ -173,6 +188,7 @@ fn certificate(
         status: evaluation.status(assessment),
         severity: reached.map(|reached| reached.severity),
         stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
+        breaks: 0,
         replaced: assessment.replaced,
         hearsay: evaluation.inventory.is_hearsay(&view.id),
         rungs: rungs(assessment, evaluation.now),
@@ -186,15 +202,19 @@ fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
     let active = evaluation.active_in(&project.id);
     let uncovered = evaluation.uncovered(&project.id);
     let read = inventory.organization.is_some() && inventory.listings.contains_key(&project.id);
+    // Where none was valid yet there is no such moment.
+    let is_one = |from: &DateTime<Utc>| read && (uncovered.is_none() || *from < evaluation.now);
     let uncovered_from = match active {
         [] => None,
-        active => coverage::uncovered_from(active, evaluation.now).filter(|_| read),
+        active => coverage::uncovered_from(active, evaluation.now).filter(is_one),
     };
     let cause = uncovered_from.and_then(|from| {
         let ends = active.iter().find(|one| one.expires_at == Some(from))?;
         evaluation.assessment(&ends.id)
     });
-    let reached = cause.and_then(Assessment::open);
+    // That what comes next is not valid yet ends nothing.
+    let ends = |reached: &&Reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired);
+    let reached = cause.and_then(Assessment::open).filter(ends);
     let coverage = match (uncovered, reached) {
         (Some(_), _) => Coverage::Uncovered,
         (None, _) if !read => Coverage::Unknown,
@@ -221,14 +241,21 @@ fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
     }
 }
 
+impl CredentialRow {
+    /// `the admin key “certvigil” that reads acme`.
+    pub fn title(&self, organization: &OrganizationName) -> String {
+        let name = self.name.as_ref().map_or(String::new(), |name| format!(" “{name}”"));
+        let does = if self.own { "that reads" } else { "of" };
+        format!("{}{name} {does} {organization}", self.kind.title())
+    }
+}
+
 impl CertificateRow {
-    /// What comes first in a list: what somebody is to act on, the worst first; then the least time left; then what
-    /// has no end, and what is active nowhere.
+    /// What comes first in a list: the least time left; then what has no end, and what is active nowhere.
     pub fn urgency(&self) -> impl Ord + use<> {
         let expires_at = self.view.expires_at;
         (
-            Reverse(self.severity),
-            matches!(self.status, Status::Inactive | Status::UnknownActivity),
+            self.status == Status::Inactive,
             expires_at.is_none(),
             expires_at,
             self.organization.clone(),
@@ -241,7 +268,7 @@ impl CertificateRow {
         has(self.view.id.as_str(), self.view.name.as_ref(), text)
     }
 
-    /// How many projects are left without a valid certificate by its end.
+    /// In how many projects no successor takes over from it.
     pub fn left_alone(&self) -> usize {
         self.view.active_in.without_successor + self.view.active_in.elsewhere_without_successor
     }

@@ -161,7 +161,8 @@ impl Store {
             return Err(no_such());
         };
         let id = uuid(row, "id")?;
-        match state(row)? {
+        let state = state(row)?;
+        match state {
             DeliveryState::Pending | DeliveryState::Rejected | DeliveryState::GivenUp => {}
             done @ (DeliveryState::Delivered
             | DeliveryState::Superseded
@@ -169,7 +170,7 @@ impl Store {
                 return Err(StoreFault::NotRetryable(id.to_string(), done));
             }
         }
-        // Sent after what is newer, it would open what is over, or say what is no more.
+        // Sent after what is newer, it would open what is over, or say what is no more. What waits goes first.
         let newer: bool = sqlx::query_scalar(
             "SELECT EXISTS (
                SELECT 1 FROM deliveries d
@@ -183,7 +184,7 @@ impl Store {
         .bind(id.to_string())
         .fetch_one(&mut *tx)
         .await?;
-        if newer {
+        if newer && state != DeliveryState::Pending {
             return Err(StoreFault::OutOfDate(id.to_string()));
         }
         sqlx::query(

@@ -21,6 +21,14 @@ pub struct Telling {
     pub deliveries: BTreeMap<DeliveryState, usize>,
 }
 
+impl Telling {
+    /// Whether nobody has taken it yet, and somebody may.
+    pub fn is_on_its_way(&self) -> bool {
+        self.deliveries.contains_key(&DeliveryState::Pending)
+            && !self.deliveries.contains_key(&DeliveryState::Delivered)
+    }
+}
+
 impl Store {
     /// What the notifier was told of the organization, or of what is of none.
     ///

@@ -77,7 +77,7 @@ pub struct Store {
 /// What [`Store::version`] gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    organizations: Vec<(String, i64)>,
+    organizations: Vec<(String, i64, Option<String>)>,
     acknowledgements: (i64, i64),
 }
 
@@ -234,13 +234,17 @@ impl Store {
         Ok(tick.map(instant))
     }
 
-    /// The organization's latest scan.
+    /// The organization's latest scan: the one that what is known of it comes from, whatever the clocks said. None
+    /// where nothing is known.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
     pub async fn latest_scan(&self, organization: &OrganizationName) -> Result<Option<ScanRecord>> {
         let row = sqlx::query(
-            "SELECT * FROM scans WHERE organization = $1 ORDER BY finished_at DESC, id DESC LIMIT 1",
+            "SELECT s.* FROM organizations o JOIN scans s ON s.id = coalesce(o.scan_id,
+               (SELECT l.id FROM scans l WHERE l.organization = o.name
+                ORDER BY l.finished_at DESC, l.id DESC LIMIT 1))
+             WHERE o.name = $1",
         )
         .bind(organization.as_str())
         .fetch_optional(&self.pool)
@@ -273,19 +277,23 @@ impl Store {
         rows.iter().map(scan_record).collect()
     }
 
-    /// When the organization's latest complete scan ended.
+    /// When the organization's latest complete scan ended; what a clock that was ahead has noted does not count.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn last_complete_scan(
         &self,
         organization: &OrganizationName,
+        now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>> {
         let at: Option<i64> = sqlx::query_scalar(
-            "SELECT finished_at FROM scans WHERE organization = $1 AND complete = 1
-             ORDER BY tick DESC LIMIT 1",
+            "SELECT finished_at FROM scans
+             WHERE organization = $1 AND complete = 1 AND finished_at <= $2
+               AND EXISTS (SELECT 1 FROM organizations o WHERE o.name = $1)
+             ORDER BY finished_at DESC LIMIT 1",
         )
         .bind(organization.as_str())
+        .bind(millis(now))
         .fetch_optional(&self.pool)
         .await?;
         Ok(at.map(instant))
@@ -296,8 +304,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn version(&self) -> Result<Version> {
-        let organizations: Vec<(String, i64)> =
-            sqlx::query_as("SELECT name, updated_at FROM organizations ORDER BY name")
+        let organizations =
+            sqlx::query_as("SELECT name, updated_at, scan_id FROM organizations ORDER BY name")
                 .fetch_all(&self.pool)
                 .await?;
         let acknowledgements: (i64, i64) =
@@ -341,13 +349,16 @@ impl Store {
                 let (record, inventory) = scan.as_ref();
                 insert_scan(&mut tx, record).await?;
                 sqlx::query(
-                    "INSERT INTO organizations (name, inventory, updated_at) VALUES ($1, $2, $3)
+                    "INSERT INTO organizations (name, inventory, updated_at, scan_id)
+                     VALUES ($1, $2, $3, $4)
                      ON CONFLICT (name) DO UPDATE
-                     SET inventory = excluded.inventory, updated_at = excluded.updated_at",
+                     SET inventory = excluded.inventory, updated_at = excluded.updated_at,
+                         scan_id = excluded.scan_id",
                 )
                 .bind(commit.organization())
                 .bind(serde_json::to_string(inventory)?)
                 .bind(millis(commit.now))
+                .bind(record.id.to_string())
                 .execute(&mut *tx)
                 .await?;
             }
@@ -391,7 +402,8 @@ impl Store {
         for statement in [
             // The newest of each organization stays: the schedule counts from it.
             "DELETE FROM scans WHERE finished_at < $1
-               AND tick < (SELECT max(s.tick) FROM scans s WHERE s.organization = scans.organization)",
+               AND tick < (SELECT max(s.tick) FROM scans s WHERE s.organization = scans.organization)
+               AND NOT EXISTS (SELECT 1 FROM organizations o WHERE o.scan_id = scans.id)",
             "DELETE FROM notifications WHERE created_at < $1
                AND NOT EXISTS (SELECT 1 FROM deliveries d
                                WHERE d.notification_id = notifications.id AND d.state = 'pending')",

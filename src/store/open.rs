@@ -81,7 +81,7 @@ impl Store {
             .filename(path)
             .read_only(true)
             .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await;
+        let pool = lasting().max_connections(READERS).connect_with(options).await;
         let pool = pool.map_err(|error| StoreFault::Open {
             path: path.clone(),
             why: crate::net::error_chain(&error),
@@ -112,6 +112,11 @@ impl Store {
     }
 }
 
+/// Connections that stay: each has a thread of SQLite's own, with the priority of whoever opened it.
+fn lasting() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None)
+}
+
 async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -122,7 +127,7 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
     // A process that closes the file or recovers it locks it for a moment, beside the busy timeout.
-    let pool = SqlitePoolOptions::new().max_connections(1).before_acquire(|connection, _| {
+    let pool = lasting().max_connections(1).before_acquire(|connection, _| {
         // Where the disk is full, SQLite ends a transaction by itself, and sqlx believes for ever that it goes
         // on. Then there is another connection.
         let fine = !connection.is_in_transaction();

@@ -44,7 +44,7 @@ pub fn table(survey: &Survey) -> String {
         })
         .collect();
     if !ending.is_empty() {
-        text.push_str("\nWhat certvigil reads with, and is blind without:\n");
+        text.push_str("\nKeys and client certificates:\n");
         text.push_str(&ending.concat());
     }
     if !survey.unreadable.is_empty() {

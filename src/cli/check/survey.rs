@@ -38,6 +38,8 @@ pub struct Credential {
     pub kind: CredentialKind,
     pub id: Option<AdminKeyId>,
     pub name: Option<Name>,
+    /// Whether certvigil itself uses it.
+    pub own: bool,
     pub expires_at: DateTime<Utc>,
     /// Of the stage that it is in.
     pub severity: Option<Severity>,
@@ -51,7 +53,8 @@ impl Credential {
             (None, Some(id)) => format!(" {id}"),
             (None, None) => String::new(),
         };
-        format!("{}{name}", self.kind.title())
+        let own = if self.own { ", which certvigil reads with" } else { "" };
+        format!("{}{name}{own}", self.kind.title())
     }
 }
 
@@ -102,6 +105,7 @@ impl Survey {
             kind: one.kind(),
             id: one.id(),
             name: one.name().cloned(),
+            own: one.is_own(),
             expires_at: one.expires_at,
             severity: one.reached.as_ref().map(|reached| reached.severity),
         }));

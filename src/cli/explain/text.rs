@@ -8,8 +8,9 @@ use super::{
     super::terminal::{self, lines},
     Page,
 };
-use crate::domain::{
-    certificate::LifeFrom, explain::Explanation, notification::ProjectView, wording,
+use crate::{
+    domain::{certificate::LifeFrom, explain::Explanation, notification::ProjectView, wording},
+    store::Telling,
 };
 
 impl Page<'_> {
@@ -159,12 +160,12 @@ impl Page<'_> {
         for hearing in &self.explanation.notifiers {
             let known = match &hearing.told {
                 Some(told) => {
-                    format!(
-                        "; was told of {} ({}) on {}",
-                        told.label,
-                        told.severity,
-                        self.at(told.at)
-                    )
+                    let mut its = self.tellings.iter();
+                    let latest = its.find(|one| one.notification.notifier == hearing.notifier);
+                    let waits = latest.is_some_and(Telling::is_on_its_way);
+                    let on_its_way = if waits { ", not delivered yet" } else { "" };
+                    let (label, severity, at) = (&told.label, told.severity, self.at(told.at));
+                    format!("; was told of {label} ({severity}) on {at}{on_its_way}")
                 }
                 None => "; was told nothing that is not over".to_owned(),
             };

@@ -36,8 +36,7 @@ pub struct Outlook<'a> {
 }
 
 /// Said where there is nothing to tell of.
-const NOTHING_KNOWN: &str =
-    "no certificate is known: certvigil check says what was read, and what could not be\n";
+const NOTHING_KNOWN: &str = "no certificate is known, and so nothing can be foretold: certvigil check says what is read, and what cannot be\n";
 
 /// A line of the table, and the repeats that follow it.
 struct Row {
@@ -110,8 +109,10 @@ impl<'a> Outlook<'a> {
         }
         let until = self.local(self.until);
         let mut text = if rows.is_empty() {
-            let why = if self.known == 0 { NOTHING_KNOWN } else { "" };
-            format!("nothing will be told until {until}, if nothing changes\n{why}")
+            match self.known {
+                0 => NOTHING_KNOWN.to_owned(),
+                _ => format!("nothing will be told until {until}, if nothing changes\n"),
+            }
         } else {
             let narrow = terminal::is_narrow();
             let mut table = match narrow {

@@ -16,6 +16,8 @@ use crate::{
     domain::{
         acknowledgement::{self, Ending},
         certificate::OrganizationName,
+        day,
+        text::one_line,
     },
 };
 
@@ -119,8 +121,9 @@ pub struct New {
     organization: String,
     /// The certificate's id.
     certificate: String,
-    /// Ahead; it ends by itself then.
-    until: DateTime<Utc>,
+    /// Ahead; it ends by itself then. A date alone is the end of that day in the configured time zone.
+    #[schema(format = DateTime)]
+    until: String,
     /// Why nobody needs to hear of it until then.
     #[schema(min_length = 1)]
     reason: String,
@@ -144,8 +147,14 @@ pub async fn acknowledge(
     State(shared): State<Shared>,
     Body(new): Body<New>,
 ) -> Result<(StatusCode, Json<Acknowledgement>), Problem> {
-    let wanted =
-        acknowledgement::Wanted { until: new.until, reason: &new.reason, by: new.by.as_deref() };
+    let timezone = shared.service.configured.borrow().timezone;
+    let until = day::instant(&new.until, timezone).ok_or_else(|| {
+        let found = one_line(&new.until, 60);
+        Problem::bad_request(format!(
+            "until: found “{found}”, expected an instant, as 2027-03-01T12:00:00Z, or a date, as 2027-03-01"
+        ))
+    })?;
+    let wanted = acknowledgement::Wanted { until, reason: &new.reason, by: new.by.as_deref() };
     let (organization, one) =
         changes::acknowledge(&shared, &new.organization, &new.certificate, &wanted).await?;
     let one = Acknowledgement::of(&organization, one, clock::now());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    super::{Shared, explained, problem::Problem, standing::CertificateRow},
+    super::{Shared, changes, explained, problem::Problem, standing::CertificateRow},
     model::{Page, ProjectOfCertificate, Silence, seconds},
     request::{Asked, Named, limit, place},
 };
@@ -137,10 +137,13 @@ pub async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page<Certificate>>, Problem> {
     let limit = limit(wanted.limit)?;
+    if let Some(name) = &wanted.organization {
+        changes::organization(&shared, name)?;
+    }
     let after = wanted.cursor.as_deref().map(place).transpose()?;
     let snapshot = shared.keeper.snapshot().await?;
     let text = wanted.q.as_deref().map(str::to_lowercase);
-    let mut found: Vec<(&CertificateRow, DateTime<Utc>)> = Vec::new();
+    let mut found: Vec<&CertificateRow> = Vec::new();
     for standing in &snapshot.organizations {
         let rows = standing.certificates.iter().filter(|row| {
             wanted.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
@@ -150,10 +153,11 @@ pub async fn list(
                 && after
                     .is_none_or(|after| (row.organization.as_str(), row.view.id.as_str()) > after)
         });
-        found.extend(rows.map(|row| (row, standing.at)));
+        found.extend(rows);
     }
-    found.sort_by_key(|(row, _)| (row.organization.as_str(), row.view.id.as_str()));
-    let data = found.iter().take(limit + 1).map(|(row, now)| Certificate::of(row, *now)).collect();
+    found.sort_by_key(|row| (row.organization.as_str(), row.view.id.as_str()));
+    let data = found.iter().take(limit + 1);
+    let data = data.map(|row| Certificate::of(row, snapshot.now)).collect();
     Ok(Json(Page::of(data, limit, |last| format!("{}:{}", last.organization, last.id))))
 }
 
@@ -276,11 +280,11 @@ pub async fn show(
     Named((organization, id)): Named<(String, String)>,
 ) -> Result<Json<Explained>, Problem> {
     let snapshot = shared.keeper.snapshot().await?;
-    let (standing, row) = snapshot.certificate(&organization, &id)?;
-    let explained = explained::explain(&shared, row).await?;
+    let (_, row) = snapshot.certificate(&organization, &id)?;
+    let explained = explained::explain(&shared, row, snapshot.now).await?;
     let explanation = &explained.explanation;
     Ok(Json(Explained {
-        certificate: Certificate::of(row, standing.at),
+        certificate: Certificate::of(row, snapshot.now),
         created_at: explanation.created_at.map(seconds),
         ladder_of_rule: explanation.ladder_of_rule,
         ignored_by_rule: explanation.ignored_by_rule,

@@ -100,6 +100,9 @@ pub async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page<Delivery>>, Problem> {
     let limit = limit(wanted.limit)?;
+    if let Some(name) = &wanted.organization {
+        changes::organization(&shared, name)?;
+    }
     let which = Which {
         failed: wanted.failed.unwrap_or(false),
         state: wanted.state,

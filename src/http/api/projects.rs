@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     super::{
-        Shared,
+        Shared, changes,
         problem::Problem,
         standing::{Coverage, ProjectRow},
     },
@@ -92,6 +92,9 @@ pub async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Page<Project>>, Problem> {
     let limit = limit(wanted.limit)?;
+    if let Some(name) = &wanted.organization {
+        changes::organization(&shared, name)?;
+    }
     let after = wanted.cursor.as_deref().map(place).transpose()?;
     let snapshot = shared.keeper.snapshot().await?;
     let text = wanted.q.as_deref().map(str::to_lowercase);

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    super::{Shared, explained, problem::Problem, snapshot::Snapshot},
+    super::{Shared, explained, problem::Problem, snapshot::Snapshot, standing::CertificateRow},
     Page,
     frame::{Frame, Moment},
     link,
@@ -17,6 +17,7 @@ use crate::{
         certificate::LifeFrom,
         explain::{Explanation, Hearing, Rung},
         notification::ProjectView,
+        status::Status,
         wording,
     },
     store::Telling,
@@ -33,6 +34,8 @@ pub struct Shown {
     why_no_stage: &'static str,
     organization_wide: bool,
     projects: Vec<ProjectLine>,
+    /// A list that may have it active could not be read.
+    unread: bool,
     projects_total: usize,
     projects_more: usize,
     replaced: bool,
@@ -44,6 +47,7 @@ pub struct Shown {
     /// Where it is acknowledged: which one that is.
     acknowledgement: Option<String>,
     acknowledge: String,
+    here: String,
     today: String,
 }
 
@@ -55,6 +59,8 @@ impl Page for Shown {
 struct ProjectLine {
     title: String,
     id: String,
+    /// What takes over here: its page, and its id.
+    takes_over: Option<(String, String)>,
     fate: String,
     severity: &'static str,
 }
@@ -94,9 +100,9 @@ pub async fn page(
     id: &str,
 ) -> Result<Shown, Problem> {
     let (standing, row) = snapshot.certificate(organization, id)?;
-    let explained = explained::explain(shared, row).await?;
+    let (now, timezone) = (snapshot.now, snapshot.configured.timezone);
+    let explained = explained::explain(shared, row, now).await?;
     let explanation = &explained.explanation;
-    let (now, timezone) = (snapshot.at, snapshot.configured.timezone);
     let moment = |at| Moment::new(at, now, timezone);
     let active = &explanation.certificate.active_in;
     let acknowledgements = shared.reading.acknowledgements(&row.organization).await?;
@@ -109,12 +115,17 @@ pub async fn page(
         valid_from: row.view.valid_at.map(moment),
         strange_expiry: row.view.strange_expiry,
         scan: standing.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
-        why_no_stage: match explanation.watched {
-            true => "none: its end is farther away than the first threshold",
-            false => "none: it is active nowhere",
+        why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
+            (true, _, Some(_)) => "none: its end is farther away than the first threshold",
+            (true, _, None) => "none: it is active nowhere, and does not say when it expires",
+            (false, Status::UnknownActivity, _) => {
+                "none: it is active nowhere, as far as could be read"
+            }
+            (false, _, _) => "none: it is active nowhere",
         },
         organization_wide: active.organization,
-        projects: active.projects.iter().map(|one| project(one, now, timezone)).collect(),
+        projects: active.projects.iter().map(|one| project(one, row, now, timezone)).collect(),
+        unread: row.status == Status::UnknownActivity,
         projects_total: active.projects_total,
         projects_more: active.projects_total - active.projects.len(),
         replaced: explanation.replaced,
@@ -124,7 +135,11 @@ pub async fn page(
         },
         life: life(explanation),
         ladder: explanation.ladder.iter().map(|rung| step(rung, now, timezone)).collect(),
-        notifiers: explanation.notifiers.iter().map(|one| notifier(one, now, timezone)).collect(),
+        notifiers: explanation
+            .notifiers
+            .iter()
+            .map(|one| notifier(one, &explained.tellings, now, timezone))
+            .collect(),
         told: explained
             .tellings
             .iter()
@@ -132,24 +147,43 @@ pub async fn page(
             .collect(),
         acknowledgement: holds.map(|one| one.id.to_string()),
         acknowledge: format!("{href}/acknowledge"),
+        here: href,
         today: moment(now).day,
         row: Certificate::of(row, now, timezone),
     })
 }
 
-fn project(view: &ProjectView, now: DateTime<Utc>, timezone: Tz) -> ProjectLine {
-    let (fate, severity) = match (&view.successor_id, view.uncovered_from) {
-        (Some(successor), _) => (format!("{successor} takes over"), ""),
+fn project(
+    view: &ProjectView,
+    row: &CertificateRow,
+    now: DateTime<Utc>,
+    timezone: Tz,
+) -> ProjectLine {
+    let (mut takes_over, mut severity) = (None, "");
+    let fate = match (&view.successor_id, view.uncovered_from) {
+        (Some(successor), _) => {
+            let href = link::certificate(&row.organization, successor);
+            takes_over = Some((href, successor.to_string()));
+            "takes over".to_owned()
+        }
         (None, Some(from)) => {
-            let since = if from <= now { "since" } else { "from" };
-            let moment = Moment::new(from, now, timezone);
-            (format!("no valid certificate {since} {}", moment.local), "critical")
+            let moment = Moment::new(from, now, timezone).local;
+            // Another one may carry it for a while, and is no successor for all that.
+            let carried = row.view.expires_at.is_some_and(|at| from > at.max(now));
+            severity = if carried { "warning" } else { "critical" };
+            match (carried, from <= now) {
+                (true, _) => format!("no successor; others cover it until {moment}"),
+                (false, true) => format!("no valid certificate since {moment}"),
+                (false, false) => format!("no valid certificate from {moment}"),
+            }
         }
         (None, None) => {
-            ("until when it has a valid certificate is not known".to_owned(), "warning")
+            severity = "warning";
+            "until when it has a valid certificate is not known".to_owned()
         }
     };
-    ProjectLine { title: view.title().to_owned(), id: view.id.to_string(), fate, severity }
+    let (title, id) = (view.title().to_owned(), view.id.to_string());
+    ProjectLine { title, id, takes_over, fate, severity }
 }
 
 fn life(explanation: &Explanation) -> Option<String> {
@@ -174,7 +208,9 @@ fn step(rung: &Rung, now: DateTime<Utc>, timezone: Tz) -> Step {
     }
 }
 
-fn notifier(hearing: &Hearing, now: DateTime<Utc>, timezone: Tz) -> Notifier {
+fn notifier(hearing: &Hearing, tellings: &[Telling], now: DateTime<Utc>, timezone: Tz) -> Notifier {
+    let mut its = tellings.iter().filter(|one| one.notification.notifier == hearing.notifier);
+    let waits = its.next().is_some_and(Telling::is_on_its_way);
     let moment = |at| Moment::new(at, now, timezone);
     let next = hearing.next.iter().map(|coming| {
         let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
@@ -193,7 +229,9 @@ fn notifier(hearing: &Hearing, now: DateTime<Utc>, timezone: Tz) -> Notifier {
         hears: hearing.hears.describe(),
         told: match &hearing.told {
             Some(told) => {
-                format!("{} ({}), {}", told.label, told.severity, moment(told.at).local)
+                let on_its_way = if waits { ", not delivered yet" } else { "" };
+                let at = moment(told.at).local;
+                format!("{} ({}), {at}{on_its_way}", told.label, told.severity)
             }
             None => "nothing that is not over".to_owned(),
         },

@@ -139,15 +139,17 @@ impl Position {
     /// Cuts a list to the page that is asked for.
     pub fn cut<T>(filter: &Filter, path: &str, all: Vec<T>) -> (Vec<T>, Position) {
         let total = all.len();
-        let skipped = (filter.page - 1).saturating_mul(ROWS).min(total);
+        // Behind the end there is the last page.
+        let page = filter.page.min(total.div_ceil(ROWS)).max(1);
+        let skipped = (page - 1) * ROWS;
         let rows: Vec<T> = all.into_iter().skip(skipped).take(ROWS).collect();
         let last = skipped + rows.len();
         let position = Position {
             total,
             first: (skipped + 1).min(last),
             last,
-            before: (filter.page > 1).then(|| filter.page_address(path, filter.page - 1)),
-            after: (last < total).then(|| filter.page_address(path, filter.page + 1)),
+            before: (page > 1).then(|| filter.page_address(path, page - 1)),
+            after: (last < total).then(|| filter.page_address(path, page + 1)),
         };
         (rows, position)
     }

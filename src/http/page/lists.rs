@@ -25,6 +25,8 @@ pub struct List<T> {
     statuses: Vec<Choice>,
     rows: Vec<T>,
     position: Position,
+    /// Whether something that belongs here could not be read, or was not yet.
+    unseen: bool,
 }
 
 impl Page for List<Certificate> {
@@ -37,6 +39,10 @@ impl Page for List<Project> {
 
 impl Page for List<Delivery> {
     const TEMPLATE: &'static str = "deliveries.html";
+}
+
+fn unseen(snapshot: &Snapshot) -> bool {
+    snapshot.organizations.iter().any(|one| one.scan.is_none() || !one.faults.is_empty())
 }
 
 fn severities() -> Vec<Choice> {
@@ -68,8 +74,9 @@ pub fn certificates(
         organizations_known: choices(snapshot),
         severities: severities(),
         statuses: Status::ALL.iter().map(|one| Choice::of(one.as_str())).collect(),
-        rows: rows.iter().map(|row| Certificate::of(row, snapshot.at, timezone)).collect(),
+        rows: rows.iter().map(|row| Certificate::of(row, snapshot.now, timezone)).collect(),
         position,
+        unseen: unseen(snapshot),
         filter,
     })
 }
@@ -94,8 +101,9 @@ pub fn projects(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<List<Pro
         organizations_known: choices(snapshot),
         severities: severities(),
         statuses: Coverage::ALL.iter().map(|one| Choice::of(one.as_str())).collect(),
-        rows: rows.iter().map(|row| Project::of(row, snapshot.at, timezone)).collect(),
+        rows: rows.iter().map(|row| Project::of(row, snapshot.now, timezone)).collect(),
         position,
+        unseen: unseen(snapshot),
         filter,
     })
 }
@@ -110,8 +118,10 @@ pub async fn deliveries(
     frame: Frame,
     uri: &Uri,
 ) -> Result<List<Delivery>, Problem> {
-    /// How far one can look back here; `certvigil deliveries` and the API look further.
-    const MOST: u32 = 1_000;
+    /// How many are looked through where words are looked for.
+    const SEARCHED: usize = 5_000;
+    /// How many pages one can turn; `certvigil deliveries` and the API go further.
+    const PAGES: usize = 200;
     let filter = Filter::of(uri, snapshot)?;
     let failed = filter.status == FAILED;
     let state = match failed {
@@ -120,7 +130,11 @@ pub async fn deliveries(
     };
     let organization = Some(filter.organization.as_str()).filter(|name| !name.is_empty());
     let which = Which { failed, state, organization, ..Which::default() };
-    let limit = u32::try_from(filter.page * ROWS + 1).unwrap_or(MOST).min(MOST);
+    let limit = match filter.text() {
+        Some(_) => SEARCHED,
+        None => filter.page.min(PAGES) * ROWS + 1,
+    };
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     let mut rows = shared.reading.deliveries(&which, limit).await?;
     if let Some(text) = filter.text() {
         rows.retain(|row| {
@@ -140,6 +154,7 @@ pub async fn deliveries(
         statuses,
         rows: rows.iter().map(|row| Delivery::of(row, snapshot.at, timezone)).collect(),
         position,
+        unseen: false,
         filter,
     })
 }

@@ -32,7 +32,12 @@ use std::{
 };
 use uuid::Uuid;
 
-use super::{Shared, changes, guard::Caller, problem::Problem, snapshot::Snapshot};
+use super::{
+    Shared, changes,
+    guard::{self, Caller},
+    problem::Problem,
+    snapshot::Snapshot,
+};
 use crate::domain::{acknowledgement::Wanted, day::instant};
 use frame::Frame;
 
@@ -135,7 +140,8 @@ impl Pages {
             detail: &'a str,
         }
         let status = problem.status();
-        let frame = Frame::bare(caller, "Not there");
+        let title = status.canonical_reason().unwrap_or("A problem");
+        let frame = Frame::bare(caller, title);
         let failed = Failed { frame, status: status.as_u16(), detail: problem.detail() };
         html(status, self.render("problem.html", failed))
     }
@@ -266,6 +272,12 @@ struct Asked {
     by: Option<String>,
 }
 
+/// Where one was.
+#[derive(Deserialize)]
+struct From {
+    back: Option<String>,
+}
+
 async fn acknowledge(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -290,8 +302,10 @@ async fn withdraw(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<Uuid>,
+    Form(from): Form<From>,
 ) -> Response {
-    written(&shared, caller, changes::withdraw(&shared, id).await, "/certificates")
+    let done = changes::withdraw(&shared, id).await;
+    written(&shared, caller, done, guard::local(from.back.as_deref()))
 }
 
 async fn retry(

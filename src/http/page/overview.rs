@@ -77,7 +77,7 @@ struct Notifier {
 }
 
 pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Problem> {
-    let filter = Filter::of(uri, snapshot)?;
+    let filter = Filter { status: String::new(), ..Filter::of(uri, snapshot)? };
     let timezone = snapshot.configured.timezone;
     let of: Vec<&Standing> = snapshot
         .organizations
@@ -96,14 +96,14 @@ pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Pr
         filter.is_as_bad(row.severity) && text.as_deref().is_none_or(|text| row.has(text))
     });
     projects.sort_by_key(|row| row.urgency());
-    let now = snapshot.at;
+    let now = snapshot.now;
     let timeline = Timeline::of(rows.iter().copied(), now, timezone);
     let verdict = Verdict::of(snapshot, &filter);
     let title = match verdict.level {
         "calm" => "certvigil".to_owned(),
         level => format!("{level} – certvigil"),
     };
-    let delivery = |row| Delivery::of(row, now, timezone);
+    let delivery = |row| Delivery::of(row, snapshot.at, timezone);
     let its = |row: &&crate::store::DeliveryRow| filter.is_of(&row.organization);
     Ok(Overview {
         frame: frame.titled(title),
@@ -180,9 +180,8 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
             .credentials
             .iter()
             .map(|row| {
-                let name = row.name.as_ref().map_or(String::new(), |name| format!(" “{name}”"));
-                let expiry = wording::expiry(row.expires_at, standing.at);
-                format!("{}{name} {expiry}", row.kind.title())
+                let expiry = wording::expiry(row.expires_at, snapshot.now);
+                format!("{} {expiry}", row.title(&standing.organization))
             })
             .collect(),
     }
@@ -198,9 +197,14 @@ fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
             .map(|one| (one.receiver.clone(), moment(one.since), one.detail.clone()))
             .collect();
         let broken = snapshot.status.outbox.get(name);
+        let mut stuck = snapshot.outbox.failures.iter().filter(|one| one.notifier == name);
+        let is_stuck = stuck.any(|one| one.taken_at.is_none());
         let (level, state) = match (broken, waiting) {
             (Some(fault), _) => ("critical", format!("it cannot be worked on: {fault}")),
-            (None, _) if !failing.is_empty() => ("warning", "does not get through".to_owned()),
+            (None, _) if is_stuck => ("warning", "does not get through".to_owned()),
+            (None, _) if !failing.is_empty() => {
+                ("info", "gets through again; something was refused".to_owned())
+            }
             (None, Some(_)) => ("info", "under way".to_owned()),
             (None, None) => ("calm", "nothing waits".to_owned()),
         };

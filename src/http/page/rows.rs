@@ -34,6 +34,7 @@ pub struct Certificate {
     pub expired: bool,
     pub scope: String,
     pub successor: String,
+    pub successor_href: String,
     /// That nothing takes over, where that matters.
     pub alone: bool,
     pub silence: Option<String>,
@@ -69,6 +70,11 @@ impl Certificate {
             expired,
             scope: scope(row),
             successor,
+            successor_href: row
+                .successor
+                .as_ref()
+                .map(|one| link::certificate(&row.organization, &one.id))
+                .unwrap_or_default(),
             alone,
             silence: silence("acknowledged", &view.acknowledged)
                 .or_else(|| silence("ignored", &view.ignored)),
@@ -97,24 +103,24 @@ fn scope(row: &CertificateRow) -> String {
     }
     let named: Vec<&str> = active.projects.iter().take(NAMED).map(|one| one.title()).collect();
     match active.projects_total {
+        0 if row.status == Status::UnknownActivity => "no project that could be read".to_owned(),
         0 => "no project".to_owned(),
         total if total > NAMED => format!("{} and {} more", named.join(", "), total - named.len()),
         _ => named.join(", "),
     }
 }
 
-/// What takes over, and whether somewhere nothing does.
+/// What takes over, and whether somewhere nothing does though it is needed.
 fn successor(row: &CertificateRow) -> (String, bool) {
     if row.view.active_in.projects_total == 0 || row.view.expires_at.is_none() {
         return (String::new(), false);
     }
-    match (&row.successor, row.left_alone()) {
-        (Some(successor), 0) => (successor.title().to_owned(), false),
-        (None, 0) => ("in every project".to_owned(), false),
-        (Some(successor), left) => {
-            (format!("{}, but not in {}", successor.title(), wording::count(left, "project")), true)
-        }
-        (None, _) => ("none".to_owned(), true),
+    let (left, needed) = (row.left_alone(), row.severity.is_some());
+    let without = || wording::count(left, "project");
+    match &row.successor {
+        Some(successor) if left == 0 => (successor.title().to_owned(), false),
+        Some(successor) => (format!("{}; none in {}", successor.title(), without()), needed),
+        None => ("none".to_owned(), needed),
     }
 }
 
@@ -162,8 +168,7 @@ impl Project {
                 .map(|id| (link::certificate(&row.organization, id), id.to_string())),
             certificates: row.certificates,
             unreadable: row.unreadable.as_ref().map(|one| {
-                let since = moment(one.since);
-                format!("not read since {}: {}", since.local, one.why)
+                format!("cannot be read since {}: {}", moment(one.since).local, one.why)
             }),
             read: row.read_at.map(moment),
         }
@@ -195,7 +200,7 @@ impl Delivery {
         let moment = |at| Moment::new(at, now, timezone);
         let failed = row.attempts > 0 && row.last.is_some();
         let (state, severity, retryable) = match row.state {
-            DeliveryState::Pending if failed => ("waits after a failure", "warning", true),
+            DeliveryState::Pending if failed => ("not delivered yet", "warning", true),
             DeliveryState::Pending => ("waits", "", false),
             DeliveryState::Delivered => ("delivered", "", false),
             DeliveryState::Rejected => ("refused for good", "critical", true),

@@ -113,7 +113,7 @@ impl Timeline {
             .enumerate()
             .map(|(index, (at, row))| lane(index, *at, row, &place, now, timezone))
             .collect();
-        (total > 0).then(|| Timeline {
+        (!lanes.is_empty()).then(|| Timeline {
             height: HEAD + lanes.len() * LANE + 8,
             more: total - lanes.len(),
             marks: marks(now, span, &place),

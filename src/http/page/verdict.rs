@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     super::{
@@ -43,47 +44,54 @@ impl Point {
 
 impl Verdict {
     pub fn of(snapshot: &Snapshot, filter: &Filter) -> Verdict {
-        let of =
-            |standing: &&std::sync::Arc<Standing>| filter.is_of(standing.organization.as_str());
+        let of = |standing: &&Arc<Standing>| filter.is_of(standing.organization.as_str());
         let organizations: Vec<&Standing> =
             snapshot.organizations.iter().filter(of).map(AsRef::as_ref).collect();
         let mut breaking: Vec<Point> =
             organizations.iter().filter_map(|one| uncovered(one)).collect();
         let blind: Vec<Point> = organizations.iter().flat_map(|one| sight(snapshot, one)).collect();
-        let mut urgent: Vec<(&Standing, &CertificateRow, Severity)> = organizations
-            .iter()
-            .flat_map(|one| one.certificates.iter().map(|row| (*one, row)))
-            .filter_map(|(one, row)| Some((one, row, row.severity?)))
-            .collect();
-        urgent.sort_by_key(|(_, row, _)| row.urgency());
+        let rows = || organizations.iter().flat_map(|one| &one.certificates);
+        let mut urgent: Vec<(&CertificateRow, Severity)> =
+            rows().filter_map(|row| Some((row, severity(row, snapshot.now)?))).collect();
+        urgent.sort_by_key(|(row, severity)| (Reverse(*severity), row.urgency()));
         let of_severity = |severity: Severity| {
-            let all = urgent.iter().filter(move |(_, _, of)| *of == severity);
-            all.map(|(standing, row, severity)| expiring(standing, row, *severity))
+            let all = urgent.iter().filter(|(_, of)| *of == severity);
+            let all = all.map(|(row, _)| expiring(row, severity, snapshot.now)).collect();
+            cut(all, severity.as_str(), filter)
         };
-        breaking.extend(cut(of_severity(Severity::Critical).collect(), "critical"));
-        let mut soon = cut(of_severity(Severity::Warning).collect(), "warning");
-        soon.extend(organizations.iter().flat_map(|one| credentials(one)));
+        breaking.extend(of_severity(Severity::Critical));
+        let mut soon = of_severity(Severity::Warning);
+        soon.extend(organizations.iter().flat_map(|one| credentials(one, snapshot.now)));
         soon.extend(outbox(snapshot));
-        let critical = soon.iter().filter(|point| point.level == "critical").cloned();
-        breaking.extend(critical.collect::<Vec<_>>());
-        soon.retain(|point| point.level != "critical");
+        let (critical, soon): (Vec<Point>, Vec<Point>) =
+            soon.into_iter().partition(|point| point.level == "critical");
+        breaking.extend(critical);
         let (level, answer) = match (breaking.first(), blind.first(), soon.first()) {
             (Some(worst), _, _) => ("critical", format!("Yes: {}", worst.text)),
             (None, Some(blind), _) => ("unknown", format!("Not known: {}", blind.text)),
-            (None, None, Some(first)) => ("warning", format!("Not today, but {}", first.text)),
-            (None, None, None) => ("calm", calm(&organizations, snapshot)),
+            (None, None, Some(first)) => ("warning", format!("Soon: {}", first.text)),
+            (None, None, None) => ("calm", calm(rows(), snapshot.now)),
         };
         let points = breaking.into_iter().chain(blind).chain(soon).collect();
         Verdict { level, answer, points }
     }
 }
 
+/// How bad it is that a certificate ends: as its stage has it; and at least a warning for one that ends within a day
+/// and leaves a project alone, whatever the ladder says, and whether or not it is ignored.
+fn severity(row: &CertificateRow, now: DateTime<Utc>) -> Option<Severity> {
+    let within_a_day = |at: DateTime<Utc>| at > now && at - now < TimeDelta::days(1);
+    let breaks = row.left_alone() > 0 && row.view.expires_at.is_some_and(within_a_day);
+    row.severity.max(breaks.then_some(Severity::Warning))
+}
+
 /// The first few, and how many more there are.
-fn cut(mut points: Vec<Point>, severity: &'static str) -> Vec<Point> {
+fn cut(mut points: Vec<Point>, severity: &'static str, filter: &Filter) -> Vec<Point> {
     let more = points.len().saturating_sub(NAMED);
     points.truncate(NAMED);
     if more > 0 {
-        let href = link::asking("/certificates", &[("severity", severity)]);
+        let pairs = [("organization", filter.organization.as_str()), ("severity", severity)];
+        let href = link::asking("/certificates", &pairs);
         points.push(Point::new(severity, format!("and {more} more"), href));
     }
     points
@@ -108,22 +116,27 @@ fn uncovered(standing: &Standing) -> Option<Point> {
     ))
 }
 
-fn expiring(standing: &Standing, row: &CertificateRow, severity: Severity) -> Point {
+fn expiring(row: &CertificateRow, severity: Severity, now: DateTime<Utc>) -> Point {
     let title = row.view.title();
     let what = match (row.status, row.view.expires_at) {
         (Status::NotYetValid, _) => format!("“{title}” is active, and not yet valid"),
-        (_, Some(at)) => format!("“{title}” {}", wording::expiry(at, standing.at)),
+        (_, Some(at)) => format!("“{title}” {}", wording::expiry(at, now)),
         (_, None) => format!("“{title}” is active, and does not say when it expires"),
     };
-    let left = match (row.left_alone(), row.status) {
-        (0, _) | (_, Status::Expired | Status::NotYetValid | Status::UnknownExpiry) => {
-            String::new()
-        }
-        (left, _) => format!(", with no successor in {}", wording::count(left, "project")),
+    let many = |n: usize| wording::count(n, "project");
+    let left = match (row.breaks, row.left_alone(), row.status) {
+        (_, _, Status::NotYetValid | Status::UnknownExpiry) | (0, 0, _) => String::new(),
+        (0, _, Status::Expired) => String::new(),
+        (1, _, Status::Expired) => ", and 1 project has no valid certificate".to_owned(),
+        (n, _, Status::Expired) => format!(", and {} have no valid certificate", many(n)),
+        (0, left, _) => format!(", with no successor in {}", many(left)),
+        (1, _, _) => "; from then on 1 project has no valid certificate".to_owned(),
+        (n, _, _) => format!("; from then on {} have no valid certificate", many(n)),
     };
-    let quiet = match row.view.acknowledged {
-        Some(_) => " (acknowledged)",
-        None => "",
+    let quiet = match (&row.view.acknowledged, &row.view.ignored) {
+        (_, Some(_)) => " (ignored)",
+        (Some(_), None) => " (acknowledged)",
+        (None, None) => "",
     };
     let href = link::certificate(&row.organization, &row.view.id);
     Point::new(severity.as_str(), format!("{what}{left}{quiet}"), href)
@@ -143,27 +156,38 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
         let at = Moment::new(at, snapshot.at, timezone);
         points.push(point(format!("the scan of {name} is overdue since {}", at.local)));
     }
-    match &standing.scan {
-        None => points.push(point(format!("{name} has not been scanned yet"))),
-        Some(scan) if !scan.complete => {
-            let lists = wording::count(standing.faults.len().max(1), "list");
-            let were = if standing.faults.len() > 1 { "were" } else { "was" };
-            points.push(point(format!(
-                "{lists} of {name} {were} not read by the latest scan: certificates there may expire unseen"
-            )));
-        }
-        Some(_) => {}
+    let Some(scan) = &standing.scan else {
+        points.push(point(format!("{name} has not been scanned yet")));
+        return points;
+    };
+    // What a clock that was ahead has noted is no reading of today.
+    let due = snapshot.configured.cron.next_after(scan.tick.min(scan.finished_at));
+    let due = due.map(|due| due + snapshot.configured.late).filter(|due| *due < snapshot.at);
+    if points.is_empty() && (due.is_some() || scan.finished_at > snapshot.at) {
+        let at = Moment::new(scan.finished_at, snapshot.at, timezone);
+        points.push(point(format!(
+            "what is known of {name} is of {}, and a later scan was due",
+            at.local
+        )));
+    }
+    if !scan.complete || !standing.faults.is_empty() {
+        let lists = wording::count(standing.faults.len().max(1), "list");
+        let were = if standing.faults.len() > 1 { "were" } else { "was" };
+        let first =
+            standing.faults.first().map_or(String::new(), |(scope, _)| format!(" ({scope})"));
+        points.push(point(format!(
+            "{lists} of {name}{first} {were} not read by the latest scan: certificates there may expire unseen"
+        )));
     }
     points
 }
 
-fn credentials(standing: &Standing) -> Vec<Point> {
+fn credentials(standing: &Standing, now: DateTime<Utc>) -> Vec<Point> {
     let rows = standing.credentials.iter().filter_map(|row| Some((row, row.severity?)));
     rows.filter(|(_, severity)| *severity >= Severity::Warning)
         .map(|(row, severity)| {
-            let expiry = wording::expiry(row.expires_at, standing.at);
-            let what = row.kind.title();
-            let text = format!("{what} that reads {} {expiry}", standing.organization);
+            let expiry = wording::expiry(row.expires_at, now);
+            let text = format!("{} {expiry}", row.title(&standing.organization));
             Point::new(severity.as_str(), text, "#organizations".to_owned())
         })
         .collect()
@@ -175,20 +199,23 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     let mut points = Vec::new();
     for listener in &snapshot.configured.listeners {
         let name = &listener.name;
-        let failing = snapshot.outbox.failures.iter().find(|one| one.notifier == *name);
+        // One that has taken something since has only refused what was sent before.
+        let failing = snapshot.outbox.failures.iter();
+        let failing = failing.filter(|one| one.taken_at.is_none());
+        let failing = failing.filter(|one| one.notifier == *name).min_by_key(|one| one.since);
         let late = |since: DateTime<Utc>| now - since > snapshot.configured.retry_max;
         let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == *name);
         let text = match (failing, waiting.filter(|one| late(one.since))) {
-            (Some(one), _) if one.taken_at.is_none() => {
+            (Some(one), _) => {
                 format!("the notifier {name} does not get through: {}", one.detail)
             }
-            (_, Some(waiting)) => format!(
+            (None, Some(waiting)) => format!(
                 "{} of the notifier {name} {} waited for {}",
                 wording::count(usize::try_from(waiting.count).unwrap_or(usize::MAX), "message"),
                 if waiting.count == 1 { "has" } else { "have" },
                 wording::span(now - waiting.since)
             ),
-            (Some(_) | None, None) => continue,
+            (None, None) => continue,
         };
         points.push(Point::new("warning", text, "#outbox".to_owned()));
     }
@@ -199,18 +226,18 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     points
 }
 
-fn calm(organizations: &[&Standing], snapshot: &Snapshot) -> String {
-    let rows = organizations.iter().flat_map(|one| &one.certificates);
+fn calm<'a>(rows: impl Iterator<Item = &'a CertificateRow> + Clone, now: DateTime<Utc>) -> String {
     let active = rows.filter(|row| row.status != Status::Inactive);
-    let next = active.filter_map(|row| Some((row.view.expires_at?, row)));
-    let next = next.filter(|(at, _)| *at > snapshot.at).min_by_key(|(at, _)| *at);
+    let ends = active.filter_map(|row| Some((row.view.expires_at?, row)));
+    let next = ends.clone().filter(|(at, _)| *at > now).min_by_key(|(at, _)| *at);
     match next {
-        Some((at, row)) if at - snapshot.at < TimeDelta::days(3_650) => format!(
-            "No. The next to expire is “{}”, in {}",
-            row.view.title(),
-            wording::span(at - snapshot.at)
-        ),
+        Some((at, row)) if at - now < TimeDelta::days(3_650) => {
+            let quiet = if row.view.ignored.is_some() { " (ignored)" } else { "" };
+            let (title, span) = (row.view.title(), wording::span(at - now));
+            format!("No. The next to expire is “{title}”, in {span}{quiet}")
+        }
         Some(_) => "No. Nothing expires within ten years".to_owned(),
+        None if ends.count() > 0 => "No. What has expired is ignored, or was replaced".to_owned(),
         None => "No. There is no active certificate that expires".to_owned(),
     }
 }
