@@ -379,8 +379,8 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         tracing::warn!("what was under way is left for the next start");
     }
     if let Some(answering) = answering {
-        // It was to end when the work was.
-        drop(tokio::time::timeout(Duration::from_millis(500), answering.wait()).await);
+        // It has been ending as long as the work has, and takes two seconds at most.
+        drop(tokio::time::timeout(Duration::from_millis(2_500), answering.wait()).await);
     }
     drop(tokio::time::timeout(Duration::from_millis(500), shared.store.close()).await);
     tracing::info!("certvigil stopped");

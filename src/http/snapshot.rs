@@ -99,6 +99,8 @@ struct Kept {
     snapshot: Arc<Snapshot>,
     version: Version,
     read_at: Instant,
+    /// Something was written since.
+    outdated: bool,
     evaluated_at: Instant,
 }
 
@@ -120,21 +122,27 @@ impl Keeper {
         // Who comes while it is read waits for that.
         let mut kept = self.kept.lock().await;
         if let Some(kept) = kept.as_ref()
+            && !kept.outdated
             && kept.read_at.elapsed() < FRESH
         {
             return Ok(Arc::clone(&kept.snapshot));
         }
         let (snapshot, version, evaluated_at) = self.read(kept.as_ref()).await?;
         let snapshot = Arc::new(snapshot);
-        let read_at = Instant::now();
-        *kept = Some(Kept { snapshot: Arc::clone(&snapshot), version, read_at, evaluated_at });
+        *kept = Some(Kept {
+            snapshot: Arc::clone(&snapshot),
+            version,
+            read_at: Instant::now(),
+            outdated: false,
+            evaluated_at,
+        });
         Ok(snapshot)
     }
 
     /// Makes the next one read anew: something was written.
     pub async fn outdate(&self) {
         if let Some(kept) = self.kept.lock().await.as_mut() {
-            kept.read_at -= FRESH;
+            kept.outdated = true;
         }
     }
 

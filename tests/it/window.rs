@@ -309,6 +309,54 @@ async fn the_first_page_says_no_only_where_everything_was_seen() {
     daemon.stop().await;
 }
 
+/// The answer of the first page, once it begins so.
+async fn answers(daemon: &Daemon, text: &str) {
+    let mut answer = String::new();
+    for _ in 0..500 {
+        let page = daemon.text("/").await;
+        answer = page.split("<h1 id=\"answer\">").nth(1).unwrap_or_default().to_owned();
+        if answer.starts_with(text) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} is not {text}", answer.split("</h1>").next().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_all_clear() {
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
+    world.add("cert_a", Some("prod-ca"), Some(certvigil::clock::now() + days(300)), [1]);
+    world.add("cert_b", Some("old-ca"), Some(certvigil::clock::now() + days(80)), [1]);
+    let sim = Sim::start(world).await;
+    let dead = super::support::free_port();
+    let text =
+        format!("{}[notifiers.webhook.dead]\nurl = \"http://127.0.0.1:{dead}/\"\n", sim.config());
+    let mut daemon = Daemon::start(&text);
+    daemon.ready(200).await;
+    answers(&daemon, "Soon: the notifier dead does not get through: ").await;
+    let page = daemon.text("/certificates/acme/cert_b").await;
+    assert!(page.contains("not delivered yet"), "{page}");
+    daemon.stop().await;
+    // Five days later, with an API that takes connections and says nothing.
+    let file = daemon.folder.path().join("certvigil.db");
+    let url = format!("sqlite://{}", file.display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let days_ago =
+        "UPDATE scans SET tick = tick - 432000000, finished_at = finished_at - 432000000";
+    sqlx::query(days_ago).execute(&pool).await.unwrap();
+    pool.close().await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = sim
+        .config()
+        .replace(&sim.api_address.to_string(), &silent.local_addr().unwrap().to_string());
+    let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
+    let mut daemon = Daemon::start_in(folder, &text, |_| {});
+    daemon.ready(200).await;
+    answers(&daemon, "Not known: what is known of acme is of ").await;
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_first_scan_nothing_is_called_well() {
     let sim = demo().await;

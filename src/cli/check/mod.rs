@@ -64,16 +64,11 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
         .iter()
         .map(|organization| app::target(&config, organization))
         .collect::<anyhow::Result<_>>()?;
-    let (progress, watched) = watch::channel(Progress::default());
-    let shown = super::terminal::show_progress(watched);
-    let surveyed = if arguments.notify {
-        keep_and_tell(&config, &targets, &progress).await
+    let survey = if arguments.notify {
+        keep_and_tell(&config, &targets).await?
     } else {
-        look(&config, &targets, &progress).await
+        look(&config, &targets).await?
     };
-    drop(progress);
-    drop(shown.await);
-    let survey = surveyed?;
     let text = match arguments.output {
         Output::Table => output::table(&survey),
         Output::Json => format!("{:#}\n", output::document(&survey)),
@@ -94,13 +89,12 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
 }
 
 /// Reads every organization at once; keeps nothing.
-async fn look(
-    config: &Config,
-    targets: &[Target],
-    progress: &watch::Sender<Progress>,
-) -> anyhow::Result<Survey> {
+async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
+    let (progress, watched) = watch::channel(Progress::default());
+    let shown = super::terminal::show_progress(watched);
+    let told = &progress;
     let scans = targets.iter().map(|target| async move {
-        let reading = scan::read(target, progress).await;
+        let reading = scan::read(target, told).await;
         let skew = target.wrong_clock();
         if let Some(skew) = skew {
             app::say_clock(target.api.organization(), skew);
@@ -109,6 +103,9 @@ async fn look(
         (target, Inventory::default().merge(reading, &target.selection, now), skew)
     });
     let scanned = futures_util::future::join_all(scans).await;
+    drop(progress);
+    // Nothing else is written while its line stands.
+    drop(shown.await);
     // Acknowledgements are shown where there is a state that has them.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
@@ -150,11 +147,9 @@ async fn deliver_all(
 }
 
 /// Scans, commits and delivers once, as the service does.
-async fn keep_and_tell(
-    config: &Config,
-    targets: &[Target],
-    progress: &watch::Sender<Progress>,
-) -> anyhow::Result<Survey> {
+async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
+    let (progress, watched) = watch::channel(Progress::default());
+    let shown = super::terminal::show_progress(watched);
     let notifiers = app::notifiers(config)?;
     let store = Store::open_exclusive(&config.state).await?;
     app::settle_changes(config, &store, &notifiers, clock::now()).await?;
@@ -165,7 +160,7 @@ async fn keep_and_tell(
     for target in targets {
         let now = clock::now();
         let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
-        match scan::run_once(target, &store, &notifiers, give_up_after, when, progress).await {
+        match scan::run_once(target, &store, &notifiers, give_up_after, when, &progress).await {
             Ok(report) => {
                 app::say(&report);
                 skew = skew.or(report.record.clock_skew);
@@ -175,6 +170,8 @@ async fn keep_and_tell(
             Err(error) => failed_scan = Some(error),
         }
     }
+    drop(progress);
+    drop(shown.await);
     let mut failed = deliver_all(config, &store, &notifiers).await?;
     // Who does not get through is told through the others.
     let looked =
