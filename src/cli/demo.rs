@@ -93,10 +93,10 @@ level = "warn"
          The service runs against them, with its state in a temporary folder.\n\n",
         mailbox.address,
     ))?;
-    super::print(&format!(
-        "Its pages: {}\n\n",
-        config.http.listen.map_or(String::new(), |address| format!("http://{address}/"))
-    ))?;
+    // With `--once` nobody has the time to look.
+    if let Some(address) = config.http.listen.filter(|_| !once) {
+        super::print(&format!("Its pages: http://{address}/\n\n"))?;
+    }
     serve(config, once, &mailbox, &receiver, &format!("http://{pages}/")).await
 }
 

@@ -122,7 +122,7 @@ pub struct New {
     /// The certificate's id.
     certificate: String,
     /// Ahead; it ends by itself then. A date alone is the end of that day in the configured time zone.
-    #[schema(example = "2027-03-01T12:00:00Z")]
+    #[schema(format = DateTime)]
     until: String,
     /// Why nobody needs to hear of it until then.
     #[schema(min_length = 1)]

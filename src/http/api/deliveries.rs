@@ -31,8 +31,7 @@ pub struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before
-    #[param(minimum = 0)]
-    cursor: Option<i64>,
+    cursor: Option<u64>,
 }
 
 /// The attempts to hand one notification to one receiver.
@@ -108,7 +107,7 @@ pub async fn list(
         state: wanted.state,
         notifier: wanted.notifier.as_deref(),
         organization: wanted.organization.as_deref(),
-        before: wanted.cursor,
+        before: wanted.cursor.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX)),
     };
     let rows = shared.reading.deliveries(&which, limit as u32 + 1).await?;
     let data = rows.into_iter().map(Into::into).collect();
