@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     model::{Page, seconds},
-    request::{Asked, Named, limit},
+    request::{Asked, NO_CURSOR, Named, limit},
 };
 use crate::store::{DeliveryRow, DeliveryState, Which};
 
@@ -102,12 +102,14 @@ pub async fn list(
     if let Some(name) = &wanted.organization {
         changes::organization(&shared, name)?;
     }
+    let before = wanted.cursor.map(i64::try_from).transpose();
+    let before = before.map_err(|_| Problem::bad_request(NO_CURSOR))?;
     let which = Which {
         failed: wanted.failed.unwrap_or(false),
         state: wanted.state,
         notifier: wanted.notifier.as_deref(),
         organization: wanted.organization.as_deref(),
-        before: wanted.cursor.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX)),
+        before,
     };
     let rows = shared.reading.deliveries(&which, limit as u32 + 1).await?;
     let data = rows.into_iter().map(Into::into).collect();

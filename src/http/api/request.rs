@@ -73,8 +73,10 @@ pub fn limit(asked: Option<u32>) -> Result<usize, Problem> {
     }
 }
 
+/// What is said of a cursor that no answer has given.
+pub const NO_CURSOR: &str = "cursor: found none that an answer has given, expected its next_cursor";
+
 /// The place of an entry in a list that is ordered by organization and id.
 pub fn place(cursor: &str) -> Result<(&str, &str), Problem> {
-    let expected = "cursor: found none that an answer has given, expected its next_cursor";
-    cursor.split_once(':').ok_or_else(|| Problem::bad_request(expected))
+    cursor.split_once(':').ok_or_else(|| Problem::bad_request(NO_CURSOR))
 }
