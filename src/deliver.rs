@@ -36,6 +36,8 @@ pub struct Report {
     /// The receiver says that it is gone for good: it is left alone until the configuration is loaded
     /// again.
     pub gone: bool,
+    /// How long the notifier has to wait before it may begin another, where its rate is what keeps it.
+    pub wait: Option<Duration>,
 }
 
 /// Attempts everything that is due for one notifier, until nothing is, or nothing new is begun because
@@ -57,6 +59,9 @@ pub async fn run_once(
         let some = pass(store, notifier, policy, now).await?;
         if some == Report::default() {
             break;
+        }
+        if let Some(wait) = some.wait {
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await;
         }
         report = report.and(some);
     }
@@ -84,8 +89,14 @@ pub async fn pass(
     let time = &time;
     let lease = TimeDelta::from_std(pass_limit(notifier)).unwrap_or(TimeDelta::hours(1));
     let mut report = Report::default();
-    let claimed = store.claim(notifier.name(), time(), lease, notifier.concurrency()).await?;
-    let attempts = stream::iter(claimed).map(|claim| async move {
+    let (name, most) = (notifier.name(), notifier.concurrency());
+    let claimed = store.claim(name, time(), lease, most, notifier.max_per_minute()).await?;
+    report.wait = claimed.wait.and_then(|wait| wait.to_std().ok());
+    let attempts = stream::iter(claimed.claims).map(|claim| async move {
+        if clock.elapsed() > SPARE {
+            // The process was paused: somebody else may have taken it over by now.
+            return Ok(None);
+        }
         let outcome = attempt(notifier, &claim, time()).await;
         let ended = time();
         let verdict =
@@ -95,13 +106,14 @@ pub async fn pass(
         record.retry(ExponentialBuilder::default()).await?;
         say(notifier, &claim, &outcome, &verdict);
         let late = claim.due_at.filter(|_| verdict == Verdict::Delivered);
-        Ok::<_, StoreFault>((outcome, verdict, late.map(|due_at| ended - due_at)))
+        Ok::<_, StoreFault>(Some((outcome, verdict, late.map(|due_at| ended - due_at))))
     });
     let mut attempts = attempts.buffer_unordered(notifier.concurrency());
     let mut fault = None;
     while let Some(attempt) = attempts.next().await {
         match attempt {
-            Ok((outcome, verdict, late)) => {
+            Ok(None) => {}
+            Ok(Some((outcome, verdict, late))) => {
                 report.count(&outcome, &verdict);
                 report.late.extend(late);
             }
@@ -142,6 +154,7 @@ impl Report {
             waiting: self.waiting + other.waiting,
             failed: self.failed + other.failed,
             gone: self.gone | other.gone,
+            wait: other.wait,
         }
     }
 

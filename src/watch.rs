@@ -17,7 +17,7 @@ use crate::{
     },
     notify::Notifier,
     store::id_at,
-    store::{Change, Commit, MessageKind, Plan, Store},
+    store::{Change, Commit, Lease, MessageKind, Plan, Store},
 };
 
 /// For services where an alert that is not said again ends by itself: it is said again daily.
@@ -42,6 +42,7 @@ pub async fn run_once(
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
     started_at: DateTime<Utc>,
+    lease: Lease,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
     let mut failures = store.failures().await.context("reading who does not get through")?;
@@ -93,7 +94,8 @@ pub async fn run_once(
     if !plans.is_empty() {
         let give_up_at = now + give_up_after;
         let over = Vec::new();
-        let commit = Commit { of: None, change: Change::None, plans, over, now, give_up_at };
+        let (of, lease, change) = (None, Some(lease), Change::None);
+        let commit = Commit { of, lease, change, plans, over, now, give_up_at };
         store
             .commit(&commit)
             .await

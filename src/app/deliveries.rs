@@ -48,7 +48,7 @@ pub async fn run(
         if end.is_cancelled() {
             return;
         }
-        let mut idle = true;
+        let mut pause = LOOK;
         match done {
             Ok(Ok(report)) => {
                 shared.note_outbox(&name, None);
@@ -59,7 +59,11 @@ pub async fn run(
                     );
                     return;
                 }
-                idle = report == deliver::Report::default();
+                pause = match report.wait {
+                    Some(wait) => wait.min(LOOK),
+                    None if report == deliver::Report::default() => LOOK,
+                    None => Duration::ZERO,
+                };
             }
             Ok(Err(error)) => {
                 tracing::error!(notifier = name, %error, "the outbox cannot be read or written");
@@ -70,10 +74,10 @@ pub async fn run(
                 shared.note_outbox(&name, Some("a delivery failed inside certvigil".to_owned()));
             }
         }
-        if idle {
+        if !pause.is_zero() {
             tokio::select! {
                 () = nudged => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = end.cancelled() => return,
             }
         }

@@ -6,15 +6,22 @@
 
 mod deliveries;
 mod monitor;
+mod peers;
 mod pulse;
 mod reload;
 mod scans;
 mod systemd;
 
 use anyhow::Context;
+use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,10 +35,11 @@ use crate::{
     notify::{self, Notifier},
     scan::{Target, When},
     schedule,
-    store::Store,
+    store::{Membership, Store, StoreFault},
 };
 use monitor::{Monitor, News, Watching};
 use pulse::Pulse;
+pub use peers::Member;
 pub use reload::settle_changes;
 use scans::{Due, Scans};
 pub use scans::{say, say_clock};
@@ -76,21 +84,30 @@ pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
     notify::all(&told.email, &told.webhook, &told.log)
 }
 
+/// A heartbeat, and the organizations that it speaks for. In the state it goes by the name of the organization whose
+/// own it is, and that of all has none.
+pub struct Beating {
+    pub name: String,
+    pub heartbeat: Heartbeat,
+    pub of: BTreeSet<OrganizationName>,
+}
+
 /// The configured heartbeats: one for all organizations, and those of their own.
 ///
 /// # Errors
 /// Where an address cannot be read.
-pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<(Heartbeat, BTreeSet<OrganizationName>)>> {
+pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
     let all: BTreeSet<_> =
         config.organizations.iter().map(|one| one.api.organization.clone()).collect();
     let own = config.organizations.iter().filter_map(|one| {
-        Some((one.heartbeat.as_ref()?, BTreeSet::from([one.api.organization.clone()])))
+        let name = one.api.organization.clone();
+        Some((name.to_string(), one.heartbeat.as_ref()?, BTreeSet::from([name])))
     });
-    let shared = config.heartbeat.as_ref().map(|settings| (settings, all));
+    let shared = config.heartbeat.as_ref().map(|settings| (String::new(), settings, all));
     shared
         .into_iter()
         .chain(own)
-        .map(|(settings, of)| Ok((Heartbeat::new(settings)?, of)))
+        .map(|(name, settings, of)| Ok(Beating { name, heartbeat: Heartbeat::new(settings)?, of }))
         .collect()
 }
 
@@ -140,15 +157,27 @@ struct Shared {
     counters: Counters,
     pulse: Pulse,
     stop: CancellationToken,
+    started_at: DateTime<Utc>,
+    /// What this instance says of itself to the others.
+    membership: watch::Sender<Arc<Membership>>,
+    schedule: watch::Sender<schedule::Settings>,
+    /// How many scans are under way here.
+    scanning: AtomicU32,
 }
 
 impl Shared {
     fn new(
         store: Store,
+        config: &Config,
+        membership: Membership,
         configured: watch::Sender<Arc<Configured>>,
         stop: CancellationToken,
     ) -> Shared {
         Shared {
+            started_at: membership.started_at,
+            membership: watch::channel(Arc::new(membership)).0,
+            schedule: watch::channel(config.schedule.clone()).0,
+            scanning: AtomicU32::new(0),
             store,
             outbox: Notify::new(),
             scan_now: watch::channel(()).0,
@@ -185,7 +214,7 @@ impl Shared {
 struct Parts {
     targets: Vec<Target>,
     notifiers: Vec<Arc<dyn Notifier>>,
-    heartbeats: Vec<(Heartbeat, BTreeSet<OrganizationName>)>,
+    heartbeats: Vec<Beating>,
     configured: Arc<Configured>,
 }
 
@@ -199,6 +228,14 @@ impl Parts {
             configured: Arc::new(configured(config)?),
         })
     }
+}
+
+/// How the loops of a configuration begin.
+struct Begin {
+    /// Whether there is a scan at once, and why.
+    first: Option<Due>,
+    /// Whether the state is in line with the configuration.
+    settled: bool,
 }
 
 /// The loops of one configuration.
@@ -221,7 +258,7 @@ impl Generation {
     fn start(
         config: &Config,
         parts: Parts,
-        first: Option<Due>,
+        begin: Begin,
         shared: &Arc<Shared>,
         beats: &watch::Receiver<()>,
         tasks: &TaskTracker,
@@ -247,7 +284,7 @@ impl Generation {
                 schedule: config.schedule.clone(),
                 notifiers: notifiers.clone(),
                 delivery: delivery.clone(),
-                first,
+                first: begin.first,
                 asked: shared.scan_now.subscribe(),
                 beats: beats.clone(),
                 news: news.clone(),
@@ -257,15 +294,18 @@ impl Generation {
             let one = move || scans::run(Arc::clone(&scans), Arc::clone(&shared));
             own.spawn(tasks.track_future(lasting(name, one)));
         }
+        let heartbeats = heartbeats.into_iter();
         let monitor = Monitor {
+            config: Arc::new(config.clone()),
+            settled: begin.settled,
             notifiers,
             delivery: delivery.clone(),
-            heartbeats: heartbeats.into_iter().map(|(one, of)| Watching::new(one, of)).collect(),
+            heartbeats: heartbeats.map(Watching::of).collect(),
             news: happened,
             end: end.clone(),
         };
         own.spawn(tasks.track_future(monitor::run(monitor, Arc::clone(shared))));
-        let pruning = pruning(shared.store.clone(), config.state.history, end.clone());
+        let pruning = pruning(Arc::clone(shared), config.state.history, end.clone());
         own.spawn(tasks.track_future(pruning));
         own.close();
         Generation { end, scans: own }
@@ -296,12 +336,15 @@ async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
     let parts = Parts::of(&config)?;
+    let membership = peers::membership(&config, &parts.notifiers, clock::now());
     let opening = async {
-        let store = Store::open_exclusive(&config.state).await?;
-        settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
-        anyhow::Ok(store)
+        let store = open(&config).await?;
+        let is_new = store.join(&membership, false).await?;
+        let settled = settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
+        anyhow::Ok((store, is_new, settled))
     };
-    let Some(store) = stop.run_until_cancelled(opening).await.transpose()? else {
+    let Some((store, is_new, settled)) = stop.run_until_cancelled(opening).await.transpose()?
+    else {
         return Ok(());
     };
     let listener = match config.http.listen {
@@ -317,7 +360,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         None => None,
     };
     let configured = watch::channel(Arc::clone(&parts.configured)).0;
-    let shared = Arc::new(Shared::new(store, configured, stop.clone()));
+    let shared = Arc::new(Shared::new(store, &config, membership, configured, stop.clone()));
     let tasks = TaskTracker::new();
     say_started(&config);
     let answering = if let Some(listener) = listener {
@@ -336,9 +379,17 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let Some(heartbeat) = stop.run_until_cancelled(schedule::Heartbeat::start()).await else {
         return Ok(());
     };
-    let first = config.schedule.run_on_start.then_some(Due::Start);
+    if shared.store.is_shared() {
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        let one = move || peers::run(Arc::clone(&shared), stop.clone());
+        tasks.spawn(lasting("the look at the other instances".to_owned(), one));
+    }
+    // Where others have scanned, too, what has changed is seen at once, and what has not is not scanned again.
+    let first = if is_new && shared.store.is_shared() { Due::Asked } else { Due::Start };
+    let first = config.schedule.run_on_start.then_some(first);
+    let begin = Begin { first, settled };
     let mut generation =
-        Generation::start(&config, parts, first, &shared, &heartbeat.beats(), &tasks);
+        Generation::start(&config, parts, begin, &shared, &heartbeat.beats(), &tasks);
     let mut running = config;
     systemd::ready();
 
@@ -354,15 +405,17 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                     let pulse = shared.pulse.enter();
                     let change = async {
                         generation.end().await;
-                        reload::change(&config, &parts, &shared).await;
+                        reload::change(&config, &parts, &shared).await
                     };
-                    if stop.run_until_cancelled(pulse.during(CHANGING, change)).await.is_none() {
+                    let changing = pulse.during(CHANGING, change);
+                    let Some(changed) = stop.run_until_cancelled(changing).await else {
                         break;
-                    }
-                    // What has changed is seen at once.
-                    let first = Some(Due::Asked);
+                    };
+                    // What has changed is seen at once; what another instance had already has been seen.
+                    let first = Some(if changed.is_new { Due::Asked } else { Due::Start });
+                    let begin = Begin { first, settled: changed.settled };
                     let beats = heartbeat.beats();
-                    generation = Generation::start(&config, parts, first, &shared, &beats, &tasks);
+                    generation = Generation::start(&config, parts, begin, &shared, &beats, &tasks);
                     running = config;
                     tracing::info!("the configuration was loaded again, and is in force");
                 }
@@ -382,9 +435,30 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         // It has been ending as long as the work has, and takes two seconds at most.
         drop(tokio::time::timeout(Duration::from_millis(2_500), answering.wait()).await);
     }
-    drop(tokio::time::timeout(Duration::from_millis(500), shared.store.close()).await);
+    let farewell = async {
+        if let Err(error) = shared.store.leave().await {
+            tracing::debug!(%error, "the other instances notice by themselves");
+        }
+        shared.store.close().await;
+    };
+    drop(tokio::time::timeout(Duration::from_millis(500), farewell).await);
     tracing::info!("certvigil stopped");
     Ok(())
+}
+
+/// Opens the state, and waits for a server that does not answer yet.
+async fn open(config: &Config) -> Result<Store, StoreFault> {
+    let open = || Store::open(&config.state);
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(Duration::from_secs(10))
+        .without_max_times();
+    open.retry(pauses)
+        .when(|fault| matches!(fault, StoreFault::Away { .. }))
+        .notify(|error, pause| {
+            tracing::error!(%error, "the state is waited for, and tried again in {pause:?}");
+        })
+        .await
 }
 
 fn say_started(config: &Config) {
@@ -392,7 +466,7 @@ fn say_started(config: &Config) {
     tracing::info!(
         organizations = config.organizations.len(),
         notifiers = told,
-        state = %config.state.file.display(),
+        state = %config.state.place,
         schedule = %config.schedule.cron.describe(),
         timezone = config.timezone.name(),
         listen = config.http.listen.map(|address| address.to_string()),
@@ -400,12 +474,15 @@ fn say_started(config: &Config) {
     );
 }
 
-async fn pruning(store: Store, history: chrono::TimeDelta, stop: CancellationToken) {
+async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: CancellationToken) {
     loop {
-        match store.prune(clock::now() - history).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "what is older than state.history was forgotten"),
-            Err(error) => tracing::error!(%error, "old entries cannot be forgotten"),
+        // How long things are kept is decided by the configuration that is in force.
+        if shared.status.borrow().is_in_force() {
+            match shared.store.prune(clock::now() - history).await {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, "what is older than state.history was forgotten"),
+                Err(error) => tracing::error!(%error, "old entries cannot be forgotten"),
+            }
         }
         if stop.run_until_cancelled(tokio::time::sleep(PRUNE)).await.is_none() {
             return;
@@ -457,6 +534,9 @@ mod tests {
         fn concurrency(&self) -> usize {
             1
         }
+        fn max_per_minute(&self) -> Option<std::num::NonZeroU32> {
+            None
+        }
         fn attempt_limit(&self) -> Duration {
             Duration::from_secs(1)
         }
@@ -502,15 +582,17 @@ mod tests {
         let config = from_text(&folder.join("c.toml"), &text, Needs::ALL).unwrap().config;
         let mut parts = Parts::of(&config).unwrap();
         parts.notifiers.insert(0, Arc::new(fails));
-        let store = Store::open_exclusive(&config.state).await.unwrap();
+        let store = Store::open(&config.state).await.unwrap();
         let configured = watch::channel(Arc::new(configured(&config).unwrap())).0;
-        let shared = Arc::new(Shared::new(store, configured, CancellationToken::new()));
+        let membership = peers::membership(&config, &parts.notifiers, clock::now());
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared::new(store, &config, membership, configured, stop));
         let (beat, beats) = watch::channel(());
         std::mem::forget(beat);
         let generation = Generation::start(
             &config,
             parts,
-            Some(Due::Start),
+            Begin { first: Some(Due::Start), settled: true },
             &shared,
             &beats,
             &TaskTracker::new(),

@@ -1,18 +1,22 @@
 //! The watcher is watched: whether notifiers get through, told through the others; and the heartbeats, by which
 //! somebody else notices that certvigil is gone, blind or mute.
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Shared, systemd};
+use super::{Beating, Shared, reload::settle_changes, systemd};
 use crate::{
     clock,
+    config::Config,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
     heartbeat::{self, Heartbeat, Signal},
     net::error_chain,
     notify::Notifier,
+    store::{LEASE, Latest, Lease, Store, StoreFault, Taken},
     watch,
 };
 
@@ -52,8 +56,8 @@ pub struct Watching {
     heartbeat: Heartbeat,
     /// The organizations that it speaks for.
     of: BTreeSet<OrganizationName>,
-    /// Those of them that were read completely since it was sent last.
-    well: BTreeSet<OrganizationName>,
+    /// What it is called in the state: the organization where it is one's own.
+    name: String,
     /// Whether something waits for too long, and whether that was said since the last scan.
     late: bool,
     said_late: bool,
@@ -61,11 +65,12 @@ pub struct Watching {
 }
 
 impl Watching {
-    pub fn new(heartbeat: Heartbeat, of: BTreeSet<OrganizationName>) -> Watching {
+    pub fn of(beating: Beating) -> Watching {
+        let Beating { name, heartbeat, of } = beating;
         Watching {
             heartbeat,
             of,
-            well: BTreeSet::new(),
+            name,
             late: false,
             said_late: false,
             not_before: None,
@@ -80,11 +85,9 @@ impl Watching {
                 Happened::ScanBegins(organization) => begins |= self.of.contains(organization),
                 Happened::ScanEnded(organization, complete) if self.of.contains(organization) => {
                     if *complete {
-                        self.well.insert(organization.clone());
                         self.said_late = false;
                         self.not_before = None;
                     } else {
-                        self.well.remove(organization);
                         failed = true;
                     }
                 }
@@ -99,13 +102,23 @@ impl Watching {
         }
     }
 
-    /// Whether everything was read since it was sent last.
-    fn is_owed(&self) -> bool {
-        self.well == self.of && self.not_before.is_none_or(|at| at <= Instant::now())
+    /// The scans of which it can be said that all is well, where they are all complete, and of none of them it was
+    /// said before.
+    async fn owed(&self, latest: &[Latest], store: &Store) -> Result<Option<BTreeSet<Uuid>>, StoreFault> {
+        if self.not_before.is_some_and(|at| at > Instant::now()) {
+            return Ok(None);
+        }
+        let mine = latest.iter().filter(|one| one.complete && self.of.contains(&one.organization));
+        let scans: BTreeSet<Uuid> = mine.map(|one| one.scan).collect();
+        if scans.len() < self.of.len() || scans.is_empty() {
+            return Ok(None);
+        }
+        let said = store.said_well(&self.name).await?;
+        Ok(Some(scans).filter(|scans| scans.is_disjoint(&said)))
     }
 
-    /// Says that all is well, or that something waits for too long.
-    async fn say(&mut self, late: bool) {
+    /// Says that all is well, or that something waits for too long. Gives whether the former was said.
+    async fn say(&mut self, late: bool) -> bool {
         if late && !self.late {
             tracing::warn!(
                 "something has waited for longer than delivery.retry_max, or nobody gets through: no heartbeat"
@@ -113,18 +126,24 @@ impl Watching {
         }
         self.late = late;
         if !late {
-            match self.heartbeat.send(Signal::Well).await {
-                true => self.well.clear(),
-                false => self.not_before = Some(Instant::now() + AGAIN),
+            let said = self.heartbeat.send(Signal::Well).await;
+            if !said {
+                self.not_before = Some(Instant::now() + AGAIN);
             }
-        } else if !std::mem::replace(&mut self.said_late, true) {
+            return said;
+        }
+        if !std::mem::replace(&mut self.said_late, true) {
             self.heartbeat.send(Signal::Fail).await;
         }
+        false
     }
 }
 
 /// What the loop needs.
 pub struct Monitor {
+    pub config: Arc<Config>,
+    /// Whether the state is in line with the configuration.
+    pub settled: bool,
     pub notifiers: Vec<Arc<dyn Notifier>>,
     pub delivery: RetryPolicy,
     pub heartbeats: Vec<Watching>,
@@ -154,11 +173,14 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             for heartbeat in &mut monitor.heartbeats {
                 heartbeat.hear(&heard).await;
             }
-            let Monitor { notifiers, delivery, heartbeats, .. } = &mut monitor;
-            watch_notifiers(notifiers, delivery, &shared, started_at, &mut known).await;
-            // Where nobody gets through, nobody can be told of it either.
-            let mute = known.len() == notifiers.len();
-            beat(heartbeats, delivery, mute, &shared).await;
+            // One instance does it for all of them.
+            match shared.store.take(None, None, LEASE, clock::now()).await {
+                Ok(Taken::Yes(lease)) => {
+                    look(&mut monitor, &shared, lease, started_at, &mut known).await;
+                }
+                Ok(Taken::Held | Taken::Done | Taken::Superseded) => {}
+                Err(error) => tracing::debug!(%error, "whose turn it is cannot be told"),
+            }
             systemd::status(&line(&shared));
         };
         let look = AssertUnwindSafe(look).catch_unwind();
@@ -170,21 +192,61 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     }
 }
 
-/// Sends the heartbeats that are owed.
-async fn beat(heartbeats: &mut [Watching], delivery: &RetryPolicy, mute: bool, shared: &Shared) {
-    if heartbeats.iter().all(|heartbeat| !heartbeat.is_owed()) {
-        return;
-    }
-    let late = match shared.store.overdue(clock::now() - delivery.max).await {
-        Ok(waiting) => waiting > 0 || mute,
-        Err(error) => {
-            tracing::error!(%error, "whether something waits cannot be read: no heartbeat");
-            return;
+/// What is done by one instance for all.
+async fn look(
+    monitor: &mut Monitor,
+    shared: &Shared,
+    lease: Lease,
+    started_at: DateTime<Utc>,
+    known: &mut BTreeSet<String>,
+) {
+    let Monitor { config, settled, notifiers, delivery, heartbeats, .. } = monitor;
+    if !*settled {
+        match settle_changes(config, &shared.store, notifiers, clock::now()).await {
+            Ok(done) => *settled = done,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "what is no longer configured could not be settled yet");
+            }
         }
-    };
-    for heartbeat in heartbeats.iter_mut().filter(|heartbeat| heartbeat.is_owed()) {
-        heartbeat.say(late).await;
     }
+    watch_notifiers(notifiers, delivery, shared, lease, started_at, known).await;
+    // Where nobody gets through, nobody can be told of it either.
+    let mute = known.len() == notifiers.len();
+    if let Err(error) = beat(heartbeats, delivery, mute, shared).await {
+        tracing::error!(%error, "whether all is well cannot be read: no heartbeat");
+    }
+}
+
+/// Sends the heartbeats that are owed.
+async fn beat(
+    heartbeats: &mut [Watching],
+    delivery: &RetryPolicy,
+    mute: bool,
+    shared: &Shared,
+) -> Result<(), StoreFault> {
+    if heartbeats.is_empty() {
+        return Ok(());
+    }
+    let latest = shared.store.latest_scans().await?;
+    for heartbeat in heartbeats {
+        let Some(scans) = heartbeat.owed(&latest, &shared.store).await? else { continue };
+        // What was read long ago says nothing of now.
+        let now = clock::now();
+        let overdue = {
+            let status = shared.status.borrow();
+            let mut of = heartbeat.of.iter().filter_map(|one| status.organizations.get(one));
+            of.any(|watched| watched.overdue_at < now)
+        };
+        if overdue {
+            continue;
+        }
+        let late = shared.store.overdue(now - delivery.max).await? > 0 || mute;
+        if heartbeat.say(late).await {
+            shared.store.say_well(&heartbeat.name, &scans).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells through the others who does not get through. `known` are those of whom the log has been told.
@@ -192,11 +254,12 @@ async fn watch_notifiers(
     notifiers: &[Arc<dyn Notifier>],
     delivery: &RetryPolicy,
     shared: &Shared,
-    started_at: chrono::DateTime<chrono::Utc>,
+    lease: Lease,
+    started_at: DateTime<Utc>,
     known: &mut BTreeSet<String>,
 ) {
-    let (store, now) = (&shared.store, clock::now());
-    let looked = watch::run_once(store, notifiers, delivery.give_up_after, started_at, now).await;
+    let (store, now, give_up_after) = (&shared.store, clock::now(), delivery.give_up_after);
+    let looked = watch::run_once(store, notifiers, give_up_after, started_at, lease, now).await;
     let report = match looked {
         Ok(report) => report,
         Err(error) => {

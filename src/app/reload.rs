@@ -4,8 +4,15 @@ use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
-use super::{Control, Parts, Shared};
-use crate::{clock, config::Config, logging, notify::Notifier, scan, store::Store};
+use super::{Control, Parts, Shared, peers};
+use crate::{
+    clock,
+    config::Config,
+    logging,
+    notify::Notifier,
+    scan,
+    store::{LEASE, Store, Taken},
+};
 
 /// The configuration as it is now, with all that it needs; nothing where it is refused, and the old one goes on.
 pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
@@ -17,9 +24,9 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     let restart = |key: &str| {
         tracing::warn!("{key} has changed, and needs a restart: until then it is as it was");
     };
-    if config.state.file != running.state.file {
+    if config.state.place.differs(&running.state.place) {
         restart("state.url");
-        config.state.file.clone_from(&running.state.file);
+        config.state.place = running.state.place.clone();
     }
     if config.http.listen != running.http.listen {
         restart("http.listen");
@@ -34,15 +41,23 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
 }
 
 /// Brings the state, and what is shown, in line with a configuration that takes the place of another.
-pub async fn change(config: &Config, parts: &Parts, shared: &Shared) {
+pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> Changed {
+    let membership = Arc::new(peers::membership(config, &parts.notifiers, shared.started_at));
+    let join = || shared.store.join(&membership, true);
+    let joined = join.retry(ExponentialBuilder::default()).await;
+    let is_new = joined.unwrap_or_else(|error| {
+        // The next sign that it gives says it, too.
+        tracing::error!(%error, "the other instances could not be told of it yet");
+        true
+    });
+    shared.membership.send_replace(membership);
+    shared.schedule.send_replace(config.schedule.clone());
     let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
-    if let Err(error) = settle.retry(ExponentialBuilder::default()).await {
+    let settled = settle.retry(ExponentialBuilder::default()).await.unwrap_or_else(|error| {
         let error = format!("{error:#}");
-        tracing::error!(
-            error,
-            "what is no longer configured could not be settled: a restart does it"
-        );
-    }
+        tracing::error!(error, "what is no longer configured could not be settled yet");
+        false
+    });
     shared.configured.send_replace(Arc::clone(&parts.configured));
     shared.status.send_modify(|status| {
         status
@@ -50,10 +65,20 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) {
             .retain(|name, _| config.organizations.iter().any(|one| one.api.organization == *name));
         status.outbox.clear();
     });
+    Changed { is_new, settled }
+}
+
+/// What came of a change.
+pub struct Changed {
+    /// Whether no instance has had this configuration of late.
+    pub is_new: bool,
+    /// Whether the state is in line with it.
+    pub settled: bool,
 }
 
 /// Brings the state in line with the configuration: what is owed to those who are no longer configured
-/// is abandoned, and what was told of organizations that are not is ended.
+/// is abandoned, and what was told of organizations that are not is ended. Gives whether that is done; another
+/// instance may be at it, or have a newer configuration.
 ///
 /// # Errors
 /// Where the state fails.
@@ -62,7 +87,10 @@ pub async fn settle_changes(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     now: DateTime<Utc>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
+    if !matches!(store.take(None, None, LEASE, now).await?, Taken::Yes(_)) {
+        return Ok(false);
+    }
     let configured: Vec<(String, Vec<String>)> = notifiers
         .iter()
         .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
@@ -74,13 +102,21 @@ pub async fn settle_changes(
             "what was owed to a notifier or receiver that is no longer configured is abandoned"
         );
     }
+    let mut done = true;
     for organization in store.organizations().await? {
         if config.organizations.iter().all(|one| one.api.organization != organization) {
+            let Taken::Yes(lease) = store.take(Some(&organization), None, LEASE, now).await? else {
+                done = false;
+                continue;
+            };
             tracing::warn!(%organization, "the organization is no longer configured, and is forgotten");
             let policy = config.policy.of_name(&organization);
             let give_up_after = config.delivery.give_up_after;
-            scan::retire(&organization, &policy, store, notifiers, give_up_after, now).await?;
+            let held = lease.clone();
+            scan::retire(&organization, &policy, store, notifiers, give_up_after, held, now)
+                .await?;
+            store.release(&lease).await?;
         }
     }
-    Ok(())
+    Ok(done)
 }

@@ -1,8 +1,12 @@
 //! One organization's loop: a scan when its schedule is due, when it is asked for, and again where one could
-//! not be kept. Its scans never overlap, and one that hangs delays no other.
+//! not be kept. Its scans never overlap, and one that hangs delays no other. Where several instances work on one
+//! state, each scan is one of theirs, by a lease; if that one dies another takes over.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +23,21 @@ use crate::{
     notify::Notifier,
     scan::{self, Progress, Report, Target, When},
     schedule,
+    store::{LEASE, Lease, ScanRecord, StoreFault, Taken},
 };
 
 /// When a scan that failed inside certvigil, or could not be kept, is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 /// A scheduler that has not beaten for so long is not waited for.
 const MISSING_BEAT: Duration = Duration::from_secs(30);
+/// When a scan is looked at again that another instance has under way.
+const HELD: Duration = Duration::from_secs(2);
+/// When one is tried again whose state does not answer.
+const UNREACHED: Duration = Duration::from_secs(5);
+/// How long the state may take to say whose turn it is.
+const TAKING: Duration = Duration::from_secs(120);
+/// Within how long instances that work together take their scans.
+const TURN: Duration = Duration::from_millis(500);
 /// How much longer than `scan_timeout` a scan may take, for what follows the reading.
 const KEEPING: Duration = Duration::from_secs(300);
 
@@ -49,8 +62,20 @@ pub struct Scans {
 pub enum Due {
     Start,
     Schedule(DateTime<Utc>),
-    Again,
+    /// Because it could not be, or not be kept: whether it was asked for.
+    Again { asked: bool },
     Asked,
+}
+
+impl Due {
+    /// The same, later.
+    fn again(self) -> Due {
+        match self {
+            Due::Start | Due::Schedule(_) => Due::Again { asked: false },
+            Due::Asked => Due::Again { asked: true },
+            Due::Again { asked } => Due::Again { asked },
+        }
+    }
 }
 
 /// Runs until its end.
@@ -71,39 +96,84 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let overdue_at = overdue(schedule, last.min(started), started);
     shared.note_scan(&organization, |watched| watched.overdue_at = overdue_at);
     let mut due = scans.first;
-    let mut again: Option<Instant> = None;
+    let mut again: Option<(Instant, Due)> = None;
+    let mut fault: Option<String> = None;
     loop {
         pulse.beat();
         // A clock that was set back must not wait for the moment that it has been at.
         let now = clock::now();
         last = last.min(now);
-        let failed = again.take_if(|again| *again <= Instant::now()).map(|_| Due::Again);
+        let failed = again.take_if(|(at, _)| *at <= Instant::now()).map(|(_, due)| due);
         let scheduled = || schedule.cron.due(last, now).map(Due::Schedule);
         if let Some(due) = due.take().or(failed).or_else(scheduled) {
             let tick = match due {
                 Due::Schedule(tick) => tick,
-                Due::Start | Due::Again | Due::Asked => schedule.cron.latest(now),
+                Due::Start | Due::Again { .. } | Due::Asked => schedule.cron.latest(now),
             };
             last = tick;
             let jitter = match due {
-                Due::Schedule(_) | Due::Start => schedule.jitter.mul_f64(fastrand::f64()),
-                Due::Again | Due::Asked => Duration::ZERO,
+                Due::Schedule(_) | Due::Start => {
+                    schedule.jitter.mul_f64(fastrand::f64()) + turn(&shared)
+                }
+                Due::Again { .. } | Due::Asked => Duration::ZERO,
             };
             let waiting = pulse.during(jitter, tokio::time::sleep(jitter));
             if end.run_until_cancelled(waiting).await.is_none() {
                 return;
             }
+            let taking = take(&shared, &organization, due, tick);
+            let Some(taken) = end.run_until_cancelled(pulse.during(TAKING, taking)).await else {
+                return;
+            };
+            if taken.is_ok() && fault.take().is_some() {
+                shared.note_scan(&organization, |watched| watched.fault = None);
+            }
+            let lease = match taken {
+                Ok(Taken::Yes(lease)) => lease,
+                // Somebody else has, and is watched from there.
+                Ok(Taken::Done) => continue,
+                Ok(Taken::Held) => {
+                    again = Some((Instant::now() + HELD, due.again()));
+                    continue;
+                }
+                Ok(Taken::Superseded) => {
+                    match due.again() {
+                        Due::Again { asked: true } => tracing::warn!(
+                            %organization,
+                            "no scan: another instance has a newer configuration, and scans; ask that one"
+                        ),
+                        // That one may go away before it does.
+                        due => again = Some((Instant::now() + UNREACHED, due)),
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if fault.replace(why.clone()).is_none() {
+                        tracing::error!(%organization, error = %why, "a scan is due, and waits for the state");
+                    }
+                    shared.note_scan(&organization, |watched| watched.fault = Some(why));
+                    again = Some((Instant::now() + UNREACHED, due.again()));
+                    continue;
+                }
+            };
             news.tell(Happened::ScanBegins(organization.clone()));
             shared.note_scan(&organization, |watched| watched.scanning = true);
             let now = clock::now();
-            let one = one_scan(&scans, Arc::clone(&shared), when(schedule, now, tick));
+            let held = Held::new(&shared);
+            let when = when(schedule, now, tick);
+            let one = one_scan(&scans, Arc::clone(&shared), when, lease.clone());
             let limit = target.timeout + KEEPING;
             let kept = end.run_until_cancelled(pulse.during(limit, one)).await;
             shared.count_requests(&target.api);
+            drop(held);
             let Some(kept) = kept else {
                 // Nothing of it is kept; the next start scans again.
                 return;
             };
+            if let Err(error) = shared.store.release(&lease).await {
+                tracing::debug!(%organization, %error, "the lease ends by itself");
+            }
             let now = clock::now();
             let overdue_at = overdue(schedule, now, now);
             if let Ok(report) = &kept {
@@ -114,15 +184,20 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 watched.scanning = false;
                 match &kept {
                     Ok(report) => {
-                        watched.last = Some(last_of(report));
+                        watched.last = Some(last_of(&report.record));
                         watched.fault = None;
                     }
-                    Err(why) => watched.fault = Some(why.clone()),
+                    Err(Unkept::TakenOver) => {}
+                    Err(Unkept::Why(why)) => watched.fault = Some(why.clone()),
                 }
             });
             let complete = kept.as_ref().is_ok_and(|report| report.record.complete);
             news.tell(Happened::ScanEnded(organization.clone(), complete));
-            again = kept.is_err().then(|| Instant::now() + AGAIN);
+            again = match kept {
+                Ok(_) => None,
+                Err(Unkept::TakenOver) => Some((Instant::now() + HELD, due.again())),
+                Err(Unkept::Why(_)) => Some((Instant::now() + AGAIN, due.again())),
+            };
         }
         tokio::select! {
             beat = beats.changed() => if beat.is_err() {
@@ -141,8 +216,55 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     }
 }
 
+/// How long an instance waits before it takes a scan, so that those that work together share them: the longer, the
+/// more it has under way.
+fn turn(shared: &Shared) -> Duration {
+    if !shared.store.is_shared() {
+        return Duration::ZERO;
+    }
+    let under_way = shared.scanning.load(Ordering::Relaxed).min(50);
+    TURN.mul_f64(fastrand::f64()) + Duration::from_millis(20) * under_way
+}
+
+/// Wants to make a scan: for a scheduled moment, unless it was made already.
+async fn take(
+    shared: &Shared,
+    organization: &OrganizationName,
+    due: Due,
+    tick: DateTime<Utc>,
+) -> Result<Taken, StoreFault> {
+    let unless = match due {
+        Due::Start | Due::Schedule(_) | Due::Again { asked: false } => Some(tick),
+        Due::Asked | Due::Again { asked: true } => None,
+    };
+    shared.store.take(Some(organization), unless, LEASE, clock::now()).await
+}
+
+/// A scan that is under way, for as long as it lasts.
+struct Held<'a>(&'a Shared);
+
+impl Held<'_> {
+    fn new(shared: &Shared) -> Held<'_> {
+        shared.scanning.fetch_add(1, Ordering::Relaxed);
+        Held(shared)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.scanning.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why nothing of a scan is kept.
+enum Unkept {
+    /// Another instance has taken over.
+    TakenOver,
+    Why(String),
+}
+
 /// By when a scan has ended that is the next after an instant, were all to go well.
-fn overdue(
+pub fn overdue(
     schedule: &schedule::Settings,
     after: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -156,8 +278,7 @@ pub fn late(schedule: &schedule::Settings) -> TimeDelta {
     TimeDelta::from_std(late).unwrap_or(TimeDelta::hours(1))
 }
 
-fn last_of(report: &Report) -> Last {
-    let record = &report.record;
+pub fn last_of(record: &ScanRecord) -> Last {
     Last {
         finished_at: record.finished_at,
         complete: record.complete,
@@ -167,7 +288,12 @@ fn last_of(report: &Report) -> Last {
 }
 
 /// One scan, in a task of its own, so that a panic in it does not end the loop; or why it could not be kept.
-async fn one_scan(scans: &Scans, shared: Arc<Shared>, when: When) -> Result<Report, String> {
+async fn one_scan(
+    scans: &Scans,
+    shared: Arc<Shared>,
+    when: When,
+    lease: Lease,
+) -> Result<Report, Unkept> {
     let target = Arc::clone(&scans.target);
     let organization = target.api.organization().clone();
     let notifiers = scans.notifiers.clone();
@@ -176,7 +302,8 @@ async fn one_scan(scans: &Scans, shared: Arc<Shared>, when: When) -> Result<Repo
         let shared = Arc::clone(&shared);
         async move {
             let (progress, _) = watch::channel(Progress::default());
-            scan::run_once(&target, &shared.store, &notifiers, give_up_after, when, &progress).await
+            let store = &shared.store;
+            scan::run_once(&target, store, &notifiers, give_up_after, when, lease, &progress).await
         }
     };
     match Task(tokio::spawn(work)).join().await {
@@ -185,17 +312,24 @@ async fn one_scan(scans: &Scans, shared: Arc<Shared>, when: When) -> Result<Repo
             shared.outbox.notify_waiters();
             Ok(report)
         }
+        Ok(Err(error)) if matches!(error.downcast_ref(), Some(StoreFault::TakenOver)) => {
+            tracing::warn!(
+                %organization,
+                "another instance has taken the scan over, for this one was away: nothing of it is kept here"
+            );
+            Err(Unkept::TakenOver)
+        }
         Ok(Err(error)) => {
             let why = error_chain(error.as_ref());
             tracing::error!(
                 %organization, error = %why,
                 "the scan could not be kept, and is repeated: nothing is told until one can"
             );
-            Err(why)
+            Err(Unkept::Why(why))
         }
         Err(panic) => {
             tracing::error!(%organization, error = %panic, "the scan failed inside certvigil");
-            Err("it failed inside certvigil".to_owned())
+            Err(Unkept::Why("it failed inside certvigil".to_owned()))
         }
     }
 }

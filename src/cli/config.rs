@@ -61,7 +61,7 @@ fn describe(loaded: &Loaded) -> String {
     for (kind, name) in email.chain(webhook).chain(log) {
         line(format!("notifier {name}: {kind}"));
     }
-    line(format!("state: {}", config.state.file.display()));
+    line(format!("state: {}", config.state.place));
     let cron = &config.schedule.cron;
     line(format!("schedule: {} ({})", cron.describe(), cron.timezone().name()));
     let mut at = clock::now();

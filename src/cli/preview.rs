@@ -171,8 +171,8 @@ async fn open_now(
     let (store, known) = match state::load(config, now).await {
         Ok(loaded) => loaded,
         Err(error) => match error.downcast_ref::<StoreFault>() {
-            Some(StoreFault::Missing(path)) => {
-                return Ok(Err(format!("there is no state at {} yet", path.display())));
+            Some(StoreFault::Missing(state)) => {
+                return Ok(Err(format!("there is no state at {state} yet")));
             }
             _ => return Err(error.into()),
         },

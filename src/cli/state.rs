@@ -17,7 +17,7 @@ use crate::{
 /// Opens the state beside a running service, and says which one.
 pub async fn open(config: &Config) -> Result<Store, StoreFault> {
     let store = Store::open_beside(&config.state).await?;
-    eprintln!("state: {}", config.state.file.display());
+    eprintln!("state: {}", config.state.place);
     Ok(store)
 }
 

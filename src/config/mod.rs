@@ -9,14 +9,18 @@ mod http;
 mod layers;
 mod notifiers;
 mod organizations;
+mod outline;
 mod policy;
 pub mod raw;
 mod routing;
+mod state;
 mod webhook;
 
-use chrono::TimeDelta;
 use chrono_tz::Tz;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     domain::retry::RetryPolicy, heartbeat, logging, net::fits_url, schedule, secret::Secret, store,
@@ -49,6 +53,8 @@ pub struct Config {
     /// Pinged when all organizations were read.
     pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
+    /// What of it decides who is told what, by key; see [`outline`].
+    pub outline: BTreeMap<String, String>,
 }
 
 /// Which secrets a command needs; those are read and checked, and no others.
@@ -177,7 +183,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let policy = policy::check(checker, raw, tz, &organizations, schedule.as_ref());
     routing::check(checker, &organizations, &notifiers);
     let delivery = delivery(checker, &raw.delivery);
-    let state = state(checker, &raw.state);
+    let state = state::check(checker, &raw.state);
     let http = http::check(checker, &raw.http);
     let log = log(checker, &raw.log);
     let url = raw.monitoring.heartbeat_url.as_ref();
@@ -195,6 +201,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         http: http?,
         heartbeat: heartbeat.map(|url| heartbeat::Settings { url, start_fail }),
         log: log?,
+        outline: outline::of(raw),
     })
 }
 
@@ -235,38 +242,6 @@ fn delivery(checker: &mut Checker<'_>, raw: &raw::Delivery) -> Option<RetryPolic
         return None;
     }
     Some(policy)
-}
-
-fn state(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings> {
-    let path = KeyPath::of("state");
-    let history = checker.positive(&path.key("history"), raw.history.as_ref());
-    let history = history.and_then(|history| TimeDelta::from_std(history).ok());
-    let file = match &raw.url {
-        None => match std::env::var_os("STATE_DIRECTORY") {
-            // systemd gives a list of folders, separated by colons.
-            Some(folders) => {
-                std::env::split_paths(&folders).next().unwrap_or_default().join("certvigil.db")
-            }
-            None => PathBuf::from("certvigil.db"),
-        },
-        Some(url) => {
-            let rest =
-                url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-            match rest {
-                Some(file) if !file.is_empty() && !file.contains('?') && !file.starts_with(':') => {
-                    checker.base.join(file)
-                }
-                _ => {
-                    // Another database's address may hold a password: only its scheme is repeated.
-                    let scheme = url.split(':').next().unwrap_or_default();
-                    let found = format!("an address of the scheme “{scheme}”");
-                    checker.fault(&path.key("url"), found, "\"sqlite:///path/to/state.db\"");
-                    return None;
-                }
-            }
-        }
-    };
-    Some(store::Settings { file, history: history? })
 }
 
 fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {

@@ -129,8 +129,11 @@ fn email_notifier(
         checker.fault(&path.key("to"), found, "at least one address");
     }
     let routing = routing!(checker, path, raw);
+    let most = raw.max_per_minute.or(Some(email::MAX_PER_MINUTE));
+    let max_per_minute = checker.within(&path.key("max_per_minute"), most, 1, 6_000);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
-    Some(email::Settings { name: name.to_owned(), to, cc, routing, smtp, timezone })
+    let (name, max_per_minute) = (name.to_owned(), max_per_minute?);
+    Some(email::Settings { name, to, cc, routing, max_per_minute, smtp, timezone })
 }
 
 fn mailboxes(

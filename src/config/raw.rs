@@ -2,6 +2,7 @@
 //!
 //! An unknown key is an error. What a key means, and what is required, is decided in the sections.
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -62,6 +63,26 @@ impl<'de> Deserialize<'de> for Date {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Where the state is: it may be a secret, or hold one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Address(pub Secret);
+
+impl Serialize for Address {
+    /// Without a password.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Secret::Literal(url) if url.expose_secret().starts_with("sqlite:") => {
+                url.expose_secret().serialize(serializer)
+            }
+            Secret::Literal(url) => {
+                crate::store::shown_url(url.expose_secret()).serialize(serializer)
+            }
+            place @ (Secret::Env(_) | Secret::File(_)) => place.serialize(serializer),
+        }
     }
 }
 
@@ -189,6 +210,7 @@ sections! {
         organizations: Option<Strings>,
         projects: Option<Strings>,
         send_resolved: Option<bool>,
+        max_per_minute: Option<u32>,
         smtp: Option<Smtp>,
     }
     Webhook {
@@ -237,7 +259,12 @@ sections! {
         heartbeat_start_fail: Option<bool>,
     }
     State {
-        url: Option<String>,
+        url: Option<Address>,
+        password: Option<Secret>,
+        ca_file: Option<PathBuf>,
+        max_connections: Option<u32>,
+        connect_timeout: Option<String>,
+        timeout: Option<String>,
         history: Option<String>,
     }
     Http {

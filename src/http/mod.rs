@@ -37,7 +37,7 @@ use crate::{
     domain::{certificate::OrganizationName, listener::Listener, policy::Policy},
     schedule::Cron,
     secret::Secret,
-    store::{self, Store},
+    store::{self, Instance, Store},
 };
 pub use api::document;
 pub use counters::Counters;
@@ -83,6 +83,15 @@ pub struct Status {
     pub organizations: BTreeMap<OrganizationName, Watched>,
     /// Why the outbox of a notifier cannot be worked on.
     pub outbox: BTreeMap<String, String>,
+    /// Who works on the same state, where several can; this one first.
+    pub instances: Vec<Instance>,
+}
+
+impl Status {
+    /// Whether the configuration of this instance is the one that scans.
+    pub fn is_in_force(&self) -> bool {
+        self.instances.iter().all(|one| !one.me || one.in_force)
+    }
 }
 
 /// How the scans of one organization go.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::Notifier;
 use crate::domain::{
@@ -49,6 +49,10 @@ impl Notifier for Log {
 
     fn concurrency(&self) -> usize {
         1
+    }
+
+    fn max_per_minute(&self) -> Option<NonZeroU32> {
+        None
     }
 
     fn attempt_limit(&self) -> Duration {

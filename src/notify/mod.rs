@@ -13,7 +13,7 @@ pub mod webhook;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::domain::{
     listener::Grain, notification::Notification, retry::Outcome, routing::Routing,
@@ -36,6 +36,9 @@ pub trait Notifier: Send + Sync {
 
     /// How many deliveries may be under way at once.
     fn concurrency(&self) -> usize;
+
+    /// How many deliveries may begin within a minute; `None` where that does not matter.
+    fn max_per_minute(&self) -> Option<NonZeroU32>;
 
     /// The longest that one attempt can take. An attempt that is cut off then counts as timed out.
     fn attempt_limit(&self) -> Duration;

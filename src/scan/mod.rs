@@ -31,7 +31,7 @@ use crate::{
         selection::Selection,
     },
     notify::Notifier,
-    store::{Change, Commit, MessageKind, Plan, ScanRecord, Store, id_at},
+    store::{Change, Commit, Lease, MessageKind, Plan, ScanRecord, Store, id_at},
 };
 pub use read::{Progress, read};
 
@@ -108,6 +108,7 @@ pub async fn run_once(
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
     when: When,
+    lease: Lease,
     progress: &watch::Sender<Progress>,
 ) -> anyhow::Result<Report> {
     let before = target.api.requests();
@@ -118,7 +119,7 @@ pub async fn run_once(
         reading.unwrap_or_else(|_| Reading::failed("the reading failed inside certvigil"));
     let at = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
     let read = Read { reading, requests: target.api.requests() - before, at };
-    keep(target, read, store, notifiers, give_up_after, when).await
+    keep(target, read, store, notifiers, give_up_after, when, lease).await
 }
 
 /// What was read, with how many requests, and when it was done.
@@ -139,6 +140,7 @@ pub async fn keep(
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
     when: When,
+    lease: Lease,
 ) -> anyhow::Result<Report> {
     let Read { reading, requests, at: local } = read;
     let organization = target.api.organization();
@@ -192,6 +194,7 @@ pub async fn keep(
     let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
     let commit = Commit {
         of: Some(organization.clone()),
+        lease: Some(lease),
         change: Change::Scan(Box::new((record.clone(), after.clone()))),
         plans,
         over,
@@ -241,6 +244,7 @@ pub async fn retire(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
+    lease: Lease,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let nothing = Inventory::default();
@@ -255,7 +259,8 @@ pub async fn retire(
     let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment, now).await?;
     let give_up_at = now + give_up_after;
     let of = Some(organization.clone());
-    let commit = Commit { of, change: Change::Retired, plans, over, now, give_up_at };
+    let lease = Some(lease);
+    let commit = Commit { of, lease, change: Change::Retired, plans, over, now, give_up_at };
     store.commit(&commit).await.context("keeping the end of an organization")
 }
 

@@ -1,10 +1,13 @@
 //! Acknowledgements: kept, listed, ended.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Result, Store, instant, millis, outbox::uuid};
+use super::{
+    Result, Store, instant, millis,
+    outbox::uuid,
+    sql::{Row, Transaction, query},
+};
 use crate::domain::{
     acknowledgement::{Acknowledgement, Acknowledgements, Ending},
     certificate::{CertificateId, OrganizationName},
@@ -33,7 +36,7 @@ impl Store {
         organization: &OrganizationName,
     ) -> Result<Vec<Acknowledgement>> {
         let rows =
-            sqlx::query("SELECT * FROM acknowledgements WHERE organization = $1 ORDER BY seq")
+            query("SELECT * FROM acknowledgements WHERE organization = $1 ORDER BY seq")
                 .bind(organization.as_str())
                 .fetch_all(&self.pool)
                 .await?;
@@ -49,20 +52,20 @@ impl Store {
         organization: &OrganizationName,
         one: &Acknowledgement,
     ) -> Result<()> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let old: Vec<String> = sqlx::query_scalar(
+        let mut tx = self.pool.begin().await?;
+        let old: Vec<String> = query(
             "SELECT id FROM acknowledgements
              WHERE organization = $1 AND certificate = $2 AND ended_at IS NULL AND until > $3",
         )
         .bind(organization.as_str())
         .bind(one.certificate.as_str())
         .bind(millis(one.created_at))
-        .fetch_all(&mut *tx)
+        .scalars(&mut tx)
         .await?;
         for id in old.iter().filter_map(|id| Uuid::parse_str(id).ok()) {
             end(&mut tx, id, Ending::Superseded, one.created_at).await?;
         }
-        sqlx::query(
+        query(
             "INSERT INTO acknowledgements (id, organization, certificate, reason, by_whom,
                                            created_at, until, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -71,11 +74,11 @@ impl Store {
         .bind(organization.as_str())
         .bind(one.certificate.as_str())
         .bind(&one.reason)
-        .bind(&one.by)
+        .bind(one.by.as_deref())
         .bind(millis(one.created_at))
         .bind(millis(one.until))
         .bind(one.expires_at.map(millis))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         Ok(tx.commit().await?)
     }
@@ -85,7 +88,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn withdraw(&self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.pool.begin().await?;
         let held = end(&mut tx, id, Ending::Withdrawn, now).await?;
         tx.commit().await?;
         Ok(held)
@@ -94,12 +97,12 @@ impl Store {
 
 /// Ends one that holds; says whether it did.
 pub(super) async fn end(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     id: Uuid,
     ending: Ending,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let ended = sqlx::query(
+    let ended = query(
         "UPDATE acknowledgements SET ended_at = $2, ending = $3
          WHERE id = $1 AND ended_at IS NULL AND until > $2",
     )
@@ -108,10 +111,10 @@ pub(super) async fn end(
     .bind(ending.as_str())
     .execute(tx)
     .await?;
-    Ok(ended.rows_affected() > 0)
+    Ok(ended > 0)
 }
 
-fn acknowledgement(row: &SqliteRow) -> Result<Acknowledgement> {
+fn acknowledgement(row: &Row) -> Result<Acknowledgement> {
     let decode = |why: String| sqlx::Error::Decode(why.into());
     let certificate: String = row.try_get("certificate")?;
     let ended_at: Option<i64> = row.try_get("ended_at")?;
@@ -126,7 +129,7 @@ fn acknowledgement(row: &SqliteRow) -> Result<Acknowledgement> {
         by: row.try_get("by_whom")?,
         created_at: instant(row.try_get("created_at")?),
         until: instant(row.try_get("until")?),
-        expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(instant),
+        expires_at: row.try_get::<Option<i64>>("expires_at")?.map(instant),
         ended: ended_at.map(instant).zip(ending),
     })
 }

@@ -1,12 +1,12 @@
 //! Deliveries as the operator sees and handles them: listed, tried again, abandoned.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
     Result, Store, StoreFault, failures, instant, millis,
     outbox::{DeliveryState, settle, uuid},
+    sql::{Row, query},
 };
 
 /// A delivery, as `certvigil deliveries` shows it.
@@ -92,7 +92,7 @@ impl Store {
             ),
             false => select!("WHERE " wanted!()),
         };
-        let rows = sqlx::query(statement)
+        let rows = query(statement)
             .bind(which.state.map(DeliveryState::as_str))
             .bind(which.notifier)
             .bind(which.organization)
@@ -108,7 +108,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn delivery(&self, id: Uuid) -> Result<Option<DeliveryRow>> {
-        let row = sqlx::query(select!("WHERE d.id = $1"))
+        let row = query(select!("WHERE d.id = $1"))
             .bind(id.to_string())
             .fetch_optional(&self.pool)
             .await?;
@@ -120,11 +120,11 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn waiting(&self) -> Result<Vec<Waiting>> {
-        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        let rows: Vec<(String, i64, i64)> = query(
             "SELECT notifier, count(*), min(created_at) FROM deliveries WHERE state = 'pending'
              GROUP BY notifier ORDER BY notifier",
         )
-        .fetch_all(&self.pool)
+        .tuples(&self.pool)
         .await?;
         let waiting = rows.into_iter().map(|(notifier, count, since)| Waiting {
             notifier,
@@ -150,12 +150,12 @@ impl Store {
         if !known {
             return Err(no_such());
         }
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let found = sqlx::query(
+        let mut tx = self.pool.begin().await?;
+        let found = query(
             "SELECT id, state, notification_id FROM deliveries WHERE id LIKE $1 || '%' LIMIT 2",
         )
         .bind(id.to_ascii_lowercase())
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await?;
         let [row] = found.as_slice() else {
             return Err(no_such());
@@ -171,7 +171,7 @@ impl Store {
             }
         }
         // Sent after what is newer, it would open what is over, or say what is no more. What waits goes first.
-        let newer: bool = sqlx::query_scalar(
+        let newer: bool = query(
             "SELECT EXISTS (
                SELECT 1 FROM deliveries d
                JOIN notification_subjects ds ON ds.notification_id = d.notification_id
@@ -182,25 +182,25 @@ impl Store {
                WHERE d.id = $1)",
         )
         .bind(id.to_string())
-        .fetch_one(&mut *tx)
+        .scalar_one(&mut tx)
         .await?;
         if newer && state != DeliveryState::Pending {
             return Err(StoreFault::OutOfDate(id.to_string()));
         }
-        sqlx::query(
+        query(
             "UPDATE deliveries SET state = 'pending', settled_at = NULL, next_attempt_at = $2,
-                    created_at = min(created_at, $2), give_up_at = $3
+                    created_at = CASE WHEN created_at < $2 THEN created_at ELSE $2 END, give_up_at = $3
              WHERE id = $1",
         )
         .bind(id.to_string())
         .bind(millis(now))
         .bind(millis(give_up_at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         // It is on its way again, and so counts as told.
-        sqlx::query("UPDATE ledger SET withdrawn = 0 WHERE notification_id = $1")
-            .bind(row.try_get::<String, _>("notification_id")?)
-            .execute(&mut *tx)
+        query("UPDATE ledger SET withdrawn = FALSE WHERE notification_id = $1")
+            .bind(row.try_get::<String>("notification_id")?)
+            .execute(&mut tx)
             .await?;
         tx.commit().await?;
         Ok(id)
@@ -216,12 +216,12 @@ impl Store {
         configured: &[(String, Vec<String>)],
         now: DateTime<Utc>,
     ) -> Result<Vec<(String, u64)>> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let owed: Vec<(String, String)> = sqlx::query_as(
+        let mut tx = self.pool.begin().await?;
+        let owed: Vec<(String, String)> = query(
             "SELECT notifier, receiver FROM receivers
              UNION SELECT notifier, receiver FROM deliveries WHERE state = 'pending'",
         )
-        .fetch_all(&mut *tx)
+        .tuples(&mut tx)
         .await?;
         failures::forget(&mut tx, configured).await?;
         let mut abandoned: std::collections::BTreeMap<String, u64> = Default::default();
@@ -230,7 +230,7 @@ impl Store {
             if kept.is_some_and(|(_, receivers)| receivers.contains(&receiver)) {
                 continue;
             }
-            let ids: Vec<String> = sqlx::query_scalar(
+            let ids: Vec<String> = query(
                 "UPDATE deliveries SET state = 'abandoned', settled_at = $3, lease_until = NULL
                  WHERE notifier = $1 AND receiver = $2 AND state = 'pending'
                  RETURNING notification_id",
@@ -238,20 +238,20 @@ impl Store {
             .bind(&notifier)
             .bind(&receiver)
             .bind(millis(now))
-            .fetch_all(&mut *tx)
+            .scalars(&mut tx)
             .await?;
             for id in &ids {
                 settle(&mut tx, id).await?;
             }
-            sqlx::query("DELETE FROM receivers WHERE notifier = $1 AND receiver = $2")
+            query("DELETE FROM receivers WHERE notifier = $1 AND receiver = $2")
                 .bind(&notifier)
                 .bind(&receiver)
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
             if kept.is_none() {
-                sqlx::query("DELETE FROM ledger WHERE notifier = $1")
+                query("DELETE FROM ledger WHERE notifier = $1")
                     .bind(&notifier)
-                    .execute(&mut *tx)
+                    .execute(&mut tx)
                     .await?;
             }
             if !ids.is_empty() {
@@ -263,19 +263,19 @@ impl Store {
     }
 }
 
-fn state(row: &SqliteRow) -> Result<DeliveryState> {
+fn state(row: &Row) -> Result<DeliveryState> {
     let word: &str = row.try_get("state")?;
     DeliveryState::parse(word)
         .ok_or_else(|| sqlx::Error::Decode(format!("the state “{word}”").into()).into())
 }
 
-fn delivery_row(row: &SqliteRow) -> Result<DeliveryRow> {
+fn delivery_row(row: &Row) -> Result<DeliveryRow> {
     let state = state(row)?;
     let outcome: Option<String> = row.try_get("outcome")?;
     let detail: Option<String> = row.try_get("detail")?;
     let next = instant(row.try_get("next_attempt_at")?);
-    let settled_at = row.try_get::<Option<i64>, _>("settled_at")?.map(instant);
-    let due_at = row.try_get::<Option<i64>, _>("due_at")?.map(instant);
+    let settled_at = row.try_get::<Option<i64>>("settled_at")?.map(instant);
+    let due_at = row.try_get::<Option<i64>>("due_at")?.map(instant);
     let arrived_at = settled_at.filter(|_| state == DeliveryState::Delivered);
     Ok(DeliveryRow {
         seq: row.try_get("seq")?,
@@ -287,7 +287,7 @@ fn delivery_row(row: &SqliteRow) -> Result<DeliveryRow> {
         summary: row.try_get("summary")?,
         state,
         created_at: instant(row.try_get("created_at")?),
-        attempts: row.try_get("attempts")?,
+        attempts: row.number("attempts")?,
         next_attempt_at: (state == DeliveryState::Pending).then_some(next),
         settled_at,
         late: arrived_at.zip(due_at).map(|(arrived_at, due_at)| arrived_at - due_at),

@@ -1,9 +1,12 @@
 //! Receivers that take nothing: kept with each attempt, so that nobody has to look through all of them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Result, Store, instant, millis, outbox::Claim};
+use super::{
+    Result, Store, instant, millis,
+    outbox::Claim,
+    sql::{Row, Transaction, query},
+};
 use crate::domain::{
     failing::Failure,
     retry::{FailureReason, Outcome, Verdict},
@@ -18,7 +21,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn failures(&self) -> Result<Vec<Failure>> {
-        let rows = sqlx::query("SELECT * FROM failures ORDER BY notifier, receiver")
+        let rows = query("SELECT * FROM failures ORDER BY notifier, receiver")
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(failure).collect()
@@ -29,11 +32,11 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn overdue(&self, before: DateTime<Utc>) -> Result<u64> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query(
             "SELECT count(*) FROM deliveries WHERE state = 'pending' AND created_at <= $1",
         )
         .bind(millis(before))
-        .fetch_one(&self.pool)
+        .scalar_one(&self.pool)
         .await?;
         Ok(count.unsigned_abs())
     }
@@ -41,7 +44,7 @@ impl Store {
 
 /// Notes what an attempt says of its receiver.
 pub(super) async fn note(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     claim: &Claim,
     outcome: &Outcome,
     verdict: &Verdict,
@@ -51,15 +54,15 @@ pub(super) async fn note(
     let (reason, detail) = match outcome {
         Outcome::Delivered { .. } => {
             // A refusal must not be hidden by the next message, that is taken in the same moment.
-            sqlx::query("UPDATE failures SET taken_at = $3 WHERE notifier = $1 AND receiver = $2")
+            query("UPDATE failures SET taken_at = $3 WHERE notifier = $1 AND receiver = $2")
                 .bind(notifier)
                 .bind(receiver)
                 .bind(millis(now))
                 .execute(&mut *tx)
                 .await?;
-            sqlx::query(
+            query(
                 "DELETE FROM failures
-                 WHERE notifier = $1 AND receiver = $2 AND (refused = 0 OR last_at <= $3)",
+                 WHERE notifier = $1 AND receiver = $2 AND (NOT refused OR last_at <= $3)",
             )
             .bind(notifier)
             .bind(receiver)
@@ -72,15 +75,16 @@ pub(super) async fn note(
             (reason, detail)
         }
     };
-    sqlx::query(
+    query(
         "INSERT INTO failures (notifier, receiver, since, last_at, outcome, detail, refused)
          VALUES ($1, $2, $3, $3, $4, $5, $6)
          ON CONFLICT (notifier, receiver) DO UPDATE
          SET since = CASE WHEN failures.taken_at IS NULL
-                          THEN min(failures.since, excluded.since) ELSE excluded.since END,
+                          AND failures.since < excluded.since
+                          THEN failures.since ELSE excluded.since END,
              last_at = excluded.last_at, outcome = excluded.outcome, detail = excluded.detail,
              refused = CASE WHEN failures.taken_at IS NULL
-                            THEN max(failures.refused, excluded.refused) ELSE excluded.refused END,
+                            THEN (failures.refused OR excluded.refused) ELSE excluded.refused END,
              taken_at = NULL",
     )
     .bind(notifier)
@@ -88,7 +92,7 @@ pub(super) async fn note(
     .bind(millis(now))
     .bind(reason.as_str())
     .bind(detail)
-    .bind(i64::from(*verdict == Verdict::Rejected))
+    .bind(*verdict == Verdict::Rejected)
     .execute(tx)
     .await?;
     Ok(())
@@ -96,17 +100,17 @@ pub(super) async fn note(
 
 /// Forgets the receivers that are not configured any more.
 pub(super) async fn forget(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     configured: &[(String, Vec<String>)],
 ) -> Result<()> {
     let known: Vec<(String, String)> =
-        sqlx::query_as("SELECT notifier, receiver FROM failures").fetch_all(&mut *tx).await?;
+        query("SELECT notifier, receiver FROM failures").tuples(&mut *tx).await?;
     let kept = |(notifier, receiver): &(String, String)| {
         let mut all = configured.iter();
         all.any(|(name, receivers)| name == notifier && receivers.contains(receiver))
     };
     for (notifier, receiver) in known.iter().filter(|one| !kept(one)) {
-        sqlx::query("DELETE FROM failures WHERE notifier = $1 AND receiver = $2")
+        query("DELETE FROM failures WHERE notifier = $1 AND receiver = $2")
             .bind(notifier)
             .bind(receiver)
             .execute(&mut *tx)
@@ -115,7 +119,7 @@ pub(super) async fn forget(
     Ok(())
 }
 
-fn failure(row: &SqliteRow) -> Result<Failure> {
+fn failure(row: &Row) -> Result<Failure> {
     Ok(Failure {
         notifier: row.try_get("notifier")?,
         receiver: row.try_get("receiver")?,
@@ -124,6 +128,6 @@ fn failure(row: &SqliteRow) -> Result<Failure> {
         reason: FailureReason::parse(row.try_get("outcome")?),
         detail: row.try_get("detail")?,
         refused: row.try_get("refused")?,
-        taken_at: row.try_get::<Option<i64>, _>("taken_at")?.map(instant),
+        taken_at: row.try_get::<Option<i64>>("taken_at")?.map(instant),
     })
 }

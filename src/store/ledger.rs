@@ -1,10 +1,12 @@
 //! What each notifier was told: the ledger's rows, read and learnt.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use std::collections::BTreeMap;
 
-use super::{Commit, DeliveryState, Plan, Result, Store, millis, organization};
+use super::{
+    Commit, DeliveryState, Plan, Result, Store, millis, organization,
+    sql::{Transaction, query},
+};
 use crate::domain::{
     certificate::OrganizationName,
     ledger::{FLIP, Ledger, Told},
@@ -42,21 +44,21 @@ impl Store {
     ) -> Result<Ledger> {
         let organization = organization(of);
         // Of each subject the newest row, the newest telling, and the tellings of the last day.
-        let rows: Vec<(String, Option<String>, bool)> = sqlx::query_as(
+        let rows: Vec<(String, Option<String>, bool)> = query(
             "WITH rows AS (
                SELECT l.seq, l.subject, l.told, l.at,
                  l.seq = max(l.seq) OVER (PARTITION BY l.subject) AS newest,
                  l.seq = max(CASE WHEN l.told IS NOT NULL THEN l.seq END)
                    OVER (PARTITION BY l.subject) AS newest_telling
                FROM ledger l
-               WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn = 0)
+               WHERE l.organization = $1 AND l.notifier = $2 AND NOT l.withdrawn)
              SELECT subject, told, newest FROM rows
              WHERE newest OR newest_telling OR (told IS NOT NULL AND at > $3) ORDER BY seq",
         )
         .bind(organization)
         .bind(notifier)
         .bind(millis(now - FLIP))
-        .fetch_all(&self.pool)
+        .tuples(&self.pool)
         .await?;
         let mut ledger = Ledger::default();
         for (subject, told, newest) in rows {
@@ -75,9 +77,9 @@ impl Store {
 
     /// What was to be told of each subject last, where nothing has been told since, and reached nobody.
     async fn untold(&self, organization: &str, notifier: &str) -> Result<BTreeMap<Subject, Told>> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
+        let rows: Vec<(String, String)> = query(
             "SELECT l.subject, l.told FROM ledger l
-             WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn = 1 AND l.told IS NOT NULL
+             WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn AND l.told IS NOT NULL
                AND NOT EXISTS (
                  SELECT 1 FROM ledger later
                  WHERE later.organization = $1 AND later.notifier = $2
@@ -85,7 +87,7 @@ impl Store {
         )
         .bind(organization)
         .bind(notifier)
-        .fetch_all(&self.pool)
+        .tuples(&self.pool)
         .await?;
         let mut untold = BTreeMap::new();
         for (subject, told) in rows {
@@ -106,7 +108,7 @@ impl Store {
         subject: &Subject,
         limit: u32,
     ) -> Result<Vec<Telling>> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT n.id, n.model FROM notifications n
              JOIN notification_subjects s ON s.notification_id = n.id
              WHERE s.organization = $1 AND s.subject = $2 AND n.kind <> 'refresh'
@@ -121,9 +123,9 @@ impl Store {
         for row in rows {
             let id: String = row.try_get("id")?;
             let states: Vec<String> =
-                sqlx::query_scalar("SELECT state FROM deliveries WHERE notification_id = $1")
+                query("SELECT state FROM deliveries WHERE notification_id = $1")
                     .bind(id)
-                    .fetch_all(&self.pool)
+                    .scalars(&self.pool)
                     .await?;
             let mut deliveries = BTreeMap::new();
             for state in states.iter().filter_map(|state| DeliveryState::parse(state)) {
@@ -140,11 +142,11 @@ impl Store {
 
 /// Forgets all that a notifier was told of the organization: nobody who was told it is left.
 pub(super) async fn forget(
-    tx: &mut sqlx::SqliteConnection,
+    tx: &mut Transaction,
     commit: &Commit,
     plan: &Plan,
 ) -> Result<()> {
-    sqlx::query("UPDATE ledger SET withdrawn = 1 WHERE organization = $1 AND notifier = $2")
+    query("UPDATE ledger SET withdrawn = TRUE WHERE organization = $1 AND notifier = $2")
         .bind(commit.organization())
         .bind(&plan.notifier)
         .execute(tx)
@@ -154,7 +156,7 @@ pub(super) async fn forget(
 
 /// Keeps what follows from a decision.
 pub(super) async fn learn(
-    tx: &mut sqlx::SqliteConnection,
+    tx: &mut Transaction,
     commit: &Commit,
     plan: &Plan,
     decision: &Decision,
@@ -173,7 +175,7 @@ pub(super) async fn learn(
     };
     let subject = decision.subject().to_string();
     // Only what may be gone back to is kept: a telling that was delivered is never withdrawn.
-    sqlx::query(
+    query(
         "DELETE FROM ledger
          WHERE organization = $1 AND notifier = $2 AND subject = $3 AND at <= $4
            AND seq < (SELECT max(l.seq) FROM ledger l
@@ -188,11 +190,11 @@ pub(super) async fn learn(
     .execute(&mut *tx)
     .await?;
     // A note says nothing new: it hangs on what was said before.
-    sqlx::query(
+    query(
         "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
          VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN $6 ELSE (
            SELECT l.notification_id FROM ledger l
-           WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3 AND l.withdrawn = 0
+           WHERE l.organization = $1 AND l.notifier = $2 AND l.subject = $3 AND NOT l.withdrawn
            ORDER BY l.seq DESC LIMIT 1) END)",
     )
     .bind(commit.organization())

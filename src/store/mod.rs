@@ -5,19 +5,31 @@
 //! sent. `now` is always an argument. It does not decide anything: what is superseded or withdrawn is
 //! bookkeeping of what was said.
 //!
-//! Here is SQLite, for one instance: [`Store::open_exclusive`] refuses a second one on the same file.
-//! The statements keep to what PostgreSQL has, too.
+//! There are two databases: SQLite in a file, for one instance, and PostgreSQL on a server, for any number of them.
+//! The statements are written once, for both. Where several work on one state, who commits for an organization is
+//! settled by a lease, and checked in the transaction: whoever was taken over from commits nothing.
 
 mod acknowledgements;
 mod deliveries;
 mod failures;
+mod heartbeats;
+mod instances;
+mod leases;
 mod ledger;
 mod open;
 mod outbox;
+mod postgres;
+mod rates;
+mod sql;
+mod sqlite;
 
+use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
-use std::{collections::BTreeSet, fs::File, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    sync::{Arc, atomic::AtomicI64},
+};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -25,12 +37,18 @@ use crate::domain::{
     inventory::Inventory, reconcile::Decision, words::words,
 };
 pub use deliveries::{DeliveryRow, Waiting, Which};
+pub use heartbeats::Latest;
+pub use instances::{Difference, Gathering, Instance, Membership};
+pub use leases::{LEASE, Lease, Taken};
 pub use ledger::Telling;
-pub use outbox::{Claim, DeliveryState};
+pub use open::Place;
+pub use outbox::{Claim, Claimed, DeliveryState};
+pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
+use sql::{Pool, Row, Transaction, query};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub file: PathBuf,
+    pub place: Place,
     /// How long scans, deliveries and what was told are kept.
     pub history: TimeDelta,
 }
@@ -38,20 +56,26 @@ pub struct Settings {
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreFault {
-    #[error("the state {} is in use by another certvigil", .0.display())]
-    InUse(PathBuf),
-    #[error("there is no state at {}: certvigil run makes it", .0.display())]
-    Missing(PathBuf),
-    #[error("the state {} was written by a newer certvigil", .0.display())]
-    Newer(PathBuf),
-    #[error("the state {} was written by an older certvigil: certvigil run brings it up to date",
-        .0.display())]
-    Older(PathBuf),
-    #[error("the state {} is damaged: {}; restore a backup, or move it away to begin anew, and to be told \
-             again of all that is open", path.display(), why)]
-    Damaged { path: PathBuf, why: String },
-    #[error("the state {} cannot be opened: {}", path.display(), why)]
-    Open { path: PathBuf, why: String },
+    #[error("the state {0} is in use by another certvigil")]
+    InUse(String),
+    #[error("there is no state at {0}: certvigil run makes it")]
+    Missing(String),
+    #[error("the state {0} was written by a newer certvigil")]
+    Newer(String),
+    #[error("the state {0} was written by an older certvigil: certvigil run brings it up to date")]
+    Older(String),
+    #[error(
+        "the state {state} is damaged: {why}; restore a backup, or move it away to begin anew, and to be told \
+         again of all that is open"
+    )]
+    Damaged { state: String, why: String },
+    #[error("the state {state} cannot be opened: {why}")]
+    Open { state: String, why: String },
+    /// The server does not answer now, and may do so later.
+    #[error("the state {state} cannot be reached: {why}")]
+    Away { state: String, why: String },
+    #[error("another instance has taken over: nothing is kept of what was begun here")]
+    TakenOver,
     #[error("the state holds what cannot be read: {0}")]
     Content(#[from] serde_json::Error),
     #[error("the database failed: {0}")]
@@ -66,12 +90,25 @@ pub enum StoreFault {
 
 type Result<T> = std::result::Result<T, StoreFault>;
 
-/// The state. Cheap to clone; all clones share one connection.
+impl StoreFault {
+    fn open(state: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreFault {
+        StoreFault::Open { state: state.to_string(), why: why.to_string() }
+    }
+}
+
+/// The state. Cheap to clone; all clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: SqlitePool,
-    /// Held as long as the process works on the state; the system lets go of it when it dies.
-    _lock: Option<std::sync::Arc<File>>,
+    pool: Pool,
+    /// Over which this instance says that it is there: a connection of its own, where there are several.
+    beats: Pool,
+    /// Who this is, to the others.
+    me: Uuid,
+    /// How far the database's clock is ahead of this machine's, in milliseconds: what several instances settle by
+    /// time, they settle by that clock.
+    ahead: Arc<AtomicI64>,
+    /// Held as long as the process works on a file; the system lets go of it when it dies.
+    _lock: Option<Arc<File>>,
 }
 
 /// What [`Store::version`] gives.
@@ -135,6 +172,8 @@ words! {
 pub struct Commit {
     /// Of which organization; `None` for what is of none.
     pub of: Option<OrganizationName>,
+    /// By which lease; `None` where nobody else can work on the state.
+    pub lease: Option<Lease>,
     pub change: Change,
     pub plans: Vec<Plan>,
     /// The acknowledgements that end with what they were about.
@@ -183,13 +222,19 @@ fn instant(millis: i64) -> DateTime<Utc> {
 }
 
 impl Store {
+    /// An instant of this machine's clock by the one that all instances share.
+    fn shared(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let ahead = self.ahead.load(std::sync::atomic::Ordering::Relaxed);
+        now + TimeDelta::milliseconds(ahead)
+    }
+
     /// Asks the database for nothing.
     ///
     /// # Errors
     /// Where it does not answer.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM organizations")
-            .fetch_one(&self.pool)
+        query("SELECT count(*) FROM organizations")
+            .scalar_one::<i64>(&self.pool)
             .await?;
         Ok(())
     }
@@ -200,9 +245,9 @@ impl Store {
     /// Where the database fails or what it holds cannot be read.
     pub async fn inventory(&self, organization: &OrganizationName) -> Result<Inventory> {
         let kept: Option<String> =
-            sqlx::query_scalar("SELECT inventory FROM organizations WHERE name = $1")
+            query("SELECT inventory FROM organizations WHERE name = $1")
                 .bind(organization.as_str())
-                .fetch_optional(&self.pool)
+                .scalar(&self.pool)
                 .await?;
         Ok(kept.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default())
     }
@@ -212,8 +257,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn organizations(&self) -> Result<Vec<OrganizationName>> {
-        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM organizations ORDER BY name")
-            .fetch_all(&self.pool)
+        let names: Vec<String> = query("SELECT name FROM organizations ORDER BY name")
+            .scalars(&self.pool)
             .await?;
         Ok(names.iter().filter_map(|name| OrganizationName::parse(name).ok()).collect())
     }
@@ -227,9 +272,9 @@ impl Store {
         organization: &OrganizationName,
     ) -> Result<Option<DateTime<Utc>>> {
         let tick: Option<i64> =
-            sqlx::query_scalar("SELECT max(tick) FROM scans WHERE organization = $1")
+            query("SELECT max(tick) FROM scans WHERE organization = $1")
                 .bind(organization.as_str())
-                .fetch_one(&self.pool)
+                .scalar_one(&self.pool)
                 .await?;
         Ok(tick.map(instant))
     }
@@ -240,7 +285,7 @@ impl Store {
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
     pub async fn latest_scan(&self, organization: &OrganizationName) -> Result<Option<ScanRecord>> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT s.* FROM organizations o JOIN scans s ON s.id = coalesce(o.scan_id,
                (SELECT l.id FROM scans l WHERE l.organization = o.name
                 ORDER BY l.finished_at DESC, l.id DESC LIMIT 1))
@@ -264,7 +309,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ScanRecord>> {
         // The ids begin with the time (RFC 9562, section 5.7).
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM scans
              WHERE ($1 IS NULL OR organization = $1) AND ($2 IS NULL OR id < $2)
              ORDER BY id DESC LIMIT $3",
@@ -286,15 +331,15 @@ impl Store {
         organization: &OrganizationName,
         now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>> {
-        let at: Option<i64> = sqlx::query_scalar(
+        let at: Option<i64> = query(
             "SELECT finished_at FROM scans
-             WHERE organization = $1 AND complete = 1 AND finished_at <= $2
+             WHERE organization = $1 AND complete AND finished_at <= $2
                AND EXISTS (SELECT 1 FROM organizations o WHERE o.name = $1)
              ORDER BY finished_at DESC LIMIT 1",
         )
         .bind(organization.as_str())
         .bind(millis(now))
-        .fetch_optional(&self.pool)
+        .scalar(&self.pool)
         .await?;
         Ok(at.map(instant))
     }
@@ -305,12 +350,12 @@ impl Store {
     /// Where the database fails.
     pub async fn version(&self) -> Result<Version> {
         let organizations =
-            sqlx::query_as("SELECT name, updated_at, scan_id FROM organizations ORDER BY name")
-                .fetch_all(&self.pool)
+            query("SELECT name, updated_at, scan_id FROM organizations ORDER BY name")
+                .tuples(&self.pool)
                 .await?;
         let acknowledgements: (i64, i64) =
-            sqlx::query_as("SELECT coalesce(max(seq), 0), count(ended_at) FROM acknowledgements")
-                .fetch_one(&self.pool)
+            query("SELECT coalesce(max(seq), 0), count(ended_at) FROM acknowledgements")
+                .tuple(&self.pool)
                 .await?;
         Ok(Version { organizations, acknowledgements })
     }
@@ -325,7 +370,7 @@ impl Store {
         organization: &OrganizationName,
         notifier: &str,
     ) -> Result<BTreeSet<String>> {
-        let known: Vec<String> = sqlx::query_scalar(
+        let known: Vec<String> = query(
             "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $2
              UNION
              SELECT d.receiver FROM deliveries d JOIN notifications n ON n.id = d.notification_id
@@ -333,7 +378,7 @@ impl Store {
         )
         .bind(organization.as_str())
         .bind(notifier)
-        .fetch_all(&self.pool)
+        .scalars(&self.pool)
         .await?;
         Ok(known.into_iter().collect())
     }
@@ -341,14 +386,22 @@ impl Store {
     /// Keeps everything that a scan changes, or nothing of it.
     ///
     /// # Errors
-    /// Where the database fails; then nothing has changed.
+    /// Where the database fails, or another instance has taken over; then nothing has changed.
     pub async fn commit(&self, commit: &Commit) -> Result<()> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let once = || self.commit_once(commit);
+        once.retry(ExponentialBuilder::default()).when(is_conflict).await
+    }
+
+    async fn commit_once(&self, commit: &Commit) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(lease) = &commit.lease {
+            leases::hold(&mut tx, lease).await?;
+        }
         match &commit.change {
             Change::Scan(scan) => {
                 let (record, inventory) = scan.as_ref();
                 insert_scan(&mut tx, record).await?;
-                sqlx::query(
+                query(
                     "INSERT INTO organizations (name, inventory, updated_at, scan_id)
                      VALUES ($1, $2, $3, $4)
                      ON CONFLICT (name) DO UPDATE
@@ -359,13 +412,13 @@ impl Store {
                 .bind(serde_json::to_string(inventory)?)
                 .bind(millis(commit.now))
                 .bind(record.id.to_string())
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
             }
             Change::Retired => {
-                sqlx::query("DELETE FROM organizations WHERE name = $1")
+                query("DELETE FROM organizations WHERE name = $1")
                     .bind(commit.organization())
-                    .execute(&mut *tx)
+                    .execute(&mut tx)
                     .await?;
             }
             Change::None => {}
@@ -397,7 +450,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.pool.begin().await?;
         let mut gone = 0;
         for statement in [
             // The newest of each organization stays: the schedule counts from it.
@@ -408,23 +461,29 @@ impl Store {
                AND NOT EXISTS (SELECT 1 FROM deliveries d
                                WHERE d.notification_id = notifications.id AND d.state = 'pending')",
             "DELETE FROM acknowledgements WHERE coalesce(ended_at, until) < $1",
-            "DELETE FROM ledger WHERE at < $1 AND (told IS NULL OR withdrawn = 1 OR EXISTS (
+            "DELETE FROM ledger WHERE at < $1 AND (told IS NULL OR withdrawn OR EXISTS (
                SELECT 1 FROM ledger l
                WHERE l.organization = ledger.organization AND l.notifier = ledger.notifier
-                 AND l.subject = ledger.subject AND l.withdrawn = 0 AND l.seq > ledger.seq))",
+                 AND l.subject = ledger.subject AND NOT l.withdrawn AND l.seq > ledger.seq))",
         ] {
-            gone += sqlx::query(statement)
+            gone += query(statement)
                 .bind(millis(before))
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?
-                .rows_affected();
+                ;
         }
         tx.commit().await?;
         Ok(gone)
     }
 }
 
-fn scan_record(row: &SqliteRow) -> Result<ScanRecord> {
+/// Whether two transactions stood in each other's way, and this one may go first next time (SQLSTATE 40001, 40P01).
+fn is_conflict(fault: &StoreFault) -> bool {
+    let StoreFault::Database(sqlx::Error::Database(error)) = fault else { return false };
+    error.code().is_some_and(|code| code == "40001" || code == "40P01")
+}
+
+fn scan_record(row: &Row) -> Result<ScanRecord> {
     let organization: String = row.try_get("organization")?;
     let decode = |why: &str| sqlx::Error::Decode(why.to_owned().into());
     Ok(ScanRecord {
@@ -434,20 +493,20 @@ fn scan_record(row: &SqliteRow) -> Result<ScanRecord> {
         started_at: instant(row.try_get("started_at")?),
         finished_at: instant(row.try_get("finished_at")?),
         complete: row.try_get("complete")?,
-        projects_read: row.try_get::<u32, _>("projects_read")? as usize,
-        projects_unreadable: row.try_get::<u32, _>("projects_unreadable")? as usize,
-        certificates: row.try_get::<u32, _>("certificates")? as usize,
-        requests: row.try_get::<i64, _>("requests")?.max(0) as u64,
+        projects_read: row.number("projects_read")?,
+        projects_unreadable: row.number("projects_unreadable")?,
+        certificates: row.number("certificates")?,
+        requests: row.try_get::<i64>("requests")?.max(0) as u64,
         faults: serde_json::from_str(row.try_get("faults")?)?,
         clock_skew: row
-            .try_get::<Option<i64>, _>("clock_skew")?
+            .try_get::<Option<i64>>("clock_skew")?
             .and_then(TimeDelta::try_milliseconds),
     })
 }
 
-async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Result<()> {
+async fn insert_scan(tx: &mut Transaction, record: &ScanRecord) -> Result<()> {
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    sqlx::query(
+    query(
         "INSERT INTO scans (id, organization, tick, started_at, finished_at, complete, projects_read,
                             projects_unreadable, certificates, requests, faults, clock_skew)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -457,7 +516,7 @@ async fn insert_scan(tx: &mut sqlx::SqliteConnection, record: &ScanRecord) -> Re
     .bind(millis(record.tick))
     .bind(millis(record.started_at))
     .bind(millis(record.finished_at))
-    .bind(i64::from(record.complete))
+    .bind(record.complete)
     .bind(number(record.projects_read))
     .bind(number(record.projects_unreadable))
     .bind(number(record.certificates))

@@ -1,10 +1,14 @@
 //! The outbox at work: what is written to it, claimed, attempted and recorded.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use std::num::NonZeroU32;
 use uuid::Uuid;
 
-use super::{Commit, MessageKind, Plan, Result, Store, failures, instant, millis};
+use super::{
+    Commit, MessageKind, Plan, Result, Store, failures, instant, millis,
+    rates::Allowance,
+    sql::{Row, Transaction, either, query},
+};
 use crate::domain::{
     compose::Composed,
     notification::Notification,
@@ -57,13 +61,50 @@ pub struct Claim {
     pub clock_skew: Option<TimeDelta>,
 }
 
+/// What may be attempted now.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    /// How long the notifier has to wait, where its rate is what keeps it.
+    pub wait: Option<TimeDelta>,
+}
+
+/// The statement that claims; how rows are locked is the database's own.
+macro_rules! claim {
+    ($lock:literal) => {
+        concat!(
+            "WITH due AS MATERIALIZED (
+               SELECT d.id FROM deliveries d
+               WHERE d.notifier = $1 AND d.state = 'pending' AND d.next_attempt_at <= $2
+                 AND (d.lease_until IS NULL OR d.lease_until <= $5)
+                 AND NOT EXISTS (
+                   SELECT 1 FROM deliveries e
+                   JOIN notification_subjects es ON es.notification_id = e.notification_id
+                   JOIN notification_subjects ds ON ds.notification_id = d.notification_id
+                    AND ds.organization = es.organization AND ds.subject = es.subject
+                   WHERE e.notifier = d.notifier AND e.receiver = d.receiver
+                     AND e.state = 'pending' AND e.seq < d.seq)
+               ORDER BY d.seq LIMIT $4 ",
+            $lock,
+            ")
+             UPDATE deliveries SET lease_until = $3, attempts = attempts + 1
+             WHERE id IN (SELECT id FROM due)
+             RETURNING seq, id, receiver, attempts, give_up_at, due_at,
+               (SELECT n.model FROM notifications n WHERE n.id = notification_id) AS model,
+               (SELECT s.clock_skew FROM scans s
+                JOIN notifications n ON n.organization = s.organization
+                WHERE n.id = notification_id ORDER BY s.tick DESC LIMIT 1) AS clock_skew"
+        )
+    };
+}
+
 /// What stands for all projects together: one incident is opened and closed for them, so that what is told
 /// of one is not overtaken by what is told of another.
 const PROJECTS: &str = "projects";
 
 /// Writes a message and one delivery for each receiver, and retires what it makes out of date.
 pub(super) async fn insert(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     commit: &Commit,
     plan: &Plan,
     message: &Composed,
@@ -71,7 +112,7 @@ pub(super) async fn insert(
     let Composed { notification, subjects } = message;
     let id = notification.id.to_string();
     let now = millis(commit.now);
-    sqlx::query(
+    query(
         "INSERT INTO notifications (id, organization, notifier, created_at, summary, model, kind)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -87,7 +128,7 @@ pub(super) async fn insert(
     let together = subjects.iter().any(|subject| matches!(subject, Subject::Project(_)));
     let together = together.then(|| PROJECTS.to_owned());
     for subject in subjects.iter().map(Subject::to_string).chain(together) {
-        sqlx::query(
+        query(
             "INSERT INTO notification_subjects (notification_id, organization, subject)
              VALUES ($1, $2, $3)",
         )
@@ -106,7 +147,7 @@ pub(super) async fn insert(
     let due_at = due_at.map(|due_at| millis(due_at - ahead));
     for receiver in &plan.receivers {
         supersede(tx, &id, plan.kind, &notification.notifier, receiver, now).await?;
-        sqlx::query(
+        query(
             "INSERT INTO deliveries (id, notification_id, notifier, receiver, state, created_at,
                                      give_up_at, next_attempt_at, due_at)
              VALUES ($1, $2, $3, $4, 'pending', $5, $6, $5, $7)",
@@ -125,8 +166,8 @@ pub(super) async fn insert(
 }
 
 /// Of what is kept up by each scan only the last counts: those that are settled are not history.
-async fn forget_refreshes(tx: &mut SqliteConnection, newest: &str) -> Result<()> {
-    sqlx::query(
+async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
+    query(
         "DELETE FROM notifications
          WHERE kind = $2 AND id <> $1
            AND (notifier, organization) IN (SELECT notifier, organization FROM notifications WHERE id = $1)
@@ -148,14 +189,14 @@ async fn forget_refreshes(tx: &mut SqliteConnection, newest: &str) -> Result<()>
 /// What only keeps up what was told replaces nothing but its like: news are news until they arrive. And news
 /// do not replace a catch-up: by its arrival one knows that the receiver is up to date.
 async fn supersede(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     notification: &str,
     kind: MessageKind,
     notifier: &str,
     receiver: &str,
     now: i64,
 ) -> Result<()> {
-    let superseded: Vec<String> = sqlx::query_scalar(
+    let superseded: Vec<String> = query(
         "UPDATE deliveries SET state = 'superseded', settled_at = $4
          WHERE notifier = $1 AND receiver = $2 AND state = 'pending' AND attempts = 0
            AND lease_until IS NULL
@@ -177,7 +218,7 @@ async fn supersede(
     .bind(notification)
     .bind(now)
     .bind(kind.as_str())
-    .fetch_all(&mut *tx)
+    .scalars(&mut *tx)
     .await?;
     for id in superseded {
         settle(tx, &id).await?;
@@ -187,13 +228,13 @@ async fn supersede(
 
 /// Notes that a receiver knows what is open.
 pub(super) async fn up_to_date(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     organization: &str,
     notifier: &str,
     receiver: &str,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    sqlx::query(
+    query(
         "INSERT INTO receivers (organization, notifier, receiver, since) VALUES ($1, $2, $3, $4)
          ON CONFLICT (organization, notifier, receiver) DO NOTHING",
     )
@@ -206,11 +247,23 @@ pub(super) async fn up_to_date(
     Ok(())
 }
 
+/// Keeps all others from a notification until the end of the transaction.
+async fn lock(tx: &mut Transaction, notification: &str) -> Result<()> {
+    const ONE: &str = "SELECT id FROM notifications WHERE id = $1";
+    either(ONE, "SELECT id FROM notifications WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(notification)
+        .fetch_optional(tx)
+        .await?;
+    Ok(())
+}
+
 /// A notification that nobody took and nobody will was not told: the ledger forgets it. But for the end of what
 /// is of no organization, where no scan comes that tells it anew: it would be told again and again.
-pub(super) async fn settle(tx: &mut SqliteConnection, notification: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE ledger SET withdrawn = 1
+pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<()> {
+    // What others record of it waits, so that the last of them sees that nobody has taken it.
+    lock(tx, notification).await?;
+    query(
+        "UPDATE ledger SET withdrawn = TRUE
          WHERE notification_id = $1 AND (told IS NOT NULL OR organization <> '')
            AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notification_id = $1
                              AND d.state IN ('pending', 'delivered'))",
@@ -222,8 +275,8 @@ pub(super) async fn settle(tx: &mut SqliteConnection, notification: &str) -> Res
 }
 
 impl Store {
-    /// Claims what is due for a notifier, oldest first, at most `limit`. For one receiver nothing is
-    /// claimed while something older of the same subject waits.
+    /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it may go. For one
+    /// receiver nothing is claimed while something older of the same subject waits.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
@@ -233,12 +286,13 @@ impl Store {
         now: DateTime<Utc>,
         lease: TimeDelta,
         limit: usize,
-    ) -> Result<Vec<Claim>> {
+        per_minute: Option<NonZeroU32>,
+    ) -> Result<Claimed> {
         loop {
-            let (claims, found) = self.claim_some(notifier, now, lease, limit).await?;
+            let (claimed, found) = self.claim_some(notifier, now, lease, limit, per_minute).await?;
             // Where none of those found could be read, there may be others behind them.
-            if !claims.is_empty() || found == 0 {
-                return Ok(claims);
+            if !claimed.claims.is_empty() || found == 0 {
+                return Ok(claimed);
             }
         }
     }
@@ -250,49 +304,59 @@ impl Store {
         now: DateTime<Utc>,
         lease: TimeDelta,
         limit: usize,
-    ) -> Result<(Vec<Claim>, usize)> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        per_minute: Option<NonZeroU32>,
+    ) -> Result<(Claimed, usize)> {
+        let due: bool = query(
+            "SELECT EXISTS (SELECT 1 FROM deliveries
+                            WHERE notifier = $1 AND state = 'pending'
+                              AND (next_attempt_at <= $2 OR created_at > $2))",
+        )
+        .bind(notifier)
+        .bind(millis(now))
+        .scalar_one(&self.pool)
+        .await?;
+        if !due {
+            return Ok((Claimed::default(), 0));
+        }
+        let mut tx = self.pool.begin().await?;
+        // Leases are what instances settle among themselves.
+        let shared_now = self.shared(now);
+        let allowance = match per_minute {
+            Some(most) => Some(Allowance::read(&mut tx, notifier, most, shared_now).await?),
+            None => None,
+        };
+        let limit = allowance.as_ref().map_or(limit, |allowed| limit.min(allowed.deliveries()));
+        if let Some(allowed) = allowance.as_ref().filter(|_| limit == 0) {
+            let wait = Some(allowed.wait());
+            tx.rollback().await?;
+            return Ok((Claimed { claims: Vec::new(), wait }, 0));
+        }
         // What a clock that was ahead has written would wait until the clock gets there.
-        sqlx::query(
+        query(
             "UPDATE deliveries SET created_at = $2, next_attempt_at = $2,
                     give_up_at = give_up_at - (created_at - $2)
              WHERE notifier = $1 AND state = 'pending' AND created_at > $2",
         )
         .bind(notifier)
         .bind(millis(now))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
-        let mut rows = sqlx::query(
-            "UPDATE deliveries SET lease_until = $3, attempts = attempts + 1
-             WHERE id IN (
-               SELECT d.id FROM deliveries d
-               WHERE d.notifier = $1 AND d.state = 'pending' AND d.next_attempt_at <= $2
-                 AND (d.lease_until IS NULL OR d.lease_until <= $2)
-                 AND NOT EXISTS (
-                   SELECT 1 FROM deliveries e
-                   JOIN notification_subjects es ON es.notification_id = e.notification_id
-                   JOIN notification_subjects ds ON ds.notification_id = d.notification_id
-                    AND ds.organization = es.organization AND ds.subject = es.subject
-                   WHERE e.notifier = d.notifier AND e.receiver = d.receiver
-                     AND e.state = 'pending' AND e.seq < d.seq)
-               ORDER BY d.seq LIMIT $4)
-             RETURNING seq, id, receiver, attempts, give_up_at, due_at,
-               (SELECT n.model FROM notifications n WHERE n.id = notification_id) AS model,
-               (SELECT s.clock_skew FROM scans s
-                JOIN notifications n ON n.organization = s.organization
-                WHERE n.id = notification_id ORDER BY s.tick DESC LIMIT 1) AS clock_skew",
-        )
-        .bind(notifier)
-        .bind(millis(now))
-        .bind(millis(now + lease))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut *tx)
+        let mut rows = either(claim!(""), claim!("FOR UPDATE OF d SKIP LOCKED"))
+            .bind(notifier)
+            .bind(millis(now))
+            .bind(millis(shared_now + lease))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(millis(shared_now))
+        .fetch_all(&mut tx)
         .await?;
-        rows.sort_by_key(|row| row.get::<i64, _>("seq"));
+        rows.sort_by_key(|row| row.try_get::<i64>("seq").unwrap_or_default());
         let found = rows.len();
+        if let Some(allowed) = allowance.filter(|_| found > 0) {
+            allowed.spend(&mut tx, notifier, found).await?;
+        }
         let mut claims = Vec::new();
         for row in rows {
-            let (id, attempt) = (uuid(&row, "id")?, row.try_get("attempts")?);
+            let (id, attempt) = (uuid(&row, "id")?, row.number("attempts")?);
             match serde_json::from_str(row.try_get("model")?) {
                 Ok(notification) => claims.push(Claim {
                     id,
@@ -300,9 +364,9 @@ impl Store {
                     receiver: row.try_get("receiver")?,
                     attempt,
                     give_up_at: instant(row.try_get("give_up_at")?),
-                    due_at: row.try_get::<Option<i64>, _>("due_at")?.map(instant),
+                    due_at: row.try_get::<Option<i64>>("due_at")?.map(instant),
                     clock_skew: row
-                        .try_get::<Option<i64>, _>("clock_skew")?
+                        .try_get::<Option<i64>>("clock_skew")?
                         .and_then(TimeDelta::try_milliseconds),
                 }),
                 // One that cannot be read must not stand in the way of the others.
@@ -310,7 +374,7 @@ impl Store {
             }
         }
         tx.commit().await?;
-        Ok((claims, found))
+        Ok((Claimed { claims, wait: None }, found))
     }
 
     /// Keeps what came of an attempt, and ends the claim. A claim whose lease has ended and which another
@@ -333,8 +397,10 @@ impl Store {
             Verdict::WaitUntil(next) => Some(*next),
             Verdict::Delivered | Verdict::Rejected | Verdict::GivenUp => None,
         };
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
+        let mut tx = self.pool.begin().await?;
+        // In the same order as all others.
+        lock(&mut tx, &claim.notification.id.to_string()).await?;
+        query(
             "INSERT INTO attempts (delivery_id, number, at, outcome, detail)
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (delivery_id, number) DO NOTHING",
@@ -344,9 +410,9 @@ impl Store {
         .bind(millis(now))
         .bind(outcome.as_str())
         .bind(detail)
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
-        sqlx::query(
+        query(
             "UPDATE deliveries SET state = $3, lease_until = NULL, settled_at = $4,
                     next_attempt_at = coalesce($5, next_attempt_at)
              WHERE id = $1 AND attempts = $2 AND state = 'pending'",
@@ -356,7 +422,7 @@ impl Store {
         .bind(DeliveryState::from(verdict).as_str())
         .bind(next.is_none().then_some(millis(now)))
         .bind(next.map(millis))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await?;
         failures::note(&mut tx, claim, outcome, verdict, now).await?;
         settle(&mut tx, &claim.notification.id.to_string()).await?;
@@ -364,9 +430,9 @@ impl Store {
             (verdict, &claim.notification.organization)
         {
             let notification = &claim.notification;
-            let kind: String = sqlx::query_scalar("SELECT kind FROM notifications WHERE id = $1")
+            let kind: String = query("SELECT kind FROM notifications WHERE id = $1")
                 .bind(notification.id.to_string())
-                .fetch_one(&mut *tx)
+                .scalar_one(&mut tx)
                 .await?;
             if kind == MessageKind::CatchUp.as_str() {
                 let (organization, notifier) = (organization.as_str(), &notification.notifier);
@@ -379,14 +445,14 @@ impl Store {
 
 /// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.
 async fn unreadable(
-    tx: &mut SqliteConnection,
+    tx: &mut Transaction,
     id: Uuid,
     attempt: u32,
     error: &serde_json::Error,
     now: DateTime<Utc>,
 ) -> Result<()> {
     tracing::error!(delivery = %id, %error, "a kept message cannot be read: the next scan tells it anew");
-    sqlx::query(
+    query(
         "INSERT INTO attempts (delivery_id, number, at, outcome, detail) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(id.to_string())
@@ -396,18 +462,18 @@ async fn unreadable(
     .bind(format!("the kept message cannot be read: {error}"))
     .execute(&mut *tx)
     .await?;
-    let notification: String = sqlx::query_scalar(
+    let notification: String = query(
         "UPDATE deliveries SET state = 'rejected', lease_until = NULL, settled_at = $2
          WHERE id = $1 RETURNING notification_id",
     )
     .bind(id.to_string())
     .bind(millis(now))
-    .fetch_one(&mut *tx)
+    .scalar_one(&mut *tx)
     .await?;
     settle(tx, &notification).await
 }
 
-pub(super) fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid> {
+pub(super) fn uuid(row: &Row, column: &str) -> Result<Uuid> {
     let text: &str = row.try_get(column)?;
     Uuid::parse_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)).into())
 }

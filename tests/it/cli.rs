@@ -174,7 +174,7 @@ async fn with_nothing_but_a_key_it_works() {
     })
     .await;
     let state = certvigil::store::Settings {
-        file: folder.path().join("certvigil.db"),
+        place: certvigil::store::Place::File(folder.path().join("certvigil.db")),
         history: TimeDelta::days(1),
     };
     loop {

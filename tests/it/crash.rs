@@ -54,6 +54,9 @@ impl Notifier for Dying {
     fn concurrency(&self) -> usize {
         self.inner.concurrency()
     }
+    fn max_per_minute(&self) -> Option<std::num::NonZeroU32> {
+        self.inner.max_per_minute()
+    }
     fn attempt_limit(&self) -> Duration {
         self.inner.attempt_limit()
     }

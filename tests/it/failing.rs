@@ -4,10 +4,10 @@ use certvigil::{
     demo::{receiver::Answer, world::World},
     watch,
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use super::support::{Service, Sim, days, fits_schema, start};
+use super::support::{Service, Sim, days, fits_schema, lease, start};
 
 async fn sim() -> Sim {
     let mut world = World::with_projects(1, |n| format!("prod-{n}"));
@@ -15,12 +15,17 @@ async fn sim() -> Sim {
     Sim::start(world).await
 }
 
+/// A look at the attempts since an instant.
+async fn look_since(service: &Service, since: DateTime<Utc>, now: DateTime<Utc>) -> watch::Report {
+    let (store, notifiers) = (&service.store, &service.notifiers);
+    let (lease, give_up_after) = (lease(store, None).await, service.config.delivery.give_up_after);
+    watch::run_once(store, notifiers, give_up_after, since, lease, now).await.unwrap()
+}
+
 /// A look, and what comes of it, `minutes` after the start.
 async fn look(service: &Service, minutes: i64) -> watch::Report {
     let now = start() + TimeDelta::minutes(minutes);
-    let give_up_after = service.config.delivery.give_up_after;
-    let report = watch::run_once(&service.store, &service.notifiers, give_up_after, start(), now);
-    let report = report.await.unwrap();
+    let report = look_since(service, start(), now).await;
     service.deliver(now - TimeDelta::minutes(1)).await;
     report
 }
@@ -112,9 +117,7 @@ async fn a_start_makes_nothing_well_that_has_not_been_tried_again() {
     assert_eq!(look(&service, 65).await.notifications, 1);
     let now = start() + TimeDelta::minutes(70);
     let service = service.restart(&sim.config(), now).await;
-    let give_up_after = service.config.delivery.give_up_after;
-    let looked = watch::run_once(&service.store, &service.notifiers, give_up_after, now, now);
-    let report = looked.await.unwrap();
+    let report = look_since(&service, now, now).await;
     assert_eq!((report.failing.len(), report.notifications), (0, 0), "neither failing nor well");
 }
 
@@ -159,9 +162,7 @@ async fn a_refusal_is_told_also_where_the_next_message_is_taken_in_the_same_mome
     service.deliver(start() + TimeDelta::seconds(5)).await;
     assert_eq!(sim.receiver.posts().len(), 2, "told anew, and taken");
     let now = start() + TimeDelta::seconds(75);
-    let give_up_after = service.config.delivery.give_up_after;
-    let looked = watch::run_once(&service.store, &service.notifiers, give_up_after, start(), now);
-    assert_eq!(looked.await.unwrap().failing[0].0, "hook");
+    assert_eq!(look_since(&service, start(), now).await.failing[0].0, "hook");
     assert_eq!(look(&service, 30).await.failing, [], "and is over");
 }
 

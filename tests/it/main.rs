@@ -23,6 +23,7 @@ mod lifetime;
 mod messages;
 mod notifiers;
 mod outlook;
+mod postgres;
 mod punctual;
 mod scan;
 mod services;

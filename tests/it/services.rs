@@ -413,7 +413,7 @@ async fn what_only_keeps_up_is_no_history_and_replaces_no_news() {
     }
     let rows = service.store.deliveries(&Which::default(), 100).await.unwrap();
     assert_eq!(rows.len(), 1, "what was told is what is shown: {rows:#?}");
-    let url = format!("sqlite:{}", service.config.state.file.display());
+    let url = format!("sqlite:{}", service.config.state.place);
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
     let kept = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM notifications");
     let kept = kept.fetch_one(&pool).await.unwrap();

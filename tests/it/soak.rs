@@ -64,8 +64,10 @@ async fn soak() -> Vec<Held> {
         let give_up_after = service.config.delivery.give_up_after;
         let (store, notifiers) = (&service.store, &service.notifiers);
         if minute % 5 == 0 {
-            let looked = certvigil::watch::run_once(store, notifiers, give_up_after, start(), now);
-            looked.await.unwrap();
+            let lease = super::support::lease(store, None).await;
+            certvigil::watch::run_once(store, notifiers, give_up_after, start(), lease, now)
+                .await
+                .unwrap();
         }
         drop(sim.api.take_requests());
         if minute % 1_440 == 1_439 {

@@ -20,24 +20,54 @@ use certvigil::{
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     store::{
-        Change, Commit, DeliveryState, MessageKind, Plan, ScanRecord, Settings, Store, StoreFault,
-        Which, id_at,
+        Change, Commit, DeliveryState, LEASE, Lease, Membership, MessageKind, Place, Plan,
+        ScanRecord, Settings, Store, StoreFault, Taken, Which, id_at,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::ExposeSecret;
+use std::{num::NonZeroU32, path::PathBuf};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::support::{days, start};
+use super::{
+    postgres::{self, Database},
+    support::{days, lease, start},
+};
 
-/// A store in a folder of its own.
+/// A store of its own, in a file or on a server.
 struct Contract {
-    folder: TempDir,
+    settings: Settings,
+    _folder: Option<TempDir>,
     store: Store,
 }
 
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join("state.db")
+}
+
 fn settings(folder: &TempDir) -> Settings {
-    Settings { file: folder.path().join("state.db"), history: days(400) }
+    Settings { place: Place::File(file(folder)), history: days(400) }
+}
+
+/// What both databases have to keep.
+macro_rules! contract {
+    ($($name:ident)*) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Contract::sqlite().await).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(contract) = super::Contract::postgres().await {
+                    super::$name(contract).await;
+                }
+            })*
+        }
+    };
 }
 
 fn acme() -> OrganizationName {
@@ -103,17 +133,51 @@ fn end(id: &str, now: DateTime<Utc>) -> Decision {
 }
 
 impl Contract {
-    async fn new() -> Contract {
+    async fn sqlite() -> Contract {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_exclusive(&settings(&folder)).await.unwrap();
-        Contract { folder, store }
+        let settings = settings(&folder);
+        let store = Store::open(&settings).await.unwrap();
+        Contract { settings, _folder: Some(folder), store }
+    }
+
+    async fn postgres() -> Option<Contract> {
+        super::support::crypto();
+        let settings = postgres::database().await?.settings();
+        let store = Store::open(&settings).await.unwrap();
+        Some(Contract { settings, _folder: None, store })
+    }
+
+    /// Another one of the same kind, with nothing in it.
+    async fn another(&self) -> Contract {
+        match self.store.is_shared() {
+            true => Contract::postgres().await.unwrap(),
+            false => Contract::sqlite().await,
+        }
     }
 
     async fn reopen(self) -> Contract {
-        let Contract { folder, store } = self;
+        let Contract { settings, _folder, store } = self;
+        store.close().await;
         drop(store);
-        let store = Store::open_exclusive(&settings(&folder)).await.unwrap();
-        Contract { folder, store }
+        let store = Store::open(&settings).await.unwrap();
+        Contract { settings, _folder, store }
+    }
+
+    /// Says something to the database that the store never would.
+    async fn say(&self, statement: &'static str) {
+        match &self.settings.place {
+            Place::File(file) => {
+                let url = format!("sqlite://{}", file.display());
+                let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+                sqlx::query(statement).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+            Place::Server(server) => {
+                let url = server.url.read().unwrap();
+                let mut connection = postgres::connect(url.expose_secret()).await;
+                sqlx::query(statement).execute(&mut connection).await.unwrap();
+            }
+        }
     }
 
     /// Commits a scan that tells notifier `n` this, and gives the notification's id.
@@ -137,6 +201,7 @@ impl Contract {
         let inventory = Inventory::default();
         let commit = Commit {
             of: Some(acme()),
+            lease: None,
             change: Change::Scan(Box::new((record(now), inventory))),
             plans: vec![plan],
             over: vec![],
@@ -148,7 +213,7 @@ impl Contract {
     }
 
     async fn claim(&self, now: DateTime<Utc>) -> Vec<certvigil::store::Claim> {
-        self.store.claim("n", now, minutes(5), 10).await.unwrap()
+        self.store.claim("n", now, minutes(5), 10, None).await.unwrap().claims
     }
 
     async fn record(&self, claim: &certvigil::store::Claim, verdict: Verdict, now: DateTime<Utc>) {
@@ -240,10 +305,10 @@ const SEVEN: Stage = Stage::Within(604_800);
 
 #[tokio::test]
 async fn a_second_instance_on_the_same_file_is_refused() {
-    let contract = Contract::new().await;
-    let second = Store::open_exclusive(&settings(&contract.folder)).await;
+    let contract = Contract::sqlite().await;
+    let second = Store::open(&contract.settings).await;
     assert!(matches!(second, Err(StoreFault::InUse(_))));
-    let beside = Store::open_beside(&settings(&contract.folder)).await.unwrap();
+    let beside = Store::open_beside(&contract.settings).await.unwrap();
     assert_eq!(
         beside.deliveries(&Which::default(), 9).await.unwrap().len(),
         0,
@@ -257,35 +322,27 @@ async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let missing = Store::open_beside(&settings(&folder)).await.unwrap_err().to_string();
     assert!(missing.contains("there is no state at"), "{missing}");
-    assert!(!settings(&folder).file.exists(), "and none is made");
+    assert!(!file(&folder).exists(), "and none is made");
 
     std::fs::write(
-        settings(&folder).file,
+        file(&folder),
         "this is no database, and long enough to be read as one".repeat(40),
     )
     .unwrap();
-    let corrupt = Store::open_exclusive(&settings(&folder)).await.unwrap_err().to_string();
+    let corrupt = Store::open(&settings(&folder)).await.unwrap_err().to_string();
     assert!(corrupt.contains("not a database"), "{corrupt}");
 
-    let contract = Contract::new().await;
-    let folder = contract.folder;
-    drop(contract.store);
-    let url = format!("sqlite://{}", settings(&folder).file.display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let newer = "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2";
-    sqlx::query(newer).execute(&pool).await.unwrap();
-    pool.close().await;
-    for opened in [
-        Store::open_exclusive(&settings(&folder)).await,
-        Store::open_beside(&settings(&folder)).await,
-    ] {
+    let contract = Contract::sqlite().await;
+    contract.store.close().await;
+    contract.say("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 2").await;
+    let Contract { settings, _folder, store } = contract;
+    drop(store);
+    for opened in [Store::open(&settings).await, Store::open_beside(&settings).await] {
         assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
     }
 }
 
-#[tokio::test]
-async fn a_commit_survives_and_reads_back_as_it_was_written() {
-    let contract = Contract::new().await;
+async fn a_commit_survives_and_reads_back_as_it_was_written(contract: Contract) {
     let id = contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     let contract = contract.reopen().await;
     assert_eq!(contract.store.scans(None, None, 5).await.unwrap().len(), 1);
@@ -299,24 +356,23 @@ async fn a_commit_survives_and_reads_back_as_it_was_written() {
     assert_eq!((claims[0].receiver.as_str(), claims[0].attempt), ("a", 1));
 }
 
-#[tokio::test]
-async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died() {
-    let contract = Contract::new().await;
+async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     assert_eq!(contract.claim(start()).await.len(), 1);
     assert_eq!(contract.claim(start() + minutes(4)).await.len(), 0);
     let again = contract.claim(start() + minutes(5)).await;
     assert_eq!(again[0].attempt, 2, "an attempt that nobody recorded counts");
     let contract = contract.reopen().await;
-    assert_eq!(contract.claim(start() + minutes(5)).await.len(), 1, "whoever had it is dead");
+    // Where there may be others, whoever has it may be one of them.
+    let left = usize::from(!contract.store.is_shared());
+    assert_eq!(contract.claim(start() + minutes(5)).await.len(), left, "whoever had it is dead");
 }
 
-#[tokio::test]
-async fn what_nobody_took_was_not_told() {
+async fn what_nobody_took_was_not_told(contract: Contract) {
     for (verdict, state) in
         [(Verdict::GivenUp, DeliveryState::GivenUp), (Verdict::Rejected, DeliveryState::Rejected)]
     {
-        let contract = Contract::new().await;
+        let contract = contract.another().await;
         contract
             .commit(vec![tell("c", Stage::Within(9_999_999), start())], &["a", "b"], start())
             .await;
@@ -334,9 +390,7 @@ async fn what_nobody_took_was_not_told() {
     }
 }
 
-#[tokio::test]
-async fn one_who_took_it_is_enough_to_have_told() {
-    let contract = Contract::new().await;
+async fn one_who_took_it_is_enough_to_have_told(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
@@ -344,9 +398,7 @@ async fn one_who_took_it_is_enough_to_have_told() {
     assert_eq!(contract.told().await, ["c Within(604800)"]);
 }
 
-#[tokio::test]
-async fn an_end_that_nobody_took_is_told_again() {
-    let contract = Contract::new().await;
+async fn an_end_that_nobody_took_is_told_again(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Delivered, start()).await;
@@ -357,9 +409,7 @@ async fn an_end_that_nobody_took_is_told_again() {
     assert_eq!(contract.told().await, ["c Within(604800)"], "the end was not heard");
 }
 
-#[tokio::test]
-async fn for_one_receiver_and_subject_nothing_overtakes() {
-    let contract = Contract::new().await;
+async fn for_one_receiver_and_subject_nothing_overtakes(contract: Contract) {
     let first = contract
         .commit(vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())], &["a"], start())
         .await;
@@ -380,9 +430,7 @@ async fn for_one_receiver_and_subject_nothing_overtakes() {
     assert_eq!(contract.claim(wait).await[0].notification.id, second);
 }
 
-#[tokio::test]
-async fn what_was_never_attempted_and_is_out_of_date_is_superseded() {
-    let contract = Contract::new().await;
+async fn what_was_never_attempted_and_is_out_of_date_is_superseded(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     contract
         .commit(
@@ -403,9 +451,7 @@ async fn what_was_never_attempted_and_is_out_of_date_is_superseded() {
     );
 }
 
-#[tokio::test]
-async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then() {
-    let contract = Contract::new().await;
+async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
@@ -428,9 +474,7 @@ async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then() {
     }
 }
 
-#[tokio::test]
-async fn what_is_owed_to_the_unconfigured_is_abandoned() {
-    let contract = Contract::new().await;
+async fn what_is_owed_to_the_unconfigured_is_abandoned(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
     let only_a = [("n".to_owned(), vec!["a".to_owned()])];
     assert_eq!(contract.store.abandon(&only_a, start()).await.unwrap(), [("n".to_owned(), 1)]);
@@ -441,9 +485,7 @@ async fn what_is_owed_to_the_unconfigured_is_abandoned() {
     assert_eq!(contract.store.abandon(&[], start()).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn pruning_forgets_what_ended_and_keeps_what_counts() {
-    let contract = Contract::new().await;
+async fn pruning_forgets_what_ended_and_keeps_what_counts(contract: Contract) {
     for day in 0..3 {
         let now = start() + days(day);
         contract.commit(vec![tell("c", SEVEN, now)], &["a"], now).await;
@@ -460,9 +502,7 @@ async fn pruning_forgets_what_ended_and_keeps_what_counts() {
     assert_eq!(left, [("a".to_owned(), DeliveryState::Pending)], "what waits is kept");
 }
 
-#[tokio::test]
-async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
-    let contract = Contract::new().await;
+async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract: Contract) {
     let commit = |now| {
         let decisions = vec![tell("c", SEVEN, now)];
         let plan = Plan {
@@ -477,6 +517,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
         let change = Change::Scan(Box::new((record(now), Inventory::default())));
         Commit {
             of: Some(acme()),
+            lease: None,
             change,
             plans: vec![plan],
             over: vec![],
@@ -496,9 +537,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it() {
     assert!(contract.store.known_receivers(&other, "n").await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for() {
-    let contract = Contract::new().await;
+async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for(contract: Contract) {
     let ahead = start() + days(1_000);
     contract.commit(vec![tell("c", SEVEN, ahead)], &["a"], ahead).await;
     let claims = contract.claim(ahead).await;
@@ -508,26 +547,18 @@ async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for() {
     assert_eq!(claims[0].give_up_at, start() + days(3));
 }
 
-#[tokio::test]
-async fn a_message_that_cannot_be_read_stands_in_nobodys_way() {
-    let contract = Contract::new().await;
+async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     contract.commit(vec![tell("d", SEVEN, start())], &["a"], start()).await;
-    let url = format!("sqlite://{}", settings(&contract.folder).file.display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    sqlx::query("UPDATE notifications SET model = '{}' WHERE rowid = 1")
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
+    let first = "UPDATE notifications SET model = '{}'
+                 WHERE id = (SELECT notification_id FROM deliveries ORDER BY seq LIMIT 1)";
+    contract.say(first).await;
     assert_eq!(contract.claim(start()).await.len(), 1);
     assert_eq!(contract.told().await, ["d Within(604800)"], "what nobody can read was not told");
     assert_eq!(contract.states().await[0].1, DeliveryState::Rejected);
 }
 
-#[tokio::test]
-async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day() {
-    let contract = Contract::new().await;
+async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day(contract: Contract) {
     let (noon, later) = (start(), start() + TimeDelta::hours(10));
     let scans = [
         (vec![tell("cert_a", SEVEN, noon), tell("cert_b", SEVEN, noon)], noon),
@@ -568,9 +599,7 @@ fn acknowledgement(certificate: &str, until: DateTime<Utc>) -> Acknowledgement {
     }
 }
 
-#[tokio::test]
-async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan() {
-    let contract = Contract::new().await;
+async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan(contract: Contract) {
     let store = &contract.store;
     let (first, second) = (
         acknowledgement("cert_a", start() + days(3)),
@@ -596,6 +625,7 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan() {
     store.acknowledge(&acme(), &third).await.unwrap();
     let commit = Commit {
         of: Some(acme()),
+        lease: None,
         change: Change::Scan(Box::new((record(now), Inventory::default()))),
         plans: vec![],
         over: vec![third.id],
@@ -613,7 +643,7 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan() {
 async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&folder);
-    let store = Store::open_exclusive(&settings).await.unwrap();
+    let store = Store::open(&settings).await.unwrap();
     let reading = Store::reading(&settings).await.unwrap();
     let organization = OrganizationName::parse("acme").unwrap();
     let one = Acknowledgement {
@@ -630,7 +660,7 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
     assert!(refused.contains("readonly"), "{refused}");
     let before = reading.version().await.unwrap();
     // Another process that writes, in the middle of it.
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&settings.file);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file(&folder));
     let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     sqlx::query("DELETE FROM scans").execute(&mut other).await.unwrap();
@@ -643,4 +673,294 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
     assert_ne!(reading.version().await.unwrap(), before);
     assert_eq!(reading.acknowledgements(&organization).await.unwrap().len(), 1);
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+}
+
+async fn a_rate_holds_for_all_and_over_a_restart(contract: Contract) {
+    for n in 0..12 {
+        let subject = format!("c{n}");
+        contract.commit(vec![tell(&subject, SEVEN, start())], &["a"], start()).await;
+    }
+    let claim = async |contract: &Contract, now, limit| {
+        let six = NonZeroU32::new(6);
+        contract.store.claim("n", now, minutes(5), limit, six).await.unwrap()
+    };
+    assert_eq!(claim(&contract, start(), 4).await.claims.len(), 4);
+    let contract = contract.reopen().await;
+    assert_eq!(claim(&contract, start(), 4).await.claims.len(), 2, "six in a minute");
+    let none = claim(&contract, start(), 4).await;
+    assert_eq!((none.claims.len(), none.wait), (0, Some(TimeDelta::seconds(10))));
+    let later = start() + TimeDelta::seconds(10);
+    assert_eq!(claim(&contract, later, 4).await.claims.len(), 1, "one has come back");
+    let much_later = start() + minutes(60);
+    assert_eq!(claim(&contract, much_later, 9).await.claims.len(), 6, "and no more than a minute's");
+    // A clock that was set back must not keep it for longer than a minute.
+    contract.commit(vec![tell("late", SEVEN, start())], &["a"], start()).await;
+    let wait = claim(&contract, start() + minutes(1), 4).await;
+    assert!(wait.claims.len() == 1 || wait.wait.unwrap() <= minutes(1), "{wait:?}");
+}
+
+async fn of_which_scans_all_was_well_is_kept(contract: Contract) {
+    assert_eq!(contract.store.latest_scans().await.unwrap(), []);
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let latest = contract.store.latest_scans().await.unwrap();
+    assert_eq!((latest.len(), latest[0].tick, latest[0].complete), (1, start(), true));
+    assert!(contract.store.said_well("").await.unwrap().is_empty());
+    let said = [latest[0].scan].into_iter().collect();
+    contract.store.say_well("", &said).await.unwrap();
+    contract.store.say_well("", &said).await.unwrap();
+    let contract = contract.reopen().await;
+    assert_eq!(contract.store.said_well("").await.unwrap(), said);
+    assert!(contract.store.said_well("acme").await.unwrap().is_empty());
+}
+
+async fn no_character_is_too_strange(contract: Contract) {
+    let strange = "\u{0}'; DROP TABLE scans; -- $1 \u{202e}\u{1F525}";
+    let one = Acknowledgement {
+        reason: strange.to_owned(),
+        ..acknowledgement("cert_a", start() + days(3))
+    };
+    contract.store.acknowledge(&acme(), &one).await.unwrap();
+    let kept = contract.store.all_acknowledgements(&acme()).await.unwrap().remove(0).reason;
+    assert_eq!(kept.replace('\u{fffd}', "\u{0}"), strange);
+}
+
+async fn a_commit_without_its_lease_changes_nothing(contract: Contract) {
+    let held = lease(&contract.store, Some(&acme())).await;
+    let commit = |now, lease: &Lease| Commit {
+        of: Some(acme()),
+        lease: Some(lease.clone()),
+        change: Change::Scan(Box::new((record(now), Inventory::default()))),
+        plans: vec![],
+        over: vec![],
+        now,
+        give_up_at: now + days(3),
+    };
+    contract.store.commit(&commit(start(), &held)).await.unwrap();
+    contract.store.release(&held).await.unwrap();
+    if !contract.store.is_shared() {
+        return;
+    }
+    // Released, it may still commit while nobody has taken it: nothing can have changed since.
+    contract.store.commit(&commit(start() + minutes(1), &held)).await.unwrap();
+    let other = Store::open(&contract.settings).await.unwrap();
+    let taken = lease(&other, Some(&acme())).await;
+    let late = contract.store.commit(&commit(start() + minutes(2), &held)).await;
+    assert!(matches!(late, Err(StoreFault::TakenOver)), "{late:?}");
+    assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start() + minutes(1)));
+    other.commit(&commit(start() + minutes(3), &taken)).await.unwrap();
+}
+
+contract! {
+    a_commit_survives_and_reads_back_as_it_was_written
+    a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died
+    one_who_took_it_is_enough_to_have_told
+    an_end_that_nobody_took_is_told_again
+    for_one_receiver_and_subject_nothing_overtakes
+    what_was_never_attempted_and_is_out_of_date_is_superseded
+    a_failed_delivery_can_be_tried_again_and_counts_as_told_then
+    what_is_owed_to_the_unconfigured_is_abandoned
+    pruning_forgets_what_ended_and_keeps_what_counts
+    a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it
+    what_a_clock_that_was_ahead_has_written_is_not_waited_for
+    a_message_that_cannot_be_read_stands_in_nobodys_way
+    the_ledger_knows_what_is_over_and_what_was_told_within_a_day
+    an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan
+    what_nobody_took_was_not_told
+    a_rate_holds_for_all_and_over_a_restart
+    of_which_scans_all_was_well_is_kept
+    no_character_is_too_strange
+    a_commit_without_its_lease_changes_nothing
+}
+
+/// An instance that works on a database.
+async fn instance(database: &Database) -> Store {
+    super::support::crypto();
+    Store::open(&database.settings()).await.unwrap()
+}
+
+fn member(digest: &str) -> Membership {
+    Membership {
+        host: "host".into(),
+        process: 1,
+        version: "0.0.0",
+        started_at: start(),
+        settings: [("key".to_owned(), digest.to_owned())].into_iter().collect(),
+        digest: digest.into(),
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
+    let Some(database) = postgres::database().await else { return };
+    let (one, other) = (instance(&database).await, instance(&database).await);
+    let take = async |store: &Store, length| {
+        let now = start() + days(1);
+        store.take(Some(&acme()), Some(start()), length, now).await.unwrap()
+    };
+    let Taken::Yes(first) = take(&one, LEASE).await else { panic!() };
+    assert_eq!(take(&other, LEASE).await, Taken::Held);
+    one.release(&first).await.unwrap();
+    let short = TimeDelta::milliseconds(200);
+    let Taken::Yes(second) = take(&other, short).await else { panic!() };
+    assert_ne!(first, second);
+    // What it holds is kept by its signs, and taken over when there are none.
+    other.beat(&member("a"), LEASE, start()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!(take(&one, LEASE).await, Taken::Held);
+    other.beat(&member("a"), short, start()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert!(matches!(take(&one, LEASE).await, Taken::Yes(_)));
+    // And one that leaves needs not be waited for.
+    one.leave().await.unwrap();
+    assert!(matches!(take(&other, LEASE).await, Taken::Yes(_)));
+}
+
+#[tokio::test]
+async fn a_scheduled_moment_is_scanned_once() {
+    let Some(contract) = Contract::postgres().await else { return };
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let take = async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
+    let (before, after) = (start() - minutes(1), start() + minutes(1));
+    assert_eq!(take(Some(start()), after).await, Taken::Done);
+    assert_eq!(take(Some(before), after).await, Taken::Done, "what is older has passed");
+    for (tick, now, why) in [
+        (None, after, "whoever asks for one gets one"),
+        (Some(after), after, "the next one"),
+        (Some(before), before, "what a clock that was ahead has written does not count"),
+    ] {
+        assert!(matches!(take(tick, now).await, Taken::Yes(_)), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
+    let Some(database) = postgres::database().await else { return };
+    let (one, other) = (instance(&database).await, instance(&database).await);
+    let in_force = async |store: &Store| {
+        let taken = store.take(None, None, LEASE, start()).await.unwrap();
+        taken != Taken::Superseded
+    };
+    assert!(one.join(&member("a"), false).await.unwrap(), "it is new");
+    assert!(in_force(&one).await);
+    assert!(other.join(&member("b"), false).await.unwrap());
+    assert!(in_force(&other).await, "the other lets go of what it holds");
+    assert!(!in_force(&one).await);
+    let gathering = one.beat(&member("a"), LEASE, start()).await.unwrap();
+    let seen: Vec<_> = gathering.instances.iter().map(|one| (one.me, one.in_force)).collect();
+    assert_eq!(seen, [(true, false), (false, true)]);
+    let differences = gathering.instances[0].differences(&gathering.instances[1]);
+    assert_eq!((differences.len(), differences[0].here.as_str()), (1, "a"));
+
+    // Started again, the old one is not new.
+    one.leave().await.unwrap();
+    let again = instance(&database).await;
+    assert!(!again.join(&member("a"), false).await.unwrap());
+    assert!(!in_force(&again).await && in_force(&other).await);
+    // Loaded again by somebody, it is.
+    assert!(other.join(&member("a"), true).await.unwrap());
+    assert!(in_force(&again).await && in_force(&other).await);
+    assert!(other.join(&member("b"), true).await.unwrap());
+    assert!(!in_force(&again).await);
+    // And where nobody has the newest any more, the other one is.
+    other.leave().await.unwrap();
+    assert!(in_force(&again).await);
+    // What nobody has had for long is new again.
+    database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'b'").await;
+    assert!(instance(&database).await.join(&member("b"), false).await.unwrap());
+    assert!(!in_force(&again).await);
+}
+
+#[tokio::test]
+async fn each_delivery_is_claimed_by_one_of_many_and_none_is_left() {
+    let Some(contract) = Contract::postgres().await else { return };
+    let receivers: Vec<String> = (0..60).map(|n| format!("r{n:02}")).collect();
+    let receivers: Vec<&str> = receivers.iter().map(String::as_str).collect();
+    contract.commit(vec![tell("c", SEVEN, start())], &receivers, start()).await;
+    let mut claiming = Vec::new();
+    for _ in 0..4 {
+        let store = Store::open(&contract.settings).await.unwrap();
+        claiming.push(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = store.claim("n", start(), minutes(5), 3, None).await.unwrap();
+                if claimed.claims.is_empty() {
+                    return mine;
+                }
+                mine.extend(claimed.claims);
+            }
+        });
+    }
+    let all = futures_util::future::join_all(claiming).await;
+    assert!(all.iter().all(|mine| mine.iter().all(|claim| claim.attempt == 1)));
+    let mut receivers: Vec<String> =
+        all.into_iter().flatten().map(|claim| claim.receiver).collect();
+    assert_eq!(receivers.len(), 60);
+    receivers.sort();
+    receivers.dedup();
+    assert_eq!(receivers.len(), 60);
+}
+
+#[tokio::test]
+async fn refused_by_all_at_the_same_moment_it_was_told_to_nobody() {
+    let Some(contract) = Contract::postgres().await else { return };
+    for round in 0..10 {
+        let now = start() + minutes(round);
+        let receivers = ["a", "b", "c", "d"];
+        contract.commit(vec![tell("c", SEVEN, now)], &receivers, now).await;
+        let claims = contract.claim(now).await;
+        assert_eq!(claims.len(), 4, "round {round}");
+        let refusals = claims.iter().map(|claim| contract.record(claim, Verdict::Rejected, now));
+        futures_util::future::join_all(refusals).await;
+        assert!(contract.told().await.is_empty(), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one() {
+    let Some(database) = postgres::database().await else { return };
+    super::support::crypto();
+    let missing = Store::open_beside(&database.settings()).await;
+    assert!(matches!(missing, Err(StoreFault::Missing(_))), "{missing:?}");
+    let settings = database.settings();
+    let opening = (0..6).map(|_| Store::open(&settings));
+    for opened in futures_util::future::join_all(opening).await {
+        opened.unwrap().ping().await.unwrap();
+    }
+    // What a later version adds.
+    let running = instance(&database).await;
+    database
+        .say(
+            "ALTER TABLE scans ADD COLUMN mood TEXT NOT NULL DEFAULT 'fine';
+             CREATE TABLE moods (name TEXT);
+             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'moods', TRUE, '', 0)",
+        )
+        .await;
+    let commit = Commit {
+        of: Some(acme()),
+        lease: None,
+        change: Change::Scan(Box::new((record(start()), Inventory::default()))),
+        plans: vec![],
+        over: vec![],
+        now: start(),
+        give_up_at: start() + days(3),
+    };
+    running.commit(&commit).await.unwrap();
+    assert_eq!(instance(&database).await.latest_scans().await.unwrap().len(), 1);
+    Store::open_beside(&database.settings()).await.unwrap();
+    // One that it would not get along with.
+    database.say("UPDATE compatibility SET version = 9999").await;
+    for opened in [Store::open(&settings).await, Store::open_beside(&settings).await] {
+        assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_a_connection_that_reads_nothing_is_written() {
+    let Some(contract) = Contract::postgres().await else { return };
+    let reading = Store::reading(&contract.settings).await.unwrap();
+    let one = acknowledgement("cert_a", start() + days(3));
+    let refused = reading.acknowledge(&acme(), &one).await.unwrap_err().to_string();
+    assert!(refused.contains("read-only"), "{refused}");
+    assert_eq!(reading.acknowledgements(&acme()).await.unwrap().len(), 0);
 }

@@ -11,10 +11,10 @@ use certvigil::{
         receiver::{Receiver, SECRET},
         world::World,
     },
-    domain::notification::{Event, Reason},
+    domain::{certificate::OrganizationName, notification::{Event, Reason}},
     notify::Notifier,
     scan::{self, Progress, Report, Target},
-    store::Store,
+    store::{LEASE, Lease, Store, Taken},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -69,6 +69,14 @@ pub fn webhook(hook: SocketAddr) -> String {
     format!("[notifiers.webhook.hook]\nurl = \"http://{hook}/hook\"\nsecret = \"{SECRET}\"\n")
 }
 
+/// What a commit takes.
+pub async fn lease(store: &Store, of: Option<&OrganizationName>) -> Lease {
+    match store.take(of, None, LEASE, start()).await.unwrap() {
+        Taken::Yes(lease) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The service's parts, stepped by hand along a clock of the test.
 pub struct Service {
     pub folder: TempDir,
@@ -88,7 +96,7 @@ impl Service {
         let config = config(folder.path(), &format!("{text}[state]\nurl = \"sqlite:state.db\"\n"));
         let target = app::target(&config, &config.organizations[0]).unwrap();
         let notifiers = app::notifiers(&config).unwrap();
-        let store = Store::open_exclusive(&config.state).await.unwrap();
+        let store = Store::open(&config.state).await.unwrap();
         Service { folder, config, target, notifiers, store }
     }
 
@@ -112,6 +120,7 @@ impl Service {
             &self.notifiers,
             give_up_after,
             app::when(&self.config.schedule, now, now),
+            lease(&self.store, Some(self.target.api.organization())).await,
             &progress,
         )
         .await

@@ -467,7 +467,8 @@ impl Year {
         let read = Read { reading: reading(&self.world, outage), requests: 0, at: now };
         let when = app::when(&config.schedule, now, now);
         let give_up_after = config.delivery.give_up_after;
-        scan::keep(target, read, store, notifiers, give_up_after, when).await.unwrap();
+        let lease = super::support::lease(store, Some(target.api.organization())).await;
+        scan::keep(target, read, store, notifiers, give_up_after, when, lease).await.unwrap();
         self.service.deliver(now).await;
     }
 

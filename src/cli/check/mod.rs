@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, UNKNOWN, state};
 use crate::{
-    app, clock,
+    app::{self, Beating, Member},
+    clock,
     config::{Config, Needs},
     deliver,
     domain::{
@@ -151,8 +152,8 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
     let notifiers = app::notifiers(config)?;
-    let store = Store::open_exclusive(&config.state).await?;
-    app::settle_changes(config, &store, &notifiers, clock::now()).await?;
+    let store = Store::open(&config.state).await?;
+    let member = Member::join(config, &store, &notifiers).await?;
     let give_up_after = config.delivery.give_up_after;
     let (mut failed_scan, mut skew) = (None, None);
     let started_at = clock::now();
@@ -160,7 +161,15 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     for target in targets {
         let now = clock::now();
         let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
-        match scan::run_once(target, &store, &notifiers, give_up_after, when, &progress).await {
+        let scanned = async {
+            let lease = member.lease(Some(target.api.organization())).await?;
+            let held = lease.clone();
+            let scanned =
+                scan::run_once(target, &store, &notifiers, give_up_after, when, held, &progress).await;
+            store.release(&lease).await?;
+            scanned
+        };
+        match scanned.await {
             Ok(report) => {
                 app::say(&report);
                 skew = skew.or(report.record.clock_skew);
@@ -174,14 +183,15 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     drop(shown.await);
     let mut failed = deliver_all(config, &store, &notifiers).await?;
     // Who does not get through is told through the others.
+    let lease = member.lease(None).await?;
+    let now = clock::now();
     let looked =
-        watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, clock::now())
-            .await?;
+        watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, lease, now).await?;
     if looked.notifications > 0 {
         failed += deliver_all(config, &store, &notifiers).await?;
     }
     let late = store.overdue(clock::now() - config.delivery.max).await? > 0;
-    for (heartbeat, of) in app::heartbeats(config)? {
+    for Beating { heartbeat, of, .. } in app::heartbeats(config)? {
         let fine = !late && of.is_subset(&well);
         heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;
     }
@@ -195,6 +205,7 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
         survey.add(target, &store.inventory(organization).await?, &acknowledgements);
     }
     survey.undelivered = failed;
+    member.leave().await;
     store.close().await;
     Ok(survey)
 }

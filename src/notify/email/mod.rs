@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures_util::future::{BoxFuture, FutureExt};
 use lettre::{Address, message::Mailbox};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::Notifier;
 use crate::{
@@ -33,12 +33,17 @@ const CONCURRENCY: usize = 4;
 /// Connecting (two), STARTTLS, login, sender, recipient, DATA, message, and one to spare.
 const STEPS: u32 = 9;
 
+/// How many mails begin within a minute, unless configured: more than a mail server is likely to take.
+pub const MAX_PER_MINUTE: u32 = 600;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
     pub to: Vec<Mailbox>,
     pub cc: Vec<Mailbox>,
     pub routing: Routing,
+    /// How many mails, each to one recipient, begin within a minute.
+    pub max_per_minute: u32,
     pub smtp: Smtp,
     /// For the times in the mail.
     pub timezone: Tz,
@@ -128,6 +133,10 @@ impl Notifier for Email {
 
     fn concurrency(&self) -> usize {
         CONCURRENCY
+    }
+
+    fn max_per_minute(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.settings.max_per_minute)
     }
 
     fn attempt_limit(&self) -> Duration {

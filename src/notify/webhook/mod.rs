@@ -20,7 +20,6 @@ pub mod template;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 use futures_util::future::{BoxFuture, FutureExt};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::{
     Client, Response,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -30,7 +29,6 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook as Signer,
 };
 use std::{num::NonZeroU32, time::Duration};
-use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
@@ -148,7 +146,6 @@ pub struct Webhook {
     /// Of a service that wants its key in the message.
     routing_key: SecretString,
     signer: Option<Signer>,
-    limiter: DefaultDirectRateLimiter,
     /// What must not be repeated from an answer.
     secrets: Vec<SecretString>,
 }
@@ -219,8 +216,6 @@ impl Webhook {
             builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca.0)?);
         }
         let client = builder.build().map_err(reqwest::Error::without_url)?;
-        let per_minute = NonZeroU32::new(settings.max_per_minute).unwrap_or(NonZeroU32::MIN);
-        let limiter = RateLimiter::direct(Quota::per_minute(per_minute));
         Ok(Webhook {
             settings,
             receiver,
@@ -229,16 +224,11 @@ impl Webhook {
             headers,
             routing_key,
             signer,
-            limiter,
             secrets,
         })
     }
 
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
-        let waiting = Instant::now();
-        self.limiter.until_ready().await;
-        // A signature is good for five minutes: the wait is not part of them.
-        let now = now + TimeDelta::from_std(waiting.elapsed()).unwrap_or(TimeDelta::zero());
         let setting = Setting {
             url: &self.url,
             timezone: self.settings.timezone,
@@ -361,12 +351,12 @@ impl Notifier for Webhook {
         self.settings.concurrency
     }
 
+    fn max_per_minute(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.settings.max_per_minute)
+    }
+
     fn attempt_limit(&self) -> Duration {
-        // Each of those under way may first have to wait for its place in the minute.
-        let share = Duration::from_secs(60) / self.settings.max_per_minute.max(1);
-        let waiting = u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX);
-        let requests = self.settings.format.most_requests();
-        TIMEOUT * requests + Duration::from_secs(5) + share.saturating_mul(waiting)
+        TIMEOUT * self.settings.format.most_requests() + Duration::from_secs(5)
     }
 
     fn deliver<'a>(

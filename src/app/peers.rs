@@ -1,0 +1,254 @@
+//! The other instances that work on the same state: that each is there, what they have scanned, and whether their
+//! configurations agree.
+
+use chrono::{DateTime, Utc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Shared,
+    reload::settle_changes,
+    scans::{last_of, overdue},
+};
+use crate::{
+    clock,
+    config::Config,
+    domain::certificate::OrganizationName,
+    notify::Notifier,
+    schedule,
+    store::{Gathering, Instance, LEASE, Lease, Membership, Store, Taken},
+};
+
+/// How often an instance says that it is there.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long a command waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many of the keys that differ are logged.
+const LOGGED: usize = 20;
+
+/// What this instance says of itself.
+pub fn membership(
+    config: &Config,
+    notifiers: &[Arc<dyn Notifier>],
+    started_at: DateTime<Utc>,
+) -> Membership {
+    let mut settings = config.outline.clone();
+    for notifier in notifiers {
+        let key = format!("the receivers of {}", notifier.name());
+        settings.insert(key, notifier.receivers().join(", "));
+    }
+    let text: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.join("\n").as_bytes());
+    Membership {
+        host: host(),
+        process: std::process::id(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at,
+        settings,
+        digest: digest.simple().to_string(),
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    crate::domain::text::one_line(name.trim(), 64)
+}
+
+/// One that works on the state for a while, beside those who run: it holds up no lease longer than it lives.
+pub struct Member {
+    store: Store,
+    beats: tokio::task::JoinHandle<()>,
+}
+
+impl Member {
+    /// Joins the others, and brings the state in line with the configuration.
+    ///
+    /// # Errors
+    /// Where the state fails, or another instance is at it.
+    pub async fn join(
+        config: &Config,
+        store: &Store,
+        notifiers: &[Arc<dyn Notifier>],
+    ) -> anyhow::Result<Member> {
+        let membership = membership(config, notifiers, clock::now());
+        store.join(&membership, false).await?;
+        let beating = store.clone();
+        let beats = tokio::spawn(async move {
+            while beating.is_shared() {
+                if let Err(error) = beating.beat(&membership, LEASE, clock::now()).await {
+                    tracing::debug!(%error, "no sign could be given");
+                }
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+        let member = Member { store: store.clone(), beats };
+        if !settle_changes(config, store, notifiers, clock::now()).await? {
+            tracing::debug!("another instance brings the state in line with the configuration");
+        }
+        Ok(member)
+    }
+
+    /// Waits for its turn, which comes when another instance has ended what it is at.
+    ///
+    /// # Errors
+    /// Where the state fails, the turn does not come, or another configuration is in force.
+    pub async fn lease(&self, of: Option<&OrganizationName>) -> anyhow::Result<Lease> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match self.store.take(of, None, LEASE, clock::now()).await? {
+                Taken::Yes(lease) => return Ok(lease),
+                Taken::Superseded => {
+                    anyhow::bail!("another instance has a newer configuration, and scans")
+                }
+                Taken::Held | Taken::Done if begun.elapsed() > PATIENCE => {
+                    anyhow::bail!("another instance is at it, and has not ended within {PATIENCE:?}")
+                }
+                Taken::Held | Taken::Done => tokio::time::sleep(BEAT / 2).await,
+            }
+        }
+    }
+
+    /// Leaves what it holds to the others.
+    pub async fn leave(self) {
+        self.beats.abort();
+        if let Err(error) = self.store.leave().await {
+            tracing::debug!(%error, "the other instances notice by themselves");
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.beats.abort();
+    }
+}
+
+/// Gives a sign from time to time, until the process ends.
+pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let pulse = shared.pulse.enter();
+    let mut known = Known::default();
+    let mut away = false;
+    loop {
+        let membership = Arc::clone(&shared.membership.borrow());
+        let look = async {
+            let gathering = shared.store.beat(&membership, LEASE, clock::now()).await?;
+            let latest = shared.store.latest_scans().await?;
+            Ok::<_, crate::store::StoreFault>((gathering, latest))
+        };
+        match pulse.during(Duration::from_secs(120), look).await {
+            Ok((gathering, latest)) => {
+                if std::mem::take(&mut away) {
+                    tracing::info!("the state answers again");
+                }
+                known.hear(&gathering);
+                shared.status.send_modify(|status| status.instances = gathering.instances);
+                for one in latest {
+                    if known.scans.insert(one.organization.clone(), one.scan) != Some(one.scan) {
+                        note(&shared, &one.organization).await;
+                    }
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut away, true) {
+                    tracing::error!(%error, "the state cannot be reached: nothing is scanned until it can");
+                }
+            }
+        }
+        if stop.run_until_cancelled(pulse.during(BEAT * 2, tokio::time::sleep(BEAT))).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Takes note of a scan, whoever made it.
+async fn note(shared: &Shared, organization: &OrganizationName) {
+    let Ok(Some(record)) = shared.store.latest_scan(organization).await else { return };
+    let schedule: schedule::Settings = shared.schedule.borrow().clone();
+    shared.status.send_modify(|status| {
+        // Whether it is watched is a matter of the configuration.
+        if let Some(watched) = status.organizations.get_mut(organization) {
+            watched.overdue_at = watched.overdue_at.max(overdue(&schedule, record.tick, record.tick));
+            watched.last = Some(last_of(&record));
+            watched.fault = None;
+        }
+    });
+}
+
+/// What was heard before, so that it is said once.
+#[derive(Default)]
+struct Known {
+    scans: BTreeMap<OrganizationName, Uuid>,
+    there: BTreeMap<String, String>,
+    /// The instances whose configuration is another, with its digest and one's own.
+    differ: BTreeSet<(String, String, String)>,
+    scanning: Option<bool>,
+}
+
+impl Known {
+    fn hear(&mut self, gathering: &Gathering) {
+        let Some(me) = gathering.instances.iter().find(|one| one.me) else { return };
+        let others: Vec<&Instance> =
+            gathering.instances.iter().filter(|one| one.there && !one.me).collect();
+        let there: BTreeMap<String, String> =
+            others.iter().map(|one| (one.id.clone(), name(one))).collect();
+        for (id, instance) in &there {
+            if !self.there.contains_key(id) {
+                tracing::info!(%instance, "another instance works on the same state");
+            }
+        }
+        for (id, instance) in &self.there {
+            if !there.contains_key(id) {
+                tracing::warn!(%instance, "another instance is gone: what it had begun is taken over");
+            }
+        }
+        self.there = there;
+        let mut differ = BTreeSet::new();
+        for other in others.into_iter().filter(|one| one.digest != me.digest) {
+            let key = (other.id.clone(), other.digest.clone(), me.digest.clone());
+            if !self.differ.contains(&key) {
+                let differences = differences(me, other);
+                let who = match (me.in_force, other.in_force) {
+                    (true, _) => "this one scans, and the other delivers until it is reloaded",
+                    (false, true) => "the other scans, and this one delivers until it is reloaded",
+                    (false, false) => "a third one scans, and these deliver until they are reloaded",
+                };
+                tracing::warn!(
+                    instance = %name(other), differences = %differences,
+                    "another instance has another configuration: {who}"
+                );
+            }
+            differ.insert(key);
+        }
+        self.differ = differ;
+        if self.scanning.replace(me.in_force).is_some_and(|before| before != me.in_force) {
+            match me.in_force {
+                true => tracing::info!("this instance's configuration is in force: it scans"),
+                false => tracing::warn!("another configuration is in force: this instance delivers until it is reloaded"),
+            }
+        }
+    }
+}
+
+/// An instance, as it is called.
+fn name(instance: &Instance) -> String {
+    format!("{} (process {}, certvigil {})", instance.host, instance.process, instance.version)
+}
+
+/// The keys that differ, with both values.
+fn differences(me: &Instance, other: &Instance) -> String {
+    let all = me.differences(other);
+    let mut said: Vec<String> = all
+        .iter()
+        .take(LOGGED)
+        .map(|one| format!("{}: here {}, there {}", one.key, one.here, one.there))
+        .collect();
+    if all.len() > LOGGED {
+        said.push(format!("and {} more", all.len() - LOGGED));
+    }
+    said.join("; ")
+}

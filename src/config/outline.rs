@@ -1,0 +1,86 @@
+//! What of a configuration decides who is told what, and when: by it instances that work on one state see whether
+//! they agree. Nothing in it is secret, or belongs to one machine alone.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+use super::raw::Raw;
+
+/// Sections and keys that may differ from one instance to the next.
+const OWN: [&str; 5] = ["http", "log", "state", "schedule.run_on_start", "schedule.jitter"];
+/// The same, by the last part of a key.
+const PATHS: [&str; 3] = ["ca_file", "client_identity", "password"];
+
+/// Keys and values, as they are written in a configuration.
+pub fn of(raw: &Raw) -> BTreeMap<String, String> {
+    let mut outline = BTreeMap::new();
+    // A configuration that was read can be written.
+    if let Ok(value) = serde_json::to_value(raw) {
+        flatten("", &value, &mut outline);
+    }
+    outline
+}
+
+fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    if OWN.contains(&path) || PATHS.contains(&last) {
+        return;
+    }
+    match value {
+        Value::Object(table) if is_a_place(table) => {}
+        Value::Object(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, outline);
+            }
+        }
+        Value::Array(list) if list.iter().any(Value::is_object) => {
+            for (index, value) in list.iter().enumerate() {
+                flatten(&format!("{path}[{index}]"), value, outline);
+            }
+        }
+        value => drop(outline.insert(path.to_owned(), value.to_string())),
+    }
+}
+
+/// Whether a table says where a secret is.
+fn is_a_place(table: &serde_json::Map<String, Value>) -> bool {
+    table.len() == 1 && (table.contains_key("env") || table.contains_key("file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Needs, from_text};
+
+    fn outline(text: &str) -> BTreeMap<String, String> {
+        from_text("c.toml".as_ref(), text, Needs::default()).unwrap().config.outline
+    }
+
+    #[test]
+    fn it_has_what_decides_and_neither_secrets_nor_what_is_a_machines_own() {
+        let one = outline(
+            "[organizations.acme]\nadmin_key = { env = \"A\" }\n[notifiers.webhook.hook]\nurl = \"https://a.example/x\"\n\
+             key = \"hunter2\"\n[http]\nlisten = \"off\"\n[state]\nurl = \"postgres://u:hunter2@h/d\"",
+        );
+        let other = outline(
+            "[organizations.acme]\nadmin_key = { file = \"b\" }\n[notifiers.webhook.hook]\n\
+             url = \"https://b.example/y\"\nkey = \"hunter3\"\n[log]\nlevel = \"debug\"",
+        );
+        assert_eq!(one, other);
+        assert_eq!(one["thresholds[0].within"], "\"90d\"");
+        assert!(one.keys().any(|key| key.starts_with("notifiers.webhook.hook")), "{one:?}");
+        let text = format!("{one:?}");
+        assert!(!text.contains("hunter") && !text.contains("a.example"), "{text}");
+    }
+
+    #[test]
+    fn another_ladder_or_another_notifier_is_another_outline() {
+        let one = outline("");
+        for other in
+            ["[expired]\nseverity = \"critical\"\nrepeat = \"2d\"", "[notifiers.log.audit]", "timezone = \"Europe/Berlin\""]
+        {
+            assert_ne!(one, outline(other), "{other}");
+        }
+    }
+}

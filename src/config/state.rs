@@ -1,0 +1,105 @@
+//! `[state]`.
+
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+use std::path::{Path, PathBuf};
+
+use super::{check::Checker, fault::KeyPath, raw};
+use crate::{
+    secret::Secret,
+    store::{self, LEAST_CONNECTIONS, Place, Server},
+};
+
+/// The most connections that one instance may be given.
+const MOST_CONNECTIONS: u32 = 200;
+
+pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings> {
+    let path = KeyPath::of("state");
+    let history = checker.positive(&path.key("history"), raw.history.as_ref());
+    let history = history.and_then(|history| TimeDelta::from_std(history).ok());
+    let place = match raw.url.as_ref().map(|url| &url.0) {
+        None => Some(Place::File(by_default())),
+        Some(Secret::Literal(url)) => match file(url.expose_secret(), checker.base) {
+            Some(file) => Some(Place::File(file)),
+            None => server(checker, &path, raw),
+        },
+        // A file's address is no secret.
+        Some(Secret::Env(_) | Secret::File(_)) => server(checker, &path, raw),
+    };
+    let password = KeyPath::of("state").key("password");
+    if raw.password.is_some() && matches!(place, Some(Place::File(_))) {
+        let expected = "no password for a file, or the address of a server in state.url";
+        checker.fault(&password, "a password", expected);
+    }
+    Some(store::Settings { place: place?, history: history? })
+}
+
+fn by_default() -> PathBuf {
+    match std::env::var_os("STATE_DIRECTORY") {
+        // systemd gives a list of folders, separated by colons.
+        Some(folders) => {
+            std::env::split_paths(&folders).next().unwrap_or_default().join("certvigil.db")
+        }
+        None => PathBuf::from("certvigil.db"),
+    }
+}
+
+/// The file of an address, where it has one.
+fn file(url: &str, base: &Path) -> Option<PathBuf> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let file = rest.strip_prefix("//").unwrap_or(rest);
+    let fine = !file.is_empty() && !file.contains('?') && !file.starts_with(':');
+    fine.then(|| base.join(file))
+}
+
+fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option<Place> {
+    let url = &raw.url.as_ref()?.0;
+    let url_path = path.key("url");
+    if let Secret::Literal(text) = url {
+        let text = text.expose_secret();
+        if !["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme)) {
+            // Another database's address may hold a password: only its scheme is repeated.
+            let scheme = text.split(':').next().unwrap_or_default();
+            let scheme = crate::domain::text::one_line(scheme, 40);
+            let expected = "\"sqlite:///path/to/state.db\" or \"postgres://user@host/database\"";
+            checker.fault(&url_path, format!("an address of the scheme “{scheme}”"), expected);
+            return None;
+        }
+        if let Err(expected) = store::fits_url(text) {
+            checker.fault(&url_path, "an address that does not fit (not shown)", expected);
+            return None;
+        }
+    }
+    let needed = checker.needs.organizations || checker.needs.notifiers;
+    let url = match url {
+        // An address is a secret only where there is a password in it.
+        Secret::Literal(text) if store::password_in(text) => {
+            checker.secret(&url_path, Some(url), false, store::fits_url)
+        }
+        url => checker.place(&url_path, Some(url), needed, store::fits_url),
+    }?;
+    if url.read().is_ok_and(|url| !store::is_proven(url.expose_secret())) {
+        checker.warnings.push(format!(
+            "{url_path}: whoever is on the way to the server can read and change the state; sslmode=verify-full, \
+             which holds where nothing is said, keeps it safe"
+        ));
+    }
+    let password =
+        checker.secret(&path.key("password"), raw.password.as_ref(), needed, |_| Ok(()));
+    // That it can be read, and is one, is seen now; it is read again for each connection.
+    let _: Option<_> = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
+    let most = path.key("max_connections");
+    let max_connections =
+        checker.within(&most, raw.max_connections, LEAST_CONNECTIONS, MOST_CONNECTIONS);
+    let connect_timeout =
+        checker.positive(&path.key("connect_timeout"), raw.connect_timeout.as_ref());
+    let timeout = checker.positive(&path.key("timeout"), raw.timeout.as_ref());
+    Some(Place::Server(Server {
+        url,
+        password,
+        ca_file: raw.ca_file.as_ref().map(|file| checker.base.join(file)),
+        max_connections: max_connections?,
+        connect_timeout: connect_timeout?,
+        timeout: timeout?,
+    }))
+}

@@ -1,0 +1,79 @@
+//! Of which scans it was said that all is well, so that it is said once of each, whoever made them and whoever says it.
+
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+use super::{
+    Result, Store, instant,
+    outbox::uuid,
+    sql::query,
+};
+use crate::domain::certificate::OrganizationName;
+
+/// The latest scan of an organization, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    pub organization: OrganizationName,
+    pub scan: Uuid,
+    pub tick: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
+    pub complete: bool,
+}
+
+impl Store {
+    /// The scan of each organization that what is known of it comes from.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn latest_scans(&self) -> Result<Vec<Latest>> {
+        let rows = query(
+            "SELECT s.organization, s.id, s.tick, s.finished_at, s.complete
+             FROM organizations o JOIN scans s ON s.id = o.scan_id ORDER BY o.name",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut latest = Vec::new();
+        for row in &rows {
+            let Ok(organization) = OrganizationName::parse(row.try_get("organization")?) else {
+                continue;
+            };
+            latest.push(Latest {
+                organization,
+                scan: uuid(row, "id")?,
+                tick: instant(row.try_get("tick")?),
+                finished_at: instant(row.try_get("finished_at")?),
+                complete: row.try_get("complete")?,
+            });
+        }
+        Ok(latest)
+    }
+
+    /// Of which scans the heartbeat of this name last said that all is well.
+    ///
+    /// # Errors
+    /// Where the database fails or what it holds cannot be read.
+    pub async fn said_well(&self, heartbeat: &str) -> Result<BTreeSet<Uuid>> {
+        let said: Option<String> = query("SELECT said FROM heartbeats WHERE name = $1")
+            .bind(heartbeat)
+            .scalar(&self.pool)
+            .await?;
+        Ok(said.map(|said| serde_json::from_str(&said)).transpose()?.unwrap_or_default())
+    }
+
+    /// Keeps of which scans it was said.
+    ///
+    /// # Errors
+    /// Where the database fails; then it may be said again.
+    pub async fn say_well(&self, heartbeat: &str, of: &BTreeSet<Uuid>) -> Result<()> {
+        query(
+            "INSERT INTO heartbeats (name, said) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET said = excluded.said",
+        )
+        .bind(heartbeat)
+        .bind(serde_json::to_string(of)?)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! The instances that work on one state: who is there, and whose configuration is in force.
+//!
+//! Guarantees: where configurations differ, the one that appeared last scans, as long as an instance has it, so that
+//! what is told does not alternate; an instance that is merely started again does not bring an old one back. Time is
+//! told by the database's clock.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
+
+use super::{
+    Result, Store, instant, millis,
+    sql::{Transaction, query},
+};
+
+/// How long after its last sign an instance counts as there.
+const THERE: TimeDelta = TimeDelta::seconds(30);
+/// How long a configuration that no instance has any more is not new where one has it again.
+const REMEMBERED: TimeDelta = TimeDelta::minutes(10);
+/// How long an instance that gave no sign is shown.
+const SHOWN: TimeDelta = TimeDelta::hours(1);
+
+/// What an instance says of itself.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub host: String,
+    pub process: u32,
+    pub version: &'static str,
+    /// By this machine's clock.
+    pub started_at: DateTime<Utc>,
+    /// What decides who is told what, by key; nothing in it is secret.
+    pub settings: BTreeMap<String, String>,
+    /// Two that differ have another one.
+    pub digest: String,
+}
+
+/// An instance, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub id: String,
+    pub host: String,
+    pub process: u32,
+    pub version: String,
+    pub started_at: DateTime<Utc>,
+    pub seen_at: DateTime<Utc>,
+    /// Whether it gave a sign of late.
+    pub there: bool,
+    /// Whether it is the one that asks.
+    pub me: bool,
+    /// Whether its configuration is the one that scans.
+    pub in_force: bool,
+    pub digest: String,
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A key that two instances have otherwise, with its values; empty where one of them has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub key: String,
+    pub here: String,
+    pub there: String,
+}
+
+impl Instance {
+    /// What another one has otherwise.
+    pub fn differences(&self, other: &Instance) -> Vec<Difference> {
+        let keys: BTreeSet<&String> = self.settings.keys().chain(other.settings.keys()).collect();
+        let of = |settings: &BTreeMap<String, String>, key: &String| {
+            settings.get(key).cloned().unwrap_or_default()
+        };
+        let both = keys.into_iter().map(|key| Difference {
+            key: key.clone(),
+            here: of(&self.settings, key),
+            there: of(&other.settings, key),
+        });
+        both.filter(|one| one.here != one.there).collect()
+    }
+}
+
+/// Who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gathering {
+    /// The one that asks, and then those that started last first.
+    pub instances: Vec<Instance>,
+}
+
+impl Store {
+    /// Joins those who work on the state, or, with `changed`, says that one's configuration is another. Gives whether
+    /// it is new to all of them; in a file it is always.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn join(&self, membership: &Membership, changed: bool) -> Result<bool> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        let mut tx = self.beats.begin().await?;
+        query("LOCK TABLE configurations IN EXCLUSIVE MODE").execute(&mut tx).await?;
+        let kept: Option<bool> = query(
+            "SELECT seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+             FROM configurations WHERE digest = $1",
+        )
+        .bind(&membership.digest)
+        .bind(REMEMBERED.num_milliseconds())
+        .scalar(&mut tx)
+        .await?;
+        let already: bool = query("SELECT EXISTS (SELECT 1 FROM instances WHERE id = $1 AND digest = $2)")
+            .bind(self.me.to_string())
+            .bind(&membership.digest)
+            .scalar_one(&mut tx)
+            .await?;
+        let is_new = kept != Some(true) || (changed && !already);
+        if is_new {
+            query(
+                "INSERT INTO configurations (digest, seq, seen_at)
+                 SELECT $1, coalesce(max(seq), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+                 FROM configurations
+                 ON CONFLICT (digest) DO UPDATE SET seq = excluded.seq, seen_at = excluded.seen_at",
+            )
+            .bind(&membership.digest)
+            .execute(&mut tx)
+            .await?;
+        }
+        self.sign(&mut tx, membership).await?;
+        tx.commit().await?;
+        Ok(is_new)
+    }
+
+    /// Gives a sign that this instance is there, and keeps its leases for another `length`. Tells who else is.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn beat(
+        &self,
+        membership: &Membership,
+        length: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Gathering> {
+        let mut tx = self.beats.begin().await?;
+        self.sign(&mut tx, membership).await?;
+        query(
+            "UPDATE leases SET until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2
+             WHERE holder = $1 AND until > 0",
+        )
+        .bind(self.me.to_string())
+        .bind(length.num_milliseconds())
+        .execute(&mut tx)
+        .await?;
+        query(
+            "DELETE FROM instances
+             WHERE seen_at < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1",
+        )
+        .bind(SHOWN.num_milliseconds())
+        .execute(&mut tx)
+        .await?;
+        let rows = query(
+            "SELECT i.*, c.seq, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
+             FROM instances i LEFT JOIN configurations c ON c.digest = i.digest
+             ORDER BY i.id <> $1, i.started_at DESC, i.id",
+        )
+        .bind(self.me.to_string())
+        .fetch_all(&mut tx)
+        .await?;
+        tx.commit().await?;
+        let mut instances = Vec::new();
+        let (mut newest, me) = (0, self.me.to_string());
+        let mut seqs = Vec::new();
+        for row in &rows {
+            let (id, seen_at): (String, i64) = (row.try_get("id")?, row.try_get("seen_at")?);
+            let at: i64 = row.try_get("now")?;
+            let there = seen_at > at - THERE.num_milliseconds();
+            let seq = row.try_get::<Option<i64>>("seq")?.unwrap_or(0);
+            if id == me {
+                self.ahead.store(at - millis(now), Ordering::Relaxed);
+            }
+            if there {
+                newest = newest.max(seq);
+            }
+            seqs.push(seq);
+            instances.push(Instance {
+                me: id == me,
+                id,
+                host: row.try_get("host")?,
+                process: row.number("process")?,
+                version: row.try_get("version")?,
+                started_at: instant(row.try_get("started_at")?),
+                seen_at: instant(seen_at),
+                there,
+                in_force: false,
+                digest: row.try_get("digest")?,
+                settings: serde_json::from_str(row.try_get("settings")?)?,
+            });
+        }
+        for (instance, seq) in instances.iter_mut().zip(seqs) {
+            instance.in_force = seq == newest;
+        }
+        Ok(Gathering { instances })
+    }
+
+    /// Says goodbye: others need not wait for what this instance holds.
+    ///
+    /// # Errors
+    /// Where the database fails; then they notice by themselves.
+    pub async fn leave(&self) -> Result<()> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut tx = self.beats.begin().await?;
+        for farewell in
+            ["UPDATE leases SET until = 0 WHERE holder = $1", "DELETE FROM instances WHERE id = $1"]
+        {
+            query(farewell).bind(self.me.to_string()).execute(&mut tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn sign(&self, tx: &mut Transaction, membership: &Membership) -> Result<()> {
+        query(
+            "INSERT INTO instances (id, host, process, version, started_at, digest, settings, seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+             ON CONFLICT (id) DO UPDATE
+             SET digest = excluded.digest, settings = excluded.settings, seen_at = excluded.seen_at",
+        )
+        .bind(self.me.to_string())
+        .bind(&membership.host)
+        .bind(membership.process)
+        .bind(membership.version)
+        .bind(millis(membership.started_at))
+        .bind(&membership.digest)
+        .bind(serde_json::to_string(&membership.settings)?)
+        .execute(&mut *tx)
+        .await?;
+        query(
+            "UPDATE configurations SET seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+             WHERE digest = $1",
+        )
+        .bind(&membership.digest)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Whether no instance that is there has a newer configuration than this one. Who has not joined has no say.
+pub(super) async fn is_in_force(tx: &mut Transaction, me: &str) -> Result<bool> {
+    Ok(query(
+        "SELECT NOT EXISTS (
+           SELECT 1 FROM instances mine
+           JOIN configurations my ON my.digest = mine.digest
+           JOIN configurations newer ON newer.seq > my.seq
+           JOIN instances other ON other.digest = newer.digest
+            AND other.seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+           WHERE mine.id = $1)",
+    )
+    .bind(me)
+    .bind(THERE.num_milliseconds())
+    .scalar_one(tx)
+    .await?)
+}

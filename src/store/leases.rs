@@ -1,0 +1,134 @@
+//! Who may commit for an organization, where several instances work on one state.
+//!
+//! Guarantees: one at a time, by a lease that ends by itself when its holder dies; a scheduled moment that was scanned
+//! is not taken again. Each time that a lease is taken it has another token, and a commit by an older one is refused in
+//! its transaction, however long its holder was paused. Time is told by the database's clock. In a file there is nobody
+//! else, and every lease is had.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    Result, Store, StoreFault, instances, millis, organization,
+    sql::{Transaction, query},
+};
+use crate::domain::certificate::OrganizationName;
+
+/// How long a lease lasts that is not renewed: by then another instance takes over from one that has died.
+pub const LEASE: TimeDelta = TimeDelta::seconds(30);
+
+/// What a commit is allowed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    name: String,
+    holder: String,
+    token: i64,
+}
+
+/// What came of the wish for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is held, until it is let go of, or was not renewed for its length.
+    Yes(Lease),
+    /// Another instance holds it.
+    Held,
+    /// That scheduled moment was scanned already.
+    Done,
+    /// Another configuration is in force.
+    Superseded,
+}
+
+impl Store {
+    /// Wants to commit for an organization, or for what is of none, and, where it is for a scheduled moment, unless
+    /// that was scanned already.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn take(
+        &self,
+        of: Option<&OrganizationName>,
+        tick: Option<DateTime<Utc>>,
+        length: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Taken> {
+        let (name, holder) = (organization(of).to_owned(), self.me.to_string());
+        if !self.is_shared() {
+            return Ok(Taken::Yes(Lease { name, holder, token: 0 }));
+        }
+        let mut tx = self.pool.begin().await?;
+        if !instances::is_in_force(&mut tx, &holder).await? {
+            query("UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2")
+                .bind(&name)
+                .bind(&holder)
+                .execute(&mut tx)
+                .await?;
+            tx.commit().await?;
+            return Ok(Taken::Superseded);
+        }
+        let token: Option<i64> = query(
+            "INSERT INTO leases (name, holder, token, until)
+             VALUES ($1, $2, 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3)
+             ON CONFLICT (name) DO UPDATE
+             SET holder = excluded.holder, token = leases.token + 1, until = excluded.until
+             WHERE leases.holder = excluded.holder
+                OR leases.until <= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+             RETURNING token",
+        )
+        .bind(&name)
+        .bind(&holder)
+        .bind(length.num_milliseconds())
+        .scalar(&mut tx)
+        .await?;
+        let Some(token) = token else {
+            tx.rollback().await?;
+            return Ok(Taken::Held);
+        };
+        if let Some(tick) = tick {
+            // What a clock that was ahead has written holds nobody up.
+            let done: bool = query(
+                "SELECT EXISTS (SELECT 1 FROM scans WHERE organization = $1 AND tick >= $2 AND tick <= $3)",
+            )
+            .bind(&name)
+            .bind(millis(tick))
+            .bind(millis(now.max(tick)))
+            .scalar_one(&mut tx)
+            .await?;
+            if done {
+                tx.rollback().await?;
+                return Ok(Taken::Done);
+            }
+        }
+        tx.commit().await?;
+        Ok(Taken::Yes(Lease { name, holder, token }))
+    }
+
+    /// Lets go of a lease, where it is still held.
+    ///
+    /// # Errors
+    /// Where the database fails; then it ends by itself.
+    pub async fn release(&self, lease: &Lease) -> Result<()> {
+        if self.is_shared() {
+            query("UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2 AND token = $3")
+                .bind(&lease.name)
+                .bind(&lease.holder)
+                .bind(lease.token)
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that a lease is held until the end of the transaction.
+pub(super) async fn hold(tx: &mut Transaction, lease: &Lease) -> Result<()> {
+    if !tx.is_shared() {
+        return Ok(());
+    }
+    // Whoever wants to take it waits for this row.
+    let held = query("UPDATE leases SET until = until WHERE name = $1 AND holder = $2 AND token = $3")
+        .bind(&lease.name)
+        .bind(&lease.holder)
+        .bind(lease.token)
+        .execute(tx)
+        .await?;
+    if held == 0 { Err(StoreFault::TakenOver) } else { Ok(()) }
+}

@@ -1,0 +1,262 @@
+//! A state on a server: PostgreSQL, for any number of instances.
+//!
+//! Guarantees: what is done to the schema is done once, however many instances start at the same time; an instance
+//! of an older version goes on beside a newer schema that only adds to its own. A session that says nothing more, in
+//! the middle of a transaction, is ended by the server, so that a paused instance holds nobody up.
+
+use sqlx::{
+    ConnectOptions, Connection,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
+};
+use secrecy::{ExposeSecret, SecretString};
+use std::{path::PathBuf, time::Duration};
+use url::Url;
+
+use super::{Result, StoreFault, sql::Pool};
+use crate::{
+    net::{self, error_chain},
+    secret::Secret,
+};
+
+/// Connections that only read, for whoever is shown something.
+const READERS: u32 = 2;
+/// The connection over which an instance says that it is there: the work must not keep it waiting.
+const BEATS: u32 = 1;
+/// The fewest connections that an instance gets along with.
+pub const LEAST_CONNECTIONS: u32 = READERS + BEATS + 2;
+
+static MIGRATIONS: Migrator = Migrator {
+    // What a newer version has added.
+    ignore_missing: true,
+    ..sqlx::migrate!("src/store/migrations/postgres")
+};
+
+/// Where it is, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub url: Secret,
+    /// In place of one in the address.
+    pub password: Option<Secret>,
+    /// Who is trusted to say that the server is the right one, in place of the public authorities.
+    pub ca_file: Option<PathBuf>,
+    /// How many connections an instance may have, all in all.
+    pub max_connections: u32,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a statement may take.
+    pub timeout: Duration,
+}
+
+/// Whether a text is the address of a server, and all in it is understood.
+///
+/// # Errors
+/// What is wrong with it, without the address, which may hold a password.
+pub fn fits_url(text: &str) -> std::result::Result<(), String> {
+    parse(text).map(drop)
+}
+
+fn parse(text: &str) -> std::result::Result<(Url, PgConnectOptions), String> {
+    const EXPECTED: &str = "\"postgres://user@host/database\"";
+    let url = Url::parse(text.trim()).map_err(|_| EXPECTED.to_owned())?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(EXPECTED.to_owned());
+    }
+    // What the library does not know it would pass over in silence, with a warning that repeats it.
+    const KNOWN: [&str; 9] = [
+        "sslmode", "sslrootcert", "sslcert", "sslkey", "host", "port", "options", "dbname", "application_name",
+    ];
+    let mut keys = url.query_pairs();
+    if let Some((key, _)) = keys.find(|(key, _)| !KNOWN.contains(&key.as_ref())) {
+        let key = crate::domain::text::one_line(&key, 40);
+        return Err(format!("an address without “{key}”: it is understood with {}", KNOWN.join(", ")));
+    }
+    let options = PgConnectOptions::from_url(&url);
+    let options = options.map_err(|_| format!("{EXPECTED}, with sslmode=verify-full or another"))?;
+    Ok((url, options))
+}
+
+/// Whether the server is asked to prove who it is, or is on this machine.
+pub fn is_proven(text: &str) -> bool {
+    parse(text).is_ok_and(|(url, options)| {
+        is_here(&options)
+            || !url.query_pairs().any(|(key, _)| key == "sslmode")
+            || matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull)
+    })
+}
+
+fn is_here(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || Url::parse(&format!("http://{host}/")).is_ok_and(|url| net::is_loopback(&url))
+}
+
+impl Server {
+    /// As it is shown: where it is, and as whom it is spoken to.
+    pub fn shown(&self) -> String {
+        match &self.url {
+            Secret::Env(name) => format!("a PostgreSQL server (${name})"),
+            Secret::File(file) => format!("a PostgreSQL server ({})", file.display()),
+            Secret::Literal(url) => shown_url(url.expose_secret()),
+        }
+    }
+
+    fn options(&self) -> Result<PgConnectOptions> {
+        let open = |why: String| StoreFault::open(self.shown(), why);
+        let read = |secret: &Secret| secret.read().map_err(|error| open(error.to_string()));
+        let (url, mut options) = parse(read(&self.url)?.expose_secret()).map_err(|expected| {
+            open(format!("its address is not what was expected: {expected}"))
+        })?;
+        if !url.query_pairs().any(|(key, _)| key == "sslmode") {
+            let mode = if is_here(&options) { PgSslMode::Prefer } else { PgSslMode::VerifyFull };
+            options = options.ssl_mode(mode);
+        }
+        if let Some(password) = &self.password {
+            options = options.password(read(password)?.expose_secret());
+        }
+        if let Some(file) = &self.ca_file {
+            options = options.ssl_root_cert(file);
+        }
+        if !url.query_pairs().any(|(key, _)| key == "application_name") {
+            options = options.application_name("certvigil");
+        }
+        Ok(options.disable_statement_logging())
+    }
+
+    /// What holds for every session that works: none waits for ever, and none is waited for.
+    fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
+        options.options([
+            ("statement_timeout", format!("{}", self.timeout.as_millis())),
+            ("lock_timeout", format!("{}", (self.timeout / 2).as_millis())),
+            ("idle_in_transaction_session_timeout", IDLE.as_millis().to_string()),
+            // Where the other end is gone without a word, its locks are let go of.
+            ("tcp_keepalives_idle", "5".to_owned()),
+            ("tcp_keepalives_interval", "5".to_owned()),
+            ("tcp_keepalives_count", "2".to_owned()),
+            ("tcp_user_timeout", IDLE.as_millis().to_string()),
+        ])
+    }
+
+    /// One connection, to see whether it can be had, and why not.
+    async fn connect(&self, options: &PgConnectOptions) -> Result<PgConnection> {
+        match tokio::time::timeout(self.connect_timeout, options.connect()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.fault(&error)),
+            Err(_) => Err(StoreFault::Away {
+                state: self.shown(),
+                why: format!("no connection within {:?}", self.connect_timeout),
+            }),
+        }
+    }
+
+    fn fault(&self, error: &sqlx::Error) -> StoreFault {
+        let (state, why) = (self.shown(), error_chain(error));
+        match is_away(error) {
+            true => StoreFault::Away { state, why },
+            false => StoreFault::Open { state, why },
+        }
+    }
+
+    fn pool(&self, options: PgConnectOptions, most: u32) -> Pool {
+        let pool = PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(self.connect_timeout)
+            .connect_lazy_with(options);
+        // The server ends a statement first, where it can.
+        Pool::Postgres { pool, patience: self.timeout + Duration::from_secs(1) }
+    }
+}
+
+/// How long a session may say nothing in the middle of a transaction.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// An address as it is shown: where it is, and as whom it is spoken to.
+pub fn shown_url(text: &str) -> String {
+    let Ok((mut url, _)) = parse(text) else {
+        return "a PostgreSQL server".to_owned();
+    };
+    // One that has no host has no password either.
+    url.set_password(None).unwrap_or_default();
+    url.set_query(None);
+    url.to_string()
+}
+
+/// Whether the server does not answer now and may do so later.
+pub fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        // Class 08: the connection; 53: too many, or a full disk; 57P: it starts, stops, or was told to.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// Opens the state as one of its workers, and brings it up to date where needed. Gives the connections for the work,
+/// and the one over which the instance says that it is there.
+pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
+    let options = server.options()?;
+    let mut one = server.connect(&options).await?;
+    // A session that holds the lock on the schema, and says nothing more, is ended.
+    let limits =
+        [("idle_session_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s")];
+    let migrating = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(server.connect_timeout)
+        .connect_lazy_with(options.clone().options(limits));
+    MIGRATIONS.run(&migrating).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error) => server.fault(&error),
+        other => StoreFault::open(server.shown(), other),
+    })?;
+    migrating.close().await;
+    compatible(server, &mut one).await?;
+    drop(one.close().await);
+    let options = server.session(options);
+    let most = server.max_connections.saturating_sub(READERS + BEATS).max(1);
+    Ok((server.pool(options.clone(), most), server.pool(options, BEATS)))
+}
+
+/// Connections that read and cannot write.
+pub fn reading(server: &Server) -> Result<Pool> {
+    let options = server.session(server.options()?);
+    Ok(server.pool(options.options([("default_transaction_read_only", "on")]), READERS))
+}
+
+/// Opens a state that is there, beside those who work on it.
+pub async fn beside(server: &Server) -> Result<Pool> {
+    let options = server.options()?;
+    let mut one = server.connect(&options).await?;
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('compatibility') IS NOT NULL")
+        .fetch_one(&mut one)
+        .await?;
+    if !is_there {
+        return Err(StoreFault::Missing(server.shown()));
+    }
+    compatible(server, &mut one).await?;
+    drop(one.close().await);
+    Ok(server.pool(server.session(options), 2))
+}
+
+/// Whether this version gets along with the schema as it is.
+async fn compatible(server: &Server, one: &mut PgConnection) -> Result<()> {
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let (needed, applied): (Option<i64>, Option<i64>) = sqlx::query_as(
+        "SELECT (SELECT max(version) FROM compatibility), (SELECT max(version) FROM _sqlx_migrations)",
+    )
+    .fetch_one(one)
+    .await?;
+    if needed.is_some_and(|needed| needed > newest) {
+        return Err(StoreFault::Newer(server.shown()));
+    }
+    if applied.is_none_or(|applied| applied < newest) {
+        return Err(StoreFault::Older(server.shown()));
+    }
+    Ok(())
+}
+
+/// A password that stands in the address itself.
+pub fn password_in(url: &SecretString) -> bool {
+    Url::parse(url.expose_secret().trim()).is_ok_and(|url| url.password().is_some())
+}

@@ -1,0 +1,388 @@
+//! One way to say a statement to either database. The statements are written once, in what both understand, and
+//! checked on both by the contract tests; here is only what their drivers do differently.
+//!
+//! Guarantees: no statement waits longer than it may for a server that does not answer, and a connection that has
+//! not answered is not used again. A transaction that is dropped has changed nothing.
+
+use sqlx::{
+    ColumnIndex, Decode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Type,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgRow},
+    query::Query as Prepared,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+use std::{io, time::Duration};
+use tokio::time::error::Elapsed;
+
+type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// Connections to a database.
+#[derive(Clone, Debug)]
+pub enum Pool {
+    Sqlite(SqlitePool),
+    Postgres {
+        pool: PgPool,
+        /// How long one statement may take, from here.
+        patience: Duration,
+    },
+}
+
+impl Pool {
+    pub async fn begin(&self) -> Result<Transaction> {
+        Ok(Transaction(match self {
+            // There is one writer: who is to write says so at once, and never fails in the middle.
+            Pool::Sqlite(pool) => Inner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Pool::Postgres { pool, patience } => {
+                let mut held = Held::of(pool, *patience).await?;
+                held.say("BEGIN").await?;
+                Inner::Postgres(Box::new(Open(Some(held))))
+            }
+        }))
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres { pool, .. } => pool.close().await,
+        }
+    }
+}
+
+/// All or nothing of what is said to it, and nothing where it is dropped.
+pub struct Transaction(Inner);
+
+enum Inner {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(Box<Open>),
+}
+
+/// A transaction that is open on a connection, and ends with it where it is dropped.
+struct Open(Option<Held>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(held) = &mut self.0 {
+            held.connection.close_on_drop();
+        }
+    }
+}
+
+impl Open {
+    fn held(&mut self) -> Result<&mut Held> {
+        // It is taken by its end alone.
+        self.0.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    async fn end(&mut self, command: &'static str) -> Result<()> {
+        self.held()?.say(command).await?;
+        self.0 = None;
+        Ok(())
+    }
+}
+
+/// A connection, in use.
+struct Held {
+    connection: PoolConnection<Postgres>,
+    patience: Duration,
+}
+
+impl Held {
+    async fn of(pool: &PgPool, patience: Duration) -> Result<Held> {
+        let connection = pool.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => {
+                let why = "no connection to the database can be had";
+                sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+            }
+            other => other,
+        })?;
+        Ok(Held { connection, patience })
+    }
+
+    async fn fetch_all(&mut self, query: Query) -> Result<Vec<PgRow>> {
+        let asked = query.for_postgres().fetch_all(&mut *self.connection);
+        let answer = tokio::time::timeout(self.patience, asked).await;
+        self.heard(answer)
+    }
+
+    async fn execute(&mut self, query: Query) -> Result<u64> {
+        let asked = query.for_postgres().execute(&mut *self.connection);
+        let answer = tokio::time::timeout(self.patience, asked).await;
+        Ok(self.heard(answer)?.rows_affected())
+    }
+
+    async fn say(&mut self, command: &'static str) -> Result<()> {
+        self.execute(query(command)).await.map(drop)
+    }
+
+    fn heard<T>(&mut self, answer: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
+        match answer {
+            Ok(answer) => answer,
+            Err(_) => {
+                // It would answer something else next time, or never.
+                self.connection.close_on_drop();
+                let why = format!("the database has not answered within {:?}", self.patience);
+                Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
+            }
+        }
+    }
+}
+
+impl Transaction {
+    /// Keeps what was said. Where the answer is lost it may be kept, too.
+    pub async fn commit(self) -> Result<()> {
+        match self.0 {
+            Inner::Sqlite(transaction) => transaction.commit().await,
+            Inner::Postgres(mut open) => open.end("COMMIT").await,
+        }
+    }
+}
+
+impl Transaction {
+    /// Forgets what was said, and keeps the connection.
+    pub async fn rollback(self) -> Result<()> {
+        match self.0 {
+            Inner::Sqlite(transaction) => transaction.rollback().await,
+            Inner::Postgres(mut open) => open.end("ROLLBACK").await,
+        }
+    }
+
+    /// Whether others may work on the same state.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Inner::Postgres(_))
+    }
+}
+
+/// What a statement is said to.
+pub enum On<'a> {
+    Pool(&'a Pool),
+    Transaction(&'a mut Transaction),
+}
+
+impl<'a> From<&'a Pool> for On<'a> {
+    fn from(pool: &'a Pool) -> On<'a> {
+        On::Pool(pool)
+    }
+}
+
+impl<'a> From<&'a mut Transaction> for On<'a> {
+    fn from(transaction: &'a mut Transaction) -> On<'a> {
+        On::Transaction(transaction)
+    }
+}
+
+/// What stands in the place of a `$1`.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Text(Option<String>),
+    Number(Option<i64>),
+    Flag(bool),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::Text(Some(text.to_owned()))
+    }
+}
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(Some(text))
+    }
+}
+impl From<&String> for Value {
+    fn from(text: &String) -> Value {
+        text.as_str().into()
+    }
+}
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Value {
+        Value::Text(text.map(str::to_owned))
+    }
+}
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Value {
+        Value::Text(text)
+    }
+}
+impl From<i64> for Value {
+    fn from(number: i64) -> Value {
+        Value::Number(Some(number))
+    }
+}
+impl From<u32> for Value {
+    fn from(number: u32) -> Value {
+        Value::Number(Some(number.into()))
+    }
+}
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Value {
+        Value::Number(number)
+    }
+}
+impl From<bool> for Value {
+    fn from(flag: bool) -> Value {
+        Value::Flag(flag)
+    }
+}
+
+/// A statement, with what stands in its places.
+pub struct Query {
+    sqlite: &'static str,
+    postgres: &'static str,
+    values: Vec<Value>,
+}
+
+/// A statement that both understand.
+pub fn query(statement: &'static str) -> Query {
+    either(statement, statement)
+}
+
+/// One that has to be said differently.
+pub fn either(sqlite: &'static str, postgres: &'static str) -> Query {
+    Query { sqlite, postgres, values: Vec::new() }
+}
+
+impl Query {
+    pub fn bind(mut self, value: impl Into<Value>) -> Query {
+        self.values.push(value.into());
+        self
+    }
+
+    fn for_sqlite(self) -> Prepared<'static, Sqlite, SqliteArguments> {
+        self.values.into_iter().fold(sqlx::query(self.sqlite), |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Number(number) => query.bind(number),
+            Value::Flag(flag) => query.bind(flag),
+        })
+    }
+
+    fn for_postgres(self) -> Prepared<'static, Postgres, PgArguments> {
+        self.values.into_iter().fold(sqlx::query(self.postgres), |query, value| match value {
+            // It keeps every character but this one.
+            Value::Text(text) => query.bind(text.map(|text| text.replace('\0', "\u{fffd}"))),
+            Value::Number(number) => query.bind(number),
+            Value::Flag(flag) => query.bind(flag),
+        })
+    }
+
+    pub async fn fetch_all(self, on: impl Into<On<'_>>) -> Result<Vec<Row>> {
+        let sqlite = |rows: Vec<SqliteRow>| rows.into_iter().map(Row::Sqlite).collect();
+        let rows = match on.into() {
+            On::Pool(Pool::Sqlite(pool)) => {
+                return self.for_sqlite().fetch_all(pool).await.map(sqlite);
+            }
+            On::Transaction(Transaction(Inner::Sqlite(transaction))) => {
+                return self.for_sqlite().fetch_all(&mut **transaction).await.map(sqlite);
+            }
+            On::Pool(Pool::Postgres { pool, patience }) => {
+                Held::of(pool, *patience).await?.fetch_all(self).await?
+            }
+            On::Transaction(Transaction(Inner::Postgres(open))) => {
+                open.held()?.fetch_all(self).await?
+            }
+        };
+        Ok(rows.into_iter().map(Row::Postgres).collect())
+    }
+
+    pub async fn fetch_optional(self, on: impl Into<On<'_>>) -> Result<Option<Row>> {
+        Ok(self.fetch_all(on).await?.into_iter().next())
+    }
+
+    pub async fn fetch_one(self, on: impl Into<On<'_>>) -> Result<Row> {
+        self.fetch_optional(on).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// The first column of each row.
+    pub async fn scalars<T: Owned>(self, on: impl Into<On<'_>>) -> Result<Vec<T>> {
+        self.fetch_all(on).await?.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    /// The first column of the first row, where there is one.
+    pub async fn scalar<T: Owned>(self, on: impl Into<On<'_>>) -> Result<Option<T>> {
+        self.fetch_optional(on).await?.map(|row| row.try_get(0)).transpose()
+    }
+
+    /// The first column of the first row.
+    pub async fn scalar_one<T: Owned>(self, on: impl Into<On<'_>>) -> Result<T> {
+        self.fetch_one(on).await?.try_get(0)
+    }
+
+    /// The rows as tuples of their columns.
+    pub async fn tuples<T: Tuple>(self, on: impl Into<On<'_>>) -> Result<Vec<T>> {
+        self.fetch_all(on).await?.iter().map(Row::tuple).collect()
+    }
+
+    /// The first row as a tuple of its columns.
+    pub async fn tuple<T: Tuple>(self, on: impl Into<On<'_>>) -> Result<T> {
+        self.fetch_one(on).await?.tuple()
+    }
+
+    /// How many rows it has changed.
+    pub async fn execute(self, on: impl Into<On<'_>>) -> Result<u64> {
+        Ok(match on.into() {
+            On::Pool(Pool::Sqlite(pool)) => {
+                self.for_sqlite().execute(pool).await?.rows_affected()
+            }
+            On::Transaction(Transaction(Inner::Sqlite(transaction))) => {
+                self.for_sqlite().execute(&mut **transaction).await?.rows_affected()
+            }
+            On::Pool(Pool::Postgres { pool, patience }) => {
+                Held::of(pool, *patience).await?.execute(self).await?
+            }
+            On::Transaction(Transaction(Inner::Postgres(open))) => {
+                open.held()?.execute(self).await?
+            }
+        })
+    }
+}
+
+/// What a column may be read as.
+pub trait Kept<'r>:
+    Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>
+{
+}
+impl<'r, T> Kept<'r> for T where
+    T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+/// The same, without a borrow.
+pub trait Owned: for<'r> Kept<'r> {}
+impl<T> Owned for T where T: for<'r> Kept<'r> {}
+
+/// A tuple of columns.
+pub trait Tuple: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+impl<T> Tuple for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+
+/// A row of an answer.
+pub enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    fn tuple<T: Tuple>(&self) -> Result<T> {
+        match self {
+            Row::Sqlite(row) => T::from_row(row),
+            Row::Postgres(row) => T::from_row(row),
+        }
+    }
+
+    /// A number that counts something.
+    pub fn number<T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>>(
+        &self,
+        column: &str,
+    ) -> Result<T> {
+        let number: i64 = self.try_get(column)?;
+        number.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
+
+    pub fn try_get<'r, T: Kept<'r>>(
+        &'r self,
+        column: impl ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
+    ) -> Result<T> {
+        match self {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
+        }
+    }
+}

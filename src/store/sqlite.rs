@@ -1,0 +1,139 @@
+//! A state in a file: SQLite, for one worker. A second one is refused by a lock beside the file, which the system
+//! lets go of when its holder dies.
+
+use backon::{ExponentialBuilder, Retryable};
+use sqlx::{
+    Connection, SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+    time::Duration,
+};
+
+use super::{Result, StoreFault, sql::Pool};
+use crate::domain::text::one_line;
+
+/// How many may read at once.
+const READERS: u32 = 2;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+/// Opens the state as its only worker: makes the file and brings it up to date where needed, and takes back what a
+/// worker that died had claimed. The file that is given with it is the lock.
+pub async fn exclusive(file: &Path) -> Result<(Pool, File)> {
+    let made = OpenOptions::new().create(true).append(true).open(file);
+    made.map_err(|error| StoreFault::open(file.display(), error))?;
+    // By whatever name the file is called, it is the same state.
+    let path = &std::fs::canonicalize(file).unwrap_or(file.to_owned());
+    let open = |why: String| StoreFault::open(path.display(), why);
+    let lock_path = path.with_added_extension("lock");
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(|error| open(format!("{}: {error}", lock_path.display())))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreFault::InUse(path.display().to_string()));
+        }
+        Err(TryLockError::Error(error)) => return Err(open(error.to_string())),
+    }
+    let pool = connect(path, true).await?;
+    // Better known now than in the middle of the work.
+    let damaged = |why: String| StoreFault::Damaged { state: path.display().to_string(), why };
+    let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&pool)
+        .await
+        .map_err(|error| damaged(error.to_string()))?;
+    if checked != "ok" {
+        return Err(damaged(one_line(&checked, 200)));
+    }
+    MIGRATIONS.run(&pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+            StoreFault::Newer(path.display().to_string())
+        }
+        other => open(other.to_string()),
+    })?;
+    sqlx::query("UPDATE deliveries SET lease_until = NULL WHERE lease_until IS NOT NULL")
+        .execute(&pool)
+        .await?;
+    Ok((Pool::Sqlite(pool), lock))
+}
+
+/// Connections that read and cannot write: they wait for no writer, and no writer waits for them.
+pub async fn reading(file: &Path) -> Result<Pool> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .read_only(true)
+        .busy_timeout(Duration::from_secs(5));
+    let pool = lasting().max_connections(READERS).connect_with(options).await;
+    let fault = |error| StoreFault::open(file.display(), crate::net::error_chain(&error));
+    Ok(Pool::Sqlite(pool.map_err(fault)?))
+}
+
+/// Opens a state that is there, beside a running service.
+pub async fn beside(file: &Path) -> Result<Pool> {
+    let state = || file.display().to_string();
+    if !file.is_file() {
+        return Err(StoreFault::Missing(state()));
+    }
+    let pool = connect(file, false).await?;
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(&pool)
+        .await
+        .map_err(|error| StoreFault::open(state(), error))?;
+    match applied.unwrap_or(0).cmp(&newest) {
+        std::cmp::Ordering::Greater => Err(StoreFault::Newer(state())),
+        std::cmp::Ordering::Less => Err(StoreFault::Older(state())),
+        std::cmp::Ordering::Equal => Ok(Pool::Sqlite(pool)),
+    }
+}
+
+/// Connections that stay: each has a thread of SQLite's own, with the priority of whoever opened it.
+fn lasting() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None)
+}
+
+async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(create)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A commit that was answered survives the loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10));
+    // A process that closes the file or recovers it locks it for a moment, beside the busy timeout.
+    let pool = lasting().max_connections(1).before_acquire(|connection, _| {
+        // Where the disk is full, SQLite ends a transaction by itself, and sqlx believes for ever that it goes
+        // on. Then there is another connection.
+        let fine = !connection.is_in_transaction();
+        Box::pin(async move { Ok(fine) })
+    });
+    let connect = || pool.clone().connect_with(options.clone());
+    let pool = connect.retry(ExponentialBuilder::default().with_max_times(5)).when(is_busy).await;
+    pool.map_err(|error| {
+        let (state, why) = (path.display().to_string(), crate::net::error_chain(&error));
+        match code(&error) {
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreFault::Damaged { state, why },
+            _ => StoreFault::Open { state, why },
+        }
+    })
+}
+
+const SQLITE_BUSY: i64 = 5;
+const SQLITE_CORRUPT: i64 = 11;
+const SQLITE_NOTADB: i64 = 26;
+
+/// SQLite's primary code of an error, whatever the extended one.
+fn code(error: &sqlx::Error) -> Option<i64> {
+    let code = error.as_database_error().and_then(|error| error.code())?;
+    code.parse::<i64>().ok().map(|code| code & 0xff)
+}
+
+/// Whether somebody else has the file locked.
+fn is_busy(error: &sqlx::Error) -> bool {
+    code(error) == Some(SQLITE_BUSY)
+}
