@@ -339,11 +339,11 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let membership = peers::membership(&config, &parts.notifiers, clock::now());
     let opening = async {
         let store = open(&config).await?;
-        let is_new = store.join(&membership, false).await?;
+        store.join(&membership, false).await?;
         let settled = settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
-        anyhow::Ok((store, is_new, settled))
+        anyhow::Ok((store, settled))
     };
-    let Some((store, is_new, settled)) = stop.run_until_cancelled(opening).await.transpose()?
+    let Some((store, settled)) = stop.run_until_cancelled(opening).await.transpose()?
     else {
         return Ok(());
     };
@@ -384,9 +384,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         let one = move || peers::run(Arc::clone(&shared), stop.clone());
         tasks.spawn(lasting("the look at the other instances".to_owned(), one));
     }
-    // Where others have scanned, too, what has changed is seen at once, and what has not is not scanned again.
-    let first = if is_new && shared.store.is_shared() { Due::Asked } else { Due::Start };
-    let first = config.schedule.run_on_start.then_some(first);
+    let first = config.schedule.run_on_start.then_some(Due::Start);
     let begin = Begin { first, settled };
     let mut generation =
         Generation::start(&config, parts, begin, &shared, &heartbeat.beats(), &tasks);
@@ -408,12 +406,11 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                         reload::change(&config, &parts, &shared).await
                     };
                     let changing = pulse.during(CHANGING, change);
-                    let Some(changed) = stop.run_until_cancelled(changing).await else {
+                    let Some(settled) = stop.run_until_cancelled(changing).await else {
                         break;
                     };
-                    // What has changed is seen at once; what another instance had already has been seen.
-                    let first = Some(if changed.is_new { Due::Asked } else { Due::Start });
-                    let begin = Begin { first, settled: changed.settled };
+                    // What has changed is seen at once, by one of those who have it.
+                    let begin = Begin { first: Some(Due::Start), settled };
                     let beats = heartbeat.beats();
                     generation = Generation::start(&config, parts, begin, &shared, &beats, &tasks);
                     running = config;
@@ -581,10 +578,10 @@ mod tests {
         );
         let config = from_text(&folder.join("c.toml"), &text, Needs::ALL).unwrap().config;
         let mut parts = Parts::of(&config).unwrap();
+        let membership = peers::membership(&config, &parts.notifiers, clock::now());
         parts.notifiers.insert(0, Arc::new(fails));
         let store = Store::open(&config.state).await.unwrap();
         let configured = watch::channel(Arc::new(configured(&config).unwrap())).0;
-        let membership = peers::membership(&config, &parts.notifiers, clock::now());
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared::new(store, &config, membership, configured, stop));
         let (beat, beats) = watch::channel(());

@@ -40,16 +40,16 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     Some((config, parts))
 }
 
-/// Brings the state, and what is shown, in line with a configuration that takes the place of another.
-pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> Changed {
+/// Brings the state, and what is shown, in line with a configuration that takes the place of another. Gives whether
+/// that is done as far as the state goes.
+pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let membership = Arc::new(peers::membership(config, &parts.notifiers, shared.started_at));
     let join = || shared.store.join(&membership, true);
     let joined = join.retry(ExponentialBuilder::default()).await;
-    let is_new = joined.unwrap_or_else(|error| {
+    if let Err(error) = joined {
         // The next sign that it gives says it, too.
         tracing::error!(%error, "the other instances could not be told of it yet");
-        true
-    });
+    }
     shared.membership.send_replace(membership);
     shared.schedule.send_replace(config.schedule.clone());
     let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
@@ -65,15 +65,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> Changed 
             .retain(|name, _| config.organizations.iter().any(|one| one.api.organization == *name));
         status.outbox.clear();
     });
-    Changed { is_new, settled }
-}
-
-/// What came of a change.
-pub struct Changed {
-    /// Whether no instance has had this configuration of late.
-    pub is_new: bool,
-    /// Whether the state is in line with it.
-    pub settled: bool,
+    settled
 }
 
 /// Brings the state in line with the configuration: what is owed to those who are no longer configured

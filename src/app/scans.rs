@@ -195,7 +195,10 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             news.tell(Happened::ScanEnded(organization.clone(), complete));
             again = match kept {
                 Ok(_) => None,
-                Err(Unkept::TakenOver) => Some((Instant::now() + HELD, due.again())),
+                // The other one scans later than this one was asked to.
+                Err(Unkept::TakenOver) => {
+                    Some((Instant::now() + HELD, Due::Again { asked: false }))
+                }
                 Err(Unkept::Why(_)) => Some((Instant::now() + AGAIN, due.again())),
             };
         }

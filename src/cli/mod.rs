@@ -15,6 +15,7 @@ mod preview;
 mod run;
 mod state;
 mod terminal;
+mod transfer;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
@@ -68,6 +69,9 @@ enum Command {
     Notify(notify::Command),
     /// Show what was sent to whom, what waits, and what failed and why
     Deliveries(deliveries::Arguments),
+    /// Move a state from one database to another
+    #[command(subcommand)]
+    State(transfer::Command),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
             Command::Unack(arguments) => ack::unack(file, arguments).await,
             Command::Notify(command) => notify::main(file, command).await,
             Command::Deliveries(arguments) => deliveries::main(file, arguments).await,
+            Command::State(command) => transfer::main(file, command).await,
             Command::Config(command) => config::main(file, command),
             Command::Demo(arguments) => demo::main(arguments).await,
         }
@@ -165,7 +170,7 @@ impl Failure {
                 USAGE
             }
             Failure::Failed(error) => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", crate::net::error_chain(error.as_ref()));
                 FAILED
             }
         }

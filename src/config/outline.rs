@@ -28,6 +28,10 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
     }
     match value {
         Value::Object(table) if is_a_place(table) => {}
+        // That it is there says something.
+        Value::Object(table) if table.is_empty() => {
+            drop(outline.insert(path.to_owned(), "{}".to_owned()));
+        }
         Value::Object(table) => {
             for (key, value) in table {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

@@ -56,12 +56,31 @@ fn exposition(snapshot: &Snapshot, counters: &Counters) -> Result<String, std::f
     certificates(&mut registry, &snapshot.organizations);
     organizations(&mut registry, snapshot);
     outbox(&mut registry, snapshot);
+    instances(&mut registry, snapshot);
     counters.register(&mut registry);
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "What runs", version);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// Where several can work on the state.
+fn instances(registry: &mut Registry, snapshot: &Snapshot) {
+    let all = &snapshot.status.instances;
+    if all.is_empty() {
+        return;
+    }
+    let instances = Gauges::default();
+    for (state, in_force) in [("scanning", true), ("delivering", false)] {
+        let count = all.iter().filter(|one| one.there && one.in_force == in_force).count();
+        instances.get_or_create(&vec![("state", state.to_owned())]).set(number(count));
+    }
+    registry.register(
+        "instances",
+        "Instances that work on the state; those that only deliver have a configuration that is not in force",
+        instances,
+    );
 }
 
 fn of(standing: &Standing) -> (&'static str, String) {

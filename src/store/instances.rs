@@ -87,14 +87,14 @@ pub struct Gathering {
 }
 
 impl Store {
-    /// Joins those who work on the state, or, with `changed`, says that one's configuration is another. Gives whether
-    /// it is new to all of them; in a file it is always.
+    /// Joins those who work on the state, or, with `changed`, says that one's configuration is another. One that is
+    /// new to all of them is in force from now on.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn join(&self, membership: &Membership, changed: bool) -> Result<bool> {
+    pub async fn join(&self, membership: &Membership, changed: bool) -> Result<()> {
         if !self.is_shared() {
-            return Ok(true);
+            return Ok(());
         }
         let mut tx = self.beats.begin().await?;
         query("LOCK TABLE configurations IN EXCLUSIVE MODE").execute(&mut tx).await?;
@@ -124,8 +124,7 @@ impl Store {
             .await?;
         }
         self.sign(&mut tx, membership).await?;
-        tx.commit().await?;
-        Ok(is_new)
+        Ok(tx.commit().await?)
     }
 
     /// Gives a sign that this instance is there, and keeps its leases for another `length`. Tells who else is.
@@ -197,6 +196,21 @@ impl Store {
             instance.in_force = seq == newest;
         }
         Ok(Gathering { instances })
+    }
+
+    /// How many instances work on the state; none that can be told of where it is a file.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub(super) async fn instances_there(&self) -> Result<i64> {
+        if !self.is_shared() {
+            return Ok(0);
+        }
+        let there = query(
+            "SELECT count(*) FROM instances
+             WHERE seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1",
+        );
+        Ok(there.bind(THERE.num_milliseconds()).scalar_one(&self.pool).await?)
     }
 
     /// Says goodbye: others need not wait for what this instance holds.

@@ -1,7 +1,7 @@
 //! Who may commit for an organization, where several instances work on one state.
 //!
 //! Guarantees: one at a time, by a lease that ends by itself when its holder dies; a scheduled moment that was scanned
-//! is not taken again. Each time that a lease is taken it has another token, and a commit by an older one is refused in
+//! is not taken again, unless the configuration has changed since. Each time that a lease is taken it has another token, and a commit by an older one is refused in
 //! its transaction, however long its holder was paused. Time is told by the database's clock. In a file there is nobody
 //! else, and every lease is had.
 
@@ -31,7 +31,7 @@ pub enum Taken {
     Yes(Lease),
     /// Another instance holds it.
     Held,
-    /// That scheduled moment was scanned already.
+    /// That scheduled moment was scanned already, with the configuration that is in force.
     Done,
     /// Another configuration is in force.
     Superseded,
@@ -83,13 +83,17 @@ impl Store {
             return Ok(Taken::Held);
         };
         if let Some(tick) = tick {
-            // What a clock that was ahead has written holds nobody up.
+            // What a clock that was ahead has written holds nobody up; and what was judged by another configuration
+            // is judged anew by this one.
             let done: bool = query(
-                "SELECT EXISTS (SELECT 1 FROM scans WHERE organization = $1 AND tick >= $2 AND tick <= $3)",
+                "SELECT EXISTS (SELECT 1 FROM scans WHERE organization = $1 AND tick >= $2 AND tick <= $3)
+                    AND (SELECT digest FROM leases WHERE name = $1)
+                        IS NOT DISTINCT FROM (SELECT digest FROM instances WHERE id = $4)",
             )
             .bind(&name)
             .bind(millis(tick))
             .bind(millis(now.max(tick)))
+            .bind(&holder)
             .scalar_one(&mut tx)
             .await?;
             if done {
@@ -124,11 +128,14 @@ pub(super) async fn hold(tx: &mut Transaction, lease: &Lease) -> Result<()> {
         return Ok(());
     }
     // Whoever wants to take it waits for this row.
-    let held = query("UPDATE leases SET until = until WHERE name = $1 AND holder = $2 AND token = $3")
-        .bind(&lease.name)
-        .bind(&lease.holder)
-        .bind(lease.token)
-        .execute(tx)
-        .await?;
+    let held = query(
+        "UPDATE leases SET digest = (SELECT digest FROM instances WHERE id = $2)
+         WHERE name = $1 AND holder = $2 AND token = $3",
+    )
+    .bind(&lease.name)
+    .bind(&lease.holder)
+    .bind(lease.token)
+    .execute(tx)
+    .await?;
     if held == 0 { Err(StoreFault::TakenOver) } else { Ok(()) }
 }

@@ -22,6 +22,7 @@ mod postgres;
 mod rates;
 mod sql;
 mod sqlite;
+mod transfer;
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -44,6 +45,7 @@ pub use ledger::Telling;
 pub use open::Place;
 pub use outbox::{Claim, Claimed, DeliveryState};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
+pub use transfer::TransferFault;
 use sql::{Pool, Row, Transaction, query};
 
 #[derive(Clone, Debug)]

@@ -87,6 +87,17 @@ impl Store {
         self.beats.close().await;
     }
 
+    /// Whether somebody works on it now.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn is_worked_on(&self, settings: &Settings) -> Result<bool> {
+        match &settings.place {
+            Place::File(file) => Ok(sqlite::is_worked_on(file)),
+            Place::Server(_) => Ok(self.instances_there().await? > 0),
+        }
+    }
+
     /// Whether others may work on it, too.
     pub fn is_shared(&self) -> bool {
         matches!(self.pool, Pool::Postgres { .. })

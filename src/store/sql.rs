@@ -40,6 +40,30 @@ impl Pool {
         }))
     }
 
+    /// Reads what is there now, whatever is written meanwhile, and takes its time.
+    pub async fn begin_reading(&self) -> Result<Transaction> {
+        Ok(Transaction(match self {
+            Pool::Sqlite(pool) => Inner::Sqlite(pool.begin().await?),
+            Pool::Postgres { pool, patience } => {
+                let mut held = Held::of(pool, *patience).await?;
+                held.say("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                held.say("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+                Inner::Postgres(Box::new(Open(Some(held))))
+            }
+        }))
+    }
+
+    /// Writes what comes from elsewhere, and takes its time; nobody else writes to these tables meanwhile.
+    pub async fn begin_filling(&self, lock: &'static str) -> Result<Transaction> {
+        let mut transaction = self.begin().await?;
+        if let Inner::Postgres(open) = &mut transaction.0 {
+            let held = open.held()?;
+            held.say("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+            held.say(lock).await?;
+        }
+        Ok(transaction)
+    }
+
     pub async fn close(&self) {
         match self {
             Pool::Sqlite(pool) => pool.close().await,

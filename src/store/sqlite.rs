@@ -61,6 +61,13 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, File)> {
     Ok((Pool::Sqlite(pool), lock))
 }
 
+/// Whether a worker has the state.
+pub fn is_worked_on(file: &Path) -> bool {
+    let path = std::fs::canonicalize(file).unwrap_or(file.to_owned());
+    let lock = OpenOptions::new().write(true).open(path.with_added_extension("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Connections that read and cannot write: they wait for no writer, and no writer waits for them.
 pub async fn reading(file: &Path) -> Result<Pool> {
     let options = SqliteConnectOptions::new()

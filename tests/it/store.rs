@@ -830,6 +830,9 @@ async fn a_scheduled_moment_is_scanned_once() {
     ] {
         assert!(matches!(take(tick, now).await, Taken::Yes(_)), "{why}");
     }
+    // Judged by another configuration, it is judged anew.
+    contract.store.join(&member("a"), false).await.unwrap();
+    assert!(matches!(take(Some(start()), after).await, Taken::Yes(_)));
 }
 
 #[tokio::test]
@@ -840,9 +843,9 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
         let taken = store.take(None, None, LEASE, start()).await.unwrap();
         taken != Taken::Superseded
     };
-    assert!(one.join(&member("a"), false).await.unwrap(), "it is new");
+    one.join(&member("a"), false).await.unwrap();
     assert!(in_force(&one).await);
-    assert!(other.join(&member("b"), false).await.unwrap());
+    other.join(&member("b"), false).await.unwrap();
     assert!(in_force(&other).await, "the other lets go of what it holds");
     assert!(!in_force(&one).await);
     let gathering = one.beat(&member("a"), LEASE, start()).await.unwrap();
@@ -854,19 +857,19 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     // Started again, the old one is not new.
     one.leave().await.unwrap();
     let again = instance(&database).await;
-    assert!(!again.join(&member("a"), false).await.unwrap());
+    again.join(&member("a"), false).await.unwrap();
     assert!(!in_force(&again).await && in_force(&other).await);
     // Loaded again by somebody, it is.
-    assert!(other.join(&member("a"), true).await.unwrap());
+    other.join(&member("a"), true).await.unwrap();
     assert!(in_force(&again).await && in_force(&other).await);
-    assert!(other.join(&member("b"), true).await.unwrap());
+    other.join(&member("b"), true).await.unwrap();
     assert!(!in_force(&again).await);
     // And where nobody has the newest any more, the other one is.
     other.leave().await.unwrap();
     assert!(in_force(&again).await);
     // What nobody has had for long is new again.
     database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'b'").await;
-    assert!(instance(&database).await.join(&member("b"), false).await.unwrap());
+    instance(&database).await.join(&member("b"), false).await.unwrap();
     assert!(!in_force(&again).await);
 }
 

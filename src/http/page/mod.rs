@@ -7,6 +7,7 @@
 mod certificate;
 mod filter;
 mod frame;
+mod instances;
 pub mod link;
 mod lists;
 mod overview;

@@ -63,6 +63,7 @@ impl Verdict {
         let mut soon = of_severity(Severity::Warning);
         soon.extend(organizations.iter().flat_map(|one| credentials(one, snapshot.now)));
         soon.extend(outbox(snapshot));
+        soon.extend(instances(snapshot));
         let (critical, soon): (Vec<Point>, Vec<Point>) =
             soon.into_iter().partition(|point| point.level == "critical");
         breaking.extend(critical);
@@ -224,6 +225,23 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
         points.push(Point::new("critical", text, "#outbox".to_owned()));
     }
     points
+}
+
+/// Whether the configurations of those who work together differ.
+fn instances(snapshot: &Snapshot) -> Option<Point> {
+    let all = || snapshot.status.instances.iter().filter(|one| one.there);
+    let me = all().find(|one| one.me)?;
+    if all().all(|one| one.digest == me.digest) {
+        return None;
+    }
+    let text = match me.in_force {
+        true => "another instance has an older configuration, and delivers until it is reloaded",
+        false => {
+            "this instance has an older configuration than another, which scans: it delivers until it is reloaded, \
+             and what is judged here is judged by it"
+        }
+    };
+    Some(Point::new("warning", text.to_owned(), "#instances".to_owned()))
 }
 
 fn calm<'a>(rows: impl Iterator<Item = &'a CertificateRow> + Clone, now: DateTime<Utc>) -> String {

@@ -156,7 +156,9 @@ CREATE TABLE leases (
     name   TEXT   COLLATE "C" NOT NULL PRIMARY KEY,
     holder TEXT   COLLATE "C" NOT NULL,
     token  BIGINT NOT NULL,
-    until  BIGINT NOT NULL
+    until  BIGINT NOT NULL,
+    -- The configuration with which something was committed last.
+    digest TEXT   COLLATE "C"
 );
 
 -- The configurations that were in force, by their digest; the newest of those that an instance has now scans.

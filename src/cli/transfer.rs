@@ -1,0 +1,94 @@
+//! `certvigil state export` and `state import`: everything that a state holds, in a file, and back into an empty one.
+
+use anyhow::Context;
+use clap::Subcommand;
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{Failure, state};
+use crate::{config::Needs, store::Store};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write everything that the state holds to a file that is not there yet
+    Export {
+        /// The file; - is stdout
+        file: PathBuf,
+    },
+    /// Fill an empty state with what was exported
+    Import {
+        /// The file; - is stdin
+        file: PathBuf,
+    },
+}
+
+pub async fn main(file: Option<&Path>, command: Command) -> u8 {
+    let done = match &command {
+        Command::Export { file: to } => export(file, to).await,
+        Command::Import { file: from } => import(file, from).await,
+    };
+    match done {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+fn is_a_stream(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+async fn export(file: Option<&Path>, to: &Path) -> Result<(), Failure> {
+    let loaded = super::start(file, Needs::default())?;
+    let store = state::open(&loaded.config).await?;
+    if store.is_worked_on(&loaded.config.state).await? {
+        tracing::warn!(
+            "a certvigil works on this state: what it sends from now on is not in the file, and would be sent again; \
+             stop it to move the state"
+        );
+    }
+    let rows = if is_a_stream(to) {
+        let mut out = BufWriter::new(io::stdout());
+        let rows = store.export(&mut out).await?;
+        out.flush().context("writing to stdout")?;
+        rows
+    } else {
+        // What is there is whole, and nobody else can read it.
+        let folder = match to.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let written = || format!("writing {}", to.display());
+        let made = tempfile::NamedTempFile::new_in(folder).with_context(written)?;
+        let mut out = BufWriter::new(made);
+        let rows = store.export(&mut out).await?;
+        let made = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(written)?;
+        made.as_file().sync_all().with_context(written)?;
+        made.persist_noclobber(to).map_err(|error| error.error).with_context(written)?;
+        rows
+    };
+    store.close().await;
+    eprintln!("{rows} rows written to {}", to.display());
+    Ok(())
+}
+
+async fn import(file: Option<&Path>, from: &Path) -> Result<(), Failure> {
+    let loaded = super::start(file, Needs::default())?;
+    let mut lines: Box<dyn io::BufRead> = if is_a_stream(from) {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        let opened = File::open(from).with_context(|| format!("reading {}", from.display()))?;
+        Box::new(BufReader::new(opened))
+    };
+    let store = Store::open(&loaded.config.state).await?;
+    eprintln!("state: {}", loaded.config.state.place);
+    let rows = store
+        .import(&mut lines)
+        .await
+        .with_context(|| format!("{}", from.display()))?;
+    store.close().await;
+    eprintln!("{rows} rows read from {}: the state that they come from must not be worked on again", from.display());
+    Ok(())
+}

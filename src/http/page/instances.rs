@@ -1,0 +1,68 @@
+//! The instances that work on one state, and how their configurations differ.
+
+use serde::Serialize;
+
+use super::{super::snapshot::Snapshot, frame::Moment};
+use crate::{domain::wording, store::Instance};
+
+/// How many of the keys that differ are shown of one.
+const KEYS: usize = 20;
+
+#[derive(Serialize)]
+pub struct Instances {
+    /// How many there are, in words.
+    title: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    level: &'static str,
+    state: String,
+    version: String,
+    started: Moment,
+    seen: Moment,
+    /// Where its configuration is another than this one's: the key, the value here, and the value there.
+    differences: Vec<(String, String, String)>,
+    more: usize,
+}
+
+impl Instances {
+    /// None where nobody else can work on the state.
+    pub fn of(snapshot: &Snapshot) -> Option<Instances> {
+        let all = &snapshot.status.instances;
+        let me = all.iter().find(|one| one.me)?;
+        let there = all.iter().filter(|one| one.there).count();
+        Some(Instances {
+            title: wording::count(there, "instance"),
+            rows: all.iter().map(|one| row(snapshot, me, one)).collect(),
+        })
+    }
+}
+
+fn row(snapshot: &Snapshot, me: &Instance, one: &Instance) -> Row {
+    let moment = |at| Moment::new(at, snapshot.at, snapshot.configured.timezone);
+    let (level, state) = match (one.there, one.in_force) {
+        (true, true) => ("calm", "scans and delivers"),
+        (true, false) => ("warning", "delivers until it is reloaded"),
+        (false, _) => ("unknown", "gives no sign"),
+    };
+    let mut differences: Vec<_> = match one.there {
+        true => me.differences(one).into_iter().map(|one| (one.key, one.here, one.there)).collect(),
+        false => Vec::new(),
+    };
+    let more = differences.len().saturating_sub(KEYS);
+    differences.truncate(KEYS);
+    let this = if one.me { ", this one" } else { "" };
+    Row {
+        name: format!("{} (process {}{this})", one.host, one.process),
+        level,
+        state: state.to_owned(),
+        version: one.version.clone(),
+        started: moment(one.started_at),
+        seen: moment(one.seen_at),
+        differences,
+        more,
+    }
+}
