@@ -101,9 +101,16 @@ pub async fn pass(
         let ended = time();
         let verdict =
             verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
-        // It may have been accepted: not to record that is to send it again.
+        // It may have been accepted: not to record that is to send it again. A state that is away is waited for until
+        // others may have taken the claim over.
         let record = || store.record(&claim, &outcome, &verdict, ended);
-        record.retry(ExponentialBuilder::default()).await?;
+        let often = ExponentialBuilder::default();
+        let long = often.with_max_delay(Duration::from_secs(5)).without_max_times();
+        let long = long.with_total_delay(Some(SPARE - Duration::from_secs(10)));
+        match record.retry(often).when(|fault| !fault.is_away()).await {
+            Err(fault) if fault.is_away() => record.retry(long).await?,
+            recorded => recorded?,
+        }
         say(notifier, &claim, &outcome, &verdict);
         let late = claim.due_at.filter(|_| verdict == Verdict::Delivered);
         Ok::<_, StoreFault>(Some((outcome, verdict, late.map(|due_at| ended - due_at))))

@@ -51,7 +51,9 @@ pub async fn run(
         let mut pause = LOOK;
         match done {
             Ok(Ok(report)) => {
-                shared.note_outbox(&name, None);
+                if shared.note_outbox(&name, None) {
+                    tracing::info!(notifier = name, "the outbox is worked on again");
+                }
                 if report.gone {
                     tracing::error!(
                         notifier = name,
@@ -66,8 +68,9 @@ pub async fn run(
                 };
             }
             Ok(Err(error)) => {
-                tracing::error!(notifier = name, %error, "the outbox cannot be read or written");
-                shared.note_outbox(&name, Some(error.to_string()));
+                if shared.note_outbox(&name, Some(error.to_string())) {
+                    tracing::error!(notifier = name, %error, "the outbox cannot be read or written");
+                }
             }
             Err(panic) => {
                 tracing::error!(notifier = name, error = %panic, "a delivery failed inside certvigil");

@@ -38,8 +38,8 @@ use crate::{
     store::{Membership, Store, StoreFault},
 };
 use monitor::{Monitor, News, Watching};
-use pulse::Pulse;
 pub use peers::Member;
+use pulse::Pulse;
 pub use reload::settle_changes;
 use scans::{Due, Scans};
 pub use scans::{say, say_clock};
@@ -202,11 +202,12 @@ impl Shared {
         }
     }
 
-    fn note_outbox(&self, notifier: &str, fault: Option<String>) {
+    /// Gives whether that is news.
+    fn note_outbox(&self, notifier: &str, fault: Option<String>) -> bool {
         self.status.send_if_modified(|status| match fault {
             Some(fault) => status.outbox.insert(notifier.to_owned(), fault).is_none(),
             None => status.outbox.remove(notifier).is_some(),
-        });
+        })
     }
 }
 
@@ -343,8 +344,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         let settled = settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
         anyhow::Ok((store, settled))
     };
-    let Some((store, settled)) = stop.run_until_cancelled(opening).await.transpose()?
-    else {
+    let Some((store, settled)) = stop.run_until_cancelled(opening).await.transpose()? else {
         return Ok(());
     };
     let listener = match config.http.listen {
@@ -410,7 +410,8 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                         break;
                     };
                     // What has changed is seen at once, by one of those who have it.
-                    let begin = Begin { first: Some(Due::Start), settled };
+                    let first = Due::Again { asked: !shared.store.is_shared() };
+                    let begin = Begin { first: Some(first), settled };
                     let beats = heartbeat.beats();
                     generation = Generation::start(&config, parts, begin, &shared, &beats, &tasks);
                     running = config;

@@ -67,14 +67,7 @@ pub struct Watching {
 impl Watching {
     pub fn of(beating: Beating) -> Watching {
         let Beating { name, heartbeat, of } = beating;
-        Watching {
-            heartbeat,
-            of,
-            name,
-            late: false,
-            said_late: false,
-            not_before: None,
-        }
+        Watching { heartbeat, of, name, late: false, said_late: false, not_before: None }
     }
 
     /// What is said at once of all that has happened since the last look, each signal once.
@@ -104,7 +97,11 @@ impl Watching {
 
     /// The scans of which it can be said that all is well, where they are all complete, and of none of them it was
     /// said before.
-    async fn owed(&self, latest: &[Latest], store: &Store) -> Result<Option<BTreeSet<Uuid>>, StoreFault> {
+    async fn owed(
+        &self,
+        latest: &[Latest],
+        store: &Store,
+    ) -> Result<Option<BTreeSet<Uuid>>, StoreFault> {
         if self.not_before.is_some_and(|at| at > Instant::now()) {
             return Ok(None);
         }

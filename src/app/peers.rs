@@ -106,7 +106,9 @@ impl Member {
                     anyhow::bail!("another instance has a newer configuration, and scans")
                 }
                 Taken::Held | Taken::Done if begun.elapsed() > PATIENCE => {
-                    anyhow::bail!("another instance is at it, and has not ended within {PATIENCE:?}")
+                    anyhow::bail!(
+                        "another instance is at it, and has not ended within {PATIENCE:?}"
+                    )
                 }
                 Taken::Held | Taken::Done => tokio::time::sleep(BEAT / 2).await,
             }
@@ -159,7 +161,11 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 }
             }
         }
-        if stop.run_until_cancelled(pulse.during(BEAT * 2, tokio::time::sleep(BEAT))).await.is_none() {
+        if stop
+            .run_until_cancelled(pulse.during(BEAT * 2, tokio::time::sleep(BEAT)))
+            .await
+            .is_none()
+        {
             return;
         }
     }
@@ -172,7 +178,8 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
     shared.status.send_modify(|status| {
         // Whether it is watched is a matter of the configuration.
         if let Some(watched) = status.organizations.get_mut(organization) {
-            watched.overdue_at = watched.overdue_at.max(overdue(&schedule, record.tick, record.tick));
+            watched.overdue_at =
+                watched.overdue_at.max(overdue(&schedule, record.tick, record.tick));
             watched.last = Some(last_of(&record));
             watched.fault = None;
         }
@@ -215,7 +222,9 @@ impl Known {
                 let who = match (me.in_force, other.in_force) {
                     (true, _) => "this one scans, and the other delivers until it is reloaded",
                     (false, true) => "the other scans, and this one delivers until it is reloaded",
-                    (false, false) => "a third one scans, and these deliver until they are reloaded",
+                    (false, false) => {
+                        "a third one scans, and these deliver until they are reloaded"
+                    }
                 };
                 tracing::warn!(
                     instance = %name(other), differences = %differences,
@@ -228,7 +237,9 @@ impl Known {
         if self.scanning.replace(me.in_force).is_some_and(|before| before != me.in_force) {
             match me.in_force {
                 true => tracing::info!("this instance's configuration is in force: it scans"),
-                false => tracing::warn!("another configuration is in force: this instance delivers until it is reloaded"),
+                false => tracing::warn!(
+                    "another configuration is in force: this instance delivers until it is reloaded"
+                ),
             }
         }
     }

@@ -62,8 +62,10 @@ pub struct Scans {
 pub enum Due {
     Start,
     Schedule(DateTime<Utc>),
-    /// Because it could not be, or not be kept: whether it was asked for.
-    Again { asked: bool },
+    /// Because it could not be, or not be kept, or has to be anew: whether it was asked for.
+    Again {
+        asked: bool,
+    },
     Asked,
 }
 

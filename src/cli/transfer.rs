@@ -64,7 +64,8 @@ async fn export(file: Option<&Path>, to: &Path) -> Result<(), Failure> {
         let made = tempfile::NamedTempFile::new_in(folder).with_context(written)?;
         let mut out = BufWriter::new(made);
         let rows = store.export(&mut out).await?;
-        let made = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(written)?;
+        let made =
+            out.into_inner().map_err(io::IntoInnerError::into_error).with_context(written)?;
         made.as_file().sync_all().with_context(written)?;
         made.persist_noclobber(to).map_err(|error| error.error).with_context(written)?;
         rows
@@ -84,11 +85,11 @@ async fn import(file: Option<&Path>, from: &Path) -> Result<(), Failure> {
     };
     let store = Store::open(&loaded.config.state).await?;
     eprintln!("state: {}", loaded.config.state.place);
-    let rows = store
-        .import(&mut lines)
-        .await
-        .with_context(|| format!("{}", from.display()))?;
+    let rows = store.import(&mut lines).await.with_context(|| format!("{}", from.display()))?;
     store.close().await;
-    eprintln!("{rows} rows read from {}: the state that they come from must not be worked on again", from.display());
+    eprintln!(
+        "{rows} rows read from {}: the state that they come from must not be worked on again",
+        from.display()
+    );
     Ok(())
 }

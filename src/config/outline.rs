@@ -81,9 +81,11 @@ mod tests {
     #[test]
     fn another_ladder_or_another_notifier_is_another_outline() {
         let one = outline("");
-        for other in
-            ["[expired]\nseverity = \"critical\"\nrepeat = \"2d\"", "[notifiers.log.audit]", "timezone = \"Europe/Berlin\""]
-        {
+        for other in [
+            "[expired]\nseverity = \"critical\"\nrepeat = \"2d\"",
+            "[notifiers.log.audit]",
+            "timezone = \"Europe/Berlin\"",
+        ] {
             assert_ne!(one, outline(other), "{other}");
         }
     }

@@ -84,8 +84,7 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
              which holds where nothing is said, keeps it safe"
         ));
     }
-    let password =
-        checker.secret(&path.key("password"), raw.password.as_ref(), needed, |_| Ok(()));
+    let password = checker.secret(&path.key("password"), raw.password.as_ref(), needed, |_| Ok(()));
     // That it can be read, and is one, is seen now; it is read again for each connection.
     let _: Option<_> = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
     let most = path.key("max_connections");

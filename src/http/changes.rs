@@ -90,7 +90,17 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
 }
 
 /// Asks for a scan of every organization.
-pub fn scan(shared: &Shared) {
+///
+/// # Errors
+/// Where another instance scans, for its configuration is the newer one.
+pub fn scan(shared: &Shared) -> Result<(), Problem> {
+    if !shared.service.status.borrow().is_in_force() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "another instance has a newer configuration, and scans; ask that one, or reload this one",
+        ));
+    }
     tracing::info!("a scan of every organization is asked for over HTTP");
     shared.service.scan_now.send_replace(());
+    Ok(())
 }

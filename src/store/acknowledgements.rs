@@ -35,11 +35,10 @@ impl Store {
         &self,
         organization: &OrganizationName,
     ) -> Result<Vec<Acknowledgement>> {
-        let rows =
-            query("SELECT * FROM acknowledgements WHERE organization = $1 ORDER BY seq")
-                .bind(organization.as_str())
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = query("SELECT * FROM acknowledgements WHERE organization = $1 ORDER BY seq")
+            .bind(organization.as_str())
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(acknowledgement).collect()
     }
 

@@ -32,12 +32,11 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn overdue(&self, before: DateTime<Utc>) -> Result<u64> {
-        let count: i64 = query(
-            "SELECT count(*) FROM deliveries WHERE state = 'pending' AND created_at <= $1",
-        )
-        .bind(millis(before))
-        .scalar_one(&self.pool)
-        .await?;
+        let count: i64 =
+            query("SELECT count(*) FROM deliveries WHERE state = 'pending' AND created_at <= $1")
+                .bind(millis(before))
+                .scalar_one(&self.pool)
+                .await?;
         Ok(count.unsigned_abs())
     }
 }

@@ -4,11 +4,7 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-use super::{
-    Result, Store, instant,
-    outbox::uuid,
-    sql::query,
-};
+use super::{Result, Store, instant, outbox::uuid, sql::query};
 use crate::domain::certificate::OrganizationName;
 
 /// The latest scan of an organization, in short.

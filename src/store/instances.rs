@@ -106,11 +106,12 @@ impl Store {
         .bind(REMEMBERED.num_milliseconds())
         .scalar(&mut tx)
         .await?;
-        let already: bool = query("SELECT EXISTS (SELECT 1 FROM instances WHERE id = $1 AND digest = $2)")
-            .bind(self.me.to_string())
-            .bind(&membership.digest)
-            .scalar_one(&mut tx)
-            .await?;
+        let already: bool =
+            query("SELECT EXISTS (SELECT 1 FROM instances WHERE id = $1 AND digest = $2)")
+                .bind(self.me.to_string())
+                .bind(&membership.digest)
+                .scalar_one(&mut tx)
+                .await?;
         let is_new = kept != Some(true) || (changed && !already);
         if is_new {
             query(

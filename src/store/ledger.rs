@@ -141,11 +141,7 @@ impl Store {
 }
 
 /// Forgets all that a notifier was told of the organization: nobody who was told it is left.
-pub(super) async fn forget(
-    tx: &mut Transaction,
-    commit: &Commit,
-    plan: &Plan,
-) -> Result<()> {
+pub(super) async fn forget(tx: &mut Transaction, commit: &Commit, plan: &Plan) -> Result<()> {
     query("UPDATE ledger SET withdrawn = TRUE WHERE organization = $1 AND notifier = $2")
         .bind(commit.organization())
         .bind(&plan.notifier)

@@ -45,8 +45,8 @@ pub use ledger::Telling;
 pub use open::Place;
 pub use outbox::{Claim, Claimed, DeliveryState};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
-pub use transfer::TransferFault;
 use sql::{Pool, Row, Transaction, query};
+pub use transfer::TransferFault;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -93,6 +93,15 @@ pub enum StoreFault {
 type Result<T> = std::result::Result<T, StoreFault>;
 
 impl StoreFault {
+    /// Whether the state is a server that does not answer now, and may do so later.
+    pub fn is_away(&self) -> bool {
+        match self {
+            StoreFault::Away { .. } => true,
+            StoreFault::Database(error) => postgres::is_away(error),
+            _ => false,
+        }
+    }
+
     fn open(state: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreFault {
         StoreFault::Open { state: state.to_string(), why: why.to_string() }
     }
@@ -235,9 +244,7 @@ impl Store {
     /// # Errors
     /// Where it does not answer.
     pub async fn ping(&self) -> Result<()> {
-        query("SELECT count(*) FROM organizations")
-            .scalar_one::<i64>(&self.pool)
-            .await?;
+        query("SELECT count(*) FROM organizations").scalar_one::<i64>(&self.pool).await?;
         Ok(())
     }
 
@@ -246,11 +253,10 @@ impl Store {
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
     pub async fn inventory(&self, organization: &OrganizationName) -> Result<Inventory> {
-        let kept: Option<String> =
-            query("SELECT inventory FROM organizations WHERE name = $1")
-                .bind(organization.as_str())
-                .scalar(&self.pool)
-                .await?;
+        let kept: Option<String> = query("SELECT inventory FROM organizations WHERE name = $1")
+            .bind(organization.as_str())
+            .scalar(&self.pool)
+            .await?;
         Ok(kept.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default())
     }
 
@@ -259,9 +265,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn organizations(&self) -> Result<Vec<OrganizationName>> {
-        let names: Vec<String> = query("SELECT name FROM organizations ORDER BY name")
-            .scalars(&self.pool)
-            .await?;
+        let names: Vec<String> =
+            query("SELECT name FROM organizations ORDER BY name").scalars(&self.pool).await?;
         Ok(names.iter().filter_map(|name| OrganizationName::parse(name).ok()).collect())
     }
 
@@ -273,11 +278,10 @@ impl Store {
         &self,
         organization: &OrganizationName,
     ) -> Result<Option<DateTime<Utc>>> {
-        let tick: Option<i64> =
-            query("SELECT max(tick) FROM scans WHERE organization = $1")
-                .bind(organization.as_str())
-                .scalar_one(&self.pool)
-                .await?;
+        let tick: Option<i64> = query("SELECT max(tick) FROM scans WHERE organization = $1")
+            .bind(organization.as_str())
+            .scalar_one(&self.pool)
+            .await?;
         Ok(tick.map(instant))
     }
 
@@ -500,9 +504,7 @@ fn scan_record(row: &Row) -> Result<ScanRecord> {
         certificates: row.number("certificates")?,
         requests: row.try_get::<i64>("requests")?.max(0) as u64,
         faults: serde_json::from_str(row.try_get("faults")?)?,
-        clock_skew: row
-            .try_get::<Option<i64>>("clock_skew")?
-            .and_then(TimeDelta::try_milliseconds),
+        clock_skew: row.try_get::<Option<i64>>("clock_skew")?.and_then(TimeDelta::try_milliseconds),
     })
 }
 

@@ -347,8 +347,8 @@ impl Store {
             .bind(millis(shared_now + lease))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(millis(shared_now))
-        .fetch_all(&mut tx)
-        .await?;
+            .fetch_all(&mut tx)
+            .await?;
         rows.sort_by_key(|row| row.try_get::<i64>("seq").unwrap_or_default());
         let found = rows.len();
         if let Some(allowed) = allowance.filter(|_| found > 0) {

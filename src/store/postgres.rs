@@ -4,12 +4,12 @@
 //! of an older version goes on beside a newer schema that only adds to its own. A session that says nothing more, in
 //! the middle of a transaction, is ended by the server, so that a paused instance holds nobody up.
 
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, Connection,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
 };
-use secrecy::{ExposeSecret, SecretString};
 use std::{path::PathBuf, time::Duration};
 use url::Url;
 
@@ -64,15 +64,27 @@ fn parse(text: &str) -> std::result::Result<(Url, PgConnectOptions), String> {
     }
     // What the library does not know it would pass over in silence, with a warning that repeats it.
     const KNOWN: [&str; 9] = [
-        "sslmode", "sslrootcert", "sslcert", "sslkey", "host", "port", "options", "dbname", "application_name",
+        "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+        "host",
+        "port",
+        "options",
+        "dbname",
+        "application_name",
     ];
     let mut keys = url.query_pairs();
     if let Some((key, _)) = keys.find(|(key, _)| !KNOWN.contains(&key.as_ref())) {
         let key = crate::domain::text::one_line(&key, 40);
-        return Err(format!("an address without “{key}”: it is understood with {}", KNOWN.join(", ")));
+        return Err(format!(
+            "an address without “{key}”: it is understood with {}",
+            KNOWN.join(", ")
+        ));
     }
     let options = PgConnectOptions::from_url(&url);
-    let options = options.map_err(|_| format!("{EXPECTED}, with sslmode=verify-full or another"))?;
+    let options =
+        options.map_err(|_| format!("{EXPECTED}, with sslmode=verify-full or another"))?;
     Ok((url, options))
 }
 
@@ -187,9 +199,9 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
         // Class 08: the connection; 53: too many, or a full disk; 57P: it starts, stops, or was told to.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
-        }),
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
 }
@@ -200,8 +212,7 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
     // A session that holds the lock on the schema, and says nothing more, is ended.
-    let limits =
-        [("idle_session_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s")];
+    let limits = [("idle_session_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s")];
     let migrating = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(server.connect_timeout)

@@ -53,7 +53,12 @@ impl Allowance {
     }
 
     /// Notes that some have begun.
-    pub async fn spend(self, tx: &mut Transaction, notifier: &str, deliveries: usize) -> Result<()> {
+    pub async fn spend(
+        self,
+        tx: &mut Transaction,
+        notifier: &str,
+        deliveries: usize,
+    ) -> Result<()> {
         let spent = i64::try_from(deliveries).unwrap_or(i64::MAX).saturating_mul(self.step);
         query("UPDATE rates SET whole_at = $2 WHERE notifier = $1")
             .bind(notifier)

@@ -343,9 +343,7 @@ impl Query {
     /// How many rows it has changed.
     pub async fn execute(self, on: impl Into<On<'_>>) -> Result<u64> {
         Ok(match on.into() {
-            On::Pool(Pool::Sqlite(pool)) => {
-                self.for_sqlite().execute(pool).await?.rows_affected()
-            }
+            On::Pool(Pool::Sqlite(pool)) => self.for_sqlite().execute(pool).await?.rows_affected(),
             On::Transaction(Transaction(Inner::Sqlite(transaction))) => {
                 self.for_sqlite().execute(&mut **transaction).await?.rows_affected()
             }

@@ -166,13 +166,13 @@ impl Store {
                 let found = format!("the table {}", line["table"]);
                 return Err(lines.fault(found, "one that this certvigil knows".to_owned()));
             };
-            let insert = insert(table, &line["row"]).map_err(|(found, expected)| {
-                lines.fault(found, expected)
-            })?;
+            let insert = insert(table, &line["row"])
+                .map_err(|(found, expected)| lines.fault(found, expected))?;
             insert.execute(&mut tx).await.map_err(StoreFault::from)?;
             written += 1;
         }
-        Err(lines.fault("the end of the file".to_owned(), "its last line: it is not whole".to_owned()))
+        Err(lines
+            .fault("the end of the file".to_owned(), "its last line: it is not whole".to_owned()))
     }
 }
 

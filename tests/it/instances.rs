@@ -1,8 +1,11 @@
 //! Several instances on one PostgreSQL: real processes, killed, paused, cut off, and configured differently.
 
 use axum::{Router, extract::Request, middleware::Next};
-use certvigil::demo::{admin_api::KEY, receiver::Post, world::World};
-use chrono::{TimeDelta, Utc};
+use certvigil::{
+    clock,
+    demo::{admin_api::KEY, receiver::Post, world::World},
+};
+use chrono::TimeDelta;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -22,7 +25,7 @@ use super::{
 /// The simulated world with one certificate that is about to expire.
 async fn sim() -> Sim {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    world.add("cert_0", Some("ca-0"), Some(Utc::now() + TimeDelta::days(5)), 1..=2);
+    world.add("cert_0", Some("ca-0"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
     Sim::start(world).await
 }
 
@@ -103,7 +106,7 @@ async fn killed_and_paused_at_random_everything_arrives_and_each_moment_is_scann
     let (mut kills, mut random) = (0, fastrand::Rng::with_seed(7));
     for round in 0..ROUNDS {
         if round > 0 {
-            let end = Utc::now() + TimeDelta::days(5);
+            let end = clock::now() + TimeDelta::days(5);
             let (id, name) = (format!("cert_{round}"), format!("ca-{round}"));
             sim.api.world().add(&id, Some(&name), Some(end), 1..=2);
         }
@@ -304,12 +307,13 @@ async fn the_database_away_pauses_the_scans_and_loses_nothing() {
         drop(sim.api.take_requests());
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(sim.api.take_requests(), Vec::<String>::new(), "{traffic:?}");
-        let end = Utc::now() + TimeDelta::days(5);
+        let end = clock::now() + TimeDelta::days(5);
         sim.api.world().add(&format!("cert_new_{round}"), Some("new"), Some(end), 1..=2);
         line.set(Traffic::Flows);
         service.ready(200).await;
         let expected = 3 * (round + 2);
-        until("the messages", || (told(&sim.receiver.posts()).len() == expected).then_some(())).await;
+        until("the messages", || (told(&sim.receiver.posts()).len() == expected).then_some(()))
+            .await;
     }
     assert_eq!(sim.receiver.posts().len(), 9, "each once");
     service.stop().await;
@@ -347,7 +351,8 @@ async fn the_server_has_to_prove_who_it_is() {
     assert_eq!(code, 1);
     assert!(err.contains("certificate"), "{err}");
     assert!(!err.contains("hunter2"), "{err}");
-    let (_, _, err) = run(with(place.path(), &text("sslmode=require", &tls.ca), &["config", "check"])).await;
+    let (_, _, err) =
+        run(with(place.path(), &text("sslmode=require", &tls.ca), &["config", "check"])).await;
     assert!(!err.contains("hunter2"), "{err}");
     drop(server.stdin.take());
     drop(server.wait());

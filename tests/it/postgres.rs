@@ -105,7 +105,10 @@ pub fn serve(binaries: &Path, folder: &Path, port: u16) -> Child {
         folder.display()
     );
     // An immediate end, for nobody uses it again.
-    let script = format!("{server} >{}/log 2>&1 & pid=$!; cat; kill -QUIT $pid; wait $pid", folder.display());
+    let script = format!(
+        "{server} >{}/log 2>&1 & pid=$!; cat; kill -QUIT $pid; wait $pid",
+        folder.display()
+    );
     Command::new("sh")
         .args(["-c", &script])
         .current_dir("/")
@@ -205,8 +208,10 @@ pub struct Line {
 impl Line {
     pub async fn to(target: SocketAddr) -> Arc<Line> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let line =
-            Arc::new(Line { address: listener.local_addr().unwrap(), traffic: watch::channel(Traffic::Flows).0 });
+        let line = Arc::new(Line {
+            address: listener.local_addr().unwrap(),
+            traffic: watch::channel(Traffic::Flows).0,
+        });
         let traffic = line.traffic.subscribe();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -216,7 +221,8 @@ impl Line {
                 let traffic = traffic.clone();
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(target).await else { return };
-                    let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                    let ((near_in, near_out), (far_in, far_out)) =
+                        (near.into_split(), far.into_split());
                     tokio::join!(
                         pass(near_in, far_out, traffic.clone()),
                         pass(far_in, near_out, traffic)

@@ -660,7 +660,7 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
     assert!(refused.contains("readonly"), "{refused}");
     let before = reading.version().await.unwrap();
     // Another process that writes, in the middle of it.
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file(&folder));
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file(&folder));
     let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     sqlx::query("DELETE FROM scans").execute(&mut other).await.unwrap();
@@ -692,7 +692,11 @@ async fn a_rate_holds_for_all_and_over_a_restart(contract: Contract) {
     let later = start() + TimeDelta::seconds(10);
     assert_eq!(claim(&contract, later, 4).await.claims.len(), 1, "one has come back");
     let much_later = start() + minutes(60);
-    assert_eq!(claim(&contract, much_later, 9).await.claims.len(), 6, "and no more than a minute's");
+    assert_eq!(
+        claim(&contract, much_later, 9).await.claims.len(),
+        6,
+        "and no more than a minute's"
+    );
     // A clock that was set back must not keep it for longer than a minute.
     contract.commit(vec![tell("late", SEVEN, start())], &["a"], start()).await;
     let wait = claim(&contract, start() + minutes(1), 4).await;
@@ -819,7 +823,8 @@ async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
 async fn a_scheduled_moment_is_scanned_once() {
     let Some(contract) = Contract::postgres().await else { return };
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
-    let take = async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
+    let take =
+        async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
     let (before, after) = (start() - minutes(1), start() + minutes(1));
     assert_eq!(take(Some(start()), after).await, Taken::Done);
     assert_eq!(take(Some(before), after).await, Taken::Done, "what is older has passed");

@@ -11,7 +11,10 @@ use certvigil::{
         receiver::{Receiver, SECRET},
         world::World,
     },
-    domain::{certificate::OrganizationName, notification::{Event, Reason}},
+    domain::{
+        certificate::OrganizationName,
+        notification::{Event, Reason},
+    },
     notify::Notifier,
     scan::{self, Progress, Report, Target},
     store::{LEASE, Lease, Store, Taken},

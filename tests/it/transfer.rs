@@ -1,7 +1,7 @@
 //! A state moves between databases, and nobody is told anything for it.
 
-use certvigil::demo::world::World;
-use chrono::{TimeDelta, Utc};
+use certvigil::{clock, demo::world::World};
+use chrono::TimeDelta;
 use std::path::Path;
 
 use super::{
@@ -16,11 +16,12 @@ async fn certvigil(folder: &Path, text: &str, arguments: &[&str]) -> (i32, Strin
 /// A world with something to tell, and a configuration whose mail server is not there: something waits.
 async fn sim() -> (Sim, String) {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("it’s \"prod\"-ca"), Some(Utc::now() + TimeDelta::days(5)), 1..=2);
-    world.add("cert_b", Some("old"), Some(Utc::now() + TimeDelta::days(20)), 2..=3);
+    world.add("cert_a", Some("it’s \"prod\"-ca"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
+    world.add("cert_b", Some("old"), Some(clock::now() + TimeDelta::days(20)), 2..=3);
     let sim = Sim::start(world).await;
     let port = sim.mailbox.address.port();
-    let config = sim.config().replace(&format!("port = {port}"), &format!("port = {}", free_port()));
+    let config =
+        sim.config().replace(&format!("port = {port}"), &format!("port = {}", free_port()));
     (sim, config)
 }
 
@@ -35,10 +36,15 @@ async fn from_a_file_to_a_server_and_back_without_one_message_more() {
     let on_other = format!("{config}[state]\nurl = \"sqlite:b.db\"\n");
     let (code, _, err) = certvigil(place, &on_file, &["check", "--notify"]).await;
     assert_eq!(code, 2, "{err}");
-    let (code, _, err) =
-        certvigil(place, &on_file, &["ack", "cert_b", "--until", "2099-01-01", "--reason", "known"]).await;
+    let (code, _, err) = certvigil(
+        place,
+        &on_file,
+        &["ack", "cert_b", "--until", "2099-01-01", "--reason", "known"],
+    )
+    .await;
     assert_eq!(code, 0, "{err}");
-    let (told, shown) = (sim.receiver.posts().len(), certvigil(place, &on_file, &["deliveries"]).await.1);
+    let (told, shown) =
+        (sim.receiver.posts().len(), certvigil(place, &on_file, &["deliveries"]).await.1);
     assert!(told > 0 && shown.contains("pending"), "{shown}");
 
     let (code, _, err) = certvigil(place, &on_file, &["state", "export", "one.jsonl"]).await;
@@ -64,9 +70,8 @@ async fn from_a_file_to_a_server_and_back_without_one_message_more() {
     let (code, _, err) = certvigil(place, &on_server, &["check", "--notify"]).await;
     assert_eq!(code, 2, "{err}");
     assert_eq!(sim.receiver.posts().len(), told, "{err}");
-    let mut world = sim.api.world();
-    world.add("cert_new", Some("new"), Some(Utc::now() + TimeDelta::days(3)), 1..=2);
-    drop(world);
+    let end = clock::now() + TimeDelta::days(3);
+    sim.api.world().add("cert_new", Some("new"), Some(end), 1..=2);
     certvigil(place, &on_server, &["check", "--notify"]).await;
     assert_eq!(sim.receiver.posts().len(), told + 1, "what is new is said");
     let (_, acks, _) = certvigil(place, &on_server, &["acks"]).await;

@@ -165,7 +165,8 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
             let lease = member.lease(Some(target.api.organization())).await?;
             let held = lease.clone();
             let scanned =
-                scan::run_once(target, &store, &notifiers, give_up_after, when, held, &progress).await;
+                scan::run_once(target, &store, &notifiers, give_up_after, when, held, &progress)
+                    .await;
             store.release(&lease).await?;
             scanned
         };
@@ -186,7 +187,8 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     let lease = member.lease(None).await?;
     let now = clock::now();
     let looked =
-        watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, lease, now).await?;
+        watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, lease, now)
+            .await?;
     if looked.notifications > 0 {
         failed += deliver_all(config, &store, &notifiers).await?;
     }

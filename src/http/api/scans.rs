@@ -92,9 +92,9 @@ pub struct Begun {
     ),
     security(("token" = [])),
 )]
-pub async fn begin(State(shared): State<Shared>) -> (StatusCode, Json<Begun>) {
-    changes::scan(&shared);
+pub async fn begin(State(shared): State<Shared>) -> Result<(StatusCode, Json<Begun>), Problem> {
+    changes::scan(&shared)?;
     let configured = shared.service.configured.borrow();
     let organizations = configured.organizations.iter().map(|(name, _)| name.to_string()).collect();
-    (StatusCode::ACCEPTED, Json(Begun { organizations }))
+    Ok((StatusCode::ACCEPTED, Json(Begun { organizations })))
 }

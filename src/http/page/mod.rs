@@ -318,7 +318,7 @@ async fn retry(
 }
 
 async fn scan(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
-    changes::scan(&shared);
+    let asked = changes::scan(&shared);
     shared.keeper.outdate().await;
-    written(&shared, caller, Ok(()), "/")
+    written(&shared, caller, asked, "/")
 }

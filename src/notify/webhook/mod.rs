@@ -216,16 +216,7 @@ impl Webhook {
             builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca.0)?);
         }
         let client = builder.build().map_err(reqwest::Error::without_url)?;
-        Ok(Webhook {
-            settings,
-            receiver,
-            client,
-            url,
-            headers,
-            routing_key,
-            signer,
-            secrets,
-        })
+        Ok(Webhook { settings, receiver, client, url, headers, routing_key, signer, secrets })
     }
 
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
