@@ -29,6 +29,9 @@
 //! A third use case is beside them: [`watch`], by which the notifiers watch one another. [`app`] runs all three
 //! in loops, and says how they stand to [`http`], systemd and the [`heartbeat`].
 //!
+//! Where the state is a PostgreSQL, several processes like this one share the work: who scans an organization is settled
+//! by a lease in the state, which is checked again in the transaction that keeps the scan.
+//!
 //! Guarantees:
 //! - What is to be said is committed before anything is sent; `kill -9` at any moment loses nothing, and
 //!   repeats at most the message in flight, with the same id.

@@ -366,6 +366,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let answering = if let Some(listener) = listener {
         let service = http::Service {
             store: shared.store.clone(),
+            work: tokio::runtime::Handle::current(),
             state: config.state.clone(),
             status: shared.status.subscribe(),
             configured: shared.configured.subscribe(),

@@ -150,7 +150,13 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 known.hear(&gathering);
                 shared.status.send_modify(|status| status.instances = gathering.instances);
                 for one in latest {
-                    if known.scans.insert(one.organization.clone(), one.scan) != Some(one.scan) {
+                    let is_unknown = || {
+                        let status = shared.status.borrow();
+                        let watched = status.organizations.get(&one.organization);
+                        watched.is_some_and(|watched| watched.last.is_none())
+                    };
+                    let before = known.scans.insert(one.organization.clone(), one.scan);
+                    if before != Some(one.scan) || is_unknown() {
                         note(&shared, &one.organization).await;
                     }
                 }
@@ -238,7 +244,7 @@ impl Known {
             match me.in_force {
                 true => tracing::info!("this instance's configuration is in force: it scans"),
                 false => tracing::warn!(
-                    "another configuration is in force: this instance delivers until it is reloaded"
+                    "another configuration is in force: this instance delivers until it is reloaded, or none has that one any more"
                 ),
             }
         }

@@ -132,8 +132,11 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             }
             let lease = match taken {
                 Ok(Taken::Yes(lease)) => lease,
-                // Somebody else has, and is watched from there.
-                Ok(Taken::Done) => continue,
+                // It is there, whoever has made it.
+                Ok(Taken::Done) => {
+                    shared.note_scan(&organization, |watched| watched.fault = None);
+                    continue;
+                }
                 Ok(Taken::Held) => {
                     again = Some((Instant::now() + HELD, due.again()));
                     continue;
@@ -193,15 +196,20 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     Err(Unkept::Why(why)) => watched.fault = Some(why.clone()),
                 }
             });
-            let complete = kept.as_ref().is_ok_and(|report| report.record.complete);
-            news.tell(Happened::ScanEnded(organization.clone(), complete));
+            let ended = |complete| Happened::ScanEnded(organization.clone(), complete);
             again = match kept {
-                Ok(_) => None,
-                // The other one scans later than this one was asked to.
+                Ok(report) => {
+                    news.tell(ended(report.record.complete));
+                    None
+                }
+                // The other one scans later than this one was asked to, and says how that ends.
                 Err(Unkept::TakenOver) => {
                     Some((Instant::now() + HELD, Due::Again { asked: false }))
                 }
-                Err(Unkept::Why(_)) => Some((Instant::now() + AGAIN, due.again())),
+                Err(Unkept::Why(_)) => {
+                    news.tell(ended(false));
+                    Some((Instant::now() + AGAIN, due.again()))
+                }
             };
         }
         tokio::select! {

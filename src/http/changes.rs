@@ -14,7 +14,7 @@ use crate::{
         policy::Policy,
         text::one_line,
     },
-    store::{DeliveryRow, StoreFault, id_at},
+    store::{DeliveryRow, Store, StoreFault, id_at},
 };
 
 /// A configured organization.
@@ -23,6 +23,25 @@ pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Po
     let found = configured.organizations.iter().find(|(known, _)| known.as_str() == name);
     found.cloned().ok_or_else(|| {
         Problem::not_found(format!("there is no organization “{}”", one_line(name, 64)))
+    })
+}
+
+/// Writes to the state where the work is done: its connections belong there, and outlive whoever asks.
+async fn write<T: Send + 'static, W>(
+    shared: &Shared,
+    what: impl FnOnce(Store) -> W,
+) -> Result<T, Problem>
+where
+    W: Future<Output = Result<T, StoreFault>> + Send + 'static,
+{
+    let writing = shared.service.work.spawn(what(shared.service.store.clone()));
+    let written = writing.await.map_err(anyhow::Error::from)?;
+    written.map_err(|fault| match fault {
+        StoreFault::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
+        StoreFault::OutOfDate(_) | StoreFault::NotRetryable(..) => {
+            Problem::new(StatusCode::CONFLICT, fault.to_string())
+        }
+        other => other.into(),
     })
 }
 
@@ -55,7 +74,8 @@ pub async fn acknowledge(
         };
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })?;
-    shared.service.store.acknowledge(&organization, &one).await?;
+    let (of, what) = (organization.clone(), one.clone());
+    write(shared, |store| async move { store.acknowledge(&of, &what).await }).await?;
     shared.keeper.outdate().await;
     tracing::info!(%organization, certificate = %id, until = %one.until, "acknowledged over HTTP");
     Ok((organization, one))
@@ -63,7 +83,7 @@ pub async fn acknowledge(
 
 /// Takes an acknowledgement back.
 pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
-    if !shared.service.store.withdraw(id, clock::now()).await? {
+    if !write(shared, |store| async move { store.withdraw(id, clock::now()).await }).await? {
         let detail = format!("there is no acknowledgement {id}, or it has ended");
         return Err(Problem::not_found(detail));
     }
@@ -75,14 +95,12 @@ pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
 /// Makes a delivery due now.
 pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     let give_up_after = shared.service.configured.borrow().give_up_after;
-    let (now, store) = (clock::now(), &shared.service.store);
-    store.retry(&id.to_string(), now, now + give_up_after).await.map_err(|fault| match fault {
-        StoreFault::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
-        StoreFault::OutOfDate(_) | StoreFault::NotRetryable(..) => {
-            Problem::new(StatusCode::CONFLICT, fault.to_string())
-        }
-        other => other.into(),
-    })?;
+    let now = clock::now();
+    write(
+        shared,
+        |store| async move { store.retry(&id.to_string(), now, now + give_up_after).await },
+    )
+    .await?;
     shared.keeper.outdate().await;
     tracing::info!(delivery = %id, "another attempt was asked for over HTTP");
     let row = shared.reading.delivery(id).await?;

@@ -121,6 +121,8 @@ pub struct Last {
 pub struct Service {
     /// Written to where somebody acknowledges, or asks for another attempt.
     pub store: Store,
+    /// Where the work is done.
+    pub work: tokio::runtime::Handle,
     /// Where that is.
     pub state: store::Settings,
     pub status: watch::Receiver<Status>,

@@ -1,8 +1,8 @@
 //! The instances that work on one state: who is there, and whose configuration is in force.
 //!
-//! Guarantees: where configurations differ, the one that appeared last scans, as long as an instance has it, so that
-//! what is told does not alternate; an instance that is merely started again does not bring an old one back. Time is
-//! told by the database's clock.
+//! Guarantees: where configurations differ, the one that appeared last scans, as long as an instance has it and some
+//! minutes longer, so that what is told does not alternate; an instance that is merely started again does not bring an
+//! old one back. Time is told by the database's clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -17,8 +17,10 @@ use super::{
 
 /// How long after its last sign an instance counts as there.
 const THERE: TimeDelta = TimeDelta::seconds(30);
-/// How long a configuration that no instance has any more is not new where one has it again.
+/// How long a configuration counts that no instance has any more, for it may be started again; where the last one that
+/// had it has said goodbye, that is shorter.
 const REMEMBERED: TimeDelta = TimeDelta::minutes(10);
+const LEFT: TimeDelta = TimeDelta::minutes(1);
 /// How long an instance that gave no sign is shown.
 const SHOWN: TimeDelta = TimeDelta::hours(1);
 
@@ -156,29 +158,25 @@ impl Store {
         .execute(&mut tx)
         .await?;
         let rows = query(
-            "SELECT i.*, c.seq, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
+            "SELECT i.*, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now,
+                    c.seq = (SELECT max(seq) FROM configurations
+                             WHERE seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2) AS in_force
              FROM instances i LEFT JOIN configurations c ON c.digest = i.digest
              ORDER BY i.id <> $1, i.started_at DESC, i.id",
         )
         .bind(self.me.to_string())
+        .bind(REMEMBERED.num_milliseconds())
         .fetch_all(&mut tx)
         .await?;
         tx.commit().await?;
         let mut instances = Vec::new();
-        let (mut newest, me) = (0, self.me.to_string());
-        let mut seqs = Vec::new();
+        let me = self.me.to_string();
         for row in &rows {
             let (id, seen_at): (String, i64) = (row.try_get("id")?, row.try_get("seen_at")?);
             let at: i64 = row.try_get("now")?;
-            let there = seen_at > at - THERE.num_milliseconds();
-            let seq = row.try_get::<Option<i64>>("seq")?.unwrap_or(0);
             if id == me {
                 self.ahead.store(at - millis(now), Ordering::Relaxed);
             }
-            if there {
-                newest = newest.max(seq);
-            }
-            seqs.push(seq);
             instances.push(Instance {
                 me: id == me,
                 id,
@@ -187,14 +185,11 @@ impl Store {
                 version: row.try_get("version")?,
                 started_at: instant(row.try_get("started_at")?),
                 seen_at: instant(seen_at),
-                there,
-                in_force: false,
+                there: seen_at > at - THERE.num_milliseconds(),
+                in_force: row.try_get::<Option<bool>>("in_force")?.unwrap_or(false),
                 digest: row.try_get("digest")?,
                 settings: serde_json::from_str(row.try_get("settings")?)?,
             });
-        }
-        for (instance, seq) in instances.iter_mut().zip(seqs) {
-            instance.in_force = seq == newest;
         }
         Ok(Gathering { instances })
     }
@@ -223,11 +218,22 @@ impl Store {
             return Ok(());
         }
         let mut tx = self.beats.begin().await?;
-        for farewell in
-            ["UPDATE leases SET until = 0 WHERE holder = $1", "DELETE FROM instances WHERE id = $1"]
-        {
-            query(farewell).bind(self.me.to_string()).execute(&mut tx).await?;
-        }
+        let me = self.me.to_string();
+        query("UPDATE leases SET until = 0 WHERE holder = $1").bind(&me).execute(&mut tx).await?;
+        query(
+            "UPDATE configurations c SET seen_at = c.seen_at - $2
+             FROM instances mine
+             WHERE mine.id = $1 AND c.digest = mine.digest AND NOT EXISTS (
+               SELECT 1 FROM instances other
+               WHERE other.id <> $1 AND other.digest = c.digest
+                 AND other.seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $3)",
+        )
+        .bind(&me)
+        .bind((REMEMBERED - LEFT).num_milliseconds())
+        .bind(THERE.num_milliseconds())
+        .execute(&mut tx)
+        .await?;
+        query("DELETE FROM instances WHERE id = $1").bind(&me).execute(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -258,19 +264,18 @@ impl Store {
     }
 }
 
-/// Whether no instance that is there has a newer configuration than this one. Who has not joined has no say.
+/// Whether no newer configuration counts than this instance's. Who has not joined has no say.
 pub(super) async fn is_in_force(tx: &mut Transaction, me: &str) -> Result<bool> {
     Ok(query(
         "SELECT NOT EXISTS (
            SELECT 1 FROM instances mine
            JOIN configurations my ON my.digest = mine.digest
            JOIN configurations newer ON newer.seq > my.seq
-           JOIN instances other ON other.digest = newer.digest
-            AND other.seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+            AND newer.seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
            WHERE mine.id = $1)",
     )
     .bind(me)
-    .bind(THERE.num_milliseconds())
+    .bind(REMEMBERED.num_milliseconds())
     .scalar_one(tx)
     .await?)
 }

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("domain", &["domain"]),
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
-    ("store", &["store", "domain", "net"]),
+    ("store", &["store", "domain", "net", "secret"]),
     ("notify", &["notify", "domain", "net", "secret", "logging"]),
     ("scan", &["admin_api", "domain", "notify", "store"]),
     ("deliver.rs", &["domain", "notify", "store"]),

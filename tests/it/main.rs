@@ -17,6 +17,7 @@ mod failing;
 mod faults_api;
 mod faults_delivery;
 mod faults_state;
+mod growth;
 mod hygiene;
 mod instances;
 mod lifecycle;

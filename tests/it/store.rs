@@ -869,8 +869,27 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     assert!(in_force(&again).await && in_force(&other).await);
     other.join(&member("b"), true).await.unwrap();
     assert!(!in_force(&again).await);
-    // And where nobody has the newest any more, the other one is.
+    // And where nobody has had the newest for some time, the other one is: sooner where that was meant.
     other.leave().await.unwrap();
+    assert!(!in_force(&again).await, "it may be started again");
+    let ago = |minutes: i64| {
+        format!(
+            "UPDATE configurations SET seen_at = seen_at - {minutes} * 60000 WHERE digest = 'b'"
+        )
+    };
+    database.say(ago(1).leak()).await;
+    assert!(in_force(&again).await);
+    let gathering = again.beat(&member("a"), LEASE, start()).await.unwrap();
+    assert!(gathering.instances[0].in_force);
+    // Where it was killed it counts for longer.
+    let killed = instance(&database).await;
+    killed.join(&member("b"), false).await.unwrap();
+    killed.join(&member("c"), true).await.unwrap();
+    database.say(ago(5).leak()).await;
+    assert!(!in_force(&again).await);
+    database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'c'").await;
+    assert!(!in_force(&again).await, "the one that it had before");
+    database.say(ago(6).leak()).await;
     assert!(in_force(&again).await);
     // What nobody has had for long is new again.
     database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'b'").await;

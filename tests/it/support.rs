@@ -313,7 +313,10 @@ pub async fn serve_tls(router: Router, acceptor: tokio_rustls::TlsAcceptor) -> S
 
 /// The real binary, in a folder of its own, with nothing of this environment but what it needs.
 pub fn certvigil(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_certvigil"));
+    // Measurements are of a release build.
+    let binary = std::env::var_os("CERTVIGIL_BINARY");
+    let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_certvigil").into());
+    let mut command = Command::new(std::path::absolute(binary).unwrap());
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command.env("CERTVIGIL__HTTP__LISTEN", "off");
     command

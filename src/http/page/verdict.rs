@@ -231,14 +231,14 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
 fn instances(snapshot: &Snapshot) -> Option<Point> {
     let all = || snapshot.status.instances.iter().filter(|one| one.there);
     let me = all().find(|one| one.me)?;
-    if all().all(|one| one.digest == me.digest) {
+    if me.in_force && all().all(|one| one.digest == me.digest) {
         return None;
     }
     let text = match me.in_force {
         true => "another instance has an older configuration, and delivers until it is reloaded",
         false => {
-            "this instance has an older configuration than another, which scans: it delivers until it is reloaded, \
-             and what is judged here is judged by it"
+            "this instance has an older configuration than another: it delivers until it is reloaded, and what is \
+             judged here is judged by it"
         }
     };
     Some(Point::new("warning", text.to_owned(), "#instances".to_owned()))
