@@ -90,7 +90,8 @@ pub async fn pass(
     let lease = TimeDelta::from_std(pass_limit(notifier)).unwrap_or(TimeDelta::hours(1));
     let mut report = Report::default();
     let (name, most) = (notifier.name(), notifier.concurrency());
-    let claimed = store.claim(name, time(), lease, most, notifier.max_per_minute()).await?;
+    let (receivers, per_minute) = (notifier.receivers(), notifier.max_per_minute());
+    let claimed = store.claim(name, &receivers, time(), lease, most, per_minute).await?;
     report.wait = claimed.wait.and_then(|wait| wait.to_std().ok());
     let attempts = stream::iter(claimed.claims).map(|claim| async move {
         if clock.elapsed() > SPARE {

@@ -32,6 +32,7 @@ use crate::{
     domain::certificate::OrganizationName,
     heartbeat::Heartbeat,
     http::{self, Configured, Counters, Status, Watched},
+    net::error_chain,
     notify::{self, Notifier},
     scan::{Target, When},
     schedule,
@@ -338,12 +339,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
     let parts = Parts::of(&config)?;
     let membership = peers::membership(&config, &parts.notifiers, clock::now());
-    let opening = async {
-        let store = open(&config).await?;
-        store.join(&membership, false).await?;
-        let settled = settle_changes(&config, &store, &parts.notifiers, clock::now()).await?;
-        anyhow::Ok((store, settled))
-    };
+    let opening = open(&config, &parts, &membership);
     let Some((store, settled)) = stop.run_until_cancelled(opening).await.transpose()? else {
         return Ok(());
     };
@@ -445,17 +441,28 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the state, and waits for a server that does not answer yet.
-async fn open(config: &Config) -> Result<Store, StoreFault> {
-    let open = || Store::open(&config.state);
+/// Opens the state, joins those who work on it, and brings it in line with the configuration; gives whether that is
+/// done. A server that does not answer yet is waited for.
+async fn open(
+    config: &Config,
+    parts: &Parts,
+    membership: &Membership,
+) -> anyhow::Result<(Store, bool)> {
+    let open = || async {
+        let store = Store::open(&config.state).await?;
+        store.join(membership, false, clock::now).await?;
+        let settled = settle_changes(config, &store, &parts.notifiers, clock::now()).await?;
+        anyhow::Ok((store, settled))
+    };
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_secs(1))
         .with_max_delay(Duration::from_secs(10))
         .without_max_times();
     open.retry(pauses)
-        .when(|fault| matches!(fault, StoreFault::Away { .. }))
+        .when(|fault| fault.downcast_ref().is_some_and(StoreFault::is_passing))
         .notify(|error, pause| {
-            tracing::error!(%error, "the state is waited for, and tried again in {pause:?}");
+            let error = error_chain(error.as_ref());
+            tracing::error!(error, "the state is waited for, and tried again in {pause:?}");
         })
         .await
 }

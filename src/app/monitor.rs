@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Beating, Shared, reload::settle_changes, systemd};
+use super::{Beating, Shared, reload::settle, scans::overdue, systemd};
 use crate::{
     clock,
     config::Config,
@@ -199,7 +199,7 @@ async fn look(
 ) {
     let Monitor { config, settled, notifiers, delivery, heartbeats, .. } = monitor;
     if !*settled {
-        match settle_changes(config, &shared.store, notifiers, clock::now()).await {
+        match settle(config, &shared.store, notifiers, &lease, clock::now()).await {
             Ok(done) => *settled = done,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -229,13 +229,9 @@ async fn beat(
     for heartbeat in heartbeats {
         let Some(scans) = heartbeat.owed(&latest, &shared.store).await? else { continue };
         // What was read long ago says nothing of now.
-        let now = clock::now();
-        let overdue = {
-            let status = shared.status.borrow();
-            let mut of = heartbeat.of.iter().filter_map(|one| status.organizations.get(one));
-            of.any(|watched| watched.overdue_at < now)
-        };
-        if overdue {
+        let (now, schedule) = (clock::now(), shared.schedule.borrow().clone());
+        let mut of = latest.iter().filter(|one| scans.contains(&one.scan));
+        if of.any(|one| overdue(&schedule, one.tick, one.tick) < now) {
             continue;
         }
         let late = shared.store.overdue(now - delivery.max).await? > 0 || mute;

@@ -76,11 +76,11 @@ impl Member {
         notifiers: &[Arc<dyn Notifier>],
     ) -> anyhow::Result<Member> {
         let membership = membership(config, notifiers, clock::now());
-        store.join(&membership, false).await?;
+        store.join(&membership, false, clock::now).await?;
         let beating = store.clone();
         let beats = tokio::spawn(async move {
             while beating.is_shared() {
-                if let Err(error) = beating.beat(&membership, LEASE, clock::now()).await {
+                if let Err(error) = beating.beat(&membership, LEASE, clock::now).await {
                     tracing::debug!(%error, "no sign could be given");
                 }
                 tokio::time::sleep(BEAT).await;
@@ -138,7 +138,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let membership = Arc::clone(&shared.membership.borrow());
         let look = async {
-            let gathering = shared.store.beat(&membership, LEASE, clock::now()).await?;
+            let gathering = shared.store.beat(&membership, LEASE, clock::now).await?;
             let latest = shared.store.latest_scans().await?;
             Ok::<_, crate::store::StoreFault>((gathering, latest))
         };

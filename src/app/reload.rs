@@ -11,7 +11,7 @@ use crate::{
     logging,
     notify::Notifier,
     scan,
-    store::{LEASE, Store, Taken},
+    store::{LEASE, Lease, Store, Taken},
 };
 
 /// The configuration as it is now, with all that it needs; nothing where it is refused, and the old one goes on.
@@ -44,7 +44,7 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
 /// that is done as far as the state goes.
 pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let membership = Arc::new(peers::membership(config, &parts.notifiers, shared.started_at));
-    let join = || shared.store.join(&membership, true);
+    let join = || shared.store.join(&membership, true, clock::now);
     let joined = join.retry(ExponentialBuilder::default()).await;
     if let Err(error) = joined {
         // The next sign that it gives says it, too.
@@ -68,9 +68,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     settled
 }
 
-/// Brings the state in line with the configuration: what is owed to those who are no longer configured
-/// is abandoned, and what was told of organizations that are not is ended. Gives whether that is done; another
-/// instance may be at it, or have a newer configuration.
+/// Does what [`settle`] does, where it is this instance's turn.
 ///
 /// # Errors
 /// Where the state fails.
@@ -80,14 +78,30 @@ pub async fn settle_changes(
     notifiers: &[Arc<dyn Notifier>],
     now: DateTime<Utc>,
 ) -> anyhow::Result<bool> {
-    if !matches!(store.take(None, None, LEASE, now).await?, Taken::Yes(_)) {
-        return Ok(false);
+    match store.take(None, None, LEASE, now).await? {
+        Taken::Yes(lease) => settle(config, store, notifiers, &lease, now).await,
+        Taken::Held | Taken::Done | Taken::Superseded => Ok(false),
     }
+}
+
+/// Brings the state in line with the configuration: what is owed to those who are no longer configured
+/// is abandoned, and what was told of organizations that are not is ended. Gives whether that is done; another
+/// instance may be at it, or have a newer configuration.
+///
+/// # Errors
+/// Where the state fails.
+pub async fn settle(
+    config: &Config,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+    lease: &Lease,
+    now: DateTime<Utc>,
+) -> anyhow::Result<bool> {
     let configured: Vec<(String, Vec<String>)> = notifiers
         .iter()
         .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
         .collect();
-    for (notifier, deliveries) in store.abandon(&configured, now).await? {
+    for (notifier, deliveries) in store.abandon(&configured, lease, now).await? {
         tracing::warn!(
             notifier,
             deliveries,

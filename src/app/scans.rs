@@ -36,6 +36,8 @@ const HELD: Duration = Duration::from_secs(2);
 const UNREACHED: Duration = Duration::from_secs(5);
 /// How long the state may take to say whose turn it is.
 const TAKING: Duration = Duration::from_secs(120);
+/// How long it may take to let go of a scan that was made.
+const RELEASING: Duration = Duration::from_secs(2);
 /// Within how long instances that work together take their scans.
 const TURN: Duration = Duration::from_millis(500);
 /// How much longer than `scan_timeout` a scan may take, for what follows the reading.
@@ -98,6 +100,12 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let overdue_at = overdue(schedule, last.min(started), started);
     shared.note_scan(&organization, |watched| watched.overdue_at = overdue_at);
     let mut due = scans.first;
+    if let Some(Due::Again { asked }) = &mut due {
+        // What could not be read may be readable with what is configured now.
+        let status = shared.status.borrow();
+        let last = status.organizations.get(&organization).and_then(|one| one.last.as_ref());
+        *asked |= last.is_none_or(|last| !last.complete);
+    }
     let mut again: Option<(Instant, Due)> = None;
     let mut fault: Option<String> = None;
     loop {
@@ -172,13 +180,14 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             let kept = end.run_until_cancelled(pulse.during(limit, one)).await;
             shared.count_requests(&target.api);
             drop(held);
+            let releasing = tokio::time::timeout(RELEASING, shared.store.release(&lease)).await;
+            if !matches!(releasing, Ok(Ok(()))) {
+                tracing::debug!(%organization, "the lease ends by itself");
+            }
             let Some(kept) = kept else {
                 // Nothing of it is kept; the next start scans again.
                 return;
             };
-            if let Err(error) = shared.store.release(&lease).await {
-                tracing::debug!(%organization, %error, "the lease ends by itself");
-            }
             let now = clock::now();
             let overdue_at = overdue(schedule, now, now);
             if let Ok(report) = &kept {

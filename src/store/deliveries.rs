@@ -4,8 +4,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreFault, failures, instant, millis,
-    outbox::{DeliveryState, settle, uuid},
+    Result, Store, StoreFault, failures, instant,
+    leases::{self, Lease},
+    millis,
+    outbox::{DeliveryState, lock, settle, uuid},
     sql::{Row, query},
 };
 
@@ -151,17 +153,23 @@ impl Store {
             return Err(no_such());
         }
         let mut tx = self.pool.begin().await?;
-        let found = query(
-            "SELECT id, state, notification_id FROM deliveries WHERE id LIKE $1 || '%' LIMIT 2",
-        )
-        .bind(id.to_ascii_lowercase())
-        .fetch_all(&mut tx)
-        .await?;
+        let found =
+            query("SELECT id, notification_id FROM deliveries WHERE id LIKE $1 || '%' LIMIT 2")
+                .bind(id.to_ascii_lowercase())
+                .fetch_all(&mut tx)
+                .await?;
         let [row] = found.as_slice() else {
             return Err(no_such());
         };
         let id = uuid(row, "id")?;
-        let state = state(row)?;
+        // What is recorded of it meanwhile counts.
+        let notification: String = row.try_get("notification_id")?;
+        lock(&mut tx, &notification).await?;
+        let row = query("SELECT state FROM deliveries WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_one(&mut tx)
+            .await?;
+        let state = state(&row)?;
         match state {
             DeliveryState::Pending | DeliveryState::Rejected | DeliveryState::GivenUp => {}
             done @ (DeliveryState::Delivered
@@ -199,7 +207,7 @@ impl Store {
         .await?;
         // It is on its way again, and so counts as told.
         query("UPDATE ledger SET withdrawn = FALSE WHERE notification_id = $1")
-            .bind(row.try_get::<String>("notification_id")?)
+            .bind(&notification)
             .execute(&mut tx)
             .await?;
         tx.commit().await?;
@@ -214,9 +222,11 @@ impl Store {
     pub async fn abandon(
         &self,
         configured: &[(String, Vec<String>)],
+        lease: &Lease,
         now: DateTime<Utc>,
     ) -> Result<Vec<(String, u64)>> {
         let mut tx = self.pool.begin().await?;
+        leases::hold(&mut tx, lease).await?;
         let owed: Vec<(String, String)> = query(
             "SELECT notifier, receiver FROM receivers
              UNION SELECT notifier, receiver FROM deliveries WHERE state = 'pending'",
@@ -229,6 +239,18 @@ impl Store {
             let kept = configured.iter().find(|(name, _)| *name == notifier);
             if kept.is_some_and(|(_, receivers)| receivers.contains(&receiver)) {
                 continue;
+            }
+            // In the same order as all others.
+            let concerned: Vec<String> = query(
+                "SELECT DISTINCT notification_id FROM deliveries
+                 WHERE notifier = $1 AND receiver = $2 AND state = 'pending' ORDER BY notification_id",
+            )
+            .bind(&notifier)
+            .bind(&receiver)
+            .scalars(&mut tx)
+            .await?;
+            for id in &concerned {
+                lock(&mut tx, id).await?;
             }
             let ids: Vec<String> = query(
                 "UPDATE deliveries SET state = 'abandoned', settled_at = $3, lease_until = NULL

@@ -7,12 +7,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{PoisonError, atomic::Ordering},
 };
 
 use super::{
     Result, Store, instant, millis,
-    sql::{Transaction, query},
+    sql::{On, Transaction, query},
 };
 
 /// How long after its last sign an instance counts as there.
@@ -94,11 +94,17 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn join(&self, membership: &Membership, changed: bool) -> Result<()> {
+    pub async fn join(
+        &self,
+        membership: &Membership,
+        changed: bool,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Result<()> {
         if !self.is_shared() {
             return Ok(());
         }
         let mut tx = self.beats.begin().await?;
+        self.compare(&mut tx, clock).await?;
         query("LOCK TABLE configurations IN EXCLUSIVE MODE").execute(&mut tx).await?;
         let kept: Option<bool> = query(
             "SELECT seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
@@ -138,16 +144,19 @@ impl Store {
         &self,
         membership: &Membership,
         length: TimeDelta,
-        now: DateTime<Utc>,
+        clock: fn() -> DateTime<Utc>,
     ) -> Result<Gathering> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tx = self.beats.begin().await?;
+        self.compare(&mut tx, clock).await?;
         self.sign(&mut tx, membership).await?;
         query(
             "UPDATE leases SET until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2
-             WHERE holder = $1 AND until > 0",
+             WHERE holder = $1 AND until > 0 AND name IN (SELECT jsonb_array_elements_text($3::jsonb))",
         )
         .bind(self.me.to_string())
         .bind(length.num_milliseconds())
+        .bind(serde_json::to_string(&kept)?)
         .execute(&mut tx)
         .await?;
         query(
@@ -158,25 +167,20 @@ impl Store {
         .execute(&mut tx)
         .await?;
         let rows = query(
-            "SELECT i.*, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now,
-                    c.seq = (SELECT max(seq) FROM configurations
-                             WHERE seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2) AS in_force
-             FROM instances i LEFT JOIN configurations c ON c.digest = i.digest
-             ORDER BY i.id <> $1, i.started_at DESC, i.id",
+            "SELECT id, host, process, version, started_at, seen_at, digest, settings,
+                    (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
+             FROM instances ORDER BY id <> $1, started_at DESC, id",
         )
         .bind(self.me.to_string())
-        .bind(REMEMBERED.num_milliseconds())
         .fetch_all(&mut tx)
         .await?;
+        let in_force = in_force(&mut tx).await?;
         tx.commit().await?;
         let mut instances = Vec::new();
         let me = self.me.to_string();
         for row in &rows {
             let (id, seen_at): (String, i64) = (row.try_get("id")?, row.try_get("seen_at")?);
             let at: i64 = row.try_get("now")?;
-            if id == me {
-                self.ahead.store(at - millis(now), Ordering::Relaxed);
-            }
             instances.push(Instance {
                 me: id == me,
                 id,
@@ -186,7 +190,7 @@ impl Store {
                 started_at: instant(row.try_get("started_at")?),
                 seen_at: instant(seen_at),
                 there: seen_at > at - THERE.num_milliseconds(),
-                in_force: row.try_get::<Option<bool>>("in_force")?.unwrap_or(false),
+                in_force: in_force.as_deref() == Some(row.try_get("digest")?),
                 digest: row.try_get("digest")?,
                 settings: serde_json::from_str(row.try_get("settings")?)?,
             });
@@ -198,7 +202,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub(super) async fn instances_there(&self) -> Result<i64> {
+    pub(super) async fn instances_there(&self, on: impl Into<On<'_>>) -> Result<i64> {
         if !self.is_shared() {
             return Ok(0);
         }
@@ -206,7 +210,7 @@ impl Store {
             "SELECT count(*) FROM instances
              WHERE seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1",
         );
-        Ok(there.bind(THERE.num_milliseconds()).scalar_one(&self.pool).await?)
+        Ok(there.bind(THERE.num_milliseconds()).scalar_one(on).await?)
     }
 
     /// Says goodbye: others need not wait for what this instance holds.
@@ -237,6 +241,17 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Sees how far the database's clock is ahead of this machine's.
+    async fn compare(&self, tx: &mut Transaction, clock: fn() -> DateTime<Utc>) -> Result<()> {
+        let before = clock();
+        let there: i64 = query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .scalar_one(tx)
+            .await?;
+        let here = i64::midpoint(millis(before), millis(clock()));
+        self.ahead.store(there - here, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn sign(&self, tx: &mut Transaction, membership: &Membership) -> Result<()> {
         query(
             "INSERT INTO instances (id, host, process, version, started_at, digest, settings, seen_at)
@@ -253,9 +268,12 @@ impl Store {
         .bind(serde_json::to_string(&membership.settings)?)
         .execute(&mut *tx)
         .await?;
+        // One that could not be said before is new.
         query(
-            "UPDATE configurations SET seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint
-             WHERE digest = $1",
+            "INSERT INTO configurations (digest, seq, seen_at)
+             SELECT $1, coalesce(max(seq), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+             FROM configurations
+             ON CONFLICT (digest) DO UPDATE SET seen_at = excluded.seen_at",
         )
         .bind(&membership.digest)
         .execute(tx)
@@ -264,18 +282,22 @@ impl Store {
     }
 }
 
-/// Whether no newer configuration counts than this instance's. Who has not joined has no say.
-pub(super) async fn is_in_force(tx: &mut Transaction, me: &str) -> Result<bool> {
+/// The configuration that scans: the newest of those that count.
+async fn in_force(tx: &mut Transaction) -> Result<Option<String>> {
     Ok(query(
-        "SELECT NOT EXISTS (
-           SELECT 1 FROM instances mine
-           JOIN configurations my ON my.digest = mine.digest
-           JOIN configurations newer ON newer.seq > my.seq
-            AND newer.seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
-           WHERE mine.id = $1)",
+        "SELECT digest FROM configurations
+         WHERE seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1
+         ORDER BY seq DESC, digest DESC LIMIT 1",
     )
-    .bind(me)
     .bind(REMEMBERED.num_milliseconds())
-    .scalar_one(tx)
+    .scalar(tx)
     .await?)
+}
+
+/// Whether that is this instance's. One that has not joined, or was forgotten, has to do so first.
+pub(super) async fn is_in_force(tx: &mut Transaction, me: &str) -> Result<bool> {
+    let in_force = in_force(tx).await?;
+    let mine: Option<String> =
+        query("SELECT digest FROM instances WHERE id = $1").bind(me).scalar(tx).await?;
+    Ok(mine.is_some() && mine == in_force)
 }

@@ -6,6 +6,7 @@
 //! else, and every lease is had.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use std::sync::PoisonError;
 
 use super::{
     Result, Store, StoreFault, instances, millis, organization,
@@ -56,6 +57,7 @@ impl Store {
         }
         let mut tx = self.pool.begin().await?;
         if !instances::is_in_force(&mut tx, &holder).await? {
+            self.keep(&name, false);
             query("UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2")
                 .bind(&name)
                 .bind(&holder)
@@ -97,11 +99,19 @@ impl Store {
             .scalar_one(&mut tx)
             .await?;
             if done {
-                tx.rollback().await?;
+                // One that was held before need not be waited for.
+                self.keep(&name, false);
+                query("UPDATE leases SET until = 0 WHERE name = $1 AND token = $2")
+                    .bind(&name)
+                    .bind(token)
+                    .execute(&mut tx)
+                    .await?;
+                tx.commit().await?;
                 return Ok(Taken::Done);
             }
         }
         tx.commit().await?;
+        self.keep(&name, true);
         Ok(Taken::Yes(Lease { name, holder, token }))
     }
 
@@ -111,6 +121,7 @@ impl Store {
     /// Where the database fails; then it ends by itself.
     pub async fn release(&self, lease: &Lease) -> Result<()> {
         if self.is_shared() {
+            self.keep(&lease.name, false);
             query("UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2 AND token = $3")
                 .bind(&lease.name)
                 .bind(&lease.holder)
@@ -122,7 +133,19 @@ impl Store {
     }
 }
 
-/// Makes sure that a lease is held until the end of the transaction.
+impl Store {
+    /// Notes whether the signs that this instance gives keep a lease.
+    fn keep(&self, name: &str, keep: bool) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if keep {
+            kept.insert(name.to_owned());
+        } else {
+            kept.remove(name);
+        }
+    }
+}
+
+/// Makes sure that a lease is held until the end of the transaction, and that its holder's configuration counts.
 pub(super) async fn hold(tx: &mut Transaction, lease: &Lease) -> Result<()> {
     if !tx.is_shared() {
         return Ok(());
@@ -135,7 +158,10 @@ pub(super) async fn hold(tx: &mut Transaction, lease: &Lease) -> Result<()> {
     .bind(&lease.name)
     .bind(&lease.holder)
     .bind(lease.token)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    if held == 0 { Err(StoreFault::TakenOver) } else { Ok(()) }
+    if held == 0 || !instances::is_in_force(tx, &lease.holder).await? {
+        return Err(StoreFault::TakenOver);
+    }
+    Ok(())
 }

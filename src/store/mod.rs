@@ -29,7 +29,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::BTreeSet,
     fs::File,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{Arc, Mutex, atomic::AtomicI64},
 };
 use uuid::Uuid;
 
@@ -102,6 +102,11 @@ impl StoreFault {
         }
     }
 
+    /// Whether it is worth another attempt: the server is away, or somebody else was in the way.
+    pub fn is_passing(&self) -> bool {
+        self.is_away() || is_conflict(self)
+    }
+
     fn open(state: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreFault {
         StoreFault::Open { state: state.to_string(), why: why.to_string() }
     }
@@ -115,6 +120,8 @@ pub struct Store {
     beats: Pool,
     /// Who this is, to the others.
     me: Uuid,
+    /// The leases that this instance has in use.
+    kept: Arc<Mutex<BTreeSet<String>>>,
     /// How far the database's clock is ahead of this machine's, in milliseconds: what several instances settle by
     /// time, they settle by that clock.
     ahead: Arc<AtomicI64>,
@@ -483,10 +490,11 @@ impl Store {
     }
 }
 
-/// Whether two transactions stood in each other's way, and this one may go first next time (SQLSTATE 40001, 40P01).
+/// Whether two transactions stood in each other's way, and this one may go first next time (SQLSTATE 40001, 40P01 and
+/// 55P03).
 fn is_conflict(fault: &StoreFault) -> bool {
     let StoreFault::Database(sqlx::Error::Database(error)) = fault else { return false };
-    error.code().is_some_and(|code| code == "40001" || code == "40P01")
+    error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code))
 }
 
 fn scan_record(row: &Row) -> Result<ScanRecord> {

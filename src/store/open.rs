@@ -78,7 +78,8 @@ impl Store {
 
     fn of(pool: Pool) -> Store {
         let me = Uuid::new_v4();
-        Store { beats: pool.clone(), pool, me, ahead: Arc::new(AtomicI64::new(0)), _lock: None }
+        let (kept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(0)));
+        Store { beats: pool.clone(), pool, me, kept, ahead, _lock: None }
     }
 
     /// Closes it for all clones, so that a file stands by itself. Nothing is lost without it.
@@ -94,7 +95,7 @@ impl Store {
     pub async fn is_worked_on(&self, settings: &Settings) -> Result<bool> {
         match &settings.place {
             Place::File(file) => Ok(sqlite::is_worked_on(file)),
-            Place::Server(_) => Ok(self.instances_there().await? > 0),
+            Place::Server(_) => Ok(self.instances_there(&self.pool).await? > 0),
         }
     }
 

@@ -71,13 +71,15 @@ pub struct Claimed {
 
 /// The statement that claims; how rows are locked is the database's own.
 macro_rules! claim {
-    ($lock:literal) => {
+    ($receivers:literal, $lock:literal) => {
         concat!(
             "WITH due AS MATERIALIZED (
                SELECT d.id FROM deliveries d
                WHERE d.notifier = $1 AND d.state = 'pending' AND d.next_attempt_at <= $2
                  AND (d.lease_until IS NULL OR d.lease_until <= $5)
-                 AND NOT EXISTS (
+                 AND d.receiver IN (",
+            $receivers,
+            ") AND NOT EXISTS (
                    SELECT 1 FROM deliveries e
                    JOIN notification_subjects es ON es.notification_id = e.notification_id
                    JOIN notification_subjects ds ON ds.notification_id = d.notification_id
@@ -248,7 +250,7 @@ pub(super) async fn up_to_date(
 }
 
 /// Keeps all others from a notification until the end of the transaction.
-async fn lock(tx: &mut Transaction, notification: &str) -> Result<()> {
+pub(super) async fn lock(tx: &mut Transaction, notification: &str) -> Result<()> {
     const ONE: &str = "SELECT id FROM notifications WHERE id = $1";
     either(ONE, "SELECT id FROM notifications WHERE id = $1 FOR NO KEY UPDATE")
         .bind(notification)
@@ -275,7 +277,8 @@ pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<(
 }
 
 impl Store {
-    /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it may go. For one
+    /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it may go. Another
+    /// instance may have other `receivers`, and claims what is theirs. For one
     /// receiver nothing is claimed while something older of the same subject waits.
     ///
     /// # Errors
@@ -283,13 +286,15 @@ impl Store {
     pub async fn claim(
         &self,
         notifier: &str,
+        receivers: &[String],
         now: DateTime<Utc>,
         lease: TimeDelta,
         limit: usize,
         per_minute: Option<NonZeroU32>,
     ) -> Result<Claimed> {
         loop {
-            let (claimed, found) = self.claim_some(notifier, now, lease, limit, per_minute).await?;
+            let (claimed, found) =
+                self.claim_some(notifier, receivers, now, lease, limit, per_minute).await?;
             // Where none of those found could be read, there may be others behind them.
             if !claimed.claims.is_empty() || found == 0 {
                 return Ok(claimed);
@@ -301,6 +306,7 @@ impl Store {
     async fn claim_some(
         &self,
         notifier: &str,
+        receivers: &[String],
         now: DateTime<Utc>,
         lease: TimeDelta,
         limit: usize,
@@ -341,17 +347,26 @@ impl Store {
         .bind(millis(now))
         .execute(&mut tx)
         .await?;
-        let mut rows = either(claim!(""), claim!("FOR UPDATE OF d SKIP LOCKED"))
-            .bind(notifier)
-            .bind(millis(now))
-            .bind(millis(shared_now + lease))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .bind(millis(shared_now))
-            .fetch_all(&mut tx)
-            .await?;
+        let mut rows = either(
+            claim!("SELECT value FROM json_each($6)", ""),
+            claim!("SELECT jsonb_array_elements_text($6::jsonb)", "FOR UPDATE OF d SKIP LOCKED"),
+        )
+        .bind(notifier)
+        .bind(millis(now))
+        .bind(millis(shared_now + lease))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(millis(shared_now))
+        .bind(serde_json::to_string(receivers)?)
+        .fetch_all(&mut tx)
+        .await?;
         rows.sort_by_key(|row| row.try_get::<i64>("seq").unwrap_or_default());
         let found = rows.len();
-        if let Some(allowed) = allowance.filter(|_| found > 0) {
+        if found == 0 {
+            // What is due waits for something older: nothing has changed.
+            tx.rollback().await?;
+            return Ok((Claimed::default(), 0));
+        }
+        if let Some(allowed) = allowance {
             allowed.spend(&mut tx, notifier, found).await?;
         }
         let mut claims = Vec::new();

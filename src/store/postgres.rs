@@ -21,8 +21,9 @@ use crate::{
 
 /// Connections that only read, for whoever is shown something.
 const READERS: u32 = 2;
-/// The connection over which an instance says that it is there: the work must not keep it waiting.
-const BEATS: u32 = 1;
+/// The connections over which an instance says that it is there: the work must not keep it waiting, and one that hangs
+/// must not, either.
+const BEATS: u32 = 2;
 /// The fewest connections that an instance gets along with.
 pub const LEAST_CONNECTIONS: u32 = READERS + BEATS + 2;
 
@@ -162,6 +163,17 @@ impl Server {
         }
     }
 
+    /// Waits for an answer as long as it may take.
+    async fn wait<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(answer) => answer.map_err(|error| self.fault(&error)),
+            Err(_) => Err(StoreFault::Away {
+                state: self.shown(),
+                why: format!("no answer within {:?}", self.timeout),
+            }),
+        }
+    }
+
     fn fault(&self, error: &sqlx::Error) -> StoreFault {
         let (state, why) = (self.shown(), error_chain(error));
         match is_away(error) {
@@ -180,6 +192,8 @@ impl Server {
     }
 }
 
+/// How long it may take to bring the tables up to date, where another instance may be at it.
+const MIGRATING: Duration = Duration::from_secs(180);
 /// How long a session may say nothing in the middle of a transaction.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -217,11 +231,16 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
         .max_connections(1)
         .acquire_timeout(server.connect_timeout)
         .connect_lazy_with(options.clone().options(limits));
-    MIGRATIONS.run(&migrating).await.map_err(|error| match error {
+    let migrated = tokio::time::timeout(MIGRATING, MIGRATIONS.run(&migrating)).await;
+    let migrated = migrated.map_err(|_| StoreFault::Away {
+        state: server.shown(),
+        why: format!("its tables were not brought up to date within {MIGRATING:?}"),
+    })?;
+    migrated.map_err(|error| match error {
         sqlx::migrate::MigrateError::Execute(error) => server.fault(&error),
         other => StoreFault::open(server.shown(), other),
     })?;
-    migrating.close().await;
+    drop(tokio::time::timeout(server.connect_timeout, migrating.close()).await);
     compatible(server, &mut one).await?;
     drop(one.close().await);
     let options = server.session(options);
@@ -239,9 +258,8 @@ pub fn reading(server: &Server) -> Result<Pool> {
 pub async fn beside(server: &Server) -> Result<Pool> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('compatibility') IS NOT NULL")
-        .fetch_one(&mut one)
-        .await?;
+    let asked = sqlx::query_scalar("SELECT to_regclass('compatibility') IS NOT NULL");
+    let is_there: bool = server.wait(asked.fetch_one(&mut one)).await?;
     if !is_there {
         return Err(StoreFault::Missing(server.shown()));
     }
@@ -253,11 +271,10 @@ pub async fn beside(server: &Server) -> Result<Pool> {
 /// Whether this version gets along with the schema as it is.
 async fn compatible(server: &Server, one: &mut PgConnection) -> Result<()> {
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let (needed, applied): (Option<i64>, Option<i64>) = sqlx::query_as(
+    let asked = sqlx::query_as(
         "SELECT (SELECT max(version) FROM compatibility), (SELECT max(version) FROM _sqlx_migrations)",
-    )
-    .fetch_one(one)
-    .await?;
+    );
+    let (needed, applied): (Option<i64>, Option<i64>) = server.wait(asked.fetch_one(one)).await?;
     if needed.is_some_and(|needed| needed > newest) {
         return Err(StoreFault::Newer(server.shown()));
     }

@@ -16,6 +16,9 @@ use tokio::time::error::Elapsed;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
+/// SQLSTATE of “cached plan must not change result type”.
+const OTHER_PLAN: &str = "0A000";
+
 /// Connections to a database.
 #[derive(Clone, Debug)]
 pub enum Pool {
@@ -33,9 +36,9 @@ impl Pool {
             // There is one writer: who is to write says so at once, and never fails in the middle.
             Pool::Sqlite(pool) => Inner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
             Pool::Postgres { pool, patience } => {
-                let mut held = Held::of(pool, *patience).await?;
-                held.say("BEGIN").await?;
-                Inner::Postgres(Box::new(Open(Some(held))))
+                let mut open = Box::new(Open(Some(Held::of(pool, *patience).await?)));
+                open.held()?.say("BEGIN").await?;
+                Inner::Postgres(open)
             }
         }))
     }
@@ -45,10 +48,11 @@ impl Pool {
         Ok(Transaction(match self {
             Pool::Sqlite(pool) => Inner::Sqlite(pool.begin().await?),
             Pool::Postgres { pool, patience } => {
-                let mut held = Held::of(pool, *patience).await?;
+                let mut open = Box::new(Open(Some(Held::of(pool, *patience).await?)));
+                let held = open.held()?;
                 held.say("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
                 held.say("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
-                Inner::Postgres(Box::new(Open(Some(held))))
+                Inner::Postgres(open)
             }
         }))
     }
@@ -140,6 +144,14 @@ impl Held {
 
     fn heard<T>(&mut self, answer: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
         match answer {
+            Ok(Err(sqlx::Error::Database(error)))
+                if error.code().as_deref() == Some(OTHER_PLAN) =>
+            {
+                // A newer version has added a column to a table that a prepared statement reads: the next connection
+                // prepares it anew.
+                self.connection.close_on_drop();
+                Err(sqlx::Error::Database(error))
+            }
             Ok(answer) => answer,
             Err(_) => {
                 // It would answer something else next time, or never.

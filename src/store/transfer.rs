@@ -141,11 +141,12 @@ impl Store {
             let found = format!("the schema {}", head["schema"]);
             return Err(lines.fault(found, format!("“{SCHEMA}”, as state export writes it")));
         }
-        if self.instances_there().await? > 0 {
+        // Who starts meanwhile waits, and finds what was written.
+        const LOCK: &str = "LOCK TABLE instances, configurations, leases, organizations, deliveries IN EXCLUSIVE MODE";
+        let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreFault::from)?;
+        if self.instances_there(&mut tx).await? > 0 {
             return Err(StoreFault::InUse("that is to be filled".to_owned()).into());
         }
-        const LOCK: &str = "LOCK TABLE organizations, deliveries IN EXCLUSIVE MODE";
-        let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreFault::from)?;
         for table in TABLES {
             if !rows(&mut tx, table, 0).await?.is_empty() {
                 return Err(TransferFault::NotEmpty(table.name));
