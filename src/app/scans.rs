@@ -241,7 +241,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
 /// How long an instance waits before it takes a scan, so that those that work together share them: the longer, the
 /// more it has under way.
 fn turn(shared: &Shared) -> Duration {
-    if !shared.store.is_shared() {
+    if shared.status.borrow().instances.iter().filter(|one| one.there).count() < 2 {
         return Duration::ZERO;
     }
     let under_way = shared.scanning.load(Ordering::Relaxed).min(50);

@@ -69,7 +69,8 @@ pub struct Claimed {
     pub wait: Option<TimeDelta>,
 }
 
-/// The statement that claims; how rows are locked is the database's own.
+/// The statement that claims; how rows are locked is the database's own. What is older is looked for by what is told of,
+/// delivery by delivery, until there are enough: `OFFSET 0` keeps PostgreSQL from comparing all with all.
 macro_rules! claim {
     ($receivers:literal, $lock:literal) => {
         concat!(
@@ -80,12 +81,13 @@ macro_rules! claim {
                  AND d.receiver IN (",
             $receivers,
             ") AND NOT EXISTS (
-                   SELECT 1 FROM deliveries e
-                   JOIN notification_subjects es ON es.notification_id = e.notification_id
-                   JOIN notification_subjects ds ON ds.notification_id = d.notification_id
-                    AND ds.organization = es.organization AND ds.subject = es.subject
-                   WHERE e.notifier = d.notifier AND e.receiver = d.receiver
-                     AND e.state = 'pending' AND e.seq < d.seq)
+                   SELECT 1 FROM notification_subjects ds
+                   JOIN notification_subjects es
+                     ON es.organization = ds.organization AND es.subject = ds.subject
+                   JOIN deliveries e
+                     ON e.notification_id = es.notification_id AND e.notifier = d.notifier
+                    AND e.receiver = d.receiver AND e.state = 'pending' AND e.seq < d.seq
+                   WHERE ds.notification_id = d.notification_id LIMIT 1 OFFSET 0)
                ORDER BY d.seq LIMIT $4 ",
             $lock,
             ")

@@ -588,3 +588,42 @@ fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_e
         );
     }
 }
+
+#[test]
+fn the_address_of_a_server_is_shown_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |state: &str| {
+        let text = format!("[organizations.acme]\nadmin_key = \"x\"\n[state]\n{state}\n");
+        from_text(&folder.path().join("c.toml"), &text, Needs::ALL)
+    };
+    let url = "url = \"postgres://dana:hunter2@db.acme.example:5433/certvigil";
+    let loaded = load(&format!("{url}\"")).unwrap();
+    let shown = toml::to_string(&loaded.effective).unwrap();
+    let place = loaded.config.state.place.to_string();
+    for text in [&shown, &place, &format!("{:?}", loaded.config.state)] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    assert!(shown.contains("postgres://dana@db.acme.example:5433/certvigil"), "{shown}");
+    assert_eq!(place, "postgres://dana@db.acme.example:5433/certvigil");
+    let warned = |loaded: &certvigil::config::Loaded, words: &str| {
+        loaded.warnings.iter().any(|warning| warning.contains(words))
+    };
+    assert!(warned(&loaded, "state.url: the secret stands in the configuration"));
+    assert!(!warned(&loaded, "can read and change the state"));
+    let open = load(&format!("{url}?sslmode=require\"")).unwrap();
+    assert!(warned(&open, "can read and change the state"), "{:?}", open.warnings);
+    let here = load("url = \"postgres://dana@localhost/certvigil?sslmode=disable\"").unwrap();
+    assert!(!warned(&here, "state.url"), "{:?}", here.warnings);
+    for (state, found) in [
+        ("url = \"mysql://dana:hunter2@h/d\"", "an address of the scheme “mysql”"),
+        ("url = \"postgres://dana:hunter2@h/d?sslmod=disable\"", "an address that does not fit"),
+        ("url = \"postgres://dana:hunter2@h:port/d\"", "an address that does not fit"),
+        ("url = \"postgres://h/d\"\nmax_connections = 2", "state.max_connections: found 2"),
+        ("url = \"postgres://h/d\"\ntimeout = \"0s\"", "state.timeout: found a duration of nothing"),
+        ("url = { env = \"NOT_SET\" }", "NOT_SET"),
+        ("url = \"sqlite:a.db\"\npassword = \"hunter2\"", "state.password: found a password"),
+    ] {
+        let refused = load(state).unwrap_err().to_string();
+        assert!(refused.contains(found) && !refused.contains("hunter2"), "{state}: {refused}");
+    }
+}

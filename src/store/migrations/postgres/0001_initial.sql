@@ -72,6 +72,7 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_by_notification ON deliveries (notification_id);
 CREATE INDEX deliveries_pending ON deliveries (notifier, receiver, seq) WHERE state = 'pending';
+CREATE INDEX deliveries_due ON deliveries (notifier, seq) WHERE state = 'pending';
 CREATE INDEX deliveries_by_state ON deliveries (state, seq);
 
 CREATE TABLE attempts (

@@ -9,3 +9,6 @@ CREATE TABLE heartbeats (
     name TEXT NOT NULL PRIMARY KEY,
     said TEXT NOT NULL
 ) STRICT;
+
+-- For what is claimed next.
+CREATE INDEX deliveries_due ON deliveries (notifier, seq) WHERE state = 'pending';
