@@ -90,6 +90,9 @@ pub async fn pass(
     let lease = TimeDelta::from_std(pass_limit(notifier)).unwrap_or(TimeDelta::hours(1));
     let mut report = Report::default();
     let (name, most) = (notifier.name(), notifier.concurrency());
+    if !store.is_due(name, time()).await? {
+        return Ok(report);
+    }
     let (receivers, per_minute) = (notifier.receivers(), notifier.max_per_minute());
     let claimed = store.claim(name, &receivers, time(), lease, most, per_minute).await?;
     report.wait = claimed.wait.and_then(|wait| wait.to_std().ok());

@@ -262,7 +262,10 @@ fn differences(me: &Instance, other: &Instance) -> String {
     let mut said: Vec<String> = all
         .iter()
         .take(LOGGED)
-        .map(|one| format!("{}: here {}, there {}", one.key, one.here, one.there))
+        .map(|one| {
+            let shown = |value: &str| if value.is_empty() { "nothing" } else { value }.to_owned();
+            format!("{}: here {}, there {}", one.key, shown(&one.here), shown(&one.there))
+        })
         .collect();
     if all.len() > LOGGED {
         said.push(format!("and {} more", all.len() - LOGGED));

@@ -279,6 +279,22 @@ pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<(
 }
 
 impl Store {
+    /// Whether something may be due for a notifier.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn is_due(&self, notifier: &str, now: DateTime<Utc>) -> Result<bool> {
+        Ok(query(
+            "SELECT EXISTS (SELECT 1 FROM deliveries
+                            WHERE notifier = $1 AND state = 'pending'
+                              AND (next_attempt_at <= $2 OR created_at > $2))",
+        )
+        .bind(notifier)
+        .bind(millis(now))
+        .scalar_one(&self.pool)
+        .await?)
+    }
+
     /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it may go. Another
     /// instance may have other `receivers`, and claims what is theirs. For one
     /// receiver nothing is claimed while something older of the same subject waits.
@@ -314,18 +330,6 @@ impl Store {
         limit: usize,
         per_minute: Option<NonZeroU32>,
     ) -> Result<(Claimed, usize)> {
-        let due: bool = query(
-            "SELECT EXISTS (SELECT 1 FROM deliveries
-                            WHERE notifier = $1 AND state = 'pending'
-                              AND (next_attempt_at <= $2 OR created_at > $2))",
-        )
-        .bind(notifier)
-        .bind(millis(now))
-        .scalar_one(&self.pool)
-        .await?;
-        if !due {
-            return Ok((Claimed::default(), 0));
-        }
         let mut tx = self.pool.begin().await?;
         // Leases are what instances settle among themselves.
         let shared_now = self.shared(now);

@@ -619,7 +619,10 @@ fn the_address_of_a_server_is_shown_without_its_password() {
         ("url = \"postgres://dana:hunter2@h/d?sslmod=disable\"", "an address that does not fit"),
         ("url = \"postgres://dana:hunter2@h:port/d\"", "an address that does not fit"),
         ("url = \"postgres://h/d\"\nmax_connections = 2", "state.max_connections: found 2"),
-        ("url = \"postgres://h/d\"\ntimeout = \"0s\"", "state.timeout: found a duration of nothing"),
+        (
+            "url = \"postgres://h/d\"\ntimeout = \"0s\"",
+            "state.timeout: found a duration of nothing",
+        ),
         ("url = { env = \"NOT_SET\" }", "NOT_SET"),
         ("url = \"sqlite:a.db\"\npassword = \"hunter2\"", "state.password: found a password"),
     ] {

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo build --release
-//! CERTVIGIL_BINARY=target/release/certvigil cargo test --test it growth -- --ignored --nocapture
+//! CERTVIGIL_FSYNC=on CERTVIGIL_BINARY=target/release/certvigil cargo test --test it growth -- --ignored --nocapture
 //! ```
 
 use axum::{Router, extract::Request, middleware::Next, routing::post};
@@ -12,10 +12,7 @@ use certvigil::{
 };
 use chrono::TimeDelta;
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -98,7 +95,7 @@ async fn deliveries(latency: u64, concurrency: usize) {
         let (first, last) = (expected / 20, expected - expected / 20);
         let seconds = (came[last] - came[first]).as_secs_f64();
         let rate = (last - first) as f64 / seconds;
-        println!(
+        eprintln!(
             "deliveries, {latency} ms, concurrency {concurrency}: {instances} instances, {rate:.0} a second"
         );
     }
@@ -107,16 +104,11 @@ async fn deliveries(latency: u64, concurrency: usize) {
 /// Scans in a second, by 1, 2 and 4 instances.
 async fn scans(latency: u64) {
     const ORGANIZATIONS: usize = 60;
-    let busy = Arc::new(AtomicUsize::new(0));
     let world = World::with_projects(100, |n| format!("prod-{n}"));
     let router = AdminApi::new(world).router().layer(axum::middleware::from_fn(
-        move |request: Request, next: Next| {
-            let busy = Arc::clone(&busy);
-            async move {
-                busy.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(latency)).await;
-                next.run(request).await
-            }
+        move |request: Request, next: Next| async move {
+            tokio::time::sleep(Duration::from_millis(latency)).await;
+            next.run(request).await
         },
     ));
     let api = serve(router).await;
@@ -134,7 +126,7 @@ async fn scans(latency: u64) {
         let millis = database.number("SELECT max(finished_at) - min(started_at) FROM scans").await;
         drop(all);
         let rate = ORGANIZATIONS as f64 * 1_000.0 / millis as f64;
-        println!(
+        eprintln!(
             "scans of 100 projects, {latency} ms: {instances} instances, {rate:.0} a second ({millis} ms)"
         );
     }
@@ -149,7 +141,7 @@ async fn sizes() {
         let mut one = Daemon::start(&text);
         one.logged("scan finished", 0).await;
         let kept = database
-            .number("SELECT sum(pg_column_size(inventory) + length(inventory) * 0)::bigint FROM organizations")
+            .number("SELECT sum(pg_column_size(inventory))::bigint FROM organizations")
             .await;
         let written = database.number("SELECT length(inventory)::bigint FROM organizations").await;
         let before =
@@ -160,7 +152,7 @@ async fn sizes() {
         let wal =
             database.number("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").await
                 - before;
-        println!(
+        eprintln!(
             "an organization of {projects} projects: {written} bytes of JSON, {kept} kept, {wal} bytes of WAL for a scan, \
              peak memory {} KiB",
             one.peak_kib()

@@ -356,5 +356,4 @@ async fn the_server_has_to_prove_who_it_is() {
     assert!(!err.contains("hunter2"), "{err}");
     drop(server.stdin.take());
     drop(server.wait());
-    drop(std::fs::remove_dir_all(folder));
 }

@@ -88,9 +88,11 @@ pub fn new_cluster(binaries: &Path, settings: &str) -> PathBuf {
         std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
     writeln!(
         file,
-        "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
+        "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = {}\n\
          max_connections = 300\n{settings}",
-        folder.display()
+        folder.display(),
+        // What a test leaves is thrown away; a measurement asks for the disk.
+        std::env::var("CERTVIGIL_FSYNC").unwrap_or("off".to_owned())
     )
     .unwrap();
     folder
@@ -105,9 +107,9 @@ pub fn serve(binaries: &Path, folder: &Path, port: u16) -> Child {
         folder.display()
     );
     // An immediate end, for nobody uses it again.
+    let folder = folder.display();
     let script = format!(
-        "{server} >{}/log 2>&1 & pid=$!; cat; kill -QUIT $pid; wait $pid",
-        folder.display()
+        "{server} >{folder}/log 2>&1 & pid=$!; cat; kill -QUIT $pid; wait $pid; rm -rf {folder}"
     );
     Command::new("sh")
         .args(["-c", &script])
