@@ -68,7 +68,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     settled
 }
 
-/// Does what [`settle`] does, where it is this instance's turn.
+/// Does what `settle` does, where it is this instance's turn.
 ///
 /// # Errors
 /// Where the state fails.

@@ -53,7 +53,7 @@ pub struct Config {
     /// Pinged when all organizations were read.
     pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
-    /// What of it decides who is told what, by key; see [`outline`].
+    /// What of it decides who is told what, by key.
     pub outline: BTreeMap<String, String>,
 }
 

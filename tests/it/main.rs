@@ -29,6 +29,7 @@ mod postgres;
 mod punctual;
 mod scan;
 mod services;
+mod sharing;
 mod silences;
 mod soak;
 mod store;

@@ -1,0 +1,273 @@
+//! The contract of a state that several instances share: leases, configurations, claims at the same moment, and a schema
+//! that grows under those who work with it.
+
+use certvigil::{
+    domain::{inventory::Inventory, retry::Verdict},
+    store::{Change, Commit, DeliveryState, LEASE, Store, StoreFault, Taken},
+};
+use chrono::TimeDelta;
+
+use super::{
+    postgres::{self, Database},
+    store::{Contract, SEVEN, acknowledgement, acme, everybody, member, minutes, record, tell},
+    support::{days, lease, start},
+};
+
+/// An instance that works on a database.
+async fn instance(database: &Database) -> Store {
+    super::support::crypto();
+    Store::open(&database.settings()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
+    let Some(database) = postgres::database().await else { return };
+    let (one, other) = (instance(&database).await, instance(&database).await);
+    for store in [&one, &other] {
+        store.join(&member("a"), false, start).await.unwrap();
+    }
+    let take = async |store: &Store, length| {
+        let now = start() + days(1);
+        store.take(Some(&acme()), Some(start()), length, now).await.unwrap()
+    };
+    let Taken::Yes(first) = take(&one, LEASE).await else { panic!() };
+    assert_eq!(take(&other, LEASE).await, Taken::Held);
+    one.release(&first).await.unwrap();
+    let short = TimeDelta::milliseconds(200);
+    let Taken::Yes(second) = take(&other, short).await else { panic!() };
+    assert_ne!(first, second);
+    // What it holds is kept by its signs, and taken over when there are none.
+    other.beat(&member("a"), LEASE, start).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!(take(&one, LEASE).await, Taken::Held);
+    other.beat(&member("a"), short, start).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert!(matches!(take(&one, LEASE).await, Taken::Yes(_)));
+    // And one that leaves needs not be waited for.
+    one.leave().await.unwrap();
+    assert!(matches!(take(&other, LEASE).await, Taken::Yes(_)));
+    assert_eq!(take(&one, LEASE).await, Taken::Superseded, "it has left");
+}
+
+#[tokio::test]
+async fn a_scheduled_moment_is_scanned_once() {
+    let Some(contract) = Contract::postgres().await else { return };
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let take =
+        async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
+    let (before, after) = (start() - minutes(1), start() + minutes(1));
+    assert_eq!(take(Some(start()), after).await, Taken::Done);
+    assert_eq!(take(Some(before), after).await, Taken::Done, "what is older has passed");
+    for (tick, now, why) in [
+        (None, after, "whoever asks for one gets one"),
+        (Some(after), after, "the next one"),
+        (Some(before), before, "what a clock that was ahead has written does not count"),
+    ] {
+        assert!(matches!(take(tick, now).await, Taken::Yes(_)), "{why}");
+    }
+    // Judged by another configuration, it is judged anew.
+    contract.store.join(&member("a"), false, start).await.unwrap();
+    assert!(matches!(take(Some(start()), after).await, Taken::Yes(_)));
+}
+
+#[tokio::test]
+async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
+    let Some(database) = postgres::database().await else { return };
+    let (one, other) = (instance(&database).await, instance(&database).await);
+    let in_force = async |store: &Store| {
+        let taken = store.take(None, None, LEASE, start()).await.unwrap();
+        taken != Taken::Superseded
+    };
+    one.join(&member("a"), false, start).await.unwrap();
+    assert!(in_force(&one).await);
+    other.join(&member("b"), false, start).await.unwrap();
+    assert!(in_force(&other).await, "the other lets go of what it holds");
+    assert!(!in_force(&one).await);
+    let gathering = one.beat(&member("a"), LEASE, start).await.unwrap();
+    let seen: Vec<_> = gathering.instances.iter().map(|one| (one.me, one.in_force)).collect();
+    assert_eq!(seen, [(true, false), (false, true)]);
+    let differences = gathering.instances[0].differences(&gathering.instances[1]);
+    assert_eq!((differences.len(), differences[0].here.as_str()), (1, "a"));
+
+    // What was begun with the old one is not kept any more.
+    other.join(&member("a"), true, start).await.unwrap();
+    let held = lease(&one, Some(&acme())).await;
+    let commit = Commit {
+        of: Some(acme()),
+        lease: Some(held),
+        change: Change::Scan(Box::new((record(start()), Inventory::default()))),
+        plans: vec![],
+        over: vec![],
+        now: start(),
+        give_up_at: start() + days(3),
+    };
+    other.join(&member("b"), true, start).await.unwrap();
+    let late = one.commit(&commit).await;
+    assert!(matches!(late, Err(StoreFault::TakenOver)), "{late:?}");
+
+    // Started again, the old one is not new.
+    one.leave().await.unwrap();
+    let again = instance(&database).await;
+    again.join(&member("a"), false, start).await.unwrap();
+    assert!(!in_force(&again).await && in_force(&other).await);
+    // Loaded again by somebody, it is.
+    other.join(&member("a"), true, start).await.unwrap();
+    assert!(in_force(&again).await && in_force(&other).await);
+    other.join(&member("b"), true, start).await.unwrap();
+    assert!(!in_force(&again).await);
+    // And where nobody has had the newest for some time, the other one is: sooner where that was meant.
+    other.leave().await.unwrap();
+    assert!(!in_force(&again).await, "it may be started again");
+    let ago = |minutes: i64| {
+        format!(
+            "UPDATE configurations SET seen_at = seen_at - {minutes} * 60000 WHERE digest = 'b'"
+        )
+    };
+    database.say(ago(1).leak()).await;
+    assert!(in_force(&again).await);
+    let gathering = again.beat(&member("a"), LEASE, start).await.unwrap();
+    assert!(gathering.instances[0].in_force);
+    // Where it was killed it counts for longer.
+    let killed = instance(&database).await;
+    killed.join(&member("b"), false, start).await.unwrap();
+    killed.join(&member("c"), true, start).await.unwrap();
+    database.say(ago(5).leak()).await;
+    assert!(!in_force(&again).await);
+    database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'c'").await;
+    assert!(!in_force(&again).await, "the one that it had before");
+    database.say(ago(6).leak()).await;
+    assert!(in_force(&again).await);
+    // What nobody has had for long is new again.
+    database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'b'").await;
+    instance(&database).await.join(&member("b"), false, start).await.unwrap();
+    assert!(!in_force(&again).await);
+}
+
+#[tokio::test]
+async fn each_delivery_is_claimed_by_one_of_many_and_none_is_left() {
+    let Some(contract) = Contract::postgres().await else { return };
+    let receivers: Vec<String> = (0..60).map(|n| format!("r{n:02}")).collect();
+    let receivers: Vec<&str> = receivers.iter().map(String::as_str).collect();
+    contract.commit(vec![tell("c", SEVEN, start())], &receivers, start()).await;
+    let mut claiming = Vec::new();
+    for _ in 0..4 {
+        let store = Store::open(&contract.settings).await.unwrap();
+        claiming.push(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed =
+                    store.claim("n", &everybody(), start(), minutes(5), 3, None).await.unwrap();
+                if claimed.claims.is_empty() {
+                    return mine;
+                }
+                mine.extend(claimed.claims);
+            }
+        });
+    }
+    let all = futures_util::future::join_all(claiming).await;
+    assert!(all.iter().all(|mine| mine.iter().all(|claim| claim.attempt == 1)));
+    let mut receivers: Vec<String> =
+        all.into_iter().flatten().map(|claim| claim.receiver).collect();
+    assert_eq!(receivers.len(), 60);
+    receivers.sort();
+    receivers.dedup();
+    assert_eq!(receivers.len(), 60);
+}
+
+#[tokio::test]
+async fn refused_by_all_at_the_same_moment_it_was_told_to_nobody() {
+    let Some(contract) = Contract::postgres().await else { return };
+    for round in 0..10 {
+        let now = start() + minutes(round);
+        let receivers = ["a", "b", "c", "d"];
+        contract.commit(vec![tell("c", SEVEN, now)], &receivers, now).await;
+        let claims = contract.claim(now).await;
+        assert_eq!(claims.len(), 4, "round {round}");
+        let refusals = claims.iter().map(|claim| contract.record(claim, Verdict::Rejected, now));
+        futures_util::future::join_all(refusals).await;
+        assert!(contract.told().await.is_empty(), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_recorded_while_somebody_asks_for_another_attempt_counts() {
+    let Some(contract) = Contract::postgres().await else { return };
+    for round in 0..10 {
+        let now = start() + minutes(round);
+        contract.commit(vec![tell(&format!("c{round}"), SEVEN, now)], &["a"], now).await;
+        let claim = contract.claim(now).await.remove(0);
+        let id = claim.id.to_string();
+        let (_, asked) = tokio::join!(
+            contract.record(&claim, Verdict::Delivered, now),
+            contract.store.retry(&id, now, now + days(3))
+        );
+        let (state, again) = (contract.states().await.pop().unwrap().1, contract.claim(now).await);
+        assert_eq!((state, again.len()), (DeliveryState::Delivered, 0), "{round}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one() {
+    let Some(database) = postgres::database().await else { return };
+    super::support::crypto();
+    let missing = Store::open_beside(&database.settings()).await;
+    assert!(matches!(missing, Err(StoreFault::Missing(_))), "{missing:?}");
+    let settings = database.settings();
+    let opening = (0..6).map(|_| Store::open(&settings));
+    for opened in futures_util::future::join_all(opening).await {
+        opened.unwrap().ping().await.unwrap();
+    }
+    // What a later version adds.
+    let running = instance(&database).await;
+    let look = async || {
+        let scans = running.scans(None, None, 9).await.map(|scans| scans.len());
+        let failures = running.failures().await.map(|failures| failures.len());
+        Ok::<_, StoreFault>((scans?, failures?, running.latest_scan(&acme()).await?.is_some()))
+    };
+    for _ in 0..3 {
+        look().await.unwrap();
+    }
+    database
+        .say(
+            "ALTER TABLE scans ADD COLUMN mood TEXT NOT NULL DEFAULT 'fine';
+             ALTER TABLE failures ADD COLUMN mood TEXT;
+             CREATE TABLE moods (name TEXT);
+             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'moods', TRUE, '', 0)",
+        )
+        .await;
+    let commit = Commit {
+        of: Some(acme()),
+        lease: None,
+        change: Change::Scan(Box::new((record(start()), Inventory::default()))),
+        plans: vec![],
+        over: vec![],
+        now: start(),
+        give_up_at: start() + days(3),
+    };
+    running.commit(&commit).await.unwrap();
+    assert_eq!(instance(&database).await.latest_scans().await.unwrap().len(), 1);
+    // What was prepared for the old tables fails once at most for each connection.
+    let mut failed = 0;
+    while look().await.is_err() {
+        failed += 1;
+        assert!(failed <= 9, "{:?}", look().await);
+    }
+    assert_eq!(look().await.unwrap(), (1, 0, true));
+    Store::open_beside(&database.settings()).await.unwrap();
+    // One that it would not get along with.
+    database.say("UPDATE compatibility SET version = 9999").await;
+    for opened in [Store::open(&settings).await, Store::open_beside(&settings).await] {
+        assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_a_connection_that_reads_nothing_is_written() {
+    let Some(contract) = Contract::postgres().await else { return };
+    let reading = Store::reading(&contract.settings).await.unwrap();
+    let one = acknowledgement("cert_a", start() + days(3));
+    let refused = reading.acknowledge(&acme(), &one).await.unwrap_err().to_string();
+    assert!(refused.contains("read-only"), "{refused}");
+    assert_eq!(reading.acknowledgements(&acme()).await.unwrap().len(), 0);
+}
