@@ -147,8 +147,9 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 if std::mem::take(&mut away) {
                     tracing::info!("the state answers again");
                 }
+                let instances = gathering.instances.clone();
+                shared.status.send_modify(|status| status.instances = instances);
                 known.hear(&gathering);
-                shared.status.send_modify(|status| status.instances = gathering.instances);
                 for one in latest {
                     let is_unknown = || {
                         let status = shared.status.borrow();
