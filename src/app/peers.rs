@@ -21,7 +21,7 @@ use crate::{
     domain::certificate::OrganizationName,
     notify::Notifier,
     schedule,
-    store::{Gathering, Instance, LEASE, Lease, Membership, Store, Taken},
+    store::{Instance, LEASE, Lease, Membership, Store, Taken},
 };
 
 /// How often an instance says that it is there.
@@ -138,18 +138,17 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let membership = Arc::clone(&shared.membership.borrow());
         let look = async {
-            let gathering = shared.store.beat(&membership, LEASE, clock::now).await?;
+            let instances = shared.store.beat(&membership, LEASE, clock::now).await?;
             let latest = shared.store.latest_scans().await?;
-            Ok::<_, crate::store::StoreFault>((gathering, latest))
+            Ok::<_, crate::store::StoreFault>((instances, latest))
         };
         match pulse.during(Duration::from_secs(120), look).await {
-            Ok((gathering, latest)) => {
+            Ok((instances, latest)) => {
                 if std::mem::take(&mut away) {
                     tracing::info!("the state answers again");
                 }
-                let instances = gathering.instances.clone();
-                shared.status.send_modify(|status| status.instances = instances);
-                known.hear(&gathering);
+                shared.status.send_modify(|status| status.instances.clone_from(&instances));
+                known.hear(&instances);
                 for one in latest {
                     let is_unknown = || {
                         let status = shared.status.borrow();
@@ -204,10 +203,9 @@ struct Known {
 }
 
 impl Known {
-    fn hear(&mut self, gathering: &Gathering) {
-        let Some(me) = gathering.instances.iter().find(|one| one.me) else { return };
-        let others: Vec<&Instance> =
-            gathering.instances.iter().filter(|one| one.there && !one.me).collect();
+    fn hear(&mut self, instances: &[Instance]) {
+        let Some(me) = instances.iter().find(|one| one.me) else { return };
+        let others: Vec<&Instance> = instances.iter().filter(|one| one.there && !one.me).collect();
         let there: BTreeMap<String, String> =
             others.iter().map(|one| (one.id.clone(), name(one))).collect();
         for (id, instance) in &there {

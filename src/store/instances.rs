@@ -81,13 +81,6 @@ impl Instance {
     }
 }
 
-/// Who is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gathering {
-    /// The one that asks, and then those that started last first.
-    pub instances: Vec<Instance>,
-}
-
 impl Store {
     /// Joins those who work on the state, or, with `changed`, says that one's configuration is another. One that is
     /// new to all of them is in force from now on.
@@ -136,7 +129,8 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Gives a sign that this instance is there, and keeps its leases for another `length`. Tells who else is.
+    /// Gives a sign that this instance is there, and keeps its leases for another `length`. Tells who is there: this one, and then
+    /// those that started last first.
     ///
     /// # Errors
     /// Where the database fails.
@@ -145,7 +139,7 @@ impl Store {
         membership: &Membership,
         length: TimeDelta,
         clock: fn() -> DateTime<Utc>,
-    ) -> Result<Gathering> {
+    ) -> Result<Vec<Instance>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tx = self.beats.begin().await?;
         self.compare(&mut tx, clock).await?;
@@ -195,7 +189,7 @@ impl Store {
                 settings: serde_json::from_str(row.try_get("settings")?)?,
             });
         }
-        Ok(Gathering { instances })
+        Ok(instances)
     }
 
     /// How many instances work on the state; none that can be told of where it is a file.

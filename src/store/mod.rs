@@ -39,7 +39,7 @@ use crate::domain::{
 };
 pub use deliveries::{DeliveryRow, Waiting, Which};
 pub use heartbeats::Latest;
-pub use instances::{Difference, Gathering, Instance, Membership};
+pub use instances::{Difference, Instance, Membership};
 pub use leases::{LEASE, Lease, Taken};
 pub use ledger::Telling;
 pub use open::Place;

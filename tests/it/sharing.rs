@@ -83,10 +83,10 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     other.join(&member("b"), false, start).await.unwrap();
     assert!(in_force(&other).await, "the other lets go of what it holds");
     assert!(!in_force(&one).await);
-    let gathering = one.beat(&member("a"), LEASE, start).await.unwrap();
-    let seen: Vec<_> = gathering.instances.iter().map(|one| (one.me, one.in_force)).collect();
+    let instances = one.beat(&member("a"), LEASE, start).await.unwrap();
+    let seen: Vec<_> = instances.iter().map(|one| (one.me, one.in_force)).collect();
     assert_eq!(seen, [(true, false), (false, true)]);
-    let differences = gathering.instances[0].differences(&gathering.instances[1]);
+    let differences = instances[0].differences(&instances[1]);
     assert_eq!((differences.len(), differences[0].here.as_str()), (1, "a"));
 
     // What was begun with the old one is not kept any more.
@@ -125,8 +125,8 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     };
     database.say(ago(1).leak()).await;
     assert!(in_force(&again).await);
-    let gathering = again.beat(&member("a"), LEASE, start).await.unwrap();
-    assert!(gathering.instances[0].in_force);
+    let instances = again.beat(&member("a"), LEASE, start).await.unwrap();
+    assert!(instances[0].in_force);
     // Where it was killed it counts for longer.
     let killed = instance(&database).await;
     killed.join(&member("b"), false, start).await.unwrap();
