@@ -4,22 +4,39 @@
 //! sent, and recorded, in this order; killed between sending and recording, it is sent once more by
 //! the next start. Each notifier is worked on by itself: a dead mail server delays no webhook. It never
 //! asks the Admin API anything.
+//!
+//! The receiver is what it waits for, and not the disk: while attempts are under way, the next ones are claimed, and
+//! what came of those before is recorded, as many as there are in one transaction.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{FutureExt, StreamExt, stream};
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, OptionFuture},
+    stream::FuturesUnordered,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
     notify::Notifier,
-    store::{Claim, Store, StoreFault},
+    store::{Attempted, Claim, Claimed, Store, StoreFault},
 };
 
 /// How much longer than an attempt a claim lasts, for recording what came of it.
 const SPARE: Duration = Duration::from_secs(60);
+/// How long what is claimed may wait for its attempt.
+const WAITING: Duration = Duration::from_secs(20);
+/// How long recording may be tried where the state is away; then another may take the claim over.
+const RECORDING: Duration = Duration::from_secs(30);
+/// For how long a pass claims: it comes round then.
+const CLAIMING: Duration = Duration::from_secs(10);
 
 /// What one pass over a notifier's outbox came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +73,7 @@ pub async fn run_once(
     let mut report = Report::default();
     while !report.gone && !stop.is_cancelled() {
         let now = now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
-        let some = pass(store, notifier, policy, now).await?;
+        let some = pass(store, notifier, policy, now, stop).await?;
         if some == Report::default() {
             break;
         }
@@ -70,11 +87,15 @@ pub async fn run_once(
 
 /// How long one [`pass`] can take, as far as the network goes.
 pub fn pass_limit(notifier: &dyn Notifier) -> Duration {
+    CLAIMING + WAITING + lease(notifier)
+}
+
+fn lease(notifier: &dyn Notifier) -> Duration {
     notifier.attempt_limit() + SPARE
 }
 
-/// Attempts what is due for one notifier, as much as it takes at once. Nothing was due where the report says
-/// nothing.
+/// Attempts what is due for one notifier, for a while, or until nothing new is begun because of `stop`. Nothing was due
+/// where the report says nothing.
 ///
 /// # Errors
 /// Where the state fails.
@@ -83,56 +104,146 @@ pub async fn pass(
     notifier: &dyn Notifier,
     policy: &RetryPolicy,
     now: DateTime<Utc>,
+    stop: &CancellationToken,
 ) -> Result<Report, StoreFault> {
     let clock = Instant::now();
-    let time = || now + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
-    let time = &time;
-    let lease = TimeDelta::from_std(pass_limit(notifier)).unwrap_or(TimeDelta::hours(1));
-    let mut report = Report::default();
-    let (name, most) = (notifier.name(), notifier.concurrency());
-    if !store.is_due(name, time()).await? {
-        return Ok(report);
+    let work = Work {
+        store,
+        notifier,
+        policy,
+        now,
+        clock,
+        receivers: notifier.receivers(),
+        lease: TimeDelta::from_std(lease(notifier)).unwrap_or(TimeDelta::hours(1)),
+    };
+    work.run(stop).await
+}
+
+/// What one pass needs.
+struct Work<'a> {
+    store: &'a Store,
+    notifier: &'a dyn Notifier,
+    policy: &'a RetryPolicy,
+    /// What time it was when `clock` began.
+    now: DateTime<Utc>,
+    clock: Instant,
+    receivers: Vec<String>,
+    lease: TimeDelta,
+}
+
+impl Work<'_> {
+    fn time(&self) -> DateTime<Utc> {
+        self.now + TimeDelta::from_std(self.clock.elapsed()).unwrap_or(TimeDelta::zero())
     }
-    let (receivers, per_minute) = (notifier.receivers(), notifier.max_per_minute());
-    let claimed = store.claim(name, &receivers, time(), lease, most, per_minute).await?;
-    report.wait = claimed.wait.and_then(|wait| wait.to_std().ok());
-    let attempts = stream::iter(claimed.claims).map(|claim| async move {
-        if clock.elapsed() > SPARE {
-            // The process was paused: somebody else may have taken it over by now.
-            return Ok(None);
+
+    async fn run(&self, stop: &CancellationToken) -> Result<Report, StoreFault> {
+        let most = self.notifier.concurrency();
+        let mut report = Report::default();
+        let mut fault = None;
+        // What is claimed, and when.
+        let mut waiting: VecDeque<(Claim, Instant)> = VecDeque::new();
+        let mut under_way = FuturesUnordered::new();
+        let mut done: Vec<Attempted> = Vec::new();
+        let mut claiming: OptionFuture<BoxFuture<'_, _>> = None.into();
+        let mut recording: OptionFuture<BoxFuture<'_, _>> = None.into();
+        let (mut is_claiming, mut is_recording, mut is_more) = (false, false, true);
+        loop {
+            let goes_on = fault.is_none() && !report.gone && !stop.is_cancelled();
+            while goes_on && under_way.len() < most {
+                let Some((claim, claimed)) = waiting.pop_front() else { break };
+                if claimed.elapsed() > WAITING {
+                    // The receiver is slow, or the process was paused: somebody else may have it.
+                    waiting.push_front((claim, claimed));
+                    is_more = false;
+                    break;
+                }
+                under_way.push(self.attempt(claim));
+            }
+            if !goes_on && !waiting.is_empty() {
+                self.hand_back(&mut waiting).await;
+            }
+            // As many wait as are under way, so that the next one begins when one has ended.
+            let room = (2 * most).saturating_sub(under_way.len() + waiting.len());
+            if goes_on && is_more && !is_claiming && room > 0 && self.clock.elapsed() < CLAIMING {
+                claiming = Some(self.claim(room).boxed()).into();
+                is_claiming = true;
+            }
+            if !is_recording && !done.is_empty() {
+                recording = Some(self.record(std::mem::take(&mut done)).boxed()).into();
+                is_recording = true;
+            }
+            tokio::select! {
+                Some(claimed) = &mut claiming, if is_claiming => {
+                    is_claiming = false;
+                    match claimed {
+                        Ok(Claimed { claims, wait }) => {
+                            // Where there is nothing, there may be when what is under way is recorded: what is told
+                            // of the same waits for it.
+                            is_more = !claims.is_empty();
+                            report.wait = wait.and_then(|wait| wait.to_std().ok());
+                            let at = Instant::now();
+                            waiting.extend(claims.into_iter().map(|claim| (claim, at)));
+                        }
+                        Err(error) => fault = Some(error),
+                    }
+                }
+                Some(recorded) = &mut recording, if is_recording => {
+                    is_recording = false;
+                    match recorded {
+                        Ok(attempts) => {
+                            for one in &attempts {
+                                say(self.notifier, one);
+                                report.count(one);
+                            }
+                            is_more = true;
+                        }
+                        // The others are under way, and are recorded as far as that works.
+                        Err(error) => fault = Some(error),
+                    }
+                }
+                Some(attempted) = under_way.next(), if !under_way.is_empty() => done.push(attempted),
+                else => break,
+            }
         }
-        let outcome = attempt(notifier, &claim, time()).await;
-        let ended = time();
-        let verdict =
-            verdict(&outcome, claim.attempt, claim.give_up_at, policy, ended, fastrand::f64());
-        // It may have been accepted: not to record that is to send it again. A state that is away is waited for until
-        // others may have taken the claim over.
-        let record = || store.record(&claim, &outcome, &verdict, ended);
+        if !waiting.is_empty() {
+            self.hand_back(&mut waiting).await;
+        }
+        fault.map_or(Ok(report), Err)
+    }
+
+    async fn hand_back(&self, waiting: &mut VecDeque<(Claim, Instant)>) {
+        let claims: Vec<Claim> = waiting.drain(..).map(|(claim, _)| claim).collect();
+        if let Err(error) = self.store.hand_back(&claims).await {
+            tracing::debug!(%error, "what was claimed is attempted when its lease has ended");
+        }
+    }
+
+    async fn claim(&self, room: usize) -> Result<Claimed, StoreFault> {
+        let (name, per_minute) = (self.notifier.name(), self.notifier.max_per_minute());
+        self.store.claim(name, &self.receivers, self.time(), self.lease, room, per_minute).await
+    }
+
+    async fn attempt(&self, claim: Claim) -> Attempted {
+        let outcome = attempt(self.notifier, &claim, self.time()).await;
+        let ended = self.time();
+        let (tried, until) = (claim.attempt, claim.give_up_at);
+        let verdict = verdict(&outcome, tried, until, self.policy, ended, fastrand::f64());
+        Attempted { claim, outcome, verdict, ended }
+    }
+
+    /// They may have been accepted: not to record that is to send them again. A state that is away is waited for until
+    /// others may have taken the claims over.
+    async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreFault> {
+        let record = || self.store.record(&attempts);
         let often = ExponentialBuilder::default();
         let long = often.with_max_delay(Duration::from_secs(5)).without_max_times();
-        let long = long.with_total_delay(Some(SPARE - Duration::from_secs(10)));
+        let long = long.with_total_delay(Some(RECORDING));
         match record.retry(often).when(|fault| !fault.is_away()).await {
             Err(fault) if fault.is_away() => record.retry(long).await?,
             recorded => recorded?,
         }
-        say(notifier, &claim, &outcome, &verdict);
-        let late = claim.due_at.filter(|_| verdict == Verdict::Delivered);
-        Ok::<_, StoreFault>(Some((outcome, verdict, late.map(|due_at| ended - due_at))))
-    });
-    let mut attempts = attempts.buffer_unordered(notifier.concurrency());
-    let mut fault = None;
-    while let Some(attempt) = attempts.next().await {
-        match attempt {
-            Ok(None) => {}
-            Ok(Some((outcome, verdict, late))) => {
-                report.count(&outcome, &verdict);
-                report.late.extend(late);
-            }
-            // The others are under way, and are recorded as far as that works.
-            Err(error) => fault = Some(error),
-        }
+        Ok(attempts)
     }
-    fault.map_or(Ok(report), Err)
 }
 
 /// One attempt, which ends whatever the notifier does: what fails inside of it is an outcome like any other, so
@@ -169,7 +280,11 @@ impl Report {
         }
     }
 
-    fn count(&mut self, outcome: &Outcome, verdict: &Verdict) {
+    fn count(&mut self, attempted: &Attempted) {
+        let Attempted { claim, outcome, verdict, ended } = attempted;
+        if *verdict == Verdict::Delivered {
+            self.late.extend(claim.due_at.map(|due_at| *ended - due_at));
+        }
         match verdict {
             Verdict::Delivered => self.delivered += 1,
             Verdict::WaitUntil(_) => self.waiting += 1,
@@ -181,7 +296,8 @@ impl Report {
 }
 
 /// Recipients' addresses stay out of the log; `certvigil deliveries` has them, by the same id.
-fn say(notifier: &dyn Notifier, claim: &Claim, outcome: &Outcome, verdict: &Verdict) {
+fn say(notifier: &dyn Notifier, attempted: &Attempted) {
+    let Attempted { claim, outcome, verdict, .. } = attempted;
     let (notifier, delivery) = (notifier.name(), claim.id);
     let (notification, attempt) = (claim.notification.id, claim.attempt);
     match (outcome, verdict) {

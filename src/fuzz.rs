@@ -61,7 +61,7 @@ pub fn header(value: &[u8]) {
         headers.insert(name, value.clone());
     }
     let skew = admin_api::Skew::default();
-    skew.note(&headers, clock::now());
+    skew.note(&headers);
     let _taken = skew.take();
 }
 

@@ -105,7 +105,7 @@ impl Known {
             let doubt = (
                 inventory.unreadable_projects.contains_key(&project.id),
                 unread.iter().any(|one| one.id == project.id),
-                listed.is_some_and(|list| list.certificates.contains_key(id)),
+                listed.is_some_and(|listing| listing.list.names(id)),
             );
             if kinds.insert((active, matched, doubt)) {
                 kept.insert(project.id.clone());
@@ -252,7 +252,7 @@ mod tests {
                 let assessment = evaluation.assessment(&id).unwrap();
                 format!(
                     "{:#?}",
-                    explain(&evaluation, assessment, &known.listeners, &forecast).notifiers
+                    explain(&evaluation, &assessment, &known.listeners, &forecast).notifiers
                 )
             };
             assert_eq!(next(&narrow), next(&known), "{id}");

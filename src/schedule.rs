@@ -107,8 +107,30 @@ impl Cron {
     }
 }
 
+/// After how long a beat counts as missed.
+const MISSED: Duration = Duration::from_secs(3);
 /// How long the scheduler may take to start before a timer takes its place.
 const STARTING: Duration = Duration::from_secs(5);
+
+/// The beats of the scheduler, for a loop that does something about once a second: whatever waits for the same beat wakes
+/// the process once.
+#[derive(Clone)]
+pub struct Beats(watch::Receiver<()>);
+
+impl Beats {
+    pub fn new(beats: watch::Receiver<()>) -> Beats {
+        Beats(beats)
+    }
+
+    /// Waits for the next one, or for a few seconds where the scheduler has missed it.
+    pub async fn next(&mut self) {
+        let beat = tokio::time::timeout(MISSED, self.0.changed()).await;
+        if let Ok(Err(_)) = beat {
+            // Without the scheduler there is no beat any more.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
 
 /// A beat every second, for as long as it is kept.
 pub struct Heartbeat {

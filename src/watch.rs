@@ -45,6 +45,10 @@ pub async fn run_once(
     lease: Lease,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
+    // Mostly there is nothing, and nothing was ever told.
+    if !store.has_told_of_failures().await.context("reading who does not get through")? {
+        return Ok(Report::default());
+    }
     let mut failures = store.failures().await.context("reading who does not get through")?;
     // An attempt that was under way when its receiver was taken out of the configuration says nothing any more.
     failures.retain(|failure| {

@@ -7,19 +7,28 @@
 //! followed. It does not: decide what an answer means, or remember anything between scans.
 
 mod fault;
+mod key;
+mod learned;
 mod pace;
+mod recent;
 mod request;
 mod skew;
 mod wire;
 
 use chrono::TimeDelta;
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use reqwest::{Client, Url};
-use secrecy::{ExposeSecret, SecretString};
+use futures_util::{
+    Stream, StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use reqwest::{
+    Client, Url,
+    header::{self, HeaderValue},
+};
+use secrecy::ExposeSecret;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,19 +38,24 @@ use crate::{
     domain::{
         certificate::{OrganizationName, Project, ProjectId},
         credential::AdminKey,
-        inventory::Listed,
+        reading::Listed,
         text::one_line,
     },
     net::{self, Pem, is_loopback},
     secret::Secret,
 };
 pub use fault::{ApiFault, Kind};
+use key::Key;
 use pace::Pace;
+pub use recent::Recent;
 #[cfg(any(test, fuzzing))]
 pub use request::read_any;
-use request::{describe, hidden};
+use request::{Body, describe, hidden};
 pub use skew::Skew;
-use wire::{Item, ListedAdminKey, ListedCertificate, ListedProject, Page};
+use wire::{Item, ListedAdminKey, ListedProject, Page};
+
+/// A list of certificates, page by page. A page that was read before is the same one.
+pub type Certificates = Vec<Arc<Vec<Listed>>>;
 
 /// The API's largest page.
 const LIMIT: &str = "100";
@@ -93,7 +107,7 @@ fn together(certificate: &Pem, key: &str) -> reqwest::Result<reqwest::Identity> 
 pub struct AdminApi {
     settings: Settings,
     client: Client,
-    key: Mutex<SecretString>,
+    key: Mutex<Arc<Key>>,
     pace: Pace,
     requests: AtomicU64,
     /// How the requests since the last time were answered.
@@ -123,6 +137,11 @@ impl AdminApi {
             .connect_timeout(settings.request_timeout)
             .timeout(settings.request_timeout)
             .pool_idle_timeout(Duration::from_secs(30))
+            .default_headers(
+                [(header::ACCEPT, HeaderValue::from_static("application/json"))]
+                    .into_iter()
+                    .collect(),
+            )
             .retry(reqwest::retry::never());
         if is_loopback(&settings.base_url) {
             builder = builder.no_proxy();
@@ -136,7 +155,7 @@ impl AdminApi {
         }
         Ok(AdminApi {
             client: builder.build().map_err(reqwest::Error::without_url)?,
-            key: Mutex::new(settings.admin_key.read()?),
+            key: Mutex::new(Arc::new(Key::new(settings.admin_key.read()?)?)),
             pace: Pace::new(settings.requests_per_second, settings.concurrency),
             requests: AtomicU64::new(0),
             answers: Mutex::default(),
@@ -176,12 +195,13 @@ impl AdminApi {
         archived: bool,
     ) -> impl Stream<Item = Result<Vec<Project>, ApiFault>> + '_ {
         let asked: &[_] = if archived { &[("include_archived", "true")] } else { &[] };
-        self.pages(&["organization", "projects"], asked, MAX_PROJECT_PAGES).map_ok(
-            move |page: Vec<ListedProject>| {
-                let wanted = page.into_iter().filter(|listed| archived || !listed.archived);
-                wanted.map(|listed| listed.project).collect()
-            },
-        )
+        let path = ["organization", "projects"];
+        let pages =
+            self.pages(&path, asked, MAX_PROJECT_PAGES, |body, path| self.parse(body, path));
+        pages.map_ok(move |page: Arc<Vec<ListedProject>>| {
+            let wanted = page.iter().filter(|listed| archived || !listed.archived);
+            wanted.map(|listed| listed.project.clone()).collect()
+        })
     }
 
     /// Every certificate that the project lists; `None` where the project itself is gone or archived,
@@ -193,9 +213,10 @@ impl AdminApi {
         &self,
         id: &ProjectId,
         archived: bool,
-    ) -> Result<Option<Vec<Listed>>, ApiFault> {
+        recent: &Recent,
+    ) -> Result<Option<Certificates>, ApiFault> {
         let path = ["organization", "projects", id.as_str(), "certificates"];
-        let fault = match self.certificates(&path).await {
+        let fault = match self.certificates(&path, recent).await {
             Ok(listed) => return Ok(Some(listed)),
             Err(fault) if fault.is_not_found() => fault,
             Err(fault) => return Err(fault),
@@ -211,8 +232,8 @@ impl AdminApi {
     ///
     /// # Errors
     /// Where the list could not be read to its end.
-    pub async fn organization_certificates(&self) -> Result<Vec<Listed>, ApiFault> {
-        self.certificates(&["organization", "certificates"]).await
+    pub async fn organization_certificates(&self) -> Result<Certificates, ApiFault> {
+        self.certificates(&["organization", "certificates"], &Recent::default()).await
     }
 
     /// The organization's admin keys, each with whether what the API shows of it fits the key in use.
@@ -221,34 +242,36 @@ impl AdminApi {
     /// Where the list could not be read to its end; some keys may not read it.
     pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiFault> {
         let path = ["organization", "admin_api_keys"];
-        let pages: Vec<Vec<ListedAdminKey>> =
-            self.pages(&path, &[], MAX_PAGES).try_collect().await?;
-        let key = self.lock_key().clone();
-        let listed = pages.into_iter().flatten();
-        Ok(listed.map(|one| one.admin_key(key.expose_secret().trim())).collect())
+        let pages = self.pages(&path, &[], MAX_PAGES, |body, path| self.parse(body, path));
+        let pages: Vec<Arc<Vec<ListedAdminKey>>> = pages.try_collect().await?;
+        let key = self.key();
+        let listed = pages.iter().flat_map(|page| page.iter());
+        Ok(listed.map(|one| one.admin_key(key.secret.expose_secret().trim())).collect())
     }
 
-    async fn certificates(&self, path: &[&str]) -> Result<Vec<Listed>, ApiFault> {
-        let pages = self.pages::<ListedCertificate>(path, &[], MAX_PAGES);
-        let listed: Vec<Vec<ListedCertificate>> = pages.try_collect().await?;
-        Ok(listed.into_iter().flatten().map(|one| one.0).collect())
+    async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiFault> {
+        let read = |body: &Body, path: &[&str]| {
+            recent.page(&body.bytes, || self.parse::<Page<Listed>>(body, path))
+        };
+        self.pages(path, &[], MAX_PAGES, read).try_collect().await
     }
 
     /// The pages of a list, following `last_id` while `has_more` is not false, as the official clients.
-    fn pages<T: Item + Send + 'static>(
-        &self,
+    fn pages<'a, T: Item + Send + Sync + 'static>(
+        &'a self,
         path: &[&str],
         asked: &'static [(&'static str, &'static str)],
         most: usize,
-    ) -> impl Stream<Item = Result<Vec<T>, ApiFault>> + '_ {
+        read: impl Fn(&Body, &[&str]) -> Result<Page<T>, ApiFault> + Copy + Send + Sync + 'a,
+    ) -> BoxStream<'a, Result<Arc<Vec<T>>, ApiFault>> {
         struct Cursor {
             after: Option<String>,
             seen: HashSet<String>,
         }
-        let path: Vec<String> = path.iter().map(|segment| (*segment).to_owned()).collect();
+        let path: Arc<[String]> = path.iter().map(|segment| (*segment).to_owned()).collect();
         let start = Cursor { after: None, seen: HashSet::new() };
         stream::try_unfold(Some(start), move |cursor| {
-            let path = path.clone();
+            let path = Arc::clone(&path);
             async move {
                 let Some(Cursor { after, mut seen }) = cursor else {
                     return Ok(None);
@@ -257,7 +280,7 @@ impl AdminApi {
                 let mut query = vec![("limit", LIMIT)];
                 query.extend(asked);
                 query.extend(after.iter().map(|after| ("after", after.as_str())));
-                let page: Page<T> = self.get(&path, &query).await?;
+                let page = read(&self.body(&path, &query).await?, &path)?;
                 let fault = |kind| Err(ApiFault::new(kind, &describe(&path)));
 
                 let last = page.data.last().map(|last| last.id().to_owned());
@@ -267,7 +290,7 @@ impl AdminApi {
                     (_, true, Some(next)) => next,
                 };
                 if !seen.insert(next.clone()) {
-                    let next = hidden(&next, &self.lock_key().clone());
+                    let next = hidden(&next, &self.key().secret);
                     return fault(Kind::Loop(one_line(&next, 80)));
                 }
                 if seen.len() >= most {

@@ -1,11 +1,18 @@
-//! How fast an organization is asked: one rate, one bound on what is under way, one pause for all.
+//! How fast an organization is asked: the rate that is configured and the one that it allows, one bound on what is under
+//! way, one pause for all.
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use std::{num::NonZeroU32, sync::Mutex, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
+
+use super::learned::Learned;
 
 /// The official clients wait no longer than this for a `Retry-After`. Nor does anybody here wait longer
 /// for the wish of another: one answer must not make the organization invisible for a day.
@@ -13,8 +20,28 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 pub struct Pace {
     limiter: Option<DefaultDirectRateLimiter>,
+    learned: Mutex<Learned>,
     under_way: Semaphore,
     paused_until: Mutex<Option<Instant>>,
+}
+
+/// Leave to send a request, held while it is under way.
+pub struct Turn<'a> {
+    pace: &'a Pace,
+    sent: Instant,
+    _under_way: Option<SemaphorePermit<'a>>,
+}
+
+impl Turn<'_> {
+    /// Notes how the request was answered: refused for its rate (429), or not.
+    pub fn answered(&self, refused: bool) {
+        let now = Instant::now();
+        let mut learned = lock(&self.pace.learned);
+        match refused {
+            true => learned.refused(self.sent, now),
+            false => learned.answered(now),
+        }
+    }
 }
 
 impl Pace {
@@ -25,21 +52,31 @@ impl Pace {
             let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
             RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
         });
-        Pace { limiter, under_way: Semaphore::new(concurrency), paused_until: Mutex::new(None) }
+        Pace {
+            limiter,
+            learned: Mutex::default(),
+            under_way: Semaphore::new(concurrency),
+            paused_until: Mutex::new(None),
+        }
     }
 
-    /// Waits until a request may be sent; the permit is held while it is under way.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits until a request may be sent.
+    pub async fn turn(&self) -> Turn<'_> {
         loop {
             self.wait_out_pause().await;
             // Never closed.
-            let permit = self.under_way.acquire().await.ok()?;
+            let under_way = self.under_way.acquire().await.ok();
             if let Some(limiter) = &self.limiter {
                 limiter.until_ready().await;
             }
+            let now = Instant::now();
+            let allowed = lock(&self.learned).next(now);
+            if allowed > now {
+                tokio::time::sleep_until(allowed).await;
+            }
             // A 429 may have come while this one waited.
             if self.left_of_pause().is_none() {
-                return Some(permit);
+                return Turn { pace: self, sent: Instant::now(), _under_way: under_way };
             }
         }
     }
@@ -47,7 +84,7 @@ impl Pace {
     /// Lets nobody ask for so long, two minutes at most.
     pub fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_WAIT);
-        let mut paused = self.lock();
+        let mut paused = lock(&self.paused_until);
         *paused = Some(paused.map_or(until, |paused| paused.max(until)));
     }
 
@@ -59,13 +96,13 @@ impl Pace {
     }
 
     fn left_of_pause(&self) -> Option<Duration> {
-        let left = (*self.lock())?.saturating_duration_since(Instant::now());
+        let left = (*lock(&self.paused_until))?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.paused_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -78,7 +115,7 @@ mod tests {
         let start = Instant::now();
         pace.pause(Duration::from_secs(7));
         pace.pause(Duration::from_secs(3));
-        drop(pace.turn().await.unwrap());
+        drop(pace.turn().await);
         assert!(start.elapsed() >= Duration::from_secs(7), "the longer pause counts");
     }
 
@@ -87,7 +124,7 @@ mod tests {
         let pace = Pace::new(0, 4);
         let start = Instant::now();
         pace.pause(Duration::MAX);
-        drop(pace.turn().await.unwrap());
+        drop(pace.turn().await);
         let waited = start.elapsed();
         assert!(waited >= LONGEST_WAIT && waited < LONGEST_WAIT * 2, "{waited:?}");
     }

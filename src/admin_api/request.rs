@@ -1,16 +1,21 @@
 //! One `GET`, tried as often and as patiently as the official clients do it, and what its failures mean.
 
 use backon::Retryable;
-use reqwest::{Response, StatusCode, Url};
+use bytes::{Bytes, BytesMut};
+use reqwest::{Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use super::{
     AdminApi, Answers,
     fault::{ApiFault, Kind},
+    key::Key,
     pace::LONGEST_WAIT,
     wire::ErrorBody,
 };
@@ -28,12 +33,21 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(8);
 
 impl AdminApi {
-    /// One `GET`, tried as often and as patiently as the official clients do it.
+    /// One `GET`, tried as often and as patiently as the official clients do it, and what is in its body.
     pub(super) async fn get<T: serde::de::DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<T, ApiFault> {
+        self.parse(&self.body(path, query).await?, path)
+    }
+
+    /// One `GET`, as far as its body.
+    pub(super) async fn body(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Body, ApiFault> {
         let mut url = self.settings.base_url.clone();
         url.path_segments_mut()
             .map_err(|()| ApiFault::new(Kind::Shape("base_url has no path".into()), "GET"))?
@@ -43,15 +57,14 @@ impl AdminApi {
         if query.is_empty() {
             url.set_query(None);
         }
-        let request = describe(path);
         let retries = AtomicU32::new(0);
         let pauses = (0..self.settings.max_attempts.saturating_sub(1)).map(|retry| {
             let doubled = FIRST_PAUSE.saturating_mul(1 << retry.min(10)).min(LAST_PAUSE);
             doubled.mul_f64(1.0 - 0.25 * fastrand::f64())
         });
-        let body = (|| async {
+        (|| async {
             let retry = retries.fetch_add(1, Ordering::Relaxed);
-            self.attempt(&url, &request, retry).await
+            self.attempt(&url, path, retry).await
         })
         .retry(pauses)
         .when(|fault| fault.retryable)
@@ -63,31 +76,37 @@ impl AdminApi {
                 self.pace.pause(pause);
             }
         })
-        .await?;
-        parse(&body, &request, &self.lock_key().clone())
+        .await
     }
 
-    async fn attempt(&self, url: &Url, request: &str, retry: u32) -> Result<Body, ApiFault> {
-        let _permit = self.pace.turn().await;
-        let key = self.lock_key().clone();
+    /// Reads a body that a request for this path has brought.
+    pub(super) fn parse<T: serde::de::DeserializeOwned>(
+        &self,
+        body: &Body,
+        path: &[&str],
+    ) -> Result<T, ApiFault> {
+        let parsed = parse(body, &self.key().secret);
+        parsed.map_err(|kind| ApiFault::new(kind, &describe(path)))
+    }
+
+    async fn attempt(&self, url: &Url, path: &[&str], retry: u32) -> Result<Body, ApiFault> {
+        let turn = self.pace.turn().await;
+        let key = self.key();
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let sent = self
-            .client
-            .get(url.clone())
-            .bearer_auth(key.expose_secret())
-            .header("accept", "application/json")
-            .header("x-stainless-retry-count", retry)
-            .send()
-            .await;
+        let mut request = reqwest::Request::new(reqwest::Method::GET, url.clone());
+        let headers = request.headers_mut();
+        headers.insert(reqwest::header::AUTHORIZATION, key.bearer.clone());
+        headers.insert("x-stainless-retry-count", HeaderValue::from(retry));
+        let sent = self.client.execute(request).await;
         self.count(&sent);
-        let sent = sent.map_err(|error| transport(error, request))?;
+        let sent = sent.map_err(|error| transport(error, &describe(path)))?;
+        turn.answered(sent.status() == StatusCode::TOO_MANY_REQUESTS);
         if sent.status().is_success() {
-            self.skew.note(sent.headers(), crate::clock::now());
-            return read_body(sent, MAX_BODY, &key)
-                .await
-                .map_err(|fault| fault.into_fault(request));
+            self.skew.note(sent.headers());
+            let read = read_body(sent, MAX_BODY).await;
+            return read.map_err(|fault| fault.into_fault(&describe(path)));
         }
-        let mut fault = refused(sent, request, &key).await;
+        let mut fault = refused(sent, &describe(path), &key.secret).await;
         if matches!(fault.kind, Kind::Status(401, _)) && self.key_has_changed(&key) {
             fault.retryable = true;
             fault.wait = Some(Duration::ZERO);
@@ -102,12 +121,17 @@ impl AdminApi {
     }
 
     fn count(&self, sent: &reqwest::Result<Response>) {
-        let how = match sent {
-            Ok(response) => response.status().as_str().to_owned(),
-            Err(error) if error.is_timeout() => "timeout".to_owned(),
-            Err(_) => "connection".to_owned(),
+        let status = sent.as_ref().map(Response::status);
+        let how = match &status {
+            Ok(status) => status.as_str(),
+            Err(error) if error.is_timeout() => "timeout",
+            Err(_) => "connection",
         };
-        *self.lock_answers().entry(how).or_default() += 1;
+        let mut answers = self.lock_answers();
+        match answers.get_mut(how) {
+            Some(count) => *count += 1,
+            None => drop(answers.insert(how.to_owned(), 1)),
+        }
     }
 
     pub(super) fn lock_answers(&self) -> std::sync::MutexGuard<'_, Answers> {
@@ -115,18 +139,23 @@ impl AdminApi {
     }
 
     /// After a 401 the key's file is read again: it may have been rotated.
-    fn key_has_changed(&self, used: &SecretString) -> bool {
-        let Ok(fresh) = self.settings.admin_key.read() else {
+    fn key_has_changed(&self, used: &Key) -> bool {
+        let fresh = self.settings.admin_key.read().map_err(anyhow::Error::from).and_then(Key::new);
+        let Ok(fresh) = fresh else {
             return false;
         };
-        let changed = fresh.expose_secret() != used.expose_secret();
+        let changed = fresh.secret.expose_secret() != used.secret.expose_secret();
         if changed {
-            *self.lock_key() = fresh;
+            *self.lock_key() = Arc::new(fresh);
         }
         changed
     }
 
-    pub(super) fn lock_key(&self) -> std::sync::MutexGuard<'_, SecretString> {
+    pub(super) fn key(&self) -> Arc<Key> {
+        Arc::clone(&self.lock_key())
+    }
+
+    fn lock_key(&self) -> std::sync::MutexGuard<'_, Arc<Key>> {
         self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -136,9 +165,9 @@ pub(super) fn describe(path: &[&str]) -> String {
     format!("GET /{}", path.join("/"))
 }
 
-struct Body {
-    content_type: String,
-    bytes: Vec<u8>,
+pub(super) struct Body {
+    content_type: Option<HeaderValue>,
+    pub bytes: Bytes,
 }
 
 enum BodyFault {
@@ -155,32 +184,45 @@ impl BodyFault {
     }
 }
 
-async fn read_body(
-    mut response: Response,
-    most: usize,
-    key: &SecretString,
-) -> Result<Body, BodyFault> {
-    let content_type = response.headers().get(reqwest::header::CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or("missing");
-    let content_type = one_line(&hidden(content_type, key), 80);
-    let mut bytes = Vec::new();
+async fn read_body(mut response: Response, most: usize) -> Result<Body, BodyFault> {
+    let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).cloned();
+    let mut bytes = Bytes::new();
+    let mut rest = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyFault::Transport)? {
-        if bytes.len() + chunk.len() > most {
+        if bytes.len() + rest.len() + chunk.len() > most {
             return Err(BodyFault::TooLarge);
         }
-        bytes.extend_from_slice(&chunk);
+        // Most come in one piece.
+        match bytes.is_empty() {
+            true => bytes = chunk,
+            false => rest.extend_from_slice(&chunk),
+        }
+    }
+    if !rest.is_empty() {
+        let mut all = BytesMut::with_capacity(bytes.len() + rest.len());
+        all.extend_from_slice(&bytes);
+        all.extend_from_slice(&rest);
+        bytes = all.freeze();
     }
     Ok(Body { content_type, bytes })
 }
 
 /// Reads a body; what is wrong with it is said without the key, which is hidden before anything is cut.
-fn parse<T: serde::de::DeserializeOwned>(
+fn parse<T: serde::de::DeserializeOwned>(body: &Body, key: &SecretString) -> Result<T, Kind> {
+    // Where it is wrong is looked for where it is wrong: keeping track of it takes longer than all the rest.
+    serde_json::from_slice(&body.bytes).or_else(|_| parse_with_care(body, key))
+}
+
+fn parse_with_care<T: serde::de::DeserializeOwned>(
     body: &Body,
-    request: &str,
     key: &SecretString,
-) -> Result<T, ApiFault> {
+) -> Result<T, Kind> {
+    let content_type = || {
+        let value = body.content_type.as_ref().and_then(|value| value.to_str().ok());
+        one_line(&hidden(value.unwrap_or("missing"), key), 80)
+    };
     let mut json = serde_json::Deserializer::from_slice(&body.bytes);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         use serde_json::error::Category;
         let place = error.path().to_string();
         let inner = error.inner();
@@ -189,18 +231,13 @@ fn parse<T: serde::de::DeserializeOwned>(
                 Kind::Shape(one_line(&hidden(&format!("{place}: {inner}"), key), 300))
             }
             Category::Eof if body.bytes.is_empty() => Kind::Shape("the body is empty".to_owned()),
-            Category::Eof if body.content_type.contains("json") => {
+            Category::Eof if content_type().contains("json") => {
                 Kind::Shape("the JSON breaks off".to_owned())
             }
-            Category::Io | Category::Syntax | Category::Eof => {
-                Kind::NotJson(body.content_type.clone())
-            }
+            Category::Io | Category::Syntax | Category::Eof => Kind::NotJson(content_type()),
         }
-    });
-    let value = parsed.map_err(|kind| ApiFault::new(kind, request))?;
-    json.end().map_err(|_| {
-        ApiFault::new(Kind::Shape("there is more behind the JSON".to_owned()), request)
     })?;
+    json.end().map_err(|_| Kind::Shape("there is more behind the JSON".to_owned()))?;
     Ok(value)
 }
 
@@ -222,14 +259,17 @@ pub(super) fn hidden(text: &str, key: &SecretString) -> String {
 /// Reads a body as everything that one may be; gives what is wrong with it.
 #[cfg(any(test, fuzzing))]
 pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
-    use super::wire::{ListedAdminKey, ListedCertificate, ListedProject, Page};
+    use super::wire::{ListedAdminKey, ListedProject, Page};
+    use crate::domain::reading::Listed;
     fn wrong<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &SecretString) -> Option<String> {
-        let body = Body { content_type: "application/json".to_owned(), bytes: bytes.to_vec() };
-        parse::<T>(&body, "GET /x", key).err().map(|fault| fault.to_string())
+        let content_type = Some(HeaderValue::from_static("application/json"));
+        let body = Body { content_type, bytes: Bytes::copy_from_slice(bytes) };
+        let fault = parse::<T>(&body, key).err();
+        fault.map(|kind| ApiFault::new(kind, "GET /x").to_string())
     }
     let all = [
         wrong::<Page<ListedProject>>(bytes, key),
-        wrong::<Page<ListedCertificate>>(bytes, key),
+        wrong::<Page<Listed>>(bytes, key),
         wrong::<Page<ListedAdminKey>>(bytes, key),
         wrong::<ListedProject>(bytes, key),
         wrong::<ErrorBody>(bytes, key),
@@ -242,7 +282,7 @@ async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFa
     let status = response.status();
     let headers = response.headers().clone();
     // An error's body is for reading; where it cannot be read, the status says enough.
-    let body = read_body(response, MAX_ERROR_BODY, key).await.ok();
+    let body = read_body(response, MAX_ERROR_BODY).await.ok();
     let said = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());
     let message = said.and_then(|body| body.error.message).unwrap_or_default();
     let message = one_line(&hidden(&message, key), 200);
@@ -267,15 +307,17 @@ async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin_api::wire::{ListedCertificate, Page};
+    use crate::{admin_api::wire::Page, domain::reading::Listed};
     use proptest::prelude::*;
 
     fn body(text: &str) -> Body {
-        Body { content_type: "application/json".into(), bytes: text.into() }
+        let content_type = Some(HeaderValue::from_static("application/json"));
+        Body { content_type, bytes: Bytes::copy_from_slice(text.as_bytes()) }
     }
 
-    fn read(text: &str) -> Result<Page<ListedCertificate>, String> {
-        parse(&body(text), "GET /x", &SecretString::default()).map_err(|fault| fault.to_string())
+    fn read(text: &str) -> Result<Page<Listed>, String> {
+        let parsed = parse(&body(text), &SecretString::default());
+        parsed.map_err(|kind| ApiFault::new(kind, "GET /x").to_string())
     }
 
     #[test]
@@ -285,14 +327,14 @@ mod tests {
                 "has_more": false}"#,
         )
         .unwrap();
-        let listed = &page.data[0].0;
+        let listed = &page.data[0];
         assert_eq!((listed.certificate.expires_at, &listed.certificate.name), (None, &None));
 
         let in_milliseconds = read(
             r#"{"data": [{"id": "c", "certificate_details": {"expires_at": 1800000000000}, "active": true}]}"#,
         )
         .unwrap();
-        assert_eq!(in_milliseconds.data[0].0.certificate.expires_at, None);
+        assert_eq!(in_milliseconds.data[0].certificate.expires_at, None);
 
         let cases = [
             (r#"{"data": [{"id": "c"}]}"#, "data[0]: missing field `active`"),

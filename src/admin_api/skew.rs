@@ -21,7 +21,12 @@ struct Seen {
 }
 
 impl Skew {
-    pub fn note(&self, headers: &HeaderMap, now: DateTime<Utc>) {
+    /// Notes an answer that came now.
+    pub fn note(&self, headers: &HeaderMap) {
+        self.note_at(headers, crate::clock::now());
+    }
+
+    fn note_at(&self, headers: &HeaderMap, now: DateTime<Utc>) {
         // What a cache in between has kept says what time it was then.
         if headers.contains_key("age") {
             return;
@@ -58,7 +63,7 @@ mod tests {
         let skew = Skew::default();
         let answer = |seconds: i64| {
             let date = httpdate::fmt_http_date((now + TimeDelta::seconds(seconds)).into());
-            skew.note(
+            skew.note_at(
                 &[("date".parse().unwrap(), date.parse().unwrap())].into_iter().collect(),
                 now,
             );
@@ -68,7 +73,10 @@ mod tests {
         answer(-3);
         answer(600);
         assert_eq!(skew.take(), Some(TimeDelta::seconds(-3)));
-        skew.note(&[("date".parse().unwrap(), "soon".parse().unwrap())].into_iter().collect(), now);
+        skew.note_at(
+            &[("date".parse().unwrap(), "soon".parse().unwrap())].into_iter().collect(),
+            now,
+        );
         assert_eq!(skew.take(), Some(TimeDelta::seconds(-3)));
         answer(400);
         assert_eq!(skew.take(), Some(TimeDelta::seconds(400)));

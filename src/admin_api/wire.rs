@@ -1,12 +1,13 @@
 //! The shapes that the Admin API sends, as far as they are read. New fields may appear at any time.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::domain::{
     certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
     credential::AdminKey,
-    inventory::Listed,
+    reading::Listed,
     text::Name,
 };
 
@@ -14,9 +15,9 @@ use crate::domain::{
 const LAST_SECOND: i64 = 253_402_300_799;
 
 /// One page of any list.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Page<T> {
-    pub data: Vec<T>,
+    pub data: Arc<Vec<T>>,
     pub last_id: Option<String>,
     pub has_more: Option<bool>,
 }
@@ -26,8 +27,6 @@ pub trait Item: serde::de::DeserializeOwned {
     fn id(&self) -> &str;
 }
 
-#[derive(Deserialize)]
-#[serde(try_from = "RawProject")]
 pub struct ListedProject {
     pub project: Project,
     pub archived: bool,
@@ -41,9 +40,9 @@ struct Chosen(Option<Name>);
 impl<'de> Deserialize<'de> for Chosen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Chosen, D::Error> {
         struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
+        impl de::Visitor<'_> for Visitor {
             type Value = Chosen;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Chosen, E> {
@@ -55,22 +54,28 @@ impl<'de> Deserialize<'de> for Chosen {
 }
 
 #[derive(Deserialize)]
-struct RawProject {
-    id: String,
+struct RawProject<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     name: Option<Chosen>,
-    status: Option<String>,
+    #[serde(borrow)]
+    status: Option<Cow<'a, str>>,
     archived_at: Option<UnixTime>,
 }
 
-impl TryFrom<RawProject> for ListedProject {
-    type Error = String;
-
-    fn try_from(raw: RawProject) -> Result<Self, String> {
-        let id = ProjectId::parse(&raw.id).map_err(|why| format!("id: {why}"))?;
+impl<'de> Deserialize<'de> for ListedProject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawProject::deserialize(deserializer)?;
+        let id = id(ProjectId::parse(&raw.id))?;
         let archived = raw.status.as_deref() == Some("archived") || raw.archived_at.is_some();
         let name = raw.name.and_then(|name| name.0);
         Ok(ListedProject { project: Project { id, name }, archived })
     }
+}
+
+/// An id, or what is wrong with it.
+fn id<T, E: de::Error>(parsed: Result<T, &str>) -> Result<T, E> {
+    parsed.map_err(|why| E::custom(format_args!("id: {why}")))
 }
 
 impl Item for ListedProject {
@@ -80,12 +85,9 @@ impl Item for ListedProject {
 }
 
 #[derive(Deserialize)]
-#[serde(try_from = "RawCertificate")]
-pub struct ListedCertificate(pub Listed);
-
-#[derive(Deserialize)]
-struct RawCertificate {
-    id: String,
+struct RawCertificate<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     name: Option<Chosen>,
     created_at: Option<UnixTime>,
     #[serde(default)]
@@ -99,11 +101,10 @@ struct Details {
     expires_at: Option<UnixTime>,
 }
 
-impl TryFrom<RawCertificate> for ListedCertificate {
-    type Error = String;
-
-    fn try_from(raw: RawCertificate) -> Result<Self, String> {
-        let id = CertificateId::parse(&raw.id).map_err(|why| format!("id: {why}"))?;
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawCertificate::deserialize(deserializer)?;
+        let id = id(CertificateId::parse(&raw.id))?;
         let details = raw.certificate_details;
         let (valid_at, expires_at) =
             details.map_or((None, None), |details| (details.valid_at, details.expires_at));
@@ -116,19 +117,17 @@ impl TryFrom<RawCertificate> for ListedCertificate {
             expires_at: known(expires_at),
             strange_expiry: expires_at.filter(|at| at.instant().is_none()).map(|at| at.0),
         };
-        Ok(ListedCertificate(Listed { certificate, active: raw.active }))
+        Ok(Listed { certificate: Arc::new(certificate), active: raw.active })
     }
 }
 
-impl Item for ListedCertificate {
+impl Item for Listed {
     fn id(&self) -> &str {
-        self.0.certificate.id.as_str()
+        self.certificate.id.as_str()
     }
 }
 
 /// An admin key. What the API shows of its value is compared and not kept.
-#[derive(Deserialize)]
-#[serde(try_from = "RawAdminKey")]
 pub struct ListedAdminKey {
     id: AdminKeyId,
     name: Option<Name>,
@@ -138,8 +137,9 @@ pub struct ListedAdminKey {
 }
 
 #[derive(Deserialize)]
-struct RawAdminKey {
-    id: String,
+struct RawAdminKey<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     name: Option<Chosen>,
     created_at: Option<UnixTime>,
     expires_at: Option<UnixTime>,
@@ -147,12 +147,11 @@ struct RawAdminKey {
     redacted_value: Option<String>,
 }
 
-impl TryFrom<RawAdminKey> for ListedAdminKey {
-    type Error = String;
-
-    fn try_from(raw: RawAdminKey) -> Result<Self, String> {
+impl<'de> Deserialize<'de> for ListedAdminKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawAdminKey::deserialize(deserializer)?;
         Ok(ListedAdminKey {
-            id: AdminKeyId::parse(&raw.id).map_err(|why| format!("id: {why}"))?,
+            id: id(AdminKeyId::parse(&raw.id))?,
             name: raw.name.and_then(|name| name.0),
             created_at: raw.created_at.and_then(UnixTime::instant),
             expires_at: raw.expires_at.and_then(UnixTime::instant),
@@ -169,10 +168,10 @@ impl Item for ListedAdminKey {
 
 impl ListedAdminKey {
     /// The key, with whether it is the one in use.
-    pub fn admin_key(self, in_use: &str) -> AdminKey {
+    pub fn admin_key(&self, in_use: &str) -> AdminKey {
         let own = fits(&self.redacted_value, in_use);
-        let ListedAdminKey { id, name, created_at, expires_at, .. } = self;
-        AdminKey { id, name, created_at, expires_at, own }
+        let (id, name) = (self.id.clone(), self.name.clone());
+        AdminKey { id, name, created_at: self.created_at, expires_at: self.expires_at, own }
     }
 }
 
@@ -206,10 +205,24 @@ impl UnixTime {
 
 impl<'de> Deserialize<'de> for UnixTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UnixTime, D::Error> {
-        let number = serde_json::Number::deserialize(deserializer)?;
-        // Beyond 64 bits it is cut to their range, which is as strange.
-        let seconds = number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds as i64));
-        Ok(UnixTime(seconds.unwrap_or(i64::MAX)))
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = UnixTime;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds")
+            }
+            fn visit_i64<E>(self, seconds: i64) -> Result<UnixTime, E> {
+                Ok(UnixTime(seconds))
+            }
+            // Beyond 64 bits it is cut to their range, which is as strange.
+            fn visit_u64<E>(self, seconds: u64) -> Result<UnixTime, E> {
+                Ok(UnixTime(i64::try_from(seconds).unwrap_or(i64::MAX)))
+            }
+            fn visit_f64<E>(self, seconds: f64) -> Result<UnixTime, E> {
+                Ok(UnixTime(seconds as i64))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 

@@ -1,13 +1,20 @@
 //! One notifier's loop: hands over what waits for it, so that one that hangs delays no other.
 
+use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use super::{GRACE, Shared, scans::Task};
-use crate::{clock, deliver, domain::retry::RetryPolicy, notify::Notifier};
+use super::{GRACE, Shared, pulse::Beat, scans::Task};
+use crate::{
+    clock, deliver, domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark,
+};
 
-/// How often it looks into the outbox when nobody nudges it.
+/// How long it waits for the receiver's rate at a time.
 const LOOK: Duration = Duration::from_secs(1);
+/// After how many beats it looks into the outbox though nothing seems to have changed.
+const UNSEEN: u32 = 10;
+/// How long the database may take to say whether something is due.
+const LOOKING: Duration = Duration::from_secs(120);
 /// How much longer than its attempts a pass may take, for recording what came of them.
 const RECORDING: Duration = Duration::from_secs(120);
 
@@ -16,73 +23,142 @@ pub async fn run(
     notifier: Arc<dyn Notifier>,
     policy: RetryPolicy,
     shared: Arc<Shared>,
+    mut beats: Beats,
     end: CancellationToken,
 ) {
     let name = notifier.name().to_owned();
     let pulse = shared.pulse.enter();
+    let mut quiet = Quiet::default();
     loop {
+        pulse.beat();
         let nudged = shared.outbox.notified();
-        let work = {
-            let (notifier, policy, store) =
-                (Arc::clone(&notifier), policy.clone(), shared.store.clone());
-            async move { deliver::pass(&store, notifier.as_ref(), &policy, clock::now()).await }
-        };
-        // In a task of its own, so that a panic in it does not end the loop.
-        let pass = Task(tokio::spawn(work)).join();
-        let limit = deliver::pass_limit(notifier.as_ref()) + RECORDING;
-        let stopped = async {
-            shared.stop.cancelled().await;
-            // What is under way may end; what is not recorded then is repeated by the next start.
-            tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
-        };
-        let done = tokio::select! {
-            done = pulse.during(limit, pass) => done,
-            () = stopped => return,
-        };
-        if let Ok(Ok(report)) = &done {
-            for (outcome, count) in &report.outcomes {
-                shared.counters.attempted(&name, outcome, *count);
+        let mark = shared.store.mark();
+        let mut pause = None;
+        if quiet.is_over(mark) {
+            let now = clock::now();
+            let looking = shared.store.next_due(&name, now);
+            let next = pulse.during(LOOKING, looking).await.map_err(|error| error.to_string());
+            let done = match next {
+                Ok(next) if next.is_none_or(|next| next > now) => {
+                    quiet.begin(mark, next);
+                    Ok(None)
+                }
+                Ok(_) => {
+                    quiet = Quiet::default();
+                    let Some(done) = pass(&notifier, &policy, &shared, &pulse, &end).await else {
+                        return;
+                    };
+                    done.map(Some)
+                }
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(report) => {
+                    if shared.note_outbox(&name, None) {
+                        tracing::info!(notifier = name, "the outbox is worked on again");
+                    }
+                    if report.as_ref().is_some_and(|report| report.gone) {
+                        tracing::error!(
+                            notifier = name,
+                            "the receiver says that it is gone: nothing more is sent to it until a reload"
+                        );
+                        return;
+                    }
+                    pause = match report {
+                        Some(deliver::Report { wait: Some(wait), .. }) => Some(wait.min(LOOK)),
+                        Some(report) if report != deliver::Report::default() => {
+                            Some(Duration::ZERO)
+                        }
+                        Some(_) | None => None,
+                    };
+                }
+                Err(error) => {
+                    if shared.note_outbox(&name, Some(error.clone())) {
+                        tracing::error!(
+                            notifier = name,
+                            error,
+                            "the outbox cannot be read or written"
+                        );
+                    }
+                }
             }
-            report.late.iter().for_each(|late| shared.counters.arrived(*late));
         }
         if end.is_cancelled() {
             return;
         }
-        let mut pause = LOOK;
-        match done {
-            Ok(Ok(report)) => {
-                if shared.note_outbox(&name, None) {
-                    tracing::info!(notifier = name, "the outbox is worked on again");
-                }
-                if report.gone {
-                    tracing::error!(
-                        notifier = name,
-                        "the receiver says that it is gone: nothing more is sent to it until a reload"
-                    );
-                    return;
-                }
-                pause = match report.wait {
-                    Some(wait) => wait.min(LOOK),
-                    None if report == deliver::Report::default() => LOOK,
-                    None => Duration::ZERO,
-                };
+        let waited = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => beats.next().await,
             }
-            Ok(Err(error)) => {
-                if shared.note_outbox(&name, Some(error.to_string())) {
-                    tracing::error!(notifier = name, %error, "the outbox cannot be read or written");
-                }
-            }
-            Err(panic) => {
-                tracing::error!(notifier = name, error = %panic, "a delivery failed inside certvigil");
-                shared.note_outbox(&name, Some("a delivery failed inside certvigil".to_owned()));
-            }
+        };
+        tokio::select! {
+            () = nudged => quiet = Quiet::default(),
+            () = waited => {}
+            () = end.cancelled() => return,
         }
-        if !pause.is_zero() {
-            tokio::select! {
-                () = nudged => {}
-                () = tokio::time::sleep(pause) => {}
-                () = end.cancelled() => return,
+    }
+}
+
+/// One pass, in a task of its own, so that a panic in it does not end the loop. `None` where the process stops before its
+/// end: what is not recorded then is repeated by the next start.
+async fn pass(
+    notifier: &Arc<dyn Notifier>,
+    policy: &RetryPolicy,
+    shared: &Arc<Shared>,
+    pulse: &Beat,
+    end: &CancellationToken,
+) -> Option<Result<deliver::Report, String>> {
+    let work = {
+        let (notifier, policy, store) =
+            (Arc::clone(notifier), policy.clone(), shared.store.clone());
+        let end = end.clone();
+        async move { deliver::pass(&store, notifier.as_ref(), &policy, clock::now(), &end).await }
+    };
+    let limit = deliver::pass_limit(notifier.as_ref()) + RECORDING;
+    let stopped = async {
+        shared.stop.cancelled().await;
+        tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+    };
+    let name = notifier.name();
+    let done = tokio::select! {
+        done = pulse.during(limit, Task(tokio::spawn(work)).join()) => done,
+        () = stopped => return None,
+    };
+    Some(match done {
+        Ok(Ok(report)) => {
+            for (outcome, count) in &report.outcomes {
+                shared.counters.attempted(name, outcome, *count);
             }
+            report.late.iter().for_each(|late| shared.counters.arrived(*late));
+            Ok(report)
         }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => {
+            tracing::error!(notifier = name, error = %panic, "a delivery failed inside certvigil");
+            Err("a delivery failed inside certvigil".to_owned())
+        }
+    })
+}
+
+/// A time in which nothing is due, as far as one can tell without asking the database.
+#[derive(Default)]
+struct Quiet {
+    /// What the state was like when it was asked last, and when something is due by that.
+    seen: Option<(Mark, Option<DateTime<Utc>>)>,
+    beats: u32,
+}
+
+impl Quiet {
+    fn begin(&mut self, mark: Option<Mark>, next: Option<DateTime<Utc>>) {
+        *self = Quiet { seen: mark.map(|mark| (mark, next)), beats: 0 };
+    }
+
+    /// Whether the database is to be asked, at this beat.
+    fn is_over(&mut self, mark: Option<Mark>) -> bool {
+        self.beats += 1;
+        let Some((seen, next)) = self.seen else { return true };
+        let is_due = next.is_some_and(|next| next <= clock::now());
+        is_due || mark != Some(seen) || self.beats > UNSEEN
     }
 }

@@ -272,10 +272,11 @@ impl Generation {
         let delivery = &config.delivery;
         for notifier in notifiers.clone() {
             let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
+            let beats = schedule::Beats::new(beats.clone());
             let name = format!("the deliveries of {}", notifier.name());
             let one = move || {
-                let notifier = Arc::clone(&notifier);
-                deliveries::run(notifier, delivery.clone(), Arc::clone(&shared), end.clone())
+                let (notifier, shared) = (Arc::clone(&notifier), Arc::clone(&shared));
+                deliveries::run(notifier, delivery.clone(), shared, beats.clone(), end.clone())
             };
             tasks.spawn(lasting(name, one));
         }
@@ -304,6 +305,7 @@ impl Generation {
             delivery: delivery.clone(),
             heartbeats: heartbeats.map(Watching::of).collect(),
             news: happened,
+            beats: schedule::Beats::new(beats.clone()),
             end: end.clone(),
         };
         own.spawn(tasks.track_future(monitor::run(monitor, Arc::clone(shared))));

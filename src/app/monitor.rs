@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Beating, Shared, reload::settle, scans::overdue, systemd};
+use super::{Beating, Shared, pulse::Beat, reload::settle, scans::overdue, systemd};
 use crate::{
     clock,
     config::Config,
@@ -16,12 +16,13 @@ use crate::{
     heartbeat::{self, Heartbeat, Signal},
     net::error_chain,
     notify::Notifier,
+    schedule::Beats,
     store::{LEASE, Latest, Lease, Store, StoreFault, Taken},
     watch,
 };
 
-/// How often it looks round.
-const LOOK: Duration = Duration::from_secs(5);
+/// After how many beats it looks round.
+const LOOK: u32 = 5;
 /// When a heartbeat that could not be sent is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How long one look may take, beside what it sends.
@@ -145,6 +146,7 @@ pub struct Monitor {
     pub delivery: RetryPolicy,
     pub heartbeats: Vec<Watching>,
     pub news: mpsc::UnboundedReceiver<Happened>,
+    pub beats: Beats,
     pub end: CancellationToken,
 }
 
@@ -159,7 +161,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     loop {
         let first = tokio::select! {
             Some(heard) = monitor.news.recv() => Some(heard),
-            () = pulse.during(LOOK * 2, tokio::time::sleep(LOOK)) => None,
+            () = until_look(&mut monitor.beats, &pulse) => None,
             () = monitor.end.cancelled() => return,
         };
         // All of it, so that nothing is said by what is out of date.
@@ -186,6 +188,14 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             Some(Err(_)) => tracing::error!("the look at the notifiers failed inside certvigil"),
             None => return,
         }
+    }
+}
+
+/// Waits until it is time to look, coming round meanwhile.
+async fn until_look(beats: &mut Beats, pulse: &Beat) {
+    for _ in 0..LOOK {
+        pulse.beat();
+        beats.next().await;
     }
 }
 

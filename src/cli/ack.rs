@@ -99,7 +99,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     let (reason, by) = (arguments.reason.as_str(), arguments.by.as_deref());
     let wanted = Wanted { until, reason, by };
     let one =
-        Acknowledgement::new(&wanted, assessment, of.policy.include_inactive, id_at(now), now);
+        Acknowledgement::new(&wanted, &assessment, of.policy.include_inactive, id_at(now), now);
     let one = one.map_err(|refusal| match refusal {
         Refusal::Passed(_) => Failure::Usage(format!("--until: {refusal}")),
         Refusal::NoReason => Failure::Usage(format!("--reason: {refusal}")),

@@ -220,7 +220,7 @@ async fn open_of(
         stale_at: Some(when.stale_at),
         allowed: None,
     };
-    let world = World::Watched { before, after: &evaluation };
+    let world = World::watched(before, &evaluation);
     let open = all_open(&world, &listener.routing, when.moment());
     let open: Vec<&Decision> = open.iter().collect();
     let composed = occasion.compose(|| id_at(now), &listener.afresh(), &open);

@@ -62,7 +62,7 @@ pub fn find<'a>(
     let asked = |one: &&Known| organization.is_none_or(|name| one.organization.as_str() == name);
     let all = || {
         known.iter().filter(asked).flat_map(|one| {
-            one.inventory.certificates.values().map(move |certificate| (one, certificate))
+            one.inventory.certificates.values().map(move |certificate| (one, certificate.as_ref()))
         })
     };
     // As names are kept.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::text::Name;
 
@@ -12,9 +12,10 @@ const MAX_ID: usize = 200;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
+        /// Of the same text there are many copies, which share it.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes an id as the API wrote it.
@@ -23,7 +24,7 @@ macro_rules! id {
             /// Says what is wrong with one that could not stand in a URL's path or on a log line:
             /// empty, a dot segment, over 200 bytes, or with white space or invisible characters.
             pub fn parse(raw: &str) -> Result<Self, &'static str> {
-                check_id(raw).map(|()| $name(raw.to_owned()))
+                check_id(raw).map(|()| $name(raw.into()))
             }
 
             pub fn as_str(&self) -> &str {
@@ -66,7 +67,8 @@ fn check_id(raw: &str) -> Result<(), &'static str> {
     if raw == "." || raw == ".." {
         return Err("an id must not be a dot segment");
     }
-    if raw.contains(' ') || super::text::one_line(raw, MAX_ID) != raw {
+    let plain = raw.bytes().all(|byte| byte.is_ascii_graphic());
+    if !plain && (raw.contains(' ') || super::text::one_line(raw, MAX_ID) != raw) {
         return Err("an id has only visible characters and no white space");
     }
     Ok(())
@@ -88,6 +90,9 @@ pub struct Certificate {
     #[serde(default)]
     pub strange_expiry: Option<i64>,
 }
+
+/// Certificates by their ids. What is known before and after a scan, and has not changed, is the same one.
+pub type Certificates = BTreeMap<CertificateId, Arc<Certificate>>;
 
 /// What the length of a certificate's life was counted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -149,7 +149,7 @@ impl Occasion<'_> {
                     severity_before: severity_before(listener, decision.subject(), reached),
                     due_at,
                     timely_until,
-                    ..self.told(self.evaluation.assessment(id)?, routing, *reason, reached)
+                    ..self.told(&self.evaluation.assessment(id)?, routing, *reason, reached)
                 }
             }
             Decision::End { reason, told, .. } => self.resolved(id, routing, *reason, told),
@@ -275,7 +275,7 @@ impl Occasion<'_> {
         told: &Told,
     ) -> Alert {
         let certificate = match self.evaluation.assessment(id) {
-            Some(assessment) => self.view(assessment, routing).0,
+            Some(assessment) => self.view(&assessment, routing).0,
             None => CertificateView {
                 id: id.clone(),
                 name: told.name.clone(),

@@ -1,10 +1,11 @@
 //! Inventory, policy and the hour in; how each certificate and project stands, out.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     acknowledgement::{Acknowledgement, Acknowledgements},
+    active::{Active, Projects},
     blindness::{Blind, blind},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId},
     coverage,
@@ -26,19 +27,19 @@ pub struct Evaluation<'a> {
     pub inventory: &'a Inventory,
     pub policy: &'a Policy,
     pub now: DateTime<Utc>,
-    /// Every certificate, in the order of their ids.
-    pub assessments: Vec<Assessment<'a>>,
+    /// The certificates that are in a stage, in the order of their ids. Of the others, of which there may be very many,
+    /// each is assessed when it is asked for.
+    pub in_stage: Vec<Assessment<'a>>,
     /// The projects without a valid certificate, in the order of their ids.
     pub uncovered: Vec<Uncovered<'a>>,
     /// What was not seen for too long.
     pub blind: Option<Blind<'a>>,
     /// The admin keys that are watched, and certvigil's own client certificate.
     pub credentials: Vec<Credential<'a>>,
+    acknowledgements: &'a Acknowledgements,
     active: Active<'a>,
+    unread: Vec<&'a Project>,
 }
-
-/// What is active in each project, its own and inherited, in the order of the ids.
-type Active<'a> = BTreeMap<&'a ProjectId, Vec<&'a Certificate>>;
 
 /// One certificate, as it stands now.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ pub struct Assessment<'a> {
     /// Active for the organization itself, and so inherited by every project.
     pub organization_wide: bool,
     /// The projects in which it is active, its own or inherited.
-    pub projects: Vec<&'a Project>,
+    pub projects: Projects<'a>,
     /// What the rules say of it.
     pub ruling: Ruling<'a>,
     /// The stage it is in, even where it is ignored; `None` where there is nothing to say.
@@ -97,12 +98,84 @@ impl Uncovered<'_> {
 impl<'a> Evaluation<'a> {
     /// The certificates that are active in a project, its own and inherited.
     pub fn active_in(&self, project: &ProjectId) -> &[&'a Certificate] {
-        self.active.get(project).map_or(&[], Vec::as_slice)
+        self.active.in_project(project)
     }
 
-    pub fn assessment(&self, id: &CertificateId) -> Option<&Assessment<'a>> {
-        let index = self.assessments.binary_search_by(|one| one.certificate.id.cmp(id)).ok()?;
-        self.assessments.get(index)
+    /// Every certificate, in the order of their ids.
+    pub fn assessments(&self) -> impl ExactSizeIterator<Item = Assessment<'a>> {
+        self.inventory.certificates.values().map(|one| self.assess(one))
+    }
+
+    pub fn assessment(&self, id: &CertificateId) -> Option<Assessment<'a>> {
+        self.inventory.certificates.get(id).map(|one| self.assess(one))
+    }
+
+    fn assess(&self, certificate: &'a Certificate) -> Assessment<'a> {
+        let at = self.in_stage.binary_search_by(|one| one.certificate.id.cmp(&certificate.id));
+        match at.ok().and_then(|at| self.in_stage.get(at)) {
+            Some(known) => known.clone(),
+            None => self.assess_with(certificate, self.stage(certificate)),
+        }
+    }
+
+    /// What the rules say of a certificate, and the stage that it is in.
+    fn stage(&self, certificate: &'a Certificate) -> (Projects<'a>, Ruling<'a>, Option<Reached>) {
+        let projects = self.active.projects_of(&certificate.id);
+        let ruling = self.policy.ruling(certificate, &projects, &self.unread, self.now);
+        let is_active = !projects.is_empty() || self.active.is_inherited(&certificate.id);
+        let reached = reached(certificate, is_active, self.policy, &ruling, self.now);
+        (projects, ruling, reached)
+    }
+
+    fn assess_with(
+        &self,
+        certificate: &'a Certificate,
+        (projects, ruling, mut reached): (Projects<'a>, Ruling<'a>, Option<Reached>),
+    ) -> Assessment<'a> {
+        // Every project where it is active, one at least, has a successor for it.
+        let margin = ruling.steps.widest();
+        let mut beside = self.active.beside(&certificate.id);
+        let replaced = !projects.is_empty()
+            && beside
+                .all(|active| coverage::successor(certificate, active, margin, self.now).is_some());
+        if let Some(reached) = &mut reached
+            && replaced
+            && reached.stage == Stage::Expired
+        {
+            reached.severity = reached.severity.min(Severity::Warning);
+            reached.repeat = None;
+        }
+        Assessment {
+            certificate,
+            organization_wide: self.active.is_inherited(&certificate.id),
+            projects,
+            ruling,
+            reached,
+            replaced,
+            acknowledgement: self.acknowledgements.get(&certificate.id),
+        }
+    }
+
+    /// The projects whose active certificates are all expired or not yet valid. Where a list was never read, there may
+    /// be others.
+    fn without_valid(&self) -> Vec<Uncovered<'a>> {
+        let unread: BTreeSet<&ProjectId> = self.unread.iter().map(|one| &one.id).collect();
+        let mut known: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
+        let mut uncovered = Vec::new();
+        for (group, active, project) in self.active.projects() {
+            let (is_uncovered, ignored) = *known.entry(group).or_insert_with(|| {
+                let is_uncovered = coverage::is_uncovered(active, self.now);
+                let is_ignored = |one: &&&'a Certificate| self.stage(one).1.ignored.is_some();
+                (
+                    is_uncovered,
+                    is_uncovered && active.iter().filter(is_ignored).count() == active.len(),
+                )
+            });
+            if is_uncovered && !unread.contains(&project.id) {
+                uncovered.push(Uncovered { project, ignored });
+            }
+        }
+        uncovered
     }
 
     pub fn credential(&self, subject: &Subject) -> Option<&Credential<'a>> {
@@ -123,87 +196,26 @@ pub fn evaluate<'a>(
     acknowledgements: &'a Acknowledgements,
     now: DateTime<Utc>,
 ) -> Evaluation<'a> {
-    let active = inventory.active_by_project();
-    let mut active_in: BTreeMap<&CertificateId, Vec<&Project>> = BTreeMap::new();
-    for (project, certificates) in inventory.projects.values().zip(active.values()) {
-        for certificate in certificates {
-            active_in.entry(&certificate.id).or_default().push(project);
-        }
-    }
-    let unread = inventory.unread_projects();
-    let assess = |certificate: &'a Certificate| {
-        let organization_wide = inventory.active_in_organization(&certificate.id);
-        let projects = active_in.remove(&certificate.id).unwrap_or_default();
-        let ruling = policy.ruling(certificate, &projects, &unread, now);
-        let replaced = is_replaced(certificate, &projects, &active, &ruling, now);
-        let is_active = organization_wide || !projects.is_empty();
-        let mut reached = reached(certificate, is_active, policy, &ruling, now);
-        if let Some(reached) = &mut reached
-            && replaced
-            && reached.stage == Stage::Expired
-        {
-            reached.severity = reached.severity.min(Severity::Warning);
-            reached.repeat = None;
-        }
-        let acknowledgement = acknowledgements.get(&certificate.id);
-        Assessment {
-            certificate,
-            organization_wide,
-            projects,
-            ruling,
-            reached,
-            replaced,
-            acknowledgement,
-        }
-    };
-    let assessments: Vec<Assessment<'a>> = inventory.certificates.values().map(assess).collect();
-    let is_ignored = |id: &CertificateId| {
-        let index = assessments.binary_search_by(|one| one.certificate.id.cmp(id)).ok();
-        index.is_some_and(|index| assessments[index].ruling.ignored.is_some())
-    };
-    // Where a list was never read, there may be others.
-    let read = |project: &Project| unread.iter().all(|one| one.id != project.id);
-    let uncovered = inventory
-        .projects
-        .values()
-        .zip(active.values())
-        .filter(|(project, active)| coverage::is_uncovered(active, now) && read(project))
-        .map(|(project, active)| Uncovered {
-            project,
-            ignored: active.iter().all(|one| is_ignored(&one.id)),
-        })
-        .collect();
-    let blind = policy.blind_after.and_then(|after| blind(inventory, after, now));
-    let credentials = credentials(inventory, policy, now);
-    Evaluation {
+    let mut evaluation = Evaluation {
         organization,
         inventory,
         policy,
         now,
-        assessments,
-        uncovered,
-        blind,
-        credentials,
-        active,
-    }
-}
-
-/// Whether every project where it is active, one at least, has a successor for it.
-fn is_replaced(
-    certificate: &Certificate,
-    projects: &[&Project],
-    active: &Active<'_>,
-    ruling: &Ruling<'_>,
-    now: DateTime<Utc>,
-) -> bool {
-    let margin = ruling.steps.widest();
-    !projects.is_empty()
-        && projects.iter().all(|project| {
-            let active = active.get(&project.id);
-            active.is_some_and(|active| {
-                coverage::successor(certificate, active, margin, now).is_some()
-            })
-        })
+        in_stage: Vec::new(),
+        uncovered: Vec::new(),
+        blind: policy.blind_after.and_then(|after| blind(inventory, after, now)),
+        credentials: credentials(inventory, policy, now),
+        acknowledgements,
+        active: Active::of(inventory),
+        unread: inventory.unread_projects(),
+    };
+    let in_stage = inventory.certificates.values().filter_map(|certificate| {
+        let stage = evaluation.stage(certificate);
+        stage.2.is_some().then(|| evaluation.assess_with(certificate, stage))
+    });
+    evaluation.in_stage = in_stage.collect();
+    evaluation.uncovered = evaluation.without_valid();
+    evaluation
 }
 
 fn reached(
@@ -262,11 +274,11 @@ mod tests {
             &everything(),
             start(),
         );
-        inventory.certificates.insert(certificate.id.clone(), certificate);
+        inventory.certificates.insert(certificate.id.clone(), certificate.into());
         let organization = OrganizationName::parse("acme").unwrap();
         let silences = Acknowledgements::new();
         let evaluation = evaluate(&organization, &inventory, &policy, &silences, start());
-        evaluation.assessments[0].reached.as_ref().map(|reached| reached.stage)
+        evaluation.assessments().next().unwrap().reached.map(|reached| reached.stage)
     }
 
     #[test]

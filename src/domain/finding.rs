@@ -39,7 +39,7 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         return Vec::new();
     }
     let certificates = evaluation
-        .assessments
+        .in_stage
         .iter()
         .filter(|assessment| routing.concerns(&assessment.projects))
         .filter_map(|assessment| Some((assessment, assessment.open()?)))

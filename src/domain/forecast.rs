@@ -74,7 +74,7 @@ fn scan(
     let Present { organization, before, inventory, policy, acknowledgements } = present;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
     let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
-    let world = World::Watched { before, after: &evaluation };
+    let world = World::watched(before, &evaluation);
     let moment = Moment { now: tick, tick, timezone, decided_at: None };
     for listener in listeners.iter_mut() {
         let decisions = decide(&world, listener, moment);
@@ -102,7 +102,7 @@ fn repeat_at(told: &Told, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
 fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz) -> DateTime<Utc> {
     let now = evaluation.now;
     let mut instants: Vec<DateTime<Utc>> = Vec::new();
-    for assessment in &evaluation.assessments {
+    for assessment in evaluation.assessments() {
         let certificate = assessment.certificate;
         instants.extend(certificate.valid_at);
         instants.extend(assessment.acknowledgement.map(|one| one.until));
@@ -209,12 +209,14 @@ mod tests {
                     .map(|(index, (_, _, active))| (index, *active)).collect::<Vec<_>>()
             };
             let mut listed = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
-            for (list, of_p) in listed.listings.values_mut().skip(1).zip([true, false]) {
-                *list = Ok(scope(of_p).into_iter().map(|(index, active)| {
+            let scopes: Vec<_> = listed.listings.keys().skip(1).cloned().collect();
+            for (of, of_p) in scopes.into_iter().zip([true, false]) {
+                let page = scope(of_p).into_iter().map(|(index, active)| {
                     let mut certificate = certificate(&format!("c{index}"), 0);
                     certificate.expires_at = Some(start() + TimeDelta::hours(ends[index].0));
-                    crate::domain::inventory::Listed { certificate, active }
-                }).collect());
+                    crate::domain::reading::Listed { certificate: certificate.into(), active }
+                });
+                listed.take(of, vec![page.collect::<Vec<_>>().into()]);
             }
             let inventory = Inventory::default().merge(listed, &everything(), start());
             let organization = OrganizationName::parse("acme").unwrap();

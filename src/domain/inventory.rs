@@ -5,52 +5,20 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    certificate::{Certificate, CertificateId, Project, ProjectId, Scope},
-    credential::{AdminKey, AdminKeys},
+    certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
+    credential::AdminKeys,
+    reading::{List, Reading},
     selection::Selection,
 };
 
-/// A certificate as one scope lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    pub certificate: Certificate,
-    pub active: bool,
-}
-
-/// What one scan read. A scope that is in none of the fields was not reached.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// The selected projects that were listed.
-    pub projects: BTreeMap<ProjectId, Project>,
-    /// Whether the list of projects was read to its end; else why not.
-    pub project_list: Result<(), String>,
-    /// The listings that were read to their ends, and why the others were not.
-    pub listings: BTreeMap<Scope, Result<Vec<Listed>, String>>,
-    /// The organization's admin keys; `None` where nobody asked for them.
-    pub admin_keys: Option<Result<Vec<AdminKey>, String>>,
-}
-
-impl Reading {
-    /// One that has read nothing.
-    pub fn failed(why: &str) -> Reading {
-        Reading {
-            projects: BTreeMap::new(),
-            project_list: Err(why.to_owned()),
-            listings: BTreeMap::from([(Scope::Organization, Err(why.to_owned()))]),
-            admin_keys: Some(Err(why.to_owned())),
-        }
-    }
-}
-
 /// One scope's list, as last read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     pub read_at: DateTime<Utc>,
-    /// The certificates listed, and whether each is active here.
-    pub certificates: BTreeMap<CertificateId, bool>,
+    pub list: List,
 }
 
 /// Why something could not be read in the latest scan, and since when it has been so.
@@ -61,10 +29,10 @@ pub struct Unreadable {
 }
 
 /// An organization as it is known after a scan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub projects: BTreeMap<ProjectId, Project>,
-    pub certificates: BTreeMap<CertificateId, Certificate>,
+    pub certificates: Certificates,
     /// The organization's own list, if it was ever read.
     pub organization: Option<Listing>,
     /// The lists of the projects that were ever read.
@@ -73,16 +41,16 @@ pub struct Inventory {
     pub unreadable_organization: Option<Unreadable>,
     pub unreadable_project_list: Option<Unreadable>,
     /// The admin keys, if they were ever read. A scan is complete without them.
-    #[serde(default)]
     pub admin_keys: Option<AdminKeys>,
-    #[serde(default)]
     pub unreadable_admin_keys: Option<Unreadable>,
 }
 
 impl Inventory {
     /// What is known after `reading`, on top of what was known before.
-    pub fn merge(self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
-        let Reading { mut projects, project_list, mut listings, admin_keys } = reading;
+    pub fn merge(&self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
+        let Reading {
+            mut projects, project_list, mut certificates, mut listings, admin_keys, ..
+        } = reading;
         let since = |before: Option<&Unreadable>, why: String| Unreadable {
             // What a clock that was ahead has noted is not believed.
             since: before.map_or(now, |before| before.since.min(now)),
@@ -92,45 +60,46 @@ impl Inventory {
             project_list.err().map(|why| since(self.unreadable_project_list.as_ref(), why));
         if unreadable_project_list.is_some() {
             // The rest of the list is not known to be gone; what is excluded now is.
-            let known = self.projects.into_iter().filter(|(_, known)| selection.matches(known));
+            let known = self.projects.iter().filter(|(_, known)| selection.matches(known));
             for (id, project) in known {
-                projects.entry(id).or_insert(project);
+                projects.entry(id.clone()).or_insert_with(|| project.clone());
             }
         }
-
-        let mut details: BTreeMap<CertificateId, Certificate> = BTreeMap::new();
-        let mut take = |listed: Vec<Listed>| Listing {
-            read_at: now,
-            certificates: listed.into_iter().fold(BTreeMap::new(), |mut seen, one| {
-                let Listed { certificate, active } = one;
-                *seen.entry(certificate.id.clone()).or_insert(false) |= active;
-                let combined = match details.remove(&certificate.id) {
-                    Some(other) => other.combine(certificate),
-                    None => certificate,
-                };
-                details.insert(combined.id.clone(), combined);
-                seen
-            }),
+        // What has not changed is the same one.
+        for (id, certificate) in &mut certificates {
+            if let Some(known) = self.certificates.get(id).filter(|known| *known == certificate) {
+                *certificate = Arc::clone(known);
+            }
+        }
+        // What a list names that could not be read this time is known from before.
+        let mut keep = |listing: &Listing| {
+            for (id, _) in listing.list.iter() {
+                if let Some(known) = self.certificates.get(id) {
+                    certificates.entry(id.clone()).or_insert_with(|| Arc::clone(known));
+                }
+            }
+            listing.clone()
         };
         let not_reached = || Err("it was not reached in this scan".to_owned());
 
         let (organization, unreadable_organization) =
             match listings.remove(&Scope::Organization).unwrap_or_else(not_reached) {
-                Ok(listed) => (Some(take(listed)), None),
+                Ok(list) => (Some(Listing { read_at: now, list }), None),
                 Err(why) => {
-                    (self.organization, Some(since(self.unreadable_organization.as_ref(), why)))
+                    let unreadable = since(self.unreadable_organization.as_ref(), why);
+                    (self.organization.as_ref().map(&mut keep), Some(unreadable))
                 }
             };
         let mut kept: BTreeMap<ProjectId, Listing> = BTreeMap::new();
         let mut unreadable_projects = BTreeMap::new();
-        let mut known = self.listings;
         for id in projects.keys() {
             match listings.remove(&Scope::Project(id.clone())).unwrap_or_else(not_reached) {
-                Ok(listed) => {
-                    kept.insert(id.clone(), take(listed));
+                Ok(list) => {
+                    kept.insert(id.clone(), Listing { read_at: now, list });
                 }
                 Err(why) => {
-                    kept.extend(known.remove_entry(id));
+                    let known = self.listings.get(id).map(&mut keep);
+                    kept.extend(known.map(|listing| (id.clone(), listing)));
                     let before = self.unreadable_projects.get(id);
                     unreadable_projects.insert(id.clone(), since(before, why));
                 }
@@ -144,18 +113,9 @@ impl Inventory {
                 (Some(AdminKeys { read_at: now, keys }), None)
             }
             Some(Err(why)) => {
-                (self.admin_keys, Some(since(self.unreadable_admin_keys.as_ref(), why)))
+                (self.admin_keys.clone(), Some(since(self.unreadable_admin_keys.as_ref(), why)))
             }
         };
-
-        let named: BTreeSet<&CertificateId> = organization
-            .iter()
-            .chain(kept.values())
-            .flat_map(|listing| listing.certificates.keys())
-            .collect();
-        let mut certificates = self.certificates;
-        certificates.retain(|id, _| named.contains(id));
-        certificates.extend(details);
 
         Inventory {
             projects,
@@ -180,18 +140,18 @@ impl Inventory {
 
     /// Whether the certificate is active for the organization, and so inherited by every project.
     pub fn active_in_organization(&self, id: &CertificateId) -> bool {
-        self.organization
-            .as_ref()
-            .is_some_and(|listing| listing.certificates.get(id) == Some(&true))
+        self.organization.as_ref().is_some_and(|listing| listing.list.has_active(id))
     }
 
-    /// The certificates that a project accepts clients of: its own active ones and those it inherits.
+    /// The certificates that a project accepts clients of, in the order of their ids: its own active ones and those it
+    /// inherits.
     pub fn active_in_project<'a>(&'a self, project: &ProjectId) -> Vec<&'a Certificate> {
         let listings = self.listings.get(project).into_iter().chain(&self.organization);
-        let all = listings.flat_map(|listing| listing.certificates.iter());
-        let ids: BTreeSet<&CertificateId> =
-            all.filter(|(_, active)| **active).map(|(id, _)| id).collect();
-        ids.into_iter().filter_map(|id| self.certificates.get(id)).collect()
+        let mut ids: Vec<&CertificateId> =
+            listings.flat_map(|listing| listing.list.active()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| self.certificates.get(id)).map(Arc::as_ref).collect()
     }
 
     /// The projects in which the certificate is active: all of them where it is inherited.
@@ -204,15 +164,9 @@ impl Inventory {
                     || self
                         .listings
                         .get(&project.id)
-                        .is_some_and(|listing| listing.certificates.get(id) == Some(&true))
+                        .is_some_and(|listing| listing.list.has_active(id))
             })
             .collect()
-    }
-
-    /// What is active in each project, as [`Inventory::active_in_project`] gives it for one.
-    pub fn active_by_project(&self) -> BTreeMap<&ProjectId, Vec<&Certificate>> {
-        let all = self.projects.keys();
-        all.map(|project| (project, self.active_in_project(project))).collect()
     }
 
     /// The projects of which it is not known what is active there: their list, or the organization's, was
@@ -228,7 +182,7 @@ impl Inventory {
     pub fn projects_that_list(&self, id: &CertificateId) -> Vec<&Project> {
         let lists = |project: &&Project| {
             let listing = self.listings.get(&project.id);
-            listing.is_some_and(|listing| listing.certificates.contains_key(id))
+            listing.is_some_and(|listing| listing.list.names(id))
         };
         self.projects.values().filter(lists).collect()
     }
@@ -237,10 +191,10 @@ impl Inventory {
     /// it says of the certificate is old.
     pub fn is_hearsay(&self, id: &CertificateId) -> bool {
         let organization = self.unreadable_organization.is_some()
-            && self.organization.as_ref().is_some_and(|list| list.certificates.contains_key(id));
+            && self.organization.as_ref().is_some_and(|listing| listing.list.names(id));
         organization
             || self.unreadable_projects.keys().any(|project| {
-                self.listings.get(project).is_some_and(|list| list.certificates.contains_key(id))
+                self.listings.get(project).is_some_and(|listing| listing.list.names(id))
             })
     }
 
@@ -268,7 +222,10 @@ impl Inventory {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::domain::selection::{Glob, Globs};
+    use crate::domain::{
+        reading::Listed,
+        selection::{Glob, Globs},
+    };
     use chrono::TimeDelta;
     use proptest::prelude::*;
 
@@ -299,22 +256,9 @@ pub(crate) mod tests {
 
     /// A reading in which the scope `""` is the organization.
     pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {
-        let mut reading = Reading {
-            projects: BTreeMap::new(),
-            project_list: Ok(()),
-            listings: BTreeMap::new(),
-            admin_keys: None,
-        };
+        let mut reading = Reading::begin("", false);
+        reading.project_list = Ok(());
         for (scope, listed) in scopes {
-            let listed = listed.map_err(str::to_owned).map(|listed| {
-                listed
-                    .iter()
-                    .map(|(id, days, active)| Listed {
-                        certificate: certificate(id, *days),
-                        active: *active,
-                    })
-                    .collect()
-            });
             let scope = if scope.is_empty() {
                 Scope::Organization
             } else {
@@ -322,9 +266,23 @@ pub(crate) mod tests {
                 reading.projects.insert(id.clone(), Project { id: id.clone(), name: None });
                 Scope::Project(id)
             };
-            reading.listings.insert(scope, listed);
+            match listed {
+                Ok(all) => {
+                    let listed = |(id, days, active): &(&str, i64, bool)| Listed {
+                        certificate: Arc::new(certificate(id, *days)),
+                        active: *active,
+                    };
+                    reading.take(scope, vec![Arc::new(all.iter().map(listed).collect())]);
+                }
+                Err(why) => drop(reading.listings.insert(scope, Err((*why).to_owned()))),
+            }
         }
         reading
+    }
+
+    /// Changes what a reading says of its certificates.
+    pub(crate) fn each(reading: &mut Reading, change: impl Fn(&mut Certificate)) {
+        reading.certificates.values_mut().for_each(|one| change(Arc::make_mut(one)));
     }
 
     fn merged(before: Inventory, scopes: &[Scoped<'_>]) -> Inventory {
@@ -409,16 +367,23 @@ pub(crate) mod tests {
             seed in any::<u64>(),
         ) {
             let listed: Vec<(String, Listed)> = entries.iter().map(|(id, days, active, scope)| {
-                let listed = Listed { certificate: certificate(&format!("c{id}"), *days), active: *active };
-                (format!("p{scope}"), listed)
+                let certificate = Arc::new(certificate(&format!("c{id}"), *days));
+                (format!("p{scope}"), Listed { certificate, active: *active })
             }).collect();
             let build = |listed: &[(String, Listed)]| {
                 let mut reading = reading(&[("", Ok(&[]))]);
+                let mut scopes: Vec<(&str, Vec<Arc<Vec<Listed>>>)> = Vec::new();
                 for (scope, one) in listed {
+                    let page = Arc::new(vec![one.clone()]);
+                    match scopes.iter_mut().find(|(of, _)| of == scope) {
+                        Some((_, pages)) => pages.push(page),
+                        None => scopes.push((scope, vec![page])),
+                    }
+                }
+                for (scope, pages) in scopes {
                     let id = project(scope);
                     reading.projects.insert(id.clone(), Project { id: id.clone(), name: None });
-                    let list = reading.listings.entry(Scope::Project(id)).or_insert(Ok(vec![]));
-                    list.as_mut().unwrap().push(one.clone());
+                    reading.take(Scope::Project(id), pages);
                 }
                 Inventory::default().merge(reading, &everything(), start())
             };

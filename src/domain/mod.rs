@@ -4,6 +4,7 @@
 //! functions return verdicts and do not fail. The rest of the crate is the way in and out.
 
 pub mod acknowledgement;
+pub mod active;
 pub mod blindness;
 pub mod certificate;
 pub mod compose;
@@ -20,6 +21,7 @@ pub mod ledger;
 pub mod listener;
 pub mod notification;
 pub mod policy;
+pub mod reading;
 pub mod reconcile;
 pub mod retry;
 pub mod routing;

@@ -7,9 +7,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use super::{
+    active::Active,
     blindness,
     certificate::{CertificateId, ProjectId},
     coverage,
@@ -95,10 +96,18 @@ impl Moment {
 pub enum World<'a> {
     Watched {
         before: &'a Inventory,
+        /// What was active where, looked up where something has ended.
+        was_active: OnceLock<Active<'a>>,
         after: &'a Evaluation<'a>,
     },
     /// The organization is no longer configured; that ends everything that was told of it.
     Unwatched,
+}
+
+impl<'a> World<'a> {
+    pub fn watched(before: &'a Inventory, after: &'a Evaluation<'a>) -> World<'a> {
+        World::Watched { before, was_active: OnceLock::new(), after }
+    }
 }
 
 /// Decides what one notifier is to be told.
@@ -306,11 +315,14 @@ pub(super) fn repeat(
 
 /// Why something that was told is over; `None` while that is only hearsay.
 fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
-    let World::Watched { before, after } = world else {
+    let World::Watched { before, was_active, after } = world else {
         return Some(Reason::Unwatched);
     };
     match subject {
-        Subject::Certificate(id) => end_of_certificate(id, told, before, after),
+        Subject::Certificate(id) => {
+            let was_active = was_active.get_or_init(|| Active::of(before));
+            end_of_certificate(id, told, before, was_active, after)
+        }
         Subject::Project(id) => Some(end_of_project(id, before, after)),
         Subject::Sight => Some(end_of_blindness(told, before, after)),
         Subject::AdminKey(_) | Subject::ClientIdentity => {
@@ -325,9 +337,11 @@ fn end_of_certificate(
     id: &CertificateId,
     told: &Told,
     before: &Inventory,
+    was_active: &Active<'_>,
     after: &Evaluation<'_>,
 ) -> Option<Reason> {
     let assessment = after.assessment(id);
+    let assessment = assessment.as_ref();
     let changed = |now| changed(told, now);
     if let Some(assessment) = assessment
         && let Some(reached) = &assessment.reached
@@ -364,10 +378,10 @@ fn end_of_certificate(
         }
     }
 
-    let mut was_in = before.projects_of(id);
+    let mut was_in = was_active.projects_of(id);
     if was_in.is_empty() {
         // It has been inactive since an earlier scan, that could not read all lists.
-        was_in = before.projects_that_list(id);
+        was_in = before.projects_that_list(id).into();
     }
     let still_there: Vec<&ProjectId> = was_in
         .iter()

@@ -17,13 +17,13 @@ pub const MAX_REASON: usize = 500;
 /// A display name: one line, no control or invisible formatting characters, at most 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Name(String);
+pub struct Name(Box<str>);
 
 impl Name {
     /// Cleans `raw`; `None` where nothing visible is left.
     pub fn clean(raw: &str) -> Option<Name> {
         let text = one_line(raw, MAX_NAME);
-        (!text.is_empty()).then_some(Name(text))
+        (!text.is_empty()).then(|| Name(text.into_boxed_str()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -41,6 +41,13 @@ impl fmt::Display for Name {
 /// (line breaks, bidirectional overrides, zero-width characters) are dropped, and what is longer than
 /// `max` characters is cut with an ellipsis.
 pub fn one_line(raw: &str, max: usize) -> String {
+    if is_plain_line(raw) && raw.len() <= max {
+        return raw.to_owned();
+    }
+    fold(raw, max)
+}
+
+fn fold(raw: &str, max: usize) -> String {
     let mut out = String::new();
     let mut count = 0;
     let mut space = false;
@@ -66,6 +73,16 @@ pub fn one_line(raw: &str, max: usize) -> String {
         count += needed;
     }
     out
+}
+
+/// Whether a text is one line of visible ASCII already, as nearly all are.
+fn is_plain_line(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let space = |at: Option<&u8>| at == Some(&b' ');
+    bytes.iter().all(|byte| (b' '..=b'~').contains(byte))
+        && !space(bytes.first())
+        && !space(bytes.last())
+        && !bytes.windows(2).any(|two| two == b"  ")
 }
 
 /// The same text with nothing in it that a mail or chat program makes a link of, though it looks the same:
@@ -100,6 +117,14 @@ pub fn unlinked(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_line_that_is_plain_already_stays_as_it_would_be_made(raw in "[ -~\u{7f}\u{a0}é]{0,12}", max in 1..14usize) {
+            prop_assert_eq!(one_line(&raw, max), fold(&raw, max));
+        }
+    }
 
     #[test]
     fn what_others_wrote_becomes_one_visible_line() {

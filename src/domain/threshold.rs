@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use super::words::words;
 
@@ -138,6 +138,8 @@ pub struct Reached {
 pub struct Ladder {
     thresholds: Vec<Threshold>,
     expired: ExpiredStep,
+    /// The steps, where they are the same for every certificate.
+    fixed: Option<Steps>,
 }
 
 /// Why a list of thresholds is not a ladder.
@@ -169,12 +171,19 @@ impl Ladder {
         if let Some(worse) = worst.filter(|worst| worst.severity > expired.severity) {
             return Err(LadderFault::SeverityFalls(worse.label.clone(), "expired".to_owned()));
         }
-        Ok(Ladder { thresholds, expired })
+        let mut ladder = Ladder { thresholds, expired, fixed: None };
+        if !ladder.has_shares() {
+            ladder.fixed = Some(ladder.steps(TimeDelta::zero()));
+        }
+        Ok(ladder)
     }
 
     /// The steps for a certificate that lives so long. Of two with the same lead the worse severity
     /// counts, and none is less severe than a wider one.
     pub fn steps(&self, life: TimeDelta) -> Steps {
+        if let Some(fixed) = &self.fixed {
+            return fixed.clone();
+        }
         let step = |threshold: &Threshold| Step {
             lead: match threshold.lead {
                 Lead::Fixed(lead) => lead,
@@ -192,7 +201,7 @@ impl Ladder {
             least = least.max(step.severity);
             step.severity = least;
         }
-        Steps { steps, expired: self.expired.clone() }
+        Steps { steps: steps.into(), expired: self.expired.clone() }
     }
 
     pub fn has_shares(&self) -> bool {
@@ -226,10 +235,10 @@ pub struct Step {
 }
 
 /// A ladder as it is for one certificate: from the widest step to the tightest, each lead once, never
-/// empty, no severity below a wider one's; then `expired`.
+/// empty, no severity below a wider one's; then `expired`. Copies share them.
 #[derive(Clone, Debug)]
 pub struct Steps {
-    steps: Vec<Step>,
+    steps: Arc<[Step]>,
     pub expired: ExpiredStep,
 }
 

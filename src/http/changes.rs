@@ -65,7 +65,7 @@ pub async fn acknowledge(
     let none = Acknowledgements::new();
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
     let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
-    let one = Acknowledgement::new(wanted, assessment, policy.include_inactive, id_at(now), now);
+    let one = Acknowledgement::new(wanted, &assessment, policy.include_inactive, id_at(now), now);
     let one = one.map_err(|refusal| {
         let detail = match refusal {
             Refusal::Passed(_) => format!("until: {refusal}"),

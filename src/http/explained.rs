@@ -52,7 +52,7 @@ pub async fn explain(
         let Known { organization, inventory, policy, acknowledgements, listeners, .. } = &known;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, now);
         let assessment = evaluation.assessment(&of)?;
-        Some(explanation(&evaluation, assessment, listeners, &forecast))
+        Some(explanation(&evaluation, &assessment, listeners, &forecast))
     });
     let explained = explained.await.map_err(anyhow::Error::from)?;
     Ok(Explained { explanation: explained.ok_or_else(gone)?, tellings })

@@ -134,9 +134,9 @@ impl Standing {
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, at);
         let occasion =
             Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
-        let all = evaluation.assessments.iter();
+        let all = evaluation.assessments();
         let mut certificates: Vec<CertificateRow> =
-            all.map(|one| certificate(&evaluation, &occasion, one)).collect();
+            all.map(|one| certificate(&evaluation, &occasion, &one)).collect();
         certificates.sort_by_key(CertificateRow::urgency);
         let mut projects: Vec<ProjectRow> =
             inventory.projects.values().map(|one| project(&evaluation, one)).collect();
@@ -214,7 +214,7 @@ fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
     });
     // That what comes next is not valid yet ends nothing.
     let ends = |reached: &&Reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired);
-    let reached = cause.and_then(Assessment::open).filter(ends);
+    let reached = cause.as_ref().and_then(Assessment::open).filter(ends);
     let coverage = match (uncovered, reached) {
         (Some(_), _) => Coverage::Uncovered,
         (None, _) if !read => Coverage::Unknown,

@@ -23,10 +23,11 @@ use crate::{
         compose::Occasion,
         credential::WatchedKeys,
         evaluate::evaluate,
-        inventory::{Inventory, Reading},
+        inventory::Inventory,
         listener::{Grain, Listener},
         notification::ScanView,
         policy::Policy,
+        reading::Reading,
         reconcile::{Decision, Moment, World, all_open, decide, keep_up},
         selection::Selection,
     },
@@ -154,7 +155,7 @@ pub async fn keep(
     let now = local + skew.unwrap_or_default();
     let before = store.inventory(organization).await.context("reading the last inventory")?;
     let decided_at = last.map(|last| last.finished_at + last.clock_skew.unwrap_or_default());
-    let after = before.clone().merge(reading, &target.selection, now);
+    let after = before.merge(reading, &target.selection, now);
     let record = ScanRecord {
         id: id_at(local),
         organization: organization.clone(),
@@ -186,23 +187,23 @@ pub async fn keep(
         stale_at: Some(when.stale_at + skew.unwrap_or_default()),
         allowed: Some(when.allowed),
     };
-    let world = World::Watched { before: &before, after: &evaluation };
+    let world = World::watched(&before, &evaluation);
     let moment = Moment { now, decided_at, ..when.moment() };
     let plans = plan(&occasion, &world, store, notifiers, moment, local).await?;
     let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
+    let admin_keys_fault = news_of_keys(&before, &after);
     let commit = Commit {
         of: Some(organization.clone()),
         lease: Some(lease),
-        change: Change::Scan(Box::new((record.clone(), after.clone()))),
+        change: Change::Scan(Box::new((record.clone(), after))),
         plans,
         over,
         now: local,
         give_up_at: local + give_up_after,
     };
     store.commit(&commit).await.context("keeping the scan")?;
-    let admin_keys_fault = news_of_keys(&before, &after);
     Ok(Report { record, notifications, admin_keys_fault })
 }
 

@@ -4,18 +4,24 @@
 //! when the time is up counts.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tokio::sync::{mpsc, watch};
 
 use super::Target;
-use crate::domain::{
-    certificate::{Project, ProjectId, Scope},
-    credential::AdminKey,
-    inventory::{Listed, Reading},
+use crate::{
+    admin_api::{Certificates, Recent},
+    domain::{
+        certificate::{Project, ProjectId, Scope},
+        credential::AdminKey,
+        reading::Reading,
+    },
 };
 
 /// How many listed projects may wait to be read; the listing waits for room beyond.
 const WAITING_PROJECTS: usize = 1_000;
+
+/// How many answers may wait to be taken: the requests wait for room beyond.
+const WAITING_ANSWERS: usize = 64;
 
 /// Why something was not read that was still to be.
 const TIME_UP: &str = "the scan's time was up";
@@ -32,19 +38,14 @@ pub struct Progress {
 enum Arrival {
     Projects(Vec<Project>),
     ProjectListEnd(Result<(), String>),
-    List(Scope, Result<Option<Vec<Listed>>, String>),
+    List(Scope, Result<Option<Certificates>, String>),
     AdminKeys(Result<Vec<AdminKey>, String>),
 }
 
 /// Reads everything that is selected, until the time is up.
 pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Reading {
-    let mut reading = Reading {
-        projects: BTreeMap::new(),
-        project_list: Err(TIME_UP.to_owned()),
-        listings: BTreeMap::new(),
-        admin_keys: target.reads_admin_keys().then(|| Err(TIME_UP.to_owned())),
-    };
-    let (arrive, mut arrivals) = mpsc::unbounded_channel();
+    let mut reading = Reading::begin(TIME_UP, target.reads_admin_keys());
+    let (arrive, mut arrivals) = mpsc::channel(WAITING_ANSWERS);
     let requests = request_all(target, arrive);
     let record = async {
         while let Some(arrival) = arrivals.recv().await {
@@ -71,18 +72,18 @@ pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Readin
 
 /// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent to
 /// another thread.
-fn request_all(target: &Target, arrive: mpsc::UnboundedSender<Arrival>) -> BoxFuture<'_, ()> {
+fn request_all(target: &Target, arrive: mpsc::Sender<Arrival>) -> BoxFuture<'_, ()> {
     async move {
         let (found, to_read) = mpsc::channel::<ProjectId>(WAITING_PROJECTS);
         let organization = async {
             let listed = target.api.organization_certificates().await;
             let listed = listed.map(Some).map_err(|fault| fault.to_string());
-            tell(&arrive, Arrival::List(Scope::Organization, listed));
+            tell(&arrive, Arrival::List(Scope::Organization, listed)).await;
         };
         let admin_keys = async {
             if target.reads_admin_keys() {
                 let keys = target.api.admin_keys().await.map_err(|fault| fault.to_string());
-                tell(&arrive, Arrival::AdminKeys(keys));
+                tell(&arrive, Arrival::AdminKeys(keys)).await;
             }
         };
         tokio::join!(
@@ -96,13 +97,13 @@ fn request_all(target: &Target, arrive: mpsc::UnboundedSender<Arrival>) -> BoxFu
 }
 
 /// Nobody listens any more only when the scan's time is up, and then nobody tells.
-fn tell(arrive: &mpsc::UnboundedSender<Arrival>, arrival: Arrival) {
-    drop(arrive.send(arrival));
+async fn tell(arrive: &mpsc::Sender<Arrival>, arrival: Arrival) {
+    drop(arrive.send(arrival).await);
 }
 
 async fn list_projects(
     target: &Target,
-    arrive: &mpsc::UnboundedSender<Arrival>,
+    arrive: &mpsc::Sender<Arrival>,
     found: mpsc::Sender<ProjectId>,
 ) {
     let pages = target.api.projects(target.selection.archived);
@@ -119,7 +120,7 @@ async fn list_projects(
                     .collect();
                 let ids: Vec<ProjectId> =
                     selected.iter().map(|project| project.id.clone()).collect();
-                tell(arrive, Arrival::Projects(selected));
+                tell(arrive, Arrival::Projects(selected)).await;
                 for id in ids {
                     drop(found.send(id).await);
                 }
@@ -128,22 +129,24 @@ async fn list_projects(
             Err(fault) => break Err(fault.to_string()),
         }
     };
-    tell(arrive, Arrival::ProjectListEnd(end));
+    tell(arrive, Arrival::ProjectListEnd(end)).await;
 }
 
 async fn read_projects(
     target: &Target,
-    arrive: &mpsc::UnboundedSender<Arrival>,
+    arrive: &mpsc::Sender<Arrival>,
     mut to_read: mpsc::Receiver<ProjectId>,
 ) {
     let ids = stream::poll_fn(|context| to_read.poll_recv(context));
+    let recent = &Recent::default();
     let read = ids.map(|id| async move {
-        let listed = target.api.project_certificates(&id, target.selection.archived).await;
+        let archived = target.selection.archived;
+        let listed = target.api.project_certificates(&id, archived, recent).await;
         (Scope::Project(id), listed.map_err(|fault| fault.to_string()))
     });
     let mut read = std::pin::pin!(read.buffer_unordered(target.api.concurrency()));
     while let Some((scope, listed)) = read.next().await {
-        tell(arrive, Arrival::List(scope, listed));
+        tell(arrive, Arrival::List(scope, listed)).await;
     }
 }
 
@@ -160,7 +163,7 @@ fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progre
             progress.send_modify(|progress| {
                 progress.projects_read += usize::from(matches!(scope, Scope::Project(_)));
                 progress.certificates += match &listed {
-                    Ok(Some(listed)) => listed.len(),
+                    Ok(Some(pages)) => pages.iter().map(|page| page.len()).sum(),
                     Ok(None) | Err(_) => 0,
                 };
             });
@@ -169,9 +172,7 @@ fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progre
                 (Scope::Project(id), Ok(None)) => {
                     reading.projects.remove(&id);
                 }
-                (scope, Ok(listed)) => {
-                    reading.listings.insert(scope, Ok(listed.unwrap_or_default()));
-                }
+                (scope, Ok(listed)) => reading.take(scope, listed.unwrap_or_default()),
                 (scope, Err(why)) => {
                     reading.listings.insert(scope, Err(why));
                 }

@@ -27,6 +27,17 @@ impl Store {
         rows.iter().map(failure).collect()
     }
 
+    /// Whether any receiver has failed of late, or somebody was ever told of one.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn has_told_of_failures(&self) -> Result<bool> {
+        let some = query(
+            "SELECT EXISTS (SELECT 1 FROM failures) OR EXISTS (SELECT 1 FROM ledger WHERE organization = '')",
+        );
+        Ok(some.scalar_one(&self.pool).await?)
+    }
+
     /// How many deliveries have waited since `before`, or longer.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod deliveries;
 mod failures;
 mod heartbeats;
 mod instances;
+mod inventories;
 mod leases;
 mod ledger;
 mod open;
@@ -29,6 +30,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::BTreeSet,
     fs::File,
+    path::Path,
     sync::{Arc, Mutex, atomic::AtomicI64},
 };
 use uuid::Uuid;
@@ -43,7 +45,7 @@ pub use instances::{Difference, Instance, Membership};
 pub use leases::{LEASE, Lease, Taken};
 pub use ledger::Telling;
 pub use open::Place;
-pub use outbox::{Claim, Claimed, DeliveryState};
+pub use outbox::{Attempted, Claim, Claimed, DeliveryState};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
 use sql::{Pool, Row, Transaction, query};
 pub use transfer::TransferFault;
@@ -125,8 +127,17 @@ pub struct Store {
     /// How far the database's clock is ahead of this machine's, in milliseconds: what several instances settle by
     /// time, they settle by that clock.
     ahead: Arc<AtomicI64>,
+    /// What every change of a file is written to first.
+    log: Option<Arc<Path>>,
     /// Held as long as the process works on a file; the system lets go of it when it dies.
     _lock: Option<Arc<File>>,
+}
+
+/// Something that is another when a file has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    length: u64,
+    written_at: std::time::SystemTime,
 }
 
 /// What [`Store::version`] gives.
@@ -246,6 +257,13 @@ impl Store {
         now + TimeDelta::milliseconds(ahead)
     }
 
+    /// Whether anything has changed since, without asking the database: the same mark says that most likely nothing
+    /// has, for file systems count time in milliseconds. `None` where it cannot be told.
+    pub fn mark(&self) -> Option<Mark> {
+        let log = std::fs::metadata(self.log.as_ref()?).ok()?;
+        Some(Mark { length: log.len(), written_at: log.modified().ok()? })
+    }
+
     /// Asks the database for nothing.
     ///
     /// # Errors
@@ -260,11 +278,10 @@ impl Store {
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
     pub async fn inventory(&self, organization: &OrganizationName) -> Result<Inventory> {
-        let kept: Option<String> = query("SELECT inventory FROM organizations WHERE name = $1")
-            .bind(organization.as_str())
-            .scalar(&self.pool)
-            .await?;
-        Ok(kept.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default())
+        let mut tx = self.pool.begin_reading().await?;
+        let inventory = inventories::read(&mut tx, organization).await;
+        tx.rollback().await?;
+        inventory
     }
 
     /// The organizations of which something is known.
@@ -414,19 +431,9 @@ impl Store {
             Change::Scan(scan) => {
                 let (record, inventory) = scan.as_ref();
                 insert_scan(&mut tx, record).await?;
-                query(
-                    "INSERT INTO organizations (name, inventory, updated_at, scan_id)
-                     VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (name) DO UPDATE
-                     SET inventory = excluded.inventory, updated_at = excluded.updated_at,
-                         scan_id = excluded.scan_id",
-                )
-                .bind(commit.organization())
-                .bind(serde_json::to_string(inventory)?)
-                .bind(millis(commit.now))
-                .bind(record.id.to_string())
-                .execute(&mut tx)
-                .await?;
+                let (organization, scan) = (commit.organization(), record.id.to_string());
+                let updated_at = millis(commit.now);
+                inventories::keep(&mut tx, organization, inventory, updated_at, &scan).await?;
             }
             Change::Retired => {
                 query("DELETE FROM organizations WHERE name = $1")

@@ -44,7 +44,11 @@ impl Store {
         match &settings.place {
             Place::File(file) => {
                 let (pool, lock) = sqlite::exclusive(file).await?;
-                Ok(Store { _lock: Some(Arc::new(lock)), ..Store::of(pool) })
+                // By its real name, and as SQLite calls it (https://sqlite.org/wal.html).
+                let mut log = std::fs::canonicalize(file).unwrap_or(file.clone()).into_os_string();
+                log.push("-wal");
+                let log = Some(Arc::from(PathBuf::from(log)));
+                Ok(Store { log, _lock: Some(Arc::new(lock)), ..Store::of(pool) })
             }
             Place::Server(server) => {
                 let (pool, beats) = postgres::working(server).await?;
@@ -79,7 +83,7 @@ impl Store {
     fn of(pool: Pool) -> Store {
         let me = Uuid::new_v4();
         let (kept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(0)));
-        Store { beats: pool.clone(), pool, me, kept, ahead, _lock: None }
+        Store { beats: pool.clone(), pool, me, kept, ahead, log: None, _lock: None }
     }
 
     /// Closes it for all clones, so that a file stands by itself. Nothing is lost without it.

@@ -61,6 +61,15 @@ pub struct Claim {
     pub clock_skew: Option<TimeDelta>,
 }
 
+/// A delivery that was attempted, and what came of it.
+#[derive(Debug)]
+pub struct Attempted {
+    pub claim: Claim,
+    pub outcome: Outcome,
+    pub verdict: Verdict,
+    pub ended: DateTime<Utc>,
+}
+
 /// What may be attempted now.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
@@ -279,20 +288,26 @@ pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<(
 }
 
 impl Store {
-    /// Whether something may be due for a notifier.
+    /// When the notifier has something to attempt next: now, or a time before, where something is due; `None` where
+    /// nothing waits.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn is_due(&self, notifier: &str, now: DateTime<Utc>) -> Result<bool> {
-        Ok(query(
-            "SELECT EXISTS (SELECT 1 FROM deliveries
-                            WHERE notifier = $1 AND state = 'pending'
-                              AND (next_attempt_at <= $2 OR created_at > $2))",
+    pub async fn next_due(
+        &self,
+        notifier: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>> {
+        // What a clock that was ahead has written is due.
+        let next: Option<i64> = query(
+            "SELECT min(CASE WHEN created_at > $2 THEN $2 ELSE next_attempt_at END)
+             FROM deliveries WHERE notifier = $1 AND state = 'pending'",
         )
         .bind(notifier)
         .bind(millis(now))
         .scalar_one(&self.pool)
-        .await?)
+        .await?;
+        Ok(next.map(instant))
     }
 
     /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it may go. Another
@@ -398,70 +413,92 @@ impl Store {
         Ok((Claimed { claims, wait: None }, found))
     }
 
-    /// Keeps what came of an attempt, and ends the claim. A claim whose lease has ended and which another
-    /// has taken over is left to that one.
+    /// Keeps what came of some attempts, all of it or nothing, and ends the claims. A claim whose lease has ended and
+    /// which another has taken over is left to that one.
     ///
     /// # Errors
-    /// Where the database fails; then the claim ends with its lease, and the attempt is repeated.
-    pub async fn record(
-        &self,
-        claim: &Claim,
-        outcome: &Outcome,
-        verdict: &Verdict,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
-        let detail = match outcome {
-            Outcome::Delivered { answer } => answer,
-            Outcome::Retry { detail, .. } | Outcome::Rejected { detail, .. } => detail,
-        };
-        let next = match verdict {
-            Verdict::WaitUntil(next) => Some(*next),
-            Verdict::Delivered | Verdict::Rejected | Verdict::GivenUp => None,
-        };
+    /// Where the database fails; then the claims end with their leases, and the attempts are repeated.
+    pub async fn record(&self, attempts: &[Attempted]) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         // In the same order as all others.
-        lock(&mut tx, &claim.notification.id.to_string()).await?;
-        query(
-            "INSERT INTO attempts (delivery_id, number, at, outcome, detail)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (delivery_id, number) DO NOTHING",
-        )
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .bind(millis(now))
-        .bind(outcome.as_str())
-        .bind(detail)
-        .execute(&mut tx)
-        .await?;
-        query(
-            "UPDATE deliveries SET state = $3, lease_until = NULL, settled_at = $4,
-                    next_attempt_at = coalesce($5, next_attempt_at)
-             WHERE id = $1 AND attempts = $2 AND state = 'pending'",
-        )
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .bind(DeliveryState::from(verdict).as_str())
-        .bind(next.is_none().then_some(millis(now)))
-        .bind(next.map(millis))
-        .execute(&mut tx)
-        .await?;
-        failures::note(&mut tx, claim, outcome, verdict, now).await?;
-        settle(&mut tx, &claim.notification.id.to_string()).await?;
-        if let (Verdict::Delivered, Some(organization)) =
-            (verdict, &claim.notification.organization)
-        {
-            let notification = &claim.notification;
-            let kind: String = query("SELECT kind FROM notifications WHERE id = $1")
-                .bind(notification.id.to_string())
-                .scalar_one(&mut tx)
-                .await?;
-            if kind == MessageKind::CatchUp.as_str() {
-                let (organization, notifier) = (organization.as_str(), &notification.notifier);
-                up_to_date(&mut tx, organization, notifier, &claim.receiver, now).await?;
-            }
+        let mut attempts: Vec<&Attempted> = attempts.iter().collect();
+        attempts.sort_by_key(|one| one.claim.notification.id);
+        for one in attempts {
+            record(&mut tx, one).await?;
         }
         Ok(tx.commit().await?)
     }
+
+    /// Gives back what was claimed and not attempted.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn hand_back(&self, claims: &[Claim]) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        for claim in claims {
+            query(
+                "UPDATE deliveries SET lease_until = NULL, attempts = attempts - 1
+                 WHERE id = $1 AND attempts = $2 AND state = 'pending'",
+            )
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .execute(&mut tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<()> {
+    let Attempted { claim, outcome, verdict, ended } = attempted;
+    let now = *ended;
+    let detail = match outcome {
+        Outcome::Delivered { answer } => answer,
+        Outcome::Retry { detail, .. } | Outcome::Rejected { detail, .. } => detail,
+    };
+    let next = match verdict {
+        Verdict::WaitUntil(next) => Some(*next),
+        Verdict::Delivered | Verdict::Rejected | Verdict::GivenUp => None,
+    };
+    lock(tx, &claim.notification.id.to_string()).await?;
+    query(
+        "INSERT INTO attempts (delivery_id, number, at, outcome, detail)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (delivery_id, number) DO NOTHING",
+    )
+    .bind(claim.id.to_string())
+    .bind(claim.attempt)
+    .bind(millis(now))
+    .bind(outcome.as_str())
+    .bind(detail)
+    .execute(&mut *tx)
+    .await?;
+    query(
+        "UPDATE deliveries SET state = $3, lease_until = NULL, settled_at = $4,
+                next_attempt_at = coalesce($5, next_attempt_at)
+         WHERE id = $1 AND attempts = $2 AND state = 'pending'",
+    )
+    .bind(claim.id.to_string())
+    .bind(claim.attempt)
+    .bind(DeliveryState::from(verdict).as_str())
+    .bind(next.is_none().then_some(millis(now)))
+    .bind(next.map(millis))
+    .execute(&mut *tx)
+    .await?;
+    failures::note(tx, claim, outcome, verdict, now).await?;
+    settle(tx, &claim.notification.id.to_string()).await?;
+    if let (Verdict::Delivered, Some(organization)) = (verdict, &claim.notification.organization) {
+        let notification = &claim.notification;
+        let kind: String = query("SELECT kind FROM notifications WHERE id = $1")
+            .bind(notification.id.to_string())
+            .scalar_one(&mut *tx)
+            .await?;
+        if kind == MessageKind::CatchUp.as_str() {
+            let (organization, notifier) = (organization.as_str(), &notification.notifier);
+            up_to_date(tx, organization, notifier, &claim.receiver, now).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.

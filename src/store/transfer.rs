@@ -69,6 +69,8 @@ macro_rules! table {
 const TABLES: &[Table] = &[
     table!("organizations" by "name":
         "name" Text, "inventory" Text, "updated_at" Number, "scan_id" Text; "$1, $2, $3, $4"),
+    table!("inventory_parts" by "organization, kind, part":
+        "organization" Text, "kind" Text, "part" Number, "content" Text; "$1, $2, $3, $4"),
     table!("scans" by "id":
         "id" Text, "organization" Text, "tick" Number, "started_at" Number, "finished_at" Number, "complete" Flag,
         "projects_read" Number, "projects_unreadable" Number, "certificates" Number, "requests" Number,
@@ -205,7 +207,10 @@ impl<R: BufRead> Lines<'_, R> {
 /// Some rows of a table, behind those that were read.
 async fn rows(tx: &mut Transaction, table: &Table, read: i64) -> Result<Vec<Map<String, Json>>> {
     // What is known of an organization may be large.
-    let most = if table.name == "organizations" { 1 } else { ROWS };
+    let most = match table.name {
+        "organizations" | "inventory_parts" => 1,
+        _ => ROWS,
+    };
     let found = query(table.read).bind(most).bind(read).fetch_all(tx).await?;
     let mut rows = Vec::new();
     for row in &found {

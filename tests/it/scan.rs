@@ -611,11 +611,8 @@ async fn a_name_that_is_no_text_makes_no_list_unreadable() {
     let report = service.scan(start()).await;
     assert!(report.record.complete, "{:?}", report.record.faults);
     let inventory = inventory(&service).await;
-    let names: Vec<&str> = inventory
-        .certificates
-        .values()
-        .map(certvigil::domain::certificate::Certificate::title)
-        .collect();
+    let names: Vec<&str> =
+        inventory.certificates.values().map(|certificate| certificate.title()).collect();
     let cut = format!("{}…", "x".repeat(119));
     assert_eq!(names, ["half \u{fffd}\u{fffd}\u{fffd} a pair", "cut \u{fffd}", cut.as_str()]);
 }

@@ -20,8 +20,8 @@ use certvigil::{
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     store::{
-        Change, Commit, DeliveryState, Lease, Membership, MessageKind, Place, Plan, ScanRecord,
-        Settings, Store, StoreFault, Which, id_at,
+        Attempted, Change, Commit, DeliveryState, Lease, Membership, MessageKind, Place, Plan,
+        ScanRecord, Settings, Store, StoreFault, Which, id_at,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -257,7 +257,8 @@ impl Contract {
                 Outcome::Rejected { reason: FailureReason::Recipient, detail: "550".into() }
             }
         };
-        self.store.record(claim, &outcome, &verdict, now).await.unwrap();
+        let attempted = Attempted { claim: claim.clone(), outcome, verdict, ended: now };
+        self.store.record(&[attempted]).await.unwrap();
     }
 
     /// What notifier `n` was told, as `id stage`.
@@ -295,7 +296,7 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
     let mut inventory = Inventory::default();
     for decision in decisions {
         if let Decision::Tell { subject: Subject::Certificate(id), .. } = decision {
-            inventory.certificates.insert(id.clone(), certificate(id.as_str()));
+            inventory.certificates.insert(id.clone(), certificate(id.as_str()).into());
         }
     }
     let policy = Policy {

@@ -16,9 +16,9 @@ use certvigil::{
     domain::{
         certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
         forecast::{Present, forecast},
-        inventory::{Listed, Reading},
         listener::Listener,
         notification::Notification,
+        reading::{Listed, Reading},
         text::Name,
     },
     scan::{self, Read},
@@ -69,37 +69,35 @@ enum Outage {
 }
 
 fn reading(world: &World, outage: &Outage) -> Reading {
-    let down = || Err("HTTP 503".to_owned());
+    const DOWN: &str = "HTTP 503";
+    let mut reading = Reading::failed(DOWN);
+    reading.admin_keys = None;
     if matches!(outage, Outage::Whole) {
-        return Reading {
-            projects: BTreeMap::new(),
-            project_list: down(),
-            listings: BTreeMap::from([(Scope::Organization, down().map(|()| Vec::new()))]),
-            admin_keys: None,
-        };
+        return reading;
     }
-    let certificates: Vec<Certificate> = world.certificates.iter().map(certificate).collect();
+    reading.project_list = Ok(());
+    let certificates: Vec<Arc<Certificate>> =
+        world.certificates.iter().map(|one| Arc::new(certificate(one))).collect();
     let listed = |active: &dyn Fn(&certvigil::demo::world::Certificate) -> Option<bool>| {
         let listed = world.certificates.iter().zip(&certificates).filter_map(|(one, known)| {
-            Some(Listed { active: active(one)?, certificate: known.clone() })
+            Some(Listed { active: active(one)?, certificate: Arc::clone(known) })
         });
-        listed.collect::<Vec<_>>()
+        vec![Arc::new(listed.collect::<Vec<_>>())]
     };
-    let mut listings = BTreeMap::from([(Scope::Organization, Ok(listed(&|_| Some(false))))]);
-    let mut projects = BTreeMap::new();
+    reading.take(Scope::Organization, listed(&|_| Some(false)));
     for (index, project) in world.projects.iter().enumerate() {
         let id = ProjectId::parse(&project.id).unwrap();
         let broken = matches!(outage, Outage::Projects(range) if range.contains(&index));
-        let list = if broken {
-            down().map(|()| Vec::new())
+        let scope = Scope::Project(id.clone());
+        if broken {
+            reading.listings.insert(scope, Err(DOWN.to_owned()));
         } else {
-            Ok(listed(&|one| one.projects.get(&project.id).copied()))
-        };
-        listings.insert(Scope::Project(id.clone()), list);
+            reading.take(scope, listed(&|one| one.projects.get(&project.id).copied()));
+        }
         let name = project.name.as_deref().and_then(Name::clean);
-        projects.insert(id.clone(), Project { id, name });
+        reading.projects.insert(id.clone(), Project { id, name });
     }
-    Reading { projects, project_list: Ok(()), listings, admin_keys: None }
+    reading
 }
 
 fn certificate(one: &certvigil::demo::world::Certificate) -> Certificate {

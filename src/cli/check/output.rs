@@ -160,7 +160,7 @@ pub fn document(survey: &Survey) -> serde_json::Value {
                 "active_in": {
                     "organization": row.organization_wide,
                     "projects_total": row.projects.len(),
-                    "projects": row.projects,
+                    "projects": &*row.projects,
                 },
                 "ignored": row.ignored.as_ref().map(silence),
                 "acknowledged": row.acknowledged.as_ref().map(silence),

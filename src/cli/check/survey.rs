@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     domain::{
         acknowledgement::Acknowledgements,
+        active::Projects,
         certificate::{AdminKeyId, Certificate, OrganizationName, Project},
         compose,
         evaluate::evaluate,
@@ -27,7 +29,8 @@ pub struct Row {
     /// The stage it is in, unless it is ignored.
     pub reached: Option<Reached>,
     pub organization_wide: bool,
-    pub projects: Vec<String>,
+    /// Their names; those that many certificates are active in are there once.
+    pub projects: Arc<[String]>,
     pub ignored: Option<SilenceView>,
     pub acknowledged: Option<SilenceView>,
 }
@@ -109,18 +112,25 @@ impl Survey {
             expires_at: one.expires_at,
             severity: one.reached.as_ref().map(|reached| reached.severity),
         }));
-        for assessment in &evaluation.assessments {
-            let status = evaluation.status(assessment);
-            let projects = assessment.projects.iter().map(|project| project.title().to_owned());
+        // By where they are: as long as they are kept here, nothing else is there.
+        let mut named: HashMap<usize, (Projects<'_>, Arc<[String]>)> = HashMap::new();
+        for assessment in evaluation.assessments() {
+            let status = evaluation.status(&assessment);
+            let (_, projects) =
+                named.entry(assessment.projects.as_ptr().addr()).or_insert_with(|| {
+                    let names = assessment.projects.iter();
+                    let names = names.map(|project| project.title().to_owned()).collect();
+                    (Arc::clone(&assessment.projects), names)
+                });
             self.rows.push(Row {
                 organization: organization.clone(),
                 certificate: assessment.certificate.clone(),
                 status,
                 organization_wide: assessment.organization_wide,
-                projects: projects.collect(),
+                projects: Arc::clone(projects),
                 reached: assessment.open().cloned(),
-                ignored: compose::ignored(assessment).filter(|view| !view.ended),
-                acknowledged: compose::acknowledged(assessment, self.now)
+                ignored: compose::ignored(&assessment).filter(|view| !view.ended),
+                acknowledged: compose::acknowledged(&assessment, self.now)
                     .filter(|view| !view.ended),
             });
         }

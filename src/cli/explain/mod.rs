@@ -65,7 +65,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         }
         None => Vec::new(),
     };
-    let explanation = explain(&evaluation, assessment, &of.listeners, &forecast);
+    let explanation = explain(&evaluation, &assessment, &of.listeners, &forecast);
     let subject = Subject::Certificate(certificate.id.clone());
     let tellings = store.tellings(&of.organization, &subject, TELLINGS).await?;
     let scan = store.latest_scan(&of.organization).await?;

@@ -58,13 +58,13 @@ impl<'a> Outlook<'a> {
         self.messages.sort_by_key(|message| message.created_at);
         let Known { organization, policy, inventory, acknowledgements, .. } = known;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, self.now);
-        self.known += evaluation.assessments.len();
-        for assessment in &evaluation.assessments {
+        self.known += evaluation.assessments().len();
+        for assessment in evaluation.assessments() {
             let certificate = assessment.certificate;
             let title = format!("{organization}: “{}” ({})", certificate.title(), certificate.id);
-            let ignored = compose::ignored(assessment).filter(|view| !view.ended);
+            let ignored = compose::ignored(&assessment).filter(|view| !view.ended);
             let acknowledged =
-                compose::acknowledged(assessment, self.now).filter(|view| !view.ended);
+                compose::acknowledged(&assessment, self.now).filter(|view| !view.ended);
             let silences = [("ignored", ignored), ("acknowledged", acknowledged)];
             for (what, view) in silences {
                 let said = view.map(|view| {

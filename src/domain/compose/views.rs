@@ -132,8 +132,10 @@ impl Occasion<'_> {
             name: most[0].name.clone(),
             expires_at: most[0].expires_at,
             covers_every_project: most.len() == taking_over.len(),
-            ignored: assessment.and_then(ignored),
-            acknowledged: assessment.and_then(|one| acknowledged(one, self.evaluation.now)),
+            ignored: assessment.as_ref().and_then(ignored),
+            acknowledged: assessment
+                .as_ref()
+                .and_then(|one| acknowledged(one, self.evaluation.now)),
         })
     }
 }

@@ -1,0 +1,78 @@
+//! The last pages of a scan: where many projects have the same certificates, their lists are the same bytes, and are
+//! read once.
+
+use bytes::Bytes;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+use super::wire::Page;
+use crate::domain::reading::Listed;
+
+/// How many pages are kept, and the largest, in bytes.
+const KEPT: usize = 16;
+const LARGEST: usize = 64 * 1024;
+
+/// The last pages that were read, with the bytes that they came as.
+#[derive(Default)]
+pub struct Recent(Mutex<VecDeque<(Bytes, Page<Listed>)>>);
+
+impl Recent {
+    /// The page of these bytes, read if it is none of the last ones.
+    pub fn page<E>(
+        &self,
+        bytes: &Bytes,
+        read: impl FnOnce() -> Result<Page<Listed>, E>,
+    ) -> Result<Page<Listed>, E> {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, page)) = pages.iter().find(|(of, _)| of == bytes) {
+            return Ok(page.clone());
+        }
+        let page = read()?;
+        if bytes.len() <= LARGEST {
+            pages.truncate(KEPT - 1);
+            // A copy: the bytes are a piece of a larger buffer, which would be kept with them.
+            pages.push_front((Bytes::copy_from_slice(bytes), page.clone()));
+        }
+        Ok(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_same_bytes_are_read_once_as_long_as_they_are_among_the_last() {
+        let recent = Recent::default();
+        let read = std::cell::Cell::new(0);
+        let page = |text: &str| {
+            let text =
+                format!(r#"{{"data": [{{"id": "{text}", "active": true}}], "has_more": false}}"#);
+            let page = recent.page(&Bytes::from(text.clone()), || {
+                read.set(read.get() + 1);
+                serde_json::from_str::<Page<Listed>>(&text)
+            });
+            page.unwrap().data
+        };
+        let first = page("a");
+        assert!(Arc::ptr_eq(&first, &page("a")));
+        assert_eq!(first[0].certificate.id.as_str(), "a");
+        (1..KEPT).for_each(|n| drop(page(&n.to_string())));
+        assert!(Arc::ptr_eq(&first, &page("a")));
+        drop(page("b"));
+        assert_eq!(read.get(), KEPT + 1);
+        assert_eq!(*page("a"), *first);
+        assert_eq!(read.get(), KEPT + 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_kept() {
+        let recent = Recent::default();
+        let bytes = Bytes::from_static(b"x");
+        assert_eq!(recent.page(&bytes, || Err("no")).err(), Some("no"));
+        assert_eq!(recent.page(&bytes, || Err("no again")).err(), Some("no again"));
+    }
+}

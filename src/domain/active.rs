@@ -1,0 +1,176 @@
+//! What is active where. Projects that list the same have it once, for there may be thousands of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    certificate::{Certificate, CertificateId, Project, ProjectId},
+    inventory::Inventory,
+};
+
+/// Which certificates are active in which projects, their own and inherited.
+#[derive(Debug)]
+pub struct Active<'a> {
+    groups: Vec<Group<'a>>,
+    group_of: BTreeMap<&'a ProjectId, usize>,
+    /// The groups that have a certificate active of their own, in the order of the ids.
+    own: Vec<(&'a CertificateId, usize)>,
+    /// What is active for the organization, in order.
+    inherited: Vec<&'a CertificateId>,
+    all: Projects<'a>,
+}
+
+/// Some projects, in the order of their ids. Copies share them.
+pub type Projects<'a> = Arc<[&'a Project]>;
+
+/// Projects in which the same is active.
+#[derive(Debug)]
+struct Group<'a> {
+    /// In the order of their ids.
+    certificates: Vec<&'a Certificate>,
+    projects: Projects<'a>,
+}
+
+impl<'a> Active<'a> {
+    pub fn of(inventory: &'a Inventory) -> Active<'a> {
+        let inherited: Vec<&CertificateId> =
+            inventory.organization.iter().flat_map(|listing| listing.list.active()).collect();
+        let mut members: Vec<Vec<&Project>> = Vec::new();
+        let mut known: HashMap<Option<usize>, usize> = HashMap::new();
+        let mut group_of = BTreeMap::new();
+        for (id, project) in &inventory.projects {
+            let list = inventory.listings.get(id).map(|listing| listing.list.address());
+            let group = *known.entry(list).or_insert(members.len());
+            if group == members.len() {
+                members.push(Vec::new());
+            }
+            members[group].push(project);
+            group_of.insert(id, group);
+        }
+        let mut own = Vec::new();
+        let mut groups = Vec::with_capacity(members.len());
+        for (group, projects) in members.into_iter().enumerate() {
+            let listing = projects.first().and_then(|first| inventory.listings.get(&first.id));
+            let mut ids: Vec<&CertificateId> =
+                listing.iter().flat_map(|listing| listing.list.active()).collect();
+            own.extend(ids.iter().map(|id| (*id, group)));
+            if !inherited.is_empty() {
+                ids.extend(&inherited);
+                ids.sort_unstable();
+                ids.dedup();
+            }
+            let named = ids.into_iter().filter_map(|id| inventory.certificates.get(id));
+            let certificates = named.map(Arc::as_ref).collect();
+            groups.push(Group { certificates, projects: projects.into() });
+        }
+        own.sort_unstable();
+        let all = inventory.projects.values().collect();
+        Active { groups, group_of, own, inherited, all }
+    }
+
+    /// The certificates that a project accepts clients of, in the order of their ids.
+    pub fn in_project(&self, project: &ProjectId) -> &[&'a Certificate] {
+        self.group(project).map_or(&[], |group| &group.certificates)
+    }
+
+    fn group(&self, project: &ProjectId) -> Option<&Group<'a>> {
+        self.groups.get(*self.group_of.get(project)?)
+    }
+
+    /// Every project with what is active in it, in the order of the projects' ids, and which of them have the same: they
+    /// have the same number.
+    pub fn projects(&self) -> impl Iterator<Item = (usize, &[&'a Certificate], &'a Project)> {
+        self.all
+            .iter()
+            .zip(self.group_of.values())
+            .map(|(project, group)| (*group, self.groups[*group].certificates.as_slice(), *project))
+    }
+
+    /// Whether the certificate is active for the organization, and so inherited by every project.
+    pub fn is_inherited(&self, id: &CertificateId) -> bool {
+        self.inherited.binary_search(&id).is_ok()
+    }
+
+    fn own_groups(&self, id: &CertificateId) -> &[(&'a CertificateId, usize)] {
+        let from = self.own.partition_point(|(other, _)| *other < id);
+        let rest = &self.own[from..];
+        &rest[..rest.iter().take_while(|(other, _)| *other == id).count()]
+    }
+
+    /// The projects in which the certificate is active: all of them where it is inherited.
+    pub fn projects_of(&self, id: &CertificateId) -> Projects<'a> {
+        if self.is_inherited(id) {
+            return Arc::clone(&self.all);
+        }
+        match self.own_groups(id) {
+            [(_, only)] => Arc::clone(&self.groups[*only].projects),
+            some => {
+                let projects =
+                    some.iter().flat_map(|(_, group)| self.groups[*group].projects.iter());
+                let mut projects: Vec<&Project> = projects.copied().collect();
+                projects.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+                projects.into()
+            }
+        }
+    }
+
+    /// What is active in the projects in which the certificate is, once where it is the same in several.
+    pub fn beside(&self, id: &CertificateId) -> impl Iterator<Item = &[&'a Certificate]> {
+        let everywhere = if self.is_inherited(id) { self.groups.as_slice() } else { &[] };
+        let own = if everywhere.is_empty() { self.own_groups(id) } else { &[] };
+        let own = own.iter().map(|(_, group)| &self.groups[*group]);
+        everywhere.iter().chain(own).map(|group| group.certificates.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::tests::{everything, reading, start};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// However projects and their lists coincide.
+        #[test]
+        fn it_says_what_the_inventory_says_for_one(
+            lists in proptest::collection::vec(proptest::collection::vec((0..4usize, any::<bool>()), 0..3), 1..7),
+            inherited in proptest::collection::vec((0..4usize, any::<bool>()), 0..3),
+            unread in any::<bool>(),
+        ) {
+            let names = ["c0", "c1", "c2", "c3"];
+            let listed = |list: &[(usize, bool)]| -> Vec<(&str, i64, bool)> {
+                list.iter().map(|(n, active)| (names[*n], 90, *active)).collect()
+            };
+            let lists: Vec<_> = lists.iter().map(|list| listed(list)).collect();
+            let ids: Vec<String> = (0..lists.len()).map(|n| format!("p{n}")).collect();
+            let inherited = listed(&inherited);
+            let mut scopes = vec![("", Ok(inherited.as_slice()))];
+            scopes.extend(ids.iter().zip(&lists).map(|(id, list)| (id.as_str(), Ok(list.as_slice()))));
+            if unread {
+                scopes.push(("unread", Err("HTTP 500")));
+            }
+            let inventory = Inventory::default().merge(reading(&scopes), &everything(), start());
+            let active = Active::of(&inventory);
+            for project in inventory.projects.keys() {
+                prop_assert_eq!(active.in_project(project), inventory.active_in_project(project));
+            }
+            for id in inventory.certificates.keys() {
+                prop_assert_eq!(active.projects_of(id).to_vec(), inventory.projects_of(id));
+                prop_assert_eq!(active.is_inherited(id), inventory.active_in_organization(id));
+                let mut beside: Vec<_> = active.beside(id).map(<[_]>::to_vec).collect();
+                let each = inventory.projects_of(id);
+                let mut each: Vec<_> = each.iter().map(|one| inventory.active_in_project(&one.id)).collect();
+                let by_id = |a: &Vec<&Certificate>, b: &Vec<&Certificate>| {
+                    a.iter().map(|one| &one.id).cmp(b.iter().map(|one| &one.id))
+                };
+                for all in [&mut beside, &mut each] {
+                    all.sort_by(by_id);
+                    all.dedup();
+                }
+                prop_assert_eq!(beside, each);
+            }
+        }
+    }
+}

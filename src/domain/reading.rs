@@ -1,0 +1,195 @@
+//! What one scan read, as it came in: each certificate once, and each list once, however many scopes have it.
+//!
+//! It does not depend on the order in which pages came.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
+    credential::AdminKey,
+};
+
+/// How many of the last lists are known by the pages that they were made of.
+const KEPT: usize = 16;
+
+/// A certificate as one scope lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub certificate: Arc<Certificate>,
+    pub active: bool,
+}
+
+/// The certificates of a list, in the order of their ids, and whether each is active there. Copies share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct List(Arc<[(CertificateId, bool)]>);
+
+impl List {
+    /// Makes a list. What is named twice is active if it is active once.
+    pub fn new(mut listed: Vec<(CertificateId, bool)>) -> List {
+        listed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        listed.dedup_by(|(again, active), (id, kept)| {
+            let same = again == id;
+            *kept |= same && *active;
+            same
+        });
+        List(listed.into())
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &(CertificateId, bool)> {
+        self.0.iter()
+    }
+
+    /// The ids of what is active, in order.
+    pub fn active(&self) -> impl Iterator<Item = &CertificateId> {
+        self.0.iter().filter(|(_, active)| *active).map(|(id, _)| id)
+    }
+
+    /// Whether it names the certificate, active or not.
+    pub fn names(&self, id: &CertificateId) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// Whether the certificate is active in it.
+    pub fn has_active(&self, id: &CertificateId) -> bool {
+        self.find(id) == Some(true)
+    }
+
+    fn find(&self, id: &CertificateId) -> Option<bool> {
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        self.0.get(at).map(|(_, active)| *active)
+    }
+
+    /// Where it is in memory: the same for copies. Lists of the same content may differ in it.
+    pub fn address(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
+}
+
+/// What one scan read. A scope that is in none of the fields was not reached.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The selected projects that were listed.
+    pub projects: BTreeMap<ProjectId, Project>,
+    /// Whether the list of projects was read to its end; else why not.
+    pub project_list: Result<(), String>,
+    /// What is said of the certificates that the listings name.
+    pub certificates: Certificates,
+    /// The listings that were read to their ends, and why the others were not.
+    pub listings: BTreeMap<Scope, Result<List, String>>,
+    /// The organization's admin keys; `None` where nobody asked for them.
+    pub admin_keys: Option<Result<Vec<AdminKey>, String>>,
+    /// Every list, so that the next one of the same content is the same.
+    lists: HashSet<List>,
+    /// The last lists, with the pages that they were made of.
+    recent: VecDeque<(Vec<Arc<Vec<Listed>>>, List)>,
+}
+
+impl Reading {
+    /// One that has read nothing yet, and comes to this where nothing is read. `admin_keys`: whether anybody asks for
+    /// them.
+    pub fn begin(why: &str, admin_keys: bool) -> Reading {
+        Reading {
+            projects: BTreeMap::new(),
+            project_list: Err(why.to_owned()),
+            certificates: Certificates::new(),
+            listings: BTreeMap::new(),
+            admin_keys: admin_keys.then(|| Err(why.to_owned())),
+            lists: HashSet::new(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// One that has read nothing.
+    pub fn failed(why: &str) -> Reading {
+        let listings = BTreeMap::from([(Scope::Organization, Err(why.to_owned()))]);
+        Reading { listings, ..Reading::begin(why, true) }
+    }
+
+    /// Takes the whole list of a scope, page by page.
+    pub fn take(&mut self, scope: Scope, pages: Vec<Arc<Vec<Listed>>>) {
+        let same = |(of, _): &&(Vec<Arc<Vec<Listed>>>, List)| {
+            of.len() == pages.len() && of.iter().zip(&pages).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        if let Some((_, list)) = self.recent.iter().find(same) {
+            self.listings.insert(scope, Ok(list.clone()));
+            return;
+        }
+        let listed = pages.iter().flat_map(|page| page.iter());
+        let list = List::new(listed.map(|one| (self.know(&one.certificate), one.active)).collect());
+        let list = match self.lists.get(&list) {
+            Some(known) => known.clone(),
+            None => list,
+        };
+        self.lists.insert(list.clone());
+        self.recent.truncate(KEPT - 1);
+        self.recent.push_front((pages, list.clone()));
+        self.listings.insert(scope, Ok(list));
+    }
+
+    /// Adds what is said of a certificate to what was said before; gives the id, as it is kept.
+    fn know(&mut self, certificate: &Arc<Certificate>) -> CertificateId {
+        match self.certificates.get_mut(&certificate.id) {
+            None => {
+                self.certificates.insert(certificate.id.clone(), Arc::clone(certificate));
+                certificate.id.clone()
+            }
+            Some(known) => {
+                if known != certificate {
+                    let other = Certificate::clone(certificate);
+                    *known = Arc::new(Certificate::clone(known).combine(other));
+                }
+                known.id.clone()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(listed: &[(&str, bool)]) -> List {
+        let id = |id: &str| CertificateId::parse(id).unwrap();
+        List::new(listed.iter().map(|(name, active)| (id(name), *active)).collect())
+    }
+
+    #[test]
+    fn a_list_names_each_certificate_once_in_whatever_order_it_came() {
+        let one = list(&[("b", false), ("a", true), ("b", true), ("c", false)]);
+        assert_eq!(
+            one,
+            list(&[("c", false), ("b", true), ("b", false), ("a", true), ("a", false)])
+        );
+        let active: Vec<&str> = one.active().map(CertificateId::as_str).collect();
+        assert_eq!(active, ["a", "b"]);
+        let id = |id: &str| CertificateId::parse(id).unwrap();
+        assert!(one.names(&id("c")) && !one.has_active(&id("c")) && !one.names(&id("d")));
+    }
+
+    #[test]
+    fn lists_of_the_same_content_are_one() {
+        let page = |ids: &[&str]| {
+            let listed = |id: &&str| Listed {
+                certificate: Arc::new(super::super::inventory::tests::certificate(id, 9)),
+                active: true,
+            };
+            vec![Arc::new(ids.iter().map(listed).collect::<Vec<_>>())]
+        };
+        let scope = |n: usize| Scope::Project(ProjectId::parse(&format!("p{n}")).unwrap());
+        let mut reading = Reading::begin("", false);
+        let first = page(&["a", "b"]);
+        for (n, pages) in
+            [first.clone(), first, page(&["b", "a"]), page(&["a"])].into_iter().enumerate()
+        {
+            reading.take(scope(n), pages);
+        }
+        let of = |n: usize| reading.listings[&scope(n)].as_ref().unwrap().address();
+        assert_eq!(of(0), of(1));
+        assert_eq!(of(0), of(2));
+        assert_ne!(of(0), of(3));
+        assert_eq!(reading.certificates.len(), 2);
+    }
+}

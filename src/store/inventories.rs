@@ -1,0 +1,354 @@
+//! What is known of an organization, as it is kept: in parts of limited size, so that however much there is, no more than
+//! one of them is in memory beside it. A list that many projects have is kept once, and a part that has not changed is
+//! not written again.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Result, StoreFault,
+    sql::{Transaction, query},
+};
+use crate::domain::{
+    certificate::{Certificate, CertificateId, Certificates, OrganizationName, Project, ProjectId},
+    credential::AdminKeys,
+    inventory::{Inventory, Listing, Unreadable},
+    reading::List,
+    text::Name,
+};
+
+/// How long a part gets, in bytes, before there is another.
+const PART: usize = 128 * 1024;
+/// The form in which it is kept now. Before, all of it was one text.
+const FORM: u32 = 2;
+
+/// The kinds of parts, in the order in which they are read.
+const CERTIFICATES: &str = "certificates";
+const LISTS: &str = "lists";
+const PROJECTS: &str = "projects";
+
+/// What is not in the parts.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    form: u32,
+    /// When lists were read: mostly all at the same time.
+    read_at: Vec<DateTime<Utc>>,
+    /// The organization's own list, by its place among the lists, and when it was read, by its place above.
+    organization: Option<(usize, usize)>,
+    unreadable_projects: BTreeMap<ProjectId, Unreadable>,
+    unreadable_organization: Option<Unreadable>,
+    unreadable_project_list: Option<Unreadable>,
+    admin_keys: Option<AdminKeys>,
+    unreadable_admin_keys: Option<Unreadable>,
+}
+
+/// A certificate; instants are Unix seconds, for that is what the API gives.
+type CertificateRow<'a> =
+    (Text<'a>, Option<Text<'a>>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+/// A list: the ids of what is active and of what is not.
+type ListRow<'a> = (Vec<Text<'a>>, Vec<Text<'a>>);
+/// A project: its id and name, and its list and when that was read, as in [`Head::organization`].
+type ProjectRow<'a> = (Text<'a>, Option<Text<'a>>, Option<(usize, usize)>);
+type Text<'a> = std::borrow::Cow<'a, str>;
+
+/// The lists, each once, and the times at which they were read.
+#[derive(Default)]
+struct Places<'a> {
+    lists: Vec<&'a List>,
+    /// By where they are in memory: copies are the same.
+    known: HashMap<usize, usize>,
+    times: Vec<DateTime<Utc>>,
+}
+
+impl<'a> Places<'a> {
+    fn of(&mut self, listing: &'a Listing) -> (usize, usize) {
+        let list = *self.known.entry(listing.list.address()).or_insert(self.lists.len());
+        if list == self.lists.len() {
+            self.lists.push(&listing.list);
+        }
+        // Nearly all were read by the latest scan.
+        let time = self.times.iter().position(|time| *time == listing.read_at);
+        let time = time.unwrap_or(self.times.len());
+        if time == self.times.len() {
+            self.times.push(listing.read_at);
+        }
+        (list, time)
+    }
+}
+
+/// Keeps what is known of an organization, and with it the scan that it comes from.
+pub async fn keep(
+    tx: &mut Transaction,
+    organization: &str,
+    inventory: &Inventory,
+    updated_at: i64,
+    scan_id: &str,
+) -> Result<()> {
+    let mut places = Places::default();
+    let own = inventory.organization.as_ref().map(|listing| places.of(listing));
+    let of_projects: Vec<Option<(usize, usize)>> = {
+        let listings = inventory.projects.keys().map(|id| inventory.listings.get(id));
+        listings.map(|listing| listing.map(|listing| places.of(listing))).collect()
+    };
+    let head = Head {
+        form: FORM,
+        read_at: places.times,
+        organization: own,
+        unreadable_projects: inventory.unreadable_projects.clone(),
+        unreadable_organization: inventory.unreadable_organization.clone(),
+        unreadable_project_list: inventory.unreadable_project_list.clone(),
+        admin_keys: inventory.admin_keys.clone(),
+        unreadable_admin_keys: inventory.unreadable_admin_keys.clone(),
+    };
+    query(
+        "INSERT INTO organizations (name, inventory, updated_at, scan_id) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (name) DO UPDATE
+         SET inventory = excluded.inventory, updated_at = excluded.updated_at, scan_id = excluded.scan_id",
+    )
+    .bind(organization)
+    .bind(serde_json::to_string(&head)?)
+    .bind(updated_at)
+    .bind(scan_id)
+    .execute(&mut *tx)
+    .await?;
+
+    let mut parts = Parts::new(organization, CERTIFICATES);
+    for one in inventory.certificates.values() {
+        let seconds = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp());
+        let row: CertificateRow<'_> = (
+            one.id.as_str().into(),
+            one.name.as_ref().map(|name| name.as_str().into()),
+            seconds(one.created_at),
+            seconds(one.valid_at),
+            seconds(one.expires_at),
+            one.strange_expiry,
+        );
+        parts.add(&row, tx).await?;
+    }
+    parts.end(tx).await?;
+    let mut parts = Parts::new(organization, LISTS);
+    for list in places.lists {
+        let ids = |active: bool| {
+            let some = list.iter().filter(move |(_, is_active)| *is_active == active);
+            some.map(|(id, _)| id.as_str().into()).collect()
+        };
+        let row: ListRow<'_> = (ids(true), ids(false));
+        parts.add(&row, tx).await?;
+    }
+    parts.end(tx).await?;
+    let mut parts = Parts::new(organization, PROJECTS);
+    for (project, place) in inventory.projects.values().zip(of_projects) {
+        let name = project.name.as_ref().map(|name| name.as_str().into());
+        let row: ProjectRow<'_> = (project.id.as_str().into(), name, place);
+        parts.add(&row, tx).await?;
+    }
+    parts.end(tx).await
+}
+
+/// Parts that are being written.
+struct Parts<'a> {
+    organization: &'a str,
+    kind: &'static str,
+    number: i64,
+    content: Vec<u8>,
+}
+
+impl Parts<'_> {
+    fn new<'a>(organization: &'a str, kind: &'static str) -> Parts<'a> {
+        Parts { organization, kind, number: 0, content: Vec::new() }
+    }
+
+    async fn add(&mut self, row: &impl Serialize, tx: &mut Transaction) -> Result<()> {
+        self.content.push(if self.content.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.content, row)?;
+        if self.content.len() >= PART { self.write(tx).await } else { Ok(()) }
+    }
+
+    async fn write(&mut self, tx: &mut Transaction) -> Result<()> {
+        self.content.push(b']');
+        let content = String::from_utf8(std::mem::take(&mut self.content));
+        query(
+            "INSERT INTO inventory_parts (organization, kind, part, content) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (organization, kind, part) DO UPDATE SET content = excluded.content
+             WHERE inventory_parts.content <> excluded.content",
+        )
+        .bind(self.organization)
+        .bind(self.kind)
+        .bind(self.number)
+        .bind(content.map_err(|error| sqlx::Error::Encode(error.into()))?)
+        .execute(tx)
+        .await?;
+        self.number += 1;
+        Ok(())
+    }
+
+    /// Writes the last one, and forgets those of before that are behind it.
+    async fn end(mut self, tx: &mut Transaction) -> Result<()> {
+        if !self.content.is_empty() {
+            self.write(tx).await?;
+        }
+        query("DELETE FROM inventory_parts WHERE organization = $1 AND kind = $2 AND part >= $3")
+            .bind(self.organization)
+            .bind(self.kind)
+            .bind(self.number)
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+/// What is known of an organization; nothing of one that was never scanned.
+pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Result<Inventory> {
+    let head: Option<String> = query("SELECT inventory FROM organizations WHERE name = $1")
+        .bind(organization.as_str())
+        .scalar(&mut *tx)
+        .await?;
+    let Some(head) = head else { return Ok(Inventory::default()) };
+    let head: Head = match serde_json::from_str::<Form>(&head)?.form {
+        Some(FORM) => serde_json::from_str(&head)?,
+        Some(other) => return Err(decode(format!("what is known, in the form {other}"))),
+        None => return Ok(serde_json::from_str::<Whole>(&head)?.into()),
+    };
+
+    let mut certificates = Certificates::new();
+    let mut number = 0;
+    while let Some(part) = part(tx, organization, CERTIFICATES, &mut number).await? {
+        for row in serde_json::from_str::<Vec<CertificateRow<'_>>>(&part)? {
+            let (id, named, created_at, valid_at, expires_at, strange_expiry) = row;
+            let instant =
+                |seconds: Option<i64>| seconds.and_then(|at| DateTime::from_timestamp(at, 0));
+            let certificate = Certificate {
+                id: CertificateId::parse(&id).map_err(decode)?,
+                name: name(named),
+                created_at: instant(created_at),
+                valid_at: instant(valid_at),
+                expires_at: instant(expires_at),
+                strange_expiry,
+            };
+            certificates.insert(certificate.id.clone(), Arc::new(certificate));
+        }
+    }
+    let mut lists: Vec<List> = Vec::new();
+    let mut number = 0;
+    while let Some(part) = part(tx, organization, LISTS, &mut number).await? {
+        for (active, inactive) in serde_json::from_str::<Vec<ListRow<'_>>>(&part)? {
+            let active = active.into_iter().map(|id| (id, true));
+            let all = active.chain(inactive.into_iter().map(|id| (id, false)));
+            let id = |text: Text<'_>| {
+                let id = CertificateId::parse(&text).map_err(decode)?;
+                // There is one text for all that name it.
+                Ok::<_, StoreFault>(
+                    certificates.get_key_value(&id).map_or(id, |(id, _)| id.clone()),
+                )
+            };
+            let all = all.map(|(text, active)| Ok((id(text)?, active)));
+            lists.push(List::new(all.collect::<Result<_>>()?));
+        }
+    }
+    let listing = |(list, time): (usize, usize)| match (lists.get(list), head.read_at.get(time)) {
+        (Some(list), Some(read_at)) => Ok(Listing { read_at: *read_at, list: list.clone() }),
+        (None, _) | (_, None) => Err(decode(format!("the list {list}, read at {time}"))),
+    };
+    let (mut projects, mut listings) = (BTreeMap::new(), BTreeMap::new());
+    let mut number = 0;
+    while let Some(part) = part(tx, organization, PROJECTS, &mut number).await? {
+        for (id, named, place) in serde_json::from_str::<Vec<ProjectRow<'_>>>(&part)? {
+            let id = ProjectId::parse(&id).map_err(decode)?;
+            if let Some(place) = place {
+                listings.insert(id.clone(), listing(place)?);
+            }
+            projects.insert(id.clone(), Project { id, name: name(named) });
+        }
+    }
+    Ok(Inventory {
+        projects,
+        certificates,
+        organization: head.organization.map(listing).transpose()?,
+        listings,
+        unreadable_projects: head.unreadable_projects,
+        unreadable_organization: head.unreadable_organization,
+        unreadable_project_list: head.unreadable_project_list,
+        admin_keys: head.admin_keys,
+        unreadable_admin_keys: head.unreadable_admin_keys,
+    })
+}
+
+/// The part of this number, which is counted up.
+async fn part(
+    tx: &mut Transaction,
+    organization: &OrganizationName,
+    kind: &str,
+    number: &mut i64,
+) -> Result<Option<String>> {
+    let part = query(
+        "SELECT content FROM inventory_parts WHERE organization = $1 AND kind = $2 AND part = $3",
+    );
+    let part = part.bind(organization.as_str()).bind(kind).bind(*number).scalar(tx).await?;
+    *number += 1;
+    Ok(part)
+}
+
+fn name(kept: Option<Text<'_>>) -> Option<Name> {
+    kept.as_deref().and_then(Name::clean)
+}
+
+fn decode(what: impl std::fmt::Display) -> StoreFault {
+    sqlx::Error::Decode(what.to_string().into()).into()
+}
+
+/// In which form it is kept; the first one did not say.
+#[derive(Deserialize)]
+struct Form {
+    form: Option<u32>,
+}
+
+/// The first form: all of it.
+#[derive(Deserialize)]
+struct Whole {
+    projects: BTreeMap<ProjectId, Project>,
+    certificates: BTreeMap<CertificateId, Certificate>,
+    organization: Option<WholeListing>,
+    listings: BTreeMap<ProjectId, WholeListing>,
+    unreadable_projects: BTreeMap<ProjectId, Unreadable>,
+    unreadable_organization: Option<Unreadable>,
+    unreadable_project_list: Option<Unreadable>,
+    #[serde(default)]
+    admin_keys: Option<AdminKeys>,
+    #[serde(default)]
+    unreadable_admin_keys: Option<Unreadable>,
+}
+
+#[derive(Deserialize)]
+struct WholeListing {
+    read_at: DateTime<Utc>,
+    certificates: BTreeMap<CertificateId, bool>,
+}
+
+impl From<WholeListing> for Listing {
+    fn from(whole: WholeListing) -> Listing {
+        let WholeListing { read_at, certificates } = whole;
+        Listing { read_at, list: List::new(certificates.into_iter().collect()) }
+    }
+}
+
+impl From<Whole> for Inventory {
+    fn from(whole: Whole) -> Inventory {
+        let certificates = whole.certificates.into_iter();
+        let listings = whole.listings.into_iter();
+        Inventory {
+            projects: whole.projects,
+            certificates: certificates.map(|(id, one)| (id, Arc::new(one))).collect(),
+            organization: whole.organization.map(Listing::from),
+            listings: listings.map(|(id, one)| (id, one.into())).collect(),
+            unreadable_projects: whole.unreadable_projects,
+            unreadable_organization: whole.unreadable_organization,
+            unreadable_project_list: whole.unreadable_project_list,
+            admin_keys: whole.admin_keys,
+            unreadable_admin_keys: whole.unreadable_admin_keys,
+        }
+    }
+}

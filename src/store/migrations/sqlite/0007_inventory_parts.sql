@@ -1,0 +1,9 @@
+-- What is known of an organization, in parts: its certificates, its lists and its projects, each in rows of JSON. What is
+-- in `organizations.inventory` is the rest. A part that has not changed is not written again.
+CREATE TABLE inventory_parts (
+    organization TEXT    NOT NULL REFERENCES organizations (name) ON DELETE CASCADE,
+    kind         TEXT    NOT NULL,
+    part         INTEGER NOT NULL,
+    content      TEXT    NOT NULL,
+    PRIMARY KEY (organization, kind, part)
+) STRICT;

@@ -1,0 +1,131 @@
+//! What is decided, without network and disk: how its cost grows with what there is to decide.
+//!
+//! ```sh
+//! cargo bench --bench core
+//! ```
+
+use certvigil::domain::{
+    acknowledgement::Acknowledgements,
+    certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
+    credential::WatchedKeys,
+    evaluate::evaluate,
+    inventory::Inventory,
+    listener::{Grain, Listener},
+    policy::Policy,
+    reading::{Listed, Reading},
+    reconcile::{Decision, Moment, World, decide},
+    routing::Routing,
+    selection::{Globs, Selection},
+    threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use divan::{Bencher, black_box};
+use std::sync::Arc;
+
+const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
+/// Certificates in each project.
+const EACH: usize = 50;
+const NOTIFIERS: usize = 10;
+
+fn main() {
+    divan::main();
+}
+
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default()
+}
+
+/// Certificates that are all different, fifty in a project; a tenth of them ends within the first threshold.
+fn reading(certificates: usize) -> Reading {
+    let mut reading = Reading::begin("", false);
+    reading.project_list = Ok(());
+    reading.take(Scope::Organization, Vec::new());
+    for first in (0..certificates).step_by(EACH) {
+        let Ok(id) = ProjectId::parse(&format!("proj_{first:08}")) else { continue };
+        let listed = (first..certificates.min(first + EACH)).filter_map(|n| {
+            let days = if n % 10 == 0 { 20 } else { 400 };
+            let certificate = Certificate {
+                id: CertificateId::parse(&format!("cert_{n:08}")).ok()?,
+                name: None,
+                created_at: Some(start() - TimeDelta::days(100)),
+                valid_at: Some(start() - TimeDelta::days(100)),
+                expires_at: Some(start() + TimeDelta::days(days)),
+                strange_expiry: None,
+            };
+            Some(Listed { certificate: Arc::new(certificate), active: true })
+        });
+        reading.take(Scope::Project(id.clone()), vec![Arc::new(listed.collect())]);
+        reading.projects.insert(id.clone(), Project { id, name: None });
+    }
+    reading
+}
+
+fn policy() -> Option<Policy> {
+    let step = |days: i64, severity| Threshold {
+        lead: Lead::Fixed(TimeDelta::days(days)),
+        label: format!("{days}d"),
+        severity,
+        repeat: Some(TimeDelta::days(7)),
+    };
+    let steps = vec![step(90, Severity::Info), step(30, Severity::Warning), step(7, Severity::Critical)];
+    Some(Policy {
+        ladder: Ladder::new(steps, ExpiredStep { severity: Severity::Critical, repeat: None }).ok()?,
+        rules: Vec::new(),
+        include_inactive: false,
+        blind_after: None,
+        admin_keys: WatchedKeys::Off,
+        client_identity: None,
+    })
+}
+
+fn everything() -> Selection {
+    Selection { include: Globs::all(), exclude: Globs(Vec::new()), archived: false }
+}
+
+/// What is read becomes what is known.
+#[divan::bench(args = SIZES)]
+fn merge(bencher: Bencher<'_, '_>, certificates: usize) {
+    let before = Inventory::default();
+    bencher
+        .with_inputs(|| reading(certificates))
+        .bench_values(|reading| before.merge(reading, &everything(), start()));
+}
+
+/// One scan's decisions for ten notifiers: the first, where all is news, and a second one, where nothing is.
+fn decisions(bencher: Bencher<'_, '_>, certificates: usize, told: bool) {
+    let inventory = Inventory::default().merge(reading(certificates), &everything(), start());
+    let (Some(policy), Ok(organization)) = (policy(), OrganizationName::parse("acme")) else { return };
+    let none = Acknowledgements::new();
+    let mut listeners: Vec<Listener> = (0..NOTIFIERS)
+        .map(|n| Listener {
+            name: format!("n{n}"),
+            routing: Routing::all(),
+            grain: Grain::Digest,
+            ledger: Default::default(),
+        })
+        .collect();
+    let now = start();
+    let moment = Moment { now, tick: now, timezone: Tz::UTC, decided_at: None };
+    let scan = |listeners: &[Listener]| -> Vec<Vec<Decision>> {
+        let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
+        let world = World::watched(&inventory, &evaluation);
+        listeners.iter().map(|listener| decide(&world, listener, moment)).collect()
+    };
+    if told {
+        for (decisions, listener) in scan(&listeners).iter().zip(&mut listeners) {
+            decisions.iter().for_each(|decision| listener.ledger.learn(decision));
+        }
+    }
+    bencher.bench(|| black_box(scan(&listeners)));
+}
+
+#[divan::bench(args = SIZES)]
+fn evaluate_and_reconcile_news(bencher: Bencher<'_, '_>, certificates: usize) {
+    decisions(bencher, certificates, false);
+}
+
+#[divan::bench(args = SIZES)]
+fn evaluate_and_reconcile_nothing_new(bencher: Bencher<'_, '_>, certificates: usize) {
+    decisions(bencher, certificates, true);
+}
