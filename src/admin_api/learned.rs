@@ -22,7 +22,9 @@ const LEAST_GROWTH: f64 = 0.002;
 const OTHER: f64 = 1.5;
 /// What is tried after the first 429, where next to nothing was answered before; and the least at all, in a second.
 const FIRST: f64 = 5.0;
-const LEAST: f64 = 0.1;
+const LEAST: f64 = 1.0;
+/// Of fewer answers than these nothing can be counted.
+const FEW: f64 = 10.0;
 /// Beyond this rate, in a second, nothing is held back.
 const MOST: f64 = 10_000.0;
 /// Answers are counted by slices of time, so many of them.
@@ -105,7 +107,14 @@ impl Learned {
             return;
         }
         let since_fall = now - limit.since;
-        let whole = answered(since_fall) / since_fall.as_secs_f64().max(0.001);
+        let all = answered(since_fall);
+        if all < FEW {
+            // One project may be refused, and not the rate.
+            limit.rate = (limit.rate / 2.0).max(LEAST);
+            (limit.counted, limit.since, limit.next) = (None, now, now);
+            return;
+        }
+        let whole = all / since_fall.as_secs_f64().max(0.001);
         let parts = answers.iter().map(|(begun, _)| now - *begun).filter(|time| *time >= SLICE);
         let parts = parts.map(|time| (answered(time) - limit.saved) / time.as_secs_f64());
         let counted = parts.fold(whole, f64::max).min(limit.rate).max(LEAST);

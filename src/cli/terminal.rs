@@ -6,6 +6,7 @@ use std::{
     io::{IsTerminal, stderr, stdout},
 };
 use tokio::{sync::watch, task::JoinHandle};
+use unicode_width::UnicodeWidthStr;
 
 use crate::{domain::threshold::Severity, scan::Progress};
 
@@ -46,6 +47,11 @@ fn is_coloured() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     stdout().is_terminal() && !refused && !dumb
+}
+
+/// Whether stdout is a terminal.
+pub fn is_one() -> bool {
+    stdout().is_terminal()
 }
 
 /// Whether stdout is a terminal with few columns.
@@ -93,6 +99,33 @@ pub fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// The same for a pipe, of rows of one line each: there may be very many of them. They are asked for twice.
+pub fn plain<Rows: Iterator<Item = Vec<String>>>(
+    header: &[&str],
+    rows: impl Fn() -> Rows,
+) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|text| text.width()).collect();
+    for row in rows() {
+        for (width, text) in widths.iter_mut().zip(&row) {
+            *width = (*width).max(text.width());
+        }
+    }
+    let mut out = String::new();
+    let mut line = |texts: &mut dyn Iterator<Item = &str>| {
+        for (text, width) in texts.zip(&widths) {
+            let missing = width - text.width();
+            out.push(' ');
+            out.push_str(text);
+            out.extend(std::iter::repeat_n(' ', missing + 1));
+        }
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+    };
+    line(&mut header.iter().copied());
+    rows().for_each(|row| line(&mut row.iter().map(String::as_str)));
+    out
+}
+
 /// A line on the terminal while requests are made; nothing where stderr is no terminal.
 pub fn show_progress(mut watched: watch::Receiver<Progress>) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -109,4 +142,23 @@ pub fn show_progress(mut watched: watch::Receiver<Progress>) -> JoinHandle<()> {
         }
         line.finish_and_clear();
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_for_a_pipe_looks_like_any_other() {
+        let rows =
+            [["a", "12 days", ""], ["Zürich 東京 🔑", "-", "x y"], ["", "b", "long at the end"]];
+        let header = ["NAME", "LEFT", "IN"];
+        let texts = || rows.iter().map(|row| row.map(str::to_owned).to_vec());
+        let mut whole = table(&header, &[]);
+        for row in texts() {
+            whole.add_row(row);
+        }
+        assert_eq!(plain(&header, texts), lines(&whole));
+        assert_eq!(plain(&header, || std::iter::empty()).trim(), "NAME  LEFT  IN");
+    }
 }

@@ -16,10 +16,30 @@ pub struct Active<'a> {
     groups: Vec<Group<'a>>,
     group_of: BTreeMap<&'a ProjectId, usize>,
     /// The groups that have a certificate active of their own, in the order of the ids.
-    own: Vec<(&'a CertificateId, usize)>,
+    own: Vec<Own<'a>>,
     /// What is active for the organization, in order.
     inherited: Vec<&'a CertificateId>,
     all: Projects<'a>,
+}
+
+/// A certificate, and by its number a group of projects that has it active of its own.
+type Own<'a> = (&'a CertificateId, usize);
+
+/// What is active where, gone through once: of many certificates, none is looked for.
+pub struct Walk<'b, 'a> {
+    rest: &'b [Own<'a>],
+}
+
+impl<'b, 'a> Walk<'b, 'a> {
+    /// The groups that have this certificate, which comes after those that were asked for before.
+    pub fn next(&mut self, id: &CertificateId) -> &'b [Own<'a>] {
+        let before = self.rest.iter().take_while(|(other, _)| *other < id).count();
+        let rest = &self.rest[before..];
+        let (found, rest) =
+            rest.split_at(rest.iter().take_while(|(other, _)| *other == id).count());
+        self.rest = rest;
+        found
+    }
 }
 
 /// Some projects, in the order of their ids. Copies share them.
@@ -50,24 +70,34 @@ impl<'a> Active<'a> {
             group_of.insert(id, group);
         }
         let mut own = Vec::new();
-        let mut groups = Vec::with_capacity(members.len());
-        for (group, projects) in members.into_iter().enumerate() {
+        for (group, projects) in members.iter().enumerate() {
             let listing = projects.first().and_then(|first| inventory.listings.get(&first.id));
-            let mut ids: Vec<&CertificateId> =
-                listing.iter().flat_map(|listing| listing.list.active()).collect();
-            own.extend(ids.iter().map(|id| (*id, group)));
-            if !inherited.is_empty() {
-                ids.extend(&inherited);
-                ids.sort_unstable();
-                ids.dedup();
-            }
-            let named = ids.into_iter().filter_map(|id| inventory.certificates.get(id));
-            let certificates = named.map(Arc::as_ref).collect();
-            groups.push(Group { certificates, projects: projects.into() });
+            let active = listing.iter().flat_map(|listing| listing.list.active());
+            own.extend(active.map(|id| (id, group)));
         }
-        own.sort_unstable();
+        // Each list is in order already, which this makes use of.
+        own.sort();
+        let mut active_in: Vec<Vec<&Certificate>> = vec![Vec::new(); members.len()];
+        let mut walk = Walk { rest: &own };
+        for (id, certificate) in &inventory.certificates {
+            let groups = walk.next(id);
+            if inherited.binary_search(&id).is_ok() {
+                active_in.iter_mut().for_each(|all| all.push(certificate));
+            } else {
+                groups.iter().for_each(|(_, group)| active_in[*group].push(certificate));
+            }
+        }
+        let groups = members.into_iter().zip(active_in);
+        let groups = groups
+            .map(|(projects, certificates)| Group { certificates, projects: projects.into() });
+        let groups = groups.collect();
         let all = inventory.projects.values().collect();
         Active { groups, group_of, own, inherited, all }
+    }
+
+    /// Goes through what is active where, in the order of the certificates' ids.
+    pub fn walk(&self) -> Walk<'_, 'a> {
+        Walk { rest: &self.own }
     }
 
     /// The certificates that a project accepts clients of, in the order of their ids.
@@ -93,18 +123,22 @@ impl<'a> Active<'a> {
         self.inherited.binary_search(&id).is_ok()
     }
 
-    fn own_groups(&self, id: &CertificateId) -> &[(&'a CertificateId, usize)] {
+    fn own_groups(&self, id: &CertificateId) -> &[Own<'a>] {
         let from = self.own.partition_point(|(other, _)| *other < id);
-        let rest = &self.own[from..];
-        &rest[..rest.iter().take_while(|(other, _)| *other == id).count()]
+        Walk { rest: &self.own[from..] }.next(id)
     }
 
     /// The projects in which the certificate is active: all of them where it is inherited.
     pub fn projects_of(&self, id: &CertificateId) -> Projects<'a> {
+        self.projects_in(id, self.own_groups(id))
+    }
+
+    /// The same, for a certificate that a walk has come to.
+    pub fn projects_in(&self, id: &CertificateId, own: &[Own<'a>]) -> Projects<'a> {
         if self.is_inherited(id) {
             return Arc::clone(&self.all);
         }
-        match self.own_groups(id) {
+        match own {
             [(_, only)] => Arc::clone(&self.groups[*only].projects),
             some => {
                 let projects =

@@ -114,13 +114,19 @@ impl<'a> Evaluation<'a> {
         let at = self.in_stage.binary_search_by(|one| one.certificate.id.cmp(&certificate.id));
         match at.ok().and_then(|at| self.in_stage.get(at)) {
             Some(known) => known.clone(),
-            None => self.assess_with(certificate, self.stage(certificate)),
+            None => {
+                let projects = self.active.projects_of(&certificate.id);
+                self.assess_with(certificate, self.stage(certificate, projects))
+            }
         }
     }
 
-    /// What the rules say of a certificate, and the stage that it is in.
-    fn stage(&self, certificate: &'a Certificate) -> (Projects<'a>, Ruling<'a>, Option<Reached>) {
-        let projects = self.active.projects_of(&certificate.id);
+    /// What the rules say of a certificate that is active in these projects, and the stage that it is in.
+    fn stage(
+        &self,
+        certificate: &'a Certificate,
+        projects: Projects<'a>,
+    ) -> (Projects<'a>, Ruling<'a>, Option<Reached>) {
         let ruling = self.policy.ruling(certificate, &projects, &self.unread, self.now);
         let is_active = !projects.is_empty() || self.active.is_inherited(&certificate.id);
         let reached = reached(certificate, is_active, self.policy, &ruling, self.now);
@@ -165,11 +171,10 @@ impl<'a> Evaluation<'a> {
         for (group, active, project) in self.active.projects() {
             let (is_uncovered, ignored) = *known.entry(group).or_insert_with(|| {
                 let is_uncovered = coverage::is_uncovered(active, self.now);
-                let is_ignored = |one: &&&'a Certificate| self.stage(one).1.ignored.is_some();
-                (
-                    is_uncovered,
-                    is_uncovered && active.iter().filter(is_ignored).count() == active.len(),
-                )
+                let is_ignored = |one: &Certificate| {
+                    self.assessment(&one.id).is_some_and(|one| one.ruling.ignored.is_some())
+                };
+                (is_uncovered, is_uncovered && active.iter().all(|one| is_ignored(one)))
             });
             if is_uncovered && !unread.contains(&project.id) {
                 uncovered.push(Uncovered { project, ignored });
@@ -209,8 +214,11 @@ pub fn evaluate<'a>(
         active: Active::of(inventory),
         unread: inventory.unread_projects(),
     };
+    let mut walk = evaluation.active.walk();
     let in_stage = inventory.certificates.values().filter_map(|certificate| {
-        let stage = evaluation.stage(certificate);
+        let own = walk.next(&certificate.id);
+        let projects = evaluation.active.projects_in(&certificate.id, own);
+        let stage = evaluation.stage(certificate, projects);
         stage.2.is_some().then(|| evaluation.assess_with(certificate, stage))
     });
     evaluation.in_stage = in_stage.collect();

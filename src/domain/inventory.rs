@@ -65,12 +65,6 @@ impl Inventory {
                 projects.entry(id.clone()).or_insert_with(|| project.clone());
             }
         }
-        // What has not changed is the same one.
-        for (id, certificate) in &mut certificates {
-            if let Some(known) = self.certificates.get(id).filter(|known| *known == certificate) {
-                *certificate = Arc::clone(known);
-            }
-        }
         // What a list names that could not be read this time is known from before.
         let mut keep = |listing: &Listing| {
             for (id, _) in listing.list.iter() {
@@ -256,7 +250,7 @@ pub(crate) mod tests {
 
     /// A reading in which the scope `""` is the organization.
     pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {
-        let mut reading = Reading::begin("", false);
+        let mut reading = Reading::begin(Arc::default(), "", false);
         reading.project_list = Ok(());
         for (scope, listed) in scopes {
             let scope = if scope.is_empty() {

@@ -10,6 +10,7 @@ use std::{
 use super::{
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
     credential::AdminKey,
+    inventory::Inventory,
 };
 
 /// How many of the last lists are known by the pages that they were made of.
@@ -81,6 +82,8 @@ pub struct Reading {
     pub listings: BTreeMap<Scope, Result<List, String>>,
     /// The organization's admin keys; `None` where nobody asked for them.
     pub admin_keys: Option<Result<Vec<AdminKey>, String>>,
+    /// What was known before: what has not changed is the same one.
+    before: Arc<Inventory>,
     /// Every list, so that the next one of the same content is the same.
     lists: HashSet<List>,
     /// The last lists, with the pages that they were made of.
@@ -90,14 +93,17 @@ pub struct Reading {
 impl Reading {
     /// One that has read nothing yet, and comes to this where nothing is read. `admin_keys`: whether anybody asks for
     /// them.
-    pub fn begin(why: &str, admin_keys: bool) -> Reading {
+    pub fn begin(before: Arc<Inventory>, why: &str, admin_keys: bool) -> Reading {
+        let listings = before.organization.iter().chain(before.listings.values());
+        let lists = listings.map(|listing| listing.list.clone()).collect();
         Reading {
+            before,
+            lists,
             projects: BTreeMap::new(),
             project_list: Err(why.to_owned()),
             certificates: Certificates::new(),
             listings: BTreeMap::new(),
             admin_keys: admin_keys.then(|| Err(why.to_owned())),
-            lists: HashSet::new(),
             recent: VecDeque::new(),
         }
     }
@@ -105,7 +111,7 @@ impl Reading {
     /// One that has read nothing.
     pub fn failed(why: &str) -> Reading {
         let listings = BTreeMap::from([(Scope::Organization, Err(why.to_owned()))]);
-        Reading { listings, ..Reading::begin(why, true) }
+        Reading { listings, ..Reading::begin(Arc::default(), why, true) }
     }
 
     /// Takes the whole list of a scope, page by page.
@@ -133,8 +139,11 @@ impl Reading {
     fn know(&mut self, certificate: &Arc<Certificate>) -> CertificateId {
         match self.certificates.get_mut(&certificate.id) {
             None => {
-                self.certificates.insert(certificate.id.clone(), Arc::clone(certificate));
-                certificate.id.clone()
+                let before = self.before.certificates.get(&certificate.id);
+                let known = before.filter(|before| *before == certificate).unwrap_or(certificate);
+                let id = known.id.clone();
+                self.certificates.insert(id.clone(), Arc::clone(known));
+                id
             }
             Some(known) => {
                 if known != certificate {
@@ -179,7 +188,7 @@ mod tests {
             vec![Arc::new(ids.iter().map(listed).collect::<Vec<_>>())]
         };
         let scope = |n: usize| Scope::Project(ProjectId::parse(&format!("p{n}")).unwrap());
-        let mut reading = Reading::begin("", false);
+        let mut reading = Reading::begin(Arc::default(), "", false);
         let first = page(&["a", "b"]);
         for (n, pages) in
             [first.clone(), first, page(&["b", "a"]), page(&["a"])].into_iter().enumerate()

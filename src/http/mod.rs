@@ -231,7 +231,7 @@ async fn serve(
 }
 
 fn router(shared: Shared) -> Router {
-    let (api, _) = api::router();
+    let api = api::router();
     let open = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

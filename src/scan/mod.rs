@@ -112,19 +112,23 @@ pub async fn run_once(
     lease: Lease,
     progress: &watch::Sender<Progress>,
 ) -> anyhow::Result<Report> {
-    let before = target.api.requests();
     let clock = Instant::now();
+    let known = store.inventory(target.api.organization()).await;
+    let known = Arc::new(known.context("reading the last inventory")?);
+    let before = target.api.requests();
     // What fails inside certvigil has read nothing, and is told as what could not be read.
-    let reading = AssertUnwindSafe(read(target, progress)).catch_unwind().await;
+    let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
     let reading =
         reading.unwrap_or_else(|_| Reading::failed("the reading failed inside certvigil"));
     let at = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
-    let read = Read { reading, requests: target.api.requests() - before, at };
+    let read = Read { before: known, reading, requests: target.api.requests() - before, at };
     keep(target, read, store, notifiers, give_up_after, when, lease).await
 }
 
 /// What was read, with how many requests, and when it was done.
 pub struct Read {
+    /// What was known when it began.
+    pub before: Arc<Inventory>,
     pub reading: Reading,
     pub requests: u64,
     pub at: DateTime<Utc>,
@@ -143,7 +147,7 @@ pub async fn keep(
     when: When,
     lease: Lease,
 ) -> anyhow::Result<Report> {
-    let Read { reading, requests, at: local } = read;
+    let Read { before, reading, requests, at: local } = read;
     let organization = target.api.organization();
     let last = store.latest_scan(organization).await.context("reading the last scan")?;
     // Where nothing has answered since the start, the clock is as wrong as it was.
@@ -153,7 +157,6 @@ pub async fn keep(
     };
     // What is decided goes by the API's clock then; the state, its schedule and its leases by ours.
     let now = local + skew.unwrap_or_default();
-    let before = store.inventory(organization).await.context("reading the last inventory")?;
     let decided_at = last.map(|last| last.finished_at + last.clock_skew.unwrap_or_default());
     let after = before.merge(reading, &target.selection, now);
     let record = ScanRecord {

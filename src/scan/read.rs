@@ -4,7 +4,7 @@
 //! when the time is up counts.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::{mpsc, watch};
 
 use super::Target;
@@ -13,6 +13,7 @@ use crate::{
     domain::{
         certificate::{Project, ProjectId, Scope},
         credential::AdminKey,
+        inventory::Inventory,
         reading::Reading,
     },
 };
@@ -42,9 +43,13 @@ enum Arrival {
     AdminKeys(Result<Vec<AdminKey>, String>),
 }
 
-/// Reads everything that is selected, until the time is up.
-pub async fn read(target: &Target, progress: &watch::Sender<Progress>) -> Reading {
-    let mut reading = Reading::begin(TIME_UP, target.reads_admin_keys());
+/// Reads everything that is selected, until the time is up; what is as it was `before` is not kept twice.
+pub async fn read(
+    target: &Target,
+    before: Arc<Inventory>,
+    progress: &watch::Sender<Progress>,
+) -> Reading {
+    let mut reading = Reading::begin(before, TIME_UP, target.reads_admin_keys());
     let (arrive, mut arrivals) = mpsc::channel(WAITING_ANSWERS);
     let requests = request_all(target, arrive);
     let record = async {

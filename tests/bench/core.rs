@@ -38,7 +38,7 @@ fn start() -> DateTime<Utc> {
 
 /// Certificates that are all different, fifty in a project; a tenth of them ends within the first threshold.
 fn reading(certificates: usize) -> Reading {
-    let mut reading = Reading::begin("", false);
+    let mut reading = Reading::begin(Arc::default(), "", false);
     reading.project_list = Ok(());
     reading.take(Scope::Organization, Vec::new());
     for first in (0..certificates).step_by(EACH) {
@@ -68,9 +68,11 @@ fn policy() -> Option<Policy> {
         severity,
         repeat: Some(TimeDelta::days(7)),
     };
-    let steps = vec![step(90, Severity::Info), step(30, Severity::Warning), step(7, Severity::Critical)];
+    let steps =
+        vec![step(90, Severity::Info), step(30, Severity::Warning), step(7, Severity::Critical)];
     Some(Policy {
-        ladder: Ladder::new(steps, ExpiredStep { severity: Severity::Critical, repeat: None }).ok()?,
+        ladder: Ladder::new(steps, ExpiredStep { severity: Severity::Critical, repeat: None })
+            .ok()?,
         rules: Vec::new(),
         include_inactive: false,
         blind_after: None,
@@ -95,7 +97,9 @@ fn merge(bencher: Bencher<'_, '_>, certificates: usize) {
 /// One scan's decisions for ten notifiers: the first, where all is news, and a second one, where nothing is.
 fn decisions(bencher: Bencher<'_, '_>, certificates: usize, told: bool) {
     let inventory = Inventory::default().merge(reading(certificates), &everything(), start());
-    let (Some(policy), Ok(organization)) = (policy(), OrganizationName::parse("acme")) else { return };
+    let (Some(policy), Ok(organization)) = (policy(), OrganizationName::parse("acme")) else {
+        return;
+    };
     let none = Acknowledgements::new();
     let mut listeners: Vec<Listener> = (0..NOTIFIERS)
         .map(|n| Listener {

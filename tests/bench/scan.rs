@@ -27,6 +27,7 @@ use world::World;
 const TIMES: usize = 5;
 const CONCURRENCY: usize = 16;
 const MIB: f64 = 1_048_576.0;
+const LOG: &str = "[notifiers.log.log]\n";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,12 +49,15 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(wanted: &[String]) -> anyhow::Result<()> {
-    let rows: [(&str, fn(&mut Bench) -> anyhow::Result<()>); 7] = [
+    let rows: [(&str, fn(&mut Bench) -> anyhow::Result<()>); 10] = [
         ("latency", latency),
         ("processor", processor),
+        ("python", python),
+        ("counts", counts),
         ("memory", memory),
         ("service", service),
         ("limit", limit),
+        ("delivery", delivery),
         ("growth", growth),
         ("size", size),
     ];
@@ -109,13 +113,13 @@ impl Bench {
     }
 
     /// A configuration that watches the API, with a state of its own.
-    fn configuration(&self, api: &Api) -> anyhow::Result<PathBuf> {
+    fn configuration(&self, api: &Api, more: &str) -> anyhow::Result<PathBuf> {
         let folder = tempfile::tempdir_in(self.folder.path())?.keep();
         let state = folder.join("state.db");
         let text = format!(
             "[organizations.bench]\nadmin_key = \"sk-admin-bench\"\nbase_url = \"http://{}/v1\"\n\
              requests_per_second = 0\nconcurrency = {CONCURRENCY}\n\
-             [notifiers.log.log]\n[http]\nlisten = \"off\"\n[state]\nurl = \"sqlite://{}\"\n\
+             {more}[http]\nlisten = \"off\"\n[state]\nurl = \"sqlite://{}\"\n\
              [schedule]\ncron = \"0 0 1 1 *\"\n",
             api.address,
             state.display()
@@ -128,7 +132,7 @@ impl Bench {
     /// One `certvigil check`, and what the API counted.
     fn check(&self, world: World) -> anyhow::Result<(Usage, Counts)> {
         let api = self.api(world)?;
-        let file = self.configuration(&api)?;
+        let file = self.configuration(&api, LOG)?;
         let used = run(&self.certvigil, [Path::new("check"), Path::new("--config"), &file])?;
         Ok((used, api.counts()?))
     }
@@ -140,8 +144,8 @@ impl Bench {
     }
 
     /// The service, after its first scan.
-    fn service(&self, api: &Api) -> anyhow::Result<Service> {
-        let file = self.configuration(api)?;
+    fn service(&self, api: &Api, more: &str) -> anyhow::Result<Service> {
+        let file = self.configuration(api, more)?;
         let log = file.with_extension("log");
         let mut command = Command::new(&self.certvigil);
         command.arg("run").arg("--config").arg(&file).stdout(Stdio::null());
@@ -227,6 +231,66 @@ fn processor(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The official Python client, for as many requests as it takes a while.
+fn python(bench: &mut Bench) -> anyhow::Result<()> {
+    let Some(python) = std::env::var_os("CERTVIGIL_BENCH_PYTHON") else {
+        return say("python: skipped, for CERTVIGIL_BENCH_PYTHON names no Python that has openai");
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/python_client.py");
+    let each = |projects: usize, run: &dyn Fn(World) -> anyhow::Result<Usage>| {
+        let (few, many) = (World::of(100, 50, true), World::of(projects, 50, true));
+        let more = (run(many)?.processor.as_secs_f64()) - run(few)?.processor.as_secs_f64();
+        anyhow::Ok(more * 1e6 / (many.paths().len() - few.paths().len()) as f64)
+    };
+    let theirs = each(1_100, &|world| {
+        let api = bench.api(world)?;
+        run(Path::new(&python), [script, api.address.as_str()])
+    })?;
+    let ours = each(10_000, &|world| Ok(bench.check(world)?.0))?;
+    say(&format!(
+        "python: {theirs:.0} µs a request, certvigil {ours:.1} µs: 1/{:.0} (both without their start)",
+        theirs / ours
+    ))
+}
+
+/// Instructions and allocations, which do not depend on what else the machine does.
+fn counts(bench: &mut Bench) -> anyhow::Result<()> {
+    let valgrind = |tool: &str, world: World| -> anyhow::Result<String> {
+        let api = bench.api(world)?;
+        let file = bench.configuration(&api, LOG)?;
+        let none = format!("--{tool}-out-file=/dev/null");
+        let ran = Command::new("valgrind")
+            .args([&format!("--tool={tool}"), &none, "--error-exitcode=0"])
+            .arg(&bench.certvigil)
+            .args([Path::new("check"), Path::new("--config"), &file])
+            .stdout(Stdio::null())
+            .output()?;
+        Ok(String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return say("counts: skipped, for there is no valgrind");
+    }
+    let number = |text: &str, before: &str| -> anyhow::Result<f64> {
+        let rest = text.split(before).nth(1).unwrap_or_default().trim_start();
+        let digits: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
+        let digits = digits.replace(',', "");
+        digits.parse().map_err(|_| anyhow::anyhow!("no number behind {before:?}: {text}"))
+    };
+    let (few, many) = (World::of(100, 50, true), World::of(1_100, 50, true));
+    let requests = (many.paths().len() - few.paths().len()) as f64;
+    let more = |tool: &str, before: &str, and: &str| -> anyhow::Result<(f64, f64)> {
+        let (a, b) = (valgrind(tool, few)?, valgrind(tool, many)?);
+        let of = |text: &str| anyhow::Ok((number(text, before)?, number(text, and)?));
+        let ((few, few_and), (many, many_and)) = (of(&a)?, of(&b)?);
+        Ok(((many - few) / requests, (many_and - few_and) / requests))
+    };
+    let (instructions, _) = more("callgrind", "Collected :", "Collected :")?;
+    let (bytes, blocks) = more("dhat", "Total:", "bytes in ")?;
+    say(&format!(
+        "counts, for each request more: {instructions:.0} instructions, {blocks:.1} allocations of {bytes:.0} bytes in all"
+    ))
+}
+
 fn memory(bench: &mut Bench) -> anyhow::Result<()> {
     for world in [
         World::of(10, 1, true),
@@ -237,7 +301,7 @@ fn memory(bench: &mut Bench) -> anyhow::Result<()> {
     ] {
         let (check, _) = bench.check(world)?;
         let api = bench.api(world)?;
-        let service = bench.service(&api)?;
+        let service = bench.service(&api, LOG)?;
         let peak = service.status("VmHWM")? * 1_024;
         let after = service.status("VmRSS")? * 1_024;
         let each = peak as f64 / (api.world.projects * api.world.certificates) as f64;
@@ -256,7 +320,7 @@ fn memory(bench: &mut Bench) -> anyhow::Result<()> {
 
 fn service(bench: &mut Bench) -> anyhow::Result<()> {
     let api = bench.api(World::of(10, 5, true))?;
-    let service = bench.service(&api)?;
+    let service = bench.service(&api, LOG)?;
     let first = api.counts()?.first.unwrap_or_default().saturating_sub(service.started);
     std::thread::sleep(Duration::from_secs(5));
     let before = service.wake_ups()?;
@@ -285,6 +349,50 @@ fn limit(bench: &mut Bench) -> anyhow::Result<()> {
         f64::from(answered) / seconds,
         100.0 * f64::from(refused) / f64::from(answered + refused).max(1.0)
     ))
+}
+
+/// A thousand alerts of ten organizations, each a webhook of its own, to a receiver that takes 50 ms.
+fn delivery(bench: &mut Bench) -> anyhow::Result<()> {
+    const CERTIFICATES: usize = 1_000;
+    const ORGANIZATIONS: usize = 10;
+    const LATENCY: Duration = Duration::from_millis(50);
+    let soon = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 5 * 86_400;
+    for concurrency in [4, 16] {
+        let api = bench.api(World {
+            expires_at: soon,
+            ..World::of(2, CERTIFICATES / ORGANIZATIONS / 2, false)
+        })?;
+        let receiver = bench.api(World { latency: LATENCY, ..World::of(0, 0, true) })?;
+        let others = (1..ORGANIZATIONS).map(|n| {
+            let api = &api.address;
+            format!("[organizations.other_{n}]\nadmin_key = \"sk-admin-bench\"\nbase_url = \"http://{api}/v1\"\n")
+        });
+        let more = others.collect::<String>()
+            + &format!(
+                "[notifiers.webhook.hook]\nformat = \"opsgenie\"\nkey = \"x\"\nurl = \"http://{}/x\"\n\
+             concurrency = {concurrency}\nmax_per_minute = 6000\n",
+                receiver.address
+            );
+        let service = bench.service(&api, &more)?;
+        let begun = std::time::Instant::now();
+        let counts = loop {
+            let counts = receiver.counts()?;
+            if counts.answered >= CERTIFICATES as u64 {
+                break counts;
+            }
+            anyhow::ensure!(begun.elapsed() < Duration::from_secs(300), "{counts:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let ideal = LATENCY.as_secs_f64() * CERTIFICATES.div_ceil(concurrency) as f64;
+        let lasted = counts.lasted.as_secs_f64();
+        say(&format!(
+            "delivery, concurrency {concurrency}: {} webhooks in {lasted:.2} s, ideal {ideal:.2} s: {:.3} x; peak {:.1} MiB",
+            counts.answered,
+            lasted / ideal,
+            service.status("VmHWM")? as f64 / 1_024.0
+        ))?;
+    }
+    Ok(())
 }
 
 fn growth(bench: &mut Bench) -> anyhow::Result<()> {

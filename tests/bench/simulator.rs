@@ -1,7 +1,8 @@
-//! The simulated Admin API: as little work for each request as there can be, and counts of what was asked.
+//! The simulated Admin API, and a receiver of webhooks: as little work for each request as there can be, and counts of
+//! what was asked.
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,11 @@ async fn answer(
     }
     if !simulator.world.latency.is_zero() {
         tokio::time::sleep(simulator.world.latency).await;
+    }
+    if request.method() == hyper::Method::POST {
+        drop(request.into_body().collect().await);
+        simulator.note(begun, false);
+        return Ok(Response::new(Full::new(Bytes::from_static(b"ok"))));
     }
     let page = simulator.page(asked);
     simulator.note(begun, false);

@@ -5,9 +5,6 @@ use std::time::Duration;
 
 /// The API's largest page.
 const PAGE: usize = 100;
-/// How many kinds of certificate lists there are where certificates are shared.
-const EXPIRES_AT: u64 = 4_000_000_000;
-
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
 pub struct World {
@@ -19,12 +16,15 @@ pub struct World {
     pub latency: Duration,
     /// How many requests are allowed in a second; 0 is no limit. What is saved up is a second's worth.
     pub allowed: u32,
+    /// When the certificates end, in Unix seconds.
+    pub expires_at: u64,
 }
 
 impl World {
     /// One without latency or a limit.
     pub const fn of(projects: usize, certificates: usize, shared: bool) -> World {
-        World { projects, certificates, shared, latency: Duration::ZERO, allowed: 0 }
+        let latency = Duration::ZERO;
+        World { projects, certificates, shared, latency, allowed: 0, expires_at: 4_000_000_000 }
     }
 
     /// As a process takes it for its arguments.
@@ -33,18 +33,21 @@ impl World {
         let shared = u8::from(self.shared).to_string();
         let [projects, certificates, allowed] =
             [self.projects, self.certificates, self.allowed as usize].map(|n| n.to_string());
-        vec![projects, certificates, shared, latency, allowed]
+        vec![projects, certificates, shared, latency, allowed, self.expires_at.to_string()]
     }
 
     /// Reads [`World::arguments`].
     pub fn parse(arguments: &[String]) -> Option<World> {
-        let [projects, certificates, shared, latency, allowed] = arguments else { return None };
+        let [projects, certificates, shared, latency, allowed, expires_at] = arguments else {
+            return None;
+        };
         Some(World {
             projects: projects.parse().ok()?,
             certificates: certificates.parse().ok()?,
             shared: shared == "1",
             latency: Duration::from_micros(latency.parse().ok()?),
             allowed: allowed.parse().ok()?,
+            expires_at: expires_at.parse().ok()?,
         })
     }
 
@@ -93,6 +96,7 @@ impl World {
                 let id = path.strip_prefix("projects/")?.strip_suffix("/certificates")?;
                 let first = self.first(number(id)?);
                 let from = if after.is_some() { from } else { first };
+                let certificate = |n| certificate(n, self.expires_at);
                 list(from..first + self.certificates, from, certificate_id, certificate)
             }
         };
@@ -135,9 +139,9 @@ fn certificate_id(n: usize) -> String {
     format!("cert_68d1f0a2c4_{n:08}")
 }
 
-fn certificate(n: usize) -> String {
+fn certificate(n: usize, expires_at: u64) -> String {
     let id = certificate_id(n);
     format!(
-        r#"{{"object":"organization.project.certificate","id":"{id}","name":"client ca {n}","created_at":1711471533,"certificate_details":{{"valid_at":1711471533,"expires_at":{EXPIRES_AT}}},"active":true}}"#
+        r#"{{"object":"organization.project.certificate","id":"{id}","name":"client ca {n}","created_at":1711471533,"certificate_details":{{"valid_at":1711471533,"expires_at":{expires_at}}},"active":true}}"#
     )
 }

@@ -26,6 +26,7 @@ mod messages;
 mod notifiers;
 mod outlook;
 mod postgres;
+mod protocol;
 mod punctual;
 mod scan;
 mod services;

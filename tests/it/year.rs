@@ -462,7 +462,8 @@ impl Year {
 
     async fn scan(&self, now: DateTime<Utc>, outage: &Outage) {
         let Service { target, store, notifiers, config, .. } = &self.service;
-        let read = Read { reading: reading(&self.world, outage), requests: 0, at: now };
+        let before = Arc::new(store.inventory(target.api.organization()).await.unwrap());
+        let read = Read { before, reading: reading(&self.world, outage), requests: 0, at: now };
         let when = app::when(&config.schedule, now, now);
         let give_up_after = config.delivery.give_up_after;
         let lease = super::support::lease(store, Some(target.api.organization())).await;

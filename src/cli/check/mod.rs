@@ -95,7 +95,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let shown = super::terminal::show_progress(watched);
     let told = &progress;
     let scans = targets.iter().map(|target| async move {
-        let reading = scan::read(target, told).await;
+        let reading = scan::read(target, Arc::default(), told).await;
         let skew = target.wrong_clock();
         if let Some(skew) = skew {
             app::say_clock(target.api.organization(), skew);

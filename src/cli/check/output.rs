@@ -18,7 +18,7 @@ pub fn table(survey: &Survey) -> String {
     if survey.rows.is_empty() {
         text.push_str(none(survey));
     } else {
-        text.push_str(&lines(&certificates(survey)));
+        text.push_str(&certificates(survey));
     }
     text.push_str(&format!(
         "\n{} in {}{}\n",
@@ -81,32 +81,43 @@ fn counted(survey: &Survey) -> String {
 }
 
 /// The certificates, in as many columns as there is room for.
-fn certificates(survey: &Survey) -> Table {
-    let noted = survey.rows.iter().any(|row| row.note(survey.timezone).is_some());
+fn certificates(survey: &Survey) -> String {
     if terminal::is_narrow() {
-        return narrow(survey);
+        return lines(&narrow(survey));
     }
+    let noted = survey.rows.iter().any(|row| row.note(survey.timezone).is_some());
     let mut header =
         vec!["LEFT", "SEVERITY", "STATUS", "NAME", "ID", "ORGANIZATION", "EXPIRES", "ACTIVE IN"];
     header.extend(noted.then_some("NOTE"));
+    let texts = |row: &Row| {
+        let certificate = &row.certificate;
+        let mut texts = vec![
+            row.time_left(survey.now),
+            row.severity().unwrap_or("-").to_owned(),
+            row.status.to_string(),
+            certificate.name.as_ref().map_or("-", |name| name.as_str()).to_owned(),
+            certificate.id.to_string(),
+            row.organization.to_string(),
+            certificate.expires_at.map_or("-".to_owned(), instant),
+            row.scope(),
+        ];
+        texts.extend(noted.then(|| row.note(survey.timezone).unwrap_or("-".to_owned())));
+        texts
+    };
+    if !terminal::is_one() {
+        return terminal::plain(&header, || survey.rows.iter().map(texts));
+    }
     let whole = ["LEFT", "SEVERITY", "STATUS", "ORGANIZATION", "EXPIRES"];
     let mut table = terminal::table(&header, &whole);
     for row in &survey.rows {
-        let (certificate, tint) = (&row.certificate, tint(row));
-        let mut cells = vec![
-            terminal::cell(row.time_left(survey.now), tint),
-            terminal::cell(row.severity().unwrap_or("-"), tint),
-            terminal::cell(row.status, tint),
-            Cell::new(certificate.name.as_ref().map_or("-", |name| name.as_str())),
-            Cell::new(&certificate.id),
-            Cell::new(&row.organization),
-            Cell::new(certificate.expires_at.map_or("-".to_owned(), instant)),
-            Cell::new(row.scope()),
-        ];
-        cells.extend(noted.then(|| Cell::new(row.note(survey.timezone).unwrap_or("-".to_owned()))));
-        table.add_row(cells);
+        let coloured = ["LEFT", "SEVERITY", "STATUS"];
+        let tinted = header.iter().zip(texts(row)).map(|(column, text)| {
+            let tint = if coloured.contains(column) { tint(row) } else { Tint::Plain };
+            terminal::cell(text, tint)
+        });
+        table.add_row(tinted);
     }
-    table
+    lines(&table)
 }
 
 /// The same in four columns, of several lines.

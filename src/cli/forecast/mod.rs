@@ -4,7 +4,7 @@ mod output;
 
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 use tokio::sync::watch;
 
 use super::{Failure, state};
@@ -92,8 +92,8 @@ async fn read(config: &Config, known: &mut [Known]) -> anyhow::Result<()> {
     let shown = super::terminal::show_progress(watched);
     let scans = config.organizations.iter().zip(known).map(|(organization, one)| async {
         let target = app::target(config, organization)?;
-        let reading = scan::read(&target, &progress).await;
-        let before: Inventory = std::mem::take(&mut one.inventory);
+        let before: Arc<Inventory> = Arc::new(std::mem::take(&mut one.inventory));
+        let reading = scan::read(&target, Arc::clone(&before), &progress).await;
         one.inventory = before.merge(reading, &target.selection, clock::now());
         anyhow::Ok(())
     });

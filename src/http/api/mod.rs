@@ -45,8 +45,14 @@ use super::Shared;
 struct Description;
 
 /// The paths, and their description.
-pub fn router() -> (Router<Shared>, openapi::OpenApi) {
-    let (router, mut described) = OpenApiRouter::with_openapi(Description::openapi())
+pub fn router() -> Router<Shared> {
+    // Of half a megabyte, and hardly ever asked for: it is made when it is.
+    let document = axum::routing::get(|| std::future::ready(Json(document())));
+    operations().0.route("/api/v1/openapi.json", document)
+}
+
+fn operations() -> (Router<Shared>, openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::show))
         .routes(routes!(projects::list))
@@ -55,18 +61,16 @@ pub fn router() -> (Router<Shared>, openapi::OpenApi) {
         .routes(routes!(deliveries::retry))
         .routes(routes!(acknowledgements::list, acknowledgements::acknowledge))
         .routes(routes!(acknowledgements::withdraw))
-        .split_for_parts();
+        .split_for_parts()
+}
+
+/// The description of the API (OpenAPI 3.1), as it is served at `/api/v1/openapi.json`.
+pub fn document() -> openapi::OpenApi {
+    let (_, mut described) = operations();
     let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("http.token"));
     described
         .components
         .get_or_insert_default()
         .add_security_scheme("token", SecurityScheme::Http(token.build()));
-    let served = Json(described.clone());
-    let document = axum::routing::get(move || std::future::ready(served.clone()));
-    (router.route("/api/v1/openapi.json", document), described)
-}
-
-/// The description of the API (OpenAPI 3.1), as it is served at `/api/v1/openapi.json`.
-pub fn document() -> openapi::OpenApi {
-    router().1
+    described
 }
