@@ -5,8 +5,8 @@
 //! the next start. Each notifier is worked on by itself: a dead mail server delays no webhook. It never
 //! asks the Admin API anything.
 //!
-//! The receiver is what it waits for, and not the disk: while attempts are under way, the next ones are claimed, and
-//! what came of those before is recorded, as many as there are in one transaction.
+//! The receiver is what it waits for, and not the disk: while attempts are under way, what came of those before is
+//! recorded, as many as there are in one transaction, and as many are claimed as have ended.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,11 +15,7 @@ use futures_util::{
     future::{BoxFuture, OptionFuture},
     stream::FuturesUnordered,
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    panic::AssertUnwindSafe,
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +27,8 @@ use crate::{
 
 /// How much longer than an attempt a claim lasts, for recording what came of it.
 const SPARE: Duration = Duration::from_secs(60);
-/// How long what is claimed may wait for its attempt.
-const WAITING: Duration = Duration::from_secs(20);
+/// How long it may take to hear of what was claimed: after that somebody else may have it soon.
+const CLAIMED: Duration = Duration::from_secs(20);
 /// How long recording may be tried where the state is away; then another may take the claim over.
 const RECORDING: Duration = Duration::from_secs(30);
 /// For how long a pass claims: it comes round then.
@@ -87,7 +83,7 @@ pub async fn run_once(
 
 /// How long one [`pass`] can take, as far as the network goes.
 pub fn pass_limit(notifier: &dyn Notifier) -> Duration {
-    CLAIMING + WAITING + lease(notifier)
+    CLAIMING + lease(notifier)
 }
 
 fn lease(notifier: &dyn Notifier) -> Duration {
@@ -140,37 +136,24 @@ impl Work<'_> {
         let most = self.notifier.concurrency();
         let mut report = Report::default();
         let mut fault = None;
-        // What is claimed, and when.
-        let mut waiting: VecDeque<(Claim, Instant)> = VecDeque::new();
         let mut under_way = FuturesUnordered::new();
         let mut done: Vec<Attempted> = Vec::new();
+        // These two go on beside the attempts, and nothing else is waited for.
         let mut claiming: OptionFuture<BoxFuture<'_, _>> = None.into();
         let mut recording: OptionFuture<BoxFuture<'_, _>> = None.into();
-        let (mut is_claiming, mut is_recording, mut is_more) = (false, false, true);
+        let (mut is_claiming, mut unrecorded, mut is_more) = (false, 0, true);
         loop {
             let goes_on = fault.is_none() && !report.gone && !stop.is_cancelled();
-            while goes_on && under_way.len() < most {
-                let Some((claim, claimed)) = waiting.pop_front() else { break };
-                if claimed.elapsed() > WAITING {
-                    // The receiver is slow, or the process was paused: somebody else may have it.
-                    waiting.push_front((claim, claimed));
-                    is_more = false;
-                    break;
-                }
-                under_way.push(self.attempt(claim));
-            }
-            if !goes_on && !waiting.is_empty() {
-                self.hand_back(&mut waiting).await;
-            }
-            // As many wait as are under way, so that the next one begins when one has ended.
-            let room = (2 * most).saturating_sub(under_way.len() + waiting.len());
-            if goes_on && is_more && !is_claiming && room > 0 && self.clock.elapsed() < CLAIMING {
+            let room = most.saturating_sub(under_way.len());
+            // What is not recorded is repeated where the process is killed: that is limited, too.
+            let is_free = room > 0 && done.len() + unrecorded <= most;
+            if goes_on && is_more && is_free && !is_claiming && self.clock.elapsed() < CLAIMING {
                 claiming = Some(self.claim(room).boxed()).into();
                 is_claiming = true;
             }
-            if !is_recording && !done.is_empty() {
+            if unrecorded == 0 && !done.is_empty() {
+                unrecorded = done.len();
                 recording = Some(self.record(std::mem::take(&mut done)).boxed()).into();
-                is_recording = true;
             }
             tokio::select! {
                 Some(claimed) = &mut claiming, if is_claiming => {
@@ -181,14 +164,13 @@ impl Work<'_> {
                             // of the same waits for it.
                             is_more = !claims.is_empty();
                             report.wait = wait.and_then(|wait| wait.to_std().ok());
-                            let at = Instant::now();
-                            waiting.extend(claims.into_iter().map(|claim| (claim, at)));
+                            under_way.extend(claims.into_iter().map(|claim| self.attempt(claim)));
                         }
                         Err(error) => fault = Some(error),
                     }
                 }
-                Some(recorded) = &mut recording, if is_recording => {
-                    is_recording = false;
+                Some(recorded) = &mut recording, if unrecorded > 0 => {
+                    unrecorded = 0;
                     match recorded {
                         Ok(attempts) => {
                             for one in &attempts {
@@ -201,26 +183,30 @@ impl Work<'_> {
                         Err(error) => fault = Some(error),
                     }
                 }
-                Some(attempted) = under_way.next(), if !under_way.is_empty() => done.push(attempted),
+                Some(attempted) = under_way.next(), if !under_way.is_empty() => {
+                    done.push(attempted);
+                    // Those that have ended by now are recorded, and followed, together.
+                    while let Some(Some(attempted)) = under_way.next().now_or_never() {
+                        done.push(attempted);
+                    }
+                }
                 else => break,
             }
-        }
-        if !waiting.is_empty() {
-            self.hand_back(&mut waiting).await;
         }
         fault.map_or(Ok(report), Err)
     }
 
-    async fn hand_back(&self, waiting: &mut VecDeque<(Claim, Instant)>) {
-        let claims: Vec<Claim> = waiting.drain(..).map(|(claim, _)| claim).collect();
-        if let Err(error) = self.store.hand_back(&claims).await {
-            tracing::debug!(%error, "what was claimed is attempted when its lease has ended");
-        }
-    }
-
     async fn claim(&self, room: usize) -> Result<Claimed, StoreFault> {
         let (name, per_minute) = (self.notifier.name(), self.notifier.max_per_minute());
-        self.store.claim(name, &self.receivers, self.time(), self.lease, room, per_minute).await
+        let asked = Instant::now();
+        let claimed =
+            self.store.claim(name, &self.receivers, self.time(), self.lease, room, per_minute);
+        let claimed = claimed.await?;
+        if asked.elapsed() > CLAIMED {
+            // The process was paused, or the database was slow: it comes due again when the lease has ended.
+            return Ok(Claimed::default());
+        }
+        Ok(claimed)
     }
 
     async fn attempt(&self, claim: Claim) -> Attempted {
@@ -232,17 +218,33 @@ impl Work<'_> {
     }
 
     /// They may have been accepted: not to record that is to send them again. A state that is away is waited for until
-    /// others may have taken the claims over.
+    /// others may have taken the claims over; and where one cannot be recorded, the others still are.
     async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreFault> {
-        let record = || self.store.record(&attempts);
+        match self.record_some(&attempts).await {
+            Err(fault) if attempts.len() > 1 && !fault.is_away() => {
+                let mut last = fault;
+                let mut recorded = Vec::new();
+                for one in attempts {
+                    match self.record_some(std::slice::from_ref(&one)).await {
+                        Ok(()) => recorded.push(one),
+                        Err(fault) => last = fault,
+                    }
+                }
+                if recorded.is_empty() { Err(last) } else { Ok(recorded) }
+            }
+            done => done.map(|()| attempts),
+        }
+    }
+
+    async fn record_some(&self, attempts: &[Attempted]) -> Result<(), StoreFault> {
+        let record = || self.store.record(attempts);
         let often = ExponentialBuilder::default();
         let long = often.with_max_delay(Duration::from_secs(5)).without_max_times();
         let long = long.with_total_delay(Some(RECORDING));
         match record.retry(often).when(|fault| !fault.is_away()).await {
-            Err(fault) if fault.is_away() => record.retry(long).await?,
-            recorded => recorded?,
+            Err(fault) if fault.is_away() => record.retry(long).await,
+            recorded => recorded,
         }
-        Ok(attempts)
     }
 }
 

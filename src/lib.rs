@@ -34,7 +34,7 @@
 //!
 //! Guarantees:
 //! - What is to be said is committed before anything is sent; `kill -9` at any moment loses nothing, and
-//!   repeats at most the message in flight, with the same id.
+//!   repeats at most the messages in flight, with the same ids.
 //! - What is retried: a request of the API up to `api.max_attempts`, and by the next scan; a delivery until it is
 //!   accepted or `delivery.give_up_after` has passed; a scan that could not be kept, after a minute.
 //! - What is reported: what could not be read (log, `/readyz`, no heartbeat; `monitor.blind` after

@@ -27,6 +27,8 @@ const LEAST: f64 = 1.0;
 const FEW: f64 = 10.0;
 /// Beyond this rate, in a second, nothing is held back.
 const MOST: f64 = 10_000.0;
+/// After so long without an answer, what came before says nothing of what comes now.
+const IDLE: Duration = Duration::from_secs(10);
 /// Answers are counted by slices of time, so many of them.
 const SLICE: Duration = Duration::from_millis(100);
 const SLICES: usize = 600;
@@ -34,7 +36,7 @@ const SLICES: usize = 600;
 /// What was learned so far.
 #[derive(Debug, Default)]
 pub struct Learned {
-    /// The answers since the rate fell last or was not asked for, the latest slice last.
+    /// The answers since the rate fell last, or nothing was asked for a while, the latest slice last.
     answers: VecDeque<(Instant, u32)>,
     /// `None` while nothing was ever refused.
     limit: Option<Limit>,
@@ -50,7 +52,8 @@ struct Limit {
     saved: f64,
     /// When the next request may be sent.
     next: Instant,
-    /// When it fell last.
+    /// When it fell last; and since when it counts what is answered.
+    fell: Instant,
     since: Instant,
 }
 
@@ -66,6 +69,13 @@ impl Learned {
 
     /// Notes an answer that was no refusal.
     pub fn answered(&mut self, now: Instant) {
+        let idle = self.answers.back().is_some_and(|(latest, _)| now - *latest > IDLE);
+        if idle {
+            self.answers.clear();
+            if let Some(limit) = &mut self.limit {
+                limit.since = now;
+            }
+        }
         match self.answers.back_mut() {
             Some((begun, count)) if now - *begun < SLICE => *count += 1,
             _ => self.answers.push_back((now, 1)),
@@ -99,10 +109,11 @@ impl Learned {
             // Half of what was answered just now, for that may have been saved up.
             let rate = (answered(Duration::from_secs(1)) / 2.0).max(FIRST);
             let saved = answered(SLICE * SLICES as u32);
-            self.limit = Some(Limit { rate, counted: None, saved, next: now, since: now });
+            self.limit =
+                Some(Limit { rate, counted: None, saved, next: now, fell: now, since: now });
             return;
         };
-        if sent < limit.since {
+        if sent < limit.fell {
             self.answers = answers;
             return;
         }
@@ -111,7 +122,7 @@ impl Learned {
         if all < FEW {
             // One project may be refused, and not the rate.
             limit.rate = (limit.rate / 2.0).max(LEAST);
-            (limit.counted, limit.since, limit.next) = (None, now, now);
+            (limit.counted, limit.fell, limit.since, limit.next) = (None, now, now, now);
             return;
         }
         let whole = all / since_fall.as_secs_f64().max(0.001);
@@ -122,7 +133,7 @@ impl Learned {
         let growth = (GROWTH * gap * gap).clamp(LEAST_GROWTH, MOST_GROWTH);
         limit.counted = Some((counted, growth));
         limit.rate = counted * FALL;
-        (limit.since, limit.next) = (now, now);
+        (limit.fell, limit.since, limit.next) = (now, now, now);
     }
 }
 

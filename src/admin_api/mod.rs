@@ -4,7 +4,8 @@
 //! for once, retries apart; a listing ends where the API says so, and in no other way: a cursor that
 //! does not advance, an empty page that promises more, a body that is too large or not the promised
 //! JSON is an error of that listing. The key goes to the base URL's host alone: redirects are not
-//! followed. It does not: decide what an answer means, or remember anything between scans.
+//! followed. It does not: decide what an answer means, or remember anything between scans but the
+//! rate that the API takes.
 
 mod fault;
 mod key;
@@ -16,10 +17,6 @@ mod skew;
 mod wire;
 
 use chrono::TimeDelta;
-use futures_util::{
-    Stream, StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
 use reqwest::{
     Client, Url,
     header::{self, HeaderValue},
@@ -27,6 +24,7 @@ use reqwest::{
 use secrecy::ExposeSecret;
 use std::{
     collections::{BTreeMap, HashSet},
+    marker::PhantomData,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -57,6 +55,7 @@ use wire::{Item, ListedAdminKey, ListedProject, Page};
 /// A list of certificates, page by page. A page that was read before is the same one.
 pub type Certificates = Vec<Arc<Vec<Listed>>>;
 
+const PROJECTS: &[&str] = &["organization", "projects"];
 /// The API's largest page.
 const LIMIT: &str = "100";
 /// The most pages of the list of projects: a hundred thousand of them.
@@ -190,18 +189,9 @@ impl AdminApi {
     }
 
     /// The pages of the list of projects, each as it comes; archived ones only if asked for.
-    pub fn projects(
-        &self,
-        archived: bool,
-    ) -> impl Stream<Item = Result<Vec<Project>, ApiFault>> + '_ {
+    pub fn projects(&self, archived: bool) -> Projects<'_> {
         let asked: &[_] = if archived { &[("include_archived", "true")] } else { &[] };
-        let path = ["organization", "projects"];
-        let pages =
-            self.pages(&path, asked, MAX_PROJECT_PAGES, |body, path| self.parse(body, path));
-        pages.map_ok(move |page: Arc<Vec<ListedProject>>| {
-            let wanted = page.iter().filter(|listed| archived || !listed.archived);
-            wanted.map(|listed| listed.project.clone()).collect()
-        })
+        Projects { pages: self.pages(PROJECTS, asked, MAX_PROJECT_PAGES), archived }
     }
 
     /// Every certificate that the project lists; `None` where the project itself is gone or archived,
@@ -242,63 +232,99 @@ impl AdminApi {
     /// Where the list could not be read to its end; some keys may not read it.
     pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiFault> {
         let path = ["organization", "admin_api_keys"];
-        let pages = self.pages(&path, &[], MAX_PAGES, |body, path| self.parse(body, path));
-        let pages: Vec<Arc<Vec<ListedAdminKey>>> = pages.try_collect().await?;
-        let key = self.key();
-        let listed = pages.iter().flat_map(|page| page.iter());
-        Ok(listed.map(|one| one.admin_key(key.secret.expose_secret().trim())).collect())
+        let mut pages = self.pages::<ListedAdminKey>(&path, &[], MAX_PAGES);
+        let (key, mut keys) = (self.key(), Vec::new());
+        while let Some(page) = pages.next(|body| self.parse(body, &path)).await? {
+            let listed = page.iter();
+            keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret().trim())));
+        }
+        Ok(keys)
     }
 
     async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiFault> {
-        let read = |body: &Body, path: &[&str]| {
-            recent.page(&body.bytes, || self.parse::<Page<Listed>>(body, path))
-        };
-        self.pages(path, &[], MAX_PAGES, read).try_collect().await
+        let mut pages = self.pages::<Listed>(path, &[], MAX_PAGES);
+        let mut listed = Vec::with_capacity(1);
+        let read =
+            |body: &Body| recent.page(&body.bytes, || self.parse::<Page<Listed>>(body, path));
+        while let Some(page) = pages.next(read).await? {
+            listed.push(page);
+        }
+        Ok(listed)
     }
 
-    /// The pages of a list, following `last_id` while `has_more` is not false, as the official clients.
-    fn pages<'a, T: Item + Send + Sync + 'static>(
+    fn pages<'a, T: Item>(
         &'a self,
-        path: &[&str],
+        path: &'a [&'a str],
         asked: &'static [(&'static str, &'static str)],
         most: usize,
-        read: impl Fn(&Body, &[&str]) -> Result<Page<T>, ApiFault> + Copy + Send + Sync + 'a,
-    ) -> BoxStream<'a, Result<Arc<Vec<T>>, ApiFault>> {
-        struct Cursor {
-            after: Option<String>,
-            seen: HashSet<String>,
-        }
-        let path: Arc<[String]> = path.iter().map(|segment| (*segment).to_owned()).collect();
-        let start = Cursor { after: None, seen: HashSet::new() };
-        stream::try_unfold(Some(start), move |cursor| {
-            let path = Arc::clone(&path);
-            async move {
-                let Some(Cursor { after, mut seen }) = cursor else {
-                    return Ok(None);
-                };
-                let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                let mut query = vec![("limit", LIMIT)];
-                query.extend(asked);
-                query.extend(after.iter().map(|after| ("after", after.as_str())));
-                let page = read(&self.body(&path, &query).await?, &path)?;
-                let fault = |kind| Err(ApiFault::new(kind, &describe(&path)));
+    ) -> Pages<'a, T> {
+        let (after, seen, item) = (Some(None), HashSet::new(), PhantomData);
+        Pages { api: self, path, asked, most, after, seen, item }
+    }
+}
 
-                let last = page.data.last().map(|last| last.id().to_owned());
-                let next = match (page.has_more, last.is_some(), page.last_id.or(last)) {
-                    (Some(false), _, _) | (None, false, _) => return Ok(Some((page.data, None))),
-                    (Some(true), false, _) | (_, _, None) => return fault(Kind::EmptyPageWithMore),
-                    (_, true, Some(next)) => next,
-                };
-                if !seen.insert(next.clone()) {
-                    let next = hidden(&next, &self.key().secret);
-                    return fault(Kind::Loop(one_line(&next, 80)));
-                }
-                if seen.len() >= most {
-                    return fault(Kind::Endless(most));
-                }
-                Ok(Some((page.data, Some(Cursor { after: Some(next), seen }))))
-            }
-        })
-        .boxed()
+/// The pages of the list of projects.
+pub struct Projects<'a> {
+    pages: Pages<'a, ListedProject>,
+    archived: bool,
+}
+
+impl Projects<'_> {
+    /// The next page; `None` where the list was read to its end.
+    ///
+    /// # Errors
+    /// Where it could not be; then there is no next one.
+    pub async fn next(&mut self) -> Result<Option<Vec<Project>>, ApiFault> {
+        let (api, archived) = (self.pages.api, self.archived);
+        let page = self.pages.next(|body| api.parse(body, PROJECTS)).await?;
+        Ok(page.map(|page| {
+            let wanted = page.iter().filter(|listed| archived || !listed.archived);
+            wanted.map(|listed| listed.project.clone()).collect()
+        }))
+    }
+}
+
+/// The pages of a list, following `last_id` while `has_more` is not false, as the official clients.
+struct Pages<'a, T> {
+    api: &'a AdminApi,
+    path: &'a [&'a str],
+    asked: &'static [(&'static str, &'static str)],
+    /// How many there may be.
+    most: usize,
+    /// Behind what the next one begins; `None` where there is none.
+    after: Option<Option<String>>,
+    seen: HashSet<String>,
+    item: PhantomData<T>,
+}
+
+impl<T: Item> Pages<'_, T> {
+    async fn next(
+        &mut self,
+        read: impl FnOnce(&Body) -> Result<Page<T>, ApiFault>,
+    ) -> Result<Option<Arc<Vec<T>>>, ApiFault> {
+        let Some(after) = self.after.take() else {
+            return Ok(None);
+        };
+        let mut query = vec![("limit", LIMIT)];
+        query.extend(self.asked);
+        query.extend(after.iter().map(|after| ("after", after.as_str())));
+        let page = read(&self.api.body(self.path, &query).await?)?;
+        let fault = |kind| Err(ApiFault::new(kind, &describe(self.path)));
+
+        let last = page.data.last().map(|last| last.id().to_owned());
+        let next = match (page.has_more, last.is_some(), page.last_id.or(last)) {
+            (Some(false), _, _) | (None, false, _) => return Ok(Some(page.data)),
+            (Some(true), false, _) | (_, _, None) => return fault(Kind::EmptyPageWithMore),
+            (_, true, Some(next)) => next,
+        };
+        if !self.seen.insert(next.clone()) {
+            let next = hidden(&next, &self.api.key().secret);
+            return fault(Kind::Loop(one_line(&next, 80)));
+        }
+        if self.seen.len() >= self.most {
+            return fault(Kind::Endless(self.most));
+        }
+        self.after = Some(Some(next));
+        Ok(Some(page.data))
     }
 }

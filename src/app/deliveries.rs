@@ -36,8 +36,9 @@ pub async fn run(
         let mut pause = None;
         if quiet.is_over(mark) {
             let now = clock::now();
-            let looking = shared.store.next_due(&name, now);
-            let next = pulse.during(LOOKING, looking).await.map_err(|error| error.to_string());
+            let looking = pulse.during(LOOKING, shared.store.next_due(&name, now));
+            let Some(next) = end.run_until_cancelled(looking).await else { return };
+            let next = next.map_err(|error| error.to_string());
             let done = match next {
                 Ok(next) if next.is_none_or(|next| next > now) => {
                     quiet.begin(mark, next);

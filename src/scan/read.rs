@@ -3,9 +3,9 @@
 //! The projects' certificates are read while the next page of projects is on its way. What has arrived
 //! when the time is up counts.
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{collections::BTreeSet, sync::Arc};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::Target;
 use crate::{
@@ -111,12 +111,11 @@ async fn list_projects(
     arrive: &mpsc::Sender<Arrival>,
     found: mpsc::Sender<ProjectId>,
 ) {
-    let pages = target.api.projects(target.selection.archived);
-    let mut pages = std::pin::pin!(pages);
+    let mut pages = target.api.projects(target.selection.archived);
     // A list that shifts while it is read names a project twice.
     let mut seen = BTreeSet::new();
     let end = loop {
-        match pages.try_next().await {
+        match pages.next().await {
             Ok(Some(page)) => {
                 let selected: Vec<Project> = page
                     .into_iter()
@@ -137,22 +136,25 @@ async fn list_projects(
     tell(arrive, Arrival::ProjectListEnd(end)).await;
 }
 
+/// As many at once as the organization is asked for.
 async fn read_projects(
     target: &Target,
     arrive: &mpsc::Sender<Arrival>,
-    mut to_read: mpsc::Receiver<ProjectId>,
+    to_read: mpsc::Receiver<ProjectId>,
 ) {
-    let ids = stream::poll_fn(|context| to_read.poll_recv(context));
-    let recent = &Recent::default();
-    let read = ids.map(|id| async move {
-        let archived = target.selection.archived;
-        let listed = target.api.project_certificates(&id, archived, recent).await;
-        (Scope::Project(id), listed.map_err(|fault| fault.to_string()))
-    });
-    let mut read = std::pin::pin!(read.buffer_unordered(target.api.concurrency()));
-    while let Some((scope, listed)) = read.next().await {
-        tell(arrive, Arrival::List(scope, listed)).await;
-    }
+    let (to_read, recent) = (Mutex::new(to_read), Recent::default());
+    let one_after_another = || async {
+        loop {
+            // Held until there is one, and not while it is read.
+            let Some(id) = to_read.lock().await.recv().await else { return };
+            let archived = target.selection.archived;
+            let listed = target.api.project_certificates(&id, archived, &recent).await;
+            let listed = listed.map_err(|fault| fault.to_string());
+            tell(arrive, Arrival::List(Scope::Project(id), listed)).await;
+        }
+    };
+    let readers = (0..target.api.concurrency()).map(|_| one_after_another());
+    readers.collect::<FuturesUnordered<_>>().collect::<()>().await;
 }
 
 fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progress>) {

@@ -1,7 +1,7 @@
 //! The edge to the database: what is kept, in the words of the domain.
 //!
 //! Guarantees: the notifications, the ledger and the record of a scan are committed in one transaction;
-//! an attempt's outcome and what follows from it in another. No transaction is open while anything is
+//! what attempts came to, and what follows from it, in another. No transaction is open while anything is
 //! sent. `now` is always an argument. It does not decide anything: what is superseded or withdrawn is
 //! bookkeeping of what was said.
 //!

@@ -423,27 +423,13 @@ impl Store {
         // In the same order as all others.
         let mut attempts: Vec<&Attempted> = attempts.iter().collect();
         attempts.sort_by_key(|one| one.claim.notification.id);
-        for one in attempts {
+        for one in &attempts {
             record(&mut tx, one).await?;
         }
-        Ok(tx.commit().await?)
-    }
-
-    /// Gives back what was claimed and not attempted.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn hand_back(&self, claims: &[Claim]) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        for claim in claims {
-            query(
-                "UPDATE deliveries SET lease_until = NULL, attempts = attempts - 1
-                 WHERE id = $1 AND attempts = $2 AND state = 'pending'",
-            )
-            .bind(claim.id.to_string())
-            .bind(claim.attempt)
-            .execute(&mut tx)
-            .await?;
+        // What is known of a receiver is what it said last; and each has its place in one order, too.
+        attempts.sort_by_key(|one| (&one.claim.receiver, one.ended));
+        for Attempted { claim, outcome, verdict, ended } in attempts {
+            failures::note(&mut tx, claim, outcome, verdict, *ended).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -485,7 +471,6 @@ async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<()> {
     .bind(next.map(millis))
     .execute(&mut *tx)
     .await?;
-    failures::note(tx, claim, outcome, verdict, now).await?;
     settle(tx, &claim.notification.id.to_string()).await?;
     if let (Verdict::Delivered, Some(organization)) = (verdict, &claim.notification.organization) {
         let notification = &claim.notification;

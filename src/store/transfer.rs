@@ -16,7 +16,7 @@ use super::{
 const SCHEMA: &str = "certvigil.state/1";
 /// How many rows are read at once.
 const ROWS: i64 = 500;
-/// The longest line that is read, in bytes: what is known of an organization is one.
+/// The longest line that is read, in bytes: what is known of an organization was one.
 const MAX_LINE: u64 = 256 * 1024 * 1024;
 
 /// Why a state cannot be moved.

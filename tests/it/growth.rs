@@ -141,9 +141,17 @@ async fn sizes() {
         let mut one = Daemon::start(&text);
         one.logged("scan finished", 0).await;
         let kept = database
-            .number("SELECT sum(pg_column_size(inventory))::bigint FROM organizations")
+            .number(
+                "SELECT (SELECT sum(pg_column_size(inventory)) FROM organizations)::bigint
+                   + (SELECT coalesce(sum(pg_column_size(content)), 0) FROM inventory_parts)::bigint",
+            )
             .await;
-        let written = database.number("SELECT length(inventory)::bigint FROM organizations").await;
+        let written = database
+            .number(
+                "SELECT (SELECT sum(length(inventory)) FROM organizations)::bigint
+                   + (SELECT coalesce(sum(length(content)), 0) FROM inventory_parts)::bigint",
+            )
+            .await;
         let before =
             database.number("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").await;
         let at = one.log().len();
