@@ -159,6 +159,6 @@ mod tests {
             whole.add_row(row);
         }
         assert_eq!(plain(&header, texts), lines(&whole));
-        assert_eq!(plain(&header, || std::iter::empty()).trim(), "NAME  LEFT  IN");
+        assert_eq!(plain(&header, std::iter::empty).trim(), "NAME  LEFT  IN");
     }
 }

@@ -33,10 +33,10 @@ pub struct Walk<'b, 'a> {
 impl<'b, 'a> Walk<'b, 'a> {
     /// The groups that have this certificate, which comes after those that were asked for before.
     pub fn next(&mut self, id: &CertificateId) -> &'b [Own<'a>] {
-        let before = self.rest.iter().take_while(|(other, _)| *other < id).count();
-        let rest = &self.rest[before..];
-        let (found, rest) =
-            rest.split_at(rest.iter().take_while(|(other, _)| *other == id).count());
+        let before = self.rest.iter().take_while(|(other, _)| !other.is(id) && *other < id);
+        let rest = &self.rest[before.count()..];
+        let same = rest.iter().take_while(|(other, _)| other.is(id));
+        let (found, rest) = rest.split_at(same.count());
         self.rest = rest;
         found
     }

@@ -30,6 +30,11 @@ macro_rules! id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Whether it is the same id. Copies are known without reading them.
+            pub fn is(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self == other
+            }
         }
 
         impl fmt::Display for $name {

@@ -58,7 +58,9 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .filter_map(|credential| Some((credential, credential.reached.as_ref()?)))
         .filter(|(_, reached)| reached.severity >= routing.min_severity)
         .map(|(credential, reached)| of_credential(credential, reached));
-    certificates.chain(projects).chain(sight).chain(credentials).collect()
+    let mut findings = Vec::with_capacity(evaluation.in_stage.len());
+    findings.extend(certificates.chain(projects).chain(sight).chain(credentials));
+    findings
 }
 
 fn of_credential(credential: &Credential<'_>, reached: &Reached) -> Finding {

@@ -148,7 +148,9 @@ pub(super) fn compare_all(
             Some(Decision::End { subject, reason, told: told.clone() })
         },
     );
-    news.chain(ends).collect()
+    let mut decisions = Vec::with_capacity(findings.len());
+    decisions.extend(news.chain(ends));
+    decisions
 }
 
 /// Projects without a valid certificate are one alert: where one of them is told, all are, so that the

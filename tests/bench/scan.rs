@@ -29,6 +29,11 @@ const CONCURRENCY: usize = 16;
 const MIB: f64 = 1_048_576.0;
 const LOG: &str = "[notifiers.log.log]\n";
 
+/// Measures something, and says what came of it.
+type Row = fn(&mut Bench) -> anyhow::Result<()>;
+/// What a check used, and what the API counted meanwhile.
+type Checked = (Usage, Counts);
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let role = arguments.first().map(String::as_str);
@@ -49,7 +54,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(wanted: &[String]) -> anyhow::Result<()> {
-    let rows: [(&str, fn(&mut Bench) -> anyhow::Result<()>); 10] = [
+    let rows: [(&str, Row); 10] = [
         ("latency", latency),
         ("processor", processor),
         ("python", python),
@@ -174,11 +179,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 }
 
 /// Both, in turns.
-fn beside(
-    bench: &Bench,
-    world: World,
-    times: usize,
-) -> anyhow::Result<(Vec<(Usage, Counts)>, Vec<Usage>)> {
+fn beside(bench: &Bench, world: World, times: usize) -> anyhow::Result<(Vec<Checked>, Vec<Usage>)> {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..times {
         floor.push(bench.floor(world)?);
