@@ -20,6 +20,7 @@ mod faults_state;
 mod growth;
 mod hygiene;
 mod instances;
+mod inventories;
 mod lifecycle;
 mod lifetime;
 mod messages;

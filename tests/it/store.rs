@@ -803,6 +803,8 @@ async fn a_commit_without_its_lease_changes_nothing(contract: Contract) {
     other.commit(&commit(start() + minutes(3), &taken)).await.unwrap();
 }
 
+pub(crate) use contract;
+
 contract! {
     a_commit_survives_and_reads_back_as_it_was_written
     a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died
