@@ -4,9 +4,9 @@
 //! To where it falls can be counted. At a 429 nothing is left of what the server had saved up, so that what it answered
 //! from one to the next is what it allows in that time, less what it could not save; and what it answered in any time
 //! before is what it allows in that, and at most what it had saved. The largest of these is never more than the truth.
-//! From just below it the rate grows again, the slower the better it is known (additive increase, multiplicative decrease; Chiu and
-//! Jain 1989). Far beyond what was counted the limit seems to be another, and the rate doubles each second, as at the
-//! beginning.
+//! From just below it the rate grows again, the slower the better it is known (additive increase, multiplicative
+//! decrease; Chiu and Jain 1989). Far beyond what was counted the limit seems to be another, and the rate doubles each
+//! second, as at the beginning.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ impl Learned {
         let interval = Duration::from_secs_f64(1.0 / limit.rate);
         let at = limit.next.max(now);
         limit.next = at + interval;
-        at.max(now)
+        at
     }
 
     /// Notes an answer that was no refusal.
