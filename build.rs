@@ -1,13 +1,14 @@
-//! Makes the program smaller in memory, where the system that it is built on can load it then.
+//! Says what the program is built from; and makes it smaller in memory, where the system that it is built on can load it
+//! then.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 /// The first glibc that reads packed relocations (<https://sourceware.org/glibc/wiki/Release/2.36>).
 const PACKED_RELOCATIONS: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    say_what_it_is_built_from();
     // What it is built for is what it is built on.
     let here = variable("HOST") == variable("TARGET") && variable("CARGO_CFG_TARGET_ENV") == "gnu";
     if here && glibc().is_some_and(|version| version >= PACKED_RELOCATIONS) {
@@ -15,6 +16,44 @@ fn main() {
         // specification, SHT_RELR).
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// The commit and its day; the same for everybody who builds the same, whenever that is. Who builds without the repository
+/// says them: `CERTVIGIL_COMMIT`, and `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
+fn say_what_it_is_built_from() {
+    for name in ["CERTVIGIL_COMMIT", "SOURCE_DATE_EPOCH"] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    // It changes with each commit; a folder without one is looked at every time.
+    let log = said("git", &["rev-parse", "--git-path", "logs/HEAD"]);
+    if let Some(log) = log.filter(|log| Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    let given = Some(variable("CERTVIGIL_COMMIT")).filter(|commit| !commit.is_empty());
+    let commit = given.or_else(|| said("git", &["rev-parse", "--short=9", "HEAD"]));
+    let day = match variable("SOURCE_DATE_EPOCH").as_str() {
+        "" => said("git", &["show", "-s", "--format=%cs", "HEAD"]),
+        seconds => said("date", &["-u", "-d", &format!("@{seconds}"), "+%F"]),
+    };
+    let version = variable("CARGO_PKG_VERSION");
+    let parts: Vec<&str> = commit.iter().chain(&day).map(String::as_str).collect();
+    let version = match parts.join(", ") {
+        parts if parts.is_empty() => version,
+        parts => format!("{version} ({parts})"),
+    };
+    println!("cargo::rustc-env=CERTVIGIL_VERSION={version}");
+    println!("cargo::rustc-env=CERTVIGIL_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+}
+
+/// What a program says in its only line; nothing where it is not there, or fails.
+fn said(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let line = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !line.is_empty()).then_some(line)
 }
 
 /// The version of glibc: `ldd (Debian GLIBC 2.36-9) 2.36`.

@@ -50,6 +50,7 @@
 
 pub mod admin_api;
 pub mod app;
+pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod config;

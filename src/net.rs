@@ -8,6 +8,19 @@ use url::{Host, Url};
 /// Sent with every HTTP request.
 pub const USER_AGENT: &str = concat!("certvigil/", env!("CARGO_PKG_VERSION"));
 
+/// The beginning of an answer's body as text: at most so many bytes are read, and what fails ends it.
+pub async fn text_up_to(mut response: reqwest::Response, max: usize) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= max {
+            bytes.truncate(max);
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The text of a file that holds at least one certificate in PEM (RFC 7468).
 #[derive(Clone)]
 pub struct Pem(pub Vec<u8>);

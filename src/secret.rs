@@ -8,7 +8,11 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, MapAccess, Visitor},
 };
-use std::{fmt, fs, io::Read, path::PathBuf};
+use std::{
+    fmt, fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 /// The longest secret that is read, in bytes: a PEM bundle fits.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -18,8 +22,45 @@ const MAX_SECRET: u64 = 64 * 1024;
 pub enum Secret {
     Env(String),
     File(PathBuf),
+    Credential(Credential),
     /// Written into the configuration itself, which works and is warned about.
     Literal(SecretString),
+}
+
+/// A file that is named without its folder, which is the business of whoever starts the service.
+///
+/// That folder is `$CREDENTIALS_DIRECTORY`, as systemd sets it (systemd.exec(5), "Credentials") and containers may.
+/// Where it is not set, as at a prompt, it is `secrets` beside the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    name: String,
+    otherwise: PathBuf,
+}
+
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "credential {}", self.name)
+    }
+}
+
+/// What systemd puts before a file's name where `LoadCredential=certvigil:FOLDER` hands over a whole folder.
+const PREFIX: &str = "certvigil_";
+
+impl Credential {
+    pub fn named(name: &str) -> Credential {
+        Credential { name: name.to_owned(), otherwise: PathBuf::from("secrets") }
+    }
+
+    /// The file that holds it.
+    fn file(&self) -> PathBuf {
+        match std::env::var_os("CREDENTIALS_DIRECTORY") {
+            None => self.otherwise.join(&self.name),
+            Some(folder) => {
+                let of_a_folder = Path::new(&folder).join(format!("{PREFIX}{}", self.name));
+                if of_a_folder.exists() { of_a_folder } else { Path::new(&folder).join(&self.name) }
+            }
+        }
+    }
 }
 
 /// Why a secret cannot be had. Names the place, never the value.
@@ -51,19 +92,8 @@ impl Secret {
                 Ok(value) if value.trim().is_empty() => Err(SecretFault::EnvEmpty(name.clone())),
                 Ok(value) => Ok(trimmed(value)),
             },
-            Secret::File(path) => {
-                let fault = |source| SecretFault::File { path: path.clone(), source };
-                let mut text = String::new();
-                let file = fs::File::open(path).map_err(fault)?;
-                file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(fault)?;
-                if text.len() as u64 > MAX_SECRET {
-                    return Err(SecretFault::FileTooLarge(path.clone()));
-                }
-                if text.trim().is_empty() {
-                    return Err(SecretFault::FileEmpty(path.clone()));
-                }
-                Ok(trimmed(text))
-            }
+            Secret::File(path) => read(path.clone()),
+            Secret::Credential(credential) => read(credential.file()),
             Secret::Literal(value) if value.expose_secret().trim().is_empty() => {
                 Err(SecretFault::LiteralEmpty)
             }
@@ -76,10 +106,7 @@ impl Secret {
     /// A file that everybody may read, or that its group may write, keeps no secret.
     pub fn exposure(&self) -> Option<String> {
         use std::os::unix::fs::PermissionsExt;
-        let Secret::File(path) = self else {
-            return None;
-        };
-        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        let mode = fs::metadata(self.file()?).ok()?.permissions().mode() & 0o777;
         let who = match mode {
             _ if mode & 0o002 != 0 => "everybody may write it",
             _ if mode & 0o004 != 0 => "everybody may read it",
@@ -89,12 +116,37 @@ impl Secret {
         Some(format!("{who} (mode {mode:04o})"))
     }
 
+    /// The file that it is read from, where it is.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Secret::File(path) => Some(path.clone()),
+            Secret::Credential(credential) => Some(credential.file()),
+            Secret::Env(_) | Secret::Literal(_) => None,
+        }
+    }
+
     /// The same with a relative file resolved against `base`.
     pub fn relative_to(self, base: &std::path::Path) -> Secret {
         match self {
             Secret::File(path) => Secret::File(base.join(path)),
+            Secret::Credential(Credential { name, otherwise }) => {
+                Secret::Credential(Credential { name, otherwise: base.join(otherwise) })
+            }
             Secret::Env(_) | Secret::Literal(_) => self,
         }
+    }
+}
+
+/// Reads a file, up to the limit.
+fn read(path: PathBuf) -> Result<SecretString, SecretFault> {
+    let mut text = String::new();
+    let opened = fs::File::open(&path);
+    let done = opened.and_then(|file| file.take(MAX_SECRET + 1).read_to_string(&mut text));
+    match done {
+        Err(source) => Err(SecretFault::File { path, source }),
+        Ok(_) if text.len() as u64 > MAX_SECRET => Err(SecretFault::FileTooLarge(path)),
+        Ok(_) if text.trim().is_empty() => Err(SecretFault::FileEmpty(path)),
+        Ok(_) => Ok(trimmed(text)),
     }
 }
 
@@ -116,10 +168,12 @@ impl Serialize for Secret {
         enum Shown<'a> {
             Env(&'a str),
             File(&'a PathBuf),
+            Credential(&'a str),
         }
         match self {
             Secret::Env(name) => Shown::Env(name).serialize(serializer),
             Secret::File(path) => Shown::File(path).serialize(serializer),
+            Secret::Credential(of) => Shown::Credential(&of.name).serialize(serializer),
             Secret::Literal(_) => "[hidden]".serialize(serializer),
         }
     }
@@ -133,7 +187,12 @@ impl<'de> Deserialize<'de> for Secret {
 
 struct SecretVisitor;
 
-const EXPECTED: &str = "{ env = \"NAME\" } or { file = \"/path\" }";
+const EXPECTED: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
+
+/// Whether it names a file, and no way to one.
+fn is_a_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && !name.starts_with('.')
+}
 
 impl<'de> Visitor<'de> for SecretVisitor {
     type Value = Secret;
@@ -169,11 +228,18 @@ impl<'de> Visitor<'de> for SecretVisitor {
             let place = match key.as_str() {
                 "env" => map.next_value().ok().map(Secret::Env),
                 "file" => map.next_value().ok().map(Secret::File),
+                "credential" => match map.next_value::<String>() {
+                    Ok(name) if is_a_name(&name) => {
+                        Some(Secret::Credential(Credential::named(&name)))
+                    }
+                    Ok(_) => return wrong("a credential whose name is a path"),
+                    Err(_) => None,
+                },
                 _ => return wrong("a table with another key"),
             };
             match (place, &secret) {
                 (None, _) => return wrong("a place that is not a text"),
-                (Some(_), Some(_)) => return wrong("a table with both keys"),
+                (Some(_), Some(_)) => return wrong("a table with more than one key"),
                 (Some(place), None) => secret = Some(place),
             }
         }

@@ -1,4 +1,4 @@
-//! `certvigil config check` and `config show`.
+//! `certvigil config check`, `config show` and `config schema`.
 
 use clap::Subcommand;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Failure;
 use crate::{
     clock,
-    config::{Loaded, Needs, load},
+    config::{Loaded, Needs, load, schema::schema},
 };
 
 #[derive(Subcommand)]
@@ -15,6 +15,8 @@ pub enum Command {
     Check,
     /// Print what is in force, without secrets
     Show,
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
 }
 
 /// How many coming scans are listed: enough to see what a cron expression really means.
@@ -24,6 +26,7 @@ pub fn main(file: Option<&Path>, command: Command) -> u8 {
     let done = match command {
         // Show needs no secret; check wants them all.
         Command::Show => load(file, Needs::default()).map_err(Failure::Refused).and_then(show),
+        Command::Schema => print_schema(),
         Command::Check => load(file, Needs::ALL)
             .map_err(Failure::Refused)
             .and_then(|loaded| super::print(&describe(&loaded))),
@@ -32,6 +35,10 @@ pub fn main(file: Option<&Path>, command: Command) -> u8 {
         Ok(()) => 0,
         Err(failure) => failure.say(),
     }
+}
+
+fn print_schema() -> Result<(), Failure> {
+    super::print(&format!("{}\n", serde_json::to_string_pretty(&schema()?)?))
 }
 
 fn show(loaded: Loaded) -> Result<(), Failure> {

@@ -10,6 +10,8 @@ mod deliveries;
 mod demo;
 mod explain;
 mod forecast;
+mod health;
+mod manual;
 mod notify;
 mod preview;
 mod run;
@@ -36,7 +38,7 @@ const UNKNOWN: u8 = 3;
 /// Watches the mutual-TLS certificates of OpenAI organizations, and makes sure that a person hears of it
 /// before one of them expires.
 #[derive(Parser)]
-#[command(name = "certvigil", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "certvigil", version = crate::build::VERSION, max_term_width = 100, propagate_version = true)]
 struct Arguments {
     /// Configuration file [default: ./config/certvigil.toml, else /etc/certvigil/certvigil.toml]
     #[arg(long, global = true, env = "CERTVIGIL_CONFIG", value_name = "FILE")]
@@ -75,8 +77,14 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Ask the service on this machine whether it works, as containers do
+    Health(health::Arguments),
     /// Show the service at work on a simulated organization, without key, account or network
     Demo(demo::Arguments),
+    /// Print what a shell completes the command line with
+    Completions(manual::Completions),
+    /// Print the manual page, or write all of them into a folder
+    Man(manual::Man),
 }
 
 /// Runs the command that the arguments name.
@@ -116,7 +124,10 @@ pub fn main() -> ExitCode {
             Command::Deliveries(arguments) => deliveries::main(file, arguments).await,
             Command::State(command) => transfer::main(file, command).await,
             Command::Config(command) => config::main(file, command),
+            Command::Health(arguments) => health::main(file, arguments).await,
             Command::Demo(arguments) => demo::main(arguments).await,
+            Command::Completions(arguments) => manual::completions(&arguments),
+            Command::Man(arguments) => manual::man(&arguments),
         }
     });
     // What still runs (a connection that hangs) must not hold the exit up.

@@ -181,7 +181,7 @@ impl Checker<'_> {
         fits: impl Fn(&str) -> Result<(), String>,
     ) -> Option<Secret> {
         let secret = secret?.clone().relative_to(self.base);
-        if let (Secret::File(file), Some(exposure)) = (&secret, secret.exposure()) {
+        if let (Some(file), Some(exposure)) = (secret.file(), secret.exposure()) {
             let file = file.display();
             self.warnings
                 .push(format!("{path}: {file}: {exposure}; chmod 600 keeps it to its owner"));

@@ -16,8 +16,9 @@ use super::{
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "CERTVIGIL";
 const SEPARATOR: &str = "__";
-/// Keys whose table `{ env | file }` is one value: a higher layer replaces the whole of it.
-const SECRET_KEYS: [&str; 5] = ["admin_key", "password", "url", "key", "secret"];
+/// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces the whole of it.
+const SECRET_KEYS: [&str; 7] =
+    ["admin_key", "password", "url", "key", "secret", "token", "heartbeat_url"];
 
 /// A configuration file's path and text.
 pub struct Source {
@@ -193,7 +194,8 @@ fn secret_that_it_replaces(path: &KeyPath) -> Option<KeyPath> {
         .collect();
     let (last, parents) = keys.split_last()?;
     let parent = parents.last()?;
-    let of_a_secret = matches!(*last, "env" | "file") && SECRET_KEYS.contains(parent);
+    let of_a_secret =
+        matches!(*last, "env" | "file" | "credential") && SECRET_KEYS.contains(parent);
     of_a_secret.then(|| parents.iter().fold(KeyPath::default(), |path, key| path.key(key)))
 }
 

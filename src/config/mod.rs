@@ -6,13 +6,16 @@
 mod check;
 pub mod fault;
 mod http;
+pub mod keys;
 mod layers;
+mod messages;
 mod notifiers;
 mod organizations;
 mod outline;
 mod policy;
 pub mod raw;
 mod routing;
+pub mod schema;
 mod state;
 mod webhook;
 
@@ -23,7 +26,13 @@ use std::{
 };
 
 use crate::{
-    domain::retry::RetryPolicy, heartbeat, logging, net::fits_url, schedule, secret::Secret, store,
+    domain::retry::RetryPolicy,
+    heartbeat, logging,
+    net::fits_url,
+    notify::style::Style,
+    schedule,
+    secret::{Credential, Secret},
+    store,
 };
 use check::Checker;
 use fault::{Fault, KeyPath, Origin, Refused};
@@ -143,8 +152,7 @@ fn from_layers(
         raw.organizations.insert("default".to_owned(), raw::Organization::default());
     }
     if let Some(organization) = raw.organizations.get_mut("default") {
-        let key = || Secret::Env("OPENAI_ADMIN_KEY".to_owned());
-        organization.admin_key.get_or_insert_with(key);
+        organization.admin_key.get_or_insert_with(|| default_key(&base));
     }
     let told = &mut raw.notifiers;
     if told.email.is_empty() && told.webhook.is_empty() && told.log.is_empty() {
@@ -171,6 +179,15 @@ fn from_layers(
     }
 }
 
+/// What the organization `default` is read with, unless it says otherwise.
+fn default_key(base: &Path) -> Secret {
+    let variable = Secret::Env("OPENAI_ADMIN_KEY".to_owned());
+    let credential = Secret::Credential(Credential::named("openai_admin_key"));
+    // Where there is neither, the variable is what is missed.
+    let is_there = |secret: &Secret| secret.clone().relative_to(base).read().is_ok();
+    if !is_there(&variable) && is_there(&credential) { credential } else { variable }
+}
+
 fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let timezone: Option<Tz> = raw.timezone.as_ref().and_then(|text| {
         let expected = "an IANA time zone, as \"Europe/Berlin\"";
@@ -178,7 +195,9 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     });
     let tz = timezone.unwrap_or(Tz::UTC);
     let organizations = organizations::check(checker, raw);
-    let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, tz);
+    let links = messages::check(checker, raw);
+    let style = Style { timezone: tz, links };
+    let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, &style);
     let schedule = schedule(checker, &raw.schedule, tz);
     let policy = policy::check(checker, raw, tz, &organizations, schedule.as_ref());
     routing::check(checker, &organizations, &notifiers);

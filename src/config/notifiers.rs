@@ -11,7 +11,9 @@ use crate::{
     },
     notify::{
         email::{self, Tls},
-        log, webhook,
+        log,
+        style::Style,
+        webhook,
     },
 };
 
@@ -79,7 +81,7 @@ pub fn check(
     checker: &mut Checker<'_>,
     raw: &raw::Notifiers,
     shared: &raw::Smtp,
-    timezone: chrono_tz::Tz,
+    style: &Style,
 ) -> Notifiers {
     let parent = KeyPath::of("notifiers");
     let mut kind_of: BTreeMap<&str, &str> = BTreeMap::new();
@@ -100,11 +102,11 @@ pub fn check(
     }
     let email = raw.email.iter().filter_map(|(name, raw)| {
         let path = parent.key("email").key(name);
-        email_notifier(checker, &path, name, raw, shared, timezone)
+        email_notifier(checker, &path, name, raw, shared, style)
     });
     let email = email.collect();
     let webhook = raw.webhook.iter().filter_map(|(name, raw)| {
-        super::webhook::check(checker, &parent.key("webhook").key(name), name, raw, timezone)
+        super::webhook::check(checker, &parent.key("webhook").key(name), name, raw, style)
     });
     let webhook = webhook.collect();
     let log = raw.log.iter().map(|(name, raw)| {
@@ -120,7 +122,7 @@ fn email_notifier(
     name: &str,
     raw: &raw::Email,
     shared: &raw::Smtp,
-    timezone: chrono_tz::Tz,
+    style: &Style,
 ) -> Option<email::Settings> {
     let to = mailboxes(checker, &path.key("to"), raw.to.as_ref());
     let cc = mailboxes(checker, &path.key("cc"), raw.cc.as_ref());
@@ -133,7 +135,7 @@ fn email_notifier(
     let max_per_minute = checker.within(&path.key("max_per_minute"), most, 1, 6_000);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
     let (name, max_per_minute) = (name.to_owned(), max_per_minute?);
-    Some(email::Settings { name, to, cc, routing, max_per_minute, smtp, timezone })
+    Some(email::Settings { name, to, cc, routing, max_per_minute, smtp, style: style.clone() })
 }
 
 fn mailboxes(

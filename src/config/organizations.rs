@@ -107,7 +107,10 @@ fn organization(
     let written = raw.admin_key.as_ref();
     let admin_key = checker.secret(&path.key("admin_key"), written, needed, notify::header_value);
     if admin_key.is_none() {
-        checker.missing(&path.key("admin_key"), "{ env = \"NAME\" } or { file = \"/path\" }");
+        checker.missing(
+            &path.key("admin_key"),
+            "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }",
+        );
     }
     let url = raw.base_url.as_deref().unwrap_or(BASE_URL);
     let base_url = base_url(checker, &path.key("base_url"), url);
@@ -137,7 +140,10 @@ fn organization(
             checker.missing(&path.key("certificate"), "a file with certificates (PEM)");
         }
         if key.is_none() {
-            checker.missing(&path.key("key"), "{ env = \"NAME\" } or { file = \"/path\" }");
+            checker.missing(
+                &path.key("key"),
+                "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }",
+            );
         }
         Some(admin_api::ClientIdentity { certificate: certificate?, key: key? })
     });

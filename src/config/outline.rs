@@ -49,7 +49,7 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
 
 /// Whether a table says where a secret is.
 fn is_a_place(table: &serde_json::Map<String, Value>) -> bool {
-    table.len() == 1 && (table.contains_key("env") || table.contains_key("file"))
+    table.len() == 1 && ["env", "file", "credential"].iter().any(|key| table.contains_key(*key))
 }
 
 #[cfg(test)]

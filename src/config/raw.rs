@@ -2,10 +2,12 @@
 //!
 //! An unknown key is an error. What a key means, and what is required, is decided in the sections.
 
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use std::{collections::BTreeMap, path::PathBuf};
 
+use super::schema;
 use crate::secret::Secret;
 
 /// A list of strings; from the environment, a JSON array.
@@ -81,19 +83,21 @@ impl Serialize for Address {
             Secret::Literal(url) => {
                 crate::store::shown_url(url.expose_secret()).serialize(serializer)
             }
-            place @ (Secret::Env(_) | Secret::File(_)) => place.serialize(serializer),
+            place @ (Secret::Env(_) | Secret::File(_) | Secret::Credential(_)) => {
+                place.serialize(serializer)
+            }
         }
     }
 }
 
 macro_rules! sections {
-    ($($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty,)* })*) => {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $key:ident: $type:ty,)* })*) => {
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+            #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
             #[serde(deny_unknown_fields, default)]
             pub struct $name {
-                $(#[serde(skip_serializing_if = "is_unset")] pub $key: $type,)*
+                $($(#[$of])* #[serde(skip_serializing_if = "is_unset")] pub $key: $type,)*
             }
         )*
     };
@@ -126,7 +130,7 @@ macro_rules! shown_as_a_table {
         })*
     };
 }
-shown_as_a_table! { Schedule Api Expired Notifiers Smtp Delivery Monitoring State Http Log }
+shown_as_a_table! { Schedule Api Expired Notifiers Smtp Messages Delivery Monitoring State Http Log }
 
 sections! {
     /// A whole configuration.
@@ -140,6 +144,7 @@ sections! {
         rules: Option<Vec<Rule>>,
         notifiers: Notifiers,
         smtp: Smtp,
+        messages: Messages,
         delivery: Delivery,
         monitoring: Monitoring,
         state: State,
@@ -149,46 +154,64 @@ sections! {
     Schedule {
         cron: Option<String>,
         run_on_start: Option<bool>,
+        #[schemars(with = "schema::Duration")]
         jitter: Option<String>,
+        #[schemars(with = "schema::Duration")]
         scan_timeout: Option<String>,
     }
     Api {
         concurrency: Option<usize>,
         requests_per_second: Option<u32>,
+        #[schemars(with = "schema::Duration")]
         request_timeout: Option<String>,
         max_attempts: Option<u32>,
     }
     Organization {
+        #[schemars(with = "schema::Secret")]
         admin_key: Option<Secret>,
+        #[schemars(with = "schema::Http")]
         base_url: Option<String>,
+        #[schemars(with = "schema::Strings")]
         include_projects: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         exclude_projects: Option<Strings>,
         include_archived: Option<bool>,
         include_inactive: Option<bool>,
         ca_file: Option<PathBuf>,
         client_identity: Option<ClientIdentity>,
+        #[schemars(with = "schema::Secret")]
         heartbeat_url: Option<Secret>,
         concurrency: Option<usize>,
         requests_per_second: Option<u32>,
+        #[schemars(with = "schema::Duration")]
         request_timeout: Option<String>,
         max_attempts: Option<u32>,
     }
     ClientIdentity {
         certificate: Option<PathBuf>,
+        #[schemars(with = "schema::Secret")]
         key: Option<Secret>,
     }
     Threshold {
+        #[schemars(with = "schema::Within")]
         within: Option<String>,
+        #[schemars(with = "schema::SeverityWord")]
         severity: Option<String>,
+        #[schemars(with = "schema::Duration")]
         repeat: Option<String>,
     }
     Expired {
+        #[schemars(with = "schema::SeverityWord")]
         severity: Option<String>,
+        #[schemars(with = "schema::Duration")]
         repeat: Option<String>,
     }
     Rule {
+        #[schemars(with = "schema::Strings")]
         certificates: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         projects: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         organizations: Option<Strings>,
         thresholds: Option<Vec<Threshold>>,
         expired: Option<Expired>,
@@ -196,6 +219,7 @@ sections! {
     }
     Ignore {
         reason: Option<String>,
+        #[schemars(with = "schema::Date")]
         until: Option<Date>,
     }
     Notifiers {
@@ -204,75 +228,112 @@ sections! {
         log: BTreeMap<String, LogNotifier>,
     }
     Email {
+        #[schemars(with = "schema::Strings")]
         to: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         cc: Option<Strings>,
+        #[schemars(with = "schema::SeverityWord")]
         min_severity: Option<String>,
+        #[schemars(with = "schema::Strings")]
         organizations: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         projects: Option<Strings>,
         send_resolved: Option<bool>,
         max_per_minute: Option<u32>,
         smtp: Option<Smtp>,
     }
     Webhook {
+        #[schemars(with = "schema::Secret")]
         url: Option<Secret>,
+        #[schemars(with = "schema::Format")]
         format: Option<String>,
         template: Option<PathBuf>,
         content_type: Option<String>,
+        #[schemars(with = "schema::Secret")]
         key: Option<Secret>,
+        #[schemars(with = "schema::Secret")]
         secret: Option<Secret>,
+        #[schemars(with = "schema::Headers")]
         headers: BTreeMap<String, Secret>,
         ca_file: Option<PathBuf>,
         concurrency: Option<usize>,
         max_per_minute: Option<u32>,
+        #[schemars(with = "schema::SeverityWord")]
         min_severity: Option<String>,
+        #[schemars(with = "schema::Strings")]
         organizations: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         projects: Option<Strings>,
         send_resolved: Option<bool>,
     }
     LogNotifier {
+        #[schemars(with = "schema::SeverityWord")]
         min_severity: Option<String>,
+        #[schemars(with = "schema::Strings")]
         organizations: Option<Strings>,
+        #[schemars(with = "schema::Strings")]
         projects: Option<Strings>,
         send_resolved: Option<bool>,
     }
     Smtp {
         host: Option<String>,
         port: Option<u16>,
+        #[schemars(with = "schema::Tls")]
         tls: Option<String>,
         allow_insecure: Option<bool>,
         username: Option<String>,
+        #[schemars(with = "schema::Secret")]
         password: Option<Secret>,
         from: Option<String>,
         ca_file: Option<PathBuf>,
+        #[schemars(with = "schema::Duration")]
         timeout: Option<String>,
         hello_name: Option<String>,
     }
+    Messages {
+        #[schemars(with = "schema::Http")]
+        runbook_url: Option<String>,
+    }
     Delivery {
+        #[schemars(with = "schema::Duration")]
         give_up_after: Option<String>,
+        #[schemars(with = "schema::Duration")]
         retry_initial: Option<String>,
+        #[schemars(with = "schema::Duration")]
         retry_max: Option<String>,
     }
     Monitoring {
+        #[schemars(with = "schema::Duration")]
         blind_after: Option<String>,
+        #[schemars(with = "schema::AdminKeys")]
         admin_keys: Option<String>,
+        #[schemars(with = "schema::Secret")]
         heartbeat_url: Option<Secret>,
         heartbeat_start_fail: Option<bool>,
     }
     State {
+        #[schemars(with = "schema::Secret")]
         url: Option<Address>,
+        #[schemars(with = "schema::Secret")]
         password: Option<Secret>,
         ca_file: Option<PathBuf>,
         max_connections: Option<u32>,
+        #[schemars(with = "schema::Duration")]
         connect_timeout: Option<String>,
+        #[schemars(with = "schema::Duration")]
         timeout: Option<String>,
+        #[schemars(with = "schema::Duration")]
         history: Option<String>,
     }
     Http {
         listen: Option<String>,
+        #[schemars(with = "schema::Secret")]
         token: Option<Secret>,
+        #[schemars(with = "schema::Http")]
         public_url: Option<String>,
     }
     Log {
+        #[schemars(with = "schema::LogFormat")]
         format: Option<String>,
         level: Option<String>,
     }

@@ -24,7 +24,9 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Setti
             None => server(checker, &path, raw),
         },
         // A file's address is no secret.
-        Some(Secret::Env(_) | Secret::File(_)) => server(checker, &path, raw),
+        Some(Secret::Env(_) | Secret::File(_) | Secret::Credential(_)) => {
+            server(checker, &path, raw)
+        }
     };
     let password = KeyPath::of("state").key("password");
     if raw.password.is_some() && matches!(place, Some(Place::File(_))) {

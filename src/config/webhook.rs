@@ -5,6 +5,7 @@ use crate::{
     net::fits_url,
     notify::{
         header_value,
+        style::Style,
         webhook::{
             self,
             format::{Format, Key},
@@ -22,7 +23,7 @@ pub(super) fn check(
     path: &KeyPath,
     name: &str,
     raw: &raw::Webhook,
-    timezone: chrono_tz::Tz,
+    style: &Style,
 ) -> Option<webhook::Settings> {
     let format = format(checker, path, raw);
     let default_url = format.as_ref().and_then(Format::default_url);
@@ -31,7 +32,10 @@ pub(super) fn check(
     let word = raw.format.as_deref().unwrap_or_default();
     let known = webhook::format::BUILT_IN.iter().find(|known| known.word() == word);
     if raw.url.is_none() && known.is_none_or(|known| known.default_url().is_none()) {
-        checker.missing(&path.key("url"), "a URL, { env = \"NAME\" } or { file = \"/path\" }");
+        checker.missing(
+            &path.key("url"),
+            "a URL, { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }",
+        );
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.
     let needed = checker.needs.notifiers;
@@ -96,7 +100,7 @@ pub(super) fn check(
         concurrency: concurrency?,
         max_per_minute: max_per_minute?,
         routing,
-        timezone,
+        style: style.clone(),
     })
 }
 

@@ -58,8 +58,9 @@ fn exposition(snapshot: &Snapshot, counters: &Counters) -> Result<String, std::f
     outbox(&mut registry, snapshot);
     instances(&mut registry, snapshot);
     counters.register(&mut registry);
-    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "What runs", version);
+    let build =
+        Info::new([("version", env!("CARGO_PKG_VERSION")), ("commit", crate::build::COMMIT)]);
+    registry.register("build", "What runs", build);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -9,6 +9,7 @@
 pub mod email;
 mod entry;
 pub mod log;
+pub mod style;
 pub mod webhook;
 
 use chrono::{DateTime, Utc};

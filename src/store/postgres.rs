@@ -111,6 +111,7 @@ impl Server {
         match &self.url {
             Secret::Env(name) => format!("a PostgreSQL server (${name})"),
             Secret::File(file) => format!("a PostgreSQL server ({})", file.display()),
+            Secret::Credential(credential) => format!("a PostgreSQL server ({credential})"),
             Secret::Literal(url) => shown_url(url.expose_secret()),
         }
     }

@@ -13,6 +13,7 @@ mod crash;
 mod credentials;
 mod daemon;
 mod demo;
+mod deploy;
 mod failing;
 mod faults_api;
 mod faults_delivery;

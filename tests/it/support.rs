@@ -352,6 +352,17 @@ pub fn program(name: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
+/// Whether this is root, which mounts and changes users; else a line says that the test was skipped.
+pub fn as_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!ci, "this is not root");
+        eprintln!("skipped: it needs root, to mount");
+    }
+    is_root
+}
+
 /// A process that ends with the test.
 pub struct Running(pub std::process::Child);
 

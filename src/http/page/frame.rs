@@ -84,7 +84,7 @@ impl Frame {
             section: String::new(),
             trusted: caller == Caller::Trusted,
             made_at: None,
-            version: env!("CARGO_PKG_VERSION"),
+            version: crate::build::VERSION,
             calendar: String::new(),
             timezone: String::new(),
         }

@@ -12,6 +12,7 @@ pub mod link;
 mod lists;
 mod overview;
 mod rows;
+mod runbook;
 mod timeline;
 mod verdict;
 
@@ -98,6 +99,7 @@ impl Pages {
             ("deliveries.html", include_str!("templates/deliveries.html")),
             ("login.html", include_str!("templates/login.html")),
             ("problem.html", include_str!("templates/problem.html")),
+            ("runbook.html", include_str!("templates/runbook.html")),
         ] {
             templates.add_template(name, text).with_context(|| format!("the template {name}"))?;
         }
@@ -175,6 +177,7 @@ pub fn router() -> Router<Shared> {
         .route("/projects", get(projects))
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{id}/retry", post(retry))
+        .route("/runbook", get(runbook))
         .route("/scan", post(scan))
 }
 
@@ -255,6 +258,11 @@ async fn certificate(
         certificate::page(&shared, snapshot, frame, &organization, &id).await
     })
     .await
+}
+
+/// Says the same whatever the state is, and when it cannot be read, too.
+async fn runbook(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
+    html(StatusCode::OK, shared.pages.render(runbook::Page::TEMPLATE, runbook::page(caller)))
 }
 
 /// Back to a page after something was written, or why it was not.

@@ -9,12 +9,11 @@ mod render;
 mod smtp;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use futures_util::future::{BoxFuture, FutureExt};
 use lettre::{Address, message::Mailbox};
 use std::{num::NonZeroU32, time::Duration};
 
-use super::Notifier;
+use super::{Notifier, style::Style};
 use crate::{
     domain::{
         listener::Grain,
@@ -45,8 +44,7 @@ pub struct Settings {
     /// How many mails, each to one recipient, begin within a minute.
     pub max_per_minute: u32,
     pub smtp: Smtp,
-    /// For the times in the mail.
-    pub timezone: Tz,
+    pub style: Style,
 }
 
 /// The mail server.

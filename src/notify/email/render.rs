@@ -156,6 +156,8 @@ struct Mail {
     left_out: usize,
     reading: Option<String>,
     why: String,
+    /// Where certvigil's pages are.
+    page: Option<String>,
     id: String,
 }
 
@@ -187,6 +189,7 @@ struct Told {
     projects: Vec<ProjectLine>,
     more_projects: usize,
     advice: Vec<String>,
+    runbook: Option<String>,
     quiet: Option<String>,
     never_quiet: Option<&'static str>,
 }
@@ -199,8 +202,8 @@ impl Mail {
             Some(organization) => format!("[certvigil] {organization}: {summary}"),
             None => format!("[certvigil] {summary}"),
         };
-        let timezone = settings.timezone;
-        let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, timezone, now);
+        let style = &settings.style;
+        let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, style, now);
         let entries: Vec<Entry> =
             notification.alerts.iter().take(TOLD + LISTED).map(entry).collect();
         let scan = notification.scan.as_ref();
@@ -217,8 +220,9 @@ impl Mail {
             only_listed: entries.len().saturating_sub(TOLD),
             left_out: notification.alerts_total.saturating_sub(entries.len()),
             alerts: entries.into_iter().take(TOLD).map(Told::from).collect(),
-            reading: scan.map(|scan| reading(scan, timezone)),
+            reading: scan.map(|scan| reading(scan, style.timezone)),
             why: why(settings, notification),
+            page: style.links.page.as_ref().map(ToString::to_string),
             id: notification.id.to_string(),
         }
     }
@@ -270,6 +274,7 @@ impl From<Entry> for Told {
             projects: entry.projects,
             more_projects: entry.more_projects,
             advice: entry.advice,
+            runbook: entry.runbook,
             quiet,
             never_quiet,
         }

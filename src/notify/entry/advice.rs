@@ -190,9 +190,8 @@ pub(super) fn quiet(
 
 #[cfg(test)]
 mod tests {
-    use chrono_tz::Tz;
-
     use super::{super::Entry, *};
+    use crate::notify::style::Style;
 
     #[test]
     fn nobody_is_told_to_deactivate_what_others_have_no_successor_for() {
@@ -203,7 +202,7 @@ mod tests {
             (active.organization, active.without_successor) = (true, 0);
             (active.projects_total, active.projects_elsewhere) = (15, 12);
             active.elsewhere_without_successor = 12;
-            let entry = Entry::new(&sample, &sample.alerts[0], 10, Tz::UTC, now);
+            let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
             let advice = entry.advice.join(" ");
             assert!(advice.contains("Leave") && !advice.contains("delete"), "{advice}");
         }
@@ -217,7 +216,7 @@ mod tests {
         for (id, expected) in ids {
             let certificate = sample.alerts[0].certificate.as_mut().unwrap();
             certificate.id = crate::domain::certificate::CertificateId::parse(id).unwrap();
-            let entry = Entry::new(&sample, &sample.alerts[0], 10, Tz::UTC, now);
+            let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
             let Some(Quiet::Command(command)) = entry.quiet else { panic!("{entry:?}") };
             assert!(command.contains(expected), "{command}");
         }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
+use super::style::Style;
 use crate::domain::{
     notification::{About, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView},
     text::unlinked,
@@ -81,6 +82,8 @@ pub struct Entry {
     pub more_projects: usize,
     /// What to do about it, step by step.
     pub advice: Vec<String>,
+    /// Where there is more on what to do: the operator's own address.
+    pub runbook: Option<String>,
     /// How to be quiet about it.
     pub quiet: Option<Quiet>,
 }
@@ -117,9 +120,10 @@ impl Entry {
         notification: &Notification,
         alert: &Alert,
         shown_projects: usize,
-        timezone: Tz,
+        style: &Style,
         now: DateTime<Utc>,
     ) -> Entry {
+        let timezone = style.timezone;
         let mut entry = Entry {
             headline: capitalized(&wording::headline(alert, now)),
             mark: Mark::of(alert),
@@ -130,6 +134,7 @@ impl Entry {
             projects: Vec::new(),
             more_projects: 0,
             advice: Vec::new(),
+            runbook: style.links.runbook(alert.event),
             quiet: None,
         };
         match alert.about() {

@@ -39,6 +39,9 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
             // end is refused.
             "startsAt": instant(ends_at.map_or(starts_at, |ends_at| ends_at.min(starts_at))),
         });
+        if let Some(page) = &setting.style.links.page {
+            alert["generatorURL"] = page.as_str().into();
+        }
         if let Some(ends_at) = ends_at {
             alert["endsAt"] = instant(ends_at).into();
         }

@@ -37,7 +37,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     let mut embeds = Vec::new();
     let mut left = MAX_TOTAL - LAST_WORDS;
     for alert in &notification.alerts {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
         // In full, or else in short, or else counted.
         let fitting = [full(notification, &entry), short(notification, &entry)]
             .into_iter()
@@ -66,6 +66,9 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     let lines = entry.projects.iter().map(ProjectLine::line).chain(entry.more());
     field(&entry.projects_label, lines.map(|line| format!("• {}", escaped(&line))).collect());
     field("What to do", entry.numbered_advice().map(|step| escaped(&step)).collect());
+    if let Some(url) = &entry.runbook {
+        field("More on it", vec![url.clone()]);
+    }
     if let Some(Quiet::Command(command)) = &entry.quiet {
         field("To mute it for a while", vec![format!("`{command}`")]);
     }
@@ -93,7 +96,7 @@ fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Valu
     let more = notification.alerts_total.saturating_sub(shown);
     let more = (more > 0).then(|| format!("And {more} more, which this message has no room for."));
     let caveat = scan.and_then(caveat).map(|text| format!("⚠ {text}"));
-    let reading = scan.map(|scan| reading(scan, setting.timezone));
+    let reading = scan.map(|scan| reading(scan, setting.style.timezone));
     let lines: Vec<String> = more.into_iter().chain(caveat).chain(reading).collect();
     let (organization, notifier) = (notification.organization.as_ref(), &notification.notifier);
     let of = organization.map_or(String::new(), |name| format!("{name} · "));

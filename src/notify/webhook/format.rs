@@ -4,14 +4,16 @@
 //! and escapes what others wrote as the service's own rules say. To add one: its file, and its arms here.
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use url::Url;
 
 use super::{
     alertmanager, discord, incident::Incident, json, opsgenie, pagerduty, slack, teams,
     template::Template,
 };
-use crate::domain::{listener::Grain, notification::Notification};
+use crate::{
+    domain::{listener::Grain, notification::Notification},
+    notify::style::Style,
+};
 
 #[derive(Clone, Debug)]
 pub enum Format {
@@ -55,7 +57,7 @@ pub enum Key {
 pub struct Setting<'a> {
     /// Where messages go.
     pub url: &'a Url,
-    pub timezone: Tz,
+    pub style: &'a Style,
     pub now: DateTime<Utc>,
     /// The key of a service that wants it in the message.
     pub routing_key: &'a str,
@@ -170,7 +172,10 @@ impl Format {
     ) -> Result<Vec<Call>, String> {
         let one = |call| Ok(vec![call]);
         match self {
-            Format::Json => one(Call::json(setting, &json::document(notification, setting.now))),
+            Format::Json => one(Call::json(
+                setting,
+                &json::document(notification, &setting.style.links, setting.now),
+            )),
             Format::Slack => one(Call::json(setting, &slack::body(notification, setting))),
             Format::Teams => one(Call::json(setting, &teams::body(notification, setting))),
             Format::Discord => one(discord::call(notification, setting)),

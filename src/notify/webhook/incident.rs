@@ -67,7 +67,7 @@ impl<'a> Incident<'a> {
             Some(organization) => format!("{organization}: {headline}"),
             None => headline,
         });
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
         Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
     }
 
@@ -115,6 +115,7 @@ impl<'a> Incident<'a> {
         detail("projects", Some(lines.join("\n")));
         let steps: Vec<String> = entry.numbered_advice().collect();
         detail("what_to_do", Some(steps.join("\n")));
+        detail("runbook_url", entry.runbook.clone());
         if let Some(Quiet::Command(command)) = &entry.quiet {
             detail(TO_MUTE, Some(command.clone()));
         }

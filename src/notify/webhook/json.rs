@@ -5,19 +5,23 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::instant;
-use crate::domain::{
-    notification::{
-        Alert, CertificateView, Notification, ProjectView, ReceiverView, SilenceView,
-        SuccessorView, UnseenView,
+use crate::{
+    domain::{
+        notification::{
+            Alert, CertificateView, Notification, ProjectView, ReceiverView, SilenceView,
+            SuccessorView, UnseenView,
+        },
+        wording,
     },
-    wording,
+    notify::style::Links,
 };
 
 pub const SCHEMA: &str = "certvigil.notification/1";
 
 /// The whole document; a template is rendered over the same.
-pub fn document(notification: &Notification, now: DateTime<Utc>) -> Value {
-    let alerts: Vec<Value> = notification.alerts.iter().map(|alert| entry(alert, now)).collect();
+pub fn document(notification: &Notification, links: &Links, now: DateTime<Utc>) -> Value {
+    let alerts = notification.alerts.iter().map(|alert| entry(alert, links, now));
+    let alerts: Vec<Value> = alerts.collect();
     json!({
         "schema": SCHEMA,
         "id": notification.id,
@@ -35,12 +39,13 @@ pub fn document(notification: &Notification, now: DateTime<Utc>) -> Value {
             "oldest_reading_at": scan.oldest_reading.map(instant),
             "clock_skew_seconds": scan.clock_skew,
         })),
+        "page_url": links.page,
         "alerts": alerts,
         "alerts_total": notification.alerts_total,
     })
 }
 
-fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
+fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
     let mut entry = json!({
         "event": alert.event,
         "reason": alert.reason,
@@ -48,6 +53,7 @@ fn entry(alert: &Alert, now: DateTime<Utc>) -> Value {
         "severity": alert.severity,
         "stage": alert.stage,
         "last_stage": alert.last,
+        "runbook_url": links.runbook(alert.event),
         "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
         "successor": alert.successor.as_ref().map(successor),
         "due_at": alert.due_at.map(instant),

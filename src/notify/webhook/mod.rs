@@ -18,7 +18,6 @@ mod teams;
 pub mod template;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use chrono_tz::Tz;
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::{
     Client, Response,
@@ -32,7 +31,7 @@ use std::{num::NonZeroU32, time::Duration};
 use url::Url;
 use uuid::Uuid;
 
-use super::Notifier;
+use super::{Notifier, style::Style};
 use crate::{
     domain::{
         listener::Grain,
@@ -71,8 +70,7 @@ pub struct Settings {
     pub concurrency: usize,
     pub max_per_minute: u32,
     pub routing: Routing,
-    /// For the times in messages.
-    pub timezone: Tz,
+    pub style: Style,
 }
 
 /// The requests that a message would be, without the key where the message itself has one.
@@ -85,8 +83,8 @@ pub fn preview(
     notification: &Notification,
     now: DateTime<Utc>,
 ) -> Result<Vec<Call>, String> {
-    let timezone = settings.timezone;
-    settings.format.calls(notification, Setting { url, timezone, now, routing_key: HIDDEN })
+    let style = &settings.style;
+    settings.format.calls(notification, Setting { url, style, now, routing_key: HIDDEN })
 }
 
 /// An instant for machines (RFC 3339).
@@ -222,7 +220,7 @@ impl Webhook {
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
         let setting = Setting {
             url: &self.url,
-            timezone: self.settings.timezone,
+            style: &self.settings.style,
             now,
             routing_key: self.routing_key.expose_secret(),
         };
@@ -290,19 +288,12 @@ impl Webhook {
     }
 
     /// The beginning of the answer in one line, without anything that is secret.
-    async fn said(&self, mut response: Response) -> String {
-        let mut bytes = Vec::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() >= MAX_ANSWER {
-                bytes.truncate(MAX_ANSWER);
-                break;
-            }
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let hidden = self.secrets.iter().fold(text.into_owned(), |text, secret| {
-            text.replace(secret.expose_secret().trim(), HIDDEN)
-        });
+    async fn said(&self, response: Response) -> String {
+        let text = net::text_up_to(response, MAX_ANSWER).await;
+        let hidden = self
+            .secrets
+            .iter()
+            .fold(text, |text, secret| text.replace(secret.expose_secret().trim(), HIDDEN));
         one_line(&hidden, 200)
     }
 

@@ -26,11 +26,16 @@ pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
 
 fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severity) -> Value {
     let certificate = incident.alert.certificate.as_ref();
+    let runbook = incident.entry.runbook.iter();
+    let links: Vec<Value> =
+        runbook.map(|href| json!({ "href": href, "text": "What to do" })).collect();
     json!({
         "routing_key": setting.routing_key,
         "event_action": action,
         "dedup_key": incident.key_of(of),
         "client": "certvigil",
+        "client_url": setting.style.links.page,
+        "links": links,
         "payload": {
             "summary": cut(&incident.summary, MAX_SUMMARY),
             "source": incident.source(),

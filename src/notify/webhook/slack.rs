@@ -43,7 +43,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         caveat.map(|text| json!({ "type": "section", "text": plain(&format!("⚠ {text}")) })),
     );
     for alert in notification.alerts.iter().take(SHOWN_ALERTS) {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
         blocks.push(json!({ "type": "divider" }));
         blocks.push(block(&entry));
     }
@@ -52,7 +52,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         let text = format!("And {more} more, which this message has no room for.");
         blocks.push(json!({ "type": "section", "text": plain(&text) }));
     }
-    let read = notification.scan.as_ref().map(|scan| reading(scan, setting.timezone));
+    let read = notification.scan.as_ref().map(|scan| reading(scan, setting.style.timezone));
     let foot = format!(
         "{}Message {} for the notifier “{}”",
         read.map_or(String::new(), |read| format!("{read} ")),
@@ -143,6 +143,12 @@ fn block(entry: &Entry) -> Value {
     if !entry.advice.is_empty() {
         text.styled("bold", "\nWhat to do\n");
         text.list("ordered", entry.advice.iter().cloned());
+    }
+    if let Some(url) = &entry.runbook
+        && text.fits(url)
+    {
+        text.section.push(json!({ "type": "text", "text": "\nMore on it: " }));
+        text.section.push(json!({ "type": "link", "url": url }));
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
         text.styled("bold", "\nTo mute it for a while: ");

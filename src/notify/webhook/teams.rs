@@ -36,7 +36,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     let mut left = MAX_CARD - LAST_WORDS - Value::from(card.clone()).to_string().len();
     let mut shown = 0;
     for alert in &notification.alerts {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.timezone, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
         // In full, or else in short, or else counted.
         let fitting = [full(&entry), short(&entry)]
             .into_iter()
@@ -49,7 +49,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     if let more @ 1.. = notification.alerts_total.saturating_sub(shown) {
         card.push(paragraph(&[run(&format!("And {more} more, which this card has no room for."))]));
     }
-    let read = scan.map(|scan| reading(scan, setting.timezone)).unwrap_or_default();
+    let read = scan.map(|scan| reading(scan, setting.style.timezone)).unwrap_or_default();
     let (notifier, id) = (&notification.notifier, notification.id);
     let foot = format!("{read} Message {id} for the notifier “{notifier}”");
     card.push(paragraph(&[run(foot.trim()).size("small").subtle()]));
@@ -94,6 +94,10 @@ fn full(entry: &Entry) -> Value {
         items.push(paragraph(&[run("What to do").bolder()]));
     }
     items.extend(entry.numbered_advice().map(|step| paragraph(&[run(&step)])));
+    if let Some(url) = &entry.runbook {
+        let action = json!({ "type": "Action.OpenUrl", "url": url });
+        items.push(paragraph(&[run("More on what to do").with("selectAction", action)]));
+    }
     if let Some(Quiet::Command(command)) = &entry.quiet {
         let command = run(command).monospace();
         items.push(paragraph(&[run("To mute it for a while: ").bolder(), command]));

@@ -13,9 +13,12 @@ use super::{
     format::{Call, Setting},
     json,
 };
-use crate::domain::{
-    notification::{Event, Notification},
-    sample,
+use crate::{
+    domain::{
+        notification::{Event, Notification},
+        sample,
+    },
+    notify::style::Links,
 };
 
 /// How much work one rendering may be, in the engine's instructions: a loop over all that a message can
@@ -61,7 +64,7 @@ impl Template {
         let now = sample_time();
         let samples = Event::ALL.iter().map(|event| sample::of(*event, "sample", now));
         for sample in samples.chain([sample::digest("sample", now)]) {
-            template.body(&sample, now).map_err(|why| {
+            template.body(&sample, &Links::default(), now).map_err(|why| {
                 let events: Vec<&str> =
                     sample.alerts.iter().map(|alert| alert.event.as_str()).collect();
                 format!("{why}, for a sample of {}", events.join(", "))
@@ -70,8 +73,13 @@ impl Template {
         Ok(template)
     }
 
-    fn body(&self, notification: &Notification, now: DateTime<Utc>) -> Result<String, String> {
-        let document = json::document(notification, now);
+    fn body(
+        &self,
+        notification: &Notification,
+        links: &Links,
+        now: DateTime<Utc>,
+    ) -> Result<String, String> {
+        let document = json::document(notification, links, now);
         let template = self.engine.get_template(NAME).map_err(|error| words(&error))?;
         let body = template.render(Value::from(Serde(document))).map_err(|error| words(&error))?;
         if body.len() > MAX_BODY {
@@ -88,7 +96,7 @@ impl Template {
     /// # Errors
     /// As [`Template::new`], for a message that no sample is like.
     pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
-        let body = self.body(notification, setting.now);
+        let body = self.body(notification, &setting.style.links, setting.now);
         let body = body.map_err(|why| format!("the template: {why}"))?;
         Ok(Call { url: setting.url.clone(), content_type: self.content_type.clone(), body })
     }

@@ -1,0 +1,72 @@
+//! `certvigil health`: asks the service on this machine, for whoever has no other way (a container without a shell).
+
+use anyhow::{Context, bail};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use super::Failure;
+use crate::{
+    config::{Needs, load},
+    domain::text::one_line,
+    net,
+};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Ask whether it can do its work, too: its state is reachable and its last scan not overdue (/readyz)
+    #[arg(long)]
+    ready: bool,
+}
+
+/// For the whole answer: more than the service gives its state to answer in.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of an answer is shown, in bytes.
+const SHOWN: usize = 2_000;
+
+pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
+    match ask(file, &arguments).await {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn ask(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let loaded = load(file, Needs::default()).map_err(Failure::Refused)?;
+    let Some(address) = loaded.config.http.listen else {
+        return Err(anyhow::anyhow!("http.listen is \"off\": there is nobody to ask").into());
+    };
+    let path = if arguments.ready { "readyz" } else { "healthz" };
+    let said = answer(reachable(address), path).await?;
+    super::print(&format!("{said}\n"))
+}
+
+/// What it says, where it says that all is well.
+async fn answer(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let client = reqwest::Client::builder()
+        .user_agent(net::USER_AGENT)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .build()?;
+    let asked = client.get(format!("http://{address}/{path}")).send().await;
+    let answer = asked.with_context(|| format!("{address} does not answer"))?;
+    let status = answer.status();
+    let said = one_line(&net::text_up_to(answer, SHOWN).await, SHOWN);
+    if !status.is_success() {
+        bail!("{status}: {said}");
+    }
+    Ok(said)
+}
+
+/// Who takes requests at every address takes them at loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

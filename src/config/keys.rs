@@ -1,0 +1,74 @@
+//! What each key means, as `config/default.toml` says it: the one place where that is written.
+//!
+//! That file keeps to a form: prose begins with `# `; a setting that has no default stands as an example behind
+//! a `#` without a blank; what is said of a key or a table stands right above it.
+
+use super::DEFAULTS;
+
+/// A key or a table of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its table, with `*` for the names that users give: `notifiers.email.*`. Empty for the keys of none.
+    pub table: String,
+    /// Empty for the table itself.
+    pub name: String,
+    /// What is said of it.
+    pub said: String,
+    /// Its default as TOML; or an example, where it has none.
+    pub value: String,
+    pub has_default: bool,
+}
+
+/// All that is documented, in the order of the file.
+pub fn documented() -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    let mut table = String::new();
+    let mut said: Vec<&str> = Vec::new();
+    for line in DEFAULTS.lines() {
+        if let Some(prose) = line.strip_prefix("# ") {
+            said.push(prose);
+            continue;
+        }
+        let has_default = !line.starts_with('#');
+        let line = as_setting(line);
+        let (name, value) = if line.starts_with('[') {
+            table = pattern(line.trim_matches(['[', ']']));
+            (String::new(), String::new())
+        } else if let Some((name, value)) = line.split_once(" = ") {
+            (name.to_owned(), value.to_owned())
+        } else {
+            // A blank line, or a `#` alone: what stands above it is said of nothing below.
+            said.clear();
+            continue;
+        };
+        let said = std::mem::take(&mut said).join(" ");
+        if !said.is_empty() {
+            keys.push(Key { table: table.clone(), name, said, value, has_default });
+        }
+    }
+    keys
+}
+
+/// The text with every example as a setting: a whole configuration.
+pub fn uncommented(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", as_setting(line))).collect()
+}
+
+fn as_setting(line: &str) -> &str {
+    let is_example = |rest: &&str| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
+    line.strip_prefix('#').filter(is_example).unwrap_or(line)
+}
+
+/// The table's path with the names that users give left open.
+fn pattern(table: &str) -> String {
+    let mut parts: Vec<&str> = table.split('.').collect();
+    let named = match parts.first() {
+        Some(&"organizations") => 1,
+        Some(&"notifiers") => 2,
+        _ => return table.to_owned(),
+    };
+    if let Some(name) = parts.get_mut(named) {
+        *name = "*";
+    }
+    parts.join(".")
+}

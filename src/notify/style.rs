@@ -1,0 +1,31 @@
+//! What every message of every notifier is made with: the zone of its times, and where it leads to.
+
+use chrono_tz::Tz;
+use url::Url;
+
+use crate::domain::notification::Event;
+
+#[derive(Clone, Debug, Default)]
+pub struct Style {
+    pub timezone: Tz,
+    pub links: Links,
+}
+
+/// Where a message leads to. All of it is the operator's own: no text from outside is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// The first of certvigil's pages.
+    pub page: Option<Url>,
+    /// What to do about each event.
+    pub runbook: Option<Url>,
+}
+
+impl Links {
+    /// What to do about an event: its part of the runbook, named as Markdown's headings are. Nothing, where there is
+    /// nothing to do.
+    pub fn runbook(&self, event: Event) -> Option<String> {
+        let mut url = self.runbook.clone().filter(|_| !event.is_end() && event != Event::Test)?;
+        url.set_fragment(Some(&event.to_string().replace(['.', '_'], "-")));
+        Some(url.into())
+    }
+}

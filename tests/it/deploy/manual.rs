@@ -1,0 +1,113 @@
+//! What packages ship that the program itself writes, and what it says of itself.
+
+use std::{path::Path, process::Command};
+
+use super::{done, said};
+use crate::support::{certvigil, with};
+
+#[test]
+fn the_version_says_the_commit_and_its_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = done(certvigil(folder.path()).arg("--version"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut expected = format!("certvigil {}", env!("CARGO_PKG_VERSION"));
+    // Where it is built from the repository, that says it.
+    let git = Command::new("git")
+        .args(["-c", "safe.directory=*", "log", "-1", "--format=%h, %cs", "--abbrev=9"])
+        .current_dir(root)
+        .output();
+    if let Ok(git) = git.as_ref()
+        && git.status.success()
+    {
+        let of = String::from_utf8_lossy(&git.stdout).trim().to_owned();
+        expected = format!("{expected} ({of})");
+    }
+    assert_eq!(version.trim(), expected);
+    assert_eq!(done(certvigil(folder.path()).arg("-V")), version);
+}
+
+#[test]
+fn each_command_has_a_page_and_the_configuration_has_every_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let man = folder.path().join("man");
+    std::fs::create_dir(&man).unwrap();
+    done(certvigil(folder.path()).args(["man", "--to", "man"]));
+    let page = |name: &str| std::fs::read_to_string(man.join(name)).unwrap();
+    let first = page("certvigil.1");
+    assert_eq!(first, done(certvigil(folder.path()).arg("man")));
+    for part in ["EXIT STATUS", "ENVIRONMENT", "SIGNALS", "FILES"] {
+        assert!(
+            first.contains(&format!(".SH \"{part}\"")) || first.contains(&format!(".SH {part}")),
+            "{part}: {first}"
+        );
+    }
+    let help = done(certvigil(folder.path()).arg("--help"));
+    let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let mut pages = 0;
+    for command in commands.lines().filter_map(|line| line.strip_prefix("  ")) {
+        let Some(name) = command.split(' ').next().filter(|name| !name.is_empty()) else {
+            continue;
+        };
+        if name != "help" {
+            assert!(man.join(format!("certvigil-{name}.1")).exists(), "{name} has no page");
+            pages += 1;
+        }
+    }
+    assert!(pages >= 15, "{pages}");
+    let configuration = page("certvigil.toml.5");
+    for key in certvigil::config::keys::documented().iter().filter(|key| !key.name.is_empty()) {
+        let name = key.name.replace('-', "\\-");
+        assert!(
+            configuration.contains(&format!("\\fB{name}\\fR")),
+            "{name} is not in certvigil.toml(5)"
+        );
+    }
+    let (content, said) = said(certvigil(folder.path()).args(["man", "--to", "nowhere"]));
+    assert!(!content && said.contains("No such file"), "{said}");
+}
+
+#[test]
+fn a_shell_completes_commands_and_options() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = done(certvigil(folder.path()).args(["completions", shell]));
+        assert!(script.contains("forecast"), "{shell}: {script}");
+    }
+    let script = done(certvigil(folder.path()).args(["completions", "bash"]));
+    std::fs::write(folder.path().join("certvigil.bash"), script).unwrap();
+    let asked = "source ./certvigil.bash; COMP_WORDS=(certvigil config sch); COMP_CWORD=2; _certvigil certvigil sch config; \
+                 echo \"${COMPREPLY[@]}\"";
+    let said = done(Command::new("bash").args(["--norc", "-c", asked]).current_dir(folder.path()));
+    assert_eq!(said.trim(), "schema");
+}
+
+#[tokio::test]
+async fn its_health_is_asked_without_a_shell() {
+    use crate::{
+        daemon::Daemon,
+        support::{Sim, run},
+    };
+    use certvigil::demo::world::World;
+    let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
+    let mut daemon = Daemon::start(&sim.config());
+    daemon.logged("scan finished", 0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |listen: String, arguments: &[&str]| {
+        let mut command = with(folder.path(), "", arguments);
+        command.env("CERTVIGIL__HTTP__LISTEN", listen);
+        run(command)
+    };
+    for (arguments, word) in [(&["health"][..], "ok"), (&["health", "--ready"], "ready")] {
+        let (code, out, err) = ask(format!("0.0.0.0:{}", daemon.port()), arguments).await;
+        assert!(code == 0 && out.contains(word), "{code} {out} {err}");
+    }
+    let port = daemon.port();
+    daemon.stop().await;
+    let (code, _, err) = ask(format!("127.0.0.1:{port}"), &["health"]).await;
+    assert!(
+        code == 1 && err.contains(&format!("127.0.0.1:{port} does not answer")),
+        "{code} {err}"
+    );
+    let (code, _, err) = ask("off".to_owned(), &["health"]).await;
+    assert!(code == 1 && err.contains("nobody to ask"), "{code} {err}");
+}
