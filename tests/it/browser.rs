@@ -294,6 +294,7 @@ async fn the_pages_can_be_read_filtered_and_used_in_every_window_and_light() {
         ("hostile", "/certificates/acme/cert_demo_hostile"),
         ("projects", "/projects?status=covered"),
         ("deliveries", "/deliveries"),
+        ("runbook", "/runbook"),
         ("problem", "/certificates/acme/cert_none"),
     ] {
         for (width, scheme) in [(360, "light"), (360, "dark"), (1_280, "light"), (1_280, "dark")] {

@@ -47,7 +47,8 @@ fn rendered(markdown: &str) -> String {
     }
     let mut out = String::with_capacity(2 * markdown.len());
     html::push_html(&mut out, events.into_iter());
-    out
+    // Who hears a table is told what each column is.
+    out.replace("<th>", "<th scope=\"col\">")
 }
 
 /// As GitHub names a heading: lower case, without punctuation, with a hyphen for a blank.

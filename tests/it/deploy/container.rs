@@ -67,7 +67,8 @@ async fn the_image_works_with_a_root_that_nobody_can_write_and_has_no_shell() {
     let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
     let configuration = organization(sim.api_address);
     std::fs::write(root.join("etc/certvigil/certvigil.toml"), configuration).unwrap();
-    // As `COPY --chown` does.
+    // As the recipe does.
+    std::fs::create_dir_all(root.join("var/lib/certvigil")).unwrap();
     done(Command::new("chown").arg(format!("{USER}:{USER}")).arg(root.join("var/lib/certvigil")));
     let listen = format!("127.0.0.1:{}", free_port());
     let mut service = in_image(&root, &["run"]);
@@ -94,6 +95,8 @@ fn the_recipe_makes_what_the_test_tries() {
     for line in [
         "deploy/container/rootfs target/dist/certvigil /image",
         "FROM scratch\nCOPY --from=build /image/ /\n",
+        "RUN install -d -m 0700 /state/certvigil",
+        "COPY --from=build --chown=65532:65532 /state/ /var/lib/",
         "USER 65532:65532",
         "CMD [\"/usr/bin/certvigil\", \"health\"]",
         "ENTRYPOINT [\"/usr/bin/certvigil\"]\nCMD [\"run\"]",
