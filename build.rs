@@ -1,7 +1,7 @@
 //! Says what the program is built from; and makes it smaller in memory, where the system that it is built on can load it
 //! then.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
 
 /// The first glibc that reads packed relocations (<https://sourceware.org/glibc/wiki/Release/2.36>).
 const PACKED_RELOCATIONS: (u32, u32) = (2, 36);
@@ -28,17 +28,21 @@ fn say_what_it_is_built_from() {
     for name in ["CERTVIGIL_COMMIT", "SOURCE_DATE_EPOCH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    // It changes with each commit; a folder without one is looked at every time.
-    let log = said("git", &["rev-parse", "--git-path", "logs/HEAD"]);
-    if let Some(log) = log.filter(|log| Path::new(log).exists()) {
+    // It changes with each commit; where it is not there, it is looked for every time. A repository around this folder is
+    // another's.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"]);
+    let ours = log.as_ref().filter(|_| git(&["rev-parse", "--show-prefix"]).is_none());
+    if let Some(log) = ours {
         println!("cargo::rerun-if-changed={log}");
     }
     let given = Some(variable("CERTVIGIL_COMMIT")).filter(|commit| !commit.is_empty());
-    let commit = given.or_else(|| said("git", &["rev-parse", "--short=9", "HEAD"]));
-    let day = match variable("SOURCE_DATE_EPOCH").as_str() {
-        "" => said("git", &["show", "-s", "--format=%cs", "HEAD"]),
-        seconds => said("date", &["-u", "-d", &format!("@{seconds}"), "+%F"]),
-    };
+    let commit =
+        given.or_else(|| git(&["rev-parse", "--short=9", "HEAD"]).filter(|_| ours.is_some()));
+    let seconds = Some(variable("SOURCE_DATE_EPOCH")).filter(|seconds| !seconds.is_empty());
+    let seconds =
+        seconds.or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]).filter(|_| ours.is_some()));
+    let day =
+        seconds.and_then(|seconds| said("date", &["-u", "-d", &format!("@{seconds}"), "+%F"]));
     let version = variable("CARGO_PKG_VERSION");
     let parts: Vec<&str> = commit.iter().chain(&day).map(String::as_str).collect();
     let version = match parts.join(", ") {
@@ -47,6 +51,11 @@ fn say_what_it_is_built_from() {
     };
     println!("cargo::rustc-env=CERTVIGIL_VERSION={version}");
     println!("cargo::rustc-env=CERTVIGIL_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    // Whoever owns the clone.
+    said("git", &[&["-c", "safe.directory=*"], arguments].concat())
 }
 
 /// What a program says in its only line; nothing where it is not there, or fails.

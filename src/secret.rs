@@ -187,7 +187,8 @@ impl<'de> Deserialize<'de> for Secret {
 
 struct SecretVisitor;
 
-const EXPECTED: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
+/// The places that a secret is read from, as they are written.
+pub const PLACES: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
 
 /// Whether it names a file, and no way to one.
 fn is_a_name(name: &str) -> bool {
@@ -198,7 +199,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
     type Value = Secret;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(EXPECTED)
+        f.write_str(PLACES)
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Secret, E> {
@@ -207,7 +208,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
 
     // serde's own messages for these would repeat the value.
     fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-        Err(E::custom(format!("invalid type: a number, expected {EXPECTED}")))
+        Err(E::custom(format!("invalid type: a number, expected {PLACES}")))
     }
     fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
         self.visit_i64(0)
@@ -216,12 +217,12 @@ impl<'de> Visitor<'de> for SecretVisitor {
         self.visit_i64(0)
     }
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
-        Err(E::custom(format!("invalid type: true or false, expected {EXPECTED}")))
+        Err(E::custom(format!("invalid type: true or false, expected {PLACES}")))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
         let wrong = |found: &str| {
-            Err(de::Error::custom(format!("invalid value: {found}, expected {EXPECTED}")))
+            Err(de::Error::custom(format!("invalid value: {found}, expected {PLACES}")))
         };
         let mut secret = None;
         while let Some(key) = map.next_key::<String>()? {

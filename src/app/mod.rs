@@ -271,6 +271,7 @@ impl Generation {
         let (news, happened) = News::channel();
         let delivery = &config.delivery;
         for notifier in notifiers.clone() {
+            shared.counters.expect(notifier.name());
             let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
             let beats = schedule::Beats::new(beats.clone());
             let name = format!("the deliveries of {}", notifier.name());

@@ -55,8 +55,9 @@ pub fn membership(
 }
 
 fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    crate::domain::text::one_line(name.trim(), 64)
+    // Not from /proc, which a service may not see.
+    let system = rustix::system::uname();
+    crate::domain::text::one_line(&system.nodename().to_string_lossy(), 64)
 }
 
 /// One that works on the state for a while, beside those who run: it holds up no lease longer than it lives.

@@ -8,11 +8,7 @@ use std::{
 };
 
 use super::Failure;
-use crate::{
-    config::{Needs, load},
-    domain::text::one_line,
-    net,
-};
+use crate::{config::listens, domain::text::one_line, net};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -34,8 +30,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 }
 
 async fn ask(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
-    let loaded = load(file, Needs::default()).map_err(Failure::Refused)?;
-    let Some(address) = loaded.config.http.listen else {
+    let Some(address) = listens(file)? else {
         return Err(anyhow::anyhow!("http.listen is \"off\": there is nobody to ask").into());
     };
     let path = if arguments.ready { "readyz" } else { "healthz" };

@@ -8,6 +8,7 @@ use std::{
     str::FromStr,
     time::Duration,
 };
+use url::Url;
 
 use super::{
     Needs,
@@ -20,8 +21,8 @@ use crate::{
         selection::{Glob, Globs},
         threshold::Severity,
     },
-    net::Pem,
-    secret::Secret,
+    net::{Pem, is_loopback},
+    secret::{PLACES, Secret},
 };
 
 /// The longest duration that is taken; beyond it, instants stop being ones.
@@ -164,8 +165,7 @@ impl Checker<'_> {
         if matches!(secret, Secret::Literal(_)) && self.origins.is_from_file(path) {
             let origin = self.origins.of(path);
             self.warnings.push(format!(
-                "{origin}: {path}: the secret stands in the configuration itself; \
-                 {{ env = \"…\" }} or {{ file = \"…\" }} keeps it out"
+                "{origin}: {path}: the secret stands in the configuration itself; {PLACES} keeps it out"
             ));
         }
         self.place(path, Some(secret), needed, fits)
@@ -197,6 +197,17 @@ impl Checker<'_> {
             }
         }
         Some(secret)
+    }
+
+    /// Warns of an address to which everything is sent for anybody on the way to read.
+    pub fn in_the_open(&mut self, path: &KeyPath, url: Option<&Secret>) {
+        let url = url.and_then(|url| url.read().ok());
+        let url = url.and_then(|url| Url::parse(url.expose_secret().trim()).ok());
+        if url.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+            self.warnings.push(format!(
+                "{path}: http, and not https: whoever is on the way can read and change what is sent"
+            ));
+        }
     }
 
     /// The text of a file of at most `max` bytes, read now so that a wrong one is found now.

@@ -8,25 +8,30 @@ use crate::http::Settings;
 
 /// A token that is shorter can be guessed, in characters.
 const SHORT: usize = 16;
+/// The longest address of the pages, in bytes: it stands in every message.
+const LONGEST_URL: usize = 200;
 /// The longest, in bytes: it has to fit into a header.
 const LONG: usize = 1_024;
 
 pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
     let path = KeyPath::of("http");
-    let listen = match raw.listen.as_deref()? {
-        "off" => None,
-        text => {
-            let expected = "an address with a port, as \"127.0.0.1:9764\", or \"off\"";
-            Some(checker.parsed::<SocketAddr>(&path.key("listen"), text, expected)?)
+    let text = raw.listen.as_deref()?;
+    let listen = match listens(text) {
+        Ok(listen) => listen,
+        Err(expected) => {
+            checker.fault(&path.key("listen"), format!("“{text}”"), expected);
+            return None;
         }
     };
     let needed = checker.needs.http;
     let token = checker.secret(&path.key("token"), raw.token.as_ref(), needed, fits_header);
     let public_url = raw.public_url.as_ref().and_then(|text| match Url::parse(text) {
-        Ok(url) if is_origin(&url) => Some(url),
+        Ok(url) if is_origin(&url) && text.len() <= LONGEST_URL => Some(url),
         Ok(_) | Err(_) => {
-            let expected = "an http or https URL without path, user, query and fragment";
-            checker.fault(&path.key("public_url"), format!("“{text}”"), expected);
+            let expected =
+                "an http or https URL without path, user, query and fragment, of at most 200 bytes";
+            let found = crate::domain::text::one_line(text, LONGEST_URL);
+            checker.fault(&path.key("public_url"), format!("“{found}”"), expected);
             None
         }
     });
@@ -48,6 +53,20 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
         ));
     }
     Some(Settings { listen, token, public_url })
+}
+
+/// Where requests are taken, if anywhere.
+///
+/// # Errors
+/// What was expected.
+pub fn listens(text: &str) -> Result<Option<SocketAddr>, &'static str> {
+    match text {
+        "off" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| "an address with a port, as \"127.0.0.1:9764\", or \"off\""),
+    }
 }
 
 /// A bearer token (RFC 6750, section 2.1) that a person can type into a form, too.

@@ -5,17 +5,27 @@ use url::Url;
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::notify::style::Links;
 
+/// The longest address, in bytes: it stands in every message.
+const MAX: usize = 200;
+
 pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
     // What is wrong with it is said where it is checked.
     let page = raw.http.public_url.as_ref().and_then(|text| Url::parse(text).ok());
     let own = raw.messages.runbook_url.as_ref().and_then(|text| match Url::parse(text) {
-        Ok(url) if leads_somewhere(&url) => Some(url),
+        Ok(url) if leads_somewhere(&url) && text.len() <= MAX => Some(url),
         Ok(_) | Err(_) => {
-            let expected = "an http or https URL without user and fragment";
-            checker.fault(&KeyPath::of("messages.runbook_url"), format!("“{text}”"), expected);
+            let expected = "an http or https URL without user and fragment, of at most 200 bytes";
+            let found = crate::domain::text::one_line(text, MAX);
+            checker.fault(&KeyPath::of("messages.runbook_url"), format!("“{found}”"), expected);
             None
         }
     });
+    if page.is_some() && raw.http.listen.as_deref() == Some("off") {
+        checker.warnings.push(
+            "http.public_url: messages link to it, and http.listen is \"off\": another instance has to answer there"
+                .to_owned(),
+        );
+    }
     let built_in = page.as_ref().and_then(|page| page.join("/runbook").ok());
     Links { runbook: own.or(built_in), page }
 }

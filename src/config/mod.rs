@@ -22,6 +22,7 @@ mod webhook;
 use chrono_tz::Tz;
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -100,15 +101,40 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, at once. No secret's value is in it.
 pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
+    from_layers(source(file)?, environment(), needs)
+}
+
+/// Where a service with this configuration answers requests: all the rest of it may be wrong, as it may be while a service
+/// goes on with what it was before.
+///
+/// # Errors
+/// Where the file cannot be read, or this key is wrong.
+pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
+    let Layers { raw, origins, .. } = layers::merge(source(file)?, environment());
+    let path = KeyPath::of("http.listen");
+    http::listens(raw.http.listen.as_deref().unwrap_or_default()).map_err(|expected| {
+        let (origin, found) = (origins.of(&path), "what is no address".to_owned());
+        Refused(vec![Fault {
+            path: path.to_string(),
+            origin,
+            found,
+            expected: expected.to_owned(),
+        }])
+    })
+}
+
+fn source(file: Option<&Path>) -> Result<Option<Source>, Refused> {
     let path = match file {
         Some(path) => Some(path.to_owned()),
         None => PLACES.iter().map(PathBuf::from).find(|path| path.exists()),
     };
-    let source = path.clone().map(read_source).transpose()?;
-    let environment = std::env::vars_os().filter_map(|(name, value)| {
+    path.map(read_source).transpose()
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    });
-    from_layers(source, environment, needs)
+    })
 }
 
 /// The same, from a text with a path that gives relative files their place.
@@ -208,6 +234,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let url = raw.monitoring.heartbeat_url.as_ref();
     let path = KeyPath::of("monitoring.heartbeat_url");
     let heartbeat = checker.place(&path, url, checker.needs.heartbeats(), fits_url);
+    checker.in_the_open(&path, heartbeat.as_ref());
     let start_fail = raw.monitoring.heartbeat_start_fail.unwrap_or(false);
     Some(Config {
         timezone: timezone?,

@@ -235,6 +235,10 @@ fn smtp(
         let expected = "\"starttls\" or \"implicit\" for a server that is not on loopback, \
                         or allow_insecure = true";
         checker.fault(&path, "“none”", expected);
+    } else if tls == Some(Tls::None) && host.is_some() && !on_loopback {
+        checker.warnings.push(format!(
+            "{path}: without TLS whoever is on the way can read and change the mails, and the password"
+        ));
     }
     let (username_path, username) = pick!(username);
     let (password_path, password) = pick!(password);

@@ -15,6 +15,7 @@ use crate::{
     heartbeat,
     net::{Pem, fits_url, is_loopback},
     notify,
+    secret::PLACES,
 };
 
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -56,6 +57,7 @@ pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
                 checker.needs.heartbeats(),
                 fits_url,
             );
+            checker.in_the_open(&path.key("heartbeat_url"), heartbeat.as_ref());
             let heartbeat = heartbeat.map(|url| heartbeat::Settings { url, start_fail });
             Some(Organization { heartbeat, ..organization })
         })
@@ -107,10 +109,7 @@ fn organization(
     let written = raw.admin_key.as_ref();
     let admin_key = checker.secret(&path.key("admin_key"), written, needed, notify::header_value);
     if admin_key.is_none() {
-        checker.missing(
-            &path.key("admin_key"),
-            "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }",
-        );
+        checker.missing(&path.key("admin_key"), PLACES);
     }
     let url = raw.base_url.as_deref().unwrap_or(BASE_URL);
     let base_url = base_url(checker, &path.key("base_url"), url);
@@ -140,10 +139,7 @@ fn organization(
             checker.missing(&path.key("certificate"), "a file with certificates (PEM)");
         }
         if key.is_none() {
-            checker.missing(
-                &path.key("key"),
-                "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }",
-            );
+            checker.missing(&path.key("key"), PLACES);
         }
         Some(admin_api::ClientIdentity { certificate: certificate?, key: key? })
     });

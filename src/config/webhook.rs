@@ -12,7 +12,7 @@ use crate::{
             template::Template,
         },
     },
-    secret::Secret,
+    secret::{PLACES, Secret},
 };
 
 /// The largest template that is read, in bytes.
@@ -32,14 +32,12 @@ pub(super) fn check(
     let word = raw.format.as_deref().unwrap_or_default();
     let known = webhook::format::BUILT_IN.iter().find(|known| known.word() == word);
     if raw.url.is_none() && known.is_none_or(|known| known.default_url().is_none()) {
-        checker.missing(
-            &path.key("url"),
-            "a URL, { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }",
-        );
+        checker.missing(&path.key("url"), &format!("a URL, {PLACES}"));
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.
     let needed = checker.needs.notifiers;
     let url = checker.place(&path.key("url"), url, needed, fits_url);
+    checker.in_the_open(&path.key("url"), url.as_ref());
     match format.as_ref().map(Format::key) {
         Some(Key::Routing) if raw.key.is_none() => {
             checker.missing(&path.key("key"), "PagerDuty's integration key of the service");

@@ -7,7 +7,7 @@ use prometheus_client::{
 };
 use std::time::Duration;
 
-use crate::domain::certificate::OrganizationName;
+use crate::domain::{certificate::OrganizationName, retry::FailureReason};
 
 /// The bounds of the lateness of alerts, in seconds: from a minute to three days.
 const LATENESS: [f64; 8] = [60.0, 300.0, 900.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0];
@@ -53,6 +53,14 @@ impl Counters {
     pub fn attempted(&self, notifier: &str, outcome: &str, count: u64) {
         let labels = vec![("notifier", notifier.to_owned()), ("outcome", outcome.to_owned())];
         self.deliveries.get_or_create(&labels).inc_by(count);
+    }
+
+    /// That there is a notifier: what may come of its attempts is none yet, so that the first of each is seen to come.
+    pub fn expect(&self, notifier: &str) {
+        let reasons = FailureReason::ALL.iter().map(|reason| reason.as_str());
+        for outcome in ["delivered"].into_iter().chain(reasons) {
+            self.attempted(notifier, outcome, 0);
+        }
     }
 
     /// Something that was told for the first time, so long after its time.

@@ -154,10 +154,28 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
         let at = standing.complete_at.map_or(0, |at| at.timestamp());
         success.get_or_create(&vec![of(standing)]).set(at);
         for row in standing.credentials.iter().take(MAX_CERTIFICATES) {
-            let labels = vec![of(standing), ("kind", row.kind.to_string()), ("id", row.id.clone())];
+            let labels = vec![
+                of(standing),
+                ("kind", row.kind.to_string()),
+                ("id", row.id.clone()),
+                ("own", row.own.to_string()),
+            ];
             credentials.get_or_create(&labels).set(row.expires_at.timestamp());
         }
     }
+    let blind_after = Gauges::default();
+    for (organization, policy) in &snapshot.configured.organizations {
+        if let Some(after) = policy.blind_after {
+            let labels = vec![("organization", organization.to_string())];
+            blind_after.get_or_create(&labels).set(after.num_seconds());
+        }
+    }
+    registry.register_with_unit(
+        "monitor_blind_after",
+        "After how long without being read an organization counts as unseen (monitoring.blind_after)",
+        Unit::Seconds,
+        blind_after,
+    );
     registry.register(
         "projects",
         "Projects whose lists were read by the latest scan, or not, and those without a valid certificate",
@@ -171,7 +189,7 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     );
     registry.register_with_unit(
         "credential_expiry_timestamp",
-        "When what certvigil reads with expires: admin keys that are watched, and its client certificate",
+        "When admin keys that are watched and certvigil's client certificate expire; own: certvigil reads with it",
         Unit::Seconds,
         credentials,
     );

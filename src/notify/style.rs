@@ -29,3 +29,26 @@ impl Links {
         Some(url.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_has_its_part_of_the_runbook_and_what_is_over_has_none() {
+        let at = |url: &str| Links { page: None, runbook: Some(Url::parse(url).unwrap()) };
+        let own = at("https://wiki.acme.example/certvigil?v=2");
+        let cases = [
+            (Event::CertificateNotYetValid, Some("certificate-not-yet-valid")),
+            (Event::ProjectUncovered, Some("project-uncovered")),
+            (Event::ProjectCovered, None),
+            (Event::Test, None),
+        ];
+        for (event, part) in cases {
+            let expected =
+                part.map(|part| format!("https://wiki.acme.example/certvigil?v=2#{part}"));
+            assert_eq!(own.runbook(event), expected, "{event}");
+        }
+        assert_eq!(Links::default().runbook(Event::ProjectUncovered), None);
+    }
+}

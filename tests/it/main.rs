@@ -22,6 +22,7 @@ mod growth;
 mod hygiene;
 mod instances;
 mod inventories;
+mod keys;
 mod lifecycle;
 mod lifetime;
 mod messages;

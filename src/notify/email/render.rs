@@ -15,6 +15,7 @@ use lettre::{
 };
 use minijinja::{Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::Settings;
@@ -219,7 +220,7 @@ impl Mail {
             overview: overview(&entries),
             only_listed: entries.len().saturating_sub(TOLD),
             left_out: notification.alerts_total.saturating_sub(entries.len()),
-            alerts: entries.into_iter().take(TOLD).map(Told::from).collect(),
+            alerts: told(entries),
             reading: scan.map(|scan| reading(scan, style.timezone)),
             why: why(settings, notification),
             page: style.links.page.as_ref().map(ToString::to_string),
@@ -256,6 +257,16 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
         Group { mark: mark.as_str(), count: lines.len(), lines }
     };
     marks.iter().map(group).filter(|group| group.count > 0).collect()
+}
+
+/// The worst in full. What there is more to do is linked to once for each event: a mail has its size.
+fn told(entries: Vec<Entry>) -> Vec<Told> {
+    let mut linked = BTreeSet::new();
+    let mut once = |mut told: Told| {
+        told.runbook = told.runbook.filter(|url| linked.insert(url.clone()));
+        told
+    };
+    entries.into_iter().take(TOLD).map(Told::from).map(&mut once).collect()
 }
 
 impl From<Entry> for Told {

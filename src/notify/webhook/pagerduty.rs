@@ -26,16 +26,11 @@ pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
 
 fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severity) -> Value {
     let certificate = incident.alert.certificate.as_ref();
-    let runbook = incident.entry.runbook.iter();
-    let links: Vec<Value> =
-        runbook.map(|href| json!({ "href": href, "text": "What to do" })).collect();
-    json!({
+    let mut event = json!({
         "routing_key": setting.routing_key,
         "event_action": action,
         "dedup_key": incident.key_of(of),
         "client": "certvigil",
-        "client_url": setting.style.links.page,
-        "links": links,
         "payload": {
             "summary": cut(&incident.summary, MAX_SUMMARY),
             "source": incident.source(),
@@ -46,7 +41,14 @@ fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severi
             "class": incident.alert.event,
             "custom_details": incident.details(),
         },
-    })
+    });
+    if let Some(page) = &setting.style.links.page {
+        event["client_url"] = page.as_str().into();
+    }
+    if let Some(runbook) = &incident.entry.runbook {
+        event["links"] = json!([{ "href": runbook, "text": "What to do" }]);
+    }
+    event
 }
 
 fn severity(severity: Severity) -> &'static str {

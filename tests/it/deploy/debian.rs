@@ -55,9 +55,9 @@ for file in usr/lib/systemd/system/certvigil.service usr/share/man/man1/certvigi
 done
 inside dpkg-query -W -f='${Conffiles}\n' certvigil | grep -q /etc/certvigil/certvigil.toml
 # What was not configured does not start, and says what it misses.
-! inside certvigil config check
+if inside certvigil config check; then exit 1; fi
 # It needs no user of its own.
-! grep -q certvigil "$root/etc/passwd"
+if grep certvigil "$root/etc/passwd"; then exit 1; fi
 
 echo "== configure"
 sed -i "s|^admin_key = .*|&\nbase_url = \"$api\"|" "$root/etc/certvigil/certvigil.toml"

@@ -10,7 +10,7 @@ use crate::support::program;
 
 /// What an overlay comes to.
 fn made(overlay: &str) -> Option<Vec<Value>> {
-    let kubectl = program("kubectl", "kubectl")?;
+    let kubectl = program("kubectl", "kubernetes-client")?;
     let made = done(Command::new(kubectl).arg("kustomize").arg(deploy("kubernetes").join(overlay)));
     let documents = serde_yaml_ng::Deserializer::from_str(&made);
     Some(documents.map(|document| Value::deserialize(document).unwrap()).collect())
@@ -126,7 +126,7 @@ fn what_belongs_together_fits_together() {
         for name in
             toml.split("credential = \"").skip(1).map(|rest| rest.split('"').next().unwrap())
         {
-            assert!(guide.contains(&format!("--from-file={name}")), "{name} is not in the guide");
+            assert!(guide.contains(&format!("secrets/{name}")), "{name} is not in the guide");
         }
         assert!(all.iter().all(|one| one["kind"] != "Secret"));
     }

@@ -13,14 +13,16 @@ fn the_version_says_the_commit_and_its_day() {
     let mut expected = format!("certvigil {}", env!("CARGO_PKG_VERSION"));
     // Where it is built from the repository, that says it.
     let git = Command::new("git")
-        .args(["-c", "safe.directory=*", "log", "-1", "--format=%h, %cs", "--abbrev=9"])
+        .args(["-c", "safe.directory=*", "log", "-1", "--format=%h %ct", "--abbrev=9"])
         .current_dir(root)
         .output();
     if let Ok(git) = git.as_ref()
         && git.status.success()
     {
-        let of = String::from_utf8_lossy(&git.stdout).trim().to_owned();
-        expected = format!("{expected} ({of})");
+        let of = String::from_utf8_lossy(&git.stdout).into_owned();
+        let (commit, seconds) = of.trim().split_once(' ').unwrap();
+        let day = chrono::DateTime::from_timestamp(seconds.parse().unwrap(), 0).unwrap();
+        expected = format!("{expected} ({commit}, {})", day.format("%F"));
     }
     assert_eq!(version.trim(), expected);
     assert_eq!(done(certvigil(folder.path()).arg("-V")), version);
