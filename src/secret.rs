@@ -53,7 +53,8 @@ impl Credential {
 
     /// The file that holds it.
     fn file(&self) -> PathBuf {
-        match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let given = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|given| !given.is_empty());
+        match given {
             None => self.otherwise.join(&self.name),
             Some(folder) => {
                 let of_a_folder = Path::new(&folder).join(format!("{PREFIX}{}", self.name));
@@ -76,6 +77,8 @@ pub enum SecretFault {
     FileEmpty(PathBuf),
     #[error("file {} is larger than 64 KiB", .0.display())]
     FileTooLarge(PathBuf),
+    #[error("the credential {name} is not to be had: {fault}")]
+    Credential { name: String, fault: Box<SecretFault> },
     #[error("an empty text")]
     LiteralEmpty,
 }
@@ -93,7 +96,9 @@ impl Secret {
                 Ok(value) => Ok(trimmed(value)),
             },
             Secret::File(path) => read(path.clone()),
-            Secret::Credential(credential) => read(credential.file()),
+            Secret::Credential(credential) => read(credential.file()).map_err(|fault| {
+                SecretFault::Credential { name: credential.name.clone(), fault: Box::new(fault) }
+            }),
             Secret::Literal(value) if value.expose_secret().trim().is_empty() => {
                 Err(SecretFault::LiteralEmpty)
             }

@@ -61,12 +61,30 @@ fn describe(loaded: &Loaded) -> String {
         line(format!("organization {}: {}", api.organization, api.base_url));
     }
     let told = &config.notifiers;
-    let email = told.email.iter().map(|one| ("email".to_owned(), &one.name));
+    let email = told.email.iter().map(|one| {
+        let to = one.to.iter().chain(&one.cc).map(|mailbox| mailbox.email.to_string());
+        let to: Vec<String> = to.collect();
+        let (host, port) = (&one.smtp.host, one.smtp.port);
+        (format!("email to {} by {host}:{port}", to.join(", ")), &one.name)
+    });
     let webhook =
         told.webhook.iter().map(|one| (format!("webhook, {}", one.format.word()), &one.name));
     let log = told.log.iter().map(|one| ("log".to_owned(), &one.name));
     for (kind, name) in email.chain(webhook).chain(log) {
         line(format!("notifier {name}: {kind}"));
+    }
+    if told.email.is_empty() && told.webhook.is_empty() {
+        line(
+            "warning: nobody is told but the log: no notifier of mail or webhook is configured"
+                .to_owned(),
+        );
+    }
+    if config.heartbeat.is_none() && config.organizations.iter().all(|one| one.heartbeat.is_none())
+    {
+        line(
+            "heartbeat: none; nothing notices when certvigil is gone (monitoring.heartbeat_url)"
+                .to_owned(),
+        );
     }
     line(format!("state: {}", config.state.place));
     let cron = &config.schedule.cron;

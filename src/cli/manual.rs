@@ -62,7 +62,7 @@ fn main_page() -> Result<String, Failure> {
         &[
             ("0", "Done."),
             ("1", "Failed."),
-            ("2", "Wrong usage, or a configuration that is refused."),
+            ("2", "Wrong usage, or a configuration that is refused; of check and health 3 and 1."),
             (
                 "check",
                 "As monitoring plugins do: 2 critical, else 1 warning, else 3 unknown, else 0.",
@@ -82,7 +82,10 @@ fn main_page() -> Result<String, Failure> {
                 "OPENAI_ADMIN_KEY",
                 "The key of the organization \u{201c}default\u{201d}, unless the configuration says otherwise.",
             ),
-            ("CREDENTIALS_DIRECTORY", "Where { credential = \"NAME\" } is looked for."),
+            (
+                "CREDENTIALS_DIRECTORY",
+                "Where { credential = \"NAME\" } is looked for; else in the folder secrets beside the configuration file.",
+            ),
             ("STATE_DIRECTORY", "Where the state is kept, unless state.url says otherwise."),
             ("RUST_LOG", "Overrides log.level."),
             ("HTTPS_PROXY, NO_PROXY", "How the API and webhooks are reached."),
@@ -104,6 +107,11 @@ fn main_page() -> Result<String, Failure> {
         &[
             ("config/certvigil.toml", "The configuration, looked for first."),
             ("/etc/certvigil/certvigil.toml", "The configuration, looked for next."),
+            (
+                "/etc/certvigil/secrets",
+                "Credentials; the Debian package's service is given all of them.",
+            ),
+            ("/var/lib/certvigil", "The state, of the Debian package's service."),
         ],
     );
     roff.control("SH", ["SEE ALSO"]);
@@ -134,7 +142,8 @@ fn of_the_configuration() -> String {
     roff.text([roman(
         "A TOML file. It names only what it changes: every key has a default, or may be left out. Durations are written \
          as people write them (\"90d\", \"12h\", \"1h 30m\"), globs are * and ?. A secret is { env = \"NAME\" }, \
-         { file = \"/path\" } or { credential = \"NAME\" }. certvigil config check says all that is wrong with a \
+         { file = \"/path\" } or { credential = \"NAME\" }; the last is the file NAME in $CREDENTIALS_DIRECTORY, else in the \
+         folder secrets beside the configuration file. certvigil config check says all that is wrong with a \
          file, and certvigil config show what is in force.",
     )]);
     for key in documented() {

@@ -64,8 +64,7 @@ fn describe(schema: &mut Value, key: &Key) {
 fn place<'a>(schema: &'a mut Value, key: &Key) -> Option<&'a mut Value> {
     let table = key.table.split('.').filter(|part| !part.is_empty());
     let path = table.chain((!key.name.is_empty()).then_some(key.name.as_str()));
-    path.fold(Some(schema), |at, part| {
-        let at = at?;
+    path.into_iter().try_fold(schema, |at, part| {
         let at = if at.get("items").is_some() { &mut at["items"] } else { at };
         match part {
             "*" => at.get_mut("additionalProperties"),

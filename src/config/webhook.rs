@@ -32,7 +32,7 @@ pub(super) fn check(
     let word = raw.format.as_deref().unwrap_or_default();
     let known = webhook::format::BUILT_IN.iter().find(|known| known.word() == word);
     if raw.url.is_none() && known.is_none_or(|known| known.default_url().is_none()) {
-        checker.missing(&path.key("url"), &format!("a URL, {PLACES}"));
+        checker.missing(&path.key("url"), format!("a URL, {PLACES}"));
     }
     // Addresses and headers may be secret, and often are not: a literal one is not warned about.
     let needed = checker.needs.notifiers;

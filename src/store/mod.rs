@@ -62,8 +62,10 @@ pub struct Settings {
 pub enum StoreFault {
     #[error("the state {0} is in use by another certvigil")]
     InUse(String),
-    #[error("there is no state at {0}: certvigil run makes it")]
+    #[error("there is no state at {0}: the service makes it at its first start (certvigil run)")]
     Missing(String),
+    #[error("the state {0} cannot be reached by this user: permission denied; try sudo")]
+    Denied(String),
     #[error("the state {0} was written by a newer certvigil")]
     Newer(String),
     #[error("the state {0} was written by an older certvigil: certvigil run brings it up to date")]

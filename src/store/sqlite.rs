@@ -82,8 +82,12 @@ pub async fn reading(file: &Path) -> Result<Pool> {
 /// Opens a state that is there, beside a running service.
 pub async fn beside(file: &Path) -> Result<Pool> {
     let state = || file.display().to_string();
-    if !file.is_file() {
-        return Err(StoreFault::Missing(state()));
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_file() => {}
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(StoreFault::Denied(state()));
+        }
+        Ok(_) | Err(_) => return Err(StoreFault::Missing(state())),
     }
     let pool = connect(file, false).await?;
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);

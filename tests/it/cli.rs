@@ -324,7 +324,7 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     sim.mailbox.refuse("b@acme.example", Some(550));
     let folder = tempfile::tempdir().unwrap();
     let (_, _, err) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
-    assert!(err.contains("there is no state at certvigil.db: certvigil run makes it"), "{err}");
+    assert!(err.contains("there is no state at certvigil.db: the service makes it at its first start (certvigil run)"), "{err}");
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     let (_, out, _) =
         run(with(folder.path(), &sim.config(), &["deliveries", "--failed", "--output", "json"]))

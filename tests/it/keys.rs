@@ -153,7 +153,9 @@ fn a_credential_is_found_where_systemd_and_containers_put_it_and_beside_the_file
     let (refused, said) = code(None, token);
     assert_eq!(refused, 2);
     assert!(
-        said.contains("http.token") && said.contains("secrets/http_token cannot be read"),
+        said.contains("http.token")
+            && said.contains("the credential http_token is not to be had")
+            && said.contains("secrets/http_token cannot be read"),
         "{said}"
     );
     std::fs::write(path("secrets/http_token"), "a-token-of-some-length\n").unwrap();
