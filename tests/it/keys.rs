@@ -177,6 +177,20 @@ fn a_credential_is_found_where_systemd_and_containers_put_it_and_beside_the_file
 }
 
 #[test]
+fn the_environment_replaces_the_whole_of_every_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "a-token-of-some-length").unwrap();
+    std::fs::write(folder.path().join("url"), "https://heartbeat.example/x").unwrap();
+    let text = "[http]\ntoken = { env = \"NOT_THERE\" }\n[monitoring]\nheartbeat_url = { credential = \"nor_this\" }\n";
+    let mut command = with(folder.path(), text, &["config", "check"]);
+    command.env("OPENAI_ADMIN_KEY", "sk-admin-x");
+    command.env("CERTVIGIL__HTTP__TOKEN__FILE", folder.path().join("token"));
+    command.env("CERTVIGIL__MONITORING__HEARTBEAT_URL__FILE", folder.path().join("url"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn without_a_configuration_the_key_is_a_credential_where_there_is_no_variable() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("openai_admin_key"), "sk-admin-x").unwrap();

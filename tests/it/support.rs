@@ -324,7 +324,11 @@ pub fn certvigil(folder: &Path) -> Command {
 
 /// Writes a configuration and gives the binary with it.
 pub fn with(folder: &Path, text: &str, arguments: &[&str]) -> Command {
-    std::fs::write(folder.join("c.toml"), text).unwrap();
+    let file = folder.join("c.toml");
+    // One that is there may be being read, by a service that is starting.
+    if std::fs::read_to_string(&file).ok().as_deref() != Some(text) {
+        std::fs::write(file, text).unwrap();
+    }
     let mut command = certvigil(folder);
     command.args(["--config", "c.toml"]).args(arguments);
     command
