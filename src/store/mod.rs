@@ -17,6 +17,7 @@ mod instances;
 mod inventories;
 mod leases;
 mod ledger;
+mod migrations;
 mod open;
 mod outbox;
 mod postgres;

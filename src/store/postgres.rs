@@ -7,13 +7,12 @@
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, Connection,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
 };
 use std::{path::PathBuf, time::Duration};
 use url::Url;
 
-use super::{Result, StoreFault, sql::Pool};
+use super::{Result, StoreFault, migrations, sql::Pool};
 use crate::{
     net::{self, error_chain},
     secret::Secret,
@@ -26,12 +25,6 @@ const READERS: u32 = 2;
 const BEATS: u32 = 2;
 /// The fewest connections that an instance gets along with.
 pub const LEAST_CONNECTIONS: u32 = READERS + BEATS + 2;
-
-static MIGRATIONS: Migrator = Migrator {
-    // What a newer version has added.
-    ignore_missing: true,
-    ..sqlx::migrate!("src/store/migrations/postgres")
-};
 
 /// Where it is, and how it is spoken to.
 #[derive(Clone, Debug)]
@@ -232,7 +225,7 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
         .max_connections(1)
         .acquire_timeout(server.connect_timeout)
         .connect_lazy_with(options.clone().options(limits));
-    let migrated = tokio::time::timeout(MIGRATING, MIGRATIONS.run(&migrating)).await;
+    let migrated = tokio::time::timeout(MIGRATING, migrations::POSTGRES.run(&migrating)).await;
     let migrated = migrated.map_err(|_| StoreFault::Away {
         state: server.shown(),
         why: format!("its tables were not brought up to date within {MIGRATING:?}"),
@@ -271,7 +264,7 @@ pub async fn beside(server: &Server) -> Result<Pool> {
 
 /// Whether this version gets along with the schema as it is.
 async fn compatible(server: &Server, one: &mut PgConnection) -> Result<()> {
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let newest = migrations::POSTGRES.iter().map(|migration| migration.version).max().unwrap_or(0);
     let asked = sqlx::query_as(
         "SELECT (SELECT max(version) FROM compatibility), (SELECT max(version) FROM _sqlx_migrations)",
     );

@@ -4,7 +4,7 @@
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::{
     Connection, SqlitePool,
-    migrate::{MigrateError, Migrator},
+    migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
@@ -13,13 +13,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Result, StoreFault, sql::Pool};
+use super::{Result, StoreFault, migrations, sql::Pool};
 use crate::domain::text::one_line;
 
 /// How many may read at once.
 const READERS: u32 = 2;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 /// Opens the state as its only worker: makes the file and brings it up to date where needed, and takes back what a
 /// worker that died had claimed. The file that is given with it is the lock.
@@ -49,7 +47,7 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, File)> {
     if checked != "ok" {
         return Err(damaged(one_line(&checked, 200)));
     }
-    MIGRATIONS.run(&pool).await.map_err(|error| match error {
+    migrations::SQLITE.run(&pool).await.map_err(|error| match error {
         MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
             StoreFault::Newer(path.display().to_string())
         }
@@ -90,7 +88,7 @@ pub async fn beside(file: &Path) -> Result<Pool> {
         Ok(_) | Err(_) => return Err(StoreFault::Missing(state())),
     }
     let pool = connect(file, false).await?;
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let newest = migrations::SQLITE.iter().map(|migration| migration.version).max().unwrap_or(0);
     let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
         .fetch_one(&pool)
         .await
