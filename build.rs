@@ -41,6 +41,7 @@ fn say_what_it_is_built_from() {
     let seconds = Some(variable("SOURCE_DATE_EPOCH")).filter(|seconds| !seconds.is_empty());
     let seconds =
         seconds.or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]).filter(|_| ours.is_some()));
+    println!("cargo::rustc-env=CERTVIGIL_BUILT_AT={}", seconds.as_deref().unwrap_or_default());
     let day =
         seconds.and_then(|seconds| said("date", &["-u", "-d", &format!("@{seconds}"), "+%F"]));
     let version = variable("CARGO_PKG_VERSION");

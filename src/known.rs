@@ -51,7 +51,8 @@ impl Known {
             inventory = store.inventory(&organization).await?;
             acknowledgements = store.acknowledgements(&organization).await?;
             for listener in &mut listeners {
-                listener.ledger = store.ledger(Some(&organization), &listener.name, now).await?;
+                (listener.ledger, _) =
+                    store.ledger(Some(&organization), &listener.name, now).await?;
             }
         }
         let before = inventory.clone();
@@ -193,6 +194,7 @@ mod tests {
                 ladder: ladder.unwrap(),
                 rules: vec![],
                 include_inactive: false,
+                replaced_severity: crate::domain::threshold::Severity::Warning,
                 blind_after: None,
                 admin_keys: crate::domain::credential::WatchedKeys::Off,
                 client_identity: None,

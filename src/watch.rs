@@ -17,7 +17,7 @@ use crate::{
     },
     notify::Notifier,
     store::id_at,
-    store::{Change, Commit, Lease, MessageKind, Plan, Store},
+    store::{Change, Commit, Lease, MessageKind, Plan, Store, StoreFault},
 };
 
 /// For services where an alert that is not said again ends by itself: it is said again daily.
@@ -60,13 +60,15 @@ pub async fn run_once(
     let mut plans = Vec::new();
     for notifier in notifiers {
         let ledger = store.ledger(None, notifier.name(), now).await;
+        let (ledger, ledger_version) = ledger.context("reading the ledger")?;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
             grain: notifier.grain(),
-            ledger: ledger.context("reading the ledger")?,
+            ledger,
         };
-        let moment = Moment { now, tick: now, timezone: Tz::UTC, decided_at: None };
+        let moment =
+            Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
         let decisions = decide(&failures, &failing, &configured, &listener, moment);
         // What flips is kept for a day, and changes nothing.
         if decisions.iter().all(|decision| matches!(decision, Decision::Damp { .. })) {
@@ -82,6 +84,7 @@ pub async fn run_once(
             receivers: notifier.receivers(),
             up_to_date: Vec::new(),
             afresh: false,
+            ledger_version,
         });
     }
     let report = Report {
@@ -100,10 +103,11 @@ pub async fn run_once(
         let over = Vec::new();
         let (of, lease, change) = (None, Some(lease), Change::None);
         let commit = Commit { of, lease, change, plans, over, now, give_up_at };
-        store
-            .commit(&commit)
-            .await
-            .context("keeping what the notifiers are told of one another")?;
+        match store.commit(&commit).await {
+            // The next look decides anew, a moment later.
+            Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
+            kept => kept.context("keeping what the notifiers are told of one another")?,
+        }
     }
     Ok(report)
 }

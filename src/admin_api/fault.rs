@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::domain::unreadable::{Cause, ReadError};
+
 /// One failed request, or one listing that cannot be trusted.
 ///
 /// The message names the request and what to do. Neither the key nor the host's credentials are in it.
@@ -23,6 +25,8 @@ pub struct ApiFault {
 pub enum Kind {
     /// An HTTP status that is not a success, with the API's message.
     Status(u16, String),
+    /// An HTTP status of something between certvigil and the API, which answers JSON; the content type of this answer.
+    NotFromApi(u16, String),
     /// No answer, or one that broke off.
     Connection(String),
     Timeout,
@@ -35,6 +39,8 @@ pub enum Kind {
     Loop(String),
     EmptyPageWithMore,
     Endless(usize),
+    /// A list that always has an item is empty; what it lists.
+    EmptyList(&'static str),
 }
 
 impl ApiFault {
@@ -45,6 +51,18 @@ impl ApiFault {
 
     pub fn is_not_found(&self) -> bool {
         matches!(self.kind, Kind::Status(404, _))
+    }
+
+    /// Whether the API refused the admin key.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, Kind::Status(401 | 403, _))
+    }
+}
+
+impl From<ApiFault> for ReadError {
+    fn from(fault: ApiFault) -> ReadError {
+        let cause = if fault.is_refusal() { Cause::Refused } else { Cause::Failed };
+        ReadError { why: fault.to_string(), cause }
     }
 }
 
@@ -66,6 +84,11 @@ impl fmt::Display for ApiFault {
                     write!(f, ": {message}")?;
                 }
             }
+            Kind::NotFromApi(status, content_type) => write!(
+                f,
+                "HTTP {status} with {content_type}, which is not an answer of the API: something in between \
+                 answered (a proxy, a firewall or a challenge page); check HTTPS_PROXY and base_url"
+            )?,
             Kind::Connection(why) => write!(f, "the connection failed: {why}")?,
             Kind::Timeout => f.write_str("no complete answer within api.request_timeout")?,
             Kind::TooLarge => f.write_str("the answer is larger than 8 MiB, and was not read")?,
@@ -80,6 +103,10 @@ impl fmt::Display for ApiFault {
             Kind::EmptyPageWithMore => {
                 f.write_str("an empty page promises more, without a way on")?
             }
+            Kind::EmptyList(items) => write!(
+                f,
+                "the list of {items} is empty, which cannot be: certvigil uses one of them"
+            )?,
             Kind::Endless(pages) => write!(f, "the list has not ended after {pages} pages")?,
         }
         if let Some(wait) = self.wait.filter(|_| !self.retryable) {

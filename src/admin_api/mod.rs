@@ -31,6 +31,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     domain::{
@@ -48,12 +49,38 @@ use pace::Pace;
 pub use recent::Recent;
 #[cfg(any(test, fuzzing))]
 pub use request::read_any;
-use request::{Body, describe, hidden};
+use request::{Body, LARGE_BODIES, describe, hidden};
 pub use skew::Skew;
 use wire::{Item, ListedAdminKey, ListedProject, Page};
 
-/// A list of certificates, page by page. A page that was read before is the same one.
-pub type Certificates = Vec<Arc<Vec<Listed>>>;
+/// A list of certificates.
+pub struct Certificates {
+    /// Page by page. A page that was read before is the same one.
+    pub pages: Vec<Arc<Vec<Listed>>>,
+    /// What is wrong with the items that are in no page.
+    pub odd: Vec<String>,
+}
+
+/// What the API says of one project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Active(Project),
+    Archived,
+    NotFound,
+}
+
+/// A page of the list of projects.
+pub struct ProjectPage {
+    pub projects: Vec<ProjectEntry>,
+    /// What is wrong with the projects that are not understood.
+    pub odd: Vec<String>,
+}
+
+/// A listed project.
+pub struct ProjectEntry {
+    pub project: Project,
+    pub archived: bool,
+}
 
 const PROJECTS: &[&str] = &["organization", "projects"];
 /// The API's largest page.
@@ -112,6 +139,8 @@ pub struct AdminApi {
     /// How the requests since the last time were answered.
     answers: Mutex<Answers>,
     skew: Skew,
+    /// Limits how many large answers are in memory at once.
+    large_bodies: Semaphore,
 }
 
 /// How many requests were answered how: by the status (`200`), or `timeout` or `connection` where there was no
@@ -159,6 +188,7 @@ impl AdminApi {
             requests: AtomicU64::new(0),
             answers: Mutex::default(),
             skew: Skew::default(),
+            large_bodies: Semaphore::new(LARGE_BODIES),
             settings,
         })
     }
@@ -191,14 +221,14 @@ impl AdminApi {
     /// The pages of the list of projects, each as it comes; archived ones only if asked for.
     pub fn projects(&self, archived: bool) -> Projects<'_> {
         let asked: &[_] = if archived { &[("include_archived", "true")] } else { &[] };
-        Projects { pages: self.pages(PROJECTS, asked, MAX_PROJECT_PAGES), archived }
+        Projects(self.pages(PROJECTS, asked, MAX_PROJECT_PAGES))
     }
 
-    /// Every certificate that the project lists; `None` where the project itself is gone or archived,
-    /// which is asked once more when its list is not found.
+    /// Every certificate that the project lists; `None` if the API says that the project was archived meanwhile.
+    /// A 404 alone says nothing of a project that is listed: it may be a lost route or a missing permission.
     ///
     /// # Errors
-    /// Where the list could not be read to its end.
+    /// If the list could not be read to its end.
     pub async fn project_certificates(
         &self,
         id: &ProjectId,
@@ -211,10 +241,23 @@ impl AdminApi {
             Err(fault) if fault.is_not_found() => fault,
             Err(fault) => return Err(fault),
         };
-        match self.get::<ListedProject>(&path[..3], &[]).await {
-            Ok(project) if project.archived && !archived => Ok(None),
-            Err(gone) if gone.is_not_found() => Ok(None),
+        match self.project(id).await {
+            Ok(Presence::Archived) if !archived => Ok(None),
             Ok(_) | Err(_) => Err(fault),
+        }
+    }
+
+    /// What the API says of one project.
+    ///
+    /// # Errors
+    /// If the API does not answer the question.
+    pub async fn project(&self, id: &ProjectId) -> Result<Presence, ApiFault> {
+        let path = ["organization", "projects", id.as_str()];
+        match self.get::<ListedProject>(&path, &[]).await {
+            Ok(project) if project.archived => Ok(Presence::Archived),
+            Ok(project) => Ok(Presence::Active(project.project)),
+            Err(fault) if fault.is_not_found() => Ok(Presence::NotFound),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -234,20 +277,27 @@ impl AdminApi {
         let path = ["organization", "admin_api_keys"];
         let mut pages = self.pages::<ListedAdminKey>(&path, &[], MAX_PAGES);
         let (key, mut keys) = (self.key(), Vec::new());
-        while let Some(page) = pages.next(|body| self.parse(body, &path)).await? {
-            let listed = page.iter();
+        while let Some(page) = pages.next(|body| self.parse_page(body, &path)).await? {
+            if let Some(why) = page.odd.first() {
+                return Err(ApiFault::new(Kind::Shape(why.clone()), &describe(&path)));
+            }
+            let listed = page.data.iter();
             keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret().trim())));
+        }
+        if keys.is_empty() {
+            // The key in use is one of them.
+            return Err(ApiFault::new(Kind::EmptyList("admin keys"), &describe(&path)));
         }
         Ok(keys)
     }
 
     async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiFault> {
         let mut pages = self.pages::<Listed>(path, &[], MAX_PAGES);
-        let mut listed = Vec::with_capacity(1);
-        let read =
-            |body: &Body| recent.page(&body.bytes, || self.parse::<Page<Listed>>(body, path));
+        let mut listed = Certificates { pages: Vec::with_capacity(1), odd: Vec::new() };
+        let read = |body: &Body| recent.page(&body.bytes, || self.parse_page(body, path));
         while let Some(page) = pages.next(read).await? {
-            listed.push(page);
+            listed.pages.push(page.data);
+            listed.odd.extend_from_slice(&page.odd);
         }
         Ok(listed)
     }
@@ -264,22 +314,23 @@ impl AdminApi {
 }
 
 /// The pages of the list of projects.
-pub struct Projects<'a> {
-    pages: Pages<'a, ListedProject>,
-    archived: bool,
-}
+pub struct Projects<'a>(Pages<'a, ListedProject>);
 
 impl Projects<'_> {
-    /// The next page; `None` where the list was read to its end.
+    /// The next page; `None` after the last one.
     ///
     /// # Errors
-    /// Where it could not be; then there is no next one.
-    pub async fn next(&mut self) -> Result<Option<Vec<Project>>, ApiFault> {
-        let (api, archived) = (self.pages.api, self.archived);
-        let page = self.pages.next(|body| api.parse(body, PROJECTS)).await?;
+    /// If it could not be read; then there is no next one.
+    pub async fn next(&mut self) -> Result<Option<ProjectPage>, ApiFault> {
+        let api = self.0.api;
+        let page = self.0.next(|body| api.parse_page(body, PROJECTS)).await?;
         Ok(page.map(|page| {
-            let wanted = page.iter().filter(|listed| archived || !listed.archived);
-            wanted.map(|listed| listed.project.clone()).collect()
+            let entry = |listed: &ListedProject| ProjectEntry {
+                project: listed.project.clone(),
+                archived: listed.archived,
+            };
+            let projects = page.data.iter().map(entry).collect();
+            ProjectPage { projects, odd: page.odd.to_vec() }
         }))
     }
 }
@@ -301,7 +352,7 @@ impl<T: Item> Pages<'_, T> {
     async fn next(
         &mut self,
         read: impl FnOnce(&Body) -> Result<Page<T>, ApiFault>,
-    ) -> Result<Option<Arc<Vec<T>>>, ApiFault> {
+    ) -> Result<Option<Page<T>>, ApiFault> {
         let Some(after) = self.after.take() else {
             return Ok(None);
         };
@@ -311,11 +362,10 @@ impl<T: Item> Pages<'_, T> {
         let page = read(&self.api.body(self.path, &query).await?)?;
         let fault = |kind| Err(ApiFault::new(kind, &describe(self.path)));
 
-        let last = page.data.last().map(|last| last.id().to_owned());
-        let next = match (page.has_more, last.is_some(), page.last_id.or(last)) {
-            (Some(false), _, _) | (None, false, _) => return Ok(Some(page.data)),
-            (Some(true), false, _) | (_, _, None) => return fault(Kind::EmptyPageWithMore),
-            (_, true, Some(next)) => next,
+        let next = match (page.has_more, page.is_empty, &page.last_id) {
+            (Some(false), _, _) | (None, true, _) | (None, _, None) => return Ok(Some(page)),
+            (Some(true), true, _) | (Some(true), _, None) => return fault(Kind::EmptyPageWithMore),
+            (None | Some(true), false, Some(next)) => next.clone(),
         };
         if !self.seen.insert(next.clone()) {
             let next = hidden(&next, &self.api.key().secret);
@@ -325,6 +375,6 @@ impl<T: Item> Pages<'_, T> {
             return fault(Kind::Endless(self.most));
         }
         self.after = Some(Some(next));
-        Ok(Some(page.data))
+        Ok(Some(page))
     }
 }

@@ -42,6 +42,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin_api::wire::RawPage;
     use std::sync::Arc;
 
     #[test]
@@ -53,7 +54,7 @@ mod tests {
                 format!(r#"{{"data": [{{"id": "{text}", "active": true}}], "has_more": false}}"#);
             let page = recent.page(&Bytes::from(text.clone()), || {
                 read.set(read.get() + 1);
-                serde_json::from_str::<Page<Listed>>(&text)
+                serde_json::from_str::<RawPage<Listed>>(&text).map(Page::from)
             });
             page.unwrap().data
         };

@@ -4,6 +4,7 @@ use backon::Retryable;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::value::RawValue;
 use std::{
     sync::{
         Arc,
@@ -11,13 +12,14 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 use super::{
     AdminApi, Answers,
     fault::{ApiFault, Kind},
     key::Key,
     pace::LONGEST_WAIT,
-    wire::ErrorBody,
+    wire::{ErrorBody, IdOnly, Item, Page, RawPage},
 };
 use crate::{
     domain::text::one_line,
@@ -26,6 +28,10 @@ use crate::{
 
 /// The largest body that is read, in bytes. A page of 100 objects has some 50 kB.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+/// A body of more bytes than this is read while few others are, so that the memory for bodies is limited.
+const LARGE_BODY: usize = 512 * 1024;
+/// How many large bodies are read at once.
+pub(super) const LARGE_BODIES: usize = 2;
 /// How much of an error's body is read.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The first and the longest pause between attempts, as in the official clients.
@@ -79,6 +85,16 @@ impl AdminApi {
         .await
     }
 
+    /// Reads a page of a list. If some items are not understood, the others still are.
+    pub(super) fn parse_page<T: Item>(
+        &self,
+        body: &Body,
+        path: &[&str],
+    ) -> Result<Page<T>, ApiFault> {
+        let page = page(body, &self.key().secret);
+        page.map_err(|kind| ApiFault::new(kind, &describe(path)))
+    }
+
     /// Reads a body that a request for this path has brought.
     pub(super) fn parse<T: serde::de::DeserializeOwned>(
         &self,
@@ -103,7 +119,7 @@ impl AdminApi {
         turn.answered(sent.status() == StatusCode::TOO_MANY_REQUESTS);
         if sent.status().is_success() {
             self.skew.note(sent.headers());
-            let read = read_body(sent, MAX_BODY).await;
+            let read = read_body(sent, MAX_BODY, Some(&self.large_bodies)).await;
             return read.map_err(|fault| fault.into_fault(&describe(path)));
         }
         let mut fault = refused(sent, &describe(path), &key.secret).await;
@@ -170,6 +186,14 @@ pub(super) struct Body {
     pub bytes: Bytes,
 }
 
+impl Body {
+    /// The content type, if it says that the body is no JSON.
+    fn foreign_type(&self) -> Option<String> {
+        let content_type = self.content_type.as_ref()?.to_str().ok()?;
+        (!content_type.contains("json")).then(|| content_type.to_owned())
+    }
+}
+
 enum BodyFault {
     TooLarge,
     Transport(reqwest::Error),
@@ -184,13 +208,23 @@ impl BodyFault {
     }
 }
 
-async fn read_body(mut response: Response, most: usize) -> Result<Body, BodyFault> {
+/// Reads a body of up to `most` bytes. `large` limits how many large bodies are read at once.
+async fn read_body(
+    mut response: Response,
+    most: usize,
+    large: Option<&Semaphore>,
+) -> Result<Body, BodyFault> {
     let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).cloned();
     let mut bytes = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut turn = None;
     while let Some(chunk) = response.chunk().await.map_err(BodyFault::Transport)? {
-        if bytes.len() + rest.len() + chunk.len() > most {
+        let length = bytes.len() + rest.len() + chunk.len();
+        if length > most {
             return Err(BodyFault::TooLarge);
+        }
+        if let Some(large) = large.filter(|_| length > LARGE_BODY && turn.is_none()) {
+            turn = large.acquire().await.ok();
         }
         // Most come in one piece.
         match bytes.is_empty() {
@@ -211,6 +245,41 @@ async fn read_body(mut response: Response, most: usize) -> Result<Body, BodyFaul
 fn parse<T: serde::de::DeserializeOwned>(body: &Body, key: &SecretString) -> Result<T, Kind> {
     // Where it is wrong is looked for where it is wrong: keeping track of it takes longer than all the rest.
     serde_json::from_slice(&body.bytes).or_else(|_| parse_with_care(body, key))
+}
+
+/// Reads a page, item by item where it is not as promised.
+fn page<T: Item>(body: &Body, key: &SecretString) -> Result<Page<T>, Kind> {
+    if let Ok(page) = serde_json::from_slice::<RawPage<T>>(&body.bytes) {
+        return Ok(page.into());
+    }
+    let raw: RawPage<Box<RawValue>> = parse(body, key)?;
+    let (mut data, mut odd, mut last_id) = (Vec::new(), Vec::new(), None);
+    for (place, item) in raw.data.iter().enumerate() {
+        let id = serde_json::from_str::<IdOnly>(item.get()).ok().map(|only| only.id);
+        let mut json = serde_json::Deserializer::from_str(item.get());
+        match serde_path_to_error::deserialize::<_, T>(&mut json) {
+            Ok(item) => data.push(item),
+            Err(error) => {
+                let field = match error.path().to_string().as_str() {
+                    "." => String::new(),
+                    field => format!(".{field}"),
+                };
+                let named = id.as_deref().map(|id| format!(" ({})", one_line(id, 60)));
+                let why =
+                    format!("data[{place}]{field}{}: {}", named.unwrap_or_default(), error.inner());
+                odd.push(one_line(&hidden(&why, key), 300));
+                data.extend(id.as_deref().and_then(T::with_id_only));
+            }
+        }
+        last_id = id;
+    }
+    Ok(Page {
+        is_empty: raw.data.is_empty(),
+        data: Arc::new(data),
+        odd: odd.into(),
+        last_id: raw.last_id.or(last_id),
+        has_more: raw.has_more,
+    })
 }
 
 fn parse_with_care<T: serde::de::DeserializeOwned>(
@@ -259,18 +328,27 @@ pub(super) fn hidden(text: &str, key: &SecretString) -> String {
 /// Reads a body as everything that one may be; gives what is wrong with it.
 #[cfg(any(test, fuzzing))]
 pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
-    use super::wire::{ListedAdminKey, ListedProject, Page};
+    use super::wire::{ListedAdminKey, ListedProject};
     use crate::domain::reading::Listed;
-    fn wrong<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &SecretString) -> Option<String> {
+    fn body(bytes: &[u8]) -> Body {
         let content_type = Some(HeaderValue::from_static("application/json"));
-        let body = Body { content_type, bytes: Bytes::copy_from_slice(bytes) };
-        let fault = parse::<T>(&body, key).err();
+        Body { content_type, bytes: Bytes::copy_from_slice(bytes) }
+    }
+    fn wrong<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &SecretString) -> Option<String> {
+        let fault = parse::<T>(&body(bytes), key).err();
         fault.map(|kind| ApiFault::new(kind, "GET /x").to_string())
     }
+    fn wrong_page<T: Item>(bytes: &[u8], key: &SecretString) -> Option<String> {
+        match page::<T>(&body(bytes), key) {
+            Ok(page) if page.odd.is_empty() => None,
+            Ok(page) => Some(page.odd.join("; ")),
+            Err(kind) => Some(ApiFault::new(kind, "GET /x").to_string()),
+        }
+    }
     let all = [
-        wrong::<Page<ListedProject>>(bytes, key),
-        wrong::<Page<Listed>>(bytes, key),
-        wrong::<Page<ListedAdminKey>>(bytes, key),
+        wrong_page::<ListedProject>(bytes, key),
+        wrong_page::<Listed>(bytes, key),
+        wrong_page::<ListedAdminKey>(bytes, key),
         wrong::<ListedProject>(bytes, key),
         wrong::<ErrorBody>(bytes, key),
     ];
@@ -282,17 +360,25 @@ async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFa
     let status = response.status();
     let headers = response.headers().clone();
     // An error's body is for reading; where it cannot be read, the status says enough.
-    let body = read_body(response, MAX_ERROR_BODY).await.ok();
+    let body = read_body(response, MAX_ERROR_BODY, None).await.ok();
+    let foreign = body.as_ref().and_then(|body| body.foreign_type());
     let said = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());
-    let message = said.and_then(|body| body.error.message).unwrap_or_default();
+    let message = said.and_then(|body| body.error.message()).unwrap_or_default();
     let message = one_line(&hidden(&message, key), 200);
+    let kind = match foreign {
+        // Servers in between answer so for the API, too, when it is overloaded.
+        Some(content_type) if status.is_client_error() && status.as_u16() != 429 => {
+            Kind::NotFromApi(status.as_u16(), one_line(&hidden(&content_type, key), 80))
+        }
+        Some(_) | None => Kind::Status(status.as_u16(), message),
+    };
     let retryable = match header(&headers, "x-should-retry") {
         Some("true") => true,
         Some("false") => false,
         _ => status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 429),
     };
     ApiFault {
-        kind: Kind::Status(status.as_u16(), message),
+        kind,
         request: request.to_owned(),
         request_id: header(&headers, "x-request-id").map(|id| one_line(&hidden(id, key), 80)),
         wait: if retryable && status != StatusCode::UNAUTHORIZED {
@@ -307,7 +393,7 @@ async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{admin_api::wire::Page, domain::reading::Listed};
+    use crate::domain::reading::Listed;
     use proptest::prelude::*;
 
     fn body(text: &str) -> Body {
@@ -316,7 +402,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Page<Listed>, String> {
-        let parsed = parse(&body(text), &SecretString::default());
+        let parsed = page(&body(text), &SecretString::default());
         parsed.map_err(|kind| ApiFault::new(kind, "GET /x").to_string())
     }
 
@@ -336,13 +422,31 @@ mod tests {
         .unwrap();
         assert_eq!(in_milliseconds.data[0].certificate.expires_at, None);
 
-        let cases = [
-            (r#"{"data": [{"id": "c"}]}"#, "data[0]: missing field `active`"),
+        let odd = [
+            (r#"{"id": "c"}"#, "data[1] (c): missing field `active`"),
+            (r#"{"id": "a\nb", "active": true}"#, "data[1] (a b): id: an id has only visible"),
+            (r#"{"id": "", "active": true}"#, "data[1] (): id: an id must not be empty"),
+            (r#"{"id": 7, "active": true}"#, "data[1].id: invalid type: integer `7`"),
+            (r#"{"id": "c", "active": "yes"}"#, "data[1].active (c): invalid type"),
             (
-                r#"{"data": [{"id": "a\nb", "active": true}]}"#,
-                "data[0]: id: an id has only visible",
+                r#"{"id": "c", "active": true, "certificate_details": {"expires_at": "soon"}}"#,
+                "data[1].certificate_details.expires_at (c): invalid type",
             ),
-            (r#"{"data": [{"id": "c", "active": "yes"}]}"#, "data[0].active: invalid type"),
+            (r#"null"#, "data[1]: invalid type: null"),
+            (r#"[[]]"#, "data[1]"),
+        ];
+        for (item, expected) in odd {
+            let fine = |id| format!(r#"{{"id": "{id}", "active": true}}"#);
+            let text = format!(r#"{{"data": [{}, {item}, {}]}}"#, fine("a"), fine("b"));
+            let page = read(&text).unwrap();
+            let ids: Vec<&str> = page.data.iter().map(|one| one.certificate.id.as_str()).collect();
+            assert_eq!(ids, ["a", "b"], "the others are read");
+            assert!(page.odd[0].starts_with(expected), "{}", page.odd[0]);
+        }
+
+        let many = vec![r#"{"id": "c", "active": true}"#; 101].join(",");
+        let cases = [
+            (&*format!(r#"{{"data": [{many}]}}"#), "more items than the 100"),
             (r#"{"data": null}"#, "data: invalid type: null"),
             (r#"{"error": {}}"#, "missing field `data`"),
             (r#"{"data": []"#, "the JSON breaks off"),

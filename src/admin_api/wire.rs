@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, de};
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 use crate::domain::{
     certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
@@ -11,20 +11,79 @@ use crate::domain::{
     text::Name,
 };
 
-/// Beyond the year 9999 an instant is a mistake (milliseconds for seconds), and so unknown.
-const LAST_SECOND: i64 = 253_402_300_799;
+/// The last second of the year 9998. A later instant is a mistake (milliseconds for seconds), or has a date of five
+/// digits in zones that are ahead of UTC; it counts as unknown.
+const LAST_SECOND: i64 = 253_370_764_799;
+
+/// The most items of a page: as many as certvigil requests, which is the API's own limit.
+pub const MAX_ITEMS: usize = 100;
 
 /// One page of any list.
-#[derive(Clone, Deserialize)]
+#[derive(Clone)]
 pub struct Page<T> {
     pub data: Arc<Vec<T>>,
+    /// What is wrong with the items that are not in `data`, with their places.
+    pub odd: Arc<[String]>,
+    /// The cursor of the next page: `last_id`, or the last item's own id.
     pub last_id: Option<String>,
     pub has_more: Option<bool>,
+    /// Whether the page has no items, odd ones included.
+    pub is_empty: bool,
+}
+
+/// A page as it comes, with items that are understood or raw JSON.
+#[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub struct RawPage<T> {
+    #[serde(deserialize_with = "limited")]
+    pub data: Vec<T>,
+    pub last_id: Option<String>,
+    pub has_more: Option<bool>,
+}
+
+/// No more items than certvigil requested: their number is not the server's to choose.
+fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Visitor<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of items")
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_ITEMS));
+            while let Some(item) = seq.next_element()? {
+                if items.len() == MAX_ITEMS {
+                    let why = "the page has more items than the 100 that were requested";
+                    return Err(de::Error::custom(why));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+    from.deserialize_seq(Visitor(PhantomData))
+}
+
+impl<T: Item> From<RawPage<T>> for Page<T> {
+    fn from(raw: RawPage<T>) -> Page<T> {
+        let last_id = raw.last_id.or_else(|| raw.data.last().map(|last| last.id().to_owned()));
+        let (is_empty, has_more) = (raw.data.is_empty(), raw.has_more);
+        Page { data: Arc::new(raw.data), odd: Arc::default(), last_id, has_more, is_empty }
+    }
 }
 
 /// What a list is made of.
 pub trait Item: serde::de::DeserializeOwned {
     fn id(&self) -> &str;
+
+    /// What is still known of an item that is not understood, by its id.
+    fn with_id_only(id: &str) -> Option<Self>;
+}
+
+/// The id of an item that is not understood otherwise.
+#[derive(Deserialize)]
+pub struct IdOnly {
+    pub id: String,
 }
 
 pub struct ListedProject {
@@ -67,7 +126,11 @@ impl<'de> Deserialize<'de> for ListedProject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawProject::deserialize(deserializer)?;
         let id = id(ProjectId::parse(&raw.id))?;
-        let archived = raw.status.as_deref() == Some("archived") || raw.archived_at.is_some();
+        // The status decides; without one, an instant at which the project was archived. 0 is none.
+        let archived = match raw.status.as_deref() {
+            Some(status) => status == "archived",
+            None => raw.archived_at.is_some_and(|at| at.instant().is_some()),
+        };
         let name = raw.name.and_then(|name| name.0);
         Ok(ListedProject { project: Project { id, name }, archived })
     }
@@ -81,6 +144,12 @@ fn id<T, E: de::Error>(parsed: Result<T, &str>) -> Result<T, E> {
 impl Item for ListedProject {
     fn id(&self) -> &str {
         self.project.id.as_str()
+    }
+
+    /// A project's certificates are read by its id alone.
+    fn with_id_only(id: &str) -> Option<ListedProject> {
+        let id = ProjectId::parse(id).ok()?;
+        Some(ListedProject { project: Project { id, name: None }, archived: false })
     }
 }
 
@@ -125,6 +194,10 @@ impl Item for Listed {
     fn id(&self) -> &str {
         self.certificate.id.as_str()
     }
+
+    fn with_id_only(_: &str) -> Option<Listed> {
+        None
+    }
 }
 
 /// An admin key. What the API shows of its value is compared and not kept.
@@ -164,6 +237,10 @@ impl Item for ListedAdminKey {
     fn id(&self) -> &str {
         self.id.as_str()
     }
+
+    fn with_id_only(_: &str) -> Option<ListedAdminKey> {
+        None
+    }
 }
 
 impl ListedAdminKey {
@@ -194,12 +271,9 @@ fn fits(redacted: &str, value: &str) -> bool {
 struct UnixTime(i64);
 
 impl UnixTime {
-    /// `None` where they name no instant that could be meant.
+    /// `None` where they name no instant that could be meant: 0 and less stand for a missing value.
     fn instant(self) -> Option<DateTime<Utc>> {
-        (-LAST_SECOND..=LAST_SECOND)
-            .contains(&self.0)
-            .then(|| DateTime::from_timestamp(self.0, 0))
-            .flatten()
+        (1..=LAST_SECOND).contains(&self.0).then(|| DateTime::from_timestamp(self.0, 0)).flatten()
     }
 }
 
@@ -226,15 +300,26 @@ impl<'de> Deserialize<'de> for UnixTime {
     }
 }
 
-/// The API's own error, `{"error": {"message"}}`.
+/// The API's own error: `{"error": {"message"}}`, or `{"error": "…"}` for missing scopes.
 #[derive(Deserialize)]
 pub struct ErrorBody {
     pub error: ErrorMessage,
 }
 
 #[derive(Deserialize)]
-pub struct ErrorMessage {
-    pub message: Option<String>,
+#[serde(untagged)]
+pub enum ErrorMessage {
+    Text(String),
+    Object { message: Option<String> },
+}
+
+impl ErrorMessage {
+    pub fn message(self) -> Option<String> {
+        match self {
+            ErrorMessage::Text(message) => Some(message),
+            ErrorMessage::Object { message } => message,
+        }
+    }
 }
 
 #[cfg(test)]

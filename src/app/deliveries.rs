@@ -29,6 +29,10 @@ pub async fn run(
     let name = notifier.name().to_owned();
     let pulse = shared.pulse.enter();
     let mut quiet = Quiet::default();
+    // A start or a reload may have changed why deliveries failed.
+    if let Err(error) = shared.store.retry_all(&name, clock::now()).await {
+        tracing::warn!(notifier = name, %error, "pending deliveries keep their pauses: database unavailable");
+    }
     loop {
         pulse.beat();
         let nudged = shared.outbox.notified();

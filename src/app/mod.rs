@@ -29,7 +29,7 @@ use crate::{
     admin_api::AdminApi,
     clock,
     config::{Config, Organization, fault::Refused},
-    domain::certificate::OrganizationName,
+    domain::{certificate::OrganizationName, unreadable::CONFIRM_AFTER},
     heartbeat::Heartbeat,
     http::{self, Configured, Counters, Status, Watched},
     net::error_chain,
@@ -66,6 +66,7 @@ pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Ta
         selection: organization.selection.clone(),
         policy: config.policy.of(organization),
         timeout: config.schedule.scan_timeout,
+        confirm_after: CONFIRM_AFTER,
     })
 }
 

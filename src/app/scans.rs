@@ -209,7 +209,9 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             again = match kept {
                 Ok(report) => {
                     news.tell(ended(report.record.complete));
-                    None
+                    let confirm = report.needs_confirmation.then_some(Due::Again { asked: true });
+                    let confirm_after = target.confirm_after.to_std().unwrap_or(AGAIN);
+                    confirm.map(|due| (Instant::now() + confirm_after, due))
                 }
                 // The other one scans later than this one was asked to, and says how that ends.
                 Err(Unkept::TakenOver) => {

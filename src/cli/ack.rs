@@ -103,7 +103,9 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     let one = one.map_err(|refusal| match refusal {
         Refusal::Passed(_) => Failure::Usage(format!("--until: {refusal}")),
         Refusal::NoReason => Failure::Usage(format!("--reason: {refusal}")),
-        Refusal::Inactive(_) | Refusal::SingleStep { .. } => Failure::Failed(refusal.into()),
+        Refusal::Inactive(_) | Refusal::LastStage { .. } | Refusal::SingleStep { .. } => {
+            Failure::Failed(refusal.into())
+        }
     })?;
     store.acknowledge(&of.organization, &one).await?;
 
@@ -116,14 +118,11 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     );
     if let (Some(last), Some(expires_at)) = (steps.as_slice().last(), certificate.expires_at) {
         let from = expires_at - last.lead;
-        if from <= now {
-            said.push_str(&format!(
-                "It is in its last threshold ({}) or has expired: that is told all the same.\n",
-                last.label
-            ));
+        if assessment.replaced {
+            said.push_str("Every project has a successor. If one loses it, the alert returns.\n");
         } else if from < until {
             said.push_str(&format!(
-                "Its last threshold, {} before the end, is told all the same: from {}.\n",
+                "Warning: this does not silence the last threshold ({}), which starts on {}.\n",
                 last.label,
                 local(&config, from)
             ));

@@ -13,7 +13,7 @@ use crate::{
         policy::{Ignore, Policy, Rule, Says},
         selection::Globs,
         text::{MAX_REASON, one_line},
-        threshold::{ExpiredStep, Ladder, LadderFault, Lead, Share, Threshold},
+        threshold::{ExpiredStep, Ladder, LadderFault, Lead, Severity, Share, Threshold},
     },
     schedule,
 };
@@ -23,6 +23,7 @@ use crate::{
 pub struct Policies {
     ladder: Ladder,
     rules: Vec<(Globs, Rule)>,
+    replaced_severity: Severity,
     blind_after: TimeDelta,
     admin_keys: WatchedKeys,
 }
@@ -48,6 +49,7 @@ impl Policies {
             ladder: self.ladder.clone(),
             rules,
             include_inactive: false,
+            replaced_severity: self.replaced_severity,
             blind_after: Some(self.blind_after),
             admin_keys: self.admin_keys,
             client_identity: None,
@@ -62,6 +64,9 @@ pub fn check(
     organizations: &[Organization],
     schedule: Option<&schedule::Settings>,
 ) -> Option<Policies> {
+    let replaced_severity = KeyPath::of("monitoring").key("replaced_severity");
+    let replaced_severity =
+        checker.severity(&replaced_severity, raw.monitoring.replaced_severity.as_ref());
     let blind_after = blind_after(checker, raw, schedule);
     let admin_keys = admin_keys(checker, raw);
     let thresholds = KeyPath::of("thresholds");
@@ -98,8 +103,9 @@ pub fn check(
         }
     }
     let whole = rules.len() == written.len();
-    let (ladder, blind_after, admin_keys) = (ladder?, blind_after?, admin_keys?);
-    Some(Policies { ladder, rules, blind_after, admin_keys }).filter(|_| whole)
+    let (ladder, replaced_severity) = (ladder?, replaced_severity?);
+    let (blind_after, admin_keys) = (blind_after?, admin_keys?);
+    Some(Policies { ladder, rules, replaced_severity, blind_after, admin_keys }).filter(|_| whole)
 }
 
 fn admin_keys(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<WatchedKeys> {

@@ -305,6 +305,8 @@ sections! {
     Monitoring {
         #[schemars(with = "schema::Duration")]
         blind_after: Option<String>,
+        #[schemars(with = "schema::SeverityWord")]
+        replaced_severity: Option<String>,
         #[schemars(with = "schema::AdminKeys")]
         admin_keys: Option<String>,
         #[schemars(with = "schema::Secret")]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    certificate::{Certificate, CertificateId},
+    certificate::{Certificate, CertificateId, same_expiry},
     evaluate::{Assessment, Evaluation},
     text::{MAX_REASON, one_line},
     words::words,
@@ -66,6 +66,11 @@ pub enum Refusal {
     #[error("{0} is active nowhere, and so nothing is told of it")]
     Inactive(String),
     #[error(
+        "{title} is in the stage “{stage}”, and an acknowledgement silences neither the last threshold nor the expiry: to \
+         silence it, add a [[rules]] entry with ignore to the configuration"
+    )]
+    LastStage { title: String, stage: String },
+    #[error(
         "the ladder of {title} has a single step, {step}, and the last one before the end is never muted: it \
              cannot be acknowledged"
     )]
@@ -96,8 +101,13 @@ impl Acknowledgement {
         if !of.is_active() && !include_inactive {
             return Err(Refusal::Inactive(title));
         }
-        if let ([only], true) = (of.ruling.steps.as_slice(), certificate.expires_at.is_some()) {
-            return Err(Refusal::SingleStep { title, step: only.label.clone() });
+        if !of.replaced {
+            if let ([only], true) = (of.ruling.steps.as_slice(), certificate.expires_at.is_some()) {
+                return Err(Refusal::SingleStep { title, step: only.label.clone() });
+            }
+            if let Some(reached) = of.reached.as_ref().filter(|reached| reached.last) {
+                return Err(Refusal::LastStage { title, stage: reached.label.clone() });
+            }
         }
         Ok(Acknowledgement {
             id,
@@ -113,7 +123,9 @@ impl Acknowledgement {
 
     /// Whether it mutes a certificate as it is now.
     pub fn is_active(&self, certificate: &Certificate, now: DateTime<Utc>) -> bool {
-        self.ended.is_none() && now < self.until && self.expires_at == certificate.expires_at
+        self.ended.is_none()
+            && now < self.until
+            && same_expiry(self.expires_at, certificate.expires_at)
     }
 
     /// When it ended with what it was about still there: on its date, or because it was taken back.
@@ -133,7 +145,7 @@ impl Acknowledgement {
         }
         match evaluation.assessment(&self.certificate) {
             None => true,
-            Some(one) if one.certificate.expires_at != self.expires_at => true,
+            Some(one) if !same_expiry(one.certificate.expires_at, self.expires_at) => true,
             Some(one) => {
                 !one.is_active()
                     && !evaluation.policy.include_inactive

@@ -5,8 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     certificate::Project,
-    inventory::{Inventory, Unreadable},
+    inventory::Inventory,
     threshold::{Reached, Severity, Stage},
+    unreadable::{Cause, Unreadable},
 };
 
 /// How often one is told again that something is not seen.
@@ -53,7 +54,9 @@ impl<'a> Unseen<'a> {
         unreadable: &'a Unreadable,
         last_read: Option<DateTime<Utc>>,
     ) -> Unseen<'a> {
-        let Unreadable { since, why } = unreadable;
+        let Unreadable { since, why, cause } = unreadable;
+        // A list that waits for confirmation was read: what is unknown is whether it is true.
+        let last_read = last_read.filter(|_| !cause.needs_confirmation());
         Unseen { list, since: last_read.unwrap_or(*since).min(*since), why }
     }
 }
@@ -70,25 +73,40 @@ impl Blind<'_> {
     }
 }
 
-/// What was not read for `after` or longer; `None` where everything was.
+/// The lists that were not read for `after` or longer; `None` if there are none. A list that was never read counts at
+/// once if the API refuses the key: waiting does not help, and the operator is still there.
 pub fn blind(inventory: &Inventory, after: TimeDelta, now: DateTime<Utc>) -> Option<Blind<'_>> {
     let after = after - SCAN.min(after / PART);
-    let old = |list, unreadable, last_read| {
-        let unseen = Unseen::of(list, unreadable, last_read);
-        (now - unseen.since >= after).then_some(unseen)
-    };
-    let project_list = inventory.unreadable_project_list.as_ref();
-    let project_list = project_list.and_then(|one| old(List::Projects, one, None));
-    let organization = inventory.unreadable_organization.as_ref().and_then(|one| {
-        let read_at = inventory.organization.as_ref().map(|listing| listing.read_at);
-        old(List::Organization, one, read_at)
+    let organization_read_at = inventory.organization.as_ref().map(|listing| listing.read_at);
+    let unseen = [
+        (
+            List::Projects,
+            inventory.unreadable_project_list.as_ref(),
+            None,
+            inventory.projects.is_empty(),
+        ),
+        (
+            List::Organization,
+            inventory.unreadable_organization.as_ref(),
+            organization_read_at,
+            organization_read_at.is_none(),
+        ),
+    ];
+    let of_organization = unseen.into_iter().filter_map(|(list, unreadable, read_at, is_new)| {
+        Some((
+            Unseen::of(list, unreadable?, read_at),
+            is_new && unreadable?.cause == Cause::Refused,
+        ))
     });
-    let projects = inventory.unreadable_projects.iter().filter_map(|(id, one)| {
+    let of_projects = inventory.unreadable_projects.iter().filter_map(|(id, unreadable)| {
         let read_at = inventory.listings.get(id).map(|listing| listing.read_at);
-        old(List::Project(inventory.projects.get(id)?), one, read_at)
+        Some((Unseen::of(List::Project(inventory.projects.get(id)?), unreadable, read_at), false))
     });
-    let mut all: Vec<Unseen<'_>> =
-        project_list.into_iter().chain(organization).chain(projects).collect();
+    let mut all: Vec<Unseen<'_>> = of_organization
+        .chain(of_projects)
+        .filter(|(unseen, at_once)| *at_once || now - unseen.since >= after)
+        .map(|(unseen, _)| unseen)
+        .collect();
     all.sort_by_key(|unseen| unseen.since);
     let of_all = all.iter().any(|unseen| unseen.list == List::Organization);
     let of_project = |unseen: &&Unseen<'_>| matches!(unseen.list, List::Project(_));

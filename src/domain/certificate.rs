@@ -158,6 +158,18 @@ impl Certificate {
     }
 }
 
+/// A smaller move of an expiry is rounding or a correction, not a renewal.
+const RENEWAL: TimeDelta = TimeDelta::days(1);
+
+/// Whether two readings of an expiry mean the same one.
+pub fn same_expiry(a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() < RENEWAL,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
 fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -142,7 +142,7 @@ impl Occasion<'_> {
         };
         let routing = &listener.routing;
         let alert = match decision {
-            Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => return None,
+            Decision::Note { .. } | Decision::Damp { .. } => return None,
             Decision::Tell { reason, reached, told, .. } => {
                 let (due_at, timely_until) = self.punctuality(*reason, told);
                 Alert {
@@ -184,7 +184,6 @@ impl Occasion<'_> {
             Decision::Tell { .. }
             | Decision::End { .. }
             | Decision::Note { .. }
-            | Decision::Forget { .. }
             | Decision::Damp { .. } => return None,
         };
         Some((alert, vec![Subject::Sight]))
@@ -216,7 +215,7 @@ impl Occasion<'_> {
             }),
         };
         let alert = match decision {
-            Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => return None,
+            Decision::Note { .. } | Decision::Damp { .. } => return None,
             Decision::Tell { reason, reached, told, .. } => {
                 let event = match (kind, reached.stage == Stage::Expired) {
                     (AdminKey, false) => Event::AdminKeyExpiring,
@@ -347,7 +346,7 @@ impl Occasion<'_> {
                     }
                 }
                 Decision::Tell { subject, .. } => open.extend(Some(subject).filter(of_project)),
-                Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => {}
+                Decision::Note { .. } | Decision::Damp { .. } => {}
             }
         }
         let remaining = open.len();

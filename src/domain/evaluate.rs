@@ -146,10 +146,13 @@ impl<'a> Evaluation<'a> {
                 .all(|active| coverage::successor(certificate, active, margin, self.now).is_some());
         if let Some(reached) = &mut reached
             && replaced
-            && reached.stage == Stage::Expired
+            && matches!(reached.stage, Stage::Within(_) | Stage::Expired)
         {
-            reached.severity = reached.severity.min(Severity::Warning);
+            // No project loses its access. Only clients that still use this certificate's issue do, so that each stage
+            // is one calm alert, which can be acknowledged.
+            reached.severity = reached.severity.min(self.policy.replaced_severity);
             reached.repeat = None;
+            reached.last = false;
         }
         Assessment {
             certificate,
@@ -272,6 +275,7 @@ mod tests {
             ladder: ladder(&[30, 7]),
             rules: vec![],
             include_inactive,
+            replaced_severity: Severity::Warning,
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,

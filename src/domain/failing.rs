@@ -207,7 +207,7 @@ mod tests {
         };
         let at = |hours: i64| {
             let now = start() + TimeDelta::hours(hours);
-            Moment { now, tick: now, timezone: Tz::UTC, decided_at: None }
+            Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true }
         };
         let names = ["a", "b"];
         let say = |listener: &mut Listener, failing: &[Failing<'_>], hours| {

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     blindness::Blind,
+    certificate::same_expiry,
     coverage,
     credential::Credential,
     evaluate::{Assessment, Evaluation, Uncovered},
@@ -145,7 +146,7 @@ fn silence_ended(
         .map(|at| (at, Reason::IgnoreEnded));
     let acknowledged = assessment
         .acknowledgement
-        .filter(|one| one.expires_at == certificate.expires_at)
+        .filter(|one| same_expiry(one.expires_at, certificate.expires_at))
         .and_then(|one| one.lapsed_at(now))
         .filter(silenced)
         // The last threshold was told all the same.

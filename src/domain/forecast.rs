@@ -75,7 +75,7 @@ fn scan(
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
     let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
     let world = World::watched(before, &evaluation);
-    let moment = Moment { now: tick, tick, timezone, decided_at: None };
+    let moment = Moment { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
     for listener in listeners.iter_mut() {
         let decisions = decide(&world, listener, moment);
         let (composed, decisions) = occasion.tell(Uuid::nil, listener, decisions);
@@ -188,6 +188,7 @@ mod tests {
             ladder: ladder.unwrap(),
             rules: vec![],
             include_inactive: false,
+            replaced_severity: crate::domain::threshold::Severity::Warning,
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,

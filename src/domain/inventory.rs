@@ -4,7 +4,6 @@
 //! last known of it. The merge does not depend on the order in which pages came.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
     credential::AdminKeys,
     reading::{List, Reading},
     selection::Selection,
+    unreadable::{Cause, ReadError, Unreadable},
 };
 
 /// One scope's list, as last read.
@@ -19,13 +19,6 @@ use super::{
 pub struct Listing {
     pub read_at: DateTime<Utc>,
     pub list: List,
-}
-
-/// Why something could not be read in the latest scan, and since when it has been so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unreadable {
-    pub since: DateTime<Utc>,
-    pub why: String,
 }
 
 /// An organization as it is known after a scan.
@@ -49,15 +42,40 @@ impl Inventory {
     /// What is known after `reading`, on top of what was known before.
     pub fn merge(&self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
         let Reading {
-            mut projects, project_list, mut certificates, mut listings, admin_keys, ..
+            mut projects,
+            project_list,
+            mut certificates,
+            mut listings,
+            partial,
+            admin_keys,
+            confirm_after,
+            ..
         } = reading;
-        let since = |before: Option<&Unreadable>, why: String| Unreadable {
-            // What a clock that was ahead has noted is not believed.
-            since: before.map_or(now, |before| before.since.min(now)),
-            why,
+        let since =
+            |before: Option<&Unreadable>, error: ReadError| Unreadable::after(before, error, now);
+        let is_confirmed = |before: Option<&Unreadable>, cause| {
+            before.is_some_and(|before| before.confirms(cause, confirm_after, now))
         };
+        // A list that lost all its items at once is believed when a later scan agrees.
+        let doubt = |before: Option<&Listing>, unreadable: Option<&Unreadable>, list: List| {
+            let emptied = before.is_some_and(|before| !before.list.is_empty()) && list.is_empty();
+            match emptied && !is_confirmed(unreadable, Cause::Emptied) {
+                true => Err(ReadError {
+                    why: "the list is empty, and was not before: not believed until a scan five minutes later agrees"
+                        .to_owned(),
+                    cause: Cause::Emptied,
+                }),
+                false => Ok(list),
+            }
+        };
+        projects.retain(|id, _| match listings.get(&Scope::Project(id.clone())) {
+            Some(Err(error)) if error.cause == Cause::Missing => {
+                !is_confirmed(self.unreadable_projects.get(id), Cause::Missing)
+            }
+            Some(_) | None => true,
+        });
         let unreadable_project_list =
-            project_list.err().map(|why| since(self.unreadable_project_list.as_ref(), why));
+            project_list.err().map(|error| since(self.unreadable_project_list.as_ref(), error));
         if unreadable_project_list.is_some() {
             // The rest of the list is not known to be gone; what is excluded now is.
             let known = self.projects.iter().filter(|(_, known)| selection.matches(known));
@@ -74,30 +92,44 @@ impl Inventory {
             }
             listing.clone()
         };
-        let not_reached = || Err("it was not reached in this scan".to_owned());
-
-        let (organization, unreadable_organization) =
-            match listings.remove(&Scope::Organization).unwrap_or_else(not_reached) {
-                Ok(list) => (Some(Listing { read_at: now, list }), None),
-                Err(why) => {
-                    let unreadable = since(self.unreadable_organization.as_ref(), why);
-                    (self.organization.as_ref().map(&mut keep), Some(unreadable))
+        let not_reached = || Err(ReadError::from("not reached in this scan"));
+        // What one scope's list is after this reading, and why it is not wholly known.
+        let mut resolve =
+            |scope: Scope, before: Option<&Listing>, unreadable: Option<&Unreadable>| {
+                let listed = listings.remove(&scope).unwrap_or_else(not_reached);
+                let listed = match partial.get(&scope) {
+                    Some(error) => listed.map(|list| (list, Some(error.clone()))),
+                    None => listed
+                        .and_then(|list| doubt(before, unreadable, list))
+                        .map(|list| (list, None)),
+                };
+                match listed {
+                    Ok((list, None)) => (Some(Listing { read_at: now, list }), None),
+                    Ok((list, Some(error))) => {
+                        // An item that is not understood may be any of those that were known.
+                        let listing = match before.map(&mut keep) {
+                            Some(known) => {
+                                Listing { read_at: known.read_at, list: list.or(&known.list) }
+                            }
+                            None => Listing { read_at: now, list },
+                        };
+                        (Some(listing), Some(since(unreadable, error)))
+                    }
+                    Err(error) => (before.map(&mut keep), Some(since(unreadable, error))),
                 }
             };
+        let (organization, unreadable_organization) = resolve(
+            Scope::Organization,
+            self.organization.as_ref(),
+            self.unreadable_organization.as_ref(),
+        );
         let mut kept: BTreeMap<ProjectId, Listing> = BTreeMap::new();
         let mut unreadable_projects = BTreeMap::new();
         for id in projects.keys() {
-            match listings.remove(&Scope::Project(id.clone())).unwrap_or_else(not_reached) {
-                Ok(list) => {
-                    kept.insert(id.clone(), Listing { read_at: now, list });
-                }
-                Err(why) => {
-                    let known = self.listings.get(id).map(&mut keep);
-                    kept.extend(known.map(|listing| (id.clone(), listing)));
-                    let before = self.unreadable_projects.get(id);
-                    unreadable_projects.insert(id.clone(), since(before, why));
-                }
-            }
+            let (before, unreadable) = (self.listings.get(id), self.unreadable_projects.get(id));
+            let (listing, unreadable) = resolve(Scope::Project(id.clone()), before, unreadable);
+            kept.extend(listing.map(|listing| (id.clone(), listing)));
+            unreadable_projects.extend(unreadable.map(|unreadable| (id.clone(), unreadable)));
         }
 
         let (admin_keys, unreadable_admin_keys) = match admin_keys {
@@ -106,8 +138,8 @@ impl Inventory {
                 let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
                 (Some(AdminKeys { read_at: now, keys }), None)
             }
-            Some(Err(why)) => {
-                (self.admin_keys.clone(), Some(since(self.unreadable_admin_keys.as_ref(), why)))
+            Some(Err(error)) => {
+                (self.admin_keys.clone(), Some(since(self.unreadable_admin_keys.as_ref(), error)))
             }
         };
 
@@ -130,6 +162,12 @@ impl Inventory {
         self.unreadable_project_list.is_none()
             && self.unreadable_organization.is_none()
             && self.unreadable_projects.is_empty()
+    }
+
+    /// Whether something is absent that a later scan has to confirm.
+    pub fn needs_confirmation(&self) -> bool {
+        let lists = self.unreadable_projects.values().chain(&self.unreadable_organization);
+        lists.into_iter().any(|one| one.cause.needs_confirmation())
     }
 
     /// Whether the certificate is active for the organization, and so inherited by every project.
@@ -268,7 +306,7 @@ pub(crate) mod tests {
                     };
                     reading.take(scope, vec![Arc::new(all.iter().map(listed).collect())]);
                 }
-                Err(why) => drop(reading.listings.insert(scope, Err((*why).to_owned()))),
+                Err(why) => drop(reading.listings.insert(scope, Err((*why).into()))),
             }
         }
         reading

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::{
+    certificate::same_expiry,
     finding::Finding,
     reconcile::{Decision, Moment},
     subject::Subject,
@@ -70,7 +71,9 @@ impl Told {
 
     /// Whether it told what there is to tell now.
     pub(super) fn is_same(&self, finding: &Finding) -> bool {
-        self.stage == finding.reached.stage && self.expires_at == finding.expires_at
+        self.stage == finding.reached.stage
+            && self.severity >= finding.reached.severity
+            && same_expiry(self.expires_at, finding.expires_at)
     }
 }
 
@@ -119,8 +122,10 @@ impl Ledger {
     /// Whether what was told would be damped, were it to open again now.
     pub(super) fn is_flipping(&self, subject: &Subject, told: &Told, now: DateTime<Utc>) -> bool {
         let past = self.past.get(subject).into_iter().flatten();
-        past.filter(|past| past.stage == told.stage && past.expires_at == told.expires_at)
-            .any(|past| past.flips(now))
+        past.filter(|past| {
+            past.stage == told.stage && same_expiry(past.expires_at, told.expires_at)
+        })
+        .any(|past| past.flips(now))
     }
 
     fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &Told> {
@@ -139,7 +144,7 @@ impl Ledger {
                 past.push(told.clone());
                 self.open.insert(subject, told.clone());
             }
-            Decision::End { .. } | Decision::Forget { .. } => drop(self.open.remove(&subject)),
+            Decision::End { .. } => drop(self.open.remove(&subject)),
             Decision::Damp { .. } => {}
         }
     }

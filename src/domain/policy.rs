@@ -6,7 +6,7 @@ use super::{
     certificate::{Certificate, Project},
     credential::{ClientIdentity, WatchedKeys},
     selection::Globs,
-    threshold::{Ladder, Steps},
+    threshold::{Ladder, Severity, Steps},
 };
 
 /// What the user wants to hear of, for one organization.
@@ -18,6 +18,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Whether certificates that are active nowhere are watched, too.
     pub include_inactive: bool,
+    /// The highest severity of a certificate that every project has a successor for.
+    pub replaced_severity: Severity,
     /// How long something may be unseen before that is told; `None` where nothing is, as in a forecast.
     pub blind_after: Option<TimeDelta>,
     /// Which admin keys are watched.
@@ -154,6 +156,7 @@ mod tests {
             ladder: ladder(&[30]),
             rules,
             include_inactive: true,
+            replaced_severity: Severity::Warning,
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,

@@ -2,6 +2,7 @@
 //!
 //! It does not depend on the order in which pages came.
 
+use chrono::TimeDelta;
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
@@ -11,6 +12,7 @@ use super::{
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
     credential::AdminKey,
     inventory::Inventory,
+    unreadable::{CONFIRM_AFTER, ReadError},
 };
 
 /// How many of the last lists are known by the pages that they were made of.
@@ -37,6 +39,16 @@ impl List {
             same
         });
         List(listed.into())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// This list, and what only `other` names.
+    pub fn or(&self, other: &List) -> List {
+        let missing = other.iter().filter(|(id, _)| !self.names(id));
+        List::new(self.iter().chain(missing).cloned().collect())
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(CertificateId, bool)> {
@@ -75,13 +87,17 @@ pub struct Reading {
     /// The selected projects that were listed.
     pub projects: BTreeMap<ProjectId, Project>,
     /// Whether the list of projects was read to its end; else why not.
-    pub project_list: Result<(), String>,
+    pub project_list: Result<(), ReadError>,
     /// What is said of the certificates that the listings name.
     pub certificates: Certificates,
     /// The listings that were read to their ends, and why the others were not.
-    pub listings: BTreeMap<Scope, Result<List, String>>,
+    pub listings: BTreeMap<Scope, Result<List, ReadError>>,
+    /// The items that were not understood, of lists that were read otherwise.
+    pub partial: BTreeMap<Scope, ReadError>,
     /// The organization's admin keys; `None` where nobody asked for them.
-    pub admin_keys: Option<Result<Vec<AdminKey>, String>>,
+    pub admin_keys: Option<Result<Vec<AdminKey>, ReadError>>,
+    /// How long an absence has to last before it is believed.
+    pub confirm_after: TimeDelta,
     /// What was known before: what has not changed is the same one.
     before: Arc<Inventory>,
     /// Every list, so that the next one of the same content is the same.
@@ -100,17 +116,19 @@ impl Reading {
             before,
             lists,
             projects: BTreeMap::new(),
-            project_list: Err(why.to_owned()),
+            project_list: Err(why.into()),
             certificates: Certificates::new(),
             listings: BTreeMap::new(),
-            admin_keys: admin_keys.then(|| Err(why.to_owned())),
+            partial: BTreeMap::new(),
+            admin_keys: admin_keys.then(|| Err(why.into())),
+            confirm_after: CONFIRM_AFTER,
             recent: VecDeque::new(),
         }
     }
 
     /// One that has read nothing.
     pub fn failed(why: &str) -> Reading {
-        let listings = BTreeMap::from([(Scope::Organization, Err(why.to_owned()))]);
+        let listings = BTreeMap::from([(Scope::Organization, Err(why.into()))]);
         Reading { listings, ..Reading::begin(Arc::default(), why, true) }
     }
 

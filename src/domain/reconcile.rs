@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, sync::OnceLock};
 use super::{
     active::Active,
     blindness,
-    certificate::{CertificateId, ProjectId},
+    certificate::{CertificateId, ProjectId, same_expiry},
     coverage,
     credential::WatchedKeys,
     evaluate::{Evaluation, WEEKLY},
@@ -38,8 +38,6 @@ pub enum Decision {
     End { subject: Subject, reason: Reason, told: Told },
     /// Say nothing, and keep `told`: the ledger was dated after now.
     Note { subject: Subject, told: Told },
-    /// Say nothing, and forget what was told: the ledger was dated after now, and there is nothing now.
-    Forget { subject: Subject },
     /// Say nothing, and forget nothing: the same was opened again within a day already.
     Damp { subject: Subject, reached: Reached },
 }
@@ -50,7 +48,6 @@ impl Decision {
             Decision::Tell { subject, .. }
             | Decision::End { subject, .. }
             | Decision::Note { subject, .. }
-            | Decision::Forget { subject }
             | Decision::Damp { subject, .. } => subject,
         }
     }
@@ -60,7 +57,7 @@ impl Decision {
         match self {
             Decision::Tell { .. } => true,
             Decision::End { .. } => routing.send_resolved,
-            Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => false,
+            Decision::Note { .. } | Decision::Damp { .. } => false,
         }
     }
 }
@@ -77,6 +74,8 @@ pub struct Moment {
     pub timezone: Tz,
     /// When it was decided the last time; `None` where it never was.
     pub decided_at: Option<DateTime<Utc>>,
+    /// Whether two clocks agree on `now`, or the system vouches for it. Only then was a later ledger entry wrong.
+    pub clock_is_certain: bool,
 }
 
 impl Moment {
@@ -136,15 +135,19 @@ pub(super) fn compare_all(
     moment: Moment,
 ) -> Vec<Decision> {
     let open: BTreeSet<&Subject> = findings.iter().map(|finding| &finding.subject).collect();
-    let news = findings.iter().filter_map(|finding| compare(finding, ledger, moment));
+    let news = findings.iter().flat_map(|finding| compare(finding, ledger, moment));
     let ends = ledger.open.iter().filter(|(subject, _)| !open.contains(subject)).filter_map(
         |(subject, told)| {
             let subject = subject.clone();
             let reason = end(&subject, told)?;
-            // It is not over: by a clock that was set back, or is right again, it never was.
-            if told.at > moment.now && matches!(reason, Reason::PolicyChanged | Reason::Corrected) {
-                return Some(Decision::Forget { subject });
-            }
+            let reason = match reason {
+                // What a clock that was ahead opened never was. A clock that has gone back without a witness may be
+                // wrong itself, and ends nothing.
+                Reason::PolicyChanged | Reason::Corrected if told.at > moment.now => {
+                    moment.clock_is_certain.then_some(Reason::Corrected)?
+                }
+                reason => reason,
+            };
             Some(Decision::End { subject, reason, told: told.clone() })
         },
     );
@@ -211,25 +214,22 @@ pub(super) fn for_grain(
 fn lasting(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasts = |decision: &Decision| match decision {
         Decision::End { subject, told, .. } => !ledger.is_flipping(subject, told, now),
-        Decision::Tell { .. }
-        | Decision::Note { .. }
-        | Decision::Forget { .. }
-        | Decision::Damp { .. } => true,
+        Decision::Tell { .. } | Decision::Note { .. } | Decision::Damp { .. } => true,
     };
     decisions.into_iter().filter(lasts).collect()
 }
 
-/// The same for a service that opens and closes an incident for each subject: what is forgotten, since the clock
-/// was wrong, is closed, for nothing else will.
-fn for_incidents(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
-    let closed = |decision| match decision {
-        Decision::Forget { subject } => match ledger.open.get(&subject).cloned() {
-            Some(told) => Decision::End { subject, reason: Reason::Corrected, told },
-            None => Decision::Forget { subject },
-        },
-        other => other,
-    };
-    lasting(decisions, ledger, now).into_iter().map(closed).collect()
+/// The same for a service that opens and closes an incident for each subject: an alert that takes the place of a
+/// corrected one closes its incident, too.
+fn for_incidents(
+    mut decisions: Vec<Decision>,
+    ledger: &Ledger,
+    now: DateTime<Utc>,
+) -> Vec<Decision> {
+    let told = |one: &Decision| matches!(one, Decision::Tell { .. }).then(|| one.subject().clone());
+    let told: BTreeSet<Subject> = decisions.iter().filter_map(told).collect();
+    decisions.retain(|one| !matches!(one, Decision::End { subject, .. } if told.contains(subject)));
+    lasting(decisions, ledger, now)
 }
 
 /// What was told, is not over, and is not told of now: said again as it was told, where what is not said
@@ -262,9 +262,10 @@ fn tell(finding: &Finding, reason: Reason, moment: Moment) -> Decision {
     }
 }
 
-fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decision> {
+/// The decisions for one finding: at most one, or two where an alert takes the place of a false one.
+fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> {
     if finding.muted {
-        return None;
+        return Vec::new();
     }
     let told = ledger.open.get(&finding.subject);
     let last = ledger.latest(&finding.subject);
@@ -274,13 +275,27 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decisio
         // Where nothing is open, it may never have been silenced for this notifier.
         .filter(|(ended, _)| told.is_some() || moment.now - *ended < RECENT)
         .map(|(_, reason)| reason);
+    let mut corrected = None;
     let reason = match told {
         None => silence.unwrap_or(Reason::Opened),
-        Some(told) if told.expires_at != finding.expires_at => silence.unwrap_or(Reason::Stage),
+        Some(told) if !same_expiry(told.expires_at, finding.expires_at) => {
+            silence.unwrap_or(Reason::Stage)
+        }
         Some(told) if finding.reached.stage > told.stage => silence.unwrap_or(Reason::Stage),
+        // Within a stage, too: a successor has disappeared, or a rule is stricter.
+        Some(told) if finding.reached.severity > told.severity => silence.unwrap_or(Reason::Stage),
+        // A clock that was ahead dated it.
         Some(told) if told.at > moment.now => {
-            let (subject, told) = (finding.subject.clone(), Told::of(finding, moment));
-            return Some(Decision::Note { subject, told });
+            if !moment.clock_is_certain {
+                return Vec::new();
+            }
+            let subject = finding.subject.clone();
+            if told.stage == finding.reached.stage {
+                return vec![Decision::Note { subject, told: Told::of(finding, moment) }];
+            }
+            let told = told.clone();
+            corrected = Some(Decision::End { subject, reason: Reason::Corrected, told });
+            Reason::Opened
         }
         Some(told) => match silence {
             Some(reason) => reason,
@@ -288,20 +303,20 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Option<Decisio
                 // What counts is the stage that it is in, also where a calmer ladder took it back there.
                 let repeat = repeat(&finding.reached, finding.expires_at, moment.tick);
                 let due = repeat.is_some_and(|repeat| moment.is_due(told, repeat));
-                return due.then(|| tell(finding, Reason::Repeat, moment));
+                return due.then(|| tell(finding, Reason::Repeat, moment)).into_iter().collect();
             }
         },
     };
     if silence.is_none() && ledger.was_opened_again(finding, moment.now) {
         let (subject, reached) = (finding.subject.clone(), finding.reached.clone());
-        return Some(Decision::Damp { subject, reached });
+        return vec![Decision::Damp { subject, reached }];
     }
     let mut decision = tell(finding, reason, moment);
     if let Decision::Tell { told, .. } = &mut decision {
         told.again = ledger.was_told(finding, moment.now);
         told.due_at = Some(ledger.due_at(finding, moment));
     }
-    Some(decision)
+    corrected.into_iter().chain([decision]).collect()
 }
 
 /// After how long a stage is told again, by a scan that stands for `tick`.
@@ -358,7 +373,7 @@ fn end_of_certificate(
             Reason::Corrected
         } else if reached.severity == told.severity {
             Reason::Unwatched
-        } else if assessment.replaced && reached.stage == Stage::Expired {
+        } else if assessment.replaced && reached.severity < told.severity {
             // Calm now, and so less than this notifier asks for.
             Reason::Replaced
         } else {
@@ -411,9 +426,9 @@ fn end_of_certificate(
 /// Whether it ends at another time than was told.
 fn changed(told: &Told, now: Option<DateTime<Utc>>) -> Option<Reason> {
     match (told.expires_at, now) {
+        (told, now) if same_expiry(told, now) => None,
         (Some(told), Some(now)) if now > told => Some(Reason::Renewed),
-        (told, now) if told != now => Some(Reason::Corrected),
-        _ => None,
+        (Some(_) | None, _) => Some(Reason::Corrected),
     }
 }
 

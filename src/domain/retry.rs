@@ -29,6 +29,8 @@ words! {
         Gone = "gone",
         /// The answer was not what the protocol allows.
         Protocol = "protocol",
+        /// The whole message was sent, and no reply came: it may have arrived.
+        Unconfirmed = "unconfirmed",
         /// certvigil itself failed.
         Internal = "internal",
     }
@@ -94,9 +96,16 @@ pub enum Verdict {
     GivenUp,
 }
 
+/// The longest pause that a receiver can ask for: an answer must not silence it for days.
+pub const LONGEST_WISH: TimeDelta = TimeDelta::minutes(15);
+
+/// The pauses after attempts that may have arrived: each repetition is another copy for its reader.
+const UNCONFIRMED: [TimeDelta; 3] =
+    [TimeDelta::hours(1), TimeDelta::hours(6), TimeDelta::hours(24)];
+
 /// Decides after the attempt numbered `attempt` (from 1). The pause doubles from `initial` to `max`,
-/// less up to a quarter (`fraction`, 0 to 1, picks how much), and is at least what the receiver asked
-/// for. The last attempt is at `give_up_at`.
+/// less up to a quarter (`fraction`, 0 to 1, picks how much), and is at least as long as the receiver asked for, up to
+/// [`LONGEST_WISH`]. The last attempt is at `give_up_at`.
 pub fn verdict(
     outcome: &Outcome,
     attempt: u32,
@@ -105,10 +114,10 @@ pub fn verdict(
     now: DateTime<Utc>,
     fraction: f64,
 ) -> Verdict {
-    let after = match outcome {
+    let (reason, after) = match outcome {
         Outcome::Delivered { .. } => return Verdict::Delivered,
         Outcome::Rejected { .. } => return Verdict::Rejected,
-        Outcome::Retry { after, .. } => *after,
+        Outcome::Retry { reason, after, .. } => (*reason, *after),
     };
     if now >= give_up_at {
         return Verdict::GivenUp;
@@ -117,7 +126,12 @@ pub fn verdict(
     let pause = policy.initial.checked_mul(doubled).unwrap_or(policy.max).min(policy.max);
     let less = (pause.num_milliseconds() as f64 * 0.25 * fraction.clamp(0.0, 1.0)) as i64;
     let pause = pause - TimeDelta::milliseconds(less);
-    let wait = after.map_or(pause, |after| after.max(pause));
+    let wait = if reason == FailureReason::Unconfirmed {
+        let nth = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
+        UNCONFIRMED.get(nth).copied().unwrap_or(UNCONFIRMED[UNCONFIRMED.len() - 1])
+    } else {
+        after.map_or(pause, |after| after.min(LONGEST_WISH).max(pause))
+    };
     let next = now.checked_add_signed(wait).unwrap_or(give_up_at);
     Verdict::WaitUntil(next.min(give_up_at))
 }
@@ -156,11 +170,25 @@ mod tests {
             (u32::MAX, None, 0.0, 900_000, "however often"),
             (1, minutes(2), 0.0, 120_000, "the receiver wants longer"),
             (60, minutes(2), 0.0, 900_000, "the receiver wants sooner than we do"),
-            (1, minutes(60 * 24 * 400), 0.0, 3 * 86_400_000, "never later than the end"),
+            (1, minutes(60 * 24 * 400), 0.0, 900_000, "a wish for years is cut to 15 minutes"),
+            (1, Some(TimeDelta::MAX), 0.0, 900_000, "whatever its size"),
         ];
         for (attempt, after, fraction, expected, reason) in cases {
             assert_eq!(after_attempt(attempt, after, fraction), expected, "{reason}");
         }
+    }
+
+    #[test]
+    fn a_message_that_may_have_arrived_is_repeated_rarely() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let lost = Outcome::retry(FailureReason::Unconfirmed, "no reply");
+        let pauses = [1, 2, 3, 4].map(|attempt| {
+            match verdict(&lost, attempt, now + TimeDelta::days(3), &policy(), now, 0.5) {
+                Verdict::WaitUntil(next) => (next - now).num_hours(),
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_eq!(pauses, [1, 6, 24, 24]);
     }
 
     #[test]

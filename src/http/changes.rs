@@ -70,7 +70,9 @@ pub async fn acknowledge(
         let detail = match refusal {
             Refusal::Passed(_) => format!("until: {refusal}"),
             Refusal::NoReason => format!("reason: {refusal}"),
-            Refusal::Inactive(_) | Refusal::SingleStep { .. } => refusal.to_string(),
+            Refusal::Inactive(_) | Refusal::LastStage { .. } | Refusal::SingleStep { .. } => {
+                refusal.to_string()
+            }
         };
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })?;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     admin_api::AdminApi,
+    build, clock,
     domain::{
         acknowledgement::Acknowledgements,
         certificate::OrganizationName,
@@ -30,14 +31,18 @@ use crate::{
         reading::Reading,
         reconcile::{Decision, Moment, World, all_open, decide, keep_up},
         selection::Selection,
+        skew::{Synchronization, Verdict as ClockVerdict},
     },
     notify::Notifier,
-    store::{Change, Commit, Lease, MessageKind, Plan, ScanRecord, Store, id_at},
+    store::{
+        Change, Commit, Lease, LedgerVersion, MessageKind, Plan, ScanRecord, Store, StoreFault,
+        id_at,
+    },
 };
 pub use read::{Progress, read};
 
-/// How far the local clock and the API's may differ before the API's counts.
-const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+/// How often a scan decides anew because a delivery ended between its decision and its commit.
+const PLANS: usize = 5;
 
 /// How many faults the record of a scan keeps: where the API is down, thousands are the same.
 const MAX_FAULTS: usize = 50;
@@ -48,6 +53,8 @@ pub struct Target {
     pub selection: Selection,
     pub policy: Policy,
     pub timeout: Duration,
+    /// How long an absence has to last before it is believed.
+    pub confirm_after: TimeDelta,
 }
 
 impl Target {
@@ -56,15 +63,10 @@ impl Target {
         self.policy.admin_keys != WatchedKeys::Off
     }
 
-    /// How far the API's clock is ahead of this machine's, where that is more than may be: then it is the
-    /// API's that counts.
-    pub fn wrong_clock(&self) -> Option<TimeDelta> {
-        self.api.take_skew().and_then(too_much)
+    /// Which clock counts, by the answers of the API.
+    pub fn clock(&self, local: DateTime<Utc>, synchronization: Synchronization) -> ClockVerdict {
+        ClockVerdict::of(self.api.take_skew(), local, build::built_at(), synchronization)
     }
-}
-
-fn too_much(skew: TimeDelta) -> Option<TimeDelta> {
-    Some(skew).filter(|skew| skew.abs() > CLOCK_TOLERANCE)
 }
 
 /// When a scan is.
@@ -85,7 +87,7 @@ impl When {
     /// The moment of its start, as it is decided by.
     pub fn moment(&self) -> Moment {
         let (tick, timezone) = (self.tick, self.timezone);
-        Moment { now: self.started_at, tick, timezone, decided_at: None }
+        Moment { now: self.started_at, tick, timezone, decided_at: None, clock_is_certain: true }
     }
 }
 
@@ -97,6 +99,8 @@ pub struct Report {
     pub notifications: usize,
     /// Why the admin keys could not be read, where that is new. No scan is incomplete for it.
     pub admin_keys_fault: Option<String>,
+    /// Whether another scan has to confirm that something is gone.
+    pub needs_confirmation: bool,
 }
 
 /// One scan: read, merge with what was known, decide for each notifier, commit.
@@ -112,7 +116,7 @@ pub async fn run_once(
     lease: Lease,
     progress: &watch::Sender<Progress>,
 ) -> anyhow::Result<Report> {
-    let clock = Instant::now();
+    let started = Instant::now();
     let known = store.inventory(target.api.organization()).await;
     let known = Arc::new(known.context("reading the last inventory")?);
     let before = target.api.requests();
@@ -120,8 +124,10 @@ pub async fn run_once(
     let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
     let reading =
         reading.unwrap_or_else(|_| Reading::failed("the reading failed inside certvigil"));
-    let at = when.started_at + TimeDelta::from_std(clock.elapsed()).unwrap_or(TimeDelta::zero());
-    let read = Read { before: known, reading, requests: target.api.requests() - before, at };
+    let at = when.started_at + TimeDelta::from_std(started.elapsed()).unwrap_or(TimeDelta::zero());
+    let requests = target.api.requests() - before;
+    let synchronization = clock::synchronization();
+    let read = Read { before: known, reading, requests, at, synchronization };
     keep(target, read, store, notifiers, give_up_after, when, lease).await
 }
 
@@ -132,6 +138,8 @@ pub struct Read {
     pub reading: Reading,
     pub requests: u64,
     pub at: DateTime<Utc>,
+    /// What the operating system says of the clock that `at` is by.
+    pub synchronization: Synchronization,
 }
 
 /// The part of a scan that follows the reading: merge with what was known, decide, commit.
@@ -147,18 +155,19 @@ pub async fn keep(
     when: When,
     lease: Lease,
 ) -> anyhow::Result<Report> {
-    let Read { before, reading, requests, at: local } = read;
+    let Read { before, reading, requests, at: local, synchronization } = read;
     let organization = target.api.organization();
     let last = store.latest_scan(organization).await.context("reading the last scan")?;
-    // Where nothing has answered since the start, the clock is as wrong as it was.
-    let skew = match target.api.take_skew() {
-        Some(skew) => too_much(skew),
-        None => last.as_ref().and_then(|last| last.clock_skew),
+    let clock = target.clock(local, synchronization);
+    let skew = match clock {
+        // No answer told the time: the clock is as wrong as it was.
+        ClockVerdict::Unchecked => last.as_ref().and_then(|last| last.clock_skew),
+        clock => clock.skew(),
     };
     // What is decided goes by the API's clock then; the state, its schedule and its leases by ours.
     let now = local + skew.unwrap_or_default();
     let decided_at = last.map(|last| last.finished_at + last.clock_skew.unwrap_or_default());
-    let after = before.merge(reading, &target.selection, now);
+    let after = Arc::new(before.merge(reading, &target.selection, now));
     let record = ScanRecord {
         id: id_at(local),
         organization: organization.clone(),
@@ -170,7 +179,7 @@ pub async fn keep(
         projects_unreadable: after.unreadable_projects.len(),
         certificates: after.certificates.len(),
         requests,
-        faults: faults(&after),
+        faults: faults(&after, clock),
         clock_skew: skew,
     };
     let acknowledgements =
@@ -191,23 +200,33 @@ pub async fn keep(
         allowed: Some(when.allowed),
     };
     let world = World::watched(&before, &evaluation);
-    let moment = Moment { now, decided_at, ..when.moment() };
-    let plans = plan(&occasion, &world, store, notifiers, moment, local).await?;
+    let clock_is_certain = clock.is_certain(synchronization);
+    let moment = Moment { now, decided_at, clock_is_certain, ..when.moment() };
     let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
-    let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
     let admin_keys_fault = news_of_keys(&before, &after);
-    let commit = Commit {
-        of: Some(organization.clone()),
-        lease: Some(lease),
-        change: Change::Scan(Box::new((record.clone(), after))),
-        plans,
-        over,
-        now: local,
-        give_up_at: local + give_up_after,
+    let mut tries = 0..PLANS;
+    let notifications = loop {
+        let plans = plan(&occasion, &world, store, notifiers, moment, local).await?;
+        let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
+        let commit = Commit {
+            of: Some(organization.clone()),
+            lease: Some(lease.clone()),
+            change: Change::Scan(Box::new((record.clone(), Arc::clone(&after)))),
+            plans,
+            over: over.clone(),
+            now: local,
+            give_up_at: local + give_up_after,
+        };
+        match store.commit(&commit).await {
+            // What was delivered or given up meanwhile changes what there is to say.
+            Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
+            kept => kept.context("keeping the scan")?,
+        }
+        break notifications;
     };
-    store.commit(&commit).await.context("keeping the scan")?;
-    Ok(Report { record, notifications, admin_keys_fault })
+    let needs_confirmation = after.needs_confirmation();
+    Ok(Report { record, notifications, admin_keys_fault, needs_confirmation })
 }
 
 /// Why the admin keys could not be read, where the last scan did not meet the same, or that none of them is the
@@ -227,13 +246,19 @@ fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
 }
 
 /// What could not be read, in words; of very many the first ones and their number.
-fn faults(inventory: &Inventory) -> Vec<String> {
+fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
     let all = inventory.faults().count();
     let first = inventory.faults().take(MAX_FAULTS);
     let mut faults: Vec<String> =
         first.map(|(scope, fault)| format!("{scope}: {}", fault.why)).collect();
     if all > MAX_FAULTS {
         faults.push(format!("and {} more", all - MAX_FAULTS));
+    }
+    if let ClockVerdict::Ignored(skew) = clock {
+        faults.push(format!(
+            "the API's clock is {} seconds away from this machine's, which cannot be: this machine's counts",
+            skew.num_seconds()
+        ));
     }
     faults
 }
@@ -255,17 +280,29 @@ pub async fn retire(
     let acknowledgements =
         store.acknowledgements(organization).await.context("reading the acknowledgements")?;
     let over = acknowledgements.values().filter(|one| one.ended.is_none()).map(|one| one.id);
-    let over = over.collect();
+    let over: Vec<Uuid> = over.collect();
     let none = Acknowledgements::new();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
     let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
-    let moment = Moment { now, tick: now, timezone: Tz::UTC, decided_at: None };
-    let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment, now).await?;
-    let give_up_at = now + give_up_after;
-    let of = Some(organization.clone());
-    let lease = Some(lease);
-    let commit = Commit { of, lease, change: Change::Retired, plans, over, now, give_up_at };
-    store.commit(&commit).await.context("keeping the end of an organization")
+    let moment =
+        Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
+    let mut tries = 0..PLANS;
+    loop {
+        let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment, now).await?;
+        let commit = Commit {
+            of: Some(organization.clone()),
+            lease: Some(lease.clone()),
+            change: Change::Retired,
+            plans,
+            over: over.clone(),
+            now,
+            give_up_at: now + give_up_after,
+        };
+        match store.commit(&commit).await {
+            Err(StoreFault::LedgerChanged) if tries.next().is_some() => {}
+            kept => return kept.context("keeping the end of an organization"),
+        }
+    }
 }
 
 /// What each notifier is to be told, and what its ledger learns. `local` is this machine's clock, by which the
@@ -282,15 +319,23 @@ async fn plan(
     for notifier in notifiers {
         let organization = occasion.evaluation.organization;
         let ledger = store.ledger(Some(organization), notifier.name(), local).await;
+        let (ledger, version) = ledger.context("reading the ledger")?;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
             grain: notifier.grain(),
-            ledger: ledger.context("reading the ledger")?,
+            ledger,
         };
         let known = store.known_receivers(organization, &listener.name).await;
         let known = known.context("reading the receivers")?;
-        plans.extend(plan_of(occasion, world, &listener, notifier.receivers(), &known, moment));
+        plans.extend(plan_of(
+            occasion,
+            world,
+            (&listener, version),
+            notifier.receivers(),
+            &known,
+            moment,
+        ));
     }
     Ok(plans)
 }
@@ -300,7 +345,7 @@ async fn plan(
 fn plan_of(
     occasion: &Occasion<'_>,
     world: &World<'_>,
-    listener: &Listener,
+    (listener, ledger_version): (&Listener, LedgerVersion),
     receivers: Vec<String>,
     known: &BTreeSet<String>,
     moment: Moment,
@@ -319,6 +364,7 @@ fn plan_of(
         receivers,
         up_to_date: Vec::new(),
         afresh: false,
+        ledger_version,
     };
     let mut plans = Vec::new();
     if !listening.is_empty() {

@@ -9,12 +9,13 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::Target;
 use crate::{
-    admin_api::{Certificates, Recent},
+    admin_api::{Certificates, Presence, Recent},
     domain::{
         certificate::{Project, ProjectId, Scope},
         credential::AdminKey,
         inventory::Inventory,
         reading::Reading,
+        unreadable::{Cause, ReadError},
     },
 };
 
@@ -22,7 +23,13 @@ use crate::{
 const WAITING_PROJECTS: usize = 1_000;
 
 /// How many answers may wait to be taken: the requests wait for room beyond.
-const WAITING_ANSWERS: usize = 64;
+const WAITING_ANSWERS: usize = 8;
+
+/// How many missing projects one scan asks the API about.
+const MAX_MISSING: usize = 1_000;
+
+/// How many unreadable items of a list a message names.
+const SHOWN_ODD: usize = 3;
 
 /// Why something was not read that was still to be.
 const TIME_UP: &str = "the scan's time was up";
@@ -38,9 +45,12 @@ pub struct Progress {
 /// What the requests brought, as it comes in.
 enum Arrival {
     Projects(Vec<Project>),
-    ProjectListEnd(Result<(), String>),
-    List(Scope, Result<Option<Certificates>, String>),
-    AdminKeys(Result<Vec<AdminKey>, String>),
+    ProjectListEnd(Result<(), ReadError>),
+    /// A list; `None` if its project was archived after it was listed.
+    List(Scope, Result<Option<Certificates>, ReadError>),
+    /// A known project that the complete list of projects does not name.
+    Missing(Project, ReadError),
+    AdminKeys(Result<Vec<AdminKey>, ReadError>),
 }
 
 /// Reads everything that is selected, until the time is up; what is as it was `before` is not kept twice.
@@ -49,9 +59,10 @@ pub async fn read(
     before: Arc<Inventory>,
     progress: &watch::Sender<Progress>,
 ) -> Reading {
-    let mut reading = Reading::begin(before, TIME_UP, target.reads_admin_keys());
+    let mut reading = Reading::begin(Arc::clone(&before), TIME_UP, target.reads_admin_keys());
+    reading.confirm_after = target.confirm_after;
     let (arrive, mut arrivals) = mpsc::channel(WAITING_ANSWERS);
-    let requests = request_all(target, arrive);
+    let requests = request_all(target, &before, arrive);
     let record = async {
         while let Some(arrival) = arrivals.recv().await {
             take(&mut reading, arrival, progress);
@@ -69,7 +80,7 @@ pub async fn read(
             .filter(|scope| !reading.listings.contains_key(scope))
             .collect();
         for scope in unread {
-            reading.listings.insert(scope, Err(TIME_UP.to_owned()));
+            reading.listings.insert(scope, Err(TIME_UP.into()));
         }
     }
     reading
@@ -77,22 +88,26 @@ pub async fn read(
 
 /// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent to
 /// another thread.
-fn request_all(target: &Target, arrive: mpsc::Sender<Arrival>) -> BoxFuture<'_, ()> {
+fn request_all<'a>(
+    target: &'a Target,
+    before: &'a Inventory,
+    arrive: mpsc::Sender<Arrival>,
+) -> BoxFuture<'a, ()> {
     async move {
         let (found, to_read) = mpsc::channel::<ProjectId>(WAITING_PROJECTS);
         let organization = async {
             let listed = target.api.organization_certificates().await;
-            let listed = listed.map(Some).map_err(|fault| fault.to_string());
+            let listed = listed.map(Some).map_err(ReadError::from);
             tell(&arrive, Arrival::List(Scope::Organization, listed)).await;
         };
         let admin_keys = async {
             if target.reads_admin_keys() {
-                let keys = target.api.admin_keys().await.map_err(|fault| fault.to_string());
+                let keys = target.api.admin_keys().await.map_err(ReadError::from);
                 tell(&arrive, Arrival::AdminKeys(keys)).await;
             }
         };
         tokio::join!(
-            list_projects(target, &arrive, found),
+            list_projects(target, before, &arrive, found),
             read_projects(target, &arrive, to_read),
             organization,
             admin_keys
@@ -108,19 +123,26 @@ async fn tell(arrive: &mpsc::Sender<Arrival>, arrival: Arrival) {
 
 async fn list_projects(
     target: &Target,
+    before: &Inventory,
     arrive: &mpsc::Sender<Arrival>,
     found: mpsc::Sender<ProjectId>,
 ) {
-    let mut pages = target.api.projects(target.selection.archived);
-    // A list that shifts while it is read names a project twice.
+    let Target { api, selection, .. } = target;
+    let mut pages = api.projects(selection.archived);
+    // All that were listed, selected or not. A list that shifts while it is read names a project twice.
     let mut seen = BTreeSet::new();
+    let mut odd = Vec::new();
     let end = loop {
         match pages.next().await {
             Ok(Some(page)) => {
+                odd.extend(page.odd);
                 let selected: Vec<Project> = page
+                    .projects
                     .into_iter()
-                    .filter(|project| target.selection.matches(project))
-                    .filter(|project| seen.insert(project.id.clone()))
+                    .filter(|entry| seen.insert(entry.project.id.clone()))
+                    .filter(|entry| selection.archived || !entry.archived)
+                    .map(|entry| entry.project)
+                    .filter(|project| selection.matches(project))
                     .collect();
                 let ids: Vec<ProjectId> =
                     selected.iter().map(|project| project.id.clone()).collect();
@@ -129,11 +151,78 @@ async fn list_projects(
                     drop(found.send(id).await);
                 }
             }
-            Ok(None) => break Ok(()),
-            Err(fault) => break Err(fault.to_string()),
+            Ok(None) if seen.is_empty() && odd.is_empty() && !before.projects.is_empty() => {
+                let why = "GET /organization/projects: the list is empty, and was not before: an organization \
+                           always has a default project";
+                break Err(why.into());
+            }
+            Ok(None) => break read_missing(target, before, &seen, arrive, &found).await,
+            Err(fault) => break Err(fault.into()),
         }
     };
+    let end = match (end, odd_items(&odd)) {
+        (Ok(()), Some(why)) => Err(ReadError::from(format!("GET /organization/projects: {why}"))),
+        (end, _) => end,
+    };
     tell(arrive, Arrival::ProjectListEnd(end)).await;
+}
+
+/// Asks the API about the known projects that its complete list does not name. One that it calls archived is gone; one
+/// that it does not find is gone when a later scan agrees.
+async fn read_missing(
+    target: &Target,
+    before: &Inventory,
+    seen: &BTreeSet<ProjectId>,
+    arrive: &mpsc::Sender<Arrival>,
+    found: &mpsc::Sender<ProjectId>,
+) -> Result<(), ReadError> {
+    let known = before.projects.values();
+    let missing =
+        known.filter(|known| !seen.contains(&known.id) && target.selection.matches(known));
+    let mut unlisted = None;
+    for (number, project) in missing.enumerate() {
+        let error = if number >= MAX_MISSING {
+            ReadError::from("the list of projects no longer names it; not asked for in this scan")
+        } else {
+            match target.api.project(&project.id).await {
+                Ok(Presence::Archived) => continue,
+                // Nothing was ever read of it: nothing can end with it.
+                Ok(Presence::NotFound) if !before.listings.contains_key(&project.id) => continue,
+                Ok(Presence::NotFound) => ReadError {
+                    why: "the list of projects no longer names it, and GET answers 404: not believed until a \
+                          scan five minutes later agrees"
+                        .to_owned(),
+                    cause: Cause::Missing,
+                },
+                Ok(Presence::Active(project)) if !target.selection.matches(&project) => continue,
+                Ok(Presence::Active(project)) => {
+                    let id = project.id.clone();
+                    unlisted.get_or_insert(id.clone());
+                    tell(arrive, Arrival::Projects(vec![project])).await;
+                    drop(found.send(id).await);
+                    continue;
+                }
+                Err(fault) => fault.into(),
+            }
+        };
+        tell(arrive, Arrival::Missing(project.clone(), error)).await;
+    }
+    match unlisted {
+        None => Ok(()),
+        Some(id) => Err(ReadError::from(format!(
+            "GET /organization/projects: the list does not name project {id}, which exists: others may be missing"
+        ))),
+    }
+}
+
+/// The items of a list that are not understood, in words.
+fn odd_items(odd: &[String]) -> Option<String> {
+    let more = match odd.len().saturating_sub(SHOWN_ODD) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let shown: Vec<&str> = odd.iter().take(SHOWN_ODD).map(String::as_str).collect();
+    (!odd.is_empty()).then(|| format!("unreadable items: {}{more}", shown.join(", ")))
 }
 
 /// As many at once as the organization is asked for.
@@ -149,7 +238,7 @@ async fn read_projects(
             let Some(id) = to_read.lock().await.recv().await else { return };
             let archived = target.selection.archived;
             let listed = target.api.project_certificates(&id, archived, &recent).await;
-            let listed = listed.map_err(|fault| fault.to_string());
+            let listed = listed.map_err(ReadError::from);
             tell(arrive, Arrival::List(Scope::Project(id), listed)).await;
         }
     };
@@ -166,11 +255,15 @@ fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progre
         }
         Arrival::ProjectListEnd(end) => reading.project_list = end,
         Arrival::AdminKeys(keys) => reading.admin_keys = Some(keys),
+        Arrival::Missing(project, error) => {
+            reading.listings.insert(Scope::Project(project.id.clone()), Err(error));
+            reading.projects.insert(project.id.clone(), project);
+        }
         Arrival::List(scope, listed) => {
             progress.send_modify(|progress| {
                 progress.projects_read += usize::from(matches!(scope, Scope::Project(_)));
                 progress.certificates += match &listed {
-                    Ok(Some(pages)) => pages.iter().map(|page| page.len()).sum(),
+                    Ok(Some(list)) => list.pages.iter().map(|page| page.len()).sum(),
                     Ok(None) | Err(_) => 0,
                 };
             });
@@ -179,9 +272,21 @@ fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progre
                 (Scope::Project(id), Ok(None)) => {
                     reading.projects.remove(&id);
                 }
-                (scope, Ok(listed)) => reading.take(scope, listed.unwrap_or_default()),
-                (scope, Err(why)) => {
-                    reading.listings.insert(scope, Err(why));
+                (Scope::Organization, Ok(None)) => {}
+                (scope, Ok(Some(list))) => {
+                    if let Some(why) = odd_items(&list.odd) {
+                        let request = match &scope {
+                            Scope::Organization => "GET /organization/certificates".to_owned(),
+                            Scope::Project(id) => {
+                                format!("GET /organization/projects/{id}/certificates")
+                            }
+                        };
+                        reading.partial.insert(scope.clone(), format!("{request}: {why}").into());
+                    }
+                    reading.take(scope, list.pages);
+                }
+                (scope, Err(error)) => {
+                    reading.listings.insert(scope, Err(error));
                 }
             }
         }

@@ -136,6 +136,25 @@ impl Store {
         Ok(waiting.collect())
     }
 
+    /// Makes all pending deliveries of a notifier due now: after a start or a reload its server may accept what it
+    /// refused before. Messages that may have arrived keep their pause.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn retry_all(&self, notifier: &str, now: DateTime<Utc>) -> Result<u64> {
+        query(
+            "UPDATE deliveries SET next_attempt_at = $2
+             WHERE notifier = $1 AND state = 'pending' AND lease_until IS NULL AND next_attempt_at > $2
+               AND coalesce((SELECT a.outcome FROM attempts a WHERE a.delivery_id = deliveries.id
+                             ORDER BY a.number DESC LIMIT 1), '') <> 'unconfirmed'",
+        )
+        .bind(notifier)
+        .bind(millis(now))
+        .execute(&self.pool)
+        .await
+        .map_err(Into::into)
+    }
+
     /// Makes a delivery that failed or waits due now, with a new time until it is given up.
     /// `id` may be the beginning of an id, where it is the only one.
     ///

@@ -16,9 +16,10 @@ use super::{
 use crate::domain::{
     certificate::{Certificate, CertificateId, Certificates, OrganizationName, Project, ProjectId},
     credential::AdminKeys,
-    inventory::{Inventory, Listing, Unreadable},
+    inventory::{Inventory, Listing},
     reading::List,
     text::Name,
+    unreadable::Unreadable,
 };
 
 /// How long a part gets, in bytes, before there is another.

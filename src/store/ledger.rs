@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
 use super::{
-    Commit, DeliveryState, Plan, Result, Store, millis, organization,
-    sql::{Transaction, query},
+    Commit, DeliveryState, Plan, Result, Store, StoreFault, millis, organization,
+    sql::{Transaction, either, query},
 };
 use crate::domain::{
     certificate::OrganizationName,
@@ -41,8 +41,10 @@ impl Store {
         of: Option<&OrganizationName>,
         notifier: &str,
         now: DateTime<Utc>,
-    ) -> Result<Ledger> {
+    ) -> Result<(Ledger, LedgerVersion)> {
         let organization = organization(of);
+        let mut tx = self.pool.begin_reading().await?;
+        let version = version(&mut tx, organization, notifier, false).await?;
         // Of each subject the newest row, the newest telling, and the tellings of the last day.
         let rows: Vec<(String, Option<String>, bool)> = query(
             "WITH rows AS (
@@ -58,7 +60,7 @@ impl Store {
         .bind(organization)
         .bind(notifier)
         .bind(millis(now - FLIP))
-        .tuples(&self.pool)
+        .tuples(&mut tx)
         .await?;
         let mut ledger = Ledger::default();
         for (subject, told, newest) in rows {
@@ -71,33 +73,80 @@ impl Store {
             }
             ledger.past.entry(subject).or_default().push(told);
         }
-        ledger.untold = self.untold(organization, notifier).await?;
-        Ok(ledger)
+        ledger.untold = untold(&mut tx, organization, notifier).await?;
+        tx.rollback().await?;
+        Ok((ledger, version))
     }
+}
 
-    /// What was to be told of each subject last, where nothing has been told since, and reached nobody.
-    async fn untold(&self, organization: &str, notifier: &str) -> Result<BTreeMap<Subject, Told>> {
-        let rows: Vec<(String, String)> = query(
-            "SELECT l.subject, l.told FROM ledger l
+/// What was to be told of each subject last, where nothing has been told since, and reached nobody.
+async fn untold(
+    tx: &mut Transaction,
+    organization: &str,
+    notifier: &str,
+) -> Result<BTreeMap<Subject, Told>> {
+    let rows: Vec<(String, String)> = query(
+        "SELECT l.subject, l.told FROM ledger l
              WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn AND l.told IS NOT NULL
                AND NOT EXISTS (
                  SELECT 1 FROM ledger later
                  WHERE later.organization = $1 AND later.notifier = $2
                    AND later.subject = l.subject AND later.seq > l.seq)",
-        )
-        .bind(organization)
-        .bind(notifier)
-        .tuples(&self.pool)
-        .await?;
-        let mut untold = BTreeMap::new();
-        for (subject, told) in rows {
-            if let Some(subject) = Subject::parse(&subject) {
-                untold.insert(subject, serde_json::from_str(&told)?);
-            }
+    )
+    .bind(organization)
+    .bind(notifier)
+    .tuples(&mut *tx)
+    .await?;
+    let mut untold = BTreeMap::new();
+    for (subject, told) in rows {
+        if let Some(subject) = Subject::parse(&subject) {
+            untold.insert(subject, serde_json::from_str(&told)?);
         }
-        Ok(untold)
     }
+    Ok(untold)
+}
 
+/// Which entries of a ledger count. Another value means that an entry was added or withdrawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerVersion {
+    entries: i64,
+    /// The sum of their numbers, which only grow.
+    numbers: i64,
+}
+
+/// Reads the version. With `lock`, nobody withdraws one of the entries until the end of the transaction.
+async fn version(
+    tx: &mut Transaction,
+    organization: &str,
+    notifier: &str,
+    lock: bool,
+) -> Result<LedgerVersion> {
+    macro_rules! version {
+        ($lock:literal) => {
+            concat!(
+                "SELECT count(*), CAST(coalesce(sum(l.seq), 0) AS BIGINT)
+                 FROM (SELECT seq FROM ledger
+                       WHERE organization = $1 AND notifier = $2 AND NOT withdrawn ORDER BY seq ",
+                $lock,
+                ") l"
+            )
+        };
+    }
+    const PLAIN: &str = version!("");
+    let statement = if lock { either(PLAIN, version!("FOR UPDATE")) } else { query(PLAIN) };
+    let (entries, numbers) = statement.bind(organization).bind(notifier).tuple(tx).await?;
+    Ok(LedgerVersion { entries, numbers })
+}
+
+/// Makes sure that a plan was made by the ledger as it is.
+pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan) -> Result<()> {
+    match version(tx, organization, &plan.notifier, true).await? == plan.ledger_version {
+        true => Ok(()),
+        false => Err(StoreFault::LedgerChanged),
+    }
+}
+
+impl Store {
     /// The latest messages that told of a subject, newest first; not those that only kept it up.
     ///
     /// # Errors
@@ -159,11 +208,11 @@ pub(super) async fn learn(
 ) -> Result<()> {
     let told = match decision {
         Decision::Tell { told, .. } | Decision::Note { told, .. } => Some(told),
-        Decision::End { .. } | Decision::Forget { .. } => None,
+        Decision::End { .. } => None,
         Decision::Damp { .. } => return Ok(()),
     };
     let said_in = match decision {
-        Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => None,
+        Decision::Note { .. } | Decision::Damp { .. } => None,
         Decision::Tell { .. } | Decision::End { .. } => {
             let mut messages = plan.messages.iter();
             messages.find(|message| message.subjects.contains(decision.subject()))

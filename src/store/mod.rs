@@ -44,7 +44,7 @@ pub use deliveries::{DeliveryRow, Waiting, Which};
 pub use heartbeats::Latest;
 pub use instances::{Difference, Instance, Membership};
 pub use leases::{LEASE, Lease, Taken};
-pub use ledger::Telling;
+pub use ledger::{LedgerVersion, Telling};
 pub use open::Place;
 pub use outbox::{Attempted, Claim, Claimed, DeliveryState};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
@@ -81,6 +81,8 @@ pub enum StoreFault {
     /// The server does not answer now, and may do so later.
     #[error("the state {state} cannot be reached: {why}")]
     Away { state: String, why: String },
+    #[error("a delivery ended while the alerts were decided")]
+    LedgerChanged,
     #[error("another instance has taken over: nothing is kept of what was begun here")]
     TakenOver,
     #[error("the state holds what cannot be read: {0}")]
@@ -185,6 +187,8 @@ pub struct Plan {
     pub up_to_date: Vec<String>,
     /// Whether nobody who was told before is left: what the ledger has is forgotten first.
     pub afresh: bool,
+    /// The ledger that the plan was made by. If it has changed since, the commit is refused.
+    pub ledger_version: LedgerVersion,
 }
 
 words! {
@@ -218,7 +222,7 @@ pub struct Commit {
 /// What becomes of what is known.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Scan(Box<(ScanRecord, Inventory)>),
+    Scan(Box<(ScanRecord, Arc<Inventory>)>),
     /// The organization is no longer watched.
     Retired,
     /// Nothing.
@@ -445,6 +449,9 @@ impl Store {
                     .await?;
             }
             Change::None => {}
+        }
+        for plan in &commit.plans {
+            ledger::check(&mut tx, commit.organization(), plan).await?;
         }
         for id in &commit.over {
             acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;

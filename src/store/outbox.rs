@@ -86,7 +86,7 @@ macro_rules! claim {
             "WITH due AS MATERIALIZED (
                SELECT d.id FROM deliveries d
                WHERE d.notifier = $1 AND d.state = 'pending' AND d.next_attempt_at <= $2
-                 AND (d.lease_until IS NULL OR d.lease_until <= $5)
+                 AND (d.lease_until IS NULL OR d.lease_until <= $5 OR d.lease_until > $7)
                  AND d.receiver IN (",
             $receivers,
             ") AND NOT EXISTS (
@@ -96,6 +96,8 @@ macro_rules! claim {
                    JOIN deliveries e
                      ON e.notification_id = es.notification_id AND e.notifier = d.notifier
                     AND e.receiver = d.receiver AND e.state = 'pending' AND e.seq < d.seq
+                    AND coalesce((SELECT a.outcome FROM attempts a WHERE a.delivery_id = e.id
+                                  ORDER BY a.number DESC LIMIT 1), '') <> 'unconfirmed'
                    WHERE ds.notification_id = d.notification_id LIMIT 1 OFFSET 0)
                ORDER BY d.seq LIMIT $4 ",
             $lock,
@@ -110,6 +112,12 @@ macro_rules! claim {
         )
     };
 }
+
+/// No claim lasts longer: a later end was written by a clock that was ahead.
+const LONGEST_CLAIM: TimeDelta = TimeDelta::hours(1);
+/// An attempt that is dated later than this after now was dated by a clock that was ahead. Less may be a correction of
+/// the clock by its time service.
+const CLOCK_SLACK: TimeDelta = TimeDelta::minutes(1);
 
 /// What stands for all projects together: one incident is opened and closed for them, so that what is told
 /// of one is not overtaken by what is told of another.
@@ -174,7 +182,37 @@ pub(super) async fn insert(
         .bind(due_at)
         .execute(&mut *tx)
         .await?;
+        if plan.kind != MessageKind::Refresh {
+            hasten(tx, &id, &notification.notifier, receiver, now).await?;
+        }
     }
+    Ok(())
+}
+
+/// Makes older deliveries of the same subjects due now. They go first, and a pause between their attempts must not hold
+/// back the new message.
+async fn hasten(
+    tx: &mut Transaction,
+    notification: &str,
+    notifier: &str,
+    receiver: &str,
+    now: i64,
+) -> Result<()> {
+    query(
+        "UPDATE deliveries SET next_attempt_at = $4
+         WHERE notifier = $2 AND receiver = $3 AND state = 'pending' AND next_attempt_at > $4
+           AND EXISTS (
+             SELECT 1 FROM notification_subjects old
+             JOIN notification_subjects new ON new.organization = old.organization
+              AND new.subject = old.subject
+             WHERE old.notification_id = deliveries.notification_id AND new.notification_id = $1)",
+    )
+    .bind(notification)
+    .bind(notifier)
+    .bind(receiver)
+    .bind(now)
+    .execute(tx)
+    .await?;
     Ok(())
 }
 
@@ -198,7 +236,7 @@ async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
     Ok(())
 }
 
-/// What was never attempted and tells only of subjects that the new notification tells of is out of date.
+/// What was never attempted, or may have arrived already, and tells only of subjects that the new notification tells of is out of date.
 /// What only keeps up what was told replaces nothing but its like: news are news until they arrive. And news
 /// do not replace a catch-up: by its arrival one knows that the receiver is up to date.
 async fn supersede(
@@ -211,8 +249,10 @@ async fn supersede(
 ) -> Result<()> {
     let superseded: Vec<String> = query(
         "UPDATE deliveries SET state = 'superseded', settled_at = $4
-         WHERE notifier = $1 AND receiver = $2 AND state = 'pending' AND attempts = 0
-           AND lease_until IS NULL
+         WHERE notifier = $1 AND receiver = $2 AND state = 'pending' AND lease_until IS NULL
+           AND (attempts = 0 OR 'unconfirmed' = (
+             SELECT a.outcome FROM attempts a WHERE a.delivery_id = deliveries.id
+             ORDER BY a.number DESC LIMIT 1))
            AND (SELECT CASE $5 WHEN 'refresh' THEN n.kind = 'refresh'
                                WHEN 'news' THEN n.kind <> 'catch_up'
                                ELSE TRUE END
@@ -298,13 +338,17 @@ impl Store {
         notifier: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>> {
-        // What a clock that was ahead has written is due.
+        // Instants that a clock ahead of this one wrote are due now.
         let next: Option<i64> = query(
-            "SELECT min(CASE WHEN created_at > $2 THEN $2 ELSE next_attempt_at END)
+            "SELECT min(CASE WHEN created_at > $2
+                               OR EXISTS (SELECT 1 FROM attempts a
+                                          WHERE a.delivery_id = deliveries.id AND a.at > $3)
+                        THEN $2 ELSE next_attempt_at END)
              FROM deliveries WHERE notifier = $1 AND state = 'pending'",
         )
         .bind(notifier)
         .bind(millis(now))
+        .bind(millis(now + CLOCK_SLACK))
         .scalar_one(&self.pool)
         .await?;
         Ok(next.map(instant))
@@ -348,6 +392,7 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         // Leases are what instances settle among themselves.
         let shared_now = self.shared(now);
+        let lease = lease.min(LONGEST_CLAIM);
         let allowance = match per_minute {
             Some(most) => Some(Allowance::read(&mut tx, notifier, most, shared_now).await?),
             None => None,
@@ -368,6 +413,18 @@ impl Store {
         .bind(millis(now))
         .execute(&mut tx)
         .await?;
+        // So would one whose last attempt such a clock dated.
+        query(
+            "UPDATE deliveries SET next_attempt_at = $2
+             WHERE notifier = $1 AND state = 'pending' AND next_attempt_at > $2
+               AND EXISTS (SELECT 1 FROM attempts a
+                           WHERE a.delivery_id = deliveries.id AND a.at > $3)",
+        )
+        .bind(notifier)
+        .bind(millis(now))
+        .bind(millis(now + CLOCK_SLACK))
+        .execute(&mut tx)
+        .await?;
         let mut rows = either(
             claim!("SELECT value FROM json_each($6)", ""),
             claim!("SELECT jsonb_array_elements_text($6::jsonb)", "FOR UPDATE OF d SKIP LOCKED"),
@@ -378,6 +435,7 @@ impl Store {
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .bind(millis(shared_now))
         .bind(serde_json::to_string(receivers)?)
+        .bind(millis(shared_now + LONGEST_CLAIM))
         .fetch_all(&mut tx)
         .await?;
         rows.sort_by_key(|row| row.try_get::<i64>("seq").unwrap_or_default());
@@ -413,8 +471,8 @@ impl Store {
         Ok((Claimed { claims, wait: None }, found))
     }
 
-    /// Keeps what came of some attempts, all of it or nothing, and ends the claims. A claim whose lease has ended and
-    /// which another has taken over is left to that one.
+    /// Records attempts and ends their claims, all or none. The attempt of a claim that was taken over changes nothing:
+    /// the delivery belongs to the new claim.
     ///
     /// # Errors
     /// Where the database fails; then the claims end with their leases, and the attempts are repeated.
@@ -423,19 +481,27 @@ impl Store {
         // In the same order as all others.
         let mut attempts: Vec<&Attempted> = attempts.iter().collect();
         attempts.sort_by_key(|one| one.claim.notification.id);
-        for one in &attempts {
-            record(&mut tx, one).await?;
+        let mut ours = Vec::with_capacity(attempts.len());
+        for one in attempts {
+            if record(&mut tx, one).await? {
+                ours.push(one);
+            } else {
+                let (delivery, attempt) = (one.claim.id, one.claim.attempt);
+                let outcome = one.outcome.as_str();
+                tracing::warn!(%delivery, attempt, outcome, "attempt not recorded: its claim ended before the attempt did");
+            }
         }
         // What is known of a receiver is what it said last; and each has its place in one order, too.
-        attempts.sort_by_key(|one| (&one.claim.receiver, one.ended));
-        for Attempted { claim, outcome, verdict, ended } in attempts {
+        ours.sort_by_key(|one| (&one.claim.receiver, one.ended));
+        for Attempted { claim, outcome, verdict, ended } in ours {
             failures::note(&mut tx, claim, outcome, verdict, *ended).await?;
         }
         Ok(tx.commit().await?)
     }
 }
 
-async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<()> {
+/// Returns false, and changes nothing, if the delivery was claimed again or settled meanwhile.
+async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<bool> {
     let Attempted { claim, outcome, verdict, ended } = attempted;
     let now = *ended;
     let detail = match outcome {
@@ -447,6 +513,21 @@ async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<()> {
         Verdict::Delivered | Verdict::Rejected | Verdict::GivenUp => None,
     };
     lock(tx, &claim.notification.id.to_string()).await?;
+    let is_ours = query(
+        "UPDATE deliveries SET state = $3, lease_until = NULL, settled_at = $4,
+                next_attempt_at = coalesce($5, next_attempt_at)
+         WHERE id = $1 AND attempts = $2 AND state = 'pending'",
+    )
+    .bind(claim.id.to_string())
+    .bind(claim.attempt)
+    .bind(DeliveryState::from(verdict).as_str())
+    .bind(next.is_none().then_some(millis(now)))
+    .bind(next.map(millis))
+    .execute(&mut *tx)
+    .await?;
+    if is_ours == 0 {
+        return Ok(false);
+    }
     query(
         "INSERT INTO attempts (delivery_id, number, at, outcome, detail)
          VALUES ($1, $2, $3, $4, $5)
@@ -457,18 +538,6 @@ async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<()> {
     .bind(millis(now))
     .bind(outcome.as_str())
     .bind(detail)
-    .execute(&mut *tx)
-    .await?;
-    query(
-        "UPDATE deliveries SET state = $3, lease_until = NULL, settled_at = $4,
-                next_attempt_at = coalesce($5, next_attempt_at)
-         WHERE id = $1 AND attempts = $2 AND state = 'pending'",
-    )
-    .bind(claim.id.to_string())
-    .bind(claim.attempt)
-    .bind(DeliveryState::from(verdict).as_str())
-    .bind(next.is_none().then_some(millis(now)))
-    .bind(next.map(millis))
     .execute(&mut *tx)
     .await?;
     settle(tx, &claim.notification.id.to_string()).await?;
@@ -483,7 +552,7 @@ async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<()> {
             up_to_date(tx, organization, notifier, &claim.receiver, now).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.

@@ -37,7 +37,10 @@ impl Allowance {
         .scalar_one(tx)
         .await?;
         let step = (MINUTE / i64::from(per_minute.get())).max(1);
-        Ok(Allowance { step, now, whole_at: whole_at.clamp(now, now + MINUTE) })
+        // An allowance is whole again after a minute at most. A later instant was written by a clock that was ahead:
+        // it says nothing about what was spent.
+        let whole_at = if whole_at > now + MINUTE { now } else { whole_at.max(now) };
+        Ok(Allowance { step, now, whole_at })
     }
 
     /// How many may begin now.

@@ -75,6 +75,7 @@ fn policy() -> Option<Policy> {
             .ok()?,
         rules: Vec::new(),
         include_inactive: false,
+        replaced_severity: certvigil::domain::threshold::Severity::Warning,
         blind_after: None,
         admin_keys: WatchedKeys::Off,
         client_identity: None,
@@ -110,7 +111,8 @@ fn decisions(bencher: Bencher<'_, '_>, certificates: usize, told: bool) {
         })
         .collect();
     let now = start();
-    let moment = Moment { now, tick: now, timezone: Tz::UTC, decided_at: None };
+    let moment =
+        Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
     let scan = |listeners: &[Listener]| -> Vec<Vec<Decision>> {
         let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
         let world = World::watched(&inventory, &evaluation);

@@ -8,7 +8,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
     ("store", &["store", "domain", "net", "secret"]),
     ("notify", &["notify", "domain", "net", "secret", "logging"]),
-    ("scan", &["admin_api", "domain", "notify", "store"]),
+    ("scan", &["admin_api", "build", "clock", "domain", "notify", "store"]),
     ("deliver.rs", &["domain", "notify", "store"]),
     ("watch.rs", &["domain", "notify", "store", "scan"]),
     ("http", &["http", "build", "domain", "store", "clock", "known", "schedule", "secret"]),
@@ -18,7 +18,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("net.rs", &["domain"]),
     ("secret.rs", &[]),
     ("logging.rs", &["net"]),
-    ("clock.rs", &[]),
+    ("clock.rs", &["domain"]),
     ("build.rs", &[]),
 ];
 

@@ -55,7 +55,7 @@ const FAULTS: [(Fault, &str); 17] = [
     (Fault::Truncated, "the JSON breaks off"),
     (Fault::BreaksOff, "the connection failed"),
     (Fault::Garbage, "the answer is not JSON"),
-    (Fault::OtherShape, "the answer is not what the API promises"),
+    (Fault::OtherShape, "unreadable items: data[0].id: invalid type"),
     (Fault::TooLarge, "the answer is larger than 8 MiB"),
     (Fault::Loops, "the list does not advance"),
     (Fault::EmptyWithMore, "an empty page promises more"),

@@ -42,7 +42,7 @@ fn reading(before: &Inventory, projects: usize, name: &str) -> Reading {
         let own = if n.is_multiple_of(2) { 0..3 } else { n * 3..n * 3 + 3 };
         let scope = Scope::Project(id.clone());
         if n == 4 {
-            reading.listings.insert(scope, Err("HTTP 500".to_owned()));
+            reading.listings.insert(scope, Err("HTTP 500".into()));
         } else {
             reading.take(scope, vec![Arc::new(own.map(listed).collect())]);
         }
@@ -62,7 +62,7 @@ async fn keep(contract: &Contract, inventory: &Inventory, now: DateTime<Utc>) {
     let commit = Commit {
         of: Some(acme()),
         lease: Some(lease(&contract.store, Some(&acme())).await),
-        change: Change::Scan(Box::new((record(now), inventory.clone()))),
+        change: Change::Scan(Box::new((record(now), Arc::new(inventory.clone())))),
         plans: vec![],
         over: vec![],
         now,

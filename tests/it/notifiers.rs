@@ -435,6 +435,10 @@ async fn the_mail_says_which_projects_are_broken_now_what_is_quiet_and_how_many_
     world.add("cert_c", Some("retired-ca"), Some(start() + days(300)), [1]);
     world.add("cert_d", Some("moved-ca"), Some(start() - days(3)), [1]);
     world.add("cert_e", None, None, [1]);
+    // A list that loses all its items at once is not believed at first.
+    let all = 1..=world.projects.len();
+    let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), all);
+    spare.projects.values_mut().for_each(|active| *active = false);
     let sim = Sim::start(world).await;
     let text = format!(
         "{}[[rules]]\ncertificates = [\"retired-*\"]\n\

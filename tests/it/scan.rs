@@ -311,7 +311,10 @@ async fn every_failure_of_a_listing_is_said_and_leaves_the_last_good_state() {
         ("the cursor “cert_x” came again", Box::new(move || list(one(), true, Some("cert_x")))),
         ("an empty page promises more", Box::new(|| list(json!([]), true, None))),
         ("an empty page promises more", Box::new(|| list(json!([]), true, Some("cert_x")))),
-        ("data[0]: missing field `active`", Box::new(|| list(json!([{ "id": "c" }]), false, None))),
+        (
+            "data[0] (c): missing field `active`",
+            Box::new(|| list(json!([{ "id": "c" }]), false, None)),
+        ),
         (
             "a redirect, which is not followed",
             Box::new(|| (StatusCode::FOUND, [("location", "/")]).into_response()),
@@ -434,14 +437,32 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
         tricked(&api, move |asked| asked.contains(*is_gone.lock().unwrap()).then(|| status(404)))
             .await;
     let service = service(address, "").await;
-    *gone.lock().unwrap() = "proj_0002";
-    assert!(
-        service.scan(start()).await.record.complete,
-        "archived between the listing and the reading"
-    );
-    *gone.lock().unwrap() = "proj_0002/certificates";
+    // A complete list names the project: 404 below it is a lost route or a missing permission.
+    for below in ["proj_0002", "proj_0002/certificates"] {
+        *gone.lock().unwrap() = below;
+        let report = service.scan(start()).await;
+        assert!(only_fault(&report).contains("HTTP 404"), "{below}");
+    }
+    *gone.lock().unwrap() = "nothing";
+    // One that the list no longer names is asked for: archived is gone at once.
+    api.world().projects[1].archived = true;
     let report = service.scan(start()).await;
-    assert!(only_fault(&report).contains("HTTP 404"), "the project is there, and its list is not");
+    assert!(report.record.complete, "{report:?}");
+    assert_eq!(report.record.projects_read, 2);
+    // Not found is gone when a scan five minutes later agrees.
+    api.world().projects.remove(2);
+    let report = service.scan(start()).await;
+    assert!(only_fault(&report).contains("no longer names it"), "{report:?}");
+    assert!(report.needs_confirmation);
+    let report = service.scan(start() + chrono::TimeDelta::minutes(6)).await;
+    assert!(report.record.complete && !report.needs_confirmation, "{report:?}");
+    assert_eq!(report.record.projects_read, 1);
+    // An organization without any project is not believed, however often it is said.
+    api.world().projects.clear();
+    for hour in 1..4 {
+        let report = service.scan(start() + chrono::TimeDelta::hours(hour)).await;
+        assert!(report.record.faults[0].contains("always has a default project"), "{report:?}");
+    }
 }
 
 #[tokio::test]

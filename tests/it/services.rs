@@ -22,7 +22,15 @@ fn world(projects: usize, certificates: &[(&str, i64, &[usize])]) -> World {
         let end = Some(start() + days(*left));
         world.add(id, Some(id), end, active_in.iter().copied());
     }
+    keep_a_spare(&mut world);
     world
+}
+
+/// An inactive certificate in every project: a list that loses all its items at once is not believed at first.
+fn keep_a_spare(world: &mut World) {
+    let all = 1..=world.projects.len();
+    let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), all);
+    spare.projects.values_mut().for_each(|active| *active = false);
 }
 
 fn incidents(sim: &Sim, format: &str) -> String {
@@ -482,6 +490,7 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     world.add("cert_a", Some("prod “ca” <b>"), Some(now + days(5)), [1]);
     world.add("cert_b", Some("other-ca"), Some(now + days(25)), [2]);
     world.add("cert_c", Some("old-ca"), Some(now - days(2)), [3]);
+    keep_a_spare(&mut world);
     let sim = Sim::start(world).await;
     let text = format!(
         "{}[notifiers.webhook.am]\nformat = \"alertmanager\"\nurl = \"http://{}/\"\n",

@@ -2,7 +2,7 @@
 //! that grows under those who work with it.
 
 use certvigil::{
-    domain::{inventory::Inventory, retry::Verdict},
+    domain::retry::Verdict,
     store::{Change, Commit, DeliveryState, LEASE, Store, StoreFault, Taken},
 };
 use chrono::TimeDelta;
@@ -95,7 +95,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     let commit = Commit {
         of: Some(acme()),
         lease: Some(held),
-        change: Change::Scan(Box::new((record(start()), Inventory::default()))),
+        change: Change::Scan(Box::new((record(start()), std::sync::Arc::default()))),
         plans: vec![],
         over: vec![],
         now: start(),
@@ -239,7 +239,7 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
     let commit = Commit {
         of: Some(acme()),
         lease: None,
-        change: Change::Scan(Box::new((record(start()), Inventory::default()))),
+        change: Change::Scan(Box::new((record(start()), std::sync::Arc::default()))),
         plans: vec![],
         over: vec![],
         now: start(),

@@ -19,6 +19,9 @@ fn world(end: DateTime<Utc>) -> World {
     let mut world =
         World::with_projects(3, |n| if n == 1 { "lab-1".into() } else { format!("prod-{n}") });
     world.add("cert_a", Some("prod-ca"), Some(end), 1..=3);
+    // A list that loses all its items at once is not believed at first.
+    let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), 1..=3);
+    spare.projects.values_mut().for_each(|active| *active = false);
     world
 }
 

@@ -20,13 +20,13 @@ use certvigil::{
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     store::{
-        Attempted, Change, Commit, DeliveryState, Lease, Membership, MessageKind, Place, Plan,
-        ScanRecord, Settings, Store, StoreFault, Which, id_at,
+        Attempted, Change, Commit, DeliveryState, Lease, LedgerVersion, Membership, MessageKind,
+        Place, Plan, ScanRecord, Settings, Store, StoreFault, Which, id_at,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret;
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -223,8 +223,9 @@ impl Contract {
             receivers: receivers.iter().map(ToString::to_string).collect(),
             up_to_date: receivers.iter().map(ToString::to_string).collect(),
             afresh: false,
+            ledger_version: self.ledger(now).await.1,
         };
-        let inventory = Inventory::default();
+        let inventory = Arc::default();
         let commit = Commit {
             of: Some(acme()),
             lease: Some(lease(&self.store, Some(&acme())).await),
@@ -261,9 +262,13 @@ impl Contract {
         self.store.record(&[attempted]).await.unwrap();
     }
 
+    async fn ledger(&self, now: DateTime<Utc>) -> (Ledger, LedgerVersion) {
+        self.store.ledger(Some(&acme()), "n", now).await.unwrap()
+    }
+
     /// What notifier `n` was told, as `id stage`.
     pub async fn told(&self) -> Vec<String> {
-        let ledger = self.store.ledger(Some(&acme()), "n", start()).await.unwrap();
+        let (ledger, _) = self.ledger(start()).await;
         let bare = |subject: &Subject| subject.to_string().replace("certificate:", "");
         let open = ledger.open.iter();
         open.map(|(subject, told)| format!("{} {:?}", bare(subject), told.stage)).collect()
@@ -303,6 +308,7 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
         ladder: ladder(),
         rules: vec![],
         include_inactive: true,
+        replaced_severity: Severity::Warning,
         blind_after: None,
         admin_keys: WatchedKeys::Own,
         client_identity: None,
@@ -455,10 +461,13 @@ async fn for_one_receiver_and_subject_nothing_overtakes(contract: Contract) {
     let due = contract.claim(start()).await;
     let due: Vec<_> =
         due.iter().map(|claim| (claim.notification.id, claim.receiver.as_str())).collect();
-    assert_eq!(due, [(second, "b"), (other, "a")], "another receiver, another subject");
-    let due = contract.claim(wait).await;
-    assert_eq!(due[0].notification.id, first, "in order");
-    contract.record(&due[0], Verdict::Delivered, wait).await;
+    let expected = [(first, "a"), (second, "b"), (other, "a")];
+    assert_eq!(due, expected, "the pause of the first must not hold back the second");
+    let due = &claims[0];
+    assert_eq!(contract.claim(wait - minutes(6)).await.len(), 0, "in order");
+    let again = contract.claim(wait).await;
+    assert_eq!(again[0].notification.id, due.notification.id);
+    contract.record(&again[0], Verdict::Delivered, wait).await;
     assert_eq!(contract.claim(wait).await[0].notification.id, second);
 }
 
@@ -549,8 +558,9 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
             receivers: vec!["a".into(), "b".into()],
             up_to_date: vec![],
             afresh: false,
+            ledger_version: LedgerVersion::default(),
         };
-        let change = Change::Scan(Box::new((record(now), Inventory::default())));
+        let change = Change::Scan(Box::new((record(now), Arc::default())));
         Commit {
             of: Some(acme()),
             lease: None,
@@ -607,7 +617,7 @@ async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day(contract: 
         contract.record(&claims[0], Verdict::Delivered, now).await;
     }
     let past = async |now: DateTime<Utc>| {
-        let ledger = contract.store.ledger(Some(&acme()), "n", now).await.unwrap();
+        let (ledger, _) = contract.ledger(now).await;
         assert!(ledger.open.is_empty());
         ledger
             .past
@@ -662,7 +672,7 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan(con
     let commit = Commit {
         of: Some(acme()),
         lease: None,
-        change: Change::Scan(Box::new((record(now), Inventory::default()))),
+        change: Change::Scan(Box::new((record(now), Arc::default()))),
         plans: vec![],
         over: vec![third.id],
         now,
@@ -738,8 +748,73 @@ async fn a_rate_holds_for_all_and_over_a_restart(contract: Contract) {
     );
     // A clock that was set back must not keep it for longer than a minute.
     contract.commit(vec![tell("late", SEVEN, start())], &["a"], start()).await;
-    let wait = claim(&contract, start() + minutes(1), 4).await;
-    assert!(wait.claims.len() == 1 || wait.wait.unwrap() <= minutes(1), "{wait:?}");
+    // Nor may one that was years ahead.
+    let corrected = claim(&contract, start() + minutes(1), 4).await;
+    assert!(!corrected.claims.is_empty(), "{corrected:?}");
+}
+
+async fn instants_of_a_clock_that_was_years_ahead_hold_nothing_back(contract: Contract) {
+    let ahead = start() + days(1_000);
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::WaitUntil(ahead + minutes(15)), ahead).await;
+    contract.commit(vec![tell("d", SEVEN, start())], &["b"], start()).await;
+    let rate = NonZeroU32::new(60);
+    let store = &contract.store;
+    let spent = store.claim("n", &["b".to_owned()], ahead, minutes(5), 1, rate).await.unwrap();
+    assert_eq!(spent.claims.len(), 1);
+    // The clock is right again: the pause, the claim and the rate of then are impossible.
+    let now = start() + minutes(2);
+    assert!(store.next_due("n", now).await.unwrap().is_some_and(|due| due <= now));
+    let due = store.claim("n", &everybody(), now, minutes(5), 9, rate).await.unwrap();
+    let receivers: Vec<&str> = due.claims.iter().map(|claim| claim.receiver.as_str()).collect();
+    assert_eq!(receivers, ["a", "b"]);
+}
+
+async fn an_attempt_whose_claim_was_taken_over_changes_nothing(contract: Contract) {
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let first = contract.claim(start()).await.remove(0);
+    let second = contract.claim(start() + minutes(10)).await.remove(0);
+    assert_eq!((first.id, first.attempt, second.attempt), (second.id, 1, 2));
+    contract.record(&first, Verdict::Rejected, start() + minutes(11)).await;
+    let row = contract.store.delivery(first.id).await.unwrap().unwrap();
+    assert_eq!((row.state, row.last), (DeliveryState::Pending, None));
+    assert!(contract.store.failures().await.unwrap().is_empty());
+    assert_eq!(contract.told().await.len(), 1, "the ledger still has it");
+    contract.record(&second, Verdict::Delivered, start() + minutes(12)).await;
+    assert_eq!(contract.states().await[0].1, DeliveryState::Delivered);
+}
+
+async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contract) {
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let claim = contract.claim(start()).await.remove(0);
+    let (_, ledger_version) = contract.ledger(start()).await;
+    // Nobody took it: what the scan is about to resolve was never sent.
+    contract.record(&claim, Verdict::Rejected, start()).await;
+    let now = start() + minutes(1);
+    let decisions = vec![end("c", now)];
+    let plan = Plan {
+        notifier: "n".into(),
+        messages: vec![composed(&decisions, now)],
+        decisions,
+        kind: MessageKind::News,
+        receivers: vec!["a".into()],
+        up_to_date: vec![],
+        afresh: false,
+        ledger_version,
+    };
+    let commit = Commit {
+        of: Some(acme()),
+        lease: None,
+        change: Change::Scan(Box::new((record(now), Arc::default()))),
+        plans: vec![plan],
+        over: vec![],
+        now,
+        give_up_at: now + days(3),
+    };
+    let refused = contract.store.commit(&commit).await;
+    assert!(matches!(refused, Err(StoreFault::LedgerChanged)), "{refused:?}");
+    assert_eq!(contract.states().await.len(), 1, "nothing of it is kept");
 }
 
 async fn what_is_for_the_receivers_of_another_configuration_is_left_to_it(contract: Contract) {
@@ -782,7 +857,7 @@ async fn a_commit_without_its_lease_changes_nothing(contract: Contract) {
     let commit = |now, lease: &Lease| Commit {
         of: Some(acme()),
         lease: Some(lease.clone()),
-        change: Change::Scan(Box::new((record(now), Inventory::default()))),
+        change: Change::Scan(Box::new((record(now), Arc::default()))),
         plans: vec![],
         over: vec![],
         now,
@@ -822,6 +897,9 @@ contract! {
     an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan
     what_nobody_took_was_not_told
     a_rate_holds_for_all_and_over_a_restart
+    instants_of_a_clock_that_was_years_ahead_hold_nothing_back
+    an_attempt_whose_claim_was_taken_over_changes_nothing
+    a_scan_that_was_decided_by_an_older_ledger_is_not_kept
     of_which_scans_all_was_well_is_kept
     no_character_is_too_strange
     a_commit_without_its_lease_changes_nothing

@@ -90,7 +90,7 @@ fn reading(world: &World, outage: &Outage) -> Reading {
         let broken = matches!(outage, Outage::Projects(range) if range.contains(&index));
         let scope = Scope::Project(id.clone());
         if broken {
-            reading.listings.insert(scope, Err(DOWN.to_owned()));
+            reading.listings.insert(scope, Err(DOWN.into()));
         } else {
             reading.take(scope, listed(&|one| one.projects.get(&project.id).copied()));
         }
@@ -121,8 +121,8 @@ const LADDER: [(u8, &str, i64, Option<i64>); 6] = [
     (2, "expired", 0, Some(24)),
 ];
 
-/// Of which expiry something was heard, which step of the ladder, and when.
-type Heard = (Option<DateTime<Utc>>, usize, DateTime<Utc>);
+/// Of which expiry something was heard, which step of the ladder, how severe, and when.
+type Heard = (Option<DateTime<Utc>>, usize, u8, DateTime<Utc>);
 
 /// A notifier's filters, and what it was told, as the rules of the contract have it.
 struct Expected {
@@ -180,9 +180,8 @@ impl Expected {
             else {
                 continue;
             };
-            let calm = step == 5
-                && active.iter().all(|project| has_successor(world, certificate, project, now));
-            let severity = if calm { 1 } else { LADDER[step].0 };
+            let calm = active.iter().all(|project| has_successor(world, certificate, project, now));
+            let severity = if calm { LADDER[step].0.min(1) } else { LADDER[step].0 };
             let concerns = active.iter().any(|project| self.asks_for(project));
             if active.is_empty() || ignored(id, now) || !concerns || severity < self.least {
                 continue;
@@ -195,16 +194,17 @@ impl Expected {
             };
             let due = match self.told.get(id) {
                 None => true,
-                Some((of, at_step, at)) => {
+                Some((of, at_step, told, at)) => {
                     *of != certificate.expires_at
                         || step > *at_step
+                        || severity > *told
                         || (step == *at_step
                             && repeat.is_some_and(|hours| now - *at >= TimeDelta::hours(hours)))
                 }
             };
             if due {
                 said.insert(format!("{} {id} {}", SEVERITIES[severity as usize], LADDER[step].1));
-                self.told.insert(id.clone(), (certificate.expires_at, step, now));
+                self.told.insert(id.clone(), (certificate.expires_at, step, severity, now));
             }
         }
         let over: Vec<String> =
@@ -346,6 +346,9 @@ fn world() -> World {
     }
     // Most projects have one more, which succeeds some of the others and not the rest.
     world.add("cert_base", Some("base"), Some(start() + days(340)), 61..=PROJECTS);
+    // Inactive everywhere: a list that loses all its items at once is believed a scan later.
+    let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), 1..=PROJECTS);
+    spare.projects.values_mut().for_each(|active| *active = false);
     world
 }
 
@@ -463,7 +466,9 @@ impl Year {
     async fn scan(&self, now: DateTime<Utc>, outage: &Outage) {
         let Service { target, store, notifiers, config, .. } = &self.service;
         let before = Arc::new(store.inventory(target.api.organization()).await.unwrap());
-        let read = Read { before, reading: reading(&self.world, outage), requests: 0, at: now };
+        let synchronization = certvigil::domain::skew::Synchronization::Synchronized;
+        let reading = reading(&self.world, outage);
+        let read = Read { before, reading, requests: 0, at: now, synchronization };
         let when = app::when(&config.schedule, now, now);
         let give_up_after = config.delivery.give_up_after;
         let lease = super::support::lease(store, Some(target.api.organization())).await;
@@ -604,7 +609,7 @@ async fn the_forecast_of_day_0_is_what_is_sent_where_nothing_changes() {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
             grain: notifier.grain(),
-            ledger: store.ledger(Some(&organization), notifier.name(), start()).await.unwrap(),
+            ledger: store.ledger(Some(&organization), notifier.name(), start()).await.unwrap().0,
         });
     }
     let present = Present {

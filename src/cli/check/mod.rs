@@ -96,7 +96,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let told = &progress;
     let scans = targets.iter().map(|target| async move {
         let reading = scan::read(target, Arc::default(), told).await;
-        let skew = target.wrong_clock();
+        let skew = target.clock(clock::now(), clock::synchronization()).skew();
         if let Some(skew) = skew {
             app::say_clock(target.api.organization(), skew);
         }

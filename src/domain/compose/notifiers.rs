@@ -88,6 +88,6 @@ fn alert(decision: &Decision, failing: &[Failing<'_>]) -> Option<Alert> {
             failing: Some(view(None)),
             ..Alert::of(Event::NotifierRecovered, Some(*reason), told.severity)
         }),
-        Decision::Note { .. } | Decision::Forget { .. } | Decision::Damp { .. } => None,
+        Decision::Note { .. } | Decision::Damp { .. } => None,
     }
 }

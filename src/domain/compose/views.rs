@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{MAX_PROJECTS, Occasion};
 use crate::domain::{
     blindness::{Blind, List, Unseen},
-    certificate::{Certificate, CertificateId, Project, ProjectId},
+    certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
     coverage,
     evaluate::Assessment,
     finding::RECENT,
@@ -166,7 +166,7 @@ pub fn acknowledged(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Option<S
     let one = assessment.acknowledgement?;
     let holds = one.is_active(assessment.certificate, now);
     let ended = one.lapsed_at(now);
-    let shown = one.expires_at == assessment.certificate.expires_at
+    let shown = same_expiry(one.expires_at, assessment.certificate.expires_at)
         && (holds || ended.is_some_and(|at| now - at < RECENT));
     shown.then(|| SilenceView {
         reason: one.reason.clone(),

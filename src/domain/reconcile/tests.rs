@@ -18,6 +18,7 @@ fn policy_of(days: &[i64]) -> Policy {
         ladder: ladder(days),
         rules: vec![],
         include_inactive: false,
+        replaced_severity: crate::domain::threshold::Severity::Warning,
         blind_after: None,
         admin_keys: WatchedKeys::Own,
         client_identity: None,
@@ -44,6 +45,7 @@ struct Listener {
     routing: Routing,
     acknowledgements: Acknowledgements,
     timezone: Tz,
+    clock_is_uncertain: bool,
 }
 
 impl Default for Listener {
@@ -55,6 +57,7 @@ impl Default for Listener {
             routing: Routing::all(),
             acknowledgements: Acknowledgements::new(),
             timezone: Tz::UTC,
+            clock_is_uncertain: false,
         }
     }
 }
@@ -71,7 +74,13 @@ impl Listener {
         let silences = &self.acknowledgements;
         let evaluation = evaluate(&acme, &self.inventory, &self.policy, silences, now);
         let world = World::watched(before, &evaluation);
-        let moment = Moment { now, tick: now, timezone: self.timezone, decided_at: None };
+        let moment = Moment {
+            now,
+            tick: now,
+            timezone: self.timezone,
+            decided_at: None,
+            clock_is_certain: !self.clock_is_uncertain,
+        };
         let decisions = reconcile(&world, &self.routing, &self.ledger, moment);
         decisions.iter().for_each(|decision| self.ledger.learn(decision));
         decisions
@@ -104,7 +113,6 @@ fn words(decisions: &[Decision]) -> Vec<String> {
                 }
                 Decision::End { reason, told, .. } => format!("{id} {reason} {}", told.label),
                 Decision::Note { told, .. } => format!("{id} (noted) {}", told.label),
-                Decision::Forget { .. } => format!("{id} (forgotten)"),
                 Decision::Damp { reached, .. } => format!("{id} (damped) {}", reached.label),
             }
         })
@@ -162,11 +170,12 @@ fn after_downtime_only_the_tightest_stage_is_told() {
 
 #[test]
 fn each_end_has_its_reason() {
-    let gone = || reading(&[("", Ok(&[])), ("p", Ok(&[]))]);
+    // A list that loses all its items is another matter: `x` stays.
+    let gone = || project(&[("x", 4_000, false)]);
     let cases: [(&str, Reading, Reading); 7] = [
         ("c renewed 7d", project(&[("c", 5, true)]), project(&[("c", 400, true)])),
         ("c deactivated 7d", project(&[("c", 5, true)]), project(&[("c", 5, false)])),
-        ("c deleted 7d", project(&[("c", 5, true)]), gone()),
+        ("c deleted 7d", project(&[("c", 5, true), ("x", 4_000, false)]), gone()),
         (
             "c replaced 7d",
             project(&[("c", 5, true)]),
@@ -193,11 +202,12 @@ fn each_end_has_its_reason() {
 #[test]
 fn nothing_is_resolved_on_hearsay() {
     let mut listener = Listener::default();
-    let both: &[_] = &[("c", 5, true)];
-    listener.scan(reading(&[("", Ok(&[])), ("p", Ok(both)), ("q", Ok(&[("c", 5, false)]))]), at(0));
-    let half = || reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Err("HTTP 500"))]);
+    let (x, both): (_, &[_]) = (("x", 4_000, false), &[("c", 5, true), ("x", 4_000, false)]);
+    let half = || reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Err("HTTP 500"))]);
+    let first = [("", Ok(&[] as &[_])), ("p", Ok(both)), ("q", Ok(&[("c", 5, false), x]))];
+    listener.scan(reading(&first), at(0));
     assert_eq!(listener.hears(half(), at(0)), [""; 0], "q may have it active by now");
-    let whole = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
+    let whole = reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Ok(&[x]))]);
     assert_eq!(listener.hears(whole, at(0)), ["c deleted 7d"]);
 }
 
@@ -232,21 +242,88 @@ fn a_changed_ladder_neither_repeats_nor_calms_down_loudly() {
 }
 
 #[test]
-fn a_ledger_from_the_future_is_set_back() {
+fn what_a_clock_that_was_ahead_opened_is_resolved_as_corrected() {
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 10, true)]), at(9));
-    assert_eq!(listener.hears(project(&[("c", 10, true)]), at(0)), ["c (noted) 30d"]);
+    assert_eq!(
+        listener.hears(project(&[("c", 10, true)]), at(0)),
+        ["c corrected 1d", "c opened 30d"],
+        "the false stage is resolved, and the true one is alerted"
+    );
     assert_eq!(listener.hears(project(&[("c", 10, true)]), at(3)), ["c stage 7d"]);
+
+    let mut listener = Listener::default();
+    listener.scan(project(&[("c", 100, true)]), at(80));
+    assert_eq!(listener.hears(project(&[("c", 100, true)]), at(75)), ["c (noted) 30d"]);
 
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 100, true)]), at(99));
     let back = listener.hears(project(&[("c", 100, true)]), at(0));
-    assert_eq!(back, ["c (forgotten)"], "it is not over because the clock is wrong");
+    assert_eq!(back, ["c corrected 1d"]);
     assert_eq!(
         listener.hears(project(&[("c", 100, true)]), at(10)),
         ["c opened 90d"],
         "and no threshold is missed"
     );
+}
+
+#[test]
+fn a_clock_without_a_witness_ends_nothing() {
+    let mut listener = Listener::default();
+    listener.scan(project(&[("c", 10, true)]), at(9));
+    listener.clock_is_uncertain = true;
+    for day in [0, 5] {
+        assert_eq!(listener.hears(project(&[("c", 10, true)]), at(day)), [""; 0]);
+    }
+}
+
+#[test]
+fn an_expiry_that_moves_by_seconds_is_the_same() {
+    let mut listener = Listener::default();
+    let moved = |seconds: i64| {
+        let mut reading = project(&[("c", 5, true)]);
+        each(&mut reading, |one| {
+            one.expires_at = one.expires_at.map(|at| at + TimeDelta::seconds(seconds));
+        });
+        reading
+    };
+    assert_eq!(listener.hears(moved(0), at(0)), ["c opened 7d"]);
+    for seconds in 1..15 {
+        assert_eq!(listener.hears(moved(seconds), at(0)), [""; 0]);
+    }
+    assert_eq!(listener.hears(moved(86_400), at(0)), ["c stage 7d"], "a day is another expiry");
+}
+
+#[test]
+fn a_certificate_that_every_project_has_a_successor_for_is_calm_until_it_has_none() {
+    let mut listener = Listener::default();
+    let with = || project(&[("c", 5, true), ("d", 400, true)]);
+    let severity = |listener: &Listener| {
+        let told = &listener.ledger.open[&Subject::Certificate(CertificateId::parse("c").unwrap())];
+        told.severity
+    };
+    assert_eq!(listener.hears(with(), at(0)), ["c opened 7d"]);
+    assert_eq!(severity(&listener), Severity::Warning);
+    assert_eq!(listener.hears(with(), at(4)), ["c stage 1d"]);
+    assert_eq!(listener.hears(with(), at(4) + TimeDelta::hours(12)), [""; 0], "it does not repeat");
+    let without = || project(&[("c", 5, true), ("d", 400, false)]);
+    assert_eq!(listener.hears(without(), at(4) + TimeDelta::hours(13)), ["c stage 1d"]);
+    assert_eq!(severity(&listener), Severity::Critical);
+    assert_eq!(listener.hears(with(), at(4) + TimeDelta::hours(14)), [""; 0]);
+    assert_eq!(listener.hears(without(), at(4) + TimeDelta::hours(15)), [""; 0], "no storm");
+}
+
+#[test]
+fn a_list_that_loses_all_its_items_is_believed_five_minutes_later() {
+    let mut listener = Listener::default();
+    let gone = || reading(&[("", Ok(&[])), ("p", Ok(&[]))]);
+    listener.scan(project(&[("c", 5, true)]), at(0));
+    let minutes = |n| at(0) + TimeDelta::minutes(n);
+    assert_eq!(listener.hears(gone(), minutes(1)), [""; 0]);
+    assert!(!listener.inventory.is_complete() && listener.inventory.needs_confirmation());
+    assert_eq!(listener.hears(gone(), minutes(3)), [""; 0]);
+    assert_eq!(listener.hears(gone(), minutes(6)), ["c deleted 7d"]);
+    assert!(listener.inventory.is_complete());
 }
 
 #[test]
@@ -279,6 +356,7 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
             tick: day(tick).parse().unwrap(),
             timezone: Tz::UTC,
             decided_at: None,
+            clock_is_certain: true,
         };
         assert_eq!(moment.is_due(&told, TimeDelta::hours(6)), expected, "{reason}");
     }
@@ -295,7 +373,7 @@ fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
     let listed: &[_] = &[("c", ended, true)];
     let now = at("2027-03-27T08:00:00Z");
     let heard = listener.hears(project(listed), now);
-    assert_eq!(heard, ["project:p opened uncovered"]);
+    assert_eq!(heard, ["c stage expired", "project:p opened uncovered"], "critical again");
     assert_eq!(listener.again(at("2027-03-28T06:59:00Z")), [""; 0]);
     let heard = listener.again(at("2027-03-28T07:00:00Z"));
     assert!(heard.contains(&"project:p repeat uncovered".to_owned()), "nine to nine: {heard:?}");
@@ -305,7 +383,13 @@ fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
 fn an_organization_that_is_no_longer_configured_ends_what_was_told() {
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 5, true)]), at(0));
-    let moment = Moment { now: at(1), tick: at(1), timezone: Tz::UTC, decided_at: None };
+    let moment = Moment {
+        now: at(1),
+        tick: at(1),
+        timezone: Tz::UTC,
+        decided_at: None,
+        clock_is_certain: true,
+    };
     let decisions = reconcile(&World::Unwatched, &listener.routing, &listener.ledger, moment);
     assert_eq!(words(&decisions), ["c unwatched 7d"]);
 }
@@ -421,6 +505,7 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
             ladder,
             rules: vec![],
             include_inactive: false,
+            replaced_severity: crate::domain::threshold::Severity::Warning,
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,
@@ -705,8 +790,7 @@ fn a_filter_that_no_longer_matches_ends_what_was_told_with_the_reason() {
 
     let mut listener = told(critical());
     let replaced = project(&[("c", 5, true), ("d", 400, true)]);
-    assert_eq!(listener.hears(replaced.clone(), at(4)), ["c stage 1d"]);
-    assert_eq!(listener.hears(replaced, at(5)), ["c replaced 1d"], "a rotation as it should be");
+    assert_eq!(listener.hears(replaced, at(4)), ["c replaced 7d"], "a rotation as it should be");
 
     let mut listener = told(critical());
     assert_eq!(listener.again(at(5)), ["c stage expired", "project:p opened uncovered"]);
@@ -734,7 +818,7 @@ fn arbitrary_reading() -> impl Strategy<Value = Reading> {
         let of: Vec<Scope> = all.listings.keys().cloned().collect();
         for (of, scope) in of.into_iter().zip(scopes) {
             match scope {
-                None => drop(all.listings.insert(of, Err("HTTP 500".to_owned()))),
+                None => drop(all.listings.insert(of, Err("HTTP 500".into()))),
                 Some(listed) => {
                     let listed = listed.into_iter().map(|(id, days, active)| Listed {
                         certificate: certificate(&format!("c{id}"), days).into(),

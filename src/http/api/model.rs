@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{
-    inventory,
     notification::{self, SilenceView},
+    unreadable,
 };
 
 /// A page of a list.
@@ -49,8 +49,8 @@ pub struct Unreadable {
     pub why: String,
 }
 
-impl From<&inventory::Unreadable> for Unreadable {
-    fn from(one: &inventory::Unreadable) -> Unreadable {
+impl From<&unreadable::Unreadable> for Unreadable {
+    fn from(one: &unreadable::Unreadable) -> Unreadable {
         Unreadable { since: seconds(one.since), why: one.why.clone() }
     }
 }

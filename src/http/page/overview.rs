@@ -159,7 +159,7 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
     let state = if scanning && scan.is_some() { format!("{state}; scanning now") } else { state };
     let unreadable = standing.projects.iter().filter(|row| row.unreadable.is_some()).count();
     let read = wording::count(standing.projects.len() - unreadable, "project");
-    let fault = |(scope, one): &(String, crate::domain::inventory::Unreadable)| {
+    let fault = |(scope, one): &(String, crate::domain::unreadable::Unreadable)| {
         format!("{scope}: {} (since {})", one.why, moment(one.since).local)
     };
     Organization {

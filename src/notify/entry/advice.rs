@@ -173,7 +173,9 @@ pub(super) fn quiet(
     }
     if alert.last {
         return Some(Quiet::Never(match alert.event {
-            Event::CertificateExpired => "it has expired",
+            Event::CertificateExpired => {
+                "it has expired, and only a rule with ignore in the configuration ([[rules]]) silences it"
+            }
             _ => "it is the last threshold",
         }));
     }
@@ -181,7 +183,8 @@ pub(super) fn quiet(
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     let id = Some(certificate.id.as_str()).filter(|id| plain(id)).unwrap_or("ID");
     let week = now + QUIET;
-    let until = wording::day(certificate.expires_at.map_or(week, |end| end.min(week)));
+    let end = certificate.expires_at.filter(|end| *end > now);
+    let until = wording::day(end.map_or(week, |end| end.min(week)));
     Some(Quiet::Command(format!(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?

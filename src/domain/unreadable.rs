@@ -1,0 +1,73 @@
+//! Lists that could not be read, or that cannot be believed yet.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// How long an absence has to last before it counts: a scan after this time has to agree.
+pub const CONFIRM_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// Why a list could not be read in one scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadError {
+    pub why: String,
+    pub cause: Cause,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    #[default]
+    Failed,
+    /// The API refused the admin key (401 or 403).
+    Refused,
+    /// The list had items before, and has none now.
+    Emptied,
+    /// The list of projects no longer names the project, and the API answers 404 for it.
+    Missing,
+}
+
+impl Cause {
+    /// Whether a second reading decides.
+    pub fn needs_confirmation(self) -> bool {
+        matches!(self, Cause::Emptied | Cause::Missing)
+    }
+}
+
+impl From<String> for ReadError {
+    fn from(why: String) -> ReadError {
+        ReadError { why, cause: Cause::Failed }
+    }
+}
+
+impl From<&str> for ReadError {
+    fn from(why: &str) -> ReadError {
+        why.to_owned().into()
+    }
+}
+
+/// Why a list could not be read in the latest scan, and since when that has been so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    pub since: DateTime<Utc>,
+    pub why: String,
+    #[serde(default)]
+    pub cause: Cause,
+}
+
+impl Unreadable {
+    /// A failed reading on top of the one before it.
+    pub fn after(before: Option<&Unreadable>, error: ReadError, now: DateTime<Utc>) -> Unreadable {
+        // An absence counts from its first scan, not from an earlier failure of another kind.
+        let same = before
+            .filter(|before| !error.cause.needs_confirmation() || before.cause == error.cause);
+        // An instant after now was written by a clock that was ahead.
+        let since = same.map_or(now, |before| before.since.min(now));
+        Unreadable { since, why: error.why, cause: error.cause }
+    }
+
+    /// Whether an absence that this reading found is confirmed by a scan at `now`.
+    pub fn confirms(&self, cause: Cause, confirm_after: TimeDelta, now: DateTime<Utc>) -> bool {
+        self.cause == cause && now - self.since >= confirm_after
+    }
+}
