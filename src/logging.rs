@@ -1,9 +1,18 @@
 //! The log: to stderr, as text or JSON. Idle is trace, work is info, degraded is warn, and "someone
 //! must act" is error.
 
-use std::sync::OnceLock;
+use std::{
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::LevelFilter, layer::SubscriberExt, reload,
+    EnvFilter, Layer, Registry,
+    filter::LevelFilter,
+    fmt::{MakeWriter, writer::BoxMakeWriter},
+    layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -73,10 +82,67 @@ pub fn change_level(settings: &Settings) {
     }
 }
 
+/// How many lines wait for a stderr that is read slowly; more are dropped and counted.
+const WAITING_LINES: usize = 256;
+/// How long the last lines may take at the end of the service.
+const FLUSHING: Duration = Duration::from_secs(2);
+
+/// Counts the dropped lines of the service's log.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines were dropped because nobody reads stderr.
+pub fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
+}
+
+/// The background writer of the service's log. Dropping it writes the lines that wait, for a moment.
+pub struct Background(Option<WorkerGuard>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        within(FLUSHING, move || drop(guard));
+    }
+}
+
+/// Does something that writes to stderr, and does not wait for it longer than this.
+pub fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let spawned = thread::Builder::new().name("stderr".to_owned()).spawn(move || {
+        work();
+        // Whoever waited may have stopped waiting.
+        done.send(()).ok();
+    });
+    if spawned.is_ok() {
+        is_done.recv_timeout(limit).ok();
+    }
+}
+
+/// Starts the log of the service, which never waits for stderr.
+#[must_use]
+pub fn start_in_background(settings: &Settings) -> Background {
+    let builder = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log");
+    let (writer, guard) = builder.finish(std::io::stderr());
+    // A second start in one process changes nothing.
+    drop(DROPPED.set(writer.error_counter()));
+    start_with(settings, writer);
+    Background(Some(guard))
+}
+
 /// Starts logging. A second start in one process changes nothing.
 pub fn start(settings: &Settings) {
+    start_with(settings, std::io::stderr);
+}
+
+fn start_with<W>(settings: &Settings, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let (filter, handle) = reload::Layer::new(wanted(settings));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(BoxMakeWriter::new(writer));
     let layer = match settings.format {
         Format::Text => {
             let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

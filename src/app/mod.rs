@@ -372,6 +372,10 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
             configured: shared.configured.subscribe(),
             counters: shared.counters.clone(),
             scan_now: shared.scan_now.clone(),
+            is_alive: {
+                let pulse = shared.pulse.clone();
+                Box::new(move || pulse.is_alive())
+            },
         };
         Some(http::start(listener, service, stop.clone())?)
     } else {

@@ -14,6 +14,8 @@ use crate::{
     config::Config,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
     heartbeat::{self, Heartbeat, Signal},
+    http::Counters,
+    logging,
     net::error_chain,
     notify::Notifier,
     schedule::Beats,
@@ -155,6 +157,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let pulse = shared.pulse.enter();
     let started_at = clock::now();
     let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut log = DroppedLines::default();
     // Each signal has its time.
     let signals = u32::try_from(monitor.heartbeats.len()).unwrap_or(u32::MAX);
     let limit = LOOKING + heartbeat::LONGEST.saturating_mul(signals.saturating_mul(2));
@@ -168,6 +171,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
         let mut heard: Vec<Happened> = first.into_iter().collect();
         heard.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
         let end = monitor.end.clone();
+        log.report(&shared.counters);
         let look = async {
             for heartbeat in &mut monitor.heartbeats {
                 heartbeat.hear(&heard).await;
@@ -187,6 +191,28 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             Some(Ok(())) => {}
             Some(Err(_)) => tracing::error!("the look at the notifiers failed inside certvigil"),
             None => return,
+        }
+    }
+}
+
+/// The lines of the log that were dropped, as far as they were counted and logged.
+#[derive(Default)]
+struct DroppedLines {
+    counted: u64,
+    logged: u64,
+}
+
+impl DroppedLines {
+    fn report(&mut self, counters: &Counters) {
+        let dropped = logging::dropped_lines();
+        counters.dropped(dropped - self.counted);
+        self.counted = dropped;
+        if dropped > self.logged {
+            tracing::warn!(lines = dropped - self.logged, "log lines dropped: nobody read stderr");
+            // As long as nobody does, this line is dropped, too.
+            if logging::dropped_lines() == dropped {
+                self.logged = dropped;
+            }
         }
     }
 }

@@ -24,7 +24,12 @@ struct Loops {
     next: u64,
     /// Each loop, and whether it has come round.
     came_round: BTreeMap<u64, bool>,
+    /// When each loop came round last.
+    last: BTreeMap<u64, Instant>,
 }
+
+/// A loop that has not come round for so long hangs.
+const HANGS: Duration = Duration::from_secs(120);
 
 /// One loop, as long as it lasts.
 pub struct Beat {
@@ -39,7 +44,13 @@ impl Pulse {
         let id = loops.next;
         loops.next += 1;
         loops.came_round.insert(id, false);
+        loops.last.insert(id, Instant::now());
         Beat { pulse: self.clone(), id }
+    }
+
+    /// Whether no loop hangs.
+    pub fn is_alive(&self) -> bool {
+        self.lock().last.values().all(|last| last.elapsed() < HANGS)
     }
 
     fn lock(&self) -> MutexGuard<'_, Loops> {
@@ -51,6 +62,7 @@ impl Loops {
     /// Notes that a loop has come round; says whether all have.
     fn beat(&mut self, id: u64) -> bool {
         self.came_round.insert(id, true);
+        self.last.insert(id, Instant::now());
         let all = self.came_round.values().all(|came_round| *came_round);
         if all {
             self.came_round.values_mut().for_each(|came_round| *came_round = false);
@@ -85,7 +97,9 @@ impl Beat {
 
 impl Drop for Beat {
     fn drop(&mut self) {
-        self.pulse.lock().came_round.remove(&self.id);
+        let mut loops = self.pulse.lock();
+        loops.came_round.remove(&self.id);
+        loops.last.remove(&self.id);
     }
 }
 

@@ -91,6 +91,20 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before anything makes a connection: one provider of cryptography for the whole process.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    // One thread: the work is waiting. What is passed from one thread to another wakes it, which costs as much as the
+    // rest of a request.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    // A supervisor may signal the service as soon as it has started it: until there is a handler, SIGHUP kills.
+    let signals = std::env::args_os().any(|argument| argument == "run").then(|| {
+        let _entered = runtime.enter();
+        run::Signals::new()
+    });
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -101,19 +115,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    // One thread: the work is waiting. What is passed from one thread to another wakes it, which costs as much as the
-    // rest of a request.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime cannot be started: {error}");
-            return ExitCode::from(FAILED);
-        }
-    };
     let file = arguments.config.as_deref();
     let code = runtime.block_on(async {
         match arguments.command {
-            Command::Run => run::main(file).await,
+            Command::Run => run::main(file, signals).await,
             Command::Check(arguments) => check::main(file, arguments).await,
             Command::Forecast(arguments) => forecast::main(file, arguments).await,
             Command::Explain(arguments) => explain::main(file, arguments).await,
@@ -169,6 +174,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Refused(_) | Failure::Usage(_) => USAGE,
+            Failure::Failed(_) => FAILED,
+        }
+    }
+
+    /// Writes it to stderr, and gives the exit code.
     fn say(&self) -> u8 {
         match self {
             Failure::Refused(refused) => {
@@ -176,17 +189,13 @@ impl Failure {
                 if refused.lacks_everything() {
                     eprintln!("{FIRST_START}");
                 }
-                USAGE
             }
-            Failure::Usage(error) => {
-                eprintln!("error: {error}");
-                USAGE
-            }
+            Failure::Usage(error) => eprintln!("error: {error}"),
             Failure::Failed(error) => {
                 eprintln!("error: {}", crate::net::error_chain(error.as_ref()));
-                FAILED
             }
         }
+        self.code()
     }
 }
 
@@ -194,10 +203,14 @@ impl Failure {
 fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure> {
     let loaded = load(file, needs).map_err(Failure::Refused)?;
     logging::start(&loaded.config.log);
+    log_warnings(&loaded);
+    Ok(loaded)
+}
+
+fn log_warnings(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded)
 }
 
 /// Prints to stdout. A reader that went away (`| head`) has had enough, and is no failure.

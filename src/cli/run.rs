@@ -1,7 +1,11 @@
 //! `certvigil run`: the service, until SIGTERM or SIGINT. SIGHUP loads the configuration again, SIGUSR1 scans
 //! now.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -12,24 +16,38 @@ use super::Failure;
 use crate::{
     app::{self, Control},
     config::{Config, Needs, fault::Refused, load},
+    logging,
 };
 
-pub async fn main(file: Option<&Path>) -> u8 {
-    match run(file).await {
+/// How long stderr may take for the error that ends the service.
+const SAYING: Duration = Duration::from_secs(2);
+
+pub async fn main(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> u8 {
+    match run(file, signals).await {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => {
+            let code = failure.code();
+            logging::within(SAYING, move || {
+                failure.say();
+            });
+            code
+        }
     }
 }
 
-async fn run(file: Option<&Path>) -> Result<(), Failure> {
-    let loaded = super::start(file, Needs::ALL)?;
+async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Result<(), Failure> {
+    let signals = signals.unwrap_or_else(Signals::new)?;
+    let loaded = load(file, Needs::ALL).map_err(Failure::Refused)?;
+    // Whoever reads the log must not be able to stop the work.
+    let _log = logging::start_in_background(&loaded.config.log);
+    super::log_warnings(&loaded);
     match &loaded.file {
         Some(file) => tracing::info!(file = %file.display(), "configuration loaded"),
         None => tracing::info!("no configuration file: built-in defaults and environment"),
     }
     let stop = CancellationToken::new();
     let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));
-    tokio::spawn(listen(Signals::new()?, stop.clone(), reload, scan));
+    tokio::spawn(listen(signals, stop.clone(), reload, scan));
     let file: Option<PathBuf> = file.map(Path::to_owned);
     let load = Box::new(move || again(file.as_deref()));
     app::run(loaded.config, Control { stop, reloads, scans, load }).await?;
@@ -44,7 +62,8 @@ fn again(file: Option<&Path>) -> Result<Config, Refused> {
     Ok(loaded.config)
 }
 
-struct Signals {
+/// The signals that the service obeys; from here on none of them kills the process.
+pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
@@ -52,7 +71,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Signals> {
+    pub fn new() -> io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -22,6 +22,7 @@ pub(super) type Labels = Vec<(&'static str, String)>;
 pub struct Counters {
     requests: Family<Labels, Counter>,
     deliveries: Family<Labels, Counter>,
+    log_lines_dropped: Counter,
     scans: Histogram,
     lateness: Histogram,
 }
@@ -31,6 +32,7 @@ impl Default for Counters {
         Counters {
             requests: Family::default(),
             deliveries: Family::default(),
+            log_lines_dropped: Counter::default(),
             scans: Histogram::new(DURATIONS),
             lateness: Histogram::new(LATENESS),
         }
@@ -42,6 +44,11 @@ impl Counters {
     pub fn requested(&self, organization: &OrganizationName, code: &str, count: u64) {
         let labels = vec![("organization", organization.to_string()), ("code", code.to_owned())];
         self.requests.get_or_create(&labels).inc_by(count);
+    }
+
+    /// Lines of the log that were dropped, because nobody reads stderr.
+    pub fn dropped(&self, lines: u64) {
+        self.log_lines_dropped.inc_by(lines);
     }
 
     /// A scan that was kept.
@@ -78,6 +85,11 @@ impl Counters {
             "deliveries",
             "Attempts to deliver a notification, by what came of them: delivered, or why not",
             self.deliveries.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the log that were dropped because nobody reads stderr",
+            self.log_lines_dropped.clone(),
         );
         registry.register_with_unit(
             "scan_duration",

@@ -18,9 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many faults of a scan an answer lists.
 const MAX_FAULTS: usize = 10;
 
-/// The process works: it has answered.
-pub async fn healthz() -> Response {
-    answer(StatusCode::OK, json!({ "status": "ok" }))
+/// The process works: it has answered, and no loop of the work hangs.
+pub async fn healthz(State(shared): State<Shared>) -> Response {
+    match (shared.service.is_alive)() {
+        true => answer(StatusCode::OK, json!({ "status": "ok" })),
+        false => answer(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "stalled" })),
+    }
 }
 
 /// It does its work: the state can be read, what was to be kept was, and no scan is overdue. What could not be read of an

@@ -130,6 +130,8 @@ pub struct Service {
     pub counters: Counters,
     /// Changed where every organization is to be scanned now.
     pub scan_now: watch::Sender<()>,
+    /// Whether the loops of scans and deliveries still run.
+    pub is_alive: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// What the answers are made of.

@@ -5,13 +5,16 @@ use futures_util::future::{BoxFuture, FutureExt};
 use std::{num::NonZeroU32, time::Duration};
 
 use super::Notifier;
-use crate::domain::{
-    listener::Grain,
-    notification::{Alert, Notification},
-    retry::Outcome,
-    routing::Routing,
-    threshold::Severity,
-    wording,
+use crate::{
+    domain::{
+        listener::Grain,
+        notification::{Alert, Notification},
+        retry::{FailureReason, Outcome},
+        routing::Routing,
+        threshold::Severity,
+        wording,
+    },
+    logging,
 };
 
 #[derive(Clone, Debug)]
@@ -65,11 +68,20 @@ impl Notifier for Log {
         _receiver: &'a str,
         now: DateTime<Utc>,
     ) -> BoxFuture<'a, Outcome> {
+        let dropped = logging::dropped_lines();
         for alert in &notification.alerts {
             line(&self.settings.name, notification, alert, now);
         }
-        let answer = wording::count(notification.alerts.len(), "line");
-        async move { Outcome::Delivered { answer } }.boxed()
+        let outcome = match logging::dropped_lines() == dropped {
+            true => {
+                Outcome::Delivered { answer: wording::count(notification.alerts.len(), "line") }
+            }
+            false => {
+                let detail = "the log does not take lines: nobody reads stderr";
+                Outcome::retry(FailureReason::Unavailable, detail)
+            }
+        };
+        async move { outcome }.boxed()
     }
 }
 
@@ -92,7 +104,7 @@ fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTim
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
-                target: crate::logging::ALERTS,
+                target: logging::ALERTS,
                 notification = %notification.id,
                 notifier,
                 organization,

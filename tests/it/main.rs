@@ -36,6 +36,7 @@ mod services;
 mod sharing;
 mod silences;
 mod soak;
+mod stderr;
 mod store;
 mod support;
 mod terminal;
