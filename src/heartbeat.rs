@@ -11,6 +11,8 @@ use crate::{net, secret::Secret};
 
 /// For one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of an answer is read, in bytes.
+const MAX_ANSWER: usize = 256;
 /// How often it is tried, beside the first time.
 const RETRIES: usize = 2;
 /// The longest that a signal can take: its attempts, and the pauses between them.
@@ -69,9 +71,14 @@ impl Heartbeat {
         let attempt = || async {
             let sent = self.client.get(url.clone()).send().await;
             let answer = sent.map_err(|error| net::error_chain(&error.without_url()))?;
-            match answer.status() {
-                status if status.is_success() => Ok(()),
-                status => Err(format!("HTTP {status}")),
+            let status = answer.status();
+            if !status.is_success() {
+                return Err(format!("HTTP {status}"));
+            }
+            // healthchecks.io answers so for an address that it does not know.
+            match net::text_up_to(answer, MAX_ANSWER).await.contains("(not found)") {
+                true => Err(format!("HTTP {status}: the service does not know this address")),
+                false => Ok(()),
             }
         };
         let pauses = ExponentialBuilder::default().with_max_times(RETRIES);

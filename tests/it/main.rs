@@ -3,6 +3,7 @@
 // A test that unwraps says where it broke; clippy's leave for tests ends at helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod answers;
 mod api;
 mod architecture;
 mod blind;

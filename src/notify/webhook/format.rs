@@ -69,6 +69,8 @@ pub struct Call {
     pub url: Url,
     pub content_type: String,
     pub body: String,
+    /// Whether it closes an incident: then one that is not there (404) is closed.
+    pub closes: bool,
 }
 
 impl Call {
@@ -78,7 +80,7 @@ impl Call {
     }
 
     pub fn json_to(url: Url, body: String) -> Call {
-        Call { url, content_type: "application/json".to_owned(), body }
+        Call { url, content_type: "application/json".to_owned(), body, closes: false }
     }
 }
 
@@ -101,6 +103,21 @@ impl Format {
             Format::Opsgenie => Key::Genie,
             Format::Slack | Format::Teams | Format::Discord => Key::None,
             Format::Json | Format::Alertmanager | Format::Template(_) => Key::Bearer,
+        }
+    }
+
+    /// Whether the text of a successful answer says that the message was not delivered.
+    pub fn is_failure(&self, said: &str) -> bool {
+        match self {
+            // A connector's answer when Teams itself refused the message (Microsoft's documentation of webhooks).
+            Format::Teams => said.contains("message delivery failed"),
+            Format::Json
+            | Format::Slack
+            | Format::Discord
+            | Format::PagerDuty
+            | Format::Opsgenie
+            | Format::Alertmanager
+            | Format::Template(_) => false,
         }
     }
 

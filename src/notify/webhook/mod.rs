@@ -20,7 +20,7 @@ pub mod template;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::{
-    Client, Response,
+    Client, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -255,6 +255,10 @@ impl Webhook {
             }
         }
         match request.body(call.body).send().await {
+            Ok(response) if call.closes && response.status() == StatusCode::NOT_FOUND => {
+                let answer = "HTTP 404: there is nothing to close".to_owned();
+                Outcome::Delivered { answer }
+            }
             Ok(response) => self.outcome(response, now).await,
             Err(error) => self.failure(error.without_url()),
         }
@@ -271,6 +275,7 @@ impl Webhook {
             said => format!("HTTP {status}: {said}"),
         };
         let reason = match status.as_u16() {
+            200..=299 if self.settings.format.is_failure(&said) => FailureReason::Unavailable,
             200..=299 => return Outcome::Delivered { answer: detail },
             400 | 413 | 422 => {
                 return Outcome::Rejected { reason: FailureReason::Message, detail };

@@ -27,7 +27,8 @@ pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
     let opened = (!incident.over).then(|| created(incident, setting));
     let note = json!({ "source": "certvigil", "note": cut(&incident.summary, MAX_NOTE) });
     let ended = incident.ended().map(|severity| {
-        Call::json_to(closing(setting.url, &incident.key_of(severity)), note.to_string())
+        let url = closing(setting.url, &incident.key_of(severity));
+        Call { closes: true, ..Call::json_to(url, note.to_string()) }
     });
     opened.into_iter().chain(ended).collect()
 }

@@ -36,12 +36,17 @@ fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severi
             "source": incident.source(),
             "severity": severity(of),
             "timestamp": instant(incident.notification.created_at),
-            "component": certificate.map(|certificate| certificate.id.as_str()),
-            "group": incident.notification.organization,
             "class": incident.alert.event,
             "custom_details": incident.details(),
         },
     });
+    // The schema of an event has texts here, and no null.
+    if let Some(certificate) = certificate {
+        event["payload"]["component"] = certificate.id.as_str().into();
+    }
+    if let Some(organization) = &incident.notification.organization {
+        event["payload"]["group"] = organization.as_str().into();
+    }
     if let Some(page) = &setting.style.links.page {
         event["client_url"] = page.as_str().into();
     }

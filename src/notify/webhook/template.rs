@@ -98,7 +98,12 @@ impl Template {
     pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
         let body = self.body(notification, &setting.style.links, setting.now);
         let body = body.map_err(|why| format!("the template: {why}"))?;
-        Ok(Call { url: setting.url.clone(), content_type: self.content_type.clone(), body })
+        Ok(Call {
+            url: setting.url.clone(),
+            content_type: self.content_type.clone(),
+            body,
+            closes: false,
+        })
     }
 }
 
