@@ -10,7 +10,7 @@ use crate::{
         routing::Routing,
     },
     notify::{
-        email::{self, Tls},
+        email::{self, Auth, Tls},
         log,
         style::Style,
         webhook,
@@ -256,12 +256,32 @@ fn smtp(
             None
         }
     };
+    let (path, auth) = pick!(auth);
+    let auth = match auth.map(String::as_str) {
+        Some("auto") => Some(Auth::Auto),
+        Some("plain") => Some(Auth::Plain),
+        Some("login") => Some(Auth::Login),
+        other => {
+            let found = format!("“{}”", other.unwrap_or_default());
+            checker.fault(&path, found, "\"auto\", \"plain\" or \"login\"");
+            None
+        }
+    };
     let (path, ca_file) = pick!(ca_file);
     let ca = checker.pem(&path, ca_file);
     let (path, timeout) = pick!(timeout);
     let timeout = checker.positive(&path, timeout);
     let (path, port) = pick!(port);
     let port = checker.within(&path, port.copied(), 1, u16::MAX);
+    match (port, tls) {
+        (Some(465), Some(Tls::StartTls)) => checker.warnings.push(format!(
+            "{path}: 465 goes with smtp.tls = \"implicit\"; most servers never greet there otherwise"
+        )),
+        (Some(25 | 587), Some(Tls::Implicit)) => checker.warnings.push(format!(
+            "{path}: 587 and 25 go with smtp.tls = \"starttls\"; most servers begin in plain text there"
+        )),
+        (Some(_) | None, _) => {}
+    }
     let (path, hello_name) = pick!(hello_name);
     if let Some(name) = hello_name
         && (name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
@@ -273,6 +293,7 @@ fn smtp(
         port: port?,
         tls: tls?,
         login,
+        auth: auth?,
         from: from?,
         ca,
         timeout: timeout?,

@@ -284,6 +284,8 @@ sections! {
         username: Option<String>,
         #[schemars(with = "schema::Secret")]
         password: Option<Secret>,
+        #[schemars(with = "schema::Auth")]
+        auth: Option<String>,
         from: Option<String>,
         ca_file: Option<PathBuf>,
         #[schemars(with = "schema::Duration")]

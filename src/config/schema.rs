@@ -138,6 +138,7 @@ texts! {
         ]
     }
     LogFormat: { "enum": ["text", "json"] }
+    Auth: { "enum": ["auto", "plain", "login"] }
     AdminKeys: { "enum": ["own", "all", "off"] }
     Http: { "type": "string", "pattern": "^https?://" }
     Strings: { "type": "array", "items": { "type": "string" } }

@@ -31,7 +31,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
         (
             "[smtp]\nprot = 25\n",
             "c.toml:2: smtp.prot: found an unknown key, expected one of `host`, `port`, `tls`, \
-             `allow_insecure`, `username`, `password`, `from`, `ca_file`, `timeout`, `hello_name`",
+             `allow_insecure`, `username`, `password`, `auth`, `from`, `ca_file`, `timeout`, `hello_name`",
         ),
         (
             "[smtp]\nport = \"25\"\n",

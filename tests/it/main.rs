@@ -36,6 +36,7 @@ mod scan;
 mod services;
 mod sharing;
 mod silences;
+mod smtp;
 mod soak;
 mod stderr;
 mod store;

@@ -29,14 +29,14 @@ use super::support::{
 };
 
 /// The only notifier of a configuration.
-fn notifier(text: &str) -> Arc<dyn Notifier> {
+pub fn notifier(text: &str) -> Arc<dyn Notifier> {
     crypto();
     let folder = tempfile::tempdir().unwrap();
     let text = format!("[organizations.acme]\nadmin_key = \"sk-admin-x\"\n{text}");
     app::notifiers(&config(folder.path(), &text)).unwrap().remove(0)
 }
 
-async fn attempt(notifier: &dyn Notifier) -> Outcome {
+pub async fn attempt(notifier: &dyn Notifier) -> Outcome {
     let receiver = notifier.receivers().remove(0);
     attempt_for(notifier, &receiver).await
 }
@@ -50,7 +50,7 @@ async fn attempt_for(notifier: &dyn Notifier, receiver: &str) -> Outcome {
 }
 
 /// An outcome in a word or two: `delivered`, `retry timeout`, `rejected recipient`.
-fn words(outcome: &Outcome) -> String {
+pub fn words(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Delivered { .. } => "delivered".to_owned(),
         Outcome::Retry { reason, .. } => format!("retry {reason}"),
@@ -336,7 +336,7 @@ async fn a_mail_server_that_stalls_or_refuses_at_any_step_is_said_and_tried_agai
         ("RCPT", Some("451 later\r\n"), "retry recipient"),
         ("DATA", None, "retry timeout"),
         ("DATA", Some("554 no\r\n"), "retry message"),
-        (".", None, "retry timeout"),
+        (".", None, "retry unconfirmed"),
         (".", Some("554 spam\r\n"), "retry message"),
         (".", Some("452 full\r\n"), "retry message"),
     ];

@@ -2,10 +2,12 @@
 //!
 //! Guarantees: the same `Message-ID` for all recipients and attempts; every step of the SMTP dialogue
 //! has a deadline; one refused recipient stops nobody else; the password is in no log, error or
-//! `Debug`. Where the answer to the message itself is lost, it may have been accepted, and is sent
-//! again under the same `Message-ID`.
+//! `Debug`. Where the reply to the message itself is lost, it may have been accepted: it is sent again rarely, under the
+//! same `Message-ID`.
 
 mod render;
+mod reply;
+mod session;
 mod smtp;
 
 use chrono::{DateTime, Utc};
@@ -29,8 +31,8 @@ pub use render::{Rendered, Renderer};
 /// How many recipients are served at once: a stalled server delays the rest by one step at most, and
 /// none is flooded.
 const CONCURRENCY: usize = 4;
-/// Connecting (two), STARTTLS, login, sender, recipient, DATA, message, and one to spare.
-const STEPS: u32 = 9;
+/// Connecting, STARTTLS, login, sender, recipient, DATA, message, and one to spare; the final reply has its own time.
+const STEPS: u32 = 8;
 
 /// How many mails begin within a minute, unless configured: more than a mail server is likely to take.
 pub const MAX_PER_MINUTE: u32 = 600;
@@ -54,11 +56,21 @@ pub struct Smtp {
     pub port: u16,
     pub tls: Tls,
     pub login: Option<(String, Secret)>,
+    pub auth: Auth,
     pub from: Mailbox,
     pub ca: Option<Pem>,
     /// For each step of the dialogue.
     pub timeout: Duration,
     pub hello_name: Option<String>,
+}
+
+/// How to log in (`smtp.auth`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// PLAIN, and LOGIN where that is not offered or refused.
+    Auto,
+    Plain,
+    Login,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +150,7 @@ impl Notifier for Email {
     }
 
     fn attempt_limit(&self) -> Duration {
-        self.settings.smtp.timeout * STEPS
+        self.settings.smtp.timeout * STEPS + smtp::final_reply(self.settings.smtp.timeout)
     }
 
     fn deliver<'a>(

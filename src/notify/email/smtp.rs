@@ -1,23 +1,24 @@
 //! One mail to one recipient over one connection (RFC 5321), each step with a deadline.
 //!
-//! It drives lettre's connection itself: lettre's own transport has no deadline behind the TCP
-//! connect, waits for the answer to `QUIT`, and gives up on all recipients where one is refused.
+//! The dialogue is our own: lettre's connection keeps its read buffer across STARTTLS, has no limit for a line, and takes
+//! an accepted message for refused if the text of the reply is unusual.
 
-use lettre::{
-    Address,
-    transport::smtp::{
-        Error,
-        authentication::{Credentials, DEFAULT_MECHANISMS},
-        client::{AsyncSmtpConnection, Certificate, TlsParameters},
-        commands::{Data, Mail, Rcpt},
-        extension::ClientId,
-        response::Response,
-    },
+use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use lettre::Address;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::{future::Future, time::Duration};
+use std::{sync::Arc, time::Duration};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::{Smtp, Tls};
+use super::{
+    Auth, Smtp, Tls,
+    session::{Mechanism, Session, SessionError},
+};
 use crate::{
     domain::{
         retry::{FailureReason, Outcome},
@@ -28,16 +29,23 @@ use crate::{
 
 /// The mail is handed over by then; a server's goodbye is not worth waiting for.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How long the reply to the message itself may take, at most (RFC 5321, section 4.5.3.2.6).
+const FINAL_REPLY: Duration = Duration::from_secs(600);
+/// The same, in times of a step.
+const FINAL_STEPS: u32 = 20;
+/// How much of a detail is kept, in characters.
+const MAX_DETAIL: usize = 300;
 
-/// Resolving the name, connecting, the greeting and EHLO: so many times the time of a step.
-const CONNECTING: u32 = 2;
+/// How long the reply to the message itself may take.
+pub(super) fn final_reply(timeout: Duration) -> Duration {
+    (timeout * FINAL_STEPS).min(FINAL_REPLY).max(timeout)
+}
 
 pub struct Transport {
     smtp: Smtp,
-    tls: Option<TlsParameters>,
-    hello: ClientId,
-    login: Option<Credentials>,
-    password: Option<SecretString>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    hello: String,
+    login: Option<(String, SecretString)>,
 }
 
 impl Transport {
@@ -45,138 +53,227 @@ impl Transport {
         let tls = match smtp.tls {
             Tls::None => None,
             Tls::StartTls | Tls::Implicit => {
-                let mut parameters = TlsParameters::builder(smtp.host.clone());
-                if let Some(ca) = &smtp.ca {
-                    use rustls::pki_types::{CertificateDer, pem::PemObject};
-                    for certificate in CertificateDer::pem_slice_iter(&ca.0) {
-                        let der = certificate?.to_vec();
-                        parameters = parameters.add_root_certificate(Certificate::from_der(der)?);
-                    }
-                }
-                Some(parameters.build()?)
+                let name =
+                    ServerName::try_from(smtp.host.clone()).context("the mail server's name")?;
+                Some((connector(&smtp)?, name))
             }
         };
-        let hello = smtp.hello_name.clone().map_or_else(ClientId::default, ClientId::Domain);
-        let password = smtp.login.as_ref().map(|(_, password)| password.read()).transpose()?;
-        let login = smtp.login.as_ref().zip(password.as_ref()).map(|((username, _), password)| {
-            Credentials::new(username.clone(), password.expose_secret().to_owned())
-        });
-        Ok(Transport { smtp, tls, hello, login, password })
+        let hello = smtp.hello_name.clone().unwrap_or_else(host_name);
+        let login = match &smtp.login {
+            Some((username, password)) => Some((username.clone(), password.read()?)),
+            None => None,
+        };
+        Ok(Transport { smtp, tls, hello, login })
     }
 
     pub async fn send(&self, recipient: &Address, message: &[u8]) -> Outcome {
         let outcome = self.dialogue(recipient, message).await.unwrap_or_else(|failure| failure);
-        match &self.password {
-            // A server may say anything, and what it says is kept and shown.
-            Some(password) => outcome.without(password.expose_secret()),
-            None => outcome,
-        }
+        // A server may say anything, and what it says is kept and shown.
+        let Some((username, password)) = &self.login else { return outcome };
+        let password = password.expose_secret();
+        let plain = BASE64.encode(format!("\0{username}\0{password}"));
+        [plain, BASE64.encode(password), password.to_owned()]
+            .iter()
+            .fold(outcome, |outcome, secret| outcome.without(secret))
     }
 
     async fn dialogue(&self, recipient: &Address, message: &[u8]) -> Result<Outcome, Outcome> {
         use FailureReason as Why;
-        let server = (self.smtp.host.as_str(), self.smtp.port);
-        let implicit = self.tls.clone().filter(|_| self.smtp.tls == Tls::Implicit);
-        // A name may have several addresses, of which the first is dead: each has its part of the time.
-        let each = Some(self.smtp.timeout / 2);
-        let connecting =
-            AsyncSmtpConnection::connect_tokio1(server, each, &self.hello, implicit, None);
-        let limit = self.smtp.timeout * CONNECTING;
-        let connecting = step("connecting", limit, Why::Connect, connecting);
-        let mut connection = connecting.await?;
-        if self.smtp.tls == Tls::StartTls {
-            if !connection.can_starttls() {
-                goodbye(connection);
+        let mut session = self.step("connecting", Why::Connect, self.connect()).await?;
+        if let (Tls::StartTls, Some((connector, name))) = (self.smtp.tls, &self.tls) {
+            if !session.offers_starttls() {
+                goodbye(session);
                 let detail = "the server does not offer STARTTLS, and nothing is sent without";
-                return Err(Outcome::retry(Why::Tls, detail));
+                return Err(Outcome::retry(Why::Tls, self.with_server(detail)));
             }
-            if let Some(tls) = self.tls.clone() {
-                self.step("STARTTLS", Why::Tls, connection.starttls(tls, &self.hello)).await?;
-            }
+            let starttls = session.starttls(connector, name.clone(), &self.hello);
+            session = self.step("STARTTLS", Why::Tls, starttls).await?;
         }
-        if let Some(login) = &self.login {
-            self.step("logging in", Why::Login, connection.auth(DEFAULT_MECHANISMS, login)).await?;
+        if let Some((username, password)) = &self.login {
+            let wanted = self.smtp.auth.mechanisms();
+            let logging_in = session.log_in(wanted, username, password.expose_secret());
+            self.step("logging in", Why::Login, logging_in).await?;
         }
-        let from = Mail::new(Some(self.smtp.from.email.clone()), Vec::new());
-        self.step("MAIL FROM", Why::Sender, connection.command(from)).await?;
-        let to = Rcpt::new(recipient.clone(), Vec::new());
-        let accepted = self.step("RCPT TO", Why::Recipient, connection.command(to)).await;
+        let from = format!("MAIL FROM:<{}>", self.smtp.from.email);
+        self.step("MAIL FROM", Why::Sender, session.command(&from)).await?;
+        let to = format!("RCPT TO:<{recipient}>");
+        let accepted = self.step("RCPT TO", Why::Recipient, session.command(&to)).await;
         if let Err(refused) = accepted {
-            goodbye(connection);
+            goodbye(session);
             return Err(refused);
         }
-        self.step("DATA", Why::Message, connection.command(Data)).await?;
-        let accepted = self.step("the message", Why::Message, connection.message(message)).await?;
-        goodbye(connection);
-        if !accepted.has_code(250) {
-            let detail = format!("the message: {} where 250 was expected", words(&accepted));
-            return Err(Outcome::retry(Why::Protocol, detail));
+        let data = self.step("DATA", Why::Message, session.command("DATA")).await?;
+        if data.code != 354 {
+            let detail = format!("DATA: {data}, where 354 was expected");
+            return Err(Outcome::retry(Why::Protocol, self.with_server(&detail)));
         }
-        Ok(Outcome::Delivered { answer: words(&accepted) })
+        self.step("sending the message", Why::Connect, session.send_message(message)).await?;
+        let limit = final_reply(self.smtp.timeout);
+        match tokio::time::timeout(limit, session.positive()).await {
+            Ok(Ok(reply)) if reply.code < 300 => {
+                goodbye(session);
+                Ok(Outcome::Delivered { answer: reply.to_string() })
+            }
+            Ok(Ok(reply)) => {
+                let detail = format!("the message: {reply}, where 250 was expected");
+                Err(Outcome::retry(Why::Protocol, self.with_server(&detail)))
+            }
+            Ok(Err(error @ SessionError::Refused(_))) => {
+                Err(self.failure("the message", Why::Message, &error))
+            }
+            // All of it was sent: it may have arrived.
+            Ok(Err(error)) => {
+                let detail = format!("the message: {error}; it may have arrived");
+                Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
+            }
+            Err(_) => {
+                let detail = format!("the message: no reply within {limit:?}; it may have arrived");
+                Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
+            }
+        }
+    }
+
+    /// Resolves the name, connects to the first address that answers, and reads the greeting.
+    async fn connect(&self) -> Result<Session, SessionError> {
+        let server = (self.smtp.host.as_str(), self.smtp.port);
+        let addresses = tokio::net::lookup_host(server).await.map_err(SessionError::Io)?;
+        // Of several addresses the first may be dead: each has its part of the time.
+        let each = self.smtp.timeout / 2;
+        let mut failed = std::io::Error::other("the name has no address");
+        for address in addresses {
+            let stream = match tokio::time::timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    failed = error;
+                    continue;
+                }
+                Err(_) => {
+                    failed = std::io::ErrorKind::TimedOut.into();
+                    continue;
+                }
+            };
+            let tls = self.tls.as_ref().filter(|_| self.smtp.tls == Tls::Implicit);
+            let tls = tls.map(|(connector, name)| (connector, name.clone()));
+            let mut session = Session::open(stream, tls).await?;
+            session.greet(&self.hello).await?;
+            return Ok(session);
+        }
+        Err(SessionError::Io(failed))
     }
 
     async fn step<T>(
         &self,
         what: &str,
         reason: FailureReason,
-        work: impl Future<Output = Result<T, Error>>,
+        work: impl Future<Output = Result<T, SessionError>>,
     ) -> Result<T, Outcome> {
-        step(what, self.smtp.timeout, reason, work).await
-    }
-}
-
-async fn step<T>(
-    what: &str,
-    limit: Duration,
-    reason: FailureReason,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Outcome> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(failure(what, reason, &error)),
-        Err(_) => {
-            let detail = format!("{what}: no answer within {limit:?}");
-            Err(Outcome::retry(FailureReason::Timeout, detail))
+        let limit = self.smtp.timeout;
+        match tokio::time::timeout(limit, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.failure(what, reason, &error)),
+            Err(_) => {
+                // Where the server waits for TLS, it never greets.
+                let hint = match (reason, self.smtp.tls) {
+                    (FailureReason::Connect, Tls::StartTls | Tls::None) => {
+                        "; if the port is 465, the server expects smtp.tls = \"implicit\""
+                    }
+                    _ => "",
+                };
+                let detail = format!("{what}: no answer within {limit:?}{hint}");
+                Err(Outcome::retry(FailureReason::Timeout, self.with_server(&detail)))
+            }
         }
     }
+
+    /// What a failed step means. Only a recipient that is refused for good (5xx) is final: everything else may be the
+    /// server's trouble of the day.
+    fn failure(&self, what: &str, reason: FailureReason, error: &SessionError) -> Outcome {
+        use FailureReason as Why;
+        let text = match error {
+            // A server may repeat what it was sent, and here that is the password.
+            SessionError::Refused(reply) if reason == Why::Login => reply.status(),
+            error => net::error_chain(error),
+        };
+        let detail = self.with_server(&format!("{what}: {text}{}", hint(&text)));
+        match error {
+            SessionError::Refused(reply) if reason == Why::Recipient && reply.is_permanent() => {
+                Outcome::Rejected { reason, detail }
+            }
+            SessionError::Refused(_) | SessionError::NoMechanism(_) => {
+                Outcome::retry(reason, detail)
+            }
+            SessionError::Tls(_) | SessionError::Injected => Outcome::retry(Why::Tls, detail),
+            SessionError::TooLong | SessionError::NotAReply(_) => {
+                Outcome::retry(Why::Protocol, detail)
+            }
+            SessionError::Closed | SessionError::Io(_) if reason == Why::Tls => {
+                Outcome::retry(Why::Tls, detail)
+            }
+            SessionError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Outcome::retry(Why::Timeout, detail)
+            }
+            SessionError::Closed | SessionError::Io(_) => Outcome::retry(Why::Connect, detail),
+        }
+    }
+
+    fn with_server(&self, detail: &str) -> String {
+        let Smtp { host, port, .. } = &self.smtp;
+        format!("{} ({host}:{port})", one_line(detail, MAX_DETAIL))
+    }
 }
 
-/// What a failed step means. Only a recipient that is refused for good (5xx) is final: everything else
-/// may be the server's trouble of the day.
-fn failure(what: &str, reason: FailureReason, error: &Error) -> Outcome {
-    let mut detail = format!("{what}: {}", net::error_chain(error));
-    if reason == FailureReason::Login && error.is_client() {
-        detail.push_str("; some servers offer a login only under TLS (smtp.tls)");
-    }
-    if reason == FailureReason::Recipient && error.is_permanent() {
-        return Outcome::Rejected { reason, detail };
-    }
-    let answered = error.is_permanent() || error.is_transient();
-    let reason = if answered || reason == FailureReason::Tls {
-        reason
-    } else if error.is_timeout() {
-        FailureReason::Timeout
-    } else if error.is_tls() || detail.contains("certificate") {
-        FailureReason::Tls
-    } else if reason == FailureReason::Connect {
-        reason
-    } else if error.is_response() || error.is_client() {
-        FailureReason::Protocol
+/// The likely cause of a failed handshake, and what to do.
+fn hint(error: &str) -> &'static str {
+    if error.contains("InvalidContentType") {
+        "; the server does not begin with TLS: ports 587 and 25 go with smtp.tls = \"starttls\""
+    } else if error.contains("CaUsedAsEndEntity") {
+        "; the server shows a CA certificate: give it one that is none (basicConstraints CA:FALSE), with its issuer, or \
+         itself, as smtp.ca_file"
+    } else if error.contains("UnknownIssuer") {
+        "; smtp.ca_file names an authority of your own"
     } else {
-        FailureReason::Connect
-    };
-    Outcome::retry(reason, detail)
+        ""
+    }
 }
 
-fn words(response: &Response) -> String {
-    let text: Vec<&str> = response.message().collect();
-    one_line(&format!("{} {}", response.code(), text.join(" ")), 200)
+/// Trusts the system's authorities and those of `smtp.ca_file`.
+fn connector(smtp: &Smtp) -> anyhow::Result<TlsConnector> {
+    let pem = smtp.ca.as_ref().map(|ca| ca.0.as_slice()).unwrap_or_default();
+    let own: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("smtp.ca_file")?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        rustls_platform_verifier::Verifier::new_with_extra_roots(own, Arc::clone(&provider))?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(Arc::new(config).into())
+}
+
+/// The name of this machine, as EHLO takes it, or else an address literal (RFC 5321, section 4.1.3).
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_plain =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+    if is_plain { name } else { "[127.0.0.1]".to_owned() }
 }
 
 /// Nobody waits for it: what was accepted is recorded at once.
-fn goodbye(mut connection: AsyncSmtpConnection) {
+fn goodbye(mut session: Session) {
     tokio::spawn(async move {
         // Whatever comes of it: the connection is dropped then.
-        drop(tokio::time::timeout(GOODBYE, connection.quit()).await);
+        tokio::time::timeout(GOODBYE, session.command("QUIT")).await.ok();
     });
+}
+
+impl Auth {
+    fn mechanisms(self) -> &'static [Mechanism] {
+        match self {
+            Auth::Auto => &[Mechanism::Plain, Mechanism::Login],
+            Auth::Plain => &[Mechanism::Plain],
+            Auth::Login => &[Mechanism::Login],
+        }
+    }
 }
