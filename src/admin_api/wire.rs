@@ -11,9 +11,10 @@ use crate::domain::{
     text::Name,
 };
 
-/// The last second of the year 9998. A later instant is a mistake (milliseconds for seconds), or has a date of five
-/// digits in zones that are ahead of UTC; it counts as unknown.
-const LAST_SECOND: i64 = 253_370_764_799;
+/// Beyond the year 9999 an instant is a mistake (milliseconds for seconds), and so unknown.
+const LAST_SECOND: i64 = 253_402_300_799;
+/// The last midnight of the year 9999. Zones ahead of UTC would write what is later with a year of five digits.
+const LAST_DAY: i64 = 253_402_214_400;
 
 /// The most items of a page: as many as certvigil requests, which is the API's own limit.
 pub const MAX_ITEMS: usize = 100;
@@ -273,7 +274,10 @@ struct UnixTime(i64);
 impl UnixTime {
     /// `None` where they name no instant that could be meant: 0 and less stand for a missing value.
     fn instant(self) -> Option<DateTime<Utc>> {
-        (1..=LAST_SECOND).contains(&self.0).then(|| DateTime::from_timestamp(self.0, 0)).flatten()
+        (1..=LAST_SECOND)
+            .contains(&self.0)
+            .then(|| DateTime::from_timestamp(self.0.min(LAST_DAY), 0))
+            .flatten()
     }
 }
 
@@ -344,6 +348,23 @@ mod tests {
         ];
         for (shown, expected) in cases {
             assert_eq!(fits(shown, key), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_instant_is_one_that_can_be_meant_and_reads_in_every_zone() {
+        let cases = [
+            (0, None),
+            (-5, None),
+            (1, Some("1970-01-01T00:00:01+00:00")),
+            (253_402_300_799, Some("9999-12-31T00:00:00+00:00")),
+            (253_402_300_800, None),
+            (1_800_000_000_000, None),
+            (i64::MIN, None),
+        ];
+        for (seconds, expected) in cases {
+            let instant = UnixTime(seconds).instant().map(|at| at.to_rfc3339());
+            assert_eq!(instant.as_deref(), expected, "{seconds}");
         }
     }
 }

@@ -159,6 +159,8 @@ struct Shared {
     counters: Counters,
     pulse: Pulse,
     stop: CancellationToken,
+    /// Cancelled if the database was lost: then the service ends with an error.
+    lost: CancellationToken,
     started_at: DateTime<Utc>,
     /// What this instance says of itself to the others.
     membership: watch::Sender<Arc<Membership>>,
@@ -188,6 +190,7 @@ impl Shared {
             counters: Counters::default(),
             pulse: Pulse::default(),
             stop,
+            lost: CancellationToken::new(),
         }
     }
 
@@ -424,6 +427,10 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                 }
                 systemd::ready();
             }
+            () = shared.lost.cancelled() => {
+                stop.cancel();
+                break;
+            }
             () = stop.cancelled() => break,
         }
     }
@@ -446,6 +453,8 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     };
     drop(tokio::time::timeout(Duration::from_millis(500), farewell).await);
     tracing::info!("certvigil stopped");
+    // A supervisor starts it again, and the next start opens the database that is there then.
+    anyhow::ensure!(!shared.lost.is_cancelled(), "the database file was removed or replaced");
     Ok(())
 }
 

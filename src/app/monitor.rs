@@ -171,6 +171,14 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
         let mut heard: Vec<Happened> = first.into_iter().collect();
         heard.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
         let end = monitor.end.clone();
+        if let Some(file) = shared.store.lost_file() {
+            tracing::error!(
+                file = %file.display(),
+                "the database file was removed or replaced: certvigil stops, so that its supervisor starts it again"
+            );
+            shared.lost.cancel();
+            return;
+        }
         log.report(&shared.counters);
         let look = async {
             for heartbeat in &mut monitor.heartbeats {

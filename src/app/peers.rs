@@ -188,6 +188,7 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
             watched.overdue_at =
                 watched.overdue_at.max(overdue(&schedule, record.tick, record.tick));
             watched.last = Some(last_of(&record));
+            watched.never_read &= !record.has_read();
             watched.fault = None;
         }
     });

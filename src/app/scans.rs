@@ -98,7 +98,12 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
         }
     };
     let overdue_at = overdue(schedule, last.min(started), started);
-    shared.note_scan(&organization, |watched| watched.overdue_at = overdue_at);
+    // If the database does not say, the organization counts as read before.
+    let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
+    shared.note_scan(&organization, |watched| {
+        watched.overdue_at = overdue_at;
+        watched.never_read = !was_read;
+    });
     let mut due = scans.first;
     if let Some(Due::Again { asked }) = &mut due {
         // What could not be read may be readable with what is configured now.
@@ -199,6 +204,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 match &kept {
                     Ok(report) => {
                         watched.last = Some(last_of(&report.record));
+                        watched.never_read &= !report.record.has_read();
                         watched.fault = None;
                     }
                     Err(Unkept::TakenOver) => {}
@@ -417,5 +423,5 @@ pub fn say_clock(organization: &OrganizationName, skew: chrono::TimeDelta) {
 
 /// An organization of which nothing is known yet.
 pub fn unknown(now: DateTime<Utc>) -> Watched {
-    Watched { overdue_at: now, scanning: false, last: None, fault: None }
+    Watched { overdue_at: now, scanning: false, last: None, fault: None, never_read: false }
 }

@@ -26,8 +26,8 @@ pub async fn healthz(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// It does its work: the state can be read, what was to be kept was, and no scan is overdue. What could not be read of an
-/// organization is said, and makes nothing unready: that is what certvigil itself tells.
+/// It does its work: the database can be read, scans are kept and not overdue, and every organization was read once.
+/// Later failures to read one are in the answer, and make nothing unready: certvigil alerts about them itself.
 pub async fn readyz(State(shared): State<Shared>) -> Response {
     let now = clock::now();
     let mut reasons = Vec::new();
@@ -43,6 +43,10 @@ pub async fn readyz(State(shared): State<Shared>) -> Response {
     for (organization, watched) in &status.organizations {
         if let Some(fault) = &watched.fault {
             reasons.push(format!("the latest scan of {organization} could not be kept: {fault}"));
+        }
+        if let Some(last) = watched.last.as_ref().filter(|_| watched.never_read) {
+            let why = last.faults.first().map(String::as_str).unwrap_or_default();
+            reasons.push(format!("{organization} was never read: {why}"));
         }
         if watched.overdue_at < now {
             reasons.push(format!(

@@ -105,6 +105,8 @@ pub struct Watched {
     pub last: Option<Last>,
     /// Why the latest could not be kept.
     pub fault: Option<String>,
+    /// Whether nothing of the organization was ever read.
+    pub never_read: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -134,6 +134,8 @@ pub struct Store {
     ahead: Arc<AtomicI64>,
     /// What every change of a file is written to first.
     log: Option<Arc<Path>>,
+    /// The file that was opened.
+    file: Option<Arc<open::OpenedFile>>,
     /// Held as long as the process works on a file; the system lets go of it when it dies.
     _lock: Option<Arc<File>>,
 }
@@ -170,6 +172,13 @@ pub struct ScanRecord {
     pub faults: Vec<String>,
     /// How far the API's clock was ahead of this machine's, where that is more than may be.
     pub clock_skew: Option<TimeDelta>,
+}
+
+impl ScanRecord {
+    /// Whether the API has answered what it was asked, in part at least.
+    pub fn has_read(&self) -> bool {
+        self.complete || self.projects_read > 0
+    }
 }
 
 /// What one notifier is told after a scan.
@@ -314,6 +323,20 @@ impl Store {
             .scalar_one(&self.pool)
             .await?;
         Ok(tick.map(instant))
+    }
+
+    /// Whether some kept scan has read anything of the organization.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn was_read(&self, organization: &OrganizationName) -> Result<bool> {
+        Ok(query(
+            "SELECT EXISTS (SELECT 1 FROM scans
+                            WHERE organization = $1 AND (complete OR projects_read > 0))",
+        )
+        .bind(organization.as_str())
+        .scalar_one(&self.pool)
+        .await?)
     }
 
     /// The organization's latest scan: the one that what is known of it comes from, whatever the clocks said. None

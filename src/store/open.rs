@@ -2,7 +2,8 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicI64},
 };
 use uuid::Uuid;
@@ -34,7 +35,35 @@ impl fmt::Display for Place {
     }
 }
 
+/// A database file, by its name and by what tells it from another of the same name.
+#[derive(Debug)]
+pub(super) struct OpenedFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenedFile {
+    fn new(path: &Path) -> Option<OpenedFile> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(OpenedFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Whether the name leads to no file now, or to another one.
+    fn is_gone(&self) -> bool {
+        match std::fs::metadata(&self.path) {
+            Ok(now) => (now.dev(), now.ino()) != (self.device, self.inode),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
 impl Store {
+    /// The database file, if it was removed or replaced since it was opened: what is written now is lost at the end.
+    pub fn lost_file(&self) -> Option<&Path> {
+        self.file.as_ref().filter(|file| file.is_gone()).map(|file| file.path.as_path())
+    }
+
     /// Opens the state to work on it, and brings it up to date where needed. A file is made where there is none, is
     /// worked on by one alone, and what a worker that died had claimed is taken back.
     ///
@@ -44,11 +73,12 @@ impl Store {
         match &settings.place {
             Place::File(file) => {
                 let (pool, lock) = sqlite::exclusive(file).await?;
+                let opened = OpenedFile::new(file).map(Arc::new);
                 // By its real name, and as SQLite calls it (https://sqlite.org/wal.html).
                 let mut log = std::fs::canonicalize(file).unwrap_or(file.clone()).into_os_string();
                 log.push("-wal");
                 let log = Some(Arc::from(PathBuf::from(log)));
-                Ok(Store { log, _lock: Some(Arc::new(lock)), ..Store::of(pool) })
+                Ok(Store { log, file: opened, _lock: Some(Arc::new(lock)), ..Store::of(pool) })
             }
             Place::Server(server) => {
                 let (pool, beats) = postgres::working(server).await?;
@@ -83,7 +113,7 @@ impl Store {
     fn of(pool: Pool) -> Store {
         let me = Uuid::new_v4();
         let (kept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(0)));
-        Store { beats: pool.clone(), pool, me, kept, ahead, log: None, _lock: None }
+        Store { beats: pool.clone(), pool, me, kept, ahead, log: None, file: None, _lock: None }
     }
 
     /// Closes it for all clones, so that a file stands by itself. Nothing is lost without it.

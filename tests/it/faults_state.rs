@@ -238,3 +238,25 @@ async fn a_state_that_cannot_be_written_refuses_to_start() {
     assert_eq!(code, 1);
     assert!(log.contains("nowhere/state.db cannot be opened: No such file or directory"), "{log}");
 }
+
+#[tokio::test]
+async fn a_database_file_that_is_removed_or_replaced_ends_the_service_with_an_error() {
+    for replaced in [false, true] {
+        let (sim, beats) = (sim().await, Beats::start().await);
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state.db");
+        let mut daemon = Daemon::start_in(folder, &config(&sim, &beats), |_| ());
+        until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
+        fs::remove_file(&state).unwrap();
+        if replaced {
+            fs::write(&state, b"").unwrap();
+        }
+        let (code, _) = daemon.ended().await;
+        assert_eq!(code, Some(1), "{}", daemon.log());
+        let log = daemon.log();
+        assert!(log.contains("the database file was removed or replaced"), "{log}");
+        let at_the_end = beats.well();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(beats.well(), at_the_end);
+    }
+}
