@@ -51,7 +51,8 @@ pub use recent::Recent;
 pub use request::read_any;
 use request::{Body, LARGE_BODIES, describe, hidden};
 pub use skew::Skew;
-use wire::{Item, ListedAdminKey, ListedProject, Page};
+use wire::{Item, ListedAdminKey};
+pub use wire::{ListedProject, Page};
 
 /// A list of certificates.
 pub struct Certificates {
@@ -67,19 +68,6 @@ pub enum Presence {
     Active(Project),
     Archived,
     NotFound,
-}
-
-/// A page of the list of projects.
-pub struct ProjectPage {
-    pub projects: Vec<ProjectEntry>,
-    /// What is wrong with the projects that are not understood.
-    pub odd: Vec<String>,
-}
-
-/// A listed project.
-pub struct ProjectEntry {
-    pub project: Project,
-    pub archived: bool,
 }
 
 const PROJECTS: &[&str] = &["organization", "projects"];
@@ -212,8 +200,7 @@ impl AdminApi {
         std::mem::take(&mut *self.lock_answers())
     }
 
-    /// How far the API's clock is ahead of this machine's, by the answers since the last time, or else by
-    /// those before; `None` where none has said.
+    /// How far the API's clock is ahead of this machine's, by the answers since the last time; `None` without any.
     pub fn take_skew(&self) -> Option<TimeDelta> {
         self.skew.take()
     }
@@ -321,17 +308,9 @@ impl Projects<'_> {
     ///
     /// # Errors
     /// If it could not be read; then there is no next one.
-    pub async fn next(&mut self) -> Result<Option<ProjectPage>, ApiFault> {
+    pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiFault> {
         let api = self.0.api;
-        let page = self.0.next(|body| api.parse_page(body, PROJECTS)).await?;
-        Ok(page.map(|page| {
-            let entry = |listed: &ListedProject| ProjectEntry {
-                project: listed.project.clone(),
-                archived: listed.archived,
-            };
-            let projects = page.data.iter().map(entry).collect();
-            ProjectPage { projects, odd: page.odd.to_vec() }
-        }))
+        self.0.next(|body| api.parse_page(body, PROJECTS)).await
     }
 }
 

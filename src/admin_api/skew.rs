@@ -7,18 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::net::header;
 
-/// The answers so far.
+/// The smallest difference of the answers since it was taken: one right answer is enough, if a cache in between gives
+/// old ones.
 #[derive(Default)]
-pub struct Skew(Mutex<Seen>);
-
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    /// The smallest of the answers since it was taken: one right answer is enough, where a cache in between
-    /// gives old ones.
-    least: Option<TimeDelta>,
-    /// What was taken last, for when there is no answer at all.
-    last: Option<TimeDelta>,
-}
+pub struct Skew(Mutex<Option<TimeDelta>>);
 
 impl Skew {
     /// Notes an answer that came now.
@@ -34,21 +26,18 @@ impl Skew {
         let Some(date) = header(headers, "date") else { return };
         let Ok(date) = httpdate::parse_http_date(date) else { return };
         let skew = DateTime::<Utc>::from(date) - now;
-        let mut seen = self.lock();
-        if seen.least.is_none_or(|least| skew.abs() < least.abs()) {
-            seen.least = Some(skew);
+        let mut least = self.lock();
+        if least.is_none_or(|least| skew.abs() < least.abs()) {
+            *least = Some(skew);
         }
     }
 
-    /// That of the answers since the last time, or else that of before.
+    /// The difference by the answers since the last time; an earlier one is no witness of the clock as it is now.
     pub fn take(&self) -> Option<TimeDelta> {
-        let mut seen = self.lock();
-        let skew = seen.least.take().or(seen.last);
-        seen.last = skew;
-        skew
+        self.lock().take()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Option<TimeDelta>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_right_answer_is_enough_and_without_any_the_last_counts() {
+    fn one_right_answer_is_enough_and_without_any_nothing_is_known() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let skew = Skew::default();
         let answer = |seconds: i64| {
@@ -77,7 +66,7 @@ mod tests {
             &[("date".parse().unwrap(), "soon".parse().unwrap())].into_iter().collect(),
             now,
         );
-        assert_eq!(skew.take(), Some(TimeDelta::seconds(-3)));
+        assert_eq!(skew.take(), None);
         answer(400);
         assert_eq!(skew.take(), Some(TimeDelta::seconds(400)));
     }

@@ -17,7 +17,7 @@ pub enum Synchronization {
 
 /// Which clock counts for a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ClockVerdict {
     /// The local clock, and both agree.
     Agreed,
     /// The local clock; no answer told the API's time.
@@ -28,42 +28,42 @@ pub enum Verdict {
     Ignored(TimeDelta),
 }
 
-impl Verdict {
+impl ClockVerdict {
     /// Decides by how far the API's clock is ahead. `built_at` is when this program was made: no real time is earlier.
     pub fn of(
         skew: Option<TimeDelta>,
         local: DateTime<Utc>,
         built_at: DateTime<Utc>,
         synchronization: Synchronization,
-    ) -> Verdict {
-        let Some(skew) = skew else { return Verdict::Unchecked };
+    ) -> ClockVerdict {
+        let Some(skew) = skew else { return ClockVerdict::Unchecked };
         let before_build = local.checked_add_signed(skew).is_none_or(|api| api < built_at);
         let far = skew.abs() > FROM_SYNCHRONIZED;
         if skew.abs() <= TOLERANCE {
-            Verdict::Agreed
+            ClockVerdict::Agreed
         } else if before_build || (far && synchronization == Synchronization::Synchronized) {
-            Verdict::Ignored(skew)
+            ClockVerdict::Ignored(skew)
         } else {
-            Verdict::Api(skew)
+            ClockVerdict::Api(skew)
         }
     }
 
     /// How far the clock that counts is ahead of the local one, if it is the API's.
     pub fn skew(self) -> Option<TimeDelta> {
         match self {
-            Verdict::Api(skew) => Some(skew),
-            Verdict::Agreed | Verdict::Unchecked | Verdict::Ignored(_) => None,
+            ClockVerdict::Api(skew) => Some(skew),
+            ClockVerdict::Agreed | ClockVerdict::Unchecked | ClockVerdict::Ignored(_) => None,
         }
     }
 
     /// Whether the clock that counts can prove that an earlier one was wrong: it has a witness.
     pub fn is_certain(self, synchronization: Synchronization) -> bool {
         match self {
-            Verdict::Agreed => true,
-            Verdict::Unchecked | Verdict::Ignored(_) => {
+            ClockVerdict::Agreed => true,
+            ClockVerdict::Unchecked | ClockVerdict::Ignored(_) => {
                 synchronization == Synchronization::Synchronized
             }
-            Verdict::Api(_) => false,
+            ClockVerdict::Api(_) => false,
         }
     }
 }
@@ -79,20 +79,30 @@ mod tests {
         let built_at = local - TimeDelta::days(100);
         let (minutes, days) = (TimeDelta::minutes, TimeDelta::days);
         let cases = [
-            ("within the tolerance", minutes(-5), Unknown, Verdict::Agreed),
-            ("beyond it", minutes(6), Unknown, Verdict::Api(minutes(6))),
-            ("less than a day from a good clock", days(-1), Synchronized, Verdict::Api(days(-1))),
-            ("more than that", days(30), Synchronized, Verdict::Ignored(days(30))),
-            ("the local clock is not good", days(30), Unsynchronized, Verdict::Api(days(30))),
-            ("nobody knows", days(30), Unknown, Verdict::Api(days(30))),
-            ("before the build", days(-101), Unsynchronized, Verdict::Ignored(days(-101))),
-            ("at the start of time", -days(20_000), Unknown, Verdict::Ignored(-days(20_000))),
-            ("beyond all calendars", TimeDelta::MIN, Unknown, Verdict::Ignored(TimeDelta::MIN)),
+            ("within the tolerance", minutes(-5), Unknown, ClockVerdict::Agreed),
+            ("beyond it", minutes(6), Unknown, ClockVerdict::Api(minutes(6))),
+            (
+                "less than a day from a good clock",
+                days(-1),
+                Synchronized,
+                ClockVerdict::Api(days(-1)),
+            ),
+            ("more than that", days(30), Synchronized, ClockVerdict::Ignored(days(30))),
+            ("the local clock is not good", days(30), Unsynchronized, ClockVerdict::Api(days(30))),
+            ("nobody knows", days(30), Unknown, ClockVerdict::Api(days(30))),
+            ("before the build", days(-101), Unsynchronized, ClockVerdict::Ignored(days(-101))),
+            ("at the start of time", -days(20_000), Unknown, ClockVerdict::Ignored(-days(20_000))),
+            (
+                "beyond all calendars",
+                TimeDelta::MIN,
+                Unknown,
+                ClockVerdict::Ignored(TimeDelta::MIN),
+            ),
         ];
         for (reason, skew, synchronization, expected) in cases {
-            let verdict = Verdict::of(Some(skew), local, built_at, synchronization);
+            let verdict = ClockVerdict::of(Some(skew), local, built_at, synchronization);
             assert_eq!(verdict, expected, "{reason}");
         }
-        assert_eq!(Verdict::of(None, local, built_at, Unknown), Verdict::Unchecked);
+        assert_eq!(ClockVerdict::of(None, local, built_at, Unknown), ClockVerdict::Unchecked);
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         reading::Reading,
         reconcile::{Decision, Moment, World, all_open, decide, keep_up},
         selection::Selection,
-        skew::{Synchronization, Verdict as ClockVerdict},
+        skew::{ClockVerdict, Synchronization},
     },
     notify::Notifier,
     store::{
@@ -41,7 +41,7 @@ use crate::{
 };
 pub use read::{Progress, read};
 
-/// How often a scan decides anew because a delivery ended between its decision and its commit.
+/// How often a scan repeats its decision because a delivery ended before the commit.
 const PLANS: usize = 5;
 
 /// How many faults the record of a scan keeps: where the API is down, thousands are the same.
@@ -138,7 +138,7 @@ pub struct Read {
     pub reading: Reading,
     pub requests: u64,
     pub at: DateTime<Utc>,
-    /// What the operating system says of the clock that `at` is by.
+    /// Whether the operating system calls the local clock synchronized.
     pub synchronization: Synchronization,
 }
 
@@ -200,7 +200,8 @@ pub async fn keep(
         allowed: Some(when.allowed),
     };
     let world = World::watched(&before, &evaluation);
-    let clock_is_certain = clock.is_certain(synchronization);
+    // A difference from an earlier scan is no witness, either.
+    let clock_is_certain = clock.is_certain(synchronization) && skew.is_none();
     let moment = Moment { now, decided_at, clock_is_certain, ..when.moment() };
     let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
@@ -219,7 +220,7 @@ pub async fn keep(
             give_up_at: local + give_up_after,
         };
         match store.commit(&commit).await {
-            // What was delivered or given up meanwhile changes what there is to say.
+            // A delivery that ended meanwhile changes the decision.
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
             kept => kept.context("keeping the scan")?,
         }

@@ -135,13 +135,13 @@ async fn list_projects(
     let end = loop {
         match pages.next().await {
             Ok(Some(page)) => {
-                odd.extend(page.odd);
+                odd.extend_from_slice(&page.odd);
                 let selected: Vec<Project> = page
-                    .projects
-                    .into_iter()
-                    .filter(|entry| seen.insert(entry.project.id.clone()))
-                    .filter(|entry| selection.archived || !entry.archived)
-                    .map(|entry| entry.project)
+                    .data
+                    .iter()
+                    .filter(|listed| seen.insert(listed.project.id.clone()))
+                    .filter(|listed| selection.archived || !listed.archived)
+                    .map(|listed| listed.project.clone())
                     .filter(|project| selection.matches(project))
                     .collect();
                 let ids: Vec<ProjectId> =

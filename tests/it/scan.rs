@@ -444,7 +444,7 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
         assert!(only_fault(&report).contains("HTTP 404"), "{below}");
     }
     *gone.lock().unwrap() = "nothing";
-    // One that the list no longer names is asked for: archived is gone at once.
+    // certvigil requests a project that the list no longer names: an archived one is gone.
     api.world().projects[1].archived = true;
     let report = service.scan(start()).await;
     assert!(report.record.complete, "{report:?}");
@@ -457,7 +457,7 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
     let report = service.scan(start() + chrono::TimeDelta::minutes(6)).await;
     assert!(report.record.complete && !report.needs_confirmation, "{report:?}");
     assert_eq!(report.record.projects_read, 1);
-    // An organization without any project is not believed, however often it is said.
+    // An empty list of projects is never believed.
     api.world().projects.clear();
     for hour in 1..4 {
         let report = service.scan(start() + chrono::TimeDelta::hours(hour)).await;
@@ -636,4 +636,28 @@ async fn a_name_that_is_no_text_makes_no_list_unreadable() {
         inventory.certificates.values().map(|certificate| certificate.title()).collect();
     let cut = format!("{}…", "x".repeat(119));
     assert_eq!(names, ["half \u{fffd}\u{fffd}\u{fffd} a pair", "cut \u{fffd}", cut.as_str()]);
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_while_the_api_is_away_resolves_nothing() {
+    let api = AdminApi::new(world(1));
+    let away = Arc::new(AtomicUsize::new(0));
+    let is_away = Arc::clone(&away);
+    let address =
+        tricked(&api, move |_| (is_away.load(Ordering::SeqCst) > 0).then(|| status(503))).await;
+    let service = service(address, "max_attempts = 1\n").await;
+    let expires = start() + days(5);
+    api.world().add("cert_b", Some("b"), Some(expires), [1]);
+    assert!(service.scan(start()).await.notifications > 0);
+    let open = async || {
+        let organization = service.target.api.organization();
+        service.store.ledger(Some(organization), "log", start() + days(1)).await.unwrap().0.open
+    };
+    let before = open().await;
+    assert!(!before.is_empty());
+    // No answer tells the time, and the local clock went back to before the stage.
+    away.store(1, Ordering::SeqCst);
+    let report = service.scan(start() - days(200)).await;
+    assert!(!report.record.complete);
+    assert_eq!(open().await, before);
 }
