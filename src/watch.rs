@@ -104,7 +104,7 @@ pub async fn run_once(
         let (of, lease, change) = (None, Some(lease), Change::None);
         let commit = Commit { of, lease, change, plans, over, now, give_up_at };
         match store.commit(&commit).await {
-            // The next look decides anew, a moment later.
+            // The next look repeats the decision.
             Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
             kept => kept.context("keeping what the notifiers are told of one another")?,
         }

@@ -136,8 +136,8 @@ impl Store {
         Ok(waiting.collect())
     }
 
-    /// Makes all pending deliveries of a notifier due now: after a start or a reload its server may accept what it
-    /// refused before. Messages that may have arrived keep their pause.
+    /// Makes all pending deliveries of a notifier due now: after a start or a reload its receivers may accept them.
+    /// Messages that may have arrived keep their pause.
     ///
     /// # Errors
     /// Where the database fails.

@@ -175,7 +175,7 @@ pub struct ScanRecord {
 }
 
 impl ScanRecord {
-    /// Whether the API has answered what it was asked, in part at least.
+    /// Whether at least part of the organization was read.
     pub fn has_read(&self) -> bool {
         self.complete || self.projects_read > 0
     }

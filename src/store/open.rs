@@ -59,7 +59,7 @@ impl OpenedFile {
 }
 
 impl Store {
-    /// The database file, if it was removed or replaced since it was opened: what is written now is lost at the end.
+    /// The database file, if it was removed or replaced since it was opened: writes are lost when the process ends.
     pub fn lost_file(&self) -> Option<&Path> {
         self.file.as_ref().filter(|file| file.is_gone()).map(|file| file.path.as_path())
     }

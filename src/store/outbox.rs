@@ -190,7 +190,7 @@ pub(super) async fn insert(
 }
 
 /// Makes older deliveries of the same subjects due now. They go first, and a pause between their attempts must not hold
-/// back the new message.
+/// back the new message. One that may have arrived holds nothing back, and keeps its pause.
 async fn hasten(
     tx: &mut Transaction,
     notification: &str,
@@ -201,6 +201,8 @@ async fn hasten(
     query(
         "UPDATE deliveries SET next_attempt_at = $4
          WHERE notifier = $2 AND receiver = $3 AND state = 'pending' AND next_attempt_at > $4
+           AND coalesce((SELECT a.outcome FROM attempts a WHERE a.delivery_id = deliveries.id
+                         ORDER BY a.number DESC LIMIT 1), '') <> 'unconfirmed'
            AND EXISTS (
              SELECT 1 FROM notification_subjects old
              JOIN notification_subjects new ON new.organization = old.organization

@@ -37,8 +37,8 @@ impl Allowance {
         .scalar_one(tx)
         .await?;
         let step = (MINUTE / i64::from(per_minute.get())).max(1);
-        // An allowance is whole again after a minute at most. A later instant was written by a clock that was ahead:
-        // it says nothing about what was spent.
+        // An allowance is whole again after a minute at most. A later instant was written by a clock that was ahead, and
+        // is ignored.
         let whole_at = if whole_at > now + MINUTE { now } else { whole_at.max(now) };
         Ok(Allowance { step, now, whole_at })
     }

@@ -288,7 +288,7 @@ async fn a_name_that_does_not_resolve_and_an_untrusted_certificate_are_said_from
         let end = daemon.logged("complete=false", 0).await;
         daemon.logged(said, end).await;
         daemon.logged("complete=false", end).await;
-        // Nothing was ever read: whoever has just set it up learns of it at once.
+        // The operator who has just set it up must notice.
         let body = daemon.ready(503).await;
         assert!(body["reasons"][0].to_string().contains("acme was never read"), "{body:#}");
         assert_eq!(body["organizations"][0]["complete"], false);

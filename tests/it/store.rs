@@ -771,6 +771,29 @@ async fn instants_of_a_clock_that_was_years_ahead_hold_nothing_back(contract: Co
     assert_eq!(receivers, ["a", "b"]);
 }
 
+async fn what_may_have_arrived_holds_nothing_back_and_keeps_its_pause(contract: Contract) {
+    let both = vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())];
+    let first = contract.commit(both, &["a"], start()).await;
+    let claim = contract.claim(start()).await.remove(0);
+    let pause = start() + TimeDelta::hours(1);
+    let attempted = Attempted {
+        claim,
+        outcome: Outcome::retry(FailureReason::Unconfirmed, "no reply"),
+        verdict: Verdict::WaitUntil(pause),
+        ended: start(),
+    };
+    contract.store.record(&[attempted]).await.unwrap();
+    let worse = vec![tell("c", Stage::Expired, start())];
+    let second = contract.commit(worse, &["a"], start() + minutes(1)).await;
+    let ids = |claims: Vec<certvigil::store::Claim>| -> Vec<Uuid> {
+        claims.iter().map(|claim| claim.notification.id).collect()
+    };
+    assert_eq!(ids(contract.claim(start() + minutes(1)).await), [second]);
+    contract.store.retry_all("n", start() + minutes(2)).await.unwrap();
+    assert!(contract.claim(start() + minutes(2)).await.is_empty());
+    assert_eq!(ids(contract.claim(pause).await)[0], first);
+}
+
 async fn an_attempt_whose_claim_was_taken_over_changes_nothing(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     let first = contract.claim(start()).await.remove(0);
@@ -898,6 +921,7 @@ contract! {
     what_nobody_took_was_not_told
     a_rate_holds_for_all_and_over_a_restart
     instants_of_a_clock_that_was_years_ahead_hold_nothing_back
+    what_may_have_arrived_holds_nothing_back_and_keeps_its_pause
     an_attempt_whose_claim_was_taken_over_changes_nothing
     a_scan_that_was_decided_by_an_older_ledger_is_not_kept
     of_which_scans_all_was_well_is_kept

@@ -33,6 +33,8 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const FINAL_REPLY: Duration = Duration::from_secs(600);
 /// The same, in times of a step.
 const FINAL_STEPS: u32 = 20;
+/// The first step.
+const CONNECTING: &str = "connecting";
 /// How much of a detail is kept, in characters.
 const MAX_DETAIL: usize = 300;
 
@@ -79,7 +81,7 @@ impl Transport {
 
     async fn dialogue(&self, recipient: &Address, message: &[u8]) -> Result<Outcome, Outcome> {
         use FailureReason as Why;
-        let mut session = self.step("connecting", Why::Connect, self.connect()).await?;
+        let mut session = self.step(CONNECTING, Why::Connect, self.connect()).await?;
         if let (Tls::StartTls, Some((connector, name))) = (self.smtp.tls, &self.tls) {
             if !session.offers_starttls() {
                 goodbye(session);
@@ -173,8 +175,8 @@ impl Transport {
             Ok(Err(error)) => Err(self.failure(what, reason, &error)),
             Err(_) => {
                 // Where the server waits for TLS, it never greets.
-                let hint = match (reason, self.smtp.tls) {
-                    (FailureReason::Connect, Tls::StartTls | Tls::None) => {
+                let hint = match (what, self.smtp.tls) {
+                    (CONNECTING, Tls::StartTls | Tls::None) => {
                         "; if the port is 465, the server expects smtp.tls = \"implicit\""
                     }
                     _ => "",
