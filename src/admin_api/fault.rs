@@ -62,7 +62,7 @@ impl ApiFault {
 impl From<ApiFault> for ReadError {
     fn from(fault: ApiFault) -> ReadError {
         let cause = if fault.is_refusal() { Cause::Refused } else { Cause::Failed };
-        ReadError { why: fault.to_string(), cause }
+        ReadError { why: fault.to_string().into(), cause }
     }
 }
 

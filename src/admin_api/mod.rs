@@ -31,7 +31,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     domain::{
@@ -58,8 +58,39 @@ pub use wire::{ListedProject, Page};
 pub struct Certificates {
     /// Page by page. A page that was read before is the same one.
     pub pages: Vec<Arc<Vec<Listed>>>,
-    /// What is wrong with the items that are in no page.
-    pub odd: Vec<String>,
+    pub odd: OddItems,
+    /// Limits how many long lists are in memory at once.
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+/// The items of a list that are not understood.
+#[derive(Debug, Default)]
+pub struct OddItems {
+    /// What is wrong with the first ones.
+    first: Vec<String>,
+    count: usize,
+}
+
+impl OddItems {
+    /// Adds those of a page.
+    pub fn add(&mut self, odd: &[String]) {
+        let room = SHOWN_ODD.saturating_sub(self.first.len());
+        self.first.extend(odd.iter().take(room).cloned());
+        self.count += odd.len();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The first ones and their number; `None` if there are none.
+    pub fn summary(&self) -> Option<String> {
+        let more = match self.count.saturating_sub(self.first.len()) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        (self.count > 0).then(|| format!("unreadable items: {}{more}", self.first.join(", ")))
+    }
 }
 
 /// What the API says of one project.
@@ -73,10 +104,16 @@ pub enum Presence {
 const PROJECTS: &[&str] = &["organization", "projects"];
 /// The API's largest page.
 const LIMIT: &str = "100";
-/// The most pages of the list of projects: a hundred thousand of them.
-const MAX_PROJECT_PAGES: usize = 1_000;
+/// The most pages of the list of projects: 25,000 of them.
+const MAX_PROJECT_PAGES: usize = 250;
 /// The most pages of a list of certificates, of which an organization holds at most 50, or of admin keys.
 const MAX_PAGES: usize = 100;
+/// A list of more pages than this is read while no other such list is, so that the memory for lists is limited.
+const LONG_LIST: usize = 5;
+/// The longest cursor, in bytes. The API's cursors are ids.
+const MAX_CURSOR: usize = 500;
+/// How many unreadable items of a list a message names.
+const SHOWN_ODD: usize = 3;
 
 /// One organization's access.
 #[derive(Clone, Debug)]
@@ -129,6 +166,7 @@ pub struct AdminApi {
     skew: Skew,
     /// Limits how many large answers are in memory at once.
     large_bodies: Semaphore,
+    long_lists: Arc<Semaphore>,
 }
 
 /// How many requests were answered how: by the status (`200`), or `timeout` or `connection` where there was no
@@ -177,6 +215,7 @@ impl AdminApi {
             answers: Mutex::default(),
             skew: Skew::default(),
             large_bodies: Semaphore::new(LARGE_BODIES),
+            long_lists: Arc::new(Semaphore::new(1)),
             settings,
         })
     }
@@ -280,11 +319,15 @@ impl AdminApi {
 
     async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiFault> {
         let mut pages = self.pages::<Listed>(path, &[], MAX_PAGES);
-        let mut listed = Certificates { pages: Vec::with_capacity(1), odd: Vec::new() };
+        let pages_read = Vec::with_capacity(1);
+        let mut listed = Certificates { pages: pages_read, odd: OddItems::default(), _turn: None };
         let read = |body: &Body| recent.page(&body.bytes, || self.parse_page(body, path));
         while let Some(page) = pages.next(read).await? {
             listed.pages.push(page.data);
-            listed.odd.extend_from_slice(&page.odd);
+            listed.odd.add(&page.odd);
+            if listed.pages.len() == LONG_LIST {
+                listed._turn = Arc::clone(&self.long_lists).acquire_owned().await.ok();
+            }
         }
         Ok(listed)
     }
@@ -346,6 +389,10 @@ impl<T: Item> Pages<'_, T> {
             (Some(true), true, _) | (Some(true), _, None) => return fault(Kind::EmptyPageWithMore),
             (None | Some(true), false, Some(next)) => next.clone(),
         };
+        if next.len() > MAX_CURSOR {
+            let why = format!("last_id: {} bytes long, an id has some thirty", next.len());
+            return fault(Kind::Shape(why));
+        }
         if !self.seen.insert(next.clone()) {
             let next = hidden(&next, &self.api.key().secret);
             return fault(Kind::Loop(one_line(&next, 80)));

@@ -149,7 +149,7 @@ impl Acknowledgement {
             Some(one) => {
                 !one.is_active()
                     && !evaluation.policy.include_inactive
-                    && !evaluation.inventory.is_hearsay(&self.certificate)
+                    && !evaluation.is_stale(&self.certificate)
             }
         }
     }

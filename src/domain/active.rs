@@ -69,9 +69,13 @@ impl<'a> Active<'a> {
             members[group].push(project);
             group_of.insert(id, group);
         }
-        let mut own = Vec::new();
+        let listing_of = |projects: &Vec<&Project>| {
+            projects.first().and_then(|first| inventory.listings.get(&first.id))
+        };
+        let rows = members.iter().filter_map(listing_of).map(|listing| listing.list.iter().len());
+        let mut own = Vec::with_capacity(rows.sum());
         for (group, projects) in members.iter().enumerate() {
-            let listing = projects.first().and_then(|first| inventory.listings.get(&first.id));
+            let listing = listing_of(projects);
             let active = listing.iter().flat_map(|listing| listing.list.active());
             own.extend(active.map(|id| (id, group)));
         }

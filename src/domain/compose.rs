@@ -57,6 +57,38 @@ pub struct Composed {
 /// An alert, and what it tells of.
 type Entry = (Alert, Vec<Subject>);
 
+/// The most urgent entries, of however many there are: no more are in memory than a few times what is sent.
+#[derive(Default)]
+struct MostUrgent {
+    entries: Vec<Entry>,
+    total: usize,
+}
+
+impl MostUrgent {
+    fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            self.total += 1;
+            self.entries.push(entry);
+            if self.entries.len() >= 8 * MAX_ALERTS {
+                self.trim();
+            }
+        }
+    }
+
+    fn trim(&mut self) {
+        self.entries.sort_by(|(a, of_a), (b, of_b)| {
+            urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
+        });
+        self.entries.truncate(MAX_ALERTS);
+    }
+
+    /// The entries that are sent, the most urgent first, and how many there were.
+    fn finish(mut self) -> (Vec<Entry>, usize) {
+        self.trim();
+        (self.entries, self.total)
+    }
+}
+
 impl Occasion<'_> {
     /// The messages that say what `decisions` want said, and what is to be learnt of them: what the messages
     /// have no room for was not told, and is news to the next scan. `new_id` makes each message its id.
@@ -82,17 +114,25 @@ impl Occasion<'_> {
         listener: &Listener,
         decisions: &[&Decision],
     ) -> Vec<Composed> {
-        let of_certificates = decisions.iter().filter_map(|one| self.of_certificate(listener, one));
-        let mut entries: Vec<Entry> = of_certificates.collect();
-        entries.extend(self.uncovered(&listener.routing, decisions));
-        entries.extend(self.covered(&listener.ledger, decisions));
-        entries.extend(decisions.iter().filter_map(|one| self.of_sight(one)));
-        entries.extend(decisions.iter().filter_map(|one| self.of_credential(listener, one)));
-        entries.sort_by(|(a, of_a), (b, of_b)| {
-            urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
-        });
-        let total = entries.len();
-        entries.truncate(MAX_ALERTS);
+        let mut most_urgent = MostUrgent::default();
+        let routing = &listener.routing;
+        most_urgent.extend(decisions.iter().filter_map(|one| self.of_certificate(routing, one)));
+        most_urgent.extend(self.uncovered(routing, decisions));
+        most_urgent.extend(self.covered(&listener.ledger, decisions));
+        most_urgent.extend(decisions.iter().filter_map(|one| self.of_sight(one)));
+        most_urgent.extend(decisions.iter().filter_map(|one| self.of_credential(one)));
+        let (mut entries, total) = most_urgent.finish();
+        let mut closed: BTreeMap<&Subject, BTreeSet<Severity>> = BTreeMap::new();
+        for decision in decisions {
+            let closes = closes(&listener.ledger, decision);
+            if !closes.is_empty() {
+                closed.entry(decision.subject()).or_default().extend(closes);
+            }
+        }
+        for (alert, subjects) in &mut entries {
+            let closes = subjects.iter().filter_map(|subject| closed.get(subject));
+            alert.closes = Some(closes.flatten().copied().collect());
+        }
         match listener.grain {
             Grain::Digest if entries.is_empty() => Vec::new(),
             Grain::Digest => vec![self.message(new_id(), &listener.name, entries, total)],
@@ -136,17 +176,15 @@ impl Occasion<'_> {
         (due_at, timely_until)
     }
 
-    fn of_certificate(&self, listener: &Listener, decision: &Decision) -> Option<Entry> {
+    fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<Entry> {
         let Subject::Certificate(id) = decision.subject() else {
             return None;
         };
-        let routing = &listener.routing;
         let alert = match decision {
             Decision::Note { .. } | Decision::Damp { .. } => return None,
             Decision::Tell { reason, reached, told, .. } => {
                 let (due_at, timely_until) = self.punctuality(*reason, told);
                 Alert {
-                    severity_before: severity_before(listener, decision.subject(), reached),
                     due_at,
                     timely_until,
                     ..self.told(&self.evaluation.assessment(id)?, routing, *reason, reached)
@@ -190,7 +228,7 @@ impl Occasion<'_> {
     }
 
     /// That an admin key or the client certificate ends, or what ended that.
-    fn of_credential(&self, listener: &Listener, decision: &Decision) -> Option<Entry> {
+    fn of_credential(&self, decision: &Decision) -> Option<Entry> {
         use CredentialKind::{AdminKey, ClientIdentity};
         let subject = decision.subject();
         let (kind, id) = match subject {
@@ -225,7 +263,6 @@ impl Occasion<'_> {
                 };
                 let (due_at, timely_until) = self.punctuality(*reason, told);
                 Alert {
-                    severity_before: severity_before(listener, subject, reached),
                     stage: Some(reached.label.clone()),
                     last: reached.last,
                     credential: Some(view(told.name.clone(), told.expires_at)),
@@ -321,6 +358,7 @@ impl Occasion<'_> {
         let all = self.evaluation.uncovered.iter().filter(|one| !one.ignored);
         let elsewhere = all.filter(|one| !routing.projects.match_project(one.project)).count();
         projects.truncate(MAX_PROJECTS);
+        projects.shrink_to_fit();
         let alert = Alert {
             stage: Some(reached.label.clone()),
             last: true,
@@ -376,10 +414,22 @@ impl Occasion<'_> {
     }
 }
 
-/// The severity that the listener was told before, where it was another one.
-fn severity_before(listener: &Listener, subject: &Subject, reached: &Reached) -> Option<Severity> {
-    let before = listener.ledger.open.get(subject).map(|told| told.severity);
-    before.filter(|severity| *severity != reached.severity)
+/// The severities whose incidents end with this decision: all that were sent for an alert that ends, and the
+/// earlier ones of an alert whose severity changes.
+fn closes(ledger: &Ledger, decision: &Decision) -> BTreeSet<Severity> {
+    match decision {
+        Decision::Tell { subject, reached, told, .. } => {
+            let before = ledger.open.get(subject).map(|before| before.severity);
+            let mut closes = match before.is_some_and(|before| before != reached.severity) {
+                true => told.earlier_severities.clone(),
+                false => BTreeSet::new(),
+            };
+            closes.remove(&reached.severity);
+            closes
+        }
+        Decision::End { told, .. } => told.severities(),
+        Decision::Note { .. } | Decision::Damp { .. } => BTreeSet::new(),
+    }
 }
 
 /// What is wrong comes before what is over, the severe first, what is broken now before what will be, and

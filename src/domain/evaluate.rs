@@ -1,7 +1,7 @@
 //! Inventory, policy and the hour in; how each certificate and project stands, out.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     acknowledgement::{Acknowledgement, Acknowledgements},
@@ -39,6 +39,7 @@ pub struct Evaluation<'a> {
     acknowledgements: &'a Acknowledgements,
     active: Active<'a>,
     unread: Vec<&'a Project>,
+    stale: HashSet<&'a CertificateId>,
 }
 
 /// One certificate, as it stands now.
@@ -186,6 +187,11 @@ impl<'a> Evaluation<'a> {
         uncovered
     }
 
+    /// Whether a list that names the certificate could not be read in the latest scan.
+    pub fn is_stale(&self, id: &CertificateId) -> bool {
+        self.stale.contains(id)
+    }
+
     pub fn credential(&self, subject: &Subject) -> Option<&Credential<'a>> {
         self.credentials.iter().find(|one| one.subject() == *subject)
     }
@@ -216,6 +222,7 @@ pub fn evaluate<'a>(
         acknowledgements,
         active: Active::of(inventory),
         unread: inventory.unread_projects(),
+        stale: inventory.stale_certificates(),
     };
     let mut walk = evaluation.active.walk();
     let in_stage = inventory.certificates.values().filter_map(|certificate| {

@@ -134,7 +134,7 @@ pub fn explain(
         organization: evaluation.organization.clone(),
         created_at: assessment.certificate.created_at,
         successor,
-        hearsay: evaluation.inventory.is_hearsay(&certificate.id),
+        hearsay: evaluation.is_stale(&certificate.id),
         replaced: assessment.replaced,
         watched: assessment.is_active() || evaluation.policy.include_inactive,
         stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),

@@ -4,9 +4,13 @@
 //! last known of it. The merge does not depend on the order in which pages came.
 
 use chrono::{DateTime, Utc};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
+    capacity::EXCEEDED,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
     credential::AdminKeys,
     reading::{List, Reading},
@@ -39,7 +43,8 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// What is known after `reading`, on top of what was known before.
+    /// What is known after `reading`, on top of what was known before. If both do not fit together, the reading counts
+    /// as failed.
     pub fn merge(&self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
         let Reading {
             mut projects,
@@ -49,6 +54,7 @@ impl Inventory {
             partial,
             admin_keys,
             confirm_after,
+            mut capacity,
             ..
         } = reading;
         let since =
@@ -62,7 +68,7 @@ impl Inventory {
             match emptied && !is_confirmed(unreadable, Cause::Emptied) {
                 true => Err(ReadError {
                     why: "the list is empty, and was not before: not believed until a scan five minutes later agrees"
-                        .to_owned(),
+                        .into(),
                     cause: Cause::Emptied,
                 }),
                 false => Ok(list),
@@ -74,29 +80,37 @@ impl Inventory {
             }
             Some(_) | None => true,
         });
+        let mut overflow = false;
         let unreadable_project_list =
             project_list.err().map(|error| since(self.unreadable_project_list.as_ref(), error));
         if unreadable_project_list.is_some() {
             // The rest of the list is not known to be gone; what is excluded now is.
             let known = self.projects.iter().filter(|(_, known)| selection.matches(known));
             for (id, project) in known {
-                projects.entry(id.clone()).or_insert_with(|| project.clone());
-            }
-        }
-        // What a list names that could not be read this time is known from before.
-        let mut keep = |listing: &Listing| {
-            for (id, _) in listing.list.iter() {
-                if let Some(known) = self.certificates.get(id) {
-                    certificates.entry(id.clone()).or_insert_with(|| Arc::clone(known));
+                if !projects.contains_key(id) {
+                    overflow |= capacity.project(project).is_err();
+                    projects.insert(id.clone(), project.clone());
                 }
             }
+        }
+        // An unreadable list keeps its last known rows and certificates.
+        let mut keep = |listing: &Listing| {
+            let new: Vec<_> = listing
+                .list
+                .iter()
+                .filter_map(|(id, _)| self.certificates.get_key_value(id))
+                .filter(|(id, _)| !certificates.contains_key(*id))
+                .collect();
+            let named = new.iter().map(|(_, known)| known.as_ref());
+            overflow |= capacity.list(listing.list.clone(), named).is_err();
+            certificates.extend(new.into_iter().map(|(id, known)| (id.clone(), known.clone())));
             listing.clone()
         };
-        let not_reached = || Err(ReadError::from("not reached in this scan"));
+        let not_reached = ReadError::from("not reached in this scan");
         // What one scope's list is after this reading, and why it is not wholly known.
         let mut resolve =
             |scope: Scope, before: Option<&Listing>, unreadable: Option<&Unreadable>| {
-                let listed = listings.remove(&scope).unwrap_or_else(not_reached);
+                let listed = listings.remove(&scope).unwrap_or_else(|| Err(not_reached.clone()));
                 let listed = match partial.get(&scope) {
                     Some(error) => listed.map(|list| (list, Some(error.clone()))),
                     None => listed
@@ -132,6 +146,12 @@ impl Inventory {
             unreadable_projects.extend(unreadable.map(|unreadable| (id.clone(), unreadable)));
         }
 
+        if overflow {
+            // Known data is never dropped for new data: something would resolve that is only unreadable.
+            let mut failed = Reading::failed(EXCEEDED);
+            failed.admin_keys = admin_keys;
+            return self.merge(failed, selection, now);
+        }
         let (admin_keys, unreadable_admin_keys) = match admin_keys {
             None => (None, None),
             Some(Ok(keys)) => {
@@ -219,15 +239,19 @@ impl Inventory {
         self.projects.values().filter(lists).collect()
     }
 
-    /// Whether some list that names the certificate could not be read in the latest scan, so that what
-    /// it says of the certificate is old.
-    pub fn is_hearsay(&self, id: &CertificateId) -> bool {
-        let organization = self.unreadable_organization.is_some()
-            && self.organization.as_ref().is_some_and(|listing| listing.list.names(id));
-        organization
-            || self.unreadable_projects.keys().any(|project| {
-                self.listings.get(project).is_some_and(|listing| listing.list.names(id))
-            })
+    /// The certificates that some list names which could not be read in the latest scan: what is known of them there is
+    /// old.
+    pub fn stale_certificates(&self) -> HashSet<&CertificateId> {
+        let organization = self.unreadable_organization.as_ref().and(self.organization.as_ref());
+        let projects = self.unreadable_projects.keys().filter_map(|id| self.listings.get(id));
+        let mut lists = HashSet::new();
+        let mut stale = HashSet::new();
+        for listing in organization.into_iter().chain(projects) {
+            if lists.insert(listing.list.address()) {
+                stale.extend(listing.list.iter().map(|(id, _)| id));
+            }
+        }
+        stale
     }
 
     /// The oldest moment at which a list that is still believed was read; `None` if none ever was.
@@ -255,6 +279,7 @@ impl Inventory {
 pub(crate) mod tests {
     use super::*;
     use crate::domain::{
+        capacity::Capacity,
         reading::Listed,
         selection::{Glob, Globs},
     };
@@ -290,6 +315,11 @@ pub(crate) mod tests {
     pub(crate) fn reading(scopes: &[Scoped<'_>]) -> Reading {
         let mut reading = Reading::begin(Arc::default(), "", false);
         reading.project_list = Ok(());
+        read(&mut reading, scopes);
+        reading
+    }
+
+    fn read(reading: &mut Reading, scopes: &[Scoped<'_>]) {
         for (scope, listed) in scopes {
             let scope = if scope.is_empty() {
                 Scope::Organization
@@ -306,10 +336,9 @@ pub(crate) mod tests {
                     };
                     reading.take(scope, vec![Arc::new(all.iter().map(listed).collect())]);
                 }
-                Err(why) => drop(reading.listings.insert(scope, Err((*why).into()))),
+                Err(why) => reading.fail(scope, (*why).into()),
             }
         }
-        reading
     }
 
     /// Changes what a reading says of its certificates.
@@ -347,6 +376,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn known_data_is_never_dropped_for_new_data() {
+        let (two, others): (&[_], &[_]) =
+            (&[("a", 5, true), ("b", 5, true)], &[("c", 5, true), ("d", 5, true)]);
+        let before = merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(two))]);
+        let scopes = [("", Ok(&[] as &[_])), ("p1", Err("HTTP 500")), ("p2", Ok(others))];
+        for (rows, kept) in [(4, ["a", "b", "c", "d"].as_slice()), (3, &["a", "b"])] {
+            let mut reading = reading(&[]);
+            reading.capacity = Capacity::of(rows, 10, 10_000);
+            read(&mut reading, &scopes);
+            let after = before.merge(reading, &everything(), start());
+            let ids: Vec<&str> = after.certificates.keys().map(CertificateId::as_str).collect();
+            assert_eq!(ids, kept);
+            let p1 = &after.unreadable_projects[&project("p1")];
+            let expected = if kept.len() == 4 { "HTTP 500" } else { "not reached in this scan" };
+            assert_eq!(&*p1.why, expected);
+            assert_eq!(after.unreadable_project_list.is_some(), kept.len() == 2);
+            assert!(!after.is_complete());
+        }
+    }
+
+    #[test]
     fn an_unreadable_project_keeps_what_was_known_of_it() {
         let before = merged(
             Inventory::default(),
@@ -357,7 +407,7 @@ pub(crate) mod tests {
         assert_eq!(after.certificates, before.certificates);
         assert_eq!(after.listings[&project("p1")], before.listings[&project("p1")]);
         assert!(!after.is_complete());
-        assert!(after.is_hearsay(&CertificateId::parse("c").unwrap()));
+        assert!(after.stale_certificates().contains(&CertificateId::parse("c").unwrap()));
     }
 
     #[test]
@@ -387,7 +437,7 @@ pub(crate) mod tests {
         let later = start() + TimeDelta::hours(6);
         let second = first.merge(reading(&[("", Err("HTTP 500"))]), &everything(), later);
         let unreadable = second.unreadable_organization.unwrap();
-        assert_eq!((unreadable.since, unreadable.why.as_str()), (start(), "HTTP 500"));
+        assert_eq!((unreadable.since, &*unreadable.why), (start(), "HTTP 500"));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     certificate::same_expiry,
@@ -35,11 +35,19 @@ pub struct Told {
     /// late.
     #[serde(default)]
     pub due_at: Option<DateTime<Utc>>,
+    /// The severities that were sent before for the same alert. Each may be an open incident.
+    #[serde(default)]
+    pub earlier_severities: BTreeSet<Severity>,
 }
 
 impl Told {
-    pub fn of(finding: &Finding, moment: Moment) -> Told {
+    pub fn of(finding: &Finding, ledger: &Ledger, moment: Moment) -> Told {
+        let open = ledger.open.get(&finding.subject);
+        // The message that it was resolved may have been replaced by this one.
+        let past = ledger.latest(&finding.subject);
+        let past = past.filter(|past| same_expiry(past.expires_at, finding.expires_at));
         Told {
+            earlier_severities: open.or(past).map(Told::severities).unwrap_or_default(),
             stage: finding.reached.stage,
             label: finding.reached.label.clone(),
             severity: finding.reached.severity,
@@ -50,6 +58,13 @@ impl Told {
             again: false,
             due_at: None,
         }
+    }
+
+    /// All severities that were sent for this alert.
+    pub fn severities(&self) -> BTreeSet<Severity> {
+        let mut severities = self.earlier_severities.clone();
+        severities.insert(self.severity);
+        severities
     }
 
     /// The stage that was told, as it was told.

@@ -6,6 +6,7 @@
 pub mod acknowledgement;
 pub mod active;
 pub mod blindness;
+pub mod capacity;
 pub mod certificate;
 pub mod compose;
 pub mod coverage;

@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::{
@@ -157,9 +158,9 @@ pub struct Alert {
     /// `None` for a test.
     pub reason: Option<Reason>,
     pub severity: Severity,
-    /// The severity that this notifier was told before, where it was another one.
+    /// The severities whose incidents end with this message; `None` in messages of earlier versions.
     #[serde(default)]
-    pub severity_before: Option<Severity>,
+    pub closes: Option<BTreeSet<Severity>>,
     /// The label of the threshold, `expired`, or the name of the state.
     pub stage: Option<String>,
     /// Whether no acknowledgement mutes it: the last threshold and what comes after it.
@@ -410,7 +411,7 @@ impl Alert {
             event,
             reason,
             severity,
-            severity_before: None,
+            closes: None,
             stage: None,
             last: false,
             certificate: None,

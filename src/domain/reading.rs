@@ -4,11 +4,12 @@
 
 use chrono::TimeDelta;
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
 use super::{
+    capacity::Capacity,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
     credential::AdminKey,
     inventory::Inventory,
@@ -100,8 +101,8 @@ pub struct Reading {
     pub confirm_after: TimeDelta,
     /// What was known before: what has not changed is the same one.
     before: Arc<Inventory>,
-    /// Every list, so that the next one of the same content is the same.
-    lists: HashSet<List>,
+    /// How much may still be kept.
+    pub(super) capacity: Capacity,
     /// The last lists, with the pages that they were made of.
     recent: VecDeque<(Vec<Arc<Vec<Listed>>>, List)>,
 }
@@ -111,10 +112,10 @@ impl Reading {
     /// them.
     pub fn begin(before: Arc<Inventory>, why: &str, admin_keys: bool) -> Reading {
         let listings = before.organization.iter().chain(before.listings.values());
-        let lists = listings.map(|listing| listing.list.clone()).collect();
+        let known = listings.map(|listing| listing.list.clone());
         Reading {
+            capacity: Capacity::new(known),
             before,
-            lists,
             projects: BTreeMap::new(),
             project_list: Err(why.into()),
             certificates: Certificates::new(),
@@ -129,10 +130,25 @@ impl Reading {
     /// One that has read nothing.
     pub fn failed(why: &str) -> Reading {
         let listings = BTreeMap::from([(Scope::Organization, Err(why.into()))]);
-        Reading { listings, ..Reading::begin(Arc::default(), why, true) }
+        let capacity = Capacity::unlimited();
+        Reading { listings, capacity, ..Reading::begin(Arc::default(), why, true) }
     }
 
-    /// Takes the whole list of a scope, page by page.
+    /// Adds the projects of a page. Those that do not fit are left out.
+    ///
+    /// # Errors
+    /// If some do not fit: then the list of projects is not wholly known.
+    pub fn add_projects(&mut self, projects: Vec<Project>) -> Result<(), ReadError> {
+        for project in projects {
+            if !self.projects.contains_key(&project.id) {
+                self.capacity.project(&project)?;
+            }
+            self.projects.insert(project.id.clone(), project);
+        }
+        Ok(())
+    }
+
+    /// Takes the whole list of a scope, page by page. A list that does not fit is unreadable.
     pub fn take(&mut self, scope: Scope, pages: Vec<Arc<Vec<Listed>>>) {
         let same = |(of, _): &&(Vec<Arc<Vec<Listed>>>, List)| {
             of.len() == pages.len() && of.iter().zip(&pages).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -141,34 +157,59 @@ impl Reading {
             self.listings.insert(scope, Ok(list.clone()));
             return;
         }
-        let listed = pages.iter().flat_map(|page| page.iter());
-        let list = List::new(listed.map(|one| (self.know(&one.certificate), one.active)).collect());
-        let list = match self.lists.get(&list) {
-            Some(known) => known.clone(),
-            None => list,
-        };
-        self.lists.insert(list.clone());
-        self.recent.truncate(KEPT - 1);
-        self.recent.push_front((pages, list.clone()));
-        self.listings.insert(scope, Ok(list));
+        let list = self.list(&pages);
+        if let Ok(list) = &list {
+            self.recent.truncate(KEPT - 1);
+            self.recent.push_front((pages, list.clone()));
+        }
+        self.listings.insert(scope, list);
     }
 
-    /// Adds what is said of a certificate to what was said before; gives the id, as it is kept.
-    fn know(&mut self, certificate: &Arc<Certificate>) -> CertificateId {
+    /// Records that the list of a scope could not be read.
+    pub fn fail(&mut self, scope: Scope, error: ReadError) {
+        let error = self.capacity.error(error);
+        self.listings.insert(scope, Err(error));
+    }
+
+    /// Records that some items of a scope's list were not understood.
+    pub fn add_partial(&mut self, scope: Scope, error: ReadError) {
+        let error = self.capacity.error(error);
+        self.partial.insert(scope, error);
+    }
+
+    fn list(&mut self, pages: &[Arc<Vec<Listed>>]) -> Result<List, ReadError> {
+        let listed = || pages.iter().flat_map(|page| page.iter());
+        let rows = listed().map(|one| (self.id(&one.certificate), one.active)).collect();
+        let list = List::new(rows);
+        let new: HashMap<&CertificateId, &Certificate> = listed()
+            .map(|one| (&one.certificate.id, one.certificate.as_ref()))
+            .filter(|(id, _)| !self.certificates.contains_key(*id))
+            .collect();
+        let list = self.capacity.list(list, new.into_values())?;
+        listed().for_each(|one| self.know(&one.certificate));
+        Ok(list)
+    }
+
+    /// The id as it is kept, so that all lists share its text.
+    fn id(&self, certificate: &Arc<Certificate>) -> CertificateId {
+        let known = self.certificates.get(&certificate.id);
+        let known = known.or_else(|| self.before.certificates.get(&certificate.id));
+        known.unwrap_or(certificate).id.clone()
+    }
+
+    /// Adds what is said of a certificate to what was said before.
+    fn know(&mut self, certificate: &Arc<Certificate>) {
         match self.certificates.get_mut(&certificate.id) {
             None => {
                 let before = self.before.certificates.get(&certificate.id);
                 let known = before.filter(|before| *before == certificate).unwrap_or(certificate);
-                let id = known.id.clone();
-                self.certificates.insert(id.clone(), Arc::clone(known));
-                id
+                self.certificates.insert(self.id(certificate), Arc::clone(known));
             }
             Some(known) => {
                 if known != certificate {
                     let other = Certificate::clone(certificate);
                     *known = Arc::new(Certificate::clone(known).combine(other));
                 }
-                known.id.clone()
             }
         }
     }
@@ -196,16 +237,54 @@ mod tests {
         assert!(one.names(&id("c")) && !one.has_active(&id("c")) && !one.names(&id("d")));
     }
 
+    fn page(ids: &[&str]) -> Vec<Arc<Vec<Listed>>> {
+        let listed = |id: &&str| Listed {
+            certificate: Arc::new(super::super::inventory::tests::certificate(id, 9)),
+            active: true,
+        };
+        vec![Arc::new(ids.iter().map(listed).collect::<Vec<_>>())]
+    }
+
+    fn scope(n: usize) -> Scope {
+        Scope::Project(ProjectId::parse(&format!("p{n}")).unwrap())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_unreadable_and_the_rest_is_read() {
+        let mut reading = Reading::begin(Arc::default(), "", false);
+        reading.capacity = Capacity::of(4, 3, 1_000);
+        let lists: [(&[&str], bool); 6] = [
+            (&["a", "b"], true),
+            (&["b", "a"], true),
+            (&["a", "b", "c"], false),
+            (&["d"], true),
+            (&["e"], false),
+            (&["a"], true),
+        ];
+        for (n, (ids, fits)) in lists.into_iter().enumerate() {
+            reading.take(scope(n), page(ids));
+            assert_eq!(reading.listings[&scope(n)].is_ok(), fits, "{ids:?}");
+        }
+        let ids: Vec<&str> = reading.certificates.keys().map(CertificateId::as_str).collect();
+        assert_eq!(ids, ["a", "b", "d"], "nothing of a list that did not fit");
+
+        let project = |n: usize| {
+            let id = ProjectId::parse(&format!("p{n}")).unwrap();
+            Project { id, name: crate::domain::text::Name::clean(&"n".repeat(100)) }
+        };
+        assert!(reading.add_projects(vec![project(0), project(0)]).is_ok());
+        let many = (1..9).map(project).collect();
+        let why = reading.add_projects(many).unwrap_err().why;
+        assert!(why.contains("larger than certvigil can hold"), "{why}");
+        let held = reading.projects.len();
+        assert!((1..9).contains(&held), "{held}");
+        reading.fail(scope(1), "x".repeat(300).into());
+        let Err(error) = &reading.listings[&scope(1)] else { unreachable!() };
+        assert!(Arc::ptr_eq(&error.why, &why), "errors that do not fit share one text");
+    }
+
     #[test]
     fn lists_of_the_same_content_are_one() {
-        let page = |ids: &[&str]| {
-            let listed = |id: &&str| Listed {
-                certificate: Arc::new(super::super::inventory::tests::certificate(id, 9)),
-                active: true,
-            };
-            vec![Arc::new(ids.iter().map(listed).collect::<Vec<_>>())]
-        };
-        let scope = |n: usize| Scope::Project(ProjectId::parse(&format!("p{n}")).unwrap());
         let mut reading = Reading::begin(Arc::default(), "", false);
         let first = page(&["a", "b"]);
         for (n, pages) in

@@ -122,7 +122,7 @@ pub fn reconcile(
     };
     let ends = |subject: &Subject, told: &Told| end(subject, told, world);
     let mut decisions = compare_all(&findings, ends, ledger, moment);
-    tell_projects_together(&mut decisions, &findings, moment);
+    tell_projects_together(&mut decisions, &findings, ledger, moment);
     decisions
 }
 
@@ -158,7 +158,12 @@ pub(super) fn compare_all(
 
 /// Projects without a valid certificate are one alert: where one of them is told, all are, so that the
 /// list is whole and its repeats stay in step.
-fn tell_projects_together(decisions: &mut Vec<Decision>, findings: &[Finding], moment: Moment) {
+fn tell_projects_together(
+    decisions: &mut Vec<Decision>,
+    findings: &[Finding],
+    ledger: &Ledger,
+    moment: Moment,
+) {
     let of_project = |subject: &Subject| matches!(subject, Subject::Project(_));
     let told: BTreeSet<Subject> = decisions
         .iter()
@@ -175,7 +180,7 @@ fn tell_projects_together(decisions: &mut Vec<Decision>, findings: &[Finding], m
     });
     let rest =
         findings.iter().filter(|one| of_project(&one.subject) && !told.contains(&one.subject));
-    decisions.extend(rest.map(|finding| tell(finding, Reason::Repeat, moment)));
+    decisions.extend(rest.map(|finding| tell(finding, ledger, Reason::Repeat, moment)));
 }
 
 /// All that is open, as somebody is told it who joins: to whom no silence has ended.
@@ -253,12 +258,12 @@ pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
     .collect()
 }
 
-fn tell(finding: &Finding, reason: Reason, moment: Moment) -> Decision {
+fn tell(finding: &Finding, ledger: &Ledger, reason: Reason, moment: Moment) -> Decision {
     Decision::Tell {
         subject: finding.subject.clone(),
         reason,
         reached: finding.reached.clone(),
-        told: Told::of(finding, moment),
+        told: Told::of(finding, ledger, moment),
     }
 }
 
@@ -291,7 +296,8 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
             }
             let subject = finding.subject.clone();
             if told.stage == finding.reached.stage {
-                return vec![Decision::Note { subject, told: Told::of(finding, moment) }];
+                let told = Told::of(finding, ledger, moment);
+                return vec![Decision::Note { subject, told }];
             }
             let told = told.clone();
             corrected = Some(Decision::End { subject, reason: Reason::Corrected, told });
@@ -303,7 +309,10 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
                 // What counts is the stage that it is in, also where a calmer ladder took it back there.
                 let repeat = repeat(&finding.reached, finding.expires_at, moment.tick);
                 let due = repeat.is_some_and(|repeat| moment.is_due(told, repeat));
-                return due.then(|| tell(finding, Reason::Repeat, moment)).into_iter().collect();
+                return due
+                    .then(|| tell(finding, ledger, Reason::Repeat, moment))
+                    .into_iter()
+                    .collect();
             }
         },
     };
@@ -311,7 +320,7 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
         let (subject, reached) = (finding.subject.clone(), finding.reached.clone());
         return vec![Decision::Damp { subject, reached }];
     }
-    let mut decision = tell(finding, reason, moment);
+    let mut decision = tell(finding, ledger, reason, moment);
     if let Decision::Tell { told, .. } = &mut decision {
         told.again = ledger.was_told(finding, moment.now);
         told.due_at = Some(ledger.due_at(finding, moment));
@@ -390,7 +399,7 @@ fn end_of_certificate(
                 None => Reason::PolicyChanged,
             });
         }
-        if after.inventory.is_hearsay(id) {
+        if after.is_stale(id) {
             return None;
         }
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// How long an absence has to last before it counts: a scan after this time has to agree.
 pub const CONFIRM_AFTER: TimeDelta = TimeDelta::minutes(5);
@@ -9,7 +10,8 @@ pub const CONFIRM_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// Why a list could not be read in one scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadError {
-    pub why: String,
+    /// Shared: where the API is down, thousands of lists fail alike.
+    pub why: Arc<str>,
     pub cause: Cause,
 }
 
@@ -36,13 +38,13 @@ impl Cause {
 
 impl From<String> for ReadError {
     fn from(why: String) -> ReadError {
-        ReadError { why, cause: Cause::Failed }
+        ReadError { why: why.into(), cause: Cause::Failed }
     }
 }
 
 impl From<&str> for ReadError {
     fn from(why: &str) -> ReadError {
-        why.to_owned().into()
+        ReadError { why: why.into(), cause: Cause::Failed }
     }
 }
 
@@ -50,7 +52,7 @@ impl From<&str> for ReadError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
     pub since: DateTime<Utc>,
-    pub why: String,
+    pub why: Arc<str>,
     #[serde(default)]
     pub cause: Cause,
 }

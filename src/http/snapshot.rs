@@ -127,7 +127,7 @@ impl Keeper {
         {
             return Ok(Arc::clone(&kept.snapshot));
         }
-        let (snapshot, version, evaluated_at) = self.read(kept.as_ref()).await?;
+        let (snapshot, version, evaluated_at) = self.read(kept.take()).await?;
         let snapshot = Arc::new(snapshot);
         *kept = Some(Kept {
             snapshot: Arc::clone(&snapshot),
@@ -155,10 +155,11 @@ impl Keeper {
         }
     }
 
-    async fn read(&self, before: Option<&Kept>) -> anyhow::Result<(Snapshot, Version, Instant)> {
+    async fn read(&self, before: Option<Kept>) -> anyhow::Result<(Snapshot, Version, Instant)> {
         let (now, store) = (clock::now(), &self.store);
         let configured = Arc::clone(&self.configured.borrow());
         let version = store.version().await?;
+        // An outdated one is dropped before the next is made: two of them may not fit in memory.
         let before = before.filter(|kept| {
             kept.version == version
                 && Arc::ptr_eq(&kept.snapshot.configured, &configured)

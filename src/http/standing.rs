@@ -191,7 +191,7 @@ fn certificate(
         stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
         breaks: 0,
         replaced: assessment.replaced,
-        hearsay: evaluation.inventory.is_hearsay(&view.id),
+        hearsay: evaluation.is_stale(&view.id),
         rungs: rungs(assessment, evaluation.now),
         view,
         successor,

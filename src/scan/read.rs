@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::Target;
 use crate::{
-    admin_api::{Certificates, Presence, Recent},
+    admin_api::{Certificates, OddItems, Presence, Recent},
     domain::{
         certificate::{Project, ProjectId, Scope},
         credential::AdminKey,
@@ -27,9 +27,6 @@ const WAITING_ANSWERS: usize = 8;
 
 /// How many missing projects one scan asks the API about.
 const MAX_MISSING: usize = 1_000;
-
-/// How many unreadable items of a list a message names.
-const SHOWN_ODD: usize = 3;
 
 /// Why something was not read that was still to be.
 const TIME_UP: &str = "the scan's time was up";
@@ -64,8 +61,9 @@ pub async fn read(
     let (arrive, mut arrivals) = mpsc::channel(WAITING_ANSWERS);
     let requests = request_all(target, &before, arrive);
     let record = async {
+        let mut too_many = None;
         while let Some(arrival) = arrivals.recv().await {
-            take(&mut reading, arrival, progress);
+            take(&mut reading, &mut too_many, arrival, progress);
         }
     };
     // What has arrived when the time is up counts.
@@ -79,8 +77,9 @@ pub async fn read(
             .chain([Scope::Organization])
             .filter(|scope| !reading.listings.contains_key(scope))
             .collect();
+        let time_up = ReadError::from(TIME_UP);
         for scope in unread {
-            reading.listings.insert(scope, Err(TIME_UP.into()));
+            reading.fail(scope, time_up.clone());
         }
     }
     reading
@@ -131,11 +130,11 @@ async fn list_projects(
     let mut pages = api.projects(selection.archived);
     // All that were listed, selected or not. A list that shifts while it is read names a project twice.
     let mut seen = BTreeSet::new();
-    let mut odd = Vec::new();
+    let mut odd = OddItems::default();
     let end = loop {
         match pages.next().await {
             Ok(Some(page)) => {
-                odd.extend_from_slice(&page.odd);
+                odd.add(&page.odd);
                 let selected: Vec<Project> = page
                     .data
                     .iter()
@@ -160,7 +159,7 @@ async fn list_projects(
             Err(fault) => break Err(fault.into()),
         }
     };
-    let end = match (end, odd_items(&odd)) {
+    let end = match (end, odd.summary()) {
         (Ok(()), Some(why)) => Err(ReadError::from(format!("GET /organization/projects: {why}"))),
         (end, _) => end,
     };
@@ -191,7 +190,7 @@ async fn read_missing(
                 Ok(Presence::NotFound) => ReadError {
                     why: "the list of projects no longer names it, and GET answers 404: not believed until a \
                           scan five minutes later agrees"
-                        .to_owned(),
+                        .into(),
                     cause: Cause::Missing,
                 },
                 Ok(Presence::Active(project)) if !target.selection.matches(&project) => continue,
@@ -215,16 +214,6 @@ async fn read_missing(
     }
 }
 
-/// The items of a list that are not understood, in words.
-fn odd_items(odd: &[String]) -> Option<String> {
-    let more = match odd.len().saturating_sub(SHOWN_ODD) {
-        0 => String::new(),
-        more => format!(", and {more} more"),
-    };
-    let shown: Vec<&str> = odd.iter().take(SHOWN_ODD).map(String::as_str).collect();
-    (!odd.is_empty()).then(|| format!("unreadable items: {}{more}", shown.join(", ")))
-}
-
 /// As many at once as the organization is asked for.
 async fn read_projects(
     target: &Target,
@@ -246,18 +235,29 @@ async fn read_projects(
     readers.collect::<FuturesUnordered<_>>().collect::<()>().await;
 }
 
-fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progress>) {
+fn take(
+    reading: &mut Reading,
+    too_many: &mut Option<ReadError>,
+    arrival: Arrival,
+    progress: &watch::Sender<Progress>,
+) {
     match arrival {
         Arrival::Projects(projects) => {
             progress.send_modify(|progress| progress.projects_listed += projects.len());
-            let named = projects.into_iter().map(|project| (project.id.clone(), project));
-            reading.projects.extend(named);
+            if let Err(error) = reading.add_projects(projects) {
+                *too_many = Some(error);
+            }
         }
-        Arrival::ProjectListEnd(end) => reading.project_list = end,
+        Arrival::ProjectListEnd(end) => {
+            reading.project_list = too_many.take().map_or(end, Err);
+        }
         Arrival::AdminKeys(keys) => reading.admin_keys = Some(keys),
         Arrival::Missing(project, error) => {
-            reading.listings.insert(Scope::Project(project.id.clone()), Err(error));
-            reading.projects.insert(project.id.clone(), project);
+            let scope = Scope::Project(project.id.clone());
+            match reading.add_projects(vec![project]) {
+                Ok(()) => reading.fail(scope, error),
+                Err(error) => *too_many = Some(error),
+            }
         }
         Arrival::List(scope, listed) => {
             progress.send_modify(|progress| {
@@ -268,26 +268,26 @@ fn take(reading: &mut Reading, arrival: Arrival, progress: &watch::Sender<Progre
                 };
             });
             match (scope, listed) {
+                // There was no room for it.
+                (Scope::Project(id), _) if !reading.projects.contains_key(&id) => {}
                 // It was archived between the listing and the reading.
                 (Scope::Project(id), Ok(None)) => {
                     reading.projects.remove(&id);
                 }
                 (Scope::Organization, Ok(None)) => {}
                 (scope, Ok(Some(list))) => {
-                    if let Some(why) = odd_items(&list.odd) {
+                    if let Some(why) = list.odd.summary() {
                         let request = match &scope {
                             Scope::Organization => "GET /organization/certificates".to_owned(),
                             Scope::Project(id) => {
                                 format!("GET /organization/projects/{id}/certificates")
                             }
                         };
-                        reading.partial.insert(scope.clone(), format!("{request}: {why}").into());
+                        reading.add_partial(scope.clone(), format!("{request}: {why}").into());
                     }
                     reading.take(scope, list.pages);
                 }
-                (scope, Err(error)) => {
-                    reading.listings.insert(scope, Err(error));
-                }
+                (scope, Err(error)) => reading.fail(scope, error),
             }
         }
     }

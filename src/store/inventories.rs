@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -34,16 +35,16 @@ const PROJECTS: &str = "projects";
 
 /// What is not in the parts.
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct Head<'a> {
     form: u32,
     /// When lists were read: mostly all at the same time.
     read_at: Vec<DateTime<Utc>>,
     /// The organization's own list, by its place among the lists, and when it was read, by its place above.
     organization: Option<(usize, usize)>,
-    unreadable_projects: BTreeMap<ProjectId, Unreadable>,
+    unreadable_projects: Cow<'a, BTreeMap<ProjectId, Unreadable>>,
     unreadable_organization: Option<Unreadable>,
     unreadable_project_list: Option<Unreadable>,
-    admin_keys: Option<AdminKeys>,
+    admin_keys: Option<Cow<'a, AdminKeys>>,
     unreadable_admin_keys: Option<Unreadable>,
 }
 
@@ -54,7 +55,7 @@ type CertificateRow<'a> =
 type ListRow<'a> = (Vec<Text<'a>>, Vec<Text<'a>>);
 /// A project: its id and name, and its list and when that was read, as in [`Head::organization`].
 type ProjectRow<'a> = (Text<'a>, Option<Text<'a>>, Option<(usize, usize)>);
-type Text<'a> = std::borrow::Cow<'a, str>;
+type Text<'a> = Cow<'a, str>;
 
 /// The lists, each once, and the times at which they were read.
 #[derive(Default)]
@@ -99,10 +100,10 @@ pub async fn keep(
         form: FORM,
         read_at: places.times,
         organization: own,
-        unreadable_projects: inventory.unreadable_projects.clone(),
+        unreadable_projects: Cow::Borrowed(&inventory.unreadable_projects),
         unreadable_organization: inventory.unreadable_organization.clone(),
         unreadable_project_list: inventory.unreadable_project_list.clone(),
-        admin_keys: inventory.admin_keys.clone(),
+        admin_keys: inventory.admin_keys.as_ref().map(Cow::Borrowed),
         unreadable_admin_keys: inventory.unreadable_admin_keys.clone(),
     };
     query(
@@ -209,7 +210,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
         .scalar(&mut *tx)
         .await?;
     let Some(head) = head else { return Ok(Inventory::default()) };
-    let head: Head = match serde_json::from_str::<Form>(&head)?.form {
+    let head: Head<'_> = match serde_json::from_str::<Form>(&head)?.form {
         Some(FORM) => serde_json::from_str(&head)?,
         Some(other) => return Err(decode(format!("what is known, in the form {other}"))),
         None => return Ok(serde_json::from_str::<Whole>(&head)?.into()),
@@ -270,10 +271,10 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
         certificates,
         organization: head.organization.map(listing).transpose()?,
         listings,
-        unreadable_projects: head.unreadable_projects,
+        unreadable_projects: head.unreadable_projects.into_owned(),
         unreadable_organization: head.unreadable_organization,
         unreadable_project_list: head.unreadable_project_list,
-        admin_keys: head.admin_keys,
+        admin_keys: head.admin_keys.map(Cow::into_owned),
         unreadable_admin_keys: head.unreadable_admin_keys,
     })
 }

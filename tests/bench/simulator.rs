@@ -150,7 +150,7 @@ impl Simulator {
 
     fn page(&self, asked: &str) -> Option<Bytes> {
         let of_project = asked.find("/certificates?").filter(|_| asked.contains("/projects/"));
-        let Some(at) = of_project.filter(|_| self.world.shared) else {
+        let Some(at) = of_project.filter(|_| self.world.is_shared()) else {
             return self.world.page(asked);
         };
         if let Some(page) = self.shared.borrow().get(&asked[at..]) {

@@ -11,8 +11,9 @@ pub struct World {
     pub projects: usize,
     /// In each project.
     pub certificates: usize,
-    /// Whether all projects list the same ones.
-    pub shared: bool,
+    /// How far each project's first certificate is from that of the project before it: 0 where all list the same
+    /// ones, `certificates` where all are different.
+    pub stride: usize,
     pub latency: Duration,
     /// How many requests are allowed in a second; 0 is no limit. What is saved up is a second's worth.
     pub allowed: u32,
@@ -24,27 +25,33 @@ impl World {
     /// One without latency or a limit.
     pub const fn of(projects: usize, certificates: usize, shared: bool) -> World {
         let latency = Duration::ZERO;
-        World { projects, certificates, shared, latency, allowed: 0, expires_at: 4_000_000_000 }
+        let stride = if shared { 0 } else { certificates };
+        World { projects, certificates, stride, latency, allowed: 0, expires_at: 4_000_000_000 }
+    }
+
+    /// Whether all projects list the same certificates.
+    pub fn is_shared(&self) -> bool {
+        self.stride == 0
     }
 
     /// As a process takes it for its arguments.
     pub fn arguments(&self) -> Vec<String> {
         let latency = self.latency.as_micros().to_string();
-        let shared = u8::from(self.shared).to_string();
-        let [projects, certificates, allowed] =
-            [self.projects, self.certificates, self.allowed as usize].map(|n| n.to_string());
-        vec![projects, certificates, shared, latency, allowed, self.expires_at.to_string()]
+        let [projects, certificates, stride, allowed] =
+            [self.projects, self.certificates, self.stride, self.allowed as usize]
+                .map(|n| n.to_string());
+        vec![projects, certificates, stride, latency, allowed, self.expires_at.to_string()]
     }
 
     /// Reads [`World::arguments`].
     pub fn parse(arguments: &[String]) -> Option<World> {
-        let [projects, certificates, shared, latency, allowed, expires_at] = arguments else {
+        let [projects, certificates, stride, latency, allowed, expires_at] = arguments else {
             return None;
         };
         Some(World {
             projects: projects.parse().ok()?,
             certificates: certificates.parse().ok()?,
-            shared: shared == "1",
+            stride: stride.parse().ok()?,
             latency: Duration::from_micros(latency.parse().ok()?),
             allowed: allowed.parse().ok()?,
             expires_at: expires_at.parse().ok()?,
@@ -77,7 +84,7 @@ impl World {
 
     /// The number of a project's first certificate.
     fn first(&self, project: usize) -> usize {
-        if self.shared { 0 } else { project * self.certificates }
+        project * self.stride
     }
 
     /// The page that a path and query ask for.

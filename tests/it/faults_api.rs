@@ -37,12 +37,13 @@ enum Fault {
     OtherShape,
     TooLarge,
     Loops,
+    LongCursor,
     EmptyWithMore,
     Redirects,
 }
 
 /// Each fault, and what the log says of it.
-const FAULTS: [(Fault, &str); 17] = [
+const FAULTS: [(Fault, &str); 18] = [
     (Fault::Status(401), "HTTP 401: the admin key is wrong, revoked or expired"),
     (Fault::Status(403), "HTTP 403: the admin key has no permission to read this"),
     (Fault::Status(404), "HTTP 404"),
@@ -58,6 +59,7 @@ const FAULTS: [(Fault, &str); 17] = [
     (Fault::OtherShape, "unreadable items: data[0].id: invalid type"),
     (Fault::TooLarge, "the answer is larger than 8 MiB"),
     (Fault::Loops, "the list does not advance"),
+    (Fault::LongCursor, "last_id: 1000000 bytes long"),
     (Fault::EmptyWithMore, "an empty page promises more"),
     (Fault::Redirects, "a redirect, which is not followed"),
 ];
@@ -94,6 +96,10 @@ fn answer(fault: Fault) -> Response {
         }
         Fault::Loops => json(
             json!({ "data": [{ "id": "x", "active": false, "created_at": 1 }], "last_id": "x", "has_more": true })
+                .to_string(),
+        ),
+        Fault::LongCursor => json(
+            json!({ "data": [{ "id": "x", "active": false }], "last_id": "x".repeat(1_000_000), "has_more": true })
                 .to_string(),
         ),
         Fault::EmptyWithMore => json(json!({ "data": [], "has_more": true }).to_string()),

@@ -239,8 +239,7 @@ async fn worse_news_open_an_incident_of_their_own_and_close_the_one_before() {
     scan_and_deliver(&service, start() + days(14)).await;
     let posts = sim.receiver.posts();
     assert_eq!(keys(&posts), [format!("{KEY}cert_a:critical")]);
-    let last: Value = serde_json::from_str(&posts[1].body).unwrap();
-    assert_eq!(last["event_action"], "trigger", "first the worse one");
+    assert_eq!(actions(&posts[1..]), ["trigger critical", "resolve warning"]);
     // Where closing fails, all of it is repeated, under the same keys and id.
     sim.api.world().certificate("cert_a").unwrap().projects.clear();
     let answer = |status| Answer { status, headers: vec![] };
@@ -249,8 +248,54 @@ async fn worse_news_open_an_incident_of_their_own_and_close_the_one_before() {
     service.deliver(start() + days(15) + TimeDelta::hours(1)).await;
     let posts = sim.receiver.posts();
     assert!(open(&posts).is_empty());
-    let ids = posts[4..].iter().map(|post| post.headers["webhook-id"].clone());
+    let ids = posts[3..].iter().map(|post| post.headers["webhook-id"].clone());
     assert_eq!(ids.collect::<std::collections::HashSet<_>>().len(), 1);
+}
+
+/// What these events do to the incident of which severity.
+fn actions(posts: &[Post]) -> Vec<String> {
+    let action = |post: &Post| {
+        let event: Value = serde_json::from_str(&post.body).unwrap();
+        let key = event["dedup_key"].as_str().unwrap().to_owned();
+        format!("{} {}", event["event_action"].as_str().unwrap(), key.rsplit(':').next().unwrap())
+    };
+    posts.iter().map(action).collect()
+}
+
+#[tokio::test]
+async fn a_resolution_closes_every_incident_that_may_be_open_and_no_other() {
+    let sim = Sim::start(world(1, &[("cert_a", 20, &[1])])).await;
+    let service = Service::start(&incidents(&sim, "pagerduty")).await;
+    scan_and_deliver(&service, start()).await;
+    // The critical incident is opened late, and the resolution follows at once.
+    let answer = |status| Answer { status, headers: vec![] };
+    sim.receiver.answer([answer(503)]);
+    scan_and_deliver(&service, start() + days(14)).await;
+    sim.api.world().certificate("cert_a").unwrap().projects.clear();
+    let later = start() + days(14) + TimeDelta::minutes(20);
+    scan_and_deliver(&service, later).await;
+    let posts = sim.receiver.posts();
+    let late = ["trigger critical", "resolve warning", "resolve warning", "resolve critical"];
+    assert_eq!(actions(&posts[..2]), ["trigger warning", "trigger critical"]);
+    assert_eq!(actions(&posts[2..]), late);
+    // A later alert of the same certificate with another expiry has nothing to do with them.
+    sim.api.world().certificates.retain(|one| one.id != "cert_a");
+    sim.api.world().add("cert_a", Some("cert_a"), Some(later + days(20)), [1]);
+    scan_and_deliver(&service, later + days(1)).await;
+    sim.api.world().certificate("cert_a").unwrap().projects.clear();
+    scan_and_deliver(&service, later + days(2)).await;
+    let posts = sim.receiver.posts();
+    assert_eq!(actions(&posts[6..]), ["trigger warning", "resolve warning"]);
+    // Nor has an incident that the service refused to open.
+    let later = later + days(10);
+    sim.api.world().add("cert_b", Some("cert_b"), Some(later + days(20)), [1]);
+    scan_and_deliver(&service, later).await;
+    sim.receiver.answer([answer(400)]);
+    scan_and_deliver(&service, later + days(14)).await;
+    sim.api.world().certificate("cert_b").unwrap().projects.clear();
+    scan_and_deliver(&service, later + days(15)).await;
+    let posts = sim.receiver.posts();
+    assert_eq!(actions(&posts[8..]), ["trigger warning", "trigger critical", "resolve warning"]);
 }
 
 #[tokio::test]
@@ -296,7 +341,7 @@ async fn what_flips_is_not_closed_while_it_may_be_open() {
             assert_eq!(open(&sim.receiver.posts()).len(), 1, "scan {n}: it is open");
         }
     }
-    assert_eq!(sent, [1, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5], "and no storm");
+    assert_eq!(sent, [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3], "and no storm");
     // Over for good: closed, when a day has passed.
     scan_and_deliver(&service, start() + TimeDelta::hours(30)).await;
     assert!(open(&sim.receiver.posts()).is_empty());
@@ -314,12 +359,9 @@ async fn opsgenie_opens_and_closes_by_the_same_alias() {
     assert_eq!(posts[0].headers["authorization"], "GenieKey the-key");
     let created: Value = serde_json::from_str(&posts[0].body).unwrap();
     assert_eq!(created["alias"], "certvigil:opsgenie:acme:certificate:cert_a:critical");
-    let closed = ["info", "warning", "critical"].map(|severity| {
-        let alias = format!("certvigil:opsgenie:acme:certificate:cert_a:{severity}");
-        format!("/hook/{alias}/close?identifierType=alias")
-    });
     let targets: Vec<&str> = posts[1..].iter().map(|post| post.target.as_str()).collect();
-    assert_eq!(targets, closed, "closed by it, whatever it was when it was told");
+    let alias = "certvigil:opsgenie:acme:certificate:cert_a:critical";
+    assert_eq!(targets, [format!("/hook/{alias}/close?identifierType=alias")]);
 }
 
 /// The alerts of an Alertmanager's body, as labels and whether each has ended by `now`.

@@ -146,6 +146,7 @@ pub fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
         tick: now,
         again: false,
         due_at: None,
+        earlier_severities: Default::default(),
     };
     Decision::Tell { subject: of(id), reason: Reason::Opened, reached, told }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-use super::{Composed, MAX_PROJECTS};
+use super::{Composed, MAX_PROJECTS, closes};
 use crate::domain::{
     failing::Failing,
     listener::{Grain, Listener},
@@ -25,7 +25,11 @@ pub fn of_notifiers(
 ) -> Vec<Composed> {
     let said = decisions.iter().filter(|one| one.is_said(&listener.routing));
     let mut entries: Vec<(Alert, Subject)> = said
-        .filter_map(|decision| Some((alert(decision, failing)?, decision.subject().clone())))
+        .filter_map(|decision| {
+            let mut alert = alert(decision, failing)?;
+            alert.closes = Some(closes(&listener.ledger, decision));
+            Some((alert, decision.subject().clone()))
+        })
         .collect();
     entries.sort_by_key(|(alert, _)| alert.event.is_end());
     let message = |entries: &[(Alert, Subject)]| Composed {

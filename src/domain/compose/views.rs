@@ -71,17 +71,18 @@ impl Occasion<'_> {
         let without = |others: &[&Project]| {
             others.iter().filter(|one| self.successor(assessment, one).is_none()).count()
         };
-        let mut projects: Vec<ProjectView> = asked
+        let mut fates: Vec<Fate<'_>> = asked
             .iter()
             .zip(&taking_over)
             .map(|(project, successor)| self.fate(assessment, project, *successor))
             .collect();
         // Without a successor first, and of those the one that is left alone first.
-        projects.sort_by_key(|p| {
-            let last = p.successor_id.is_some();
-            (last, p.uncovered_from.is_none(), p.uncovered_from, p.id.clone())
+        fates.sort_by_key(|fate| {
+            let from = fate.uncovered_from;
+            (fate.successor.is_some(), from.is_none(), from, &fate.project.id)
         });
-        projects.truncate(MAX_PROJECTS);
+        // Only those that are shown: there may be thousands for each of a hundred alerts.
+        let projects = fates.iter().take(MAX_PROJECTS).map(Fate::view).collect();
         let active_in = ActiveIn {
             organization: assessment.organization_wide,
             projects_total: assessment.projects.len(),
@@ -100,25 +101,21 @@ impl Occasion<'_> {
         coverage::successor(assessment.certificate, active, margin, self.evaluation.now)
     }
 
-    fn fate(
+    fn fate<'a>(
         &self,
         assessment: &Assessment<'_>,
-        project: &Project,
-        successor: Option<&Certificate>,
-    ) -> ProjectView {
-        ProjectView {
-            id: project.id.clone(),
-            name: project.name.clone(),
-            successor_id: successor.map(|certificate| certificate.id.clone()),
-            // Of a certificate without a known end nothing can be said.
-            uncovered_from: match (successor, assessment.certificate.expires_at) {
-                (Some(_), _) | (_, None) => None,
-                (None, Some(_)) => {
-                    let active = self.evaluation.active_in(&project.id);
-                    coverage::uncovered_from(active, self.evaluation.now)
-                }
-            },
-        }
+        project: &'a Project,
+        successor: Option<&'a Certificate>,
+    ) -> Fate<'a> {
+        // Of a certificate without a known end nothing can be said.
+        let uncovered_from = match (successor, assessment.certificate.expires_at) {
+            (Some(_), _) | (_, None) => None,
+            (None, Some(_)) => {
+                let active = self.evaluation.active_in(&project.id);
+                coverage::uncovered_from(active, self.evaluation.now)
+            }
+        };
+        Fate { project, successor, uncovered_from }
     }
 
     /// The certificate that takes over in most of these projects.
@@ -137,6 +134,24 @@ impl Occasion<'_> {
                 .as_ref()
                 .and_then(|one| acknowledged(one, self.evaluation.now)),
         })
+    }
+}
+
+/// What becomes of a project when a certificate ends.
+struct Fate<'a> {
+    project: &'a Project,
+    successor: Option<&'a Certificate>,
+    uncovered_from: Option<DateTime<Utc>>,
+}
+
+impl Fate<'_> {
+    fn view(&self) -> ProjectView {
+        ProjectView {
+            id: self.project.id.clone(),
+            name: self.project.name.clone(),
+            successor_id: self.successor.map(|certificate| certificate.id.clone()),
+            uncovered_from: self.uncovered_from,
+        }
     }
 }
 

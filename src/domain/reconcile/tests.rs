@@ -338,6 +338,7 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
         tick: tick.parse().unwrap(),
         again: false,
         due_at: None,
+        earlier_severities: Default::default(),
     };
     let day = |time: &str| format!("2027-02-01T{time}:00Z");
     let cases = [

@@ -51,7 +51,7 @@ pub struct Unreadable {
 
 impl From<&unreadable::Unreadable> for Unreadable {
     fn from(one: &unreadable::Unreadable) -> Unreadable {
-        Unreadable { since: seconds(one.since), why: one.why.clone() }
+        Unreadable { since: seconds(one.since), why: one.why.as_ref().to_owned() }
     }
 }
 

@@ -77,13 +77,14 @@ impl<'a> Incident<'a> {
         format!("{}:{severity}", self.key)
     }
 
-    /// The severities whose incidents end with this message: all, where it is over, and else those that it
-    /// is not of, where it was of another one. To close what is not there is no fault.
-    pub fn ended(&self) -> impl Iterator<Item = Severity> {
-        let (severity, over) = (self.alert.severity, self.over);
-        let changed = self.alert.severity_before.is_some();
-        let ended = move |one: &Severity| over || (changed && *one != severity);
-        Severity::ALL.iter().copied().filter(ended)
+    /// The severities whose incidents end with this message.
+    pub fn closes(&self) -> Vec<Severity> {
+        match &self.alert.closes {
+            Some(closes) => closes.iter().copied().collect(),
+            // A message of an earlier version: closing an incident that is not open changes nothing.
+            None if self.over => Severity::ALL.to_vec(),
+            None => Vec::new(),
+        }
     }
 
     /// The organization, or what stands in its place for a test.

@@ -26,11 +26,11 @@ const MAX_TAG: usize = 50;
 pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
     let opened = (!incident.over).then(|| created(incident, setting));
     let note = json!({ "source": "certvigil", "note": cut(&incident.summary, MAX_NOTE) });
-    let ended = incident.ended().map(|severity| {
+    let closed = incident.closes().into_iter().map(|severity| {
         let url = closing(setting.url, &incident.key_of(severity));
         Call { closes: true, ..Call::json_to(url, note.to_string()) }
     });
-    opened.into_iter().chain(ended).collect()
+    opened.into_iter().chain(closed).collect()
 }
 
 fn created(incident: &Incident<'_>, setting: Setting<'_>) -> Call {

@@ -20,8 +20,9 @@ const MAX_SUMMARY: usize = 1_024;
 pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
     let opened =
         (!incident.over).then(|| event(incident, setting, "trigger", incident.alert.severity));
-    let ended = incident.ended().map(|severity| event(incident, setting, "resolve", severity));
-    opened.into_iter().chain(ended).map(|event| Call::json(setting, &event)).collect()
+    let closed =
+        incident.closes().into_iter().map(|severity| event(incident, setting, "resolve", severity));
+    opened.into_iter().chain(closed).map(|event| Call::json(setting, &event)).collect()
 }
 
 fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severity) -> Value {
