@@ -19,7 +19,7 @@ use crate::{
     net::error_chain,
     notify::Notifier,
     schedule::Beats,
-    store::{LEASE, Latest, Lease, Store, StoreFault, Taken},
+    store::{LEASE, Latest, Lease, Store, StoreFault, Taken, Waiting},
     watch,
 };
 
@@ -156,7 +156,8 @@ pub struct Monitor {
 pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let pulse = shared.pulse.enter();
     let started_at = clock::now();
-    let mut known: BTreeSet<String> = BTreeSet::new();
+    // The notifiers that the log was told of.
+    let (mut failing, mut held_back) = (BTreeSet::new(), BTreeSet::new());
     let mut log = DroppedLines::default();
     // Each signal has its time.
     let signals = u32::try_from(monitor.heartbeats.len()).unwrap_or(u32::MAX);
@@ -187,7 +188,8 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             // One instance does it for all of them.
             match shared.store.take(None, None, LEASE, clock::now()).await {
                 Ok(Taken::Yes(lease)) => {
-                    look(&mut monitor, &shared, lease, started_at, &mut known).await;
+                    let logged = (&mut failing, &mut held_back);
+                    look(&mut monitor, &shared, lease, started_at, logged).await;
                 }
                 Ok(Taken::Held | Taken::Done | Taken::Superseded) => {}
                 Err(error) => tracing::debug!(%error, "whose turn it is cannot be told"),
@@ -239,7 +241,7 @@ async fn look(
     shared: &Shared,
     lease: Lease,
     started_at: DateTime<Utc>,
-    known: &mut BTreeSet<String>,
+    (known, held): (&mut BTreeSet<String>, &mut BTreeSet<String>),
 ) {
     let Monitor { config, settled, notifiers, delivery, heartbeats, .. } = monitor;
     if !*settled {
@@ -252,11 +254,28 @@ async fn look(
         }
     }
     watch_notifiers(notifiers, delivery, shared, lease, started_at, known).await;
+    match shared.store.held_back(clock::now() - delivery.max).await {
+        Ok(held_back) => log_held_back(held_back, held),
+        Err(error) => tracing::error!(%error, "pending deliveries cannot be read"),
+    }
     // Where nobody gets through, nobody can be told of it either.
     let mute = known.len() == notifiers.len();
     if let Err(error) = beat(heartbeats, delivery, mute, shared).await {
         tracing::error!(%error, "whether all is well cannot be read: no heartbeat");
     }
+}
+
+/// Logs the deliveries that wait without an attempt; `known` are the notifiers that were logged before.
+fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
+    for one in &held_back {
+        if !known.contains(&one.notifier) {
+            tracing::error!(
+                notifier = one.notifier, deliveries = one.count, since = %one.since,
+                "deliveries held back for longer than delivery.retry_max: no attempt, no failure"
+            );
+        }
+    }
+    *known = held_back.into_iter().map(|one| one.notifier).collect();
 }
 
 /// Sends the heartbeats that are owed.

@@ -6,15 +6,17 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Shared, Watched};
 use crate::{clock, domain::certificate::OrganizationName};
 
 /// How long the state may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What waits for less than this is not held back, however short `delivery.retry_max` is.
+const SOON: TimeDelta = TimeDelta::minutes(1);
 /// How many faults of a scan an answer lists.
 const MAX_FAULTS: usize = 10;
 
@@ -26,13 +28,24 @@ pub async fn healthz(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// It does its work: the database can be read, scans are kept and not overdue, and every organization was read once.
+/// It does its work: the database can be read, scans are kept and not overdue, every organization was read once, and no
+/// delivery is held back.
 /// Later failures to read one are in the answer, and make nothing unready: certvigil alerts about them itself.
 pub async fn readyz(State(shared): State<Shared>) -> Response {
     let now = clock::now();
     let mut reasons = Vec::new();
-    match tokio::time::timeout(PATIENCE, shared.reading.ping()).await {
-        Ok(Ok(())) => {}
+    let configured = Arc::clone(&shared.service.configured.borrow());
+    let held_back = shared.reading.held_back(now - configured.retry_max.max(SOON));
+    match tokio::time::timeout(PATIENCE, held_back).await {
+        Ok(Ok(held_back)) => {
+            let is_configured =
+                |name: &String| configured.listeners.iter().any(|one| one.name == *name);
+            let held_back = held_back.into_iter().filter(|one| is_configured(&one.notifier));
+            reasons.extend(held_back.map(|one| {
+                let (count, since) = (one.count, instant(one.since));
+                format!("deliveries of {} held back: {count} since {since}", one.notifier)
+            }));
+        }
         Ok(Err(error)) => reasons.push(format!("the state cannot be read: {error}")),
         Err(_) => reasons.push(format!("the state has not answered within {PATIENCE:?}")),
     }

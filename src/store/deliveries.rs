@@ -79,6 +79,12 @@ pub struct Waiting {
     pub since: DateTime<Utc>,
 }
 
+impl From<(String, i64, i64)> for Waiting {
+    fn from((notifier, count, since): (String, i64, i64)) -> Waiting {
+        Waiting { notifier, count: count.unsigned_abs(), since: instant(since) }
+    }
+}
+
 impl Store {
     /// Deliveries, newest first, without those that only kept up what was told, and did.
     ///
@@ -128,12 +134,7 @@ impl Store {
         )
         .tuples(&self.pool)
         .await?;
-        let waiting = rows.into_iter().map(|(notifier, count, since)| Waiting {
-            notifier,
-            count: count.unsigned_abs(),
-            since: instant(since),
-        });
-        Ok(waiting.collect())
+        Ok(rows.into_iter().map(Waiting::from).collect())
     }
 
     /// Makes all pending deliveries of a notifier due now: after a start or a reload its receivers may accept them.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    Result, Store, instant, millis,
+    Result, Store, Waiting, instant, millis,
     outbox::Claim,
     sql::{Row, Transaction, query},
 };
@@ -49,6 +49,25 @@ impl Store {
                 .scalar_one(&self.pool)
                 .await?;
         Ok(count.unsigned_abs())
+    }
+
+    /// Per notifier, the deliveries that have waited since `before` or longer without an attempt, although nothing is
+    /// known against their receivers: what holds them back is certvigil, not the receiver.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn held_back(&self, before: DateTime<Utc>) -> Result<Vec<Waiting>> {
+        let rows = query(
+            "SELECT d.notifier, count(*), min(d.created_at) FROM deliveries d
+             WHERE d.state = 'pending' AND d.created_at <= $1
+               AND NOT EXISTS (SELECT 1 FROM failures f
+                               WHERE f.notifier = d.notifier AND f.receiver = d.receiver)
+               AND NOT EXISTS (SELECT 1 FROM attempts a
+                               WHERE a.delivery_id = d.id AND (a.at > $1 OR a.outcome = 'unconfirmed'))
+             GROUP BY d.notifier ORDER BY d.notifier",
+        );
+        let rows: Vec<(String, i64, i64)> = rows.bind(millis(before)).tuples(&self.pool).await?;
+        Ok(rows.into_iter().map(Waiting::from).collect())
     }
 }
 

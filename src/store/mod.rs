@@ -280,15 +280,6 @@ impl Store {
         Some(Mark { length: log.len(), written_at: log.modified().ok()? })
     }
 
-    /// Asks the database for nothing.
-    ///
-    /// # Errors
-    /// Where it does not answer.
-    pub async fn ping(&self) -> Result<()> {
-        query("SELECT count(*) FROM organizations").scalar_one::<i64>(&self.pool).await?;
-        Ok(())
-    }
-
     /// What is known of an organization; nothing of one that was never scanned.
     ///
     /// # Errors

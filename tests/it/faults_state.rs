@@ -2,6 +2,7 @@
 //! code or `/readyz`, and the heartbeat that does not come.
 
 use certvigil::demo::world::World;
+use chrono::TimeDelta;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use std::{
     fs::{self, OpenOptions},
@@ -146,6 +147,29 @@ async fn a_state_that_somebody_else_holds_is_waited_for() {
     other.close().await.unwrap();
     until("what waited for it", || (posted(&sim, "cert_b") == 1).then_some(())).await;
     until("the heartbeat again", || (beats.well() > before).then_some(())).await;
+    daemon.ready(200).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_held_back_is_an_error_until_it_is_attempted() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let mut daemon = Daemon::start(&config(&sim, &beats));
+    until("the first message", || (posted(&sim, "cert_a") == 1).then_some(())).await;
+    daemon.ready(200).await;
+    let file = daemon.folder.path().join("state.db");
+    let mut other = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    let at = |hours: i64| (certvigil::clock::now() + TimeDelta::hours(hours)).timestamp_millis();
+    sqlx::query("DELETE FROM attempts").execute(&mut other).await.unwrap();
+    let hold = "UPDATE deliveries SET state = 'pending', settled_at = NULL, created_at = $1,
+                next_attempt_at = $2 WHERE notifier = 'hook'";
+    sqlx::query(hold).bind(at(-2)).bind(at(1)).execute(&mut other).await.unwrap();
+    let body = daemon.ready(503).await;
+    assert!(body["reasons"].to_string().contains("deliveries of hook held back: 1"), "{body:#}");
+    daemon.logged("deliveries held back", 0).await;
+    let due = "UPDATE deliveries SET next_attempt_at = 0 WHERE notifier = 'hook'";
+    sqlx::query(due).execute(&mut other).await.unwrap();
+    until("it is delivered", || (posted(&sim, "cert_a") == 2).then_some(())).await;
     daemon.ready(200).await;
     daemon.stop().await;
 }

@@ -215,7 +215,7 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
     let settings = database.settings();
     let opening = (0..6).map(|_| Store::open(&settings));
     for opened in futures_util::future::join_all(opening).await {
-        opened.unwrap().ping().await.unwrap();
+        opened.unwrap().waiting().await.unwrap();
     }
     // What a later version adds.
     let running = instance(&database).await;

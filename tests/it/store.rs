@@ -594,6 +594,30 @@ async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for(contract: Con
     assert_eq!(claims[0].give_up_at, start() + days(3));
 }
 
+async fn what_waits_without_an_attempt_is_held_back(contract: Contract) {
+    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b", "d"], start()).await;
+    let held = async |now: DateTime<Utc>| {
+        let held = contract.store.held_back(now - minutes(60)).await.unwrap();
+        held.into_iter().map(|one| (one.notifier, one.count, one.since)).collect::<Vec<_>>()
+    };
+    let all = |count| vec![("n".to_owned(), count, start())];
+    assert_eq!(held(start() + minutes(59)).await, []);
+    assert_eq!(held(start() + minutes(60)).await, all(3));
+    // Attempts hold nothing back: one waits for its next, one may have arrived.
+    let claims = contract.claim(start() + minutes(70)).await;
+    let by = |receiver: &str| claims.iter().find(|one| one.receiver == receiver).unwrap();
+    let later = Verdict::WaitUntil(start() + minutes(80));
+    contract.record(by("a"), later, start() + minutes(70)).await;
+    assert_eq!(held(start() + minutes(71)).await, all(2));
+    assert_eq!(held(start() + minutes(500)).await, all(2), "its receiver is known to fail");
+    let unconfirmed = "INSERT INTO attempts (delivery_id, number, at, outcome, detail)
+         SELECT id, 7, 0, 'unconfirmed', '' FROM deliveries WHERE receiver = 'b'";
+    contract.say(unconfirmed).await;
+    assert_eq!(held(start() + minutes(500)).await, all(1));
+    contract.record(by("d"), Verdict::Delivered, start() + minutes(501)).await;
+    assert_eq!(held(start() + minutes(600)).await, []);
+}
+
 async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     contract.commit(vec![tell("d", SEVEN, start())], &["a"], start()).await;
@@ -916,6 +940,7 @@ contract! {
     pruning_forgets_what_ended_and_keeps_what_counts
     a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it
     what_a_clock_that_was_ahead_has_written_is_not_waited_for
+    what_waits_without_an_attempt_is_held_back
     a_message_that_cannot_be_read_stands_in_nobodys_way
     the_ledger_knows_what_is_over_and_what_was_told_within_a_day
     an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan
