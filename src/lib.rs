@@ -56,6 +56,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod demo;
+mod descriptors;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -42,19 +42,67 @@ impl Settings {
 pub struct Cron {
     pattern: croner::Cron,
     timezone: Tz,
+    /// The first field whose steps do not divide it evenly.
+    uneven: Option<&'static Field>,
+}
+
+/// A field of an expression.
+#[derive(Debug)]
+struct Field {
+    name: &'static str,
+    /// How many values it has.
+    length: u32,
+    /// When its values, and so its steps, start again.
+    restarts: &'static str,
+}
+
+/// The fields in their order. The first may be left out.
+const FIELDS: [Field; 6] = [
+    Field { name: "second", length: 60, restarts: "minute" },
+    Field { name: "minute", length: 60, restarts: "hour" },
+    Field { name: "hour", length: 24, restarts: "day" },
+    Field { name: "day", length: 31, restarts: "month" },
+    Field { name: "month", length: 12, restarts: "year" },
+    Field { name: "weekday", length: 7, restarts: "week" },
+];
+
+/// The first field whose steps do not divide it evenly.
+///
+/// # Errors
+/// A step that is longer than its field: it is never taken.
+fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let skipped = FIELDS.len().saturating_sub(fields.len());
+    let mut uneven = None;
+    for (text, field) in fields.into_iter().zip(&FIELDS[skipped..]) {
+        let Field { name, length, restarts } = field;
+        for step in text.split(',').filter_map(|part| part.split_once('/')?.1.parse::<u32>().ok()) {
+            if step >= *length {
+                return Err(format!(
+                    "the step /{step} is longer than the field “{name}”, which has {length} values: it would run \
+                     once each {restarts}"
+                ));
+            }
+            if step > 0 && length % step != 0 {
+                uneven.get_or_insert(field);
+            }
+        }
+    }
+    Ok(uneven)
 }
 
 impl Cron {
     /// # Errors
     /// Why it is none, or that it never comes due.
     pub fn parse(text: &str, timezone: Tz) -> Result<Cron, String> {
+        let uneven = uneven_step(text)?;
         let pattern = CronParser::builder()
             .seconds(Seconds::Optional)
             .year(Year::Disallowed)
             .build()
             .parse(text.trim())
             .map_err(|error| crate::domain::text::one_line(&error.to_string(), 200))?;
-        let cron = Cron { pattern, timezone };
+        let cron = Cron { pattern, timezone, uneven };
         match cron.next_after(crate::clock::now()) {
             Some(_) => Ok(cron),
             None => Err("it never comes due".to_owned()),
@@ -99,7 +147,15 @@ impl Cron {
 
     /// In words, in English.
     pub fn describe(&self) -> String {
-        self.pattern.describe()
+        let described = self.pattern.describe();
+        match self.uneven {
+            None => described,
+            Some(field) => format!(
+                "{} (the steps start again each {})",
+                described.trim_end_matches('.'),
+                field.restarts
+            ),
+        }
     }
 
     pub fn timezone(&self) -> Tz {
@@ -235,8 +291,29 @@ mod tests {
         for good in ["0 */6 * * *", "*/5 * * * * *", "@hourly", "0 9 13 * FRI"] {
             assert!(Cron::parse(good, Tz::UTC).is_ok(), "{good}");
         }
-        for bad in ["", "every day", "61 * * * *", "0 0 30 2 *", "* * * *"] {
+        for bad in [
+            "",
+            "every day",
+            "61 * * * *",
+            "0 0 30 2 *",
+            "* * * *",
+            "*/90 * * * * *",
+            "*/60 * * * *",
+        ] {
             assert!(Cron::parse(bad, Tz::UTC).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_expression_is_described_as_it_runs() {
+        let cases = [
+            ("*/15 * * * *", "At every 15 minutes."),
+            ("*/45 * * * *", "At every 45 minutes (the steps start again each hour)"),
+            ("0 */6 * * *", "At minute 0, of every 6 hours."),
+            ("0 */5 * * *", "At minute 0, of every 5 hours (the steps start again each day)"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Cron::parse(text, Tz::UTC).unwrap().describe(), expected);
         }
     }
 

@@ -275,7 +275,7 @@ impl Generation {
         let (news, happened) = News::channel();
         let delivery = &config.delivery;
         for notifier in notifiers.clone() {
-            shared.counters.expect(notifier.name());
+            shared.counters.expect(notifier.name(), notifier.failures());
             let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
             let beats = schedule::Beats::new(beats.clone());
             let name = format!("the deliveries of {}", notifier.name());
@@ -527,7 +527,12 @@ mod tests {
             receiver::Receiver,
             world::World,
         },
-        domain::{listener::Grain, notification::Notification, retry::Outcome, routing::Routing},
+        domain::{
+            listener::Grain,
+            notification::Notification,
+            retry::{FailureReason, Outcome},
+            routing::Routing,
+        },
     };
 
     /// A notifier that fails inside: at each delivery, and when the first scan asks whom it tells.
@@ -563,6 +568,10 @@ mod tests {
         fn attempt_limit(&self) -> Duration {
             Duration::from_secs(1)
         }
+        fn failures(&self) -> &'static [FailureReason] {
+            &[FailureReason::Internal]
+        }
+
         fn deliver<'a>(
             &'a self,
             _notification: &'a Notification,

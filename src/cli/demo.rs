@@ -1,5 +1,6 @@
 //! `certvigil demo`: the real service against a simulated world on loopback, and what it sent.
 
+use anyhow::Context;
 use clap::Args;
 use std::{
     net::{SocketAddr, TcpListener},
@@ -43,8 +44,23 @@ pub async fn main(arguments: Arguments) -> u8 {
     }
 }
 
+/// A folder for the demo's database: where the state is kept in an image or under systemd, which may have no other
+/// folder to write to, or else among the temporary files.
+fn folder() -> anyhow::Result<tempfile::TempDir> {
+    let of_state = std::env::var_os("STATE_DIRECTORY").unwrap_or_default();
+    let of_state = std::env::split_paths(&of_state).next();
+    let parent = of_state.filter(|folder| folder.is_dir()).unwrap_or_else(std::env::temp_dir);
+    let made = tempfile::Builder::new().prefix("certvigil-demo-").tempdir_in(&parent);
+    made.with_context(|| {
+        format!(
+            "cannot create a folder for the demo in {} (set TMPDIR to a folder that can be written)",
+            parent.display()
+        )
+    })
+}
+
 async fn show(once: bool) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
+    let folder = folder()?;
     let world = World::demo(clock::now());
     let (projects, certificates) = (world.projects.len(), world.certificates.len());
     let api = AdminApi::new(world).serve().await?;

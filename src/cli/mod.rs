@@ -115,6 +115,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if let Err(why) = crate::descriptors::ensure() {
+        eprintln!("error: {why}");
+        let failed = if matches!(arguments.command, Command::Check(_)) { UNKNOWN } else { FAILED };
+        return ExitCode::from(failed);
+    }
     let file = arguments.config.as_deref();
     let code = runtime.block_on(async {
         match arguments.command {

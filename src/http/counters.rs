@@ -62,9 +62,10 @@ impl Counters {
         self.deliveries.get_or_create(&labels).inc_by(count);
     }
 
-    /// That there is a notifier: what may come of its attempts is none yet, so that the first of each is seen to come.
-    pub fn expect(&self, notifier: &str) {
-        let reasons = FailureReason::ALL.iter().map(|reason| reason.as_str());
+    /// Starts the counters of a notifier at zero, one for each outcome that its attempts can have, so that the first
+    /// attempt of each is an increase.
+    pub fn expect(&self, notifier: &str, failures: &[FailureReason]) {
+        let reasons = failures.iter().map(|reason| reason.as_str());
         for outcome in ["delivered"].into_iter().chain(reasons) {
             self.attempted(notifier, outcome, 0);
         }

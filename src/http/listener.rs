@@ -6,16 +6,20 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulConnection, GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +29,8 @@ use super::{
     page,
     problem::{self, Problem},
 };
+use crate::descriptors;
 
-/// The most connections at once; who comes then waits.
-const CONNECTIONS: usize = 256;
 /// How long the head of a request may take; and how long a connection is kept for the next one.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long nothing may come or go on a connection.
@@ -89,17 +92,33 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Answers on every connection until `stop`.
+/// Answers on every connection until `stop`. Where there are too many, a new one takes the place of the one that has
+/// been idle for longest, so that idle connections keep nobody out.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let most = descriptors::for_pages();
+    let room = Arc::new(Semaphore::new(most));
     let open = GracefulShutdown::new();
     let accepting = async {
+        let mut all: VecDeque<Connection> = VecDeque::with_capacity(most);
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = open.watch(connection(stream, router.clone()));
-                    tokio::spawn(until_closed(connection, permit));
+                    all.retain(|one| !one.end.is_cancelled());
+                    if room.available_permits() == 0 {
+                        close_idle(&mut all);
+                    }
+                    let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+                    let (new, served) = Connection::new(stream, &router);
+                    let end = new.end.clone();
+                    all.push_back(new);
+                    let served = open.watch(served);
+                    tokio::spawn(async move {
+                        if let Some(Err(error)) = end.run_until_cancelled(served).await {
+                            tracing::trace!(%error, "a connection ended early");
+                        }
+                        end.cancel();
+                        drop(permit);
+                    });
                 }
                 Err(error) => {
                     // No descriptor is left, say: it passes, or does not.
@@ -113,30 +132,49 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     drop(tokio::time::timeout(ENDING, open.shutdown()).await);
 }
 
-async fn until_closed(
-    connection: impl Future<Output = hyper::Result<()>>,
-    permit: OwnedSemaphorePermit,
-) {
-    if let Err(error) = connection.await {
-        tracing::trace!(%error, "a connection ended early");
+/// Ends the oldest connection without a request.
+fn close_idle(all: &mut VecDeque<Connection>) {
+    if let Some(idle) = all.iter().position(|one| Arc::strong_count(&one.busy) == 1)
+        && let Some(idle) = all.remove(idle)
+    {
+        idle.end.cancel();
     }
-    drop(permit);
 }
 
-type Stream = TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>;
+/// A connection that is being served.
+struct Connection {
+    /// Ends it; cancelled, too, when it has ended.
+    end: CancellationToken,
+    /// Shared with each request that is being answered.
+    busy: Arc<()>,
+}
 
-fn connection(
-    stream: TcpStream,
-    router: Router,
-) -> http1::Connection<Stream, TowerToHyperService<Router>> {
-    // Answers go out in one piece.
-    drop(stream.set_nodelay(true));
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_read_timeout(Some(SILENCE));
-    stream.set_write_timeout(Some(SILENCE));
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+impl Connection {
+    fn new(
+        stream: TcpStream,
+        router: &Router,
+    ) -> (Connection, impl GracefulConnection<Error = hyper::Error> + use<>) {
+        // Answers go out in one piece.
+        drop(stream.set_nodelay(true));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_read_timeout(Some(SILENCE));
+        stream.set_write_timeout(Some(SILENCE));
+        let connection = Connection { end: CancellationToken::new(), busy: Arc::new(()) };
+        let busy = Arc::downgrade(&connection.busy);
+        let router = TowerToHyperService::new(router.clone());
+        let answer = service_fn(move |request: hyper::Request<Incoming>| {
+            let (answer, busy) = (router.call(request), busy.upgrade());
+            async move {
+                let answer = answer.await;
+                drop(busy);
+                answer
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(Box::pin(stream)), answer);
+        (connection, served)
+    }
 }

@@ -62,6 +62,10 @@ impl Notifier for Log {
         Duration::from_secs(5)
     }
 
+    fn failures(&self) -> &'static [FailureReason] {
+        &[FailureReason::Timeout, FailureReason::Unavailable, FailureReason::Internal]
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

@@ -17,7 +17,10 @@ use futures_util::future::BoxFuture;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::domain::{
-    listener::Grain, notification::Notification, retry::Outcome, routing::Routing,
+    listener::Grain,
+    notification::Notification,
+    retry::{FailureReason, Outcome},
+    routing::Routing,
 };
 
 /// One configured notifier.
@@ -43,6 +46,9 @@ pub trait Notifier: Send + Sync {
 
     /// The longest that one attempt can take. An attempt that is cut off then counts as timed out.
     fn attempt_limit(&self) -> Duration;
+
+    /// Why its attempts can fail.
+    fn failures(&self) -> &'static [FailureReason];
 
     /// Makes one attempt. Every attempt of a notification carries the same id.
     fn deliver<'a>(

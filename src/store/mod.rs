@@ -30,7 +30,6 @@ use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::BTreeSet,
-    fs::File,
     path::Path,
     sync::{Arc, Mutex, atomic::AtomicI64},
 };
@@ -137,7 +136,7 @@ pub struct Store {
     /// The file that was opened.
     file: Option<Arc<open::OpenedFile>>,
     /// Held as long as the process works on a file; the system lets go of it when it dies.
-    _lock: Option<Arc<File>>,
+    _lock: Option<Arc<sqlite::Locks>>,
 }
 
 /// Something that is another when a file has changed.

@@ -9,7 +9,7 @@ use sqlx::{
     ConnectOptions, Connection,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
 };
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
 use super::{Result, StoreFault, migrations, sql::Pool};
@@ -128,21 +128,22 @@ impl Server {
         if !url.query_pairs().any(|(key, _)| key == "application_name") {
             options = options.application_name("certvigil");
         }
-        Ok(options.disable_statement_logging())
+        // A setting for numbers as text, which certvigil does not read, and PgBouncer before 1.20 refuses.
+        Ok(options.extra_float_digits(None).disable_statement_logging())
     }
 
-    /// What holds for every session that works: none waits for ever, and none is waited for.
-    fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
-        options.options([
-            ("statement_timeout", format!("{}", self.timeout.as_millis())),
-            ("lock_timeout", format!("{}", (self.timeout / 2).as_millis())),
+    /// The limits of every session that works: none waits for ever, and none is waited for.
+    fn limits(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("statement_timeout", self.timeout.as_millis().to_string()),
+            ("lock_timeout", (self.timeout / 2).as_millis().to_string()),
             ("idle_in_transaction_session_timeout", IDLE.as_millis().to_string()),
             // Where the other end is gone without a word, its locks are let go of.
             ("tcp_keepalives_idle", "5".to_owned()),
             ("tcp_keepalives_interval", "5".to_owned()),
             ("tcp_keepalives_count", "2".to_owned()),
             ("tcp_user_timeout", IDLE.as_millis().to_string()),
-        ])
+        ]
     }
 
     /// One connection, to see whether it can be had, and why not.
@@ -168,6 +169,26 @@ impl Server {
         }
     }
 
+    fn connections(
+        &self,
+        options: PgConnectOptions,
+        most: u32,
+        limits: &[(&str, String)],
+    ) -> sqlx::PgPool {
+        let limits = set_all(limits);
+        PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(self.connect_timeout)
+            .after_connect(move |connection, _| {
+                let limits = Arc::clone(&limits);
+                Box::pin(async move {
+                    let limits = sqlx::raw_sql(sqlx::AssertSqlSafe(limits));
+                    limits.execute(connection).await.map(drop)
+                })
+            })
+            .connect_lazy_with(options)
+    }
+
     fn fault(&self, error: &sqlx::Error) -> StoreFault {
         let (state, why) = (self.shown(), error_chain(error));
         match is_away(error) {
@@ -176,14 +197,17 @@ impl Server {
         }
     }
 
-    fn pool(&self, options: PgConnectOptions, most: u32) -> Pool {
-        let pool = PgPoolOptions::new()
-            .max_connections(most)
-            .acquire_timeout(self.connect_timeout)
-            .connect_lazy_with(options);
+    fn pool(&self, options: PgConnectOptions, most: u32, limits: &[(&str, String)]) -> Pool {
+        let pool = self.connections(options, most, limits);
         // The server ends a statement first, where it can.
         Pool::Postgres { pool, patience: self.timeout + Duration::from_secs(1) }
     }
+}
+
+/// Statements, and not startup parameters: poolers refuse those that they do not know.
+fn set_all(limits: &[(&str, String)]) -> Arc<str> {
+    let set = |(name, value): &(&str, String)| format!("SET {name} = '{value}';");
+    limits.iter().map(set).collect::<String>().into()
 }
 
 /// How long it may take to bring the tables up to date, where another instance may be at it.
@@ -220,11 +244,9 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
     // A session that holds the lock on the schema, and says nothing more, is ended.
-    let limits = [("idle_session_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s")];
-    let migrating = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(server.connect_timeout)
-        .connect_lazy_with(options.clone().options(limits));
+    let limits = ["idle_session_timeout", "idle_in_transaction_session_timeout"];
+    let limits = limits.map(|name| (name, "60s".to_owned()));
+    let migrating = server.connections(options.clone(), 1, &limits);
     let migrated = tokio::time::timeout(MIGRATING, migrations::POSTGRES.run(&migrating)).await;
     let migrated = migrated.map_err(|_| StoreFault::Away {
         state: server.shown(),
@@ -237,15 +259,16 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     drop(tokio::time::timeout(server.connect_timeout, migrating.close()).await);
     compatible(server, &mut one).await?;
     drop(one.close().await);
-    let options = server.session(options);
-    let most = server.max_connections.saturating_sub(READERS + BEATS).max(1);
-    Ok((server.pool(options.clone(), most), server.pool(options, BEATS)))
+    let (limits, most) = (server.limits(), server.max_connections);
+    let most = most.saturating_sub(READERS + BEATS).max(1);
+    Ok((server.pool(options.clone(), most, &limits), server.pool(options, BEATS, &limits)))
 }
 
 /// Connections that read and cannot write.
 pub fn reading(server: &Server) -> Result<Pool> {
-    let options = server.session(server.options()?);
-    Ok(server.pool(options.options([("default_transaction_read_only", "on")]), READERS))
+    let mut limits = server.limits();
+    limits.push(("default_transaction_read_only", "on".to_owned()));
+    Ok(server.pool(server.options()?, READERS, &limits))
 }
 
 /// Opens a state that is there, beside those who work on it.
@@ -259,7 +282,7 @@ pub async fn beside(server: &Server) -> Result<Pool> {
     }
     compatible(server, &mut one).await?;
     drop(one.close().await);
-    Ok(server.pool(server.session(options), 2))
+    Ok(server.pool(options, 2, &server.limits()))
 }
 
 /// Whether this version gets along with the schema as it is.

@@ -19,23 +19,34 @@ use crate::domain::text::one_line;
 /// How many may read at once.
 const READERS: u32 = 2;
 
+/// What keeps other workers away. The database itself is locked, too: its lock file may be deleted, and another name of
+/// the database (a hard link) has another one. SQLite's own locks are of another kind (`fcntl`, where this is `flock`).
+/// They end when any descriptor of the database is closed, so this one stays open for as long as the connections.
+#[derive(Debug)]
+pub struct Locks {
+    _lock: File,
+    _database: File,
+}
+
 /// Opens the state as its only worker: makes the file and brings it up to date where needed, and takes back what a
-/// worker that died had claimed. The file that is given with it is the lock.
-pub async fn exclusive(file: &Path) -> Result<(Pool, File)> {
-    let made = OpenOptions::new().create(true).append(true).open(file);
-    made.map_err(|error| StoreFault::open(file.display(), error))?;
+/// worker that died had claimed.
+pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
+    let database = OpenOptions::new().create(true).append(true).open(file);
+    let database = database.map_err(|error| StoreFault::open(file.display(), error))?;
     // By whatever name the file is called, it is the same state.
     let path = &std::fs::canonicalize(file).unwrap_or(file.to_owned());
     let open = |why: String| StoreFault::open(path.display(), why);
     let lock_path = path.with_added_extension("lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
     let lock = lock.map_err(|error| open(format!("{}: {error}", lock_path.display())))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(StoreFault::InUse(path.display().to_string()));
+    for file in [&lock, &database] {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreFault::InUse(path.display().to_string()));
+            }
+            Err(TryLockError::Error(error)) => return Err(open(error.to_string())),
         }
-        Err(TryLockError::Error(error)) => return Err(open(error.to_string())),
     }
     let pool = connect(path, true).await?;
     // Better known now than in the middle of the work.
@@ -43,7 +54,7 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, File)> {
     let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)")
         .fetch_one(&pool)
         .await
-        .map_err(|error| damaged(error.to_string()))?;
+        .map_err(|error| opening(path, &error))?;
     if checked != "ok" {
         return Err(damaged(one_line(&checked, 200)));
     }
@@ -56,7 +67,7 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, File)> {
     sqlx::query("UPDATE deliveries SET lease_until = NULL WHERE lease_until IS NOT NULL")
         .execute(&pool)
         .await?;
-    Ok((Pool::Sqlite(pool), lock))
+    Ok((Pool::Sqlite(pool), Locks { _lock: lock, _database: database }))
 }
 
 /// Whether a worker has the state.
@@ -123,13 +134,16 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
     });
     let connect = || pool.clone().connect_with(options.clone());
     let pool = connect.retry(ExponentialBuilder::default().with_max_times(5)).when(is_busy).await;
-    pool.map_err(|error| {
-        let (state, why) = (path.display().to_string(), crate::net::error_chain(&error));
-        match code(&error) {
-            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreFault::Damaged { state, why },
-            _ => StoreFault::Open { state, why },
-        }
-    })
+    pool.map_err(|error| opening(path, &error))
+}
+
+/// Why a database cannot be opened: only SQLite itself may call it damaged.
+fn opening(path: &Path, error: &sqlx::Error) -> StoreFault {
+    let (state, why) = (path.display().to_string(), crate::net::error_chain(error));
+    match code(error) {
+        Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreFault::Damaged { state, why },
+        _ => StoreFault::Open { state, why },
+    }
 }
 
 const SQLITE_BUSY: i64 = 5;

@@ -460,3 +460,25 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     assert!(err.contains("--organization: there is no organization “other”"), "{err}");
     assert_eq!((sim.mailbox.mails().len(), sim.receiver.posts().len()), (mails, posts));
 }
+
+#[tokio::test]
+async fn too_few_file_descriptors_are_named_as_that() {
+    let sim = Sim::start(world(&[5])).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c.toml"), sim.config()).unwrap();
+    for (limit, code) in [("12", 3), ("128", 2)] {
+        let mut command = certvigil(folder.path());
+        let binary = command.get_program().to_owned();
+        let script = "ulimit -n \"$0\"; exec \"$@\"";
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", script, limit]).arg(binary).args(["--config", "c.toml", "check"]);
+        limited.current_dir(folder.path()).env_clear();
+        limited.envs(
+            command.args([""; 0]).get_envs().filter_map(|(name, value)| Some((name, value?))),
+        );
+        let (found, _, err) = run(limited).await;
+        assert_eq!(found, code, "{limit}: {err}");
+        let few = "error: too few file descriptors: the limit is 12, certvigil needs at least 128";
+        assert_eq!(err.contains(few), limit == "12", "{err}");
+    }
+}

@@ -3,7 +3,12 @@
 use certvigil::{
     deliver,
     demo::world::World,
-    domain::{listener::Grain, notification::Notification, retry::Outcome, routing::Routing},
+    domain::{
+        listener::Grain,
+        notification::Notification,
+        retry::{FailureReason, Outcome},
+        routing::Routing,
+    },
     notify::Notifier,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -60,6 +65,10 @@ impl Notifier for Dying {
     fn attempt_limit(&self) -> Duration {
         self.inner.attempt_limit()
     }
+    fn failures(&self) -> &'static [FailureReason] {
+        self.inner.failures()
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

@@ -284,3 +284,21 @@ async fn a_database_file_that_is_removed_or_replaced_ends_the_service_with_an_er
         assert_eq!(beats.well(), at_the_end);
     }
 }
+
+#[tokio::test]
+async fn a_second_service_on_the_same_database_is_refused_whatever_its_name_and_its_lock_file() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let mut daemon = Daemon::start(&config(&sim, &beats));
+    until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
+    let folder = daemon.folder.path();
+    fs::hard_link(folder.join("state.db"), folder.join("other.db")).unwrap();
+    fs::remove_file(folder.join("state.db.lock")).unwrap();
+    for file in ["state.db", "other.db"] {
+        let text = config(&sim, &beats).replace("state.db", file);
+        let (code, _, log) = run(with(folder, &text, &["run"])).await;
+        assert_eq!(code, 1, "{file}: {log}");
+        assert!(log.contains("is in use by another certvigil"), "{file}: {log}");
+    }
+    daemon.stop().await;
+    assert_eq!(posted(&sim, "cert_a"), 1, "nothing is told twice");
+}

@@ -24,7 +24,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::support::{days, free_port};
+use super::support::{Running, days, free_port};
 
 /// Debian's `nobody`, as whom it runs where the tests are root, for a server refuses to be.
 const NOBODY: u32 = 65_534;
@@ -189,6 +189,31 @@ pub fn settings(url: &str) -> Settings {
         timeout: Duration::from_secs(20),
     };
     Settings { place: Place::Server(server), history: days(400) }
+}
+
+/// A PgBouncer with its stock configuration, in front of the tests' server; none where it is not installed.
+pub async fn pooler(database: &Database) -> Option<(Running, String)> {
+    let program = super::support::program("pgbouncer", "pgbouncer")?;
+    let folder = tempfile::Builder::new().prefix("certvigil-pgb").tempdir().unwrap().keep();
+    let (port, server) = (free_port(), database.address.port());
+    let file = folder.join("pgbouncer.ini");
+    let text = format!(
+        "[databases]\n* = host=127.0.0.1 port={server} user=postgres\n\
+         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+         auth_type = any\npool_mode = session\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    if is_root() {
+        chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut words = as_nobody();
+    words.push(program.display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg("-q").arg(&file).stdin(Stdio::null()).stderr(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
+    super::support::until("the pooler", listens).await;
+    Some((running, format!("postgres://postgres@127.0.0.1:{port}/{}", database.name)))
 }
 
 /// What becomes of what is sent along a [`Line`].

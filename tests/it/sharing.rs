@@ -207,6 +207,19 @@ async fn what_is_recorded_while_somebody_asks_for_another_attempt_counts() {
 }
 
 #[tokio::test]
+async fn a_pooler_that_keeps_sessions_may_stand_between() {
+    let Some(database) = postgres::database().await else { return };
+    let Some((_running, url)) = postgres::pooler(&database).await else { return };
+    let contract = Contract::at(postgres::settings(&url)).await;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let claims = contract.claim(start()).await;
+    contract.record(&claims[0], Verdict::Delivered, start()).await;
+    assert_eq!(contract.states().await[0].1, DeliveryState::Delivered);
+    let reading = Store::reading(&contract.settings).await.unwrap();
+    assert_eq!(reading.waiting().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one() {
     let Some(database) = postgres::database().await else { return };
     super::support::crypto();

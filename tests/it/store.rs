@@ -167,10 +167,14 @@ impl Contract {
     }
 
     pub async fn postgres() -> Option<Contract> {
+        Some(Contract::at(postgres::database().await?.settings()).await)
+    }
+
+    /// On a server.
+    pub async fn at(settings: Settings) -> Contract {
         super::support::crypto();
-        let settings = postgres::database().await?.settings();
         let store = open(&settings).await;
-        Some(Contract { settings, _folder: None, store })
+        Contract { settings, _folder: None, store }
     }
 
     /// Another one of the same kind, with nothing in it.

@@ -153,6 +153,22 @@ impl Notifier for Email {
         self.settings.smtp.timeout * STEPS + smtp::final_reply(self.settings.smtp.timeout)
     }
 
+    fn failures(&self) -> &'static [FailureReason] {
+        use FailureReason as Why;
+        &[
+            Why::Connect,
+            Why::Timeout,
+            Why::Tls,
+            Why::Login,
+            Why::Sender,
+            Why::Recipient,
+            Why::Message,
+            Why::Protocol,
+            Why::Unconfirmed,
+            Why::Internal,
+        ]
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

@@ -346,6 +346,23 @@ impl Notifier for Webhook {
         TIMEOUT * self.settings.format.most_requests() + Duration::from_secs(5)
     }
 
+    fn failures(&self) -> &'static [FailureReason] {
+        use FailureReason as Why;
+        &[
+            Why::Connect,
+            Why::Timeout,
+            Why::Tls,
+            Why::Login,
+            Why::Message,
+            Why::RateLimited,
+            Why::Unavailable,
+            Why::Redirect,
+            Why::Gone,
+            Why::Protocol,
+            Why::Internal,
+        ]
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

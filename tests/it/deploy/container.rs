@@ -64,12 +64,15 @@ async fn the_image_works_with_a_root_that_nobody_can_write_and_has_no_shell() {
     ];
     assert_eq!(others, expected);
 
-    let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
-    let configuration = organization(sim.api_address);
-    std::fs::write(root.join("etc/certvigil/certvigil.toml"), configuration).unwrap();
     // As the recipe does.
     std::fs::create_dir_all(root.join("var/lib/certvigil")).unwrap();
     done(Command::new("chown").arg(format!("{USER}:{USER}")).arg(root.join("var/lib/certvigil")));
+    let demo = said(&mut in_image(&root, &["demo", "--once"]));
+    assert!(demo.0, "{}", demo.1);
+
+    let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
+    let configuration = organization(sim.api_address);
+    std::fs::write(root.join("etc/certvigil/certvigil.toml"), configuration).unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
     let mut service = in_image(&root, &["run"]);
     service.env("CERTVIGIL__HTTP__LISTEN", &listen).stderr(Stdio::null()).stdout(Stdio::null());

@@ -1,0 +1,41 @@
+//! The limit of open files: connections, the database and the log need one descriptor each.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The fewest that certvigil starts with: the database, the API's connections and the notifiers' leave some for pages.
+const NEEDED: u64 = 128;
+/// As many as it asks for. Everything that it opens has limits of its own, far below.
+const WANTED: u64 = 1_024;
+
+/// How many files this process may have open; `u64::MAX` without a limit.
+pub fn limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many connections the pages may have: what is left for them, 256 at most.
+pub fn for_pages() -> usize {
+    let left = limit().saturating_sub(NEEDED - 16);
+    usize::try_from(left).unwrap_or(usize::MAX).clamp(16, 256)
+}
+
+/// Raises the limit where it is low and may be raised.
+///
+/// # Errors
+/// If it is too low to work with.
+pub fn ensure() -> Result<(), String> {
+    let now = getrlimit(Resource::Nofile);
+    if limit() < WANTED {
+        let raised = now.maximum.map_or(WANTED, |most| most.min(WANTED));
+        let raised = Rlimit { current: Some(raised), maximum: now.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files cannot be raised");
+        }
+    }
+    match limit() {
+        enough if enough >= NEEDED => Ok(()),
+        few => Err(format!(
+            "too few file descriptors: the limit is {few}, certvigil needs at least {NEEDED} (raise it with ulimit -n, \
+             or LimitNOFILE= in a systemd unit)"
+        )),
+    }
+}
