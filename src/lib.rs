@@ -58,6 +58,7 @@ pub mod deliver;
 pub mod demo;
 mod descriptors;
 pub mod domain;
+mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod heartbeat;
@@ -66,6 +67,7 @@ pub mod known;
 pub mod logging;
 pub mod net;
 pub mod notify;
+pub mod redact;
 pub mod scan;
 pub mod schedule;
 pub mod secret;

@@ -56,7 +56,7 @@ pub fn check_level(text: &str) -> Result<(), String> {
         part.is_empty() || !part.contains('=') && part.parse::<LevelFilter>().is_err()
     });
     match bare {
-        Some(word) => Err(format!("“{word}” is no level")),
+        Some(word) => Err(format!("{} is no level", crate::redact::quoted(word))),
         None => filter(text).map(drop),
     }
 }

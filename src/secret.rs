@@ -10,9 +10,11 @@ use serde::{
 };
 use std::{
     fmt, fs,
-    io::Read,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
+
+use crate::{files, redact};
 
 /// The longest secret that is read, in bytes: a PEM bundle fits.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -67,17 +69,17 @@ impl Credential {
 /// Why a secret cannot be had. Names the place, never the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFault {
-    #[error("environment variable {0} is not set")]
+    #[error("environment variable {} is not set", redact::name(.0))]
     EnvMissing(String),
-    #[error("environment variable {0} is empty")]
+    #[error("environment variable {} is empty", redact::name(.0))]
     EnvEmpty(String),
-    #[error("file {} cannot be read: {source}", path.display())]
+    #[error("file {} cannot be read: {source}", redact::path(path))]
     File { path: PathBuf, source: std::io::Error },
-    #[error("file {} is empty", .0.display())]
+    #[error("file {} is empty", redact::path(.0))]
     FileEmpty(PathBuf),
-    #[error("file {} is larger than 64 KiB", .0.display())]
+    #[error("file {} is larger than 64 KiB", redact::path(.0))]
     FileTooLarge(PathBuf),
-    #[error("the credential {name} is not to be had: {fault}")]
+    #[error("credential {} not found: {fault}", redact::name(name))]
     Credential { name: String, fault: Box<SecretFault> },
     #[error("an empty text")]
     LiteralEmpty,
@@ -144,14 +146,13 @@ impl Secret {
 
 /// Reads a file, up to the limit.
 fn read(path: PathBuf) -> Result<SecretString, SecretFault> {
-    let mut text = String::new();
-    let opened = fs::File::open(&path);
-    let done = opened.and_then(|file| file.take(MAX_SECRET + 1).read_to_string(&mut text));
-    match done {
+    match files::read_text(&path, MAX_SECRET) {
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+            Err(SecretFault::FileTooLarge(path))
+        }
         Err(source) => Err(SecretFault::File { path, source }),
-        Ok(_) if text.len() as u64 > MAX_SECRET => Err(SecretFault::FileTooLarge(path)),
-        Ok(_) if text.trim().is_empty() => Err(SecretFault::FileEmpty(path)),
-        Ok(_) => Ok(trimmed(text)),
+        Ok(text) if text.trim().is_empty() => Err(SecretFault::FileEmpty(path)),
+        Ok(text) => Ok(trimmed(text)),
     }
 }
 
@@ -172,13 +173,15 @@ impl Serialize for Secret {
         #[serde(rename_all = "lowercase")]
         enum Shown<'a> {
             Env(&'a str),
-            File(&'a PathBuf),
+            File(String),
             Credential(&'a str),
         }
         match self {
-            Secret::Env(name) => Shown::Env(name).serialize(serializer),
-            Secret::File(path) => Shown::File(path).serialize(serializer),
-            Secret::Credential(of) => Shown::Credential(&of.name).serialize(serializer),
+            Secret::Env(name) => Shown::Env(redact::name(name)).serialize(serializer),
+            Secret::File(path) => Shown::File(redact::path(path)).serialize(serializer),
+            Secret::Credential(of) => {
+                Shown::Credential(redact::name(&of.name)).serialize(serializer)
+            }
             Secret::Literal(_) => "[hidden]".serialize(serializer),
         }
     }

@@ -3,8 +3,12 @@
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+/// How keys begin that may not read certificates: those of projects and of their service accounts.
+const OF_PROJECTS: [&str; 2] = ["sk-proj-", "sk-svcacct-"];
+
 /// The key, and the header that carries it (RFC 6750, section 2.1).
 pub struct Key {
+    /// Without what editors and copied text put around it.
     pub secret: SecretString,
     /// Marked as sensitive, so that it is in no log.
     pub bearer: HeaderValue,
@@ -12,16 +16,58 @@ pub struct Key {
 
 impl Key {
     /// # Errors
-    /// Where it has characters that no header can carry.
+    /// As [`fits_admin_key`].
     pub fn new(secret: SecretString) -> anyhow::Result<Key> {
-        let header = HeaderValue::try_from(format!("Bearer {}", secret.expose_secret()));
-        let header = header.map_err(|_| {
-            anyhow::anyhow!(
-                "the admin key has characters that no header can carry, a line break say"
-            )
-        });
-        let mut bearer = header?;
+        let key = clean(secret.expose_secret());
+        fits_admin_key(key)
+            .map_err(|expected| anyhow::anyhow!("the admin key is not {expected}"))?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {key}"))?;
         bearer.set_sensitive(true);
-        Ok(Key { secret, bearer })
+        Ok(Key { secret: SecretString::from(key), bearer })
+    }
+}
+
+/// The key without a byte order mark, blanks and quotes around it.
+fn clean(key: &str) -> &str {
+    key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '"' | '\''))
+}
+
+/// Whether a text can be an admin key.
+///
+/// # Errors
+/// What was expected of it.
+pub fn fits_admin_key(key: &str) -> Result<(), String> {
+    let key = clean(key);
+    if OF_PROJECTS.iter().any(|prefix| key.starts_with(prefix)) {
+        return Err(
+            "an admin key (sk-admin-…): this is a project's key, which cannot read certificates"
+                .to_owned(),
+        );
+    }
+    let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain.then_some(()).ok_or("an admin key: visible ASCII characters without blanks".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_sent_without_what_was_copied_with_it() {
+        for text in ["sk-admin-x", "\u{feff}sk-admin-x\r\n", " \"sk-admin-x\" ", "'sk-admin-x'"] {
+            let key = Key::new(SecretString::from(text.to_owned())).unwrap();
+            assert_eq!(key.secret.expose_secret(), "sk-admin-x");
+            assert_eq!(key.bearer, "Bearer sk-admin-x");
+        }
+        for (text, expected) in [
+            ("sk-proj-x", "a project's key"),
+            ("\u{feff}sk-svcacct-x", "a project's key"),
+            ("sk-admin\nx", "without blanks"),
+            ("schlüssel", "visible ASCII"),
+            ("\"\"", "visible ASCII"),
+        ] {
+            let error = fits_admin_key(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }

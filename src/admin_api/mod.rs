@@ -45,6 +45,7 @@ use crate::{
 };
 pub use fault::{ApiFault, Kind};
 use key::Key;
+pub use key::fits_admin_key;
 use pace::Pace;
 pub use recent::Recent;
 #[cfg(any(test, fuzzing))]
@@ -308,7 +309,7 @@ impl AdminApi {
                 return Err(ApiFault::new(Kind::Shape(why.clone()), &describe(&path)));
             }
             let listed = page.data.iter();
-            keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret().trim())));
+            keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret())));
         }
         if keys.is_empty() {
             // The key in use is one of them.

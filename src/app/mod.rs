@@ -467,6 +467,7 @@ async fn open(
 ) -> anyhow::Result<(Store, bool)> {
     let open = || async {
         let store = Store::open(&config.state).await?;
+        peers::refuse_to_forget(config, &store, &parts.notifiers).await?;
         store.join(membership, false, clock::now).await?;
         let settled = settle_changes(config, &store, &parts.notifiers, clock::now()).await?;
         anyhow::Ok((store, settled))
@@ -488,6 +489,7 @@ fn say_started(config: &Config) {
     let told = config.notifiers.listening().len();
     tracing::info!(
         organizations = config.organizations.len(),
+        api = config.api_origins(),
         notifiers = told,
         state = %config.state.place,
         schedule = %config.schedule.cron.describe(),
@@ -497,6 +499,9 @@ fn say_started(config: &Config) {
     );
 }
 
+/// How long the acknowledgements of an organization outlive its configuration.
+const WEEK: chrono::TimeDelta = chrono::TimeDelta::days(7);
+
 async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: CancellationToken) {
     loop {
         // How long things are kept is decided by the configuration that is in force.
@@ -505,6 +510,11 @@ async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: Cancella
                 Ok(0) => {}
                 Ok(rows) => tracing::info!(rows, "what is older than state.history was forgotten"),
                 Err(error) => tracing::error!(%error, "old entries cannot be forgotten"),
+            }
+            let now = clock::now();
+            let orphaned = shared.store.end_orphaned_acknowledgements(now - WEEK, now).await;
+            if let Err(error) = orphaned {
+                tracing::error!(%error, "acknowledgements of removed organizations cannot be ended");
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(PRUNE)).await.is_none() {

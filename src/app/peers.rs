@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     clock,
-    config::Config,
+    config::{
+        Config,
+        place::{LOCAL, SYSTEM},
+    },
     domain::certificate::OrganizationName,
     notify::Notifier,
     schedule,
@@ -76,6 +79,7 @@ impl Member {
         store: &Store,
         notifiers: &[Arc<dyn Notifier>],
     ) -> anyhow::Result<Member> {
+        refuse_to_forget(config, store, notifiers).await?;
         let membership = membership(config, notifiers, clock::now());
         store.join(&membership, false, clock::now).await?;
         let beating = store.clone();
@@ -123,6 +127,37 @@ impl Member {
             tracing::debug!(%error, "the other instances notice by themselves");
         }
     }
+}
+
+/// A configuration file that was not found is a mistake, and no decision to remove what the database knows.
+///
+/// # Errors
+/// If there is no file, and the database knows what is not configured; or if it fails.
+pub async fn refuse_to_forget(
+    config: &Config,
+    store: &Store,
+    notifiers: &[Arc<dyn Notifier>],
+) -> anyhow::Result<()> {
+    if config.has_file {
+        return Ok(());
+    }
+    let is_configured = |name: &OrganizationName| {
+        config.organizations.iter().any(|one| one.api.organization == *name)
+    };
+    let organizations = store.organizations().await?.into_iter().filter(|one| !is_configured(one));
+    let pending = store.waiting().await?.into_iter().map(|one| one.notifier);
+    let pending = pending.filter(|name| notifiers.iter().all(|one| one.name() != name));
+    let unknown: Vec<String> = organizations
+        .map(|name| format!("the organization {name}"))
+        .chain(pending.map(|name| format!("pending deliveries of the notifier {name}")))
+        .collect();
+    anyhow::ensure!(
+        unknown.is_empty(),
+        "no configuration file was found ({SYSTEM}, ./{LOCAL}), but the database has {}: name the file with --config or \
+         CERTVIGIL_CONFIG (an empty file, if the environment is the whole configuration)",
+        unknown.join(", ")
+    );
+    Ok(())
 }
 
 impl Drop for Member {

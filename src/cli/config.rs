@@ -7,6 +7,7 @@ use super::Failure;
 use crate::{
     clock,
     config::{Loaded, Needs, load, schema::schema},
+    redact,
 };
 
 #[derive(Subcommand)]
@@ -42,7 +43,21 @@ fn print_schema() -> Result<(), Failure> {
 }
 
 fn show(loaded: Loaded) -> Result<(), Failure> {
-    super::print(&toml::to_string(&loaded.effective)?)
+    let mut effective = toml::Value::try_from(&loaded.effective)?;
+    hide_secrets(&mut effective);
+    super::print(&toml::to_string(&effective)?)
+}
+
+/// Hides texts that look like a secret, whatever their key.
+fn hide_secrets(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) if redact::is_like_a_secret(text) => {
+            redact::HIDDEN.clone_into(text);
+        }
+        toml::Value::Array(all) => all.iter_mut().for_each(hide_secrets),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| hide_secrets(value)),
+        _ => {}
+    }
 }
 
 fn describe(loaded: &Loaded) -> String {

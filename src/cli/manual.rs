@@ -105,8 +105,11 @@ fn main_page() -> Result<String, Failure> {
         &mut roff,
         "FILES",
         &[
-            ("config/certvigil.toml", "The configuration, looked for first."),
-            ("/etc/certvigil/certvigil.toml", "The configuration, looked for next."),
+            ("/etc/certvigil/certvigil.toml", "The configuration, looked for first."),
+            (
+                "certvigil.toml",
+                "The configuration in the current folder, looked for next. It is refused where others can change it.",
+            ),
             (
                 "/etc/certvigil/secrets",
                 "Credentials; the Debian package's service is given all of them.",

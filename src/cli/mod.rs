@@ -21,6 +21,7 @@ mod transfer;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
@@ -40,7 +41,7 @@ const UNKNOWN: u8 = 3;
 #[derive(Parser)]
 #[command(name = "certvigil", version = crate::build::VERSION, max_term_width = 100, propagate_version = true)]
 struct Arguments {
-    /// Configuration file [default: ./config/certvigil.toml, else /etc/certvigil/certvigil.toml]
+    /// Configuration file [default: /etc/certvigil/certvigil.toml, else ./certvigil.toml]
     #[arg(long, global = true, env = "CERTVIGIL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -89,6 +90,10 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    // No core dump and no debugger of the same user sees the keys (prctl(2)).
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        eprintln!("warning: core dumps cannot be turned off: {error}");
+    }
     // Before anything makes a connection: one provider of cryptography for the whole process.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     // One thread: the work is waiting. What is passed from one thread to another wakes it, which costs as much as the
@@ -162,7 +167,7 @@ const FIRST_START: &str = "\
 hint: there is no configuration file, and no key in the environment. To begin:
   certvigil demo                                shows all of it, without a key
   OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once, and keeps nothing
-  ./config/certvigil.toml                       says whom to tell; config/default.toml has every key, commented";
+  ./certvigil.toml                              says whom to tell; config/default.toml has every key, commented";
 
 /// Why a command ends early, with its exit code.
 enum Failure {
@@ -210,6 +215,14 @@ fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure
     logging::start(&loaded.config.log);
     log_warnings(&loaded);
     Ok(loaded)
+}
+
+/// Says which file counts and where the admin key is sent, for whoever did not expect either.
+fn say_source(loaded: &Loaded) {
+    let file = loaded.file.as_ref().map_or("none found, built-in defaults".into(), |file| {
+        std::fs::canonicalize(file).unwrap_or(file.clone()).display().to_string()
+    });
+    eprintln!("configuration: {file}; API: {}", loaded.config.api_origins());
 }
 
 fn log_warnings(loaded: &Loaded) {

@@ -48,7 +48,8 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     let stop = CancellationToken::new();
     let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));
     tokio::spawn(listen(signals, stop.clone(), reload, scan));
-    let file: Option<PathBuf> = file.map(Path::to_owned);
+    // A reload reads the same file: one that is gone meanwhile is an error, and no reason to read another.
+    let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
     app::run(loaded.config, Control { stop, reloads, scans, load }).await?;
     Ok(())

@@ -21,7 +21,9 @@ use crate::{
         selection::{Glob, Globs},
         threshold::Severity,
     },
+    files,
     net::{Pem, is_loopback},
+    redact::{self, quoted},
     secret::{PLACES, Secret},
 };
 
@@ -68,12 +70,12 @@ impl Checker<'_> {
         let expected = "a duration, as \"90d\", \"12h\" or \"1h 30m\"";
         match humantime::parse_duration(text) {
             Ok(duration) if duration > MAX_DURATION => {
-                self.fault(path, format!("“{text}”"), "a duration of at most 100 years");
+                self.fault(path, quoted(text), "a duration of at most 100 years");
                 None
             }
             Ok(duration) => Some(duration),
             Err(_) => {
-                self.fault(path, format!("“{text}”"), expected);
+                self.fault(path, quoted(text), expected);
                 None
             }
         }
@@ -100,7 +102,7 @@ impl Checker<'_> {
         };
         let severity = Severity::parse(text);
         if severity.is_none() {
-            self.fault(path, format!("“{text}”"), "\"info\", \"warning\" or \"critical\"");
+            self.fault(path, quoted(text), "\"info\", \"warning\" or \"critical\"");
         }
         severity
     }
@@ -131,7 +133,7 @@ impl Checker<'_> {
             self.fault(path, "an empty list", "at least one glob, as \"*\"");
         }
         for (index, glob) in list.iter().enumerate().filter(|(_, glob)| glob.is_empty()) {
-            self.fault(&path.index(index), format!("“{glob}”"), "a glob, as \"prod-*\"");
+            self.fault(&path.index(index), quoted(glob), "a glob, as \"prod-*\"");
         }
         Globs(list.iter().map(|glob| Glob::new(glob)).collect())
     }
@@ -140,7 +142,7 @@ impl Checker<'_> {
     pub fn parsed<T: FromStr>(&mut self, path: &KeyPath, text: &str, expected: &str) -> Option<T> {
         let parsed = text.parse().ok();
         if parsed.is_none() {
-            self.fault(path, format!("“{text}”"), expected);
+            self.fault(path, quoted(text), expected);
         }
         parsed
     }
@@ -149,7 +151,11 @@ impl Checker<'_> {
     pub fn name(&mut self, path: &KeyPath, name: &str) {
         let fine = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if name.is_empty() || name.len() > 64 || !fine {
-            self.fault(path, format!("the name “{name}”"), "1 to 64 characters of a-z, 0-9 and _");
+            self.fault(
+                path,
+                format!("the name {}", quoted(name)),
+                "1 to 64 characters of a-z, 0-9 and _",
+            );
         }
     }
 
@@ -219,14 +225,10 @@ impl Checker<'_> {
         expected: &str,
     ) -> Option<String> {
         let file = self.base.join(file);
-        let read = std::fs::metadata(&file).and_then(|metadata| match metadata.len() {
-            size if size > max => Err(std::io::Error::other(format!("it has {size} bytes"))),
-            _ => std::fs::read_to_string(&file),
-        });
-        match read {
+        match files::read_text(&file, max) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.fault(path, format!("{}: {error}", file.display()), expected);
+                self.fault(path, format!("{}: {error}", redact::path(&file)), expected);
                 None
             }
         }
@@ -236,19 +238,8 @@ impl Checker<'_> {
     pub fn pem(&mut self, path: &KeyPath, file: Option<&PathBuf>) -> Option<Pem> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
         let file = self.base.join(file?);
-        let shown = file.display();
-        match std::fs::metadata(&file) {
-            Ok(metadata) if metadata.len() > MAX_PEM => {
-                self.fault(path, format!("{shown}, over 1 MiB"), "a file with certificates (PEM)");
-                return None;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                self.fault(path, format!("{shown}: {error}"), "a file with certificates (PEM)");
-                return None;
-            }
-        }
-        let text = match std::fs::read(&file) {
+        let shown = redact::path(&file);
+        let text = match files::read(&file, MAX_PEM) {
             Ok(text) => text,
             Err(error) => {
                 self.fault(path, format!("{shown}: {error}"), "a file with certificates (PEM)");

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::redact;
+
 /// Where a key got its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -128,8 +130,8 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, segment) in self.0.iter().enumerate() {
             match segment {
-                Segment::Key(key) if i == 0 => write!(f, "{key}")?,
-                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Key(key) if i == 0 => f.write_str(redact::name(key))?,
+                Segment::Key(key) => write!(f, ".{}", redact::name(key))?,
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
         }

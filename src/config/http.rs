@@ -1,5 +1,6 @@
 //! `[http]`: where requests are taken, and who may ask.
 
+use crate::redact::quoted;
 use std::net::SocketAddr;
 use url::Url;
 
@@ -19,7 +20,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
     let listen = match listens(text) {
         Ok(listen) => listen,
         Err(expected) => {
-            checker.fault(&path.key("listen"), format!("“{text}”"), expected);
+            checker.fault(&path.key("listen"), quoted(text), expected);
             return None;
         }
     };
@@ -31,7 +32,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
             let expected =
                 "an http or https URL without path, user, query and fragment, of at most 200 bytes";
             let found = crate::domain::text::one_line(text, LONGEST_URL);
-            checker.fault(&path.key("public_url"), format!("“{found}”"), expected);
+            checker.fault(&path.key("public_url"), quoted(&found), expected);
             None
         }
     });

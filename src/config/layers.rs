@@ -12,6 +12,7 @@ use super::{
     fault::{Fault, KeyPath, Origin, Segment},
     raw::Raw,
 };
+use crate::redact::quoted;
 
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "CERTVIGIL";
@@ -208,9 +209,17 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
         Some((found, expected)) => (found, expected),
         None => (message, "one that can be read"),
     };
+    // Values come in the library's own words: only numbers and truth values are shown as they are.
+    let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+    let unknown = found.strip_prefix("unknown variant `").and_then(|rest| rest.strip_suffix('`'));
+    let found = match (found, unknown) {
+        (text, _) if text.starts_with("string ") => "a text",
+        (_, Some(variant)) => &quoted(variant),
+        (other, None) => other,
+    };
     let found = match found.strip_prefix("unknown field ") {
         Some(_) => "an unknown key",
-        None => found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: "),
+        None => found,
     };
     let expected = match expected {
         "u16" => "a whole number from 0 to 65535",
@@ -221,8 +230,6 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
         other => other,
     };
     let expected = expected.to_owned();
-    // What stands where a table should may be a secret that was put in the wrong place.
-    let found = if expected == "a table" && found.starts_with("string") { "a text" } else { found };
     Fault { path: path.to_string(), origin, found: found.to_owned(), expected }
 }
 

@@ -1,5 +1,6 @@
 //! `[messages]`: where they lead to.
 
+use crate::redact::quoted;
 use url::Url;
 
 use super::{check::Checker, fault::KeyPath, raw};
@@ -16,7 +17,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
         Ok(_) | Err(_) => {
             let expected = "an http or https URL without user and fragment, of at most 200 bytes";
             let found = crate::domain::text::one_line(text, MAX);
-            checker.fault(&KeyPath::of("messages.runbook_url"), format!("“{found}”"), expected);
+            checker.fault(&KeyPath::of("messages.runbook_url"), quoted(&found), expected);
             None
         }
     });

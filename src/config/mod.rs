@@ -12,6 +12,7 @@ mod messages;
 mod notifiers;
 mod organizations;
 mod outline;
+pub mod place;
 mod policy;
 pub mod raw;
 mod routing;
@@ -21,16 +22,17 @@ mod webhook;
 
 use chrono_tz::Tz;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use crate::{
     domain::retry::RetryPolicy,
-    heartbeat, logging,
+    files, heartbeat, logging,
     net::fits_url,
     notify::style::Style,
+    redact::quoted,
     schedule,
     secret::{Credential, Secret},
     store,
@@ -44,8 +46,6 @@ pub use notifiers::{Notifiers, Told};
 pub use organizations::Organization;
 pub use policy::Policies;
 
-/// The places where a configuration file is looked for, when none is named.
-pub const PLACES: [&str; 2] = ["config/certvigil.toml", "/etc/certvigil/certvigil.toml"];
 /// The largest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -65,6 +65,17 @@ pub struct Config {
     pub log: logging::Settings,
     /// What of it decides who is told what, by key.
     pub outline: BTreeMap<String, String>,
+    /// Whether it comes from a file, and not from built-in defaults and the environment alone.
+    pub has_file: bool,
+}
+
+impl Config {
+    /// Where the admin keys are sent: scheme, host and port of each API, once.
+    pub fn api_origins(&self) -> String {
+        let apis = self.organizations.iter().map(|one| one.api.base_url.origin());
+        let origins: BTreeSet<String> = apis.map(|origin| origin.ascii_serialization()).collect();
+        origins.into_iter().collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Which secrets a command needs; those are read and checked, and no others.
@@ -101,7 +112,11 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, at once. No secret's value is in it.
 pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
-    from_layers(source(file)?, environment(), needs)
+    let found = place::find(file)?;
+    let source = found.path.map(read_source).transpose()?;
+    let mut loaded = from_layers(source, environment(), needs)?;
+    loaded.warnings.splice(0..0, found.warnings);
+    Ok(loaded)
 }
 
 /// Where a service with this configuration answers requests: all the rest of it may be wrong, as it may be while a service
@@ -110,7 +125,8 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
 /// # Errors
 /// Where the file cannot be read, or this key is wrong.
 pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
-    let Layers { raw, origins, .. } = layers::merge(source(file)?, environment());
+    let source = place::find(file)?.path.map(read_source).transpose()?;
+    let Layers { raw, origins, .. } = layers::merge(source, environment());
     let path = KeyPath::of("http.listen");
     http::listens(raw.http.listen.as_deref().unwrap_or_default()).map_err(|expected| {
         let (origin, found) = (origins.of(&path), "what is no address".to_owned());
@@ -121,14 +137,6 @@ pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
             expected: expected.to_owned(),
         }])
     })
-}
-
-fn source(file: Option<&Path>) -> Result<Option<Source>, Refused> {
-    let path = match file {
-        Some(path) => Some(path.to_owned()),
-        None => PLACES.iter().map(PathBuf::from).find(|path| path.exists()),
-    };
-    path.map(read_source).transpose()
 }
 
 fn environment() -> impl Iterator<Item = (String, String)> {
@@ -155,11 +163,9 @@ fn read_source(path: PathBuf) -> Result<Source, Refused> {
             expected: "a configuration file".to_owned(),
         }])
     };
-    let size = std::fs::metadata(&path).map_err(|error| refused(error.to_string()))?.len();
-    if size > MAX_FILE {
-        return Err(refused("more than 1 MiB".to_owned()));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+    let file = std::fs::File::open(&path);
+    let text = file.and_then(|file| files::read_text_up_to(file, MAX_FILE));
+    let text = text.map_err(|error| refused(error.to_string()))?;
     Ok(Source { path, text })
 }
 
@@ -195,6 +201,7 @@ fn from_layers(
     let config = sections(&mut checker, &raw);
     match (config, checker.faults) {
         (Some(config), faults) if faults.is_empty() => {
+            let config = Config { has_file: file.is_some(), ..config };
             Ok(Loaded { config, file, warnings: checker.warnings, effective: raw })
         }
         (_, faults) => {
@@ -248,6 +255,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         heartbeat: heartbeat.map(|url| heartbeat::Settings { url, start_fail }),
         log: log?,
         outline: outline::of(raw),
+        has_file: false,
     })
 }
 
@@ -261,7 +269,7 @@ fn schedule(
         Ok(cron) => Some(cron),
         Err(why) => {
             let expected = "a cron expression of 5 fields, or 6 with seconds first";
-            checker.fault(&path.key("cron"), format!("“{text}” ({why})"), expected);
+            checker.fault(&path.key("cron"), format!("{} ({why})", quoted(text)), expected);
             None
         }
     });
@@ -283,7 +291,7 @@ fn delivery(checker: &mut Checker<'_>, raw: &raw::Delivery) -> Option<RetryPolic
     let max = checker.positive_delta(&path.key("retry_max"), raw.retry_max.as_ref());
     let policy = RetryPolicy { give_up_after: give_up_after?, initial: initial?, max: max? };
     if policy.initial > policy.max {
-        let found = format!("“{}”", raw.retry_max.as_deref().unwrap_or_default());
+        let found = quoted(raw.retry_max.as_deref().unwrap_or_default());
         checker.fault(&path.key("retry_max"), found, "at least delivery.retry_initial");
         return None;
     }
@@ -296,14 +304,14 @@ fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {
         "text" => Some(logging::Format::Text),
         "json" => Some(logging::Format::Json),
         other => {
-            checker.fault(&path.key("format"), format!("“{other}”"), "\"text\" or \"json\"");
+            checker.fault(&path.key("format"), quoted(other), "\"text\" or \"json\"");
             None
         }
     };
     let level = raw.level.clone()?;
     if let Err(why) = logging::check_level(&level) {
         let expected = "error, warn, info, debug, trace, or a list of target=level";
-        checker.fault(&path.key("level"), format!("“{level}” ({why})"), expected);
+        checker.fault(&path.key("level"), format!("{} ({why})", quoted(&level)), expected);
     }
     Some(logging::Settings { format: format?, level })
 }

@@ -15,6 +15,7 @@ use crate::{
         style::Style,
         webhook,
     },
+    redact::quoted,
 };
 
 /// Everyone who is told.
@@ -162,7 +163,7 @@ fn mailbox(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Mail
         .and_then(|domain| Address::new(mailbox.email.user(), domain.to_string()).ok())
         .filter(|address| address.user().is_ascii());
     if address.is_none() {
-        checker.fault(path, format!("“{clean}”"), expected);
+        checker.fault(path, quoted(&clean), expected);
     }
     Some(Mailbox::new(mailbox.name, address?))
 }
@@ -222,7 +223,7 @@ fn smtp(
         Some("implicit") => Some(Tls::Implicit),
         Some("none") => Some(Tls::None),
         other => {
-            let found = format!("“{}”", other.unwrap_or_default());
+            let found = quoted(other.unwrap_or_default());
             checker.fault(&path, found, "\"starttls\", \"implicit\" or \"none\"");
             None
         }
@@ -262,7 +263,7 @@ fn smtp(
         Some("plain") => Some(Auth::Plain),
         Some("login") => Some(Auth::Login),
         other => {
-            let found = format!("“{}”", other.unwrap_or_default());
+            let found = quoted(other.unwrap_or_default());
             checker.fault(&path, found, "\"auto\", \"plain\" or \"login\"");
             None
         }
@@ -286,7 +287,7 @@ fn smtp(
     if let Some(name) = hello_name
         && (name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
     {
-        checker.fault(&path, format!("“{name}”"), "a host name");
+        checker.fault(&path, quoted(name), "a host name");
     }
     Some(email::Smtp {
         host: host?,

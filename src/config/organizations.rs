@@ -14,7 +14,7 @@ use crate::{
     },
     heartbeat,
     net::{Pem, fits_url, is_loopback},
-    notify,
+    redact::quoted,
     secret::PLACES,
 };
 
@@ -107,7 +107,8 @@ fn organization(
 ) -> Option<Organization> {
     let needed = checker.needs.organizations;
     let written = raw.admin_key.as_ref();
-    let admin_key = checker.secret(&path.key("admin_key"), written, needed, notify::header_value);
+    let admin_key =
+        checker.secret(&path.key("admin_key"), written, needed, admin_api::fits_admin_key);
     if admin_key.is_none() {
         checker.missing(&path.key("admin_key"), PLACES);
     }
@@ -198,8 +199,16 @@ fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url
         return None;
     }
     if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
-        return url.host().is_some().then_some(url);
+        let host = url.host_str()?;
+        let is_openai = host == "openai.com" || host.ends_with(".openai.com");
+        if !is_openai && !is_loopback(&url) {
+            checker.warnings.push(format!(
+                "{}: {path}: the admin key is sent to {host}, which is not under openai.com",
+                checker.origins.of(path)
+            ));
+        }
+        return Some(url);
     }
-    checker.fault(path, format!("“{url}”"), expected);
+    checker.fault(path, quoted(url.as_str()), expected);
     None
 }

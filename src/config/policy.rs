@@ -15,6 +15,7 @@ use crate::{
         text::{MAX_REASON, one_line},
         threshold::{ExpiredStep, Ladder, LadderFault, Lead, Severity, Share, Threshold},
     },
+    redact::quoted,
     schedule,
 };
 
@@ -115,7 +116,7 @@ fn admin_keys(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<WatchedKeys> 
     let watched = WatchedKeys::parse(word);
     if watched.is_none() {
         let path = KeyPath::of("monitoring").key("admin_keys");
-        checker.fault(&path, format!("“{}”", one_line(word, 60)), "\"own\", \"all\" or \"off\"");
+        checker.fault(&path, quoted(word), "\"own\", \"all\" or \"off\"");
     }
     watched
 }
@@ -142,7 +143,7 @@ fn blind_after(
         let expected = format!(
             "at least the longest gap of the schedule with jitter and scan_timeout: {least}"
         );
-        checker.fault(&path, format!("“{text}”"), expected);
+        checker.fault(&path, quoted(text), expected);
         return None;
     }
     Some(given)
@@ -204,7 +205,7 @@ fn ignored(
         return None;
     };
     let Some(until) = instant(text, timezone) else {
-        checker.fault(&path.key("until"), format!("“{}”", one_line(text, 60)), expected);
+        checker.fault(&path.key("until"), quoted(text), expected);
         return None;
     };
     if until <= clock::now() {
@@ -264,7 +265,7 @@ fn lead(checker: &mut Checker<'_>, path: &KeyPath, text: Option<&String>) -> Opt
             let share = Share::parse(text);
             if share.is_none() {
                 let expected = "a share of the certificate’s life, above 0% and up to 100%";
-                checker.fault(path, format!("“{text}”"), expected);
+                checker.fault(path, quoted(text), expected);
             }
             share.map(Lead::Share)
         }

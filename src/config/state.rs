@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::{
+    redact::quoted,
     secret::Secret,
     store::{self, LEAST_CONNECTIONS, Place, Server},
 };
@@ -64,7 +65,11 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
             let scheme = text.split(':').next().unwrap_or_default();
             let scheme = crate::domain::text::one_line(scheme, 40);
             let expected = "\"sqlite:///path/to/state.db\" or \"postgres://user@host/database\"";
-            checker.fault(&url_path, format!("an address of the scheme “{scheme}”"), expected);
+            checker.fault(
+                &url_path,
+                format!("an address of the scheme {}", quoted(&scheme)),
+                expected,
+            );
             return None;
         }
         if let Err(expected) = store::fits_url(text) {

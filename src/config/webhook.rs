@@ -12,6 +12,7 @@ use crate::{
             template::Template,
         },
     },
+    redact::quoted,
     secret::{PLACES, Secret},
 };
 
@@ -64,7 +65,7 @@ pub(super) fn check(
         let authorization = name == "authorization" && raw.key.is_none();
         let taken = ours.contains(&name.as_str()) || name.as_str().starts_with("webhook-");
         if taken && !authorization {
-            checker.fault(&path, format!("“{name}”"), "a header that certvigil does not set");
+            checker.fault(&path, quoted(name.as_str()), "a header that certvigil does not set");
         }
         let value = checker.place(&path, Some(value), needed, header_value)?;
         Some((name, value))
@@ -115,7 +116,7 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
         if header_value(&content_type).is_err() || !content_type.contains('/') {
             let expected = "a content type, as \"application/json\"";
             let found = crate::domain::text::one_line(&content_type, 100);
-            checker.fault(&path.key("content_type"), format!("“{found}”"), expected);
+            checker.fault(&path.key("content_type"), quoted(&found), expected);
             return None;
         }
         let path = path.key("template");
@@ -143,7 +144,7 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
     if built_in.is_none() {
         let words =
             webhook::format::BUILT_IN.map(|known| format!("\"{}\"", known.word())).join(", ");
-        checker.fault(&path.key("format"), format!("“{word}”"), format!("{words} or \"template\""));
+        checker.fault(&path.key("format"), quoted(word), format!("{words} or \"template\""));
     }
     built_in
 }

@@ -264,7 +264,8 @@ fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
     faults
 }
 
-/// Ends everything that was told of an organization that is no longer configured, and forgets it.
+/// Ends everything that was told of an organization that is no longer configured, and forgets it. Its acknowledgements
+/// stay for a week, so that a removal by mistake can be undone.
 ///
 /// # Errors
 /// Where the state fails; then nothing has changed.
@@ -278,10 +279,6 @@ pub async fn retire(
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let nothing = Inventory::default();
-    let acknowledgements =
-        store.acknowledgements(organization).await.context("reading the acknowledgements")?;
-    let over = acknowledgements.values().filter(|one| one.ended.is_none()).map(|one| one.id);
-    let over: Vec<Uuid> = over.collect();
     let none = Acknowledgements::new();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
     let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
@@ -295,7 +292,7 @@ pub async fn retire(
             lease: Some(lease.clone()),
             change: Change::Retired,
             plans,
-            over: over.clone(),
+            over: Vec::new(),
             now,
             give_up_at: now + give_up_after,
         };

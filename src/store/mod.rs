@@ -488,6 +488,28 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Ends the acknowledgements of organizations that have not been configured since `before`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn end_orphaned_acknowledgements(
+        &self,
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<u64> {
+        let orphaned = query(
+            "UPDATE acknowledgements SET ended_at = $2, ending = $3
+             WHERE ended_at IS NULL AND until > $2
+               AND NOT EXISTS (SELECT 1 FROM organizations o
+                               WHERE o.name = acknowledgements.organization)
+               AND NOT EXISTS (SELECT 1 FROM scans s
+                               WHERE s.organization = acknowledgements.organization
+                                 AND s.finished_at > $1)",
+        );
+        let orphaned = orphaned.bind(millis(before)).bind(millis(now)).bind(Ending::Over.as_str());
+        Ok(orphaned.execute(&self.pool).await?)
+    }
+
     /// Forgets what ended before `before`: scans, settled notifications, and what was told and is over.
     ///
     /// # Errors

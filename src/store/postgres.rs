@@ -15,6 +15,7 @@ use url::Url;
 use super::{Result, StoreFault, migrations, sql::Pool};
 use crate::{
     net::{self, error_chain},
+    redact,
     secret::Secret,
 };
 
@@ -102,8 +103,8 @@ impl Server {
     /// As it is shown: where it is, and as whom it is spoken to.
     pub fn shown(&self) -> String {
         match &self.url {
-            Secret::Env(name) => format!("a PostgreSQL server (${name})"),
-            Secret::File(file) => format!("a PostgreSQL server ({})", file.display()),
+            Secret::Env(name) => format!("a PostgreSQL server (${})", redact::name(name)),
+            Secret::File(file) => format!("a PostgreSQL server ({})", redact::path(file)),
             Secret::Credential(credential) => format!("a PostgreSQL server ({credential})"),
             Secret::Literal(url) => shown_url(url.expose_secret()),
         }

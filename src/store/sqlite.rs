@@ -2,19 +2,21 @@
 //! lets go of when its holder dies.
 
 use backon::{ExponentialBuilder, Retryable};
+use rustix::fs::OFlags;
 use sqlx::{
     Connection, SqlitePool,
     migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, Permissions, TryLockError},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
 
 use super::{Result, StoreFault, migrations, sql::Pool};
-use crate::domain::text::one_line;
+use crate::{domain::text::one_line, files::flags};
 
 /// How many may read at once.
 const READERS: u32 = 2;
@@ -31,13 +33,12 @@ pub struct Locks {
 /// Opens the state as its only worker: makes the file and brings it up to date where needed, and takes back what a
 /// worker that died had claimed.
 pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
-    let database = OpenOptions::new().create(true).append(true).open(file);
-    let database = database.map_err(|error| StoreFault::open(file.display(), error))?;
     // By whatever name the file is called, it is the same state.
     let path = &std::fs::canonicalize(file).unwrap_or(file.to_owned());
+    let database = private(path).map_err(|error| StoreFault::open(file.display(), error))?;
     let open = |why: String| StoreFault::open(path.display(), why);
     let lock_path = path.with_added_extension("lock");
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = private(&lock_path);
     let lock = lock.map_err(|error| open(format!("{}: {error}", lock_path.display())))?;
     for file in [&lock, &database] {
         match file.try_lock() {
@@ -68,6 +69,23 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
         .execute(&pool)
         .await?;
     Ok((Pool::Sqlite(pool), Locks { _lock: lock, _database: database }))
+}
+
+/// Opens a file for its owner alone, and makes it where there is none. A symbolic link is not followed, for who can make
+/// one here would choose the file. Others who may read a file may lock it, and so keep the service away.
+fn private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o007 != 0 && metadata.uid() == rustix::process::geteuid().as_raw() {
+        file.set_permissions(Permissions::from_mode(mode & !0o007))?;
+    }
+    Ok(file)
 }
 
 /// Whether a worker has the state.

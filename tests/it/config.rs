@@ -3,7 +3,7 @@
 use certvigil::config::{Needs, from_text, keys::uncommented};
 use std::path::Path;
 
-use super::support::{Tls, certvigil, crypto, run};
+use super::support::{Sim, Tls, certvigil, crypto, run, with};
 
 /// Refuses `text` and gives the problems, one a line.
 fn refused(text: &str) -> Vec<String> {
@@ -33,10 +33,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
             "c.toml:2: smtp.prot: found an unknown key, expected one of `host`, `port`, `tls`, \
              `allow_insecure`, `username`, `password`, `auth`, `from`, `ca_file`, `timeout`, `hello_name`",
         ),
-        (
-            "[smtp]\nport = \"25\"\n",
-            "c.toml:2: smtp.port: found string \"25\", expected a whole number",
-        ),
+        ("[smtp]\nport = \"25\"\n", "c.toml:2: smtp.port: found a text, expected a whole number"),
         (
             "[smtp]\nport = 70000\n",
             "c.toml:2: smtp.port: found integer `70000`, expected a whole number from 0 to",
@@ -153,7 +150,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ),
         (
             "[organizations.acme]\nadmin_key = \"x\"\nbase_url = \"http://api.openai.com/v1\"\n",
-            "c.toml:3: organizations.acme.base_url: found “http://api.openai.com/v1”, expected https://",
+            "c.toml:3: organizations.acme.base_url: found “http://api.openai.com…”, expected https://",
         ),
         (
             "[organizations.acme]\nadmin_key = \"x\"\ninclude_projects = []\n",
@@ -247,11 +244,11 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ),
         (
             "[messages]\nrunbook_url = \"https://x.example/#part\"\n",
-            "c.toml:2: messages.runbook_url: found “https://x.example/#part”, expected an http or https URL without user",
+            "c.toml:2: messages.runbook_url: found “https://x.example…”, expected an http or https URL without user",
         ),
         (
             "[http]\npublic_url = \"https://x.example/path\"\n",
-            "c.toml:2: http.public_url: found “https://x.example/path”, expected an http or https URL without path",
+            "c.toml:2: http.public_url: found “https://x.example…”, expected an http or https URL without path",
         ),
         (
             "[monitoring]\nblind_after = \"6h\"\n",
@@ -434,9 +431,8 @@ fn every_file_in_config_loads() {
 #[tokio::test]
 async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("config")).unwrap();
     std::fs::write(
-        folder.path().join("config/certvigil.toml"),
+        folder.path().join("certvigil.toml"),
         "[organizations.acme]\nadmin_key = { file = \"nowhere\" }\n[smtp]\nhost = \"mail.example\"\n\
          from = \"a@b.example\"\n[notifiers.email.ops]\nto = [\"a@b.example\"]\n",
     )
@@ -599,4 +595,128 @@ fn the_address_of_a_server_is_shown_without_its_password() {
         let refused = load(state).unwrap_err().to_string();
         assert!(refused.contains(found) && !refused.contains("hunter2"), "{state}: {refused}");
     }
+}
+
+/// S3: a secret in the wrong place, in whatever kind of place.
+#[tokio::test]
+async fn a_secret_that_was_pasted_into_the_wrong_place_is_not_printed() {
+    const SECRET: &str = "sk-admin-REALKEY0123456789abcdef";
+    let valid = "admin_key = { env = \"OPENAI_ADMIN_KEY\" }";
+    let hook = "https://hooks.example/T0/REALKEY0123456789abcdef";
+    let cases = [
+        format!("[organizations.acme]\nadmin_key = {{ env = \"{SECRET}\" }}"),
+        format!("[organizations.acme]\nadmin_key = {{ file = \"{SECRET}\" }}"),
+        format!("[organizations.acme]\nadmin_key = {{ credential = \"{SECRET}\" }}"),
+        format!("[organizations.{SECRET}]\n{valid}"),
+        format!("[organizations.acme]\n{valid}\nbase_url = \"{SECRET}\""),
+        format!(
+            "[organizations.acme]\n{valid}\nbase_url = \"http://u:{SECRET}@h.example/{SECRET}\""
+        ),
+        format!("[organizations.acme]\n{valid}\n\"{SECRET}\" = 1"),
+        format!("[notifiers.webhook.hook]\nurl = {{ env = \"{hook}\" }}"),
+        format!("[notifiers.webhook.hook]\nurl = \"ftp://{hook}\""),
+        format!("[notifiers.webhook.hook]\nurl = \"http://127.0.0.1/\"\nformat = \"{SECRET}\""),
+        format!(
+            "[notifiers.webhook.hook]\nurl = \"http://127.0.0.1/\"\nheaders = {{ \"{SECRET} x\" = \"y\" }}"
+        ),
+        format!("[notifiers.email.ops]\nto = [\"{SECRET}\"]"),
+        format!(
+            "[smtp]\nhost = \"{SECRET} x\"\nfrom = \"{SECRET}\"\n[notifiers.email.ops]\nto = [\"a@b.example\"]"
+        ),
+        format!("[smtp]\nport = \"{SECRET}\""),
+        format!("[smtp]\ntls = \"{SECRET}\"\nauth = \"{SECRET}\""),
+        format!("timezone = \"{SECRET}\""),
+        format!("[schedule]\ncron = \"{SECRET}\"\njitter = \"{SECRET}\""),
+        format!("[http]\nlisten = \"{SECRET}\"\npublic_url = \"{SECRET}\""),
+        format!("[state]\nurl = \"{SECRET}\""),
+        format!("[state]\nurl = \"{SECRET}://x\""),
+        format!("[log]\nlevel = \"{SECRET}\"\nformat = \"{SECRET}\""),
+        format!(
+            "[monitoring]\nthresholds = [{{ within = \"{SECRET}\", severity = \"{SECRET}\" }}]"
+        ),
+        format!("[messages]\nrunbook_url = \"{SECRET}\""),
+        format!("[[rules]]\nignore = {{ reason = \"x\", until = \"{SECRET}\" }}"),
+    ];
+    for text in cases {
+        for command in ["check", "show"] {
+            let folder = tempfile::tempdir().unwrap();
+            let run = run(with(folder.path(), &text, &["config", command]));
+            let (code, out, err) = run.await;
+            let all = format!("{out}{err}");
+            assert!(!all.contains("REALKEY"), "{text}\n{all}");
+            assert!(command == "show" || code == 2 || out.contains("right"), "{text}\n{all}");
+        }
+    }
+    // From the environment, too.
+    let folder = tempfile::tempdir().unwrap();
+    for variable in ["CERTVIGIL__SMTP__PORT", "CERTVIGIL__TIMEZONE", "CERTVIGIL__STATE__HISTORY"] {
+        let mut command = with(folder.path(), "", &["config", "check"]);
+        command.env(variable, SECRET);
+        let (code, out, err) = run(command).await;
+        assert_eq!(code, 2, "{variable}: {out}{err}");
+        assert!(err.contains(variable) && !format!("{out}{err}").contains("REALKEY"), "{err}");
+    }
+}
+
+/// S4.
+#[tokio::test]
+async fn an_admin_key_is_read_as_it_was_meant_and_a_projects_key_is_named_as_one() {
+    let sim =
+        Sim::start(certvigil::demo::world::World::with_projects(1, |n| format!("p{n}"))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = certvigil::demo::admin_api::KEY;
+    let text = sim.config().replace(&format!("\"{key}\""), "{ file = \"key\" }");
+    std::fs::write(folder.path().join("key"), format!("\u{feff} \"{key}\"\r\n\n")).unwrap();
+    let (code, _, err) = run(with(folder.path(), &text, &["check"])).await;
+    assert_ne!(code, 3, "{err}");
+    assert!(
+        err.contains("configuration: ") && err.contains("c.toml; API: http://127.0.0.1:"),
+        "{err}"
+    );
+    std::fs::write(folder.path().join("key"), "sk-proj-abcdef\n").unwrap();
+    let (code, _, err) = run(with(folder.path(), &text, &["config", "check"])).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("this is a project's key, which cannot read certificates"), "{err}");
+    assert!(!err.contains("abcdef"), "{err}");
+}
+
+/// S1: whoever prepared the current folder decides nothing.
+#[tokio::test]
+async fn a_configuration_that_others_can_change_is_refused_unless_it_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("certvigil.toml");
+    std::fs::write(&file, "[log]\nlevel = \"info\"\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let show = |named: bool| {
+        let mut command = certvigil(folder.path());
+        if named {
+            command.args(["--config", "certvigil.toml"]);
+        }
+        command.args(["config", "show"]);
+        run(command)
+    };
+    let (code, _, err) = show(false).await;
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("certvigil.toml: found a configuration that others can change"), "{err}");
+    assert_eq!(show(true).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_secret_is_read_from_a_regular_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("key")).status();
+    assert!(made.unwrap().success());
+    let text = "[organizations.acme]\nadmin_key = { file = \"key\" }\n";
+    let checked = run(with(folder.path(), text, &["config", "check"]));
+    let checked = tokio::time::timeout(std::time::Duration::from_secs(10), checked).await;
+    let (code, _, err) = checked.expect("opening a FIFO waits for nobody");
+    assert_eq!(code, 2);
+    assert!(err.contains("key cannot be read: not a regular file"), "{err}");
+    let endless = std::path::Path::new("/dev/zero");
+    let mut command = certvigil(folder.path());
+    command.arg("--config").arg(endless).args(["config", "check"]);
+    let (code, _, err) = run(command).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("over 1024 KiB"), "{err}");
 }

@@ -302,3 +302,61 @@ async fn a_second_service_on_the_same_database_is_refused_whatever_its_name_and_
     daemon.stop().await;
     assert_eq!(posted(&sim, "cert_a"), 1, "nothing is told twice");
 }
+
+#[tokio::test]
+async fn the_database_is_its_owners_alone_whatever_the_umask_and_nobody_chooses_its_lock() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |name: &str| {
+        let metadata = fs::metadata(folder.path().join(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    let check = |umask: &str| {
+        let command = with(folder.path(), &config(&sim, &beats), &["check", "--notify"]);
+        let mut open = Command::new("sh");
+        open.args(["-c", "umask \"$0\"; exec \"$@\"", umask]).arg(command.get_program());
+        open.args(command.get_args()).current_dir(folder.path()).env_clear();
+        open.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(open)
+    };
+    assert_eq!(check("0").await.0, 2);
+    assert_eq!((mode("state.db"), mode("state.db.lock")), (0o600, 0o600));
+    // Others could lock a file that they may read, and keep the service away.
+    let open = fs::Permissions::from_mode(0o664);
+    fs::set_permissions(folder.path().join("state.db"), open.clone()).unwrap();
+    fs::set_permissions(folder.path().join("state.db.lock"), open).unwrap();
+    assert_eq!(check("0").await.0, 2);
+    assert_eq!((mode("state.db"), mode("state.db.lock")), (0o660, 0o660));
+    // Somebody put a link in the lock's place.
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "as it was").unwrap();
+    fs::remove_file(folder.path().join("state.db.lock")).unwrap();
+    std::os::unix::fs::symlink(&victim, folder.path().join("state.db.lock")).unwrap();
+    let (code, _, log) = check("0").await;
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("state.db.lock: Too many levels of symbolic links"), "{log}");
+    assert_eq!(fs::read_to_string(victim).unwrap(), "as it was");
+}
+
+/// S2: a configuration file that is not found is no decision to forget.
+#[tokio::test]
+async fn a_start_without_its_configuration_file_forgets_nothing() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let (folder, _) = state(&sim, &beats).await;
+    let mut command = certvigil(folder.path());
+    command.arg("run").env("OPENAI_ADMIN_KEY", certvigil::demo::admin_api::KEY);
+    command.env("CERTVIGIL__STATE__URL", "sqlite:state.db");
+    let api = format!("http://{}/v1", sim.api_address);
+    command.env("CERTVIGIL__ORGANIZATIONS__DEFAULT__BASE_URL", api);
+    let before = sim.receiver.posts().len();
+    let (code, _, log) = run(command).await;
+    assert_eq!(code, 1, "{log}");
+    let why = "no configuration file was found (/etc/certvigil/certvigil.toml, ./certvigil.toml), but the database has \
+               the organization acme";
+    assert!(log.contains(why), "{log}");
+    assert_eq!(sim.receiver.posts().len(), before, "nothing is resolved");
+    // The next correct start goes on as before.
+    let (code, _, log) =
+        run(with(folder.path(), &config(&sim, &beats), &["check", "--notify"])).await;
+    assert_eq!((code, sim.receiver.posts().len()), (2, before), "{log}");
+}

@@ -622,6 +622,31 @@ async fn what_waits_without_an_attempt_is_held_back(contract: Contract) {
     assert_eq!(held(start() + minutes(600)).await, []);
 }
 
+async fn acknowledgements_outlive_a_removed_organization_for_a_week(contract: Contract) {
+    let store = &contract.store;
+    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let one = acknowledgement("c", start() + days(60));
+    store.acknowledge(&acme(), &one).await.unwrap();
+    let end = async |now: DateTime<Utc>| {
+        store.end_orphaned_acknowledgements(now - days(7), now).await.unwrap()
+    };
+    assert_eq!(end(start() + days(30)).await, 0, "it is configured");
+    let retired = Commit {
+        of: Some(acme()),
+        lease: None,
+        change: Change::Retired,
+        plans: vec![],
+        over: vec![],
+        now: start() + days(1),
+        give_up_at: start() + days(4),
+    };
+    store.commit(&retired).await.unwrap();
+    let ended = async || store.acknowledgements(&acme()).await.unwrap()[&one.certificate].ended;
+    assert_eq!((end(start() + days(6)).await, ended().await), (0, None));
+    assert_eq!(end(start() + days(8)).await, 1);
+    assert_eq!(ended().await.map(|(_, ending)| ending), Some(Ending::Over));
+}
+
 async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
     contract.commit(vec![tell("d", SEVEN, start())], &["a"], start()).await;
@@ -945,6 +970,7 @@ contract! {
     a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it
     what_a_clock_that_was_ahead_has_written_is_not_waited_for
     what_waits_without_an_attempt_is_held_back
+    acknowledgements_outlive_a_removed_organization_for_a_week
     a_message_that_cannot_be_read_stands_in_nobodys_way
     the_ledger_knows_what_is_over_and_what_was_told_within_a_day
     an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan

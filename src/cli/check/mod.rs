@@ -59,6 +59,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure> {
     let needs = Needs { organizations: true, notifiers: arguments.notify, ..Needs::default() };
     let loaded = super::start(file, needs)?;
+    super::say_source(&loaded);
     let config = loaded.config;
     let targets: Vec<Target> = config
         .organizations

@@ -1,0 +1,154 @@
+//! Where the configuration file is.
+//!
+//! A file in the current folder decides where the admin key is sent. So the system's file comes first, and a file in the
+//! current folder has to be one that only its reader or root can change (CWE-426, untrusted search path).
+
+use std::{
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::fault::{Fault, Origin, Refused};
+
+/// The system's file.
+pub const SYSTEM: &str = "/etc/certvigil/certvigil.toml";
+/// The file in the current folder, if there is no system's file.
+pub const LOCAL: &str = "certvigil.toml";
+/// Read by earlier versions.
+const FORMER: &str = "config/certvigil.toml";
+
+/// The configuration file to read.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// `None`: there is none, and the built-in defaults and the environment count alone.
+    pub path: Option<PathBuf>,
+    pub warnings: Vec<String>,
+}
+
+/// Finds the configuration file: the named one, the system's, or one in the current folder.
+///
+/// # Errors
+/// If somebody else could have put or changed the file in the current folder.
+pub fn find(named: Option<&Path>) -> Result<Found, Refused> {
+    find_in(named, Path::new(SYSTEM), Path::new(""))
+}
+
+fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, Refused> {
+    // A file that may not be looked at is there, and reading it says why it cannot be read.
+    let exists = |path: &Path| path.try_exists().unwrap_or(true);
+    let (local, former) = (folder.join(LOCAL), folder.join(FORMER));
+    let mut found = Found::default();
+    if let Some(named) = named {
+        found.path = Some(named.to_owned());
+        return Ok(found);
+    }
+    if exists(system) {
+        let exposure = std::fs::metadata(system).ok().and_then(|file| exposure(&file));
+        found.warnings.extend(exposure.map(|exposure| format!("{}: {exposure}", system.display())));
+        found.path = Some(system.to_owned());
+    } else if exists(&local) {
+        match untrusted(&local) {
+            None => found.path = Some(local),
+            Some(why) => {
+                return Err(Refused(vec![Fault {
+                    path: String::new(),
+                    origin: Origin::File(local, None),
+                    found: format!("a configuration that others can change ({why})"),
+                    expected: "chmod go-w on the file and its folder, or --config certvigil.toml if you trust it"
+                        .to_owned(),
+                }]));
+            }
+        }
+    }
+    if exists(&former) {
+        let reads = match &found.path {
+            Some(path) => format!("{} is read instead", path.display()),
+            None => format!("move it to ./{LOCAL}"),
+        };
+        found.warnings.push(format!("{}: no longer read; {reads}", former.display()));
+    }
+    Ok(found)
+}
+
+/// Why a file in the current folder may be somebody else's: the file, its folder, or what a symbolic link leads to.
+fn untrusted(file: &Path) -> Option<String> {
+    let real = std::fs::canonicalize(file).ok()?;
+    let here = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    };
+    let folders = [Some(here), real.parent().map(Path::to_owned)];
+    [real.clone()].into_iter().chain(folders.into_iter().flatten()).find_map(|path| {
+        let metadata = std::fs::metadata(&path).ok()?;
+        exposure(&metadata).map(|exposure| format!("{}: {exposure}", path.display()))
+    })
+}
+
+/// Who else can change a file or folder.
+fn exposure(metadata: &Metadata) -> Option<String> {
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.mode() & 0o022 != 0 {
+        return Some(format!("mode {:o} lets others write", metadata.mode() & 0o7777));
+    }
+    (![0, me].contains(&metadata.uid())).then(|| format!("it belongs to user {}", metadata.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_systems_file_comes_first_and_the_current_folder_only_if_nobody_else_can_change_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, system) = (folder.path().join("here"), folder.path().join("system.toml"));
+        fs::create_dir_all(here.join("config")).unwrap();
+        mode(&here, 0o755);
+        let find = || find_in(None, &system, &here);
+        assert_eq!(find().unwrap().path, None);
+        fs::write(here.join(FORMER), "").unwrap();
+        let found = find().unwrap();
+        assert_eq!(found.path, None);
+        assert!(found.warnings[0].ends_with("no longer read; move it to ./certvigil.toml"));
+        let local = here.join(LOCAL);
+        fs::write(&local, "").unwrap();
+        mode(&local, 0o644);
+        assert_eq!(find().unwrap().path.as_ref(), Some(&local));
+
+        let refused = |why: &str| {
+            let error = find().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("--config certvigil.toml"), "{error}");
+        };
+        for (file, folder) in [(0o664, 0o755), (0o646, 0o755), (0o644, 0o775), (0o644, 0o1777)] {
+            mode(&local, file);
+            mode(&here, folder);
+            refused("lets others write");
+        }
+        mode(&here, 0o755);
+        if std::os::unix::fs::chown(&local, Some(65_534), None).is_ok() {
+            refused("it belongs to user 65534");
+        }
+        // A link into a folder of somebody else's is no better.
+        let theirs = folder.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        mode(&theirs, 0o777);
+        fs::write(theirs.join("c.toml"), "").unwrap();
+        mode(&theirs.join("c.toml"), 0o644);
+        fs::remove_file(&local).unwrap();
+        std::os::unix::fs::symlink(theirs.join("c.toml"), &local).unwrap();
+        refused("theirs: mode 777 lets others write");
+
+        fs::write(&system, "").unwrap();
+        mode(&system, 0o666);
+        let found = find().unwrap();
+        assert_eq!(found.path.as_ref(), Some(&system));
+        assert!(found.warnings[0].contains("mode 666 lets others write"), "only a warning");
+        let named = find_in(Some(&local), &system, &here).unwrap();
+        assert_eq!(named.path.as_ref(), Some(&local));
+    }
+}

@@ -1,0 +1,56 @@
+//! Files that somebody else may have made: read up to a limit, and only where reading ends.
+
+use rustix::fs::OFlags;
+use std::{
+    fs::OpenOptions,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Flags of open(2), as the standard library takes them.
+pub fn flags(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
+/// Reads a regular file of at most `most` bytes.
+///
+/// # Errors
+/// [`ErrorKind::FileTooLarge`] for more bytes; for a FIFO or a device, that it is no regular file.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Opening a FIFO waits for whoever writes to it, unless told not to.
+    let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    read_up_to(file, most)
+}
+
+/// The same of a file of text.
+///
+/// # Errors
+/// As [`read`], and if it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    text(read(path, most)?)
+}
+
+/// Reads all that there is, up to `most` bytes, of whatever kind of file.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_text_up_to(file: impl Read, most: u64) -> io::Result<String> {
+    text(read_up_to(file, most)?)
+}
+
+fn read_up_to(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("over {} KiB", most / 1024)));
+    }
+    Ok(bytes)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "not UTF-8"))
+}
