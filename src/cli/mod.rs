@@ -22,7 +22,7 @@ mod transfer;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use std::{path::PathBuf, process::ExitCode};
+use std::{borrow::Cow, path::PathBuf, process::ExitCode};
 
 use crate::{
     config::{Loaded, Needs, fault::Refused, load},
@@ -231,9 +231,37 @@ fn log_warnings(loaded: &Loaded) {
     }
 }
 
+/// Without what could control a terminal (ECMA-48), but for colours: texts in the database may be anybody's.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_control) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let colour = rest.strip_prefix("\u{1b}[").and_then(|codes| {
+            let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+            codes[end..].starts_with('m').then_some("\u{1b}[".len() + end + 1)
+        });
+        let (kept, skipped) = match colour {
+            Some(length) => (&rest[..length], length),
+            None if rest.starts_with("\r\n") => ("\r", 1),
+            None => ("", rest.chars().next().map_or(1, char::len_utf8)),
+        };
+        out.push_str(kept);
+        rest = &rest[skipped..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
 /// Prints to stdout. A reader that went away (`| head`) has had enough, and is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::{ErrorKind, Write};
+    let text = harmless(text);
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -246,4 +274,24 @@ fn print(text: &str) -> Result<(), Failure> {
 /// An instant for machines (RFC 3339).
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_controls_no_terminal_but_its_colours() {
+        let cases = [
+            ("plain\ttext\n", "plain\ttext\n"),
+            ("\u{1b}[38;5;9mred\u{1b}[0m", "\u{1b}[38;5;9mred\u{1b}[0m"),
+            ("a\u{1b}]0;title\u{7}b", "a]0;titleb"),
+            ("\u{1b}[2Jcleared\u{9b}31m", "[2Jcleared31m"),
+            ("over\rwritten\r\n", "overwritten\r\n"),
+            ("\u{1b}[", "["),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(harmless(text), expected, "{text:?}");
+        }
+    }
 }

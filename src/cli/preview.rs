@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{os::unix::process::CommandExt, path::Path, process::Stdio};
 use url::Url;
 
 use super::{Failure, notify::unknown, state};
@@ -125,10 +125,38 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     std::fs::write(file.path(), page)?;
     let (_, path) = file.keep()?;
     super::print(&format!("{}\n", path.display()))?;
-    if let Err(error) = open::that_detached(&path) {
+    if let Err(error) = browse(&path) {
         eprintln!("it cannot be opened from here ({error}): open the file by hand");
     }
     Ok(())
+}
+
+/// What a browser needs of the environment. The rest may hold the admin key.
+const OF_A_BROWSER: [&str; 9] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "BROWSER",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+];
+
+/// Opens a file in the browser, which outlives this command.
+fn browse(file: &Path) -> std::io::Result<()> {
+    let mut last = std::io::Error::other("no program opens files here");
+    for mut command in open::commands(file) {
+        let kept = OF_A_BROWSER.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.env_clear().envs(kept.collect::<Vec<_>>());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match command.process_group(0).spawn() {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn samples(

@@ -21,7 +21,12 @@ use super::{
     snapshot::Snapshot,
     standing::{CertificateRow, Coverage, ProjectRow, Standing},
 };
-use crate::domain::{explain::Rung, status::Status, text::one_line, wording};
+use crate::domain::{
+    explain::Rung,
+    status::Status,
+    text::{one_line, unlinked},
+    wording,
+};
 
 /// The most events of each kind for an organization: the soonest. A calendar with more helps nobody.
 const MAX_EVENTS: usize = 500;
@@ -157,8 +162,9 @@ fn event(
     event
         .uid(&format!("{uid}@certvigil"))
         .timestamp(now)
-        .summary(&one_line(summary, 200))
-        .description(&lines.join("\n"))
+        // Names are written by others, and calendars make links of what looks like an address.
+        .summary(&unlinked(&one_line(summary, 200)))
+        .description(&unlinked(&lines.join("\n")))
         .starts(at)
         .ends(at + LASTS);
     // It occupies nobody's time (RFC 5545, section 3.8.2.7).
@@ -171,7 +177,7 @@ fn alarms(event: &mut Event, key: &str, summary: &str, rungs: &[Rung], now: Date
     for rung in rungs {
         let Some(at) = rung.at.filter(|at| *at > now) else { continue };
         let text = one_line(&format!("{summary} ({}, {})", rung.label, rung.severity), 200);
-        let mut alarm = Alarm::display(&text, Trigger::from(at));
+        let mut alarm = Alarm::display(&unlinked(&text), Trigger::from(at));
         // Without one it is given another each time (RFC 9074, section 4).
         let key = format!("{key}/{}", rung.label);
         alarm.uid(&Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string());

@@ -117,7 +117,9 @@ impl Server {
             open(format!("its address is not what was expected: {expected}"))
         })?;
         if !url.query_pairs().any(|(key, _)| key == "sslmode") {
-            let mode = if is_here(&options) { PgSslMode::Prefer } else { PgSslMode::VerifyFull };
+            // Whoever names an authority wants it asked.
+            let is_trusted = is_here(&options) && self.ca_file.is_none();
+            let mode = if is_trusted { PgSslMode::Prefer } else { PgSslMode::VerifyFull };
             options = options.ssl_mode(mode);
         }
         if let Some(password) = &self.password {

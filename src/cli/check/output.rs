@@ -242,7 +242,7 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
         let left = certificate.expires_at.map(|expires_at| (expires_at - survey.now).num_seconds());
         writer.write_record([
             row.organization.as_str(),
-            certificate.id.as_str(),
+            &inert(certificate.id.as_str()),
             &inert(certificate.name.as_ref().map_or("", |name| name.as_str())),
             row.status.as_str(),
             row.severity().unwrap_or_default(),
@@ -270,8 +270,20 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
 }
 
 /// A spreadsheet takes a text that begins like a formula for one (OWASP, CSV injection).
+///
+/// In many locales a semicolon separates cells, whatever stands around it, and full-width signs begin formulas, too.
 fn inert(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() }
+    let begins = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
+    let mut out = String::with_capacity(text.len());
+    let mut is_start = true;
+    for c in text.chars() {
+        if is_start && begins.contains(&c) {
+            out.push('\'');
+        }
+        out.push(c);
+        is_start = c == ';' || (is_start && c == ' ');
+    }
+    out
 }
 
 /// One line and its performance data, as the Monitoring Plugins' guidelines say; then the details.
@@ -352,4 +364,23 @@ fn describe(row: &Row, now: DateTime<Utc>) -> String {
         (_, Some(expires_at)) => wording::expiry(expires_at, now),
     };
     format!("{} “{}” ({}) {state}", row.organization, certificate.title(), certificate.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_a_formula_in_no_locale() {
+        for (text, expected) in [
+            ("prod-ca", "prod-ca"),
+            ("=1+1", "'=1+1"),
+            ("＝1", "'＝1"),
+            ("  @x", "  '@x"),
+            ("a;=cmd|x", "a;'=cmd|x"),
+            ("a; -1", "a; '-1"),
+        ] {
+            assert_eq!(inert(text), expected);
+        }
+    }
 }
