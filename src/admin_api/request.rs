@@ -22,7 +22,7 @@ use super::{
     wire::{ErrorBody, IdOnly, Item, Page, RawPage},
 };
 use crate::{
-    domain::text::one_line,
+    domain::text::{hide_secret, one_line},
     net::{self, header, retry_after},
 };
 
@@ -319,10 +319,7 @@ fn transport(error: reqwest::Error, request: &str) -> ApiFault {
 
 /// A text of the API's without the key.
 pub(super) fn hidden(text: &str, key: &SecretString) -> String {
-    match key.expose_secret().trim() {
-        "" => text.to_owned(),
-        key => text.replace(key, "[hidden]"),
-    }
+    hide_secret(text, key.expose_secret())
 }
 
 /// Reads a body as everything that one may be; gives what is wrong with it.

@@ -36,6 +36,7 @@ use crate::{
     notify::{self, Notifier},
     scan::{Target, When},
     schedule,
+    secret::Secret,
     store::{Membership, Store, StoreFault},
 };
 use monitor::{Monitor, News, Watching};
@@ -118,7 +119,7 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
 /// # Errors
 /// Where the token cannot be read any more.
 fn configured(config: &Config) -> anyhow::Result<Configured> {
-    let token = config.http.token.as_ref().map(crate::secret::Secret::read).transpose();
+    let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
     let organizations = config.organizations.iter();
     Ok(Configured {
         timezone: config.timezone,
@@ -130,7 +131,8 @@ fn configured(config: &Config) -> anyhow::Result<Configured> {
         listeners: config.notifiers.listeners(),
         give_up_after: config.delivery.give_up_after,
         retry_max: config.delivery.max,
-        token: token.context("http.token")?,
+        token: read(&config.http.token).context("http.token")?,
+        read_token: read(&config.http.read_token).context("http.read_token")?,
         public_url: config.http.public_url.clone(),
     })
 }

@@ -7,7 +7,7 @@ use url::Url;
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::http::Settings;
 
-/// A token that is shorter can be guessed, in characters.
+/// The shortest token, in bytes: a shorter one can be guessed.
 const SHORT: usize = 16;
 /// The longest address of the pages, in bytes: it stands in every message.
 const LONGEST_URL: usize = 200;
@@ -26,6 +26,8 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
     };
     let needed = checker.needs.http;
     let token = checker.secret(&path.key("token"), raw.token.as_ref(), needed, fits_header);
+    let read_token = raw.read_token.as_ref();
+    let read_token = checker.secret(&path.key("read_token"), read_token, needed, fits_header);
     let public_url = raw.public_url.as_ref().and_then(|text| match Url::parse(text) {
         Ok(url) if is_origin(&url) && text.len() <= LONGEST_URL => Some(url),
         Ok(_) | Err(_) => {
@@ -38,22 +40,14 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
     });
     if let Some(address) = listen.filter(|address| !address.ip().is_loopback())
         && token.is_none()
+        && read_token.is_none()
     {
         checker.warnings.push(format!(
             "http.listen: {address} can be reached from other machines, and there is no http.token: whoever \
              reaches it reads everything but secrets"
         ));
     }
-    let short = needed
-        && token.as_ref().and_then(|token| token.read().ok()).is_some_and(|token| {
-            secrecy::ExposeSecret::expose_secret(&token).chars().count() < SHORT
-        });
-    if short {
-        checker.warnings.push(format!(
-            "http.token: it has fewer than {SHORT} characters, and can be guessed; openssl rand -hex 32 makes one"
-        ));
-    }
-    Some(Settings { listen, token, public_url })
+    Some(Settings { listen, token, read_token, public_url })
 }
 
 /// Where requests are taken, if anywhere.
@@ -72,10 +66,12 @@ pub fn listens(text: &str) -> Result<Option<SocketAddr>, &'static str> {
 
 /// A bearer token (RFC 6750, section 2.1) that a person can type into a form, too.
 fn fits_header(token: &str) -> Result<(), String> {
-    if token.len() <= LONG && token.chars().all(|c| c.is_ascii_graphic()) {
+    if (SHORT..=LONG).contains(&token.len()) && token.chars().all(|c| c.is_ascii_graphic()) {
         Ok(())
     } else {
-        Err(format!("at most {LONG} visible ASCII characters, without blanks"))
+        Err(format!(
+            "{SHORT} to {LONG} visible ASCII characters without blanks, as openssl rand -hex 32 makes them"
+        ))
     }
 }
 

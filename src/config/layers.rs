@@ -18,8 +18,8 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "CERTVIGIL";
 const SEPARATOR: &str = "__";
 /// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces the whole of it.
-const SECRET_KEYS: [&str; 7] =
-    ["admin_key", "password", "url", "key", "secret", "token", "heartbeat_url"];
+const SECRET_KEYS: [&str; 8] =
+    ["admin_key", "password", "url", "key", "secret", "token", "read_token", "heartbeat_url"];
 
 /// A configuration file's path and text.
 pub struct Source {

@@ -333,6 +333,8 @@ sections! {
         listen: Option<String>,
         #[schemars(with = "schema::Secret")]
         token: Option<Secret>,
+        #[schemars(with = "schema::Secret")]
+        read_token: Option<Secret>,
         #[schemars(with = "schema::Http")]
         public_url: Option<String>,
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::words::words;
+use super::{text::hide_secret, words::words};
 
 words! {
     /// Why an attempt failed. Closed: it is the decision's word, the log field's and a metric's label.
@@ -58,10 +58,7 @@ impl Outcome {
 
     /// The same with a secret hidden, wherever the receiver has repeated it.
     pub fn without(self, secret: &str) -> Outcome {
-        let hide = |text: String| match secret.is_empty() {
-            true => text,
-            false => text.replace(secret, "[hidden]"),
-        };
+        let hide = |text: String| hide_secret(&text, secret);
         match self {
             Outcome::Delivered { answer } => Outcome::Delivered { answer: hide(answer) },
             Outcome::Retry { reason, detail, after } => {

@@ -4,6 +4,10 @@
 //! they enter, so that no later reader (a header, a log line, a terminal, a table) has to think of
 //! it. Escaping for a format (HTML, JSON) stays with the library that owns the format.
 
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -85,6 +89,44 @@ fn is_plain_line(text: &str) -> bool {
         && !bytes.windows(2).any(|two| two == b"  ")
 }
 
+/// In place of a secret.
+const HIDDEN: &str = "[hidden]";
+
+/// A secret of fewer bytes is hidden only as it is: its encoded forms are in many texts.
+const SHORTEST_ENCODED: usize = 6;
+
+/// Hides a secret in a text of somebody else's, whatever its case, and in base64, hexadecimal and percent-encoding, too.
+pub fn hide_secret(text: &str, secret: &str) -> String {
+    let secret = secret.trim();
+    if secret.is_empty() {
+        return text.to_owned();
+    }
+    let mut forms = vec![secret.to_owned()];
+    if secret.len() >= SHORTEST_ENCODED {
+        forms.push(STANDARD_NO_PAD.encode(secret));
+        forms.push(URL_SAFE_NO_PAD.encode(secret));
+        forms.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+        forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
+    }
+    // The longest first: it may contain another one.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.iter().fold(text.to_owned(), |text, form| replace_ignoring_case(&text, form))
+}
+
+fn replace_ignoring_case(text: &str, form: &str) -> String {
+    // Only ASCII letters change, so that places stay the same.
+    let (lower, form) = (text.to_ascii_lowercase(), form.to_ascii_lowercase());
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for (at, found) in lower.match_indices(&form) {
+        out.push_str(&text[end..at]);
+        out.push_str(HIDDEN);
+        end = at + found.len();
+    }
+    out.push_str(&text[end..]);
+    out
+}
+
 /// The same text with nothing in it that a mail or chat program makes a link of, though it looks the same:
 /// a word joiner (U+2060) stands before each dot, `@` and `://` between two characters of a word.
 pub fn unlinked(text: &str) -> String {
@@ -117,6 +159,26 @@ pub fn unlinked(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_in_every_form_that_a_server_may_repeat_it_in() {
+        let secret = "Sk-Admin/Key+1";
+        let padded = base64::engine::general_purpose::STANDARD.encode(secret);
+        let hex: String = secret.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let forms = [
+            secret.to_owned(),
+            secret.to_uppercase(),
+            padded.trim_end_matches('=').to_owned(),
+            "Sk-Admin%2FKey%2B1".to_owned(),
+            "sk-admin%2fkey%2b1".to_owned(),
+            hex,
+        ];
+        for form in forms {
+            assert_eq!(hide_secret(&format!("ä {form} ö"), secret), "ä [hidden] ö", "{form}");
+        }
+        assert_eq!(hide_secret("a text", ""), "a text");
+        assert_eq!(hide_secret("abc YWJj", "abc"), "[hidden] YWJj");
+    }
     use proptest::prelude::*;
 
     proptest! {

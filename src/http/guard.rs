@@ -35,8 +35,16 @@ const COOKIE: &str = "certvigil_session";
 pub enum Caller {
     /// No token is configured: everybody may read, and nobody may write.
     Anybody,
+    /// Whoever knows the token that may only read.
+    Reader,
     /// Whoever knows the token.
     Trusted,
+}
+
+/// The tokens, and who knows each. The first one makes what is in a calendar's address.
+fn tokens(configured: &Configured) -> impl Iterator<Item = (&SecretString, Caller)> {
+    let token = configured.token.iter().map(|token| (token, Caller::Trusted));
+    token.chain(configured.read_token.iter().map(|token| (token, Caller::Reader)))
 }
 
 /// Compares secrets without saying by its time how much of them was right.
@@ -70,8 +78,13 @@ fn signed(token: &SecretString, what: &str) -> String {
     text
 }
 
-/// What a calendar has in its address instead of the token: it opens the calendar alone.
-pub fn feed_token(token: &SecretString) -> String {
+/// What a calendar has in its address instead of a token; empty where there is none.
+pub fn feed(configured: &Configured) -> String {
+    tokens(configured).next().map(|(token, _)| feed_token(token)).unwrap_or_default()
+}
+
+/// It opens the calendar alone.
+fn feed_token(token: &SecretString) -> String {
     let mut text = signed(token, "certvigil calendar");
     text.truncate(32);
     text
@@ -94,18 +107,25 @@ fn is_session(key: &Key, given: &str, token: &SecretString, now: DateTime<Utc>) 
 pub async fn check(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let configured = shared.service.configured.borrow().clone();
     let writes = !request.method().is_safe();
-    let caller = match &configured.token {
-        None if writes => {
+    let mut tokens = tokens(&configured).peekable();
+    let is_open = tokens.peek().is_none();
+    let known = tokens.find(|(token, _)| knows(&shared.key, token, &request));
+    let caller = match known {
+        Some((_, Caller::Reader)) if writes => {
+            let why = "this token may only read: to write takes http.token";
+            return Problem::new(StatusCode::FORBIDDEN, why).into_response();
+        }
+        Some((_, caller)) => caller,
+        None if is_open && writes => {
             let why = "to write takes a token, and none is configured (http.token)";
             return Problem::new(StatusCode::FORBIDDEN, why).into_response();
         }
-        None if shared.loopback && !is_here(request.headers(), &configured) => {
+        None if is_open && shared.loopback && !is_here(request.headers(), &configured) => {
             let why = "this name is not known here: configure http.public_url, or http.token";
             return Problem::new(StatusCode::MISDIRECTED_REQUEST, why).into_response();
         }
-        None => Caller::Anybody,
-        Some(token) if knows(&shared.key, token, &request) => Caller::Trusted,
-        Some(_) => {
+        None if is_open => Caller::Anybody,
+        None => {
             if request.headers().contains_key(header::AUTHORIZATION) {
                 tokio::time::sleep(WRONG).await;
             }
@@ -130,7 +150,7 @@ fn knows(key: &Key, token: &SecretString, request: &Request) -> bool {
         return true;
     }
     request.uri().path() == "/calendar.ics"
-        && feed(request.uri()).is_some_and(|given| key.is_same(&given, &feed_token(token)))
+        && asked_feed(request.uri()).is_some_and(|given| key.is_same(&given, &feed_token(token)))
 }
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -139,7 +159,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     pairs.filter(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
-fn feed(uri: &Uri) -> Option<String> {
+fn asked_feed(uri: &Uri) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
     pairs.find(|(name, _)| name == "token").map(|(_, value)| value.into_owned())
 }
@@ -225,7 +245,7 @@ pub fn login() -> Router<Shared> {
 
 async fn form(State(shared): State<Shared>, Query(query): Query<Destination>) -> Response {
     let next = local(query.next.as_deref());
-    if shared.service.configured.borrow().token.is_none() {
+    if tokens(&shared.service.configured.borrow()).next().is_none() {
         return Redirect::to(next).into_response();
     }
     shared.pages.login(StatusCode::OK, next, false)
@@ -234,14 +254,17 @@ async fn form(State(shared): State<Shared>, Query(query): Query<Destination>) ->
 async fn sign_in(State(shared): State<Shared>, Form(form): Form<SignIn>) -> Response {
     let configured = shared.service.configured.borrow().clone();
     let next = local(form.next.as_deref());
-    let Some(token) = &configured.token else {
+    let mut tokens = tokens(&configured).peekable();
+    if tokens.peek().is_none() {
         return Redirect::to(next).into_response();
-    };
-    if !shared.key.is_same(form.token.trim(), token.expose_secret()) {
-        tracing::warn!("somebody has tried to sign in with a wrong token");
+    }
+    let given = form.token.trim();
+    let known = tokens.find(|(token, _)| shared.key.is_same(given, token.expose_secret()));
+    let Some((token, _)) = known else {
+        tracing::warn!("login failed: wrong token");
         tokio::time::sleep(WRONG).await;
         return shared.pages.login(StatusCode::UNAUTHORIZED, next, true);
-    }
+    };
     let value = session(token, clock::now() + SESSION);
     signed_in(&configured, &value, SESSION, next)
 }
@@ -332,6 +355,7 @@ mod tests {
             give_up_after: TimeDelta::days(1),
             retry_max: TimeDelta::days(1),
             token: None,
+            read_token: None,
             public_url: public_url.map(|url| Url::parse(url).unwrap()),
         }
     }

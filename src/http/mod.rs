@@ -55,6 +55,7 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// What one has to know to ask, and to write.
     pub token: Option<Secret>,
+    pub read_token: Option<Secret>,
     /// Where a browser finds it, as far as it is not `listen`.
     pub public_url: Option<Url>,
 }
@@ -73,7 +74,10 @@ pub struct Configured {
     pub give_up_after: TimeDelta,
     /// What waits for longer is late.
     pub retry_max: TimeDelta,
+    /// May read and write.
     pub token: Option<SecretString>,
+    /// May only read.
+    pub read_token: Option<SecretString>,
     pub public_url: Option<Url>,
 }
 

@@ -240,7 +240,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ("[http]\ntokens = \"x\"\n", "c.toml:2: http.tokens: found an unknown key"),
         (
             "[http]\ntoken = \"two words\"\n",
-            "c.toml:2: http.token: found a value that does not fit (not shown), expected at most 1024 visible",
+            "c.toml:2: http.token: found a value that does not fit (not shown), expected 16 to 1024 visible",
         ),
         (
             "[messages]\nrunbook_url = \"https://x.example/#part\"\n",
@@ -381,6 +381,7 @@ fn every_file_in_config_loads() {
     let tls = Tls::new();
     let folder = tls.folder.path();
     std::fs::write(folder.join("secret"), "value").unwrap();
+    std::fs::write(folder.join("token"), "a-token-of-some-length").unwrap();
     std::fs::write(folder.join("signing"), "whsec_c2VjcmV0").unwrap();
     std::fs::write(folder.join("url"), "https://hook.example/x").unwrap();
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
@@ -398,10 +399,11 @@ fn every_file_in_config_loads() {
             // Secrets and certificates of the examples are where the test has some.
             let text = text
                 .replace("/run/secrets/smtp", "secret")
-                .replace("/run/secrets/http", "secret")
+                .replace("/run/secrets/http", "token")
                 .replace("{ credential = \"openai_admin_key\" }", "{ file = \"secret\" }")
                 .replace("{ credential = \"smtp_password\" }", "{ file = \"secret\" }")
-                .replace("{ credential = \"http_token\" }", "{ file = \"secret\" }")
+                .replace("{ credential = \"http_token\" }", "{ file = \"token\" }")
+                .replace("{ credential = \"http_read_token\" }", "{ file = \"token\" }")
                 .replace("/etc/ssl/acme-ca.pem", "ca.pem")
                 .replace("client.pem", "server.pem")
                 .replace("client.key", "server.key");
@@ -412,6 +414,7 @@ fn every_file_in_config_loads() {
                 let file = match name {
                     "WEBHOOK_SECRET" => "signing",
                     name if name.ends_with("_URL") => "url",
+                    name if name.ends_with("TOKEN") => "token",
                     _ => "secret",
                 };
                 text.push_str(&format!("file = \"{file}\"{rest}"));

@@ -555,6 +555,37 @@ async fn the_calendar_has_each_expiry_once_under_an_id_that_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scrapers_token_reads_everything_and_writes_nothing() {
+    const SCRAPER: &str = "only-for-prometheus";
+    let sim = demo().await;
+    let text = format!("{}read_token = \"{SCRAPER}\"\n", guarded(&sim));
+    let mut daemon = told(&sim, &text).await;
+    for path in ["/", "/certificates", "/metrics", "/api/v1/certificates"] {
+        assert_eq!(status(daemon.request(Method::GET, path)).await / 100, 4, "{path}");
+        assert_eq!(status(daemon.request(Method::GET, path).bearer_auth(SCRAPER)).await, 200);
+    }
+    for path in ["/api/v1/scans", "/scan", "/api/v1/acknowledgements"] {
+        let write = |token| daemon.request(Method::POST, path).bearer_auth(token);
+        assert_eq!(status(write(SCRAPER)).await, 403, "{path}");
+        assert_ne!(status(write(TOKEN)).await, 403, "{path}");
+    }
+    // A browser that signs in with it reads, and is offered nothing to write.
+    let sign_in = daemon.request(Method::POST, "/login").body(format!("token={SCRAPER}&next=/"));
+    let sign_in = sign_in.header("content-type", "application/x-www-form-urlencoded");
+    let signed_in = sign_in.send().await.unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    let page = daemon.request(Method::GET, "/").header("cookie", cookie).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("action=\"/scan\""), "{page}");
+    let scan = daemon.request(Method::POST, "/scan").header("cookie", cookie);
+    assert_eq!(status(scan).await, 403);
+    let page = daemon.request(Method::GET, "/").bearer_auth(TOKEN).send().await.unwrap();
+    assert!(page.text().await.unwrap().contains("action=\"/scan\""));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_have_limits_and_many_slow_ones_stop_nobody() {
     let sim = demo().await;
     let mut daemon = told(&sim, &guarded(&sim)).await;

@@ -21,6 +21,8 @@ pub struct Frame {
     pub section: String,
     /// Whether one may write.
     pub trusted: bool,
+    /// Whether it was asked for with the token that may only read.
+    pub reader: bool,
     /// When what is shown was read.
     pub made_at: Option<Moment>,
     pub version: &'static str,
@@ -61,7 +63,7 @@ impl Moment {
 impl Frame {
     pub fn of(snapshot: &Snapshot, caller: Caller, uri: &Uri) -> Frame {
         let configured = &snapshot.configured;
-        let feed = configured.token.as_ref().map(guard::feed_token).unwrap_or_default();
+        let feed = guard::feed(configured);
         let path = link::asking("/calendar.ics", &[("token", &feed)]);
         let calendar = match &configured.public_url {
             Some(url) => url.join(&path).map_or(path, |url| url.to_string()),
@@ -83,6 +85,7 @@ impl Frame {
             title: title.to_owned(),
             section: String::new(),
             trusted: caller == Caller::Trusted,
+            reader: caller == Caller::Reader,
             made_at: None,
             version: crate::build::VERSION,
             calendar: String::new(),

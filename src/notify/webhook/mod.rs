@@ -38,7 +38,7 @@ use crate::{
         notification::Notification,
         retry::{FailureReason, Outcome},
         routing::Routing,
-        text::one_line,
+        text::{hide_secret, one_line},
     },
     net::{self, Pem},
     secret::Secret,
@@ -298,7 +298,7 @@ impl Webhook {
         let hidden = self
             .secrets
             .iter()
-            .fold(text, |text, secret| text.replace(secret.expose_secret().trim(), HIDDEN));
+            .fold(text, |text, secret| hide_secret(&text, secret.expose_secret()));
         one_line(&hidden, 200)
     }
 
