@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The fewest that certvigil starts with: the database, the API's connections and the notifiers' leave some for pages.
 const NEEDED: u64 = 128;
-/// As many as it asks for. Everything that it opens has limits of its own, far below.
+/// The soft limit that certvigil requests.
 const WANTED: u64 = 1_024;
 
 /// How many files this process may have open; `u64::MAX` without a limit.
@@ -12,7 +12,7 @@ pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many connections the pages may have: what is left for them, 256 at most.
+/// The number of HTTP connections that the limit leaves room for, at most 256.
 pub fn for_pages() -> usize {
     let left = limit().saturating_sub(NEEDED - 16);
     usize::try_from(left).unwrap_or(usize::MAX).clamp(16, 256)

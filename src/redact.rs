@@ -1,11 +1,11 @@
-//! What may be shown of a configured value. A secret that was pasted into the wrong place must not reach the log or a
-//! terminal, so a value is shown only if it looks like what belongs there, and not like a secret.
+//! Hides configured values that look like a secret. A secret that was pasted into the wrong place must not reach the log
+//! or a terminal.
 
 use std::path::Path;
 
 use crate::domain::text::one_line;
 
-/// In place of what is not shown.
+/// The text in place of a hidden value.
 pub const HIDDEN: &str = "(not shown: it may be a secret)";
 
 /// How many characters of a value are shown.

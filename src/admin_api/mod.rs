@@ -67,7 +67,7 @@ pub struct Certificates {
 /// The items of a list that are not understood.
 #[derive(Debug, Default)]
 pub struct OddItems {
-    /// What is wrong with the first ones.
+    /// The errors of the first items.
     first: Vec<String>,
     count: usize,
 }

@@ -156,7 +156,7 @@ pub struct Monitor {
 pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let pulse = shared.pulse.enter();
     let started_at = clock::now();
-    // The notifiers that the log was told of.
+    // The notifiers that were logged before.
     let (mut failing, mut held_back) = (BTreeSet::new(), BTreeSet::new());
     let mut log = DroppedLines::default();
     // Each signal has its time.

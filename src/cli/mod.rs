@@ -231,7 +231,7 @@ fn log_warnings(loaded: &Loaded) {
     }
 }
 
-/// Without what could control a terminal (ECMA-48), but for colours: texts in the database may be anybody's.
+/// Removes control sequences (ECMA-48) except colours: other users may have written texts in the database.
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(is_control) {

@@ -239,8 +239,7 @@ impl Inventory {
         self.projects.values().filter(lists).collect()
     }
 
-    /// The certificates that some list names which could not be read in the latest scan: what is known of them there is
-    /// old.
+    /// The certificates that an unreadable list names, as of its last reading.
     pub fn stale_certificates(&self) -> HashSet<&CertificateId> {
         let organization = self.unreadable_organization.as_ref().and(self.organization.as_ref());
         let projects = self.unreadable_projects.keys().filter_map(|id| self.listings.get(id));

@@ -197,7 +197,7 @@ impl Reading {
         known.unwrap_or(certificate).id.clone()
     }
 
-    /// Adds what is said of a certificate to what was said before.
+    /// Adds a certificate, or combines it with the same one from another list.
     fn know(&mut self, certificate: &Arc<Certificate>) {
         match self.certificates.get_mut(&certificate.id) {
             None => {

@@ -41,7 +41,7 @@ pub enum Caller {
     Trusted,
 }
 
-/// The tokens, and who knows each. The first one makes what is in a calendar's address.
+/// The configured tokens with their callers. The calendar's token is derived from the first one.
 fn tokens(configured: &Configured) -> impl Iterator<Item = (&SecretString, Caller)> {
     let token = configured.token.iter().map(|token| (token, Caller::Trusted));
     token.chain(configured.read_token.iter().map(|token| (token, Caller::Reader)))
@@ -78,12 +78,12 @@ fn signed(token: &SecretString, what: &str) -> String {
     text
 }
 
-/// What a calendar has in its address instead of a token; empty where there is none.
+/// The calendar's token, which stands in its address; empty without a configured token.
 pub fn feed(configured: &Configured) -> String {
     tokens(configured).next().map(|(token, _)| feed_token(token)).unwrap_or_default()
 }
 
-/// It opens the calendar alone.
+/// A token that opens the calendar alone.
 fn feed_token(token: &SecretString) -> String {
     let mut text = signed(token, "certvigil calendar");
     text.truncate(32);

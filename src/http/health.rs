@@ -15,7 +15,7 @@ use crate::{clock, domain::certificate::OrganizationName};
 
 /// How long the state may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What waits for less than this is not held back, however short `delivery.retry_max` is.
+/// The shortest wait that counts as held back, even if `delivery.retry_max` is shorter.
 const SOON: TimeDelta = TimeDelta::minutes(1);
 /// How many faults of a scan an answer lists.
 const MAX_FAULTS: usize = 10;

@@ -71,8 +71,8 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
     Ok((Pool::Sqlite(pool), Locks { _lock: lock, _database: database }))
 }
 
-/// Opens a file for its owner alone, and makes it where there is none. A symbolic link is not followed, for who can make
-/// one here would choose the file. Others who may read a file may lock it, and so keep the service away.
+/// Opens or creates a file with mode 0600. A symbolic link is refused: its author would choose the file. Other users lose
+/// their access, because a user who can read a file can lock it and so keep the service from starting.
 fn private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));

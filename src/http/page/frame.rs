@@ -21,7 +21,7 @@ pub struct Frame {
     pub section: String,
     /// Whether one may write.
     pub trusted: bool,
-    /// Whether it was asked for with the token that may only read.
+    /// Whether the caller has the read-only token.
     pub reader: bool,
     /// When what is shown was read.
     pub made_at: Option<Moment>,

@@ -53,7 +53,7 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
     let lasts = notification.stale_at.map(|stale_at| stale_at - notification.created_at);
     let ends_at = if incident.over { over } else { lasts.map(|lasts| setting.now + lasts) };
     let mut alerts = vec![one(severity, ends_at)];
-    // What has ended before is forgotten there by itself.
+    // Alertmanager forgets earlier severities by itself: they have ended.
     let closed = incident.closes().into_iter().filter(|_| !incident.over);
     alerts.extend(closed.map(|closed| one(closed, over)));
     Call::json_to(address(setting.url), Value::from(alerts).to_string())
