@@ -149,7 +149,7 @@ where
                 && std::io::IsTerminal::is_terminal(&std::io::stderr());
             lines.with_ansi(colours).boxed()
         }
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
     let started = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     if started.is_ok() {

@@ -43,8 +43,8 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
         && read_token.is_none()
     {
         checker.warnings.push(format!(
-            "http.listen: {address} can be reached from other machines, and there is no http.token: whoever \
-             reaches it reads everything but secrets"
+            "http.listen: {address} can be reached from other machines, there is no http.token, and nothing is \
+             encrypted: whoever reaches it, or listens on the way, reads everything but secrets"
         ));
     }
     Some(Settings { listen, token, read_token, public_url })

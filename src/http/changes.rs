@@ -4,7 +4,7 @@
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use super::{Shared, problem::Problem};
+use super::{Shared, problem::Problem, session::Session};
 use crate::{
     clock,
     domain::{
@@ -107,6 +107,12 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     tracing::info!(delivery = %id, "another attempt was asked for over HTTP");
     let row = shared.reading.delivery(id).await?;
     row.ok_or_else(|| Problem::not_found(format!("there is no delivery {id} any more")))
+}
+
+/// Ends the session of a browser before its time.
+pub async fn end_session(shared: &Shared, session: Session) -> Result<(), Problem> {
+    let (id, until, now) = (session.id, session.until, clock::now());
+    write(shared, |store| async move { store.end_session(id, until, now).await }).await
 }
 
 /// Asks for a scan of every organization.

@@ -1,31 +1,35 @@
 //! Who may ask, and from where.
 //!
-//! Guarantees: a token is compared in constant time, and is in no answer; a browser holds a signed session and not
-//! the token itself; nothing is changed by a request that another site made a browser send, nor by one without a
-//! token; and a page of another site that has its name point to this machine (DNS rebinding) reads nothing but how healthy
-//! the service is. A wrong token costs a moment, so that nobody tries many.
+//! Guarantees: a token is compared in constant time, and is in no answer; a browser holds a session and not the token
+//! itself; nothing is changed by a request that another site made a browser send, nor by one without a token; and a page
+//! of another site that has its name point to this machine (DNS rebinding) reads nothing but how healthy the service is. A
+//! wrong token costs a moment, and is said in the log with the address it came from; after too many, none from there is
+//! compared for a while. What is written is said with who asked for it, and from where.
 
-use anyhow::anyhow;
-use aws_lc_rs::{hmac, rand};
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Form, Query, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use std::{fmt::Write, time::Duration};
+use std::time::{Duration, Instant};
+use tracing::Instrument;
 use url::{Host, Url};
 
-use super::{Configured, Shared, problem::Problem};
-use crate::clock;
+use super::{
+    Configured, Shared,
+    attempts::{Origin, Peer},
+    changes,
+    problem::Problem,
+    session::{self, Key, Session},
+};
+use crate::{clock, store};
 
-/// How long a browser stays signed in.
-const SESSION: TimeDelta = TimeDelta::days(7);
 /// How long the answer to a wrong token is put off.
 const WRONG: Duration = Duration::from_millis(300);
 const COOKIE: &str = "certvigil_session";
@@ -41,116 +45,161 @@ pub enum Caller {
     Trusted,
 }
 
-/// The configured tokens with their callers. The calendar's token is derived from the first one.
+impl Caller {
+    /// The key of the configuration whose token was given.
+    fn token(self) -> &'static str {
+        match self {
+            Caller::Anybody => "none",
+            Caller::Reader => "http.read_token",
+            Caller::Trusted => "http.token",
+        }
+    }
+}
+
+/// The configured tokens with their callers. The calendar's address is made from the first one.
 fn tokens(configured: &Configured) -> impl Iterator<Item = (&SecretString, Caller)> {
     let token = configured.token.iter().map(|token| (token, Caller::Trusted));
     token.chain(configured.read_token.iter().map(|token| (token, Caller::Reader)))
 }
 
-/// Compares secrets without saying by its time how much of them was right.
-pub struct Key(hmac::Key);
-
-impl Key {
-    /// One that nobody knows, for as long as the process lives.
-    ///
-    /// # Errors
-    /// Where the system has no random numbers.
-    pub fn random() -> anyhow::Result<Key> {
-        let mut bytes = [0; 32];
-        rand::fill(&mut bytes).map_err(|_| anyhow!("the system gives no random numbers"))?;
-        Ok(Key(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
-    }
-
-    fn is_same(&self, given: &str, secret: &str) -> bool {
-        let expected = hmac::sign(&self.0, secret.as_bytes());
-        hmac::verify(&self.0, given.as_bytes(), expected.as_ref()).is_ok()
-    }
+/// Whether everybody may read.
+fn is_open(configured: &Configured) -> bool {
+    tokens(configured).next().is_none()
 }
 
-/// What the token vouches for, in hexadecimal digits. Another token makes another one.
-fn signed(token: &SecretString, what: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, token.expose_secret().as_bytes());
-    let mut text = String::new();
-    for byte in hmac::sign(&key, what.as_bytes()).as_ref() {
-        // Writing to a text does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// The calendar's token, which stands in its address; empty without a configured token.
-pub fn feed(configured: &Configured) -> String {
-    tokens(configured).next().map(|(token, _)| feed_token(token)).unwrap_or_default()
-}
-
-/// A token that opens the calendar alone.
-fn feed_token(token: &SecretString) -> String {
-    let mut text = signed(token, "certvigil calendar");
-    text.truncate(32);
-    text
-}
-
-fn session(token: &SecretString, until: DateTime<Utc>) -> String {
-    let until = until.timestamp();
-    format!("{until}.{}", signed(token, &format!("certvigil session until {until}")))
-}
-
-fn is_session(key: &Key, given: &str, token: &SecretString, now: DateTime<Utc>) -> bool {
-    let until = given.split_once('.').and_then(|(until, _)| until.parse().ok());
-    let Some(until) = until.and_then(|seconds| DateTime::from_timestamp(seconds, 0)) else {
-        return false;
-    };
-    key.is_same(given, &session(token, until)) && until > now
+/// What opens the calendar, in its address; empty without a configured token.
+pub fn feed(key: &Key, configured: &Configured) -> String {
+    tokens(configured).next().map(|(token, _)| key.feed(token)).unwrap_or_default()
 }
 
 /// Lets nobody pass who may not ask.
-pub async fn check(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+pub async fn check(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let configured = shared.service.configured.borrow().clone();
-    let writes = !request.method().is_safe();
-    let mut tokens = tokens(&configured).peekable();
-    let is_open = tokens.peek().is_none();
-    let known = tokens.find(|(token, _)| knows(&shared.key, token, &request));
-    let caller = match known {
-        Some((_, Caller::Reader)) if writes => {
+    let (mut parts, body) = request.into_parts();
+    let writes = !parts.method.is_safe();
+    let caller = match identify(&shared, &configured, &parts).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let caller = match caller {
+        Some(Caller::Reader) if writes => {
             let why = "this token may only read: to write takes http.token";
             return Problem::new(StatusCode::FORBIDDEN, why).into_response();
         }
-        Some((_, caller)) => caller,
-        None if is_open && writes => {
+        Some(caller) => caller,
+        None if !is_open(&configured) => return refused(&parts),
+        None if writes => {
             let why = "to write takes a token, and none is configured (http.token)";
             return Problem::new(StatusCode::FORBIDDEN, why).into_response();
         }
-        None if is_open && shared.loopback && !is_here(request.headers(), &configured) => {
+        None if !is_here(&parts.headers, &configured) => {
             let why = "this name is not known here: configure http.public_url, or http.token";
             return Problem::new(StatusCode::MISDIRECTED_REQUEST, why).into_response();
         }
-        None if is_open => Caller::Anybody,
-        None => {
-            if request.headers().contains_key(header::AUTHORIZATION) {
-                tokio::time::sleep(WRONG).await;
-            }
-            return refused(&request);
-        }
+        None => Caller::Anybody,
     };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    parts.extensions.insert(caller);
+    let span = match writes {
+        // What the log says of it carries who asked, and from where.
+        true => tracing::info_span!("http", caller = caller.token(), address = %origin(&parts)),
+        false => tracing::Span::none(),
+    };
+    next.run(Request::from_parts(parts, body)).instrument(span).await
 }
 
-fn knows(key: &Key, token: &SecretString, request: &Request) -> bool {
-    let headers = request.headers();
+/// Whether somebody who asks for how things go may be told in detail.
+pub async fn may_read(shared: &Shared, parts: &Parts) -> bool {
+    let configured = shared.service.configured.borrow().clone();
+    match is_open(&configured) {
+        true => is_here(&parts.headers, &configured),
+        false => matches!(identify(shared, &configured, parts).await, Ok(Some(_))),
+    }
+}
+
+fn origin(parts: &Parts) -> Origin {
+    // A request without a peer came over no connection.
+    let peer = parts.extensions.get().copied().unwrap_or(Peer([0, 0, 0, 0].into()));
+    Origin::new(peer, &parts.headers)
+}
+
+/// Whose token, session or calendar address a request has, if any.
+///
+/// # Errors
+/// Where too many wrong tokens came from there, or the state cannot be read.
+async fn identify(
+    shared: &Shared,
+    configured: &Configured,
+    parts: &Parts,
+) -> Result<Option<Caller>, Problem> {
+    if is_open(configured) {
+        return Ok(None);
+    }
     // RFC 6750, section 2.1; the name of the scheme is taken in any case (RFC 9110, section 11.1). What a proxy asks
     // for itself, and hands on, is of another scheme.
-    let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
+    let given = parts.headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
     let bearer = given.and_then(|text| text.split_once(' '));
     if let Some((_, given)) = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
-        return key.is_same(given.trim(), token.expose_secret());
+        let known = whose(shared, configured, given.trim(), origin(parts)).await?;
+        return Ok(known.map(|(_, caller)| caller));
     }
+    if let Some((_, caller)) = session(shared, configured, &parts.headers).await? {
+        return Ok(Some(caller));
+    }
+    let feed = asked_feed(&parts.uri).filter(|_| parts.uri.path() == "/calendar.ics");
+    let mut known = tokens(configured);
+    Ok(feed
+        .and_then(|given| known.find(|(token, _)| shared.key.fits(&given, &shared.key.feed(token))))
+        .map(|(_, caller)| caller))
+}
+
+/// Whose token this is. A wrong one is counted, said, and answered late.
+///
+/// # Errors
+/// Where too many wrong ones came from there: it is not compared.
+async fn whose<'a>(
+    shared: &Shared,
+    configured: &'a Configured,
+    given: &str,
+    origin: Origin,
+) -> Result<Option<(&'a SecretString, Caller)>, Problem> {
+    if let Some(wait) = shared.attempts.blocked(origin, Instant::now()) {
+        return Err(Problem::too_many(wait, format!("too many wrong tokens came from {origin}")));
+    }
+    let known = tokens(configured).find(|(token, _)| shared.key.fits(given, token.expose_secret()));
+    if known.is_none() {
+        shared.attempts.failed(origin, Instant::now());
+        match shared.attempts.blocked(origin, Instant::now()) {
+            None => tracing::warn!(address = %origin, "login failed: wrong token"),
+            Some(_) => tracing::warn!(
+                address = %origin,
+                "login failed: wrong token; after so many, no token from there is compared for a while"
+            ),
+        }
+        tokio::time::sleep(WRONG).await;
+    }
+    Ok(known)
+}
+
+/// The session of a browser that is signed in, and whose token it was made from.
+///
+/// # Errors
+/// Where the state does not say whether it was ended.
+async fn session(
+    shared: &Shared,
+    configured: &Configured,
+    headers: &HeaderMap,
+) -> Result<Option<(Session, Caller)>, Problem> {
     let now = clock::now();
-    if cookies(headers).any(|cookie| is_session(key, cookie, token, now)) {
-        return true;
+    for cookie in cookies(headers) {
+        for (token, caller) in tokens(configured) {
+            if let Some(session) = shared.key.session(token, cookie, now)
+                && !shared.reading.has_session_ended(session.id).await?
+            {
+                return Ok(Some((session, caller)));
+            }
+        }
     }
-    request.uri().path() == "/calendar.ics"
-        && asked_feed(request.uri()).is_some_and(|given| key.is_same(&given, &feed_token(token)))
+    Ok(None)
 }
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -164,13 +213,13 @@ fn asked_feed(uri: &Uri) -> Option<String> {
     pairs.find(|(name, _)| name == "token").map(|(_, value)| value.into_owned())
 }
 
-fn refused(request: &Request) -> Response {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let path = request.uri().path();
+fn refused(parts: &Parts) -> Response {
+    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let path = parts.uri.path();
     let is_page =
         !path.starts_with("/api/") && accept.is_some_and(|accept| accept.contains("text/html"));
-    if is_page && request.method().is_safe() {
-        let next = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if is_page && parts.method.is_safe() {
+        let next = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let query: String =
             url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
         return Redirect::to(&format!("/login?{query}")).into_response();
@@ -182,7 +231,11 @@ fn refused(request: &Request) -> Response {
     response
 }
 
-/// Whether a request was sent to this machine by an address or a name that is its own.
+/// Names that no site on the internet can have: what ends so is not in the public DNS (RFC 6761, RFC 6762, RFC 8375;
+/// `internal` is reserved by ICANN; `svc` is how Kubernetes names its services).
+const PRIVATE: [&str; 5] = [".localhost", ".local", ".home.arpa", ".internal", ".svc"];
+
+/// Whether a request was sent to an address, or to a name that no other site can have point here.
 fn is_here(headers: &HeaderMap, configured: &Configured) -> bool {
     let Some(asked) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else {
         return true;
@@ -192,7 +245,9 @@ fn is_here(headers: &HeaderMap, configured: &Configured) -> bool {
     match asked.host() {
         Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
         Some(Host::Domain(name)) => {
-            name == "localhost" || name.ends_with(".localhost") || public == asked.host()
+            !name.contains('.')
+                || PRIVATE.iter().any(|end| name.ends_with(end))
+                || public == asked.host()
         }
         None => false,
     }
@@ -245,33 +300,47 @@ pub fn login() -> Router<Shared> {
 
 async fn form(State(shared): State<Shared>, Query(query): Query<Destination>) -> Response {
     let next = local(query.next.as_deref());
-    if tokens(&shared.service.configured.borrow()).next().is_none() {
+    if is_open(&shared.service.configured.borrow()) {
         return Redirect::to(next).into_response();
     }
     shared.pages.login(StatusCode::OK, next, false)
 }
 
-async fn sign_in(State(shared): State<Shared>, Form(form): Form<SignIn>) -> Response {
+async fn sign_in(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Form(form): Form<SignIn>,
+) -> Response {
     let configured = shared.service.configured.borrow().clone();
     let next = local(form.next.as_deref());
-    let mut tokens = tokens(&configured).peekable();
-    if tokens.peek().is_none() {
+    if is_open(&configured) {
         return Redirect::to(next).into_response();
     }
-    let given = form.token.trim();
-    let known = tokens.find(|(token, _)| shared.key.is_same(given, token.expose_secret()));
-    let Some((token, _)) = known else {
-        tracing::warn!("login failed: wrong token");
-        tokio::time::sleep(WRONG).await;
-        return shared.pages.login(StatusCode::UNAUTHORIZED, next, true);
+    let origin = Origin::new(peer, &headers);
+    let token = match whose(&shared, &configured, form.token.trim(), origin).await {
+        Ok(Some((token, _))) => token,
+        Ok(None) => return shared.pages.login(StatusCode::UNAUTHORIZED, next, true),
+        Err(problem) => return shared.pages.problem(&problem, Caller::Anybody),
     };
-    let value = session(token, clock::now() + SESSION);
-    signed_in(&configured, &value, SESSION, next)
+    let now = clock::now();
+    let session = Session { id: store::id_at(now), until: now + session::LASTS };
+    signed_in(&configured, &shared.key.cookie(token, session), session::LASTS, next)
 }
 
-async fn sign_out(State(shared): State<Shared>) -> Response {
+/// Ends the session for everybody who has its cookie.
+async fn sign_out(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let configured = shared.service.configured.borrow().clone();
-    signed_in(&configured, "", TimeDelta::zero(), "/login")
+    let ended = async {
+        match session(&shared, &configured, &headers).await? {
+            Some((session, _)) => changes::end_session(&shared, session).await,
+            None => Ok(()),
+        }
+    };
+    match ended.await {
+        Ok(()) => signed_in(&configured, "", TimeDelta::zero(), "/login"),
+        Err(problem) => shared.pages.problem(&problem, Caller::Anybody),
+    }
 }
 
 fn signed_in(configured: &Configured, value: &str, lasts: TimeDelta, next: &str) -> Response {
@@ -306,29 +375,6 @@ pub fn local(next: Option<&str>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn token() -> SecretString {
-        SecretString::from("0123456789abcdef")
-    }
-
-    #[test]
-    fn a_session_holds_for_its_token_and_its_time_and_cannot_be_made() {
-        let (key, token, now) =
-            (Key::random().unwrap(), token(), DateTime::from_timestamp(1_800_000_000, 0).unwrap());
-        let until = now + SESSION;
-        let value = session(&token, until);
-        assert!(is_session(&key, &value, &token, now));
-        let other = SecretString::from("0123456789abcdeX");
-        assert!(!is_session(&key, &value, &other, now), "another token");
-        assert!(!is_session(&key, &value, &token, until), "it has ended");
-        let (_, signature) = value.split_once('.').unwrap();
-        let longer = format!("{}.{signature}", until.timestamp() + 1);
-        assert!(!is_session(&key, &longer, &token, now), "a later end");
-        for nothing in ["", ".", "1", "a.b", "99999999999999999999.x"] {
-            assert!(!is_session(&key, nothing, &token, now), "{nothing}");
-        }
-        assert_ne!(feed_token(&token), signature[..32]);
-    }
 
     #[test]
     fn after_signing_in_one_stays_here() {
@@ -404,7 +450,10 @@ mod tests {
             ("[::1]:9764", true),
             ("localhost", true),
             ("certvigil.acme.example", true),
+            ("certvigil:9764", true),
+            ("certvigil.monitoring.svc.cluster.local:9764", true),
             ("evil.example:9764", false),
+            ("internal.evil.example", false),
             ("localhost.evil.example", false),
             ("a b", false),
         ] {

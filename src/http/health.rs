@@ -1,8 +1,8 @@
-//! Whether the process works, and whether it does its work. Both answer anybody.
+//! Whether the process works, and whether it does its work. Both answer anybody; in detail, whoever may read the pages.
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-use super::{Shared, Watched};
+use super::{Shared, Watched, guard};
 use crate::{clock, domain::certificate::OrganizationName};
 
 /// How long the state may take to answer.
@@ -31,7 +31,8 @@ pub async fn healthz(State(shared): State<Shared>) -> Response {
 /// It does its work: the database can be read, scans are kept and not overdue, every organization was read once, and no
 /// delivery is held back.
 /// Later failures to read one are in the answer, and make nothing unready: certvigil alerts about them itself.
-pub async fn readyz(State(shared): State<Shared>) -> Response {
+pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
     let now = clock::now();
     let mut reasons = Vec::new();
     let configured = Arc::clone(&shared.service.configured.borrow());
@@ -72,6 +73,10 @@ pub async fn readyz(State(shared): State<Shared>) -> Response {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
+    if !guard::may_read(&shared, &parts).await {
+        let detail = "more takes a token: Authorization: Bearer … with that of http.token or http.read_token";
+        return answer(code, json!({ "status": word, "detail": detail }));
+    }
     let organizations: Value = status.organizations.iter().map(organization).collect();
     answer(code, json!({ "status": word, "reasons": reasons, "organizations": organizations }))
 }

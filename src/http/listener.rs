@@ -16,7 +16,12 @@ use hyper_util::{
     server::graceful::{GracefulConnection, GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -26,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use super::{
+    attempts::Peer,
     page,
     problem::{self, Problem},
 };
@@ -92,8 +98,8 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Answers on every connection until `stop`. Where there are too many, a new one takes the place of the one that has
-/// been idle for longest, so that idle connections keep nobody out.
+/// Answers on every connection until `stop`. Where there are too many, a new one takes the place of one of whoever has the
+/// most of them, so that nobody keeps others out.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let most = descriptors::for_pages();
     let room = Arc::new(Semaphore::new(most));
@@ -102,13 +108,14 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let mut all: VecDeque<Connection> = VecDeque::with_capacity(most);
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     all.retain(|one| !one.end.is_cancelled());
                     if room.available_permits() == 0 {
-                        close_idle(&mut all);
+                        make_room(&mut all);
                     }
                     let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-                    let (new, served) = Connection::new(stream, &router);
+                    let (new, served) =
+                        Connection::new(stream, address.ip().to_canonical(), &router);
                     let end = new.end.clone();
                     all.push_back(new);
                     let served = open.watch(served);
@@ -132,12 +139,20 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     drop(tokio::time::timeout(ENDING, open.shutdown()).await);
 }
 
-/// Ends the oldest connection without a request.
-fn close_idle(all: &mut VecDeque<Connection>) {
-    if let Some(idle) = all.iter().position(|one| Arc::strong_count(&one.busy) == 1)
-        && let Some(idle) = all.remove(idle)
-    {
-        idle.end.cancel();
+/// Ends a connection of the address that has the most: the oldest without a request, or else the oldest.
+fn make_room(all: &mut VecDeque<Connection>) {
+    let mut counts = BTreeMap::new();
+    for one in &*all {
+        *counts.entry(one.peer).or_insert(0) += 1;
+    }
+    let Some((peer, _)) = counts.into_iter().max_by_key(|(_, count)| *count) else { return };
+    let is_idle = |one: &Connection| Arc::strong_count(&one.busy) == 1;
+    let oldest = all
+        .iter()
+        .position(|one| one.peer == peer && is_idle(one))
+        .or_else(|| all.iter().position(|one| one.peer == peer));
+    if let Some(oldest) = oldest.and_then(|oldest| all.remove(oldest)) {
+        oldest.end.cancel();
     }
 }
 
@@ -147,11 +162,13 @@ struct Connection {
     end: CancellationToken,
     /// Shared with each request that is being answered.
     busy: Arc<()>,
+    peer: IpAddr,
 }
 
 impl Connection {
     fn new(
         stream: TcpStream,
+        peer: IpAddr,
         router: &Router,
     ) -> (Connection, impl GracefulConnection<Error = hyper::Error> + use<>) {
         // Answers go out in one piece.
@@ -159,10 +176,11 @@ impl Connection {
         let mut stream = TimeoutStream::new(stream);
         stream.set_read_timeout(Some(SILENCE));
         stream.set_write_timeout(Some(SILENCE));
-        let connection = Connection { end: CancellationToken::new(), busy: Arc::new(()) };
+        let connection = Connection { end: CancellationToken::new(), busy: Arc::new(()), peer };
         let busy = Arc::downgrade(&connection.busy);
         let router = TowerToHyperService::new(router.clone());
-        let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
             let (answer, busy) = (router.call(request), busy.upgrade());
             async move {
                 let answer = answer.await;

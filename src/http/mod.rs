@@ -7,6 +7,7 @@
 //! times and connections have limits. It decides nothing: what it shows is the domain's evaluation of the state.
 
 mod api;
+mod attempts;
 mod calendar;
 mod changes;
 mod counters;
@@ -17,6 +18,7 @@ mod listener;
 mod metrics;
 mod page;
 mod problem;
+mod session;
 mod snapshot;
 mod standing;
 
@@ -40,9 +42,10 @@ use crate::{
     store::{self, Instance, Store},
 };
 pub use api::document;
+use attempts::Attempts;
 pub use counters::Counters;
-use guard::Key;
 use page::Pages;
+use session::Key;
 use snapshot::Keeper;
 
 /// How many certificates are explained at once, and how many threads there are for what takes its time.
@@ -150,9 +153,8 @@ struct Inner {
     reading: Store,
     keeper: Keeper,
     key: Key,
+    attempts: Attempts,
     pages: Pages,
-    /// Whether only this machine can ask.
-    loopback: bool,
     /// How many certificates may be explained at once.
     explaining: Semaphore,
 }
@@ -214,19 +216,32 @@ impl Ended {
     }
 }
 
+/// The key of sessions and of the calendar's address, which all instances share and restarts keep.
+async fn key(service: &Service) -> anyhow::Result<Key> {
+    let new = session::random()?;
+    let (store, fresh) = (service.store.clone(), new.clone());
+    let kept = service.work.spawn(async move { store.key("sessions", &fresh).await }).await?;
+    let kept = kept.unwrap_or_else(|error| {
+        let what = "the key of sessions cannot be kept: they end, and the calendar moves, at the next start";
+        tracing::warn!(%error, "{what}");
+        new
+    });
+    Ok(Key::new(&kept))
+}
+
 async fn serve(
     listener: TcpListener,
     service: Service,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let loopback = listener.local_addr()?.ip().is_loopback();
     let reading = Store::reading(&service.state).await.context("reading the state")?;
     let keeper = Keeper::new(reading.clone(), service.configured.clone(), service.status.clone());
-    let key = Key::random()?;
+    let key = key(&service).await?;
+    let attempts = Attempts::default();
     let pages = Pages::new()?;
     let explaining = Semaphore::new(EXPLAINING);
     let shared =
-        Shared(Arc::new(Inner { service, reading, keeper, key, pages, loopback, explaining }));
+        Shared(Arc::new(Inner { service, reading, keeper, key, attempts, pages, explaining }));
     let router = router(shared.clone());
     let serving = listener::serve(listener, router, stop.clone());
     tokio::select! {

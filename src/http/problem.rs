@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 use crate::domain::text::one_line;
@@ -24,6 +25,9 @@ pub struct Problem {
     status: u16,
     /// What was wrong, and what was expected.
     detail: String,
+    #[serde(skip)]
+    #[schema(ignore)]
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -33,7 +37,15 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
+            retry_after: None,
         }
+    }
+
+    /// Asks to wait (RFC 6585, section 4).
+    pub fn too_many(wait: Duration, detail: impl std::fmt::Display) -> Problem {
+        let seconds = wait.as_secs() + 1;
+        let detail = format!("{detail}: try again in {seconds} s");
+        Problem { retry_after: Some(wait), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Problem {
@@ -73,6 +85,10 @@ impl IntoResponse for Problem {
         let mut response = (self.status(), Json(&self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if let Some(wait) = self.retry_after {
+            let seconds = HeaderValue::from(wait.as_secs() + 1);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
         response
     }
 }

@@ -33,11 +33,13 @@ pub static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
         (5, "pages"),
         (6, "rates"),
         (7, "inventory_parts"),
+        (8, "sessions"),
     )
 });
 
 pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = migrations!("postgres", (1, "initial"), (2, "inventory_parts"));
+    let mut migrator =
+        migrations!("postgres", (1, "initial"), (2, "inventory_parts"), (3, "sessions"));
     // A newer version may have added some.
     migrator.set_ignore_missing(true);
     migrator

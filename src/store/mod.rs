@@ -22,6 +22,7 @@ mod open;
 mod outbox;
 mod postgres;
 mod rates;
+mod sessions;
 mod sql;
 mod sqlite;
 mod transfer;

@@ -100,6 +100,8 @@ const TABLES: &[Table] = &[
         "refused" Flag, "taken_at" Number; "$1, $2, $3, $4, $5, $6, $7, $8"),
     table!("rates" by "notifier": "notifier" Text, "whole_at" Number; "$1, $2"),
     table!("heartbeats" by "name": "name" Text, "said" Text; "$1, $2"),
+    table!("keys" by "name": "name" Text, "value" Text; "$1, $2"),
+    table!("ended_sessions" by "id": "id" Text, "until" Number; "$1, $2"),
 ];
 
 impl Store {

@@ -121,15 +121,23 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
         let answer = get(path).send().await.unwrap();
         assert_eq!(answer.status(), 401, "{path}");
         assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"certvigil\"", "{path}");
-        for wrong in ["Bearer correct-horse-battery-stapl", "Bearer ", "Basic eDp5", TOKEN] {
+        for wrong in ["Basic eDp5", TOKEN] {
             assert_eq!(status(get(path).header(AUTHORIZATION, wrong)).await, 401, "{path} {wrong}");
         }
         let expected = if path == "/nothing" { 404 } else { 200 };
         assert_eq!(status(get(path).bearer_auth(TOKEN)).await, expected, "{path}");
     }
+    for wrong in ["Bearer correct-horse-battery-stapl", "Bearer "] {
+        assert_eq!(status(get("/metrics").header(AUTHORIZATION, wrong)).await, 401, "{wrong}");
+    }
     for path in ["/healthz", "/readyz"] {
         assert_eq!(status(get(path)).await, 200, "{path}");
     }
+    // How things go in detail is for whoever may read the pages.
+    let plainly = daemon.text("/readyz").await;
+    assert!(plainly.contains("\"ready\"") && !plainly.contains("acme"), "{plainly}");
+    let detailed = get("/readyz").bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
+    assert!(detailed.contains("acme"), "{detailed}");
     // A browser is led to the form, and back.
     let led = get("/certificates?q=prod").header(ACCEPT, "text/html").send().await.unwrap();
     assert_eq!(led.status(), StatusCode::SEE_OTHER);
@@ -166,6 +174,16 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
     assert_eq!(status(get("/scan").header(COOKIE, cookie)).await, 405);
     assert_eq!(status(scan().header("sec-fetch-site", "same-origin")).await, 303);
     daemon.logged("a scan of every organization is asked for over HTTP", 0).await;
+    let said =
+        "http{caller=\"http.token\" address=127.0.0.1}: certvigil::http::changes: a scan of every";
+    assert!(daemon.log().contains(said), "{}", daemon.log());
+    // Who signs out ends the session, and not only the cookie of this browser.
+    let signed_in = sign_in(TOKEN).send().await.unwrap();
+    let other = signed_in.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+    let out = daemon.request(Method::POST, "/logout").header(COOKIE, other).send().await.unwrap();
+    assert!(out.headers()[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    assert_eq!(status(get("/").header(COOKIE, other)).await, 401, "signed out");
+    assert_eq!(status(get("/").header(COOKIE, cookie)).await, 200, "another browser");
     // Another token ends the sessions.
     let log = daemon.log().len();
     daemon.reload(&guarded(&sim).replace(TOKEN, "quite-another-token-of-24"));
@@ -586,6 +604,64 @@ async fn a_scrapers_token_reads_everything_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_wrong_tokens_block_who_tries_and_nobody_who_is_signed_in() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &guarded(&sim)).await;
+    let sign_in = |token: &str, from: &str| {
+        let form = daemon.request(Method::POST, "/login").body(format!("token={token}"));
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        form.header("x-forwarded-for", from.to_owned())
+    };
+    let signed_in = sign_in(TOKEN, "192.0.2.1").send().await.unwrap();
+    let cookie = signed_in.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+    for n in 0..10 {
+        let tried = match n % 2 {
+            0 => sign_in("wrong", "192.0.2.1"),
+            _ => daemon
+                .request(Method::GET, "/readyz")
+                .bearer_auth("wrong")
+                .header("x-forwarded-for", "192.0.2.1"),
+        };
+        assert_eq!(status(tried).await, if n % 2 == 0 { 401 } else { 200 });
+    }
+    let blocked = sign_in(TOKEN, "192.0.2.1").send().await.unwrap();
+    assert_eq!(blocked.status(), 429, "the right one is not compared either");
+    let metrics = daemon.request(Method::GET, "/metrics").bearer_auth(TOKEN);
+    let metrics = metrics.header("x-forwarded-for", "192.0.2.1").send().await.unwrap();
+    assert_eq!(metrics.status(), 429);
+    assert!(metrics.headers().contains_key("retry-after"));
+    let page = daemon.request(Method::GET, "/").header(COOKIE, cookie);
+    assert_eq!(status(page.header("x-forwarded-for", "192.0.2.1")).await, 200, "signed in before");
+    assert_eq!(status(sign_in(TOKEN, "192.0.2.2")).await, 303, "another address");
+    daemon.stop().await;
+    let log = daemon.log();
+    let said: Vec<_> = log.lines().filter(|line| line.contains("login failed")).collect();
+    assert_eq!(said.len(), 10, "{log}");
+    assert!(said[0].contains("address=192.0.2.1 (by 127.0.0.1)"), "{log}");
+    assert!(said[9].contains("no token from there is compared for a while"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_and_the_calendars_address_outlast_a_restart() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &guarded(&sim)).await;
+    let sign_in = daemon.request(Method::POST, "/login").body(format!("token={TOKEN}"));
+    let sign_in = sign_in.header("content-type", "application/x-www-form-urlencoded");
+    let signed_in = sign_in.send().await.unwrap();
+    let cookie = signed_in.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+    let page = daemon.request(Method::GET, "/").header(COOKIE, cookie).send().await.unwrap();
+    let page = plain(&page.text().await.unwrap());
+    let feed = page[page.find("/calendar.ics?token=").unwrap()..].split('"').next().unwrap();
+    daemon.stop().await;
+    let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
+    let mut again = Daemon::start_in(folder, &guarded(&sim), |_| ());
+    again.ready(200).await;
+    assert_eq!(status(again.request(Method::GET, feed)).await, 200);
+    assert_eq!(status(again.request(Method::GET, "/").header(COOKIE, cookie)).await, 200);
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_have_limits_and_many_slow_ones_stop_nobody() {
     let sim = demo().await;
     let mut daemon = told(&sim, &guarded(&sim)).await;
@@ -609,6 +685,18 @@ async fn requests_have_limits_and_many_slow_ones_stop_nobody() {
     }
     let health = daemon.request(Method::GET, "/healthz").timeout(Duration::from_secs(5));
     assert_eq!(status(health).await, 200, "idle connections keep nobody out");
+    // And more, each with a request whose body never comes.
+    let mut busy = Vec::new();
+    for _ in 0..600 {
+        let mut stream = TcpStream::connect(("127.0.0.1", daemon.port())).await.unwrap();
+        let head = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\
+                     Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken=";
+        stream.write_all(head).await.unwrap();
+        busy.push(stream);
+    }
+    let health = daemon.request(Method::GET, "/healthz").timeout(Duration::from_secs(5));
+    assert_eq!(status(health).await, 200, "requests that do not end keep nobody out");
+    drop(busy);
     let mut closed = 0;
     for stream in slow.iter_mut().take(200) {
         let mut rest = Vec::new();

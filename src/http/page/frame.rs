@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     super::{
         guard::{self, Caller},
+        session::Key,
         snapshot::Snapshot,
     },
     link,
@@ -61,9 +62,9 @@ impl Moment {
 }
 
 impl Frame {
-    pub fn of(snapshot: &Snapshot, caller: Caller, uri: &Uri) -> Frame {
+    pub fn of(snapshot: &Snapshot, caller: Caller, uri: &Uri, key: &Key) -> Frame {
         let configured = &snapshot.configured;
-        let feed = guard::feed(configured);
+        let feed = guard::feed(key, configured);
         let path = link::asking("/calendar.ics", &[("token", &feed)]);
         let calendar = match &configured.public_url {
             Some(url) => url.join(&path).map_or(path, |url| url.to_string()),

@@ -135,7 +135,7 @@ impl Pages {
         html(status, self.render("login.html", Login { next, wrong }))
     }
 
-    fn problem(&self, problem: &Problem, caller: Caller) -> Response {
+    pub fn problem(&self, problem: &Problem, caller: Caller) -> Response {
         #[derive(Serialize)]
         struct Failed<'a> {
             frame: Frame,
@@ -197,7 +197,7 @@ async fn shown<P: Page>(
     if let Some(page) = pages.kept(&snapshot, &key) {
         return html(StatusCode::OK, Ok(page));
     }
-    let frame = Frame::of(&snapshot, caller, uri);
+    let frame = Frame::of(&snapshot, caller, uri, &shared.key);
     match make(&snapshot, frame).await {
         Ok(page) => {
             let page = pages.render(P::TEMPLATE, page);

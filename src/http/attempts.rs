@@ -1,0 +1,137 @@
+//! From where somebody asks, and how many wrong tokens may come from there.
+
+use axum::http::HeaderMap;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// So many wrong tokens may come from an address at once, and one more after each of these times.
+const AT_ONCE: u32 = 10;
+const EACH: Duration = Duration::from_secs(6);
+/// How many addresses are remembered; the one that has been quiet for longest is forgotten first.
+const ADDRESSES: usize = 1_024;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    peer: IpAddr,
+    /// For whom a proxy on this machine asks. Of others it is not believed: anybody can write it.
+    forwarded: Option<IpAddr>,
+}
+
+impl Origin {
+    pub fn new(Peer(peer): Peer, headers: &HeaderMap) -> Origin {
+        // The last one is what the proxy itself has seen.
+        let last = headers.get_all("x-forwarded-for").iter().next_back();
+        let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        let forwarded = last.and_then(|text| text.trim().parse().ok());
+        Origin { peer, forwarded: forwarded.filter(|_| peer.is_loopback()) }
+    }
+
+    /// Whose attempts are counted: an address, or the network that one customer of IPv6 gets (RFC 6177).
+    fn counted(self) -> IpAddr {
+        match self.forwarded.unwrap_or(self.peer).to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 64)).into(),
+            ip => ip,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.forwarded {
+            Some(forwarded) => write!(f, "{forwarded} (by {})", self.peer),
+            None => self.peer.fmt(f),
+        }
+    }
+}
+
+/// The wrong tokens of late.
+#[derive(Default)]
+pub struct Attempts {
+    /// For each address, when all of its attempts are forgiven.
+    forgiven_at: Mutex<BTreeMap<IpAddr, Instant>>,
+}
+
+impl Attempts {
+    /// How long no token from there is compared any more, if so.
+    pub fn blocked(&self, origin: Origin, now: Instant) -> Option<Duration> {
+        let all = self.forgiven_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = all.get(&origin.counted())?.checked_duration_since(now)?;
+        wait.checked_sub(EACH * (AT_ONCE - 1)).filter(|wait| !wait.is_zero())
+    }
+
+    /// Counts a wrong token.
+    pub fn failed(&self, origin: Origin, now: Instant) {
+        let mut all = self.forgiven_at.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, at| *at > now);
+        if all.len() >= ADDRESSES
+            && let Some(first) = all.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address)
+        {
+            all.remove(&first);
+        }
+        let at = all.entry(origin.counted()).or_insert(now);
+        *at += EACH;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn from(peer: &str, forwarded: Option<&'static str>) -> Origin {
+        let mut headers = HeaderMap::new();
+        if let Some(text) = forwarded {
+            headers.insert("x-forwarded-for", HeaderValue::from_static(text));
+        }
+        Origin::new(Peer(peer.parse().unwrap()), &headers)
+    }
+
+    #[test]
+    fn ten_wrong_tokens_block_their_address_for_a_while_and_no_other() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (here, there) = (from("192.0.2.1", None), from("192.0.2.2", None));
+        for n in 0..AT_ONCE {
+            assert_eq!(attempts.blocked(here, now), None, "{n}");
+            attempts.failed(here, now);
+        }
+        assert_eq!(attempts.blocked(here, now), Some(EACH));
+        assert_eq!(attempts.blocked(there, now), None);
+        assert_eq!(attempts.blocked(here, now + EACH), None, "one more");
+        attempts.failed(here, now + EACH);
+        assert_eq!(attempts.blocked(here, now + EACH), Some(EACH));
+        assert_eq!(attempts.blocked(here, now + EACH * AT_ONCE * 2), None);
+    }
+
+    #[test]
+    fn however_many_addresses_there_are_no_more_are_remembered_than_there_is_room_for() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        for n in 0..5_000_u32 {
+            attempts.failed(from(&std::net::Ipv4Addr::from(n).to_string(), None), now);
+        }
+        assert_eq!(attempts.forgiven_at.lock().unwrap().len(), ADDRESSES);
+    }
+
+    #[test]
+    fn a_proxy_is_believed_on_this_machine_only_and_a_customer_of_ipv6_is_one() {
+        assert_eq!(
+            from("127.0.0.1", Some("6.6.6.6, 192.0.2.7")).to_string(),
+            "192.0.2.7 (by 127.0.0.1)"
+        );
+        assert_eq!(from("192.0.2.1", Some("192.0.2.7")).to_string(), "192.0.2.1");
+        assert_eq!(from("127.0.0.1", Some("not an address")).to_string(), "127.0.0.1");
+        let (one, other) = (from("2001:db8::1", None), from("2001:db8::2", None));
+        assert_eq!(one.counted(), other.counted());
+        assert_ne!(one.counted(), from("2001:db8:0:1::1", None).counted());
+        assert_eq!(from("::ffff:192.0.2.1", None).counted(), from("192.0.2.1", None).counted());
+    }
+}

@@ -1,0 +1,126 @@
+//! What stands for a token where the token itself is not to stand: the cookie of a browser, and the address of the
+//! calendar.
+//!
+//! Guarantees: nobody makes one, nor tries out tokens on one, without the random key in the database; that key alone opens
+//! nothing. Another token ends them all, and who signs out ends the session, not only the cookie. Everything is compared in
+//! constant time.
+
+use anyhow::anyhow;
+use aws_lc_rs::{hmac, rand};
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use std::fmt::Write;
+use uuid::Uuid;
+
+/// How long a browser stays signed in.
+pub const LASTS: TimeDelta = TimeDelta::days(7);
+/// How many bytes of a signature the calendar's address has, as hexadecimal digits.
+const FEED: usize = 32;
+
+/// A new random key, in hexadecimal digits.
+///
+/// # Errors
+/// Where the system has no random numbers.
+pub fn random() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).map_err(|_| anyhow!("the system gives no random numbers"))?;
+    Ok(hexadecimal(&bytes))
+}
+
+/// One browser that is signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub id: Uuid,
+    pub until: DateTime<Utc>,
+}
+
+/// Signs and compares.
+pub struct Key(hmac::Key);
+
+impl Key {
+    pub fn new(text: &str) -> Key {
+        Key(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
+    }
+
+    /// Whether somebody gave this secret. The time that it takes says nothing of how much was right.
+    pub fn fits(&self, given: &str, secret: &str) -> bool {
+        let expected = hmac::sign(&self.0, secret.as_bytes());
+        hmac::verify(&self.0, given.as_bytes(), expected.as_ref()).is_ok()
+    }
+
+    /// What a token vouches for.
+    fn signed(&self, token: &SecretString, what: &str) -> String {
+        let of_token = hmac::sign(&self.0, token.expose_secret().as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, of_token.as_ref());
+        hexadecimal(hmac::sign(&key, what.as_bytes()).as_ref())
+    }
+
+    /// What opens the calendar, and nothing else.
+    pub fn feed(&self, token: &SecretString) -> String {
+        let mut text = self.signed(token, "certvigil calendar");
+        text.truncate(FEED);
+        text
+    }
+
+    /// The cookie of a session.
+    pub fn cookie(&self, token: &SecretString, session: Session) -> String {
+        let what = format!("{}.{}", session.id, session.until.timestamp());
+        format!("{what}.{}", self.signed(token, &format!("certvigil session {what}")))
+    }
+
+    /// The session of a cookie that was made from this token, while it lasts.
+    pub fn session(
+        &self,
+        token: &SecretString,
+        cookie: &str,
+        now: DateTime<Utc>,
+    ) -> Option<Session> {
+        let (id, rest) = cookie.split_once('.')?;
+        let (until, _) = rest.split_once('.')?;
+        let id = Uuid::parse_str(id).ok()?;
+        let until = DateTime::from_timestamp(until.parse().ok()?, 0)?;
+        let session = Session { id, until };
+        (self.fits(cookie, &self.cookie(token, session)) && until > now).then_some(session)
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        // Writing to a text does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_holds_for_its_token_its_time_and_its_key_and_cannot_be_made() {
+        let key = Key::new(&random().unwrap());
+        let token = SecretString::from("0123456789abcdef");
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let session = Session { id: Uuid::from_u128(1), until: now + LASTS };
+        let cookie = key.cookie(&token, session);
+        assert_eq!(key.session(&token, &cookie, now), Some(session));
+        let other = SecretString::from("0123456789abcdeX");
+        assert_eq!(key.session(&other, &cookie, now), None, "another token");
+        assert_eq!(Key::new("x").session(&token, &cookie, now), None, "another key");
+        assert_eq!(key.session(&token, &cookie, session.until), None, "it has ended");
+        let parts: Vec<_> = cookie.split('.').collect();
+        let later = session.until.timestamp() + 1;
+        for made in [
+            format!("{}.{later}.{}", parts[0], parts[2]),
+            format!("{}.{}.{}", Uuid::from_u128(2), parts[1], parts[2]),
+            format!("{}.{}.", parts[0], parts[1]),
+            format!("{}.99999999999999999999.{}", parts[0], parts[2]),
+            key.feed(&token),
+            String::new(),
+            "..".to_owned(),
+        ] {
+            assert_eq!(key.session(&token, &made, now), None, "{made}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What the pages need across restarts and instances: a random key, and which sessions were ended.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Result, Store, millis, sql::query};
+
+impl Store {
+    /// The key of this name; the one given, if there is none yet. All instances get the same.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn key(&self, name: &str, new: &str) -> Result<String> {
+        let mut tx = self.pool.begin().await?;
+        query("INSERT INTO keys (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(new)
+            .execute(&mut tx)
+            .await?;
+        let kept =
+            query("SELECT value FROM keys WHERE name = $1").bind(name).scalar(&mut tx).await?;
+        tx.commit().await?;
+        Ok(kept.unwrap_or_else(|| new.to_owned()))
+    }
+
+    /// Ends a session before its time.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn end_session(
+        &self,
+        id: Uuid,
+        until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        query("DELETE FROM ended_sessions WHERE until < $1")
+            .bind(millis(now))
+            .execute(&mut tx)
+            .await?;
+        query("INSERT INTO ended_sessions (id, until) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
+            .bind(id.to_string())
+            .bind(millis(until))
+            .execute(&mut tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Whether a session was ended before its time.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn has_session_ended(&self, id: Uuid) -> Result<bool> {
+        let found: Option<String> = query("SELECT id FROM ended_sessions WHERE id = $1")
+            .bind(id.to_string())
+            .scalar(&self.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+}
