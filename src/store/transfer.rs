@@ -1,15 +1,26 @@
 //! Moving a state from one database to another: everything that it holds, in lines of JSON.
 //!
-//! Guarantees: what is read is of one moment; it is written wholly or not at all, and only where there is nothing yet.
+//! Guarantees: what is read is of one moment; it is written wholly or not at all, only where there is nothing yet, and only
+//! what the service can read: whoever wrote the file cannot stop the service with it.
 //! What instances settle among themselves stays behind, and so does who was at what: what was under way is attempted
 //! again under the same id.
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value as Json, json};
-use std::io::{BufRead, Write};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, Write},
+};
+use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreFault,
+    DeliveryState, Result, Store, StoreFault, inventories,
     sql::{Query, Transaction, Value, either, query},
+};
+use crate::domain::{
+    acknowledgement::Ending,
+    certificate::{CertificateId, OrganizationName},
+    ledger::Told,
 };
 
 /// What is in the first line of a file.
@@ -17,7 +28,7 @@ const SCHEMA: &str = "certvigil.state/1";
 /// How many rows are read at once.
 const ROWS: i64 = 500;
 /// The longest line that is read, in bytes: what is known of an organization was one.
-const MAX_LINE: u64 = 256 * 1024 * 1024;
+const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// Why a state cannot be moved.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +41,76 @@ pub enum TransferFault {
     Line { line: usize, found: String, expected: String },
     #[error("there are {0} in the state already: import fills an empty one")]
     NotEmpty(&'static str),
+    #[error("what the file says of the organization {organization} cannot be read: {why}")]
+    Inventory { organization: String, why: StoreFault },
 }
 
-/// What a column holds.
+/// What a column holds. Each may be null where the table takes that.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
+    /// The name of an organization, or nothing for what is about none.
+    Owner,
+    /// The id of a certificate.
+    Certificate,
+    /// An id of our own.
+    Id,
+    /// What has become of a delivery.
+    State,
+    /// How an acknowledgement ended.
+    Ended,
+    /// JSON, which is read where it is used.
+    Document,
+    /// What somebody was told, in JSON.
+    Telling,
+    /// What could not be read, in JSON.
+    Faults,
+    /// Ids of scans, in JSON.
+    Scans,
     Number,
+    /// Unix milliseconds.
+    Instant,
     Flag,
 }
-use Kind::{Flag, Number, Text};
+use Kind::{
+    Certificate, Document, Ended, Faults, Flag, Id, Instant, Number, Owner, Scans, State, Telling,
+    Text,
+};
+
+/// The longest text that is no document, in bytes.
+const MAX_TEXT: usize = 64 * 1024;
+/// The largest number, either way: what is counted from it goes on for ever.
+const MAX_NUMBER: u64 = 1 << 53;
+/// The end of the year 9999, in Unix milliseconds.
+const LAST_INSTANT: i64 = 253_402_300_799_999;
+
+impl Kind {
+    /// Whether a text is what the column holds, and what was expected if not.
+    fn fits(self, text: &str) -> std::result::Result<(), &'static str> {
+        let (fits, expected) = match self {
+            Text => (text.len() <= MAX_TEXT, "a text of at most 64 KiB"),
+            Owner => (
+                text.is_empty() || OrganizationName::parse(text).is_ok(),
+                "the name of an organization",
+            ),
+            Certificate => (CertificateId::parse(text).is_ok(), "the id of a certificate"),
+            Id => (Uuid::parse_str(text).is_ok(), "a UUID"),
+            State => (DeliveryState::parse(text).is_some(), "the state of a delivery"),
+            Ended => (Ending::parse(text).is_some(), "how an acknowledgement ended"),
+            Document => (serde_json::from_str::<IgnoredAny>(text).is_ok(), "JSON in a text"),
+            Telling => (serde_json::from_str::<Told>(text).is_ok(), "what was told, as JSON"),
+            Faults => {
+                (serde_json::from_str::<Vec<String>>(text).is_ok(), "a list of faults, as JSON")
+            }
+            Scans => {
+                (serde_json::from_str::<BTreeSet<Uuid>>(text).is_ok(), "a list of UUIDs, as JSON")
+            }
+            Number | Instant => (false, "a whole number"),
+            Flag => (false, "true or false"),
+        };
+        if fits { Ok(()) } else { Err(expected) }
+    }
+}
 
 struct Table {
     name: &'static str,
@@ -68,40 +139,40 @@ macro_rules! table {
 /// Everything that a state holds, in an order in which it can be written. `lease_until` is left out.
 const TABLES: &[Table] = &[
     table!("organizations" by "name":
-        "name" Text, "inventory" Text, "updated_at" Number, "scan_id" Text; "$1, $2, $3, $4"),
+        "name" Owner, "inventory" Document, "updated_at" Instant, "scan_id" Id; "$1, $2, $3, $4"),
     table!("inventory_parts" by "organization, kind, part":
-        "organization" Text, "kind" Text, "part" Number, "content" Text; "$1, $2, $3, $4"),
+        "organization" Owner, "kind" Text, "part" Number, "content" Document; "$1, $2, $3, $4"),
     table!("scans" by "id":
-        "id" Text, "organization" Text, "tick" Number, "started_at" Number, "finished_at" Number, "complete" Flag,
+        "id" Id, "organization" Owner, "tick" Instant, "started_at" Instant, "finished_at" Instant, "complete" Flag,
         "projects_read" Number, "projects_unreadable" Number, "certificates" Number, "requests" Number,
-        "faults" Text, "clock_skew" Number; "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12"),
+        "faults" Faults, "clock_skew" Number; "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12"),
     table!("notifications" by "id":
-        "id" Text, "organization" Text, "notifier" Text, "created_at" Number, "summary" Text, "model" Text,
+        "id" Id, "organization" Owner, "notifier" Text, "created_at" Instant, "summary" Text, "model" Document,
         "kind" Text; "$1, $2, $3, $4, $5, $6, $7"),
     table!("notification_subjects" by "notification_id, subject":
-        "notification_id" Text, "organization" Text, "subject" Text; "$1, $2, $3"),
+        "notification_id" Id, "organization" Owner, "subject" Text; "$1, $2, $3"),
     table!("deliveries" by "seq":
-        "seq" Number, "id" Text, "notification_id" Text, "notifier" Text, "receiver" Text, "state" Text,
-        "created_at" Number, "give_up_at" Number, "attempts" Number, "next_attempt_at" Number, "settled_at" Number,
-        "due_at" Number; "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12"),
+        "seq" Number, "id" Id, "notification_id" Id, "notifier" Text, "receiver" Text, "state" State,
+        "created_at" Instant, "give_up_at" Instant, "attempts" Number, "next_attempt_at" Instant, "settled_at" Instant,
+        "due_at" Instant; "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12"),
     table!("attempts" by "delivery_id, number":
-        "delivery_id" Text, "number" Number, "at" Number, "outcome" Text, "detail" Text; "$1, $2, $3, $4, $5"),
+        "delivery_id" Id, "number" Number, "at" Instant, "outcome" Text, "detail" Text; "$1, $2, $3, $4, $5"),
     table!("ledger" by "seq":
-        "seq" Number, "organization" Text, "notifier" Text, "subject" Text, "told" Text, "at" Number,
-        "notification_id" Text, "withdrawn" Flag; "$1, $2, $3, $4, $5, $6, $7, $8"),
+        "seq" Number, "organization" Owner, "notifier" Text, "subject" Text, "told" Telling, "at" Instant,
+        "notification_id" Id, "withdrawn" Flag; "$1, $2, $3, $4, $5, $6, $7, $8"),
     table!("receivers" by "organization, notifier, receiver":
-        "organization" Text, "notifier" Text, "receiver" Text, "since" Number; "$1, $2, $3, $4"),
+        "organization" Owner, "notifier" Text, "receiver" Text, "since" Instant; "$1, $2, $3, $4"),
     table!("acknowledgements" by "seq":
-        "seq" Number, "id" Text, "organization" Text, "certificate" Text, "reason" Text, "by_whom" Text,
-        "created_at" Number, "until" Number, "expires_at" Number, "ended_at" Number, "ending" Text;
+        "seq" Number, "id" Id, "organization" Owner, "certificate" Certificate, "reason" Text, "by_whom" Text,
+        "created_at" Instant, "until" Instant, "expires_at" Instant, "ended_at" Instant, "ending" Ended;
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11"),
     table!("failures" by "notifier, receiver":
-        "notifier" Text, "receiver" Text, "since" Number, "last_at" Number, "outcome" Text, "detail" Text,
-        "refused" Flag, "taken_at" Number; "$1, $2, $3, $4, $5, $6, $7, $8"),
+        "notifier" Text, "receiver" Text, "since" Instant, "last_at" Instant, "outcome" Text, "detail" Text,
+        "refused" Flag, "taken_at" Instant; "$1, $2, $3, $4, $5, $6, $7, $8"),
     table!("rates" by "notifier": "notifier" Text, "whole_at" Number; "$1, $2"),
-    table!("heartbeats" by "name": "name" Text, "said" Text; "$1, $2"),
+    table!("heartbeats" by "name": "name" Text, "said" Scans; "$1, $2"),
     table!("keys" by "name": "name" Text, "value" Text; "$1, $2"),
-    table!("ended_sessions" by "id": "id" Text, "until" Number; "$1, $2"),
+    table!("ended_sessions" by "id": "id" Id, "until" Instant; "$1, $2"),
 ];
 
 impl Store {
@@ -163,6 +234,7 @@ impl Store {
                     let found = format!("{written} rows before the end");
                     return Err(lines.fault(found, format!("{rows}, and nothing behind them")));
                 }
+                read_back(&mut tx).await?;
                 reset_sequences(&mut tx).await.map_err(StoreFault::from)?;
                 tx.commit().await.map_err(StoreFault::from)?;
                 return Ok(written);
@@ -219,9 +291,9 @@ async fn rows(tx: &mut Transaction, table: &Table, read: i64) -> Result<Vec<Map<
         let mut values = Map::new();
         for (column, kind) in table.columns {
             let value = match kind {
-                Text => json!(row.try_get::<Option<String>>(*column)?),
-                Number => json!(row.try_get::<Option<i64>>(*column)?),
+                Number | Instant => json!(row.try_get::<Option<i64>>(*column)?),
                 Flag => json!(row.try_get::<bool>(*column)?),
+                _ => json!(row.try_get::<Option<String>>(*column)?),
             };
             values.insert((*column).to_owned(), value);
         }
@@ -238,19 +310,43 @@ fn insert(table: &Table, row: &Json) -> std::result::Result<Query, (String, Stri
             (format!("{}.{column}: {}", table.name, row[*column]), expected.to_owned())
         };
         insert = insert.bind(match (kind, &row[*column]) {
-            (Text, Json::String(text)) => Value::Text(Some(text.clone())),
-            (Text, Json::Null) => Value::Text(None),
-            (Text, _) => return Err(wrong("a text")),
-            (Number, Json::Number(number)) => {
-                Value::Number(Some(number.as_i64().ok_or_else(|| wrong("a whole number"))?))
-            }
-            (Number, Json::Null) => Value::Number(None),
-            (Number, _) => return Err(wrong("a number")),
             (Flag, Json::Bool(flag)) => Value::Flag(*flag),
+            (Number | Instant, Json::Null) => Value::Number(None),
+            (Number, Json::Number(number)) => {
+                let number = number.as_i64().filter(|number| number.unsigned_abs() <= MAX_NUMBER);
+                Value::Number(Some(number.ok_or_else(|| wrong("a whole number of at most 2^53"))?))
+            }
+            (Instant, Json::Number(number)) => {
+                let at = number.as_i64().filter(|at| (0..=LAST_INSTANT).contains(at));
+                Value::Number(Some(
+                    at.ok_or_else(|| wrong("Unix milliseconds before the year 10000"))?,
+                ))
+            }
+            (kind, Json::String(text)) => {
+                kind.fits(text).map_err(wrong)?;
+                Value::Text(Some(text.clone()))
+            }
+            (Number | Instant, _) => return Err(wrong("a whole number")),
             (Flag, _) => return Err(wrong("true or false")),
+            (_, Json::Null) => Value::Text(None),
+            _ => return Err(wrong("a text")),
         });
     }
     Ok(insert)
+}
+
+/// Reads what is known of each organization, as the service does at its start.
+async fn read_back(tx: &mut Transaction) -> std::result::Result<(), TransferFault> {
+    let names: Vec<String> = query("SELECT name FROM organizations ORDER BY name")
+        .scalars(&mut *tx)
+        .await
+        .map_err(StoreFault::from)?;
+    for organization in names {
+        let Ok(name) = OrganizationName::parse(&organization) else { continue };
+        let read = inventories::read(tx, &name).await;
+        read.map_err(|why| TransferFault::Inventory { organization, why })?;
+    }
+    Ok(())
 }
 
 /// What is counted goes on behind what was written. SQLite does so by itself.

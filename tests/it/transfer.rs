@@ -2,6 +2,7 @@
 
 use certvigil::{clock, demo::world::World};
 use chrono::TimeDelta;
+use serde_json::{Value, json};
 use std::path::Path;
 
 use super::{
@@ -78,6 +79,22 @@ async fn from_a_file_to_a_server_and_back_without_one_message_more() {
     assert!(acks.contains("cert_b"), "{acks}");
 }
 
+/// The lines of an export, with another value in the first row of a table.
+fn with_value(lines: &[&str], table: &str, column: &str, value: &Value) -> String {
+    let mut changed = false;
+    let lines = lines.iter().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if !changed && line["table"] == table {
+            changed = true;
+            line["row"][column] = value.clone();
+        }
+        line.to_string()
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    assert!(changed, "there is nothing in {table}");
+    text
+}
+
 #[tokio::test]
 async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
     let (_sim, config) = sim().await;
@@ -103,6 +120,20 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
         (&whole.replace("\"table\":\"scans\"", "\"table\":\"moods\""), "the table \"moods\""),
         (&whole.replace("\"tick\":", "\"tock\":"), "scans.tick"),
         (&whole.replace("\"row\"", "row"), "expected a line of JSON"),
+        // What somebody made, who means harm.
+        (&with_value(&lines, "scans", "tick", &json!(i64::MAX)), "expected Unix milliseconds"),
+        (&with_value(&lines, "deliveries", "seq", &json!(i64::MAX)), "at most 2^53"),
+        (&with_value(&lines, "deliveries", "id", &json!("../../etc")), "expected a UUID"),
+        (&with_value(&lines, "deliveries", "state", &json!("sent")), "the state of a delivery"),
+        (&with_value(&lines, "ledger", "told", &json!("{}")), "expected what was told"),
+        (
+            &with_value(&lines, "ledger", "organization", &json!("a\u{1b}[2Jb")),
+            "of an organization",
+        ),
+        (&with_value(&lines, "notifications", "model", &json!("[[[")), "expected JSON"),
+        (&with_value(&lines, "notifications", "summary", &json!("x".repeat(70_000))), "64 KiB"),
+        (&with_value(&lines, "inventory_parts", "content", &json!("[1]")), "the organization acme"),
+        (&with_value(&lines, "organizations", "inventory", &json!("{}")), "the organization acme"),
     ];
     let empty = format!("{config}[state]\nurl = \"sqlite:b.db\"\n");
     for (text, words) in cases {
@@ -110,6 +141,7 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
         let (code, _, err) = certvigil(place, &empty, &["state", "import", "bad.jsonl"]).await;
         assert_eq!(code, 1, "{words}");
         assert!(err.contains(words), "{words}: {err}");
+        assert!(!err.contains('\u{1b}') && err.len() < 1_000, "{err}");
     }
     let (code, _, err) = certvigil(place, &empty, &["state", "import", "whole.jsonl"]).await;
     assert_eq!(code, 0, "nothing of those was written: {err}");
