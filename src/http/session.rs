@@ -1,9 +1,9 @@
-//! What stands for a token where the token itself is not to stand: the cookie of a browser, and the address of the
-//! calendar.
+//! Session cookies and the token in the calendar's address: both are derived from `http.token` or `http.read_token`, so
+//! that neither contains it.
 //!
-//! Guarantees: nobody makes one, nor tries out tokens on one, without the random key in the database; that key alone opens
-//! nothing. Another token ends them all, and who signs out ends the session, not only the cookie. Everything is compared in
-//! constant time.
+//! Guarantees: without the random key in the database nobody can forge one or guess the token from one offline; the key
+//! alone opens nothing. Changing the token revokes all of them. Signing out revokes the session on the server. All
+//! comparisons take constant time.
 
 use anyhow::anyhow;
 use aws_lc_rs::{hmac, rand};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// How long a browser stays signed in.
 pub const LASTS: TimeDelta = TimeDelta::days(7);
-/// How many bytes of a signature the calendar's address has, as hexadecimal digits.
+/// The length of the calendar's token, in hexadecimal digits.
 const FEED: usize = 32;
 
 /// A new random key, in hexadecimal digits.
@@ -42,13 +42,13 @@ impl Key {
         Key(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
     }
 
-    /// Whether somebody gave this secret. The time that it takes says nothing of how much was right.
+    /// Compares a given text with a secret in constant time.
     pub fn fits(&self, given: &str, secret: &str) -> bool {
         let expected = hmac::sign(&self.0, secret.as_bytes());
         hmac::verify(&self.0, given.as_bytes(), expected.as_ref()).is_ok()
     }
 
-    /// What a token vouches for.
+    /// The signature of a text, made from the key and a token, in hexadecimal digits.
     fn signed(&self, token: &SecretString, what: &str) -> String {
         let of_token = hmac::sign(&self.0, token.expose_secret().as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, of_token.as_ref());

@@ -1,4 +1,4 @@
-//! What the pages need across restarts and instances: a random key, and which sessions were ended.
+//! Data of the HTTP pages that outlives a restart: the random key and the revoked sessions.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Result, Store, millis, sql::query};
 
 impl Store {
-    /// The key of this name; the one given, if there is none yet. All instances get the same.
+    /// Returns the key with this name. If there is none, stores `new` first. All instances get the same key.
     ///
     /// # Errors
     /// Where the database fails.

@@ -49,23 +49,23 @@ pub enum TransferFault {
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
-    /// The name of an organization, or nothing for what is about none.
+    /// An organization's name; empty in rows that belong to no organization.
     Owner,
     /// The id of a certificate.
     Certificate,
     /// An id of our own.
     Id,
-    /// What has become of a delivery.
+    /// A [`DeliveryState`].
     State,
     /// How an acknowledgement ended.
     Ended,
     /// JSON, which is read where it is used.
     Document,
-    /// What somebody was told, in JSON.
+    /// [`Told`] as JSON.
     Telling,
-    /// What could not be read, in JSON.
+    /// Error messages of a scan: a JSON list of strings.
     Faults,
-    /// Ids of scans, in JSON.
+    /// Scan ids: a JSON list of UUIDs.
     Scans,
     Number,
     /// Unix milliseconds.
@@ -79,13 +79,16 @@ use Kind::{
 
 /// The longest text that is no document, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
-/// The largest number, either way: what is counted from it goes on for ever.
+/// The largest absolute value of a number. It leaves room for sequences to count on.
 const MAX_NUMBER: u64 = 1 << 53;
 /// The end of the year 9999, in Unix milliseconds.
 const LAST_INSTANT: i64 = 253_402_300_799_999;
 
 impl Kind {
-    /// Whether a text is what the column holds, and what was expected if not.
+    /// Checks a text of this column.
+    ///
+    /// # Errors
+    /// What was expected.
     fn fits(self, text: &str) -> std::result::Result<(), &'static str> {
         let (fits, expected) = match self {
             Text => (text.len() <= MAX_TEXT, "a text of at most 64 KiB"),
@@ -335,7 +338,7 @@ fn insert(table: &Table, row: &Json) -> std::result::Result<Query, (String, Stri
     Ok(insert)
 }
 
-/// Reads what is known of each organization, as the service does at its start.
+/// Checks that the inventory of each organization can be read.
 async fn read_back(tx: &mut Transaction) -> std::result::Result<(), TransferFault> {
     let names: Vec<String> = query("SELECT name FROM organizations ORDER BY name")
         .scalars(&mut *tx)

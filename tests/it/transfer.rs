@@ -120,7 +120,7 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
         (&whole.replace("\"table\":\"scans\"", "\"table\":\"moods\""), "the table \"moods\""),
         (&whole.replace("\"tick\":", "\"tock\":"), "scans.tick"),
         (&whole.replace("\"row\"", "row"), "expected a line of JSON"),
-        // What somebody made, who means harm.
+        // Values that certvigil never writes.
         (&with_value(&lines, "scans", "tick", &json!(i64::MAX)), "expected Unix milliseconds"),
         (&with_value(&lines, "deliveries", "seq", &json!(i64::MAX)), "at most 2^53"),
         (&with_value(&lines, "deliveries", "id", &json!("../../etc")), "expected a UUID"),

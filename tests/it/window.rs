@@ -133,7 +133,7 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(status(get(path)).await, 200, "{path}");
     }
-    // How things go in detail is for whoever may read the pages.
+    // Only callers who may read the pages get details.
     let plainly = daemon.text("/readyz").await;
     assert!(plainly.contains("\"ready\"") && !plainly.contains("acme"), "{plainly}");
     let detailed = get("/readyz").bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
