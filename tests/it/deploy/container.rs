@@ -61,8 +61,14 @@ async fn the_image_works_with_a_root_that_nobody_can_write_and_has_no_shell() {
         "etc/passwd",
         "etc/ssl/certs/ca-certificates.crt",
         "usr/bin/certvigil",
+        "usr/share/doc/certvigil/third-party-notices.gz",
     ];
     assert_eq!(others, expected);
+    let mut notices = Command::new("zcat");
+    let notices = said(notices.arg(root.join(expected[5]))).1;
+    for part in ["\nrustls ", "\ntokio ", "Permission is hereby granted", "Apache License"] {
+        assert!(notices.contains(part), "{part}");
+    }
 
     // As the recipe does.
     std::fs::create_dir_all(root.join("var/lib/certvigil")).unwrap();

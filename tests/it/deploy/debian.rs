@@ -50,7 +50,8 @@ test "$(stat -c %a "$root/etc/certvigil/secrets")" = 700
 for file in usr/lib/systemd/system/certvigil.service usr/share/man/man1/certvigil.1.gz \
   usr/share/man/man5/certvigil.toml.5.gz usr/share/bash-completion/completions/certvigil \
   usr/share/zsh/vendor-completions/_certvigil usr/share/fish/vendor_completions.d/certvigil.fish \
-  usr/share/certvigil/certvigil.schema.json usr/share/doc/certvigil/copyright; do
+  usr/share/certvigil/certvigil.schema.json usr/share/doc/certvigil/copyright \
+  usr/share/doc/certvigil/third-party-notices.gz; do
   test -s "$root/$file" || test -s "$root/${file#usr/}"
 done
 inside dpkg-query -W -f='${Conffiles}\n' certvigil | grep -q /etc/certvigil/certvigil.toml
