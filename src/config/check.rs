@@ -207,9 +207,7 @@ impl Checker<'_> {
 
     /// Warns of an address to which everything is sent for anybody on the way to read.
     pub fn in_the_open(&mut self, path: &KeyPath, url: Option<&Secret>) {
-        let url = url.and_then(|url| url.read().ok());
-        let url = url.and_then(|url| Url::parse(url.expose_secret().trim()).ok());
-        if url.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+        if read_url(url).is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
             self.warnings.push(format!(
                 "{path}: http, and not https: whoever is on the way can read and change what is sent"
             ));
@@ -253,4 +251,9 @@ impl Checker<'_> {
         self.fault(path, format!("{shown}, without one"), "a file with certificates (PEM)");
         None
     }
+}
+
+/// The URL that a secret holds, where it can be read.
+pub fn read_url(secret: Option<&Secret>) -> Option<Url> {
+    Url::parse(secret?.read().ok()?.expose_secret().trim()).ok()
 }

@@ -15,8 +15,8 @@ use super::{
 use crate::redact::quoted;
 
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
-const PREFIX: &str = "CERTVIGIL";
-const SEPARATOR: &str = "__";
+pub const PREFIX: &str = "CERTVIGIL";
+pub const SEPARATOR: &str = "__";
 /// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces the whole of it.
 const SECRET_KEYS: [&str; 8] =
     ["admin_key", "password", "url", "key", "secret", "token", "read_token", "heartbeat_url"];

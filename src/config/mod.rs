@@ -18,6 +18,7 @@ pub mod raw;
 mod routing;
 pub mod schema;
 mod state;
+mod variables;
 mod webhook;
 
 use chrono_tz::Tz;
@@ -116,6 +117,8 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
     let source = found.path.map(read_source).transpose()?;
     let mut loaded = from_layers(source, environment(), needs)?;
     loaded.warnings.splice(0..0, found.warnings);
+    let names = environment().map(|(name, _)| name);
+    loaded.warnings.extend(variables::misspelled(names, &loaded.effective));
     Ok(loaded)
 }
 

@@ -207,6 +207,12 @@ fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url
                 checker.origins.of(path)
             ));
         }
+        if !url.path().trim_end_matches('/').ends_with("/v1") {
+            checker.warnings.push(format!(
+                "{}: {path}: the path does not end in /v1, where the API is ({BASE_URL})",
+                checker.origins.of(path)
+            ));
+        }
         return Some(url);
     }
     checker.fault(path, quoted(url.as_str()), expected);

@@ -82,6 +82,7 @@ pub fn check(
     }
     let written = raw.rules.as_deref().unwrap_or_default();
     let mut rules = Vec::new();
+    let mut hides_the_rest: Option<KeyPath> = None;
     for (index, one) in written.iter().enumerate() {
         let path = parent.index(index);
         let mut globs = |key: &str, list: &Option<raw::Strings>| {
@@ -99,6 +100,14 @@ pub fn check(
                 watched(checker, &path, one, inherited, (&raw.expired, &expired)).map(Says::Watch)
             }
         };
+        let of_all = of.is_all() && certificates.is_all() && projects.is_all();
+        if let Some(first) = &hides_the_rest {
+            checker
+                .warnings
+                .push(format!("{path}: never reached; {first} already matches every certificate"));
+        } else if of_all && matches!(says, Some(Says::Watch(_))) {
+            hides_the_rest = Some(path.clone());
+        }
         if let Some(says) = says {
             rules.push((of, Rule { index, certificates, projects, says }));
         }
@@ -229,7 +238,7 @@ fn ladder(
     written: &[raw::Threshold],
     expired: Option<ExpiredStep>,
 ) -> Option<Ladder> {
-    let mut thresholds = Vec::new();
+    let mut thresholds: Vec<Threshold> = Vec::new();
     for (index, step) in written.iter().enumerate() {
         let path = path.index(index);
         if step.within.is_none() {
@@ -240,6 +249,13 @@ fn ladder(
         let repeat = checker.positive_delta(&path.key("repeat"), step.repeat.as_ref());
         if let (Some(lead), Some(severity)) = (lead, severity) {
             let label = step.within.as_deref().unwrap_or_default().trim().to_owned();
+            if thresholds.iter().any(|other| other.lead == lead) {
+                checker.warnings.push(format!(
+                    "{}: {} is there twice; only the threshold with the higher severity counts",
+                    path.key("within"),
+                    quoted(&label)
+                ));
+            }
             thresholds.push(Threshold { lead, label, severity, repeat });
         }
     }

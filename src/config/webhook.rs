@@ -1,6 +1,11 @@
 //! `[notifiers.webhook.NAME]`.
 
-use super::{check::Checker, fault::KeyPath, notifiers::routing, raw};
+use super::{
+    check::{Checker, read_url},
+    fault::KeyPath,
+    notifiers::routing,
+    raw,
+};
 use crate::{
     net::fits_url,
     notify::{
@@ -39,6 +44,9 @@ pub(super) fn check(
     let needed = checker.needs.notifiers;
     let url = checker.place(&path.key("url"), url, needed, fits_url);
     checker.in_the_open(&path.key("url"), url.as_ref());
+    if matches!(format, Some(Format::Alertmanager)) {
+        below_a_path(checker, &path.key("url"), url.as_ref());
+    }
     match format.as_ref().map(Format::key) {
         Some(Key::Routing) if raw.key.is_none() => {
             checker.missing(&path.key("key"), "PagerDuty's integration key of the service");
@@ -101,6 +109,16 @@ pub(super) fn check(
         routing,
         style: style.clone(),
     })
+}
+
+/// Warns of an Alertmanager that is not asked where it is by default: most often somebody wrote the path of its API.
+fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>) {
+    if read_url(url).is_some_and(|url| url.path() != "/") {
+        checker.warnings.push(format!(
+            "{path}: the URL has a path, and certvigil adds /api/v2/alerts to it; that is right only for an Alertmanager \
+             with --web.route-prefix"
+        ));
+    }
 }
 
 /// The format, with the operator's template compiled and tried.

@@ -64,6 +64,14 @@ pub struct Ruling<'a> {
     pub lapsed: Option<(&'a Rule, &'a Ignore)>,
 }
 
+impl<'a> Ruling<'a> {
+    /// The rules that have a say.
+    pub fn deciding(&self) -> impl Iterator<Item = &'a Rule> {
+        let silences = [self.ignored, self.lapsed].into_iter().flatten();
+        self.rule.into_iter().chain(silences.map(|(rule, _)| rule))
+    }
+}
+
 impl Policy {
     /// What is said of a certificate that is active in these projects, and may be in the unread ones.
     ///

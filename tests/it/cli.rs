@@ -98,6 +98,25 @@ async fn check_exits_as_monitoring_plugins_do() {
 }
 
 #[tokio::test]
+async fn check_names_the_rules_that_apply_to_no_certificate() {
+    let ignore = "ignore = { reason = \"retired\", until = 2099-01-01 }";
+    let rules = format!(
+        "[[rules]]\ncertificates = [\"ca-0\"]\n{ignore}\n[[rules]]\ncertificates = [\"old-*\"]\n{ignore}\n"
+    );
+    let said = async |world: World| {
+        let sim = Sim::start(world).await;
+        let folder = tempfile::tempdir().unwrap();
+        run(with(folder.path(), &format!("{}{rules}", sim.config()), &["check"])).await.2
+    };
+    let err = said(world(&[200])).await;
+    let warnings: Vec<&str> = err.lines().filter(|line| line.contains("applies to none")).collect();
+    assert_eq!(warnings, ["warning: rules[1] applies to none of the certificates"]);
+    let mut unread = world(&[200]);
+    unread.projects[1].broken = Some(403);
+    assert!(!said(unread).await.contains("applies to none"), "it may apply to what was not read");
+}
+
+#[tokio::test]
 async fn check_shows_the_same_in_four_outputs() {
     let mut world = World::demo(certvigil::clock::now());
     world.certificate("cert_demo_weeks").unwrap().name = Some("=cmd|' /C calc'!A0".to_owned());

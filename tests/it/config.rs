@@ -559,6 +559,37 @@ fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_e
 }
 
 #[test]
+fn what_is_taken_and_cannot_do_what_was_meant_is_warned_about() {
+    crypto();
+    let text = "[organizations.acme]\nadmin_key = \"sk-admin-x\"\nbase_url = \"https://api.openai.com\"\n\
+                [notifiers.webhook.prom]\nformat = \"alertmanager\"\nurl = \"https://am.example/api/v2/alerts\"\n\
+                [[thresholds]]\nwithin = \"7d\"\nseverity = \"warning\"\n\
+                [[thresholds]]\nwithin = \"168h\"\nseverity = \"warning\"\n\
+                [[rules]]\nexpired = { severity = \"critical\" }\n\
+                [[rules]]\ncertificates = [\"old-*\"]\nignore = { reason = \"o\", until = 2099-01-01 }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let load = |text: &str| from_text(&folder.path().join("c.toml"), text, Needs::ALL).unwrap();
+    let warned = [
+        "c.toml:3: organizations.acme.base_url: the path does not end in /v1",
+        "notifiers.webhook.prom.url: the URL has a path, and certvigil adds /api/v2/alerts to it",
+        "thresholds[1].within: “168h” is there twice; only the threshold with the higher severity",
+        "rules[1]: never reached; rules[0] already matches every certificate",
+    ];
+    let warnings = load(text).warnings;
+    for words in warned {
+        let count = warnings.iter().filter(|one| one.contains(words)).count();
+        assert_eq!(count, 1, "{words}: {warnings:#?}");
+    }
+    let right = text
+        .replace(".com\"", ".com/v1/\"")
+        .replace("/api/v2/alerts", "")
+        .replace("168h", "167h")
+        .replace("[[rules]]\nexp", "[[rules]]\ncertificates = [\"new-*\"]\nexp");
+    let warnings = load(&right).warnings;
+    assert_eq!(warnings.len(), 1, "only the secret in the file is left: {warnings:#?}");
+}
+
+#[test]
 fn the_address_of_a_server_is_shown_without_its_password() {
     let folder = tempfile::tempdir().unwrap();
     let load = |state: &str| {

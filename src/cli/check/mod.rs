@@ -78,6 +78,9 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
         Output::Nagios => output::nagios(&survey),
     };
     super::print(&text)?;
+    for index in survey.idle_rules() {
+        eprintln!("warning: rules[{index}] applies to none of the certificates");
+    }
     if survey.undelivered > 0 {
         let what = wording::count(survey.undelivered, "delivery attempt");
         eprintln!("error: {what} failed; certvigil deliveries --failed says why");

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     domain::{
@@ -76,6 +79,8 @@ pub struct Survey {
     pub projects_read: usize,
     /// Deliveries that failed, where the check also tells.
     pub undelivered: usize,
+    /// Each of `[[rules]]` by its place, and whether it decides about any certificate.
+    rules: BTreeMap<usize, bool>,
 }
 
 impl Survey {
@@ -89,6 +94,7 @@ impl Survey {
             credentials: Vec::new(),
             projects_read: 0,
             undelivered: 0,
+            rules: BTreeMap::new(),
         }
     }
 
@@ -102,6 +108,9 @@ impl Survey {
         let evaluation =
             evaluate(organization, inventory, &target.policy, acknowledgements, self.now);
         let uncovered = evaluation.uncovered.iter().filter(|one| !one.ignored);
+        for rule in &target.policy.rules {
+            self.rules.entry(rule.index).or_insert(false);
+        }
         self.uncovered.extend(uncovered.map(|one| (organization.clone(), one.project.clone())));
         self.credentials.extend(evaluation.credentials.iter().map(|one| Credential {
             organization: organization.clone(),
@@ -116,6 +125,8 @@ impl Survey {
         let mut named: HashMap<usize, (Projects<'_>, Arc<[String]>)> = HashMap::new();
         for assessment in evaluation.assessments() {
             let status = evaluation.status(&assessment);
+            let deciding = assessment.ruling.deciding();
+            self.rules.extend(deciding.map(|rule| (rule.index, true)));
             let (_, projects) =
                 named.entry(assessment.projects.as_ptr().addr()).or_insert_with(|| {
                     let names = assessment.projects.iter();
@@ -149,6 +160,12 @@ impl Survey {
     /// Whether everything could be read, and be told where it had to be.
     pub fn is_certain(&self) -> bool {
         self.unreadable.is_empty() && self.undelivered == 0
+    }
+
+    /// The places of the rules that decide about no certificate. Nothing can be said where a list was not read.
+    pub fn idle_rules(&self) -> impl Iterator<Item = usize> {
+        let known = self.unreadable.is_empty();
+        self.rules.iter().filter(move |(_, decides)| known && !**decides).map(|(index, _)| *index)
     }
 
     pub fn worst(&self) -> Severity {
