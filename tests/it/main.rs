@@ -6,6 +6,7 @@
 mod answers;
 mod api;
 mod architecture;
+mod attacks;
 mod blind;
 mod browser;
 mod cli;

@@ -36,7 +36,7 @@ async fn dialogue(
 }
 
 /// What a well-behaved server answers, with these lines after EHLO.
-fn polite(line: &str, offers: &[&str]) -> Option<Vec<u8>> {
+pub fn polite(line: &str, offers: &[&str]) -> Option<Vec<u8>> {
     Some(match line.split(' ').next().unwrap_or_default() {
         "EHLO" => {
             let mut lines = vec!["mx"];
@@ -52,7 +52,7 @@ fn polite(line: &str, offers: &[&str]) -> Option<Vec<u8>> {
     })
 }
 
-async fn server<F>(greeting: &'static [u8], answer: F) -> SocketAddr
+pub async fn server<F>(greeting: &'static [u8], answer: F) -> SocketAddr
 where
     F: FnMut(&str) -> Option<Vec<u8>> + Clone + Send + 'static,
 {
