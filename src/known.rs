@@ -46,7 +46,8 @@ impl Known {
         store: Option<&Store>,
         now: DateTime<Utc>,
     ) -> Result<Known, StoreFault> {
-        let (mut inventory, mut acknowledgements) = (Inventory::default(), Acknowledgements::new());
+        let (mut inventory, mut acknowledgements) =
+            (Inventory::default(), Acknowledgements::default());
         if let Some(store) = store {
             inventory = store.inventory(&organization).await?;
             acknowledgements = store.acknowledgements(&organization).await?;
@@ -156,7 +157,7 @@ mod tests {
         explain::explain,
         inventory::tests::{Scoped, everything, reading, start},
         listener::Grain,
-        policy::{Ignore, Rule, Says},
+        policy::{Ignore, ProtectionPolicy, Rule, Says},
         routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
@@ -198,10 +199,11 @@ mod tests {
                 blind_after: None,
                 admin_keys: crate::domain::credential::WatchedKeys::Off,
                 client_identity: None,
+                protection: ProtectionPolicy::default(),
             },
             before: inventory.clone(),
             inventory,
-            acknowledgements: Acknowledgements::new(),
+            acknowledgements: Acknowledgements::default(),
             listeners: vec![
                 Listener::new("all", &Routing::all(), Grain::Digest),
                 Listener::new("some", &some, Grain::EachAlert),

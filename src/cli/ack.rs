@@ -1,4 +1,5 @@
-//! `certvigil ack`, `acks` and `unack`: quiet for one certificate, for a reason and until a date.
+//! `certvigil ack`, `acks` and `unack`: quiet for one certificate, or for a project without mutual TLS, for a reason and
+//! until a date.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -10,9 +11,11 @@ use crate::{
     config::{Config, Needs},
     domain::{
         acknowledgement::{Acknowledgement, Acknowledgements, Refusal, Wanted},
-        certificate::OrganizationName,
+        certificate::{OrganizationName, Project},
         day,
         evaluate::evaluate,
+        inventory::Inventory,
+        subject::Subject,
         text::one_line,
     },
     store::id_at,
@@ -21,7 +24,11 @@ use crate::{
 #[derive(Args)]
 pub struct Ack {
     /// Its id, or its name where no other has it
-    certificate: String,
+    #[arg(required_unless_present = "project")]
+    certificate: Option<String>,
+    /// A project that does not enforce mutual TLS: its id, or its name where no other has it
+    #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
+    project: Option<String>,
     /// The end of this day (2027-03-01), or an instant (2027-03-01T12:00:00Z)
     #[arg(long, value_name = "DATE")]
     until: String,
@@ -39,7 +46,11 @@ pub struct Ack {
 #[derive(Args)]
 pub struct Unack {
     /// Its id, or its name where no other has it
-    certificate: String,
+    #[arg(required_unless_present = "project")]
+    certificate: Option<String>,
+    /// A project: its id, or its name where no other has it
+    #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
+    project: Option<String>,
     /// Where several organizations have it
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
@@ -91,22 +102,29 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     })?;
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
-    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
-    let none = Acknowledgements::new();
+    let (reason, by) = (arguments.reason.as_str(), arguments.by.as_deref());
+    let wanted = Wanted { until, reason, by };
+    let none = Acknowledgements::default();
+    if let Some(project) = &arguments.project {
+        let (of, project) = state::find_project(&known, project, name)?;
+        let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
+        let one = Acknowledgement::of_project(&wanted, project, &evaluation, id_at(now), now);
+        let one = one.map_err(refused)?;
+        store.acknowledge(&of.organization, &one).await?;
+        let (title, until) = (project_title(project), local(&config, one.until));
+        return super::print(&format!(
+            "{}: {title} is acknowledged until {until}: it does not enforce mutual TLS\n",
+            of.organization
+        ));
+    }
+    let certificate = arguments.certificate.as_deref().unwrap_or_default();
+    let (of, certificate) = state::find(&known, certificate, name)?;
     let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
     let assessment = evaluation.assessment(&certificate.id);
     let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
-    let (reason, by) = (arguments.reason.as_str(), arguments.by.as_deref());
-    let wanted = Wanted { until, reason, by };
     let one =
         Acknowledgement::new(&wanted, &assessment, of.policy.include_inactive, id_at(now), now);
-    let one = one.map_err(|refusal| match refusal {
-        Refusal::Passed(_) => Failure::Usage(format!("--until: {refusal}")),
-        Refusal::NoReason => Failure::Usage(format!("--reason: {refusal}")),
-        Refusal::Inactive(_) | Refusal::LastStage { .. } | Refusal::SingleStep { .. } => {
-            Failure::Failed(refusal.into())
-        }
-    })?;
+    let one = one.map_err(refused)?;
     store.acknowledge(&of.organization, &one).await?;
 
     let steps = &assessment.ruling.steps;
@@ -134,14 +152,40 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     super::print(&said)
 }
 
+fn project_title(project: &Project) -> String {
+    format!("the project “{}” ({})", project.title(), project.id)
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Passed(_) => Failure::Usage(format!("--until: {refusal}")),
+        Refusal::NoReason => Failure::Usage(format!("--reason: {refusal}")),
+        Refusal::Inactive(_)
+        | Refusal::NotReported(_)
+        | Refusal::LastStage { .. }
+        | Refusal::SingleStep { .. } => Failure::Failed(refusal.into()),
+    }
+}
+
 async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = clock::now();
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
-    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
-    let title = format!("“{}” ({})", certificate.title(), certificate.id);
-    let held = match of.acknowledgements.get(&certificate.id) {
+    let (of, title, one) = match &arguments.project {
+        Some(project) => {
+            let (of, project) = state::find_project(&known, project, name)?;
+            let one = of.acknowledgements.of_project(&project.id);
+            (of, project_title(project), one)
+        }
+        None => {
+            let certificate = arguments.certificate.as_deref().unwrap_or_default();
+            let (of, certificate) = state::find(&known, certificate, name)?;
+            let title = format!("“{}” ({})", certificate.title(), certificate.id);
+            (of, title, of.acknowledgements.of_certificate(&certificate.id))
+        }
+    };
+    let held = match one {
         Some(one) => store.withdraw(one.id, now).await?,
         None => false,
     };
@@ -154,19 +198,42 @@ async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure>
     ))
 }
 
+/// What an acknowledgement is about, as far as it is still known.
+struct Acknowledged {
+    kind: &'static str,
+    id: String,
+    name: Option<String>,
+}
+
+impl Acknowledged {
+    fn of(one: &Acknowledgement, inventory: &Inventory) -> Acknowledged {
+        match &one.subject {
+            Subject::Protection(id) => Acknowledged {
+                kind: "project",
+                id: id.to_string(),
+                name: inventory.projects.get(id).map(|project| project.title().to_owned()),
+            },
+            Subject::Certificate(id) => Acknowledged {
+                kind: "certificate",
+                id: id.to_string(),
+                name: inventory.certificates.get(id).map(|one| one.title().to_owned()),
+            },
+            other => Acknowledged { kind: "other", id: other.to_string(), name: None },
+        }
+    }
+}
+
 async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = clock::now();
     let store = state::open(&config).await?;
-    let mut rows: Vec<(OrganizationName, Option<String>, Acknowledgement)> = Vec::new();
+    let mut rows: Vec<(OrganizationName, Acknowledged, Acknowledgement)> = Vec::new();
     for organization in &config.organizations {
         let name = &organization.api.organization;
         let inventory = store.inventory(name).await?;
         for one in store.all_acknowledgements(name).await? {
             if arguments.all || (one.ended.is_none() && one.until > now) {
-                let certificate = inventory.certificates.get(&one.certificate);
-                let title = certificate.map(|certificate| certificate.title().to_owned());
-                rows.push((name.clone(), title, one));
+                rows.push((name.clone(), Acknowledged::of(&one, &inventory), one));
             }
         }
     }
@@ -178,11 +245,12 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
         Output::Json => {
             let entries: Vec<_> = rows
                 .iter()
-                .map(|(organization, name, one)| {
+                .map(|(organization, what, one)| {
+                    let Acknowledged { kind, id, name } = what;
                     json!({
                         "id": one.id,
                         "organization": organization,
-                        "certificate": { "id": one.certificate, "name": name },
+                        *kind: { "id": id, "name": name },
                         "reason": one.reason,
                         "by": one.by,
                         "created_at": instant(one.created_at),
@@ -200,15 +268,16 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
         Output::Table if rows.is_empty() => super::print("nothing is acknowledged\n"),
         Output::Table => {
             let mut header =
-                vec!["UNTIL", "ORGANIZATION", "CERTIFICATE", "ID", "BY", "SINCE", "REASON"];
+                vec!["UNTIL", "ORGANIZATION", "KIND", "NAME", "ID", "BY", "SINCE", "REASON"];
             header.extend(arguments.all.then_some("ENDED"));
             let mut table = terminal::table(&header, &["UNTIL", "ORGANIZATION", "SINCE"]);
-            for (organization, name, one) in &rows {
+            for (organization, what, one) in &rows {
                 let mut cells = vec![
                     local(&config, one.until),
                     organization.to_string(),
-                    name.clone().unwrap_or_else(|| "-".to_owned()),
-                    one.certificate.to_string(),
+                    what.kind.to_owned(),
+                    what.name.clone().unwrap_or_else(|| "-".to_owned()),
+                    what.id.clone(),
                     one.by.clone().unwrap_or_else(|| "-".to_owned()),
                     local(&config, one.created_at),
                     one.reason.clone(),

@@ -244,6 +244,7 @@ async fn open_of(
     let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
     let occasion = Occasion {
         evaluation: &evaluation,
+        before: None,
         scan: scan.map(view),
         stale_at: Some(when.stale_at),
         allowed: None,

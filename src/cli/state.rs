@@ -1,13 +1,14 @@
 //! What the commands that look into the state share: opening it, the organizations in it, and finding a
-//! certificate by its id or name.
+//! certificate or a project by its id or name.
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
+use std::sync::Arc;
 
 use crate::{
     config::{Config, Organization},
     domain::{
-        certificate::{Certificate, CertificateId},
+        certificate::{Certificate, Project},
         text::{Name, one_line},
     },
     known::Known,
@@ -54,39 +55,65 @@ pub fn find<'a>(
     text: &str,
     organization: Option<&str>,
 ) -> anyhow::Result<(&'a Known, &'a Certificate)> {
+    let all = |one: &'a Known| one.inventory.certificates.values().map(Arc::as_ref);
+    let of = |one: &'a Certificate| (one.id.as_str(), one.name.as_ref());
+    only("certificate", text, organization, known, all, of)
+}
+
+/// The only project with this id, or else with this name.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_project<'a>(
+    known: &'a [Known],
+    text: &str,
+    organization: Option<&str>,
+) -> anyhow::Result<(&'a Known, &'a Project)> {
+    let all = |one: &'a Known| one.inventory.projects.values();
+    let of = |one: &'a Project| (one.id.as_str(), one.name.as_ref());
+    only("project", text, organization, known, all, of)
+}
+
+fn only<'a, T, I: Iterator<Item = &'a T>>(
+    kind: &str,
+    text: &str,
+    organization: Option<&str>,
+    known: &'a [Known],
+    all: impl Fn(&'a Known) -> I,
+    of: impl Fn(&'a T) -> (&'a str, Option<&'a Name>),
+) -> anyhow::Result<(&'a Known, &'a T)> {
     if let Some(name) = organization
         && known.iter().all(|one| one.organization.as_str() != name)
     {
         bail!("there is no organization “{}”", one_line(name, 64));
     }
-    let asked = |one: &&Known| organization.is_none_or(|name| one.organization.as_str() == name);
-    let all = || {
-        known.iter().filter(asked).flat_map(|one| {
-            one.inventory.certificates.values().map(move |certificate| (one, certificate.as_ref()))
-        })
-    };
-    // As names are kept.
-    let (id, name) = (CertificateId::parse(text).ok(), Name::clean(text));
-    let mut found: Vec<_> = all().filter(|(_, one)| Some(&one.id) == id.as_ref()).collect();
+    let asked = known
+        .iter()
+        .filter(|one| organization.is_none_or(|name| one.organization.as_str() == name));
+    let all: Vec<(&Known, &T)> =
+        asked.flat_map(|one| all(one).map(move |item| (one, item))).collect();
+    let mut found: Vec<_> = all.iter().filter(|(_, item)| of(item).0 == text).collect();
     if found.is_empty() {
-        found = all().filter(|(_, one)| one.name.is_some() && one.name == name).collect();
+        // As names are kept.
+        let name = Name::clean(text);
+        found =
+            all.iter().filter(|(_, item)| name.is_some() && of(item).1 == name.as_ref()).collect();
     }
     match found.as_slice() {
-        [one] => Ok(*one),
+        [one] => Ok(**one),
         [] => bail!(
-            "there is no certificate “{}” in the latest scans; certvigil check lists them",
+            "there is no {kind} “{}” in the latest scans; certvigil check lists them",
             one_line(text, 120)
         ),
         several => {
-            let list: Vec<String> = several
+            let ids = several
                 .iter()
-                .map(|(known, one)| format!("{} of {}", one.id, known.organization))
-                .collect();
+                .map(|(known, item)| format!("{} of {}", of(item).0, known.organization));
             bail!(
-                "“{}” is more than one certificate: {}; give {}",
+                "“{}” is more than one {kind}: {}; give {}",
                 one_line(text, 120),
-                list.join(", "),
-                if several[0].1.id.as_str() == text { "--organization" } else { "the id" }
+                ids.collect::<Vec<_>>().join(", "),
+                if of(several[0].1).0 == text { "--organization" } else { "the id" }
             )
         }
     }

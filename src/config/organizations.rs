@@ -10,7 +10,9 @@ use crate::{
     domain::{
         certificate::OrganizationName,
         credential::ClientIdentity,
+        policy::ProtectionPolicy,
         selection::{Globs, Selection},
+        threshold::Severity,
     },
     heartbeat,
     net::{Pem, fits_url, is_loopback},
@@ -28,6 +30,7 @@ pub struct Organization {
     pub include_inactive: bool,
     /// When its client certificate ends, where it has one.
     pub client_identity: Option<ClientIdentity>,
+    pub protection: ProtectionPolicy,
     /// Pinged after its scans.
     pub heartbeat: Option<heartbeat::Settings>,
 }
@@ -152,6 +155,7 @@ fn organization(
         }
         read
     });
+    let protection = protection(checker, path, raw);
     Some(Organization {
         api: admin_api::Settings {
             organization: OrganizationName::parse(name).ok()?,
@@ -167,8 +171,40 @@ fn organization(
         selection,
         include_inactive: raw.include_inactive.unwrap_or(false),
         client_identity,
+        protection: protection?,
         heartbeat: None,
     })
+}
+
+fn protection(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    raw: &raw::Organization,
+) -> Option<ProtectionPolicy> {
+    let none = || Globs(Vec::new());
+    let severity = match raw.unprotected.as_deref() {
+        None => ProtectionPolicy::default().severity,
+        Some("off") => None,
+        Some(word) => {
+            let severity = Severity::parse(word);
+            if severity.is_none() {
+                let expected = "\"critical\", \"warning\", \"info\" or \"off\"";
+                checker.fault(&path.key("unprotected"), quoted(word), expected);
+                return None;
+            }
+            severity
+        }
+    };
+    let expected = checker.globs(&path.key("expect_mtls"), raw.expect_mtls.as_ref(), none());
+    if severity.is_none() && raw.expect_mtls.is_some() {
+        checker.warnings.push(format!(
+            "{}: not used, since unprotected = \"off\" reports no project",
+            path.key("expect_mtls")
+        ));
+    }
+    let ignored = raw.unprotected_ignore.as_ref();
+    let ignored = checker.globs(&path.key("unprotected_ignore"), ignored, none());
+    Some(ProtectionPolicy { expected, ignored, severity })
 }
 
 /// When the first certificate of a chain, which is the client's own, begins and ends (RFC 5280, section 4.1.2.5).

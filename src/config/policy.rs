@@ -10,7 +10,7 @@ use crate::{
         certificate::OrganizationName,
         credential::WatchedKeys,
         day::instant,
-        policy::{Ignore, Policy, Rule, Says},
+        policy::{Ignore, Policy, ProtectionPolicy, Rule, Says},
         selection::Globs,
         text::{MAX_REASON, one_line},
         threshold::{ExpiredStep, Ladder, LadderFault, Lead, Severity, Share, Threshold},
@@ -35,6 +35,7 @@ impl Policies {
         Policy {
             include_inactive: organization.include_inactive,
             client_identity: organization.client_identity.clone(),
+            protection: organization.protection.clone(),
             ..self.of_name(&organization.api.organization)
         }
     }
@@ -54,6 +55,7 @@ impl Policies {
             blind_after: Some(self.blind_after),
             admin_keys: self.admin_keys,
             client_identity: None,
+            protection: ProtectionPolicy::default(),
         }
     }
 }

@@ -179,6 +179,12 @@ sections! {
         include_inactive: Option<bool>,
         ca_file: Option<PathBuf>,
         client_identity: Option<ClientIdentity>,
+        #[schemars(with = "schema::Strings")]
+        expect_mtls: Option<Strings>,
+        #[schemars(with = "schema::SeverityOrOff")]
+        unprotected: Option<String>,
+        #[schemars(with = "schema::Strings")]
+        unprotected_ignore: Option<Strings>,
         #[schemars(with = "schema::Secret")]
         heartbeat_url: Option<Secret>,
         concurrency: Option<usize>,

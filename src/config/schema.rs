@@ -137,6 +137,7 @@ texts! {
             "json", "slack", "teams", "discord", "pagerduty", "opsgenie", "alertmanager", "template"
         ]
     }
+    SeverityOrOff: { "enum": ["info", "warning", "critical", "off"] }
     LogFormat: { "enum": ["text", "json"] }
     Auth: { "enum": ["auto", "plain", "login"] }
     AdminKeys: { "enum": ["own", "all", "off"] }

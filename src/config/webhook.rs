@@ -1,5 +1,7 @@
 //! `[notifiers.webhook.NAME]`.
 
+use url::Url;
+
 use super::{
     check::{Checker, read_url},
     fault::KeyPath,
@@ -111,9 +113,10 @@ pub(super) fn check(
     })
 }
 
-/// Warns of an Alertmanager that is not asked where it is by default: most often somebody wrote the path of its API.
+/// Warns of an Alertmanager's URL with another path than that of its API, such as that of another version.
 fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>) {
-    if read_url(url).is_some_and(|url| url.path() != "/") {
+    let is_usual = |url: &Url| ["", "/api/v2/alerts"].contains(&url.path().trim_end_matches('/'));
+    if read_url(url).is_some_and(|url| !is_usual(&url)) {
         checker.warnings.push(format!(
             "{path}: the URL has a path, and certvigil adds /api/v2/alerts to it; that is right only for an Alertmanager \
              with --web.route-prefix"

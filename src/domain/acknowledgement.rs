@@ -1,6 +1,7 @@
-//! "I know, be quiet": for one certificate, for a reason, and until an instant.
+//! "I know, be quiet": for one certificate, or for a project that does not enforce mutual TLS, for a reason, and until an
+//! instant.
 //!
-//! It mutes neither the last threshold nor `expired`, and it ends by itself: on its date, or when what
+//! Of a certificate it mutes neither the last threshold nor `expired`, and it ends by itself: on its date, or when what
 //! it is about is over or expires at another time. While it lasts the ledger does not advance, so that
 //! its end tells the stage of that day.
 
@@ -9,8 +10,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    certificate::{Certificate, CertificateId, same_expiry},
+    certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
     evaluate::{Assessment, Evaluation},
+    subject::Subject,
     text::{MAX_REASON, one_line},
     words::words,
 };
@@ -18,19 +20,47 @@ use super::{
 /// The longest name of whoever says so that is kept, in characters.
 const MAX_NAME: usize = 100;
 
-/// The latest acknowledgement of each certificate that was ever acknowledged.
-pub type Acknowledgements = BTreeMap<CertificateId, Acknowledgement>;
+/// The latest acknowledgement of each certificate and project that was ever acknowledged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Acknowledgements(BTreeMap<Subject, Acknowledgement>);
+
+impl FromIterator<Acknowledgement> for Acknowledgements {
+    /// The later ones take the place of the earlier ones.
+    fn from_iter<I: IntoIterator<Item = Acknowledgement>>(all: I) -> Acknowledgements {
+        Acknowledgements(all.into_iter().map(|one| (one.subject.clone(), one)).collect())
+    }
+}
+
+impl Acknowledgements {
+    pub fn get(&self, subject: &Subject) -> Option<&Acknowledgement> {
+        self.0.get(subject)
+    }
+
+    pub fn of_certificate(&self, id: &CertificateId) -> Option<&Acknowledgement> {
+        self.get(&Subject::Certificate(id.clone()))
+    }
+
+    /// That a project does not enforce mutual TLS.
+    pub fn of_project(&self, id: &ProjectId) -> Option<&Acknowledgement> {
+        self.get(&Subject::Protection(id.clone()))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Acknowledgement> {
+        self.0.values()
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acknowledgement {
     pub id: Uuid,
-    pub certificate: CertificateId,
+    /// A certificate, or a project's not enforcing mutual TLS.
+    pub subject: Subject,
     pub reason: String,
     /// Who said so, as far as they said.
     pub by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub until: DateTime<Utc>,
-    /// When the certificate was to expire then; another expiry is another matter.
+    /// When the certificate was to expire then; another expiry is another matter. `None` of a project.
     pub expires_at: Option<DateTime<Utc>>,
     /// Where it ended before its date.
     pub ended: Option<(DateTime<Utc>, Ending)>,
@@ -56,7 +86,39 @@ pub struct Wanted<'a> {
     pub by: Option<&'a str>,
 }
 
-/// Why a certificate cannot be acknowledged.
+impl Wanted<'_> {
+    fn check(&self, now: DateTime<Utc>) -> Result<(), Refusal> {
+        if self.until <= now {
+            return Err(Refusal::Passed(self.until));
+        }
+        if self.clean_reason().is_empty() { Err(Refusal::NoReason) } else { Ok(()) }
+    }
+
+    fn clean_reason(&self) -> String {
+        one_line(self.reason, MAX_REASON)
+    }
+
+    fn acknowledge(
+        &self,
+        subject: Subject,
+        expires_at: Option<DateTime<Utc>>,
+        id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Acknowledgement {
+        Acknowledgement {
+            id,
+            subject,
+            reason: self.clean_reason(),
+            by: self.by.map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty()),
+            created_at: now,
+            until: self.until,
+            expires_at,
+            ended: None,
+        }
+    }
+}
+
+/// Why a certificate or a project cannot be acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("{} has passed", .0.format("%Y-%m-%d %H:%M UTC"))]
@@ -65,6 +127,8 @@ pub enum Refusal {
     NoReason,
     #[error("{0} is active nowhere, and so nothing is told of it")]
     Inactive(String),
+    #[error("{0} is not reported as a project without mutual TLS: there is nothing to acknowledge")]
+    NotReported(String),
     #[error(
         "{title} is in the stage “{stage}”, and an acknowledgement silences neither the last threshold nor the expiry: to \
          silence it, add a [[rules]] entry with ignore to the configuration"
@@ -89,13 +153,7 @@ impl Acknowledgement {
         id: Uuid,
         now: DateTime<Utc>,
     ) -> Result<Acknowledgement, Refusal> {
-        if wanted.until <= now {
-            return Err(Refusal::Passed(wanted.until));
-        }
-        let reason = one_line(wanted.reason, MAX_REASON);
-        if reason.is_empty() {
-            return Err(Refusal::NoReason);
-        }
+        wanted.check(now)?;
         let certificate = of.certificate;
         let title = format!("“{}” ({})", certificate.title(), certificate.id);
         if !of.is_active() && !include_inactive {
@@ -109,23 +167,37 @@ impl Acknowledgement {
                 return Err(Refusal::LastStage { title, stage: reached.label.clone() });
             }
         }
-        Ok(Acknowledgement {
-            id,
-            certificate: certificate.id.clone(),
-            reason,
-            by: wanted.by.map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty()),
-            created_at: now,
-            until: wanted.until,
-            expires_at: certificate.expires_at,
-            ended: None,
-        })
+        let subject = Subject::Certificate(certificate.id.clone());
+        Ok(wanted.acknowledge(subject, certificate.expires_at, id, now))
+    }
+
+    /// Quiet for a project that does not enforce mutual TLS, from now on.
+    ///
+    /// # Errors
+    /// As [`Acknowledgement::new`].
+    pub fn of_project(
+        wanted: &Wanted<'_>,
+        project: &Project,
+        evaluation: &Evaluation<'_>,
+        id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Acknowledgement, Refusal> {
+        wanted.check(now)?;
+        if evaluation.unprotected(&project.id).is_none() {
+            let title = format!("the project “{}” ({})", project.title(), project.id);
+            return Err(Refusal::NotReported(title));
+        }
+        Ok(wanted.acknowledge(Subject::Protection(project.id.clone()), None, id, now))
+    }
+
+    /// Whether it mutes a project.
+    pub fn holds(&self, now: DateTime<Utc>) -> bool {
+        self.ended.is_none() && now < self.until
     }
 
     /// Whether it mutes a certificate as it is now.
     pub fn is_active(&self, certificate: &Certificate, now: DateTime<Utc>) -> bool {
-        self.ended.is_none()
-            && now < self.until
-            && same_expiry(self.expires_at, certificate.expires_at)
+        self.holds(now) && same_expiry(self.expires_at, certificate.expires_at)
     }
 
     /// When it ended with what it was about still there: on its date, or because it was taken back.
@@ -137,19 +209,31 @@ impl Acknowledgement {
         }
     }
 
-    /// Whether what it is about is over: the certificate expires at another time, is active nowhere, or
-    /// is gone. Not on hearsay.
+    /// Whether what it is about is over: the certificate expires at another time, is active nowhere, or is gone; a
+    /// certificate is active in the project, or the project is gone. Not on hearsay.
     pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
-        if self.ended.is_some() || self.until <= evaluation.now {
+        if !self.holds(evaluation.now) {
             return false;
         }
-        match evaluation.assessment(&self.certificate) {
+        let certificate = match &self.subject {
+            Subject::Certificate(id) => id,
+            Subject::Protection(id) => {
+                return !evaluation.inventory.projects.contains_key(id)
+                    || !evaluation.active_in(id).is_empty();
+            }
+            Subject::Project(_)
+            | Subject::Sight
+            | Subject::AdminKey(_)
+            | Subject::ClientIdentity
+            | Subject::Notifier(_) => return false,
+        };
+        match evaluation.assessment(certificate) {
             None => true,
             Some(one) if !same_expiry(one.certificate.expires_at, self.expires_at) => true,
             Some(one) => {
                 !one.is_active()
                     && !evaluation.policy.include_inactive
-                    && !evaluation.is_stale(&self.certificate)
+                    && !evaluation.is_stale(certificate)
             }
         }
     }

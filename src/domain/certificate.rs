@@ -198,6 +198,15 @@ pub enum Scope {
     Project(ProjectId),
 }
 
+impl Scope {
+    pub fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Scope::Organization => None,
+            Scope::Project(id) => Some(id),
+        }
+    }
+}
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,6 +2,7 @@
 //! lists cut with a count.
 
 mod notifiers;
+mod projects;
 mod views;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,14 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
-    certificate::{CertificateId, ProjectId},
+    certificate::CertificateId,
     credential::Which,
     evaluate::{Assessment, Evaluation},
+    inventory::Inventory,
     ledger::{Ledger, Told},
     listener::{Grain, Listener},
     notification::{
         ActiveIn, Alert, CertificateView, CredentialKind, CredentialView, Event, Notification,
-        ProjectView, ProjectsView, Reason, ScanView, SightView,
+        Reason, ScanView, SightView,
     },
     reconcile::Decision,
     routing::Routing,
@@ -38,6 +40,8 @@ const MAX_ALERTS: usize = 100;
 /// Everything that the notifications of one scan have in common.
 pub struct Occasion<'a> {
     pub evaluation: &'a Evaluation<'a>,
+    /// What was known before the scan; `None` where nothing can have ended by it.
+    pub before: Option<&'a Inventory>,
     /// `None` where nothing was read: for a forecast, and for an organization that is watched no more.
     pub scan: Option<ScanView>,
     /// When the messages are out of date.
@@ -117,8 +121,7 @@ impl Occasion<'_> {
         let mut most_urgent = MostUrgent::default();
         let routing = &listener.routing;
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_certificate(routing, one)));
-        most_urgent.extend(self.uncovered(routing, decisions));
-        most_urgent.extend(self.covered(&listener.ledger, decisions));
+        most_urgent.extend(self.of_projects(listener, decisions));
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_sight(one)));
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_credential(one)));
         let (mut entries, total) = most_urgent.finish();
@@ -236,6 +239,7 @@ impl Occasion<'_> {
             Subject::ClientIdentity => (ClientIdentity, None),
             Subject::Certificate(_)
             | Subject::Project(_)
+            | Subject::Protection(_)
             | Subject::Sight
             | Subject::Notifier(_) => {
                 return None;
@@ -323,94 +327,13 @@ impl Occasion<'_> {
                 acknowledged: None,
             },
         };
+        let is_gone = matches!(reason, Reason::Replaced | Reason::Deactivated | Reason::Deleted);
         Alert {
             stage: Some(told.label.clone()),
             certificate: Some(certificate),
+            left_behind: is_gone.then(|| self.left_behind(id, routing)).flatten(),
             ..Alert::of(Event::CertificateResolved, Some(reason), told.severity)
         }
-    }
-
-    /// The one alert of all projects without a valid certificate.
-    fn uncovered(&self, routing: &Routing, decisions: &[&Decision]) -> Option<Entry> {
-        let mut reasons = BTreeSet::new();
-        let mut open: Option<&Reached> = None;
-        let mut due: Option<(DateTime<Utc>, Option<DateTime<Utc>>)> = None;
-        let mut subjects = Vec::new();
-        let mut projects = Vec::new();
-        for decision in decisions {
-            let Decision::Tell { subject: Subject::Project(id), reason, reached, told } = decision
-            else {
-                continue;
-            };
-            reasons.insert(*reason);
-            open = Some(reached);
-            if let (Some(due_at), timely_until) = self.punctuality(*reason, told) {
-                due =
-                    Some(due.map_or((due_at, timely_until), |due| due.min((due_at, timely_until))));
-            }
-            subjects.push(decision.subject().clone());
-            projects.extend(self.evaluation.uncovered(id).map(|one| self.since(one.project)));
-        }
-        let reached = open.filter(|_| !projects.is_empty())?;
-        // The latest to lose its last one is news.
-        projects.sort_by(|a, b| (b.uncovered_from, &a.id).cmp(&(a.uncovered_from, &b.id)));
-        let here = projects.len();
-        let all = self.evaluation.uncovered.iter().filter(|one| !one.ignored);
-        let elsewhere = all.filter(|one| !routing.projects.match_project(one.project)).count();
-        projects.truncate(MAX_PROJECTS);
-        projects.shrink_to_fit();
-        let alert = Alert {
-            stage: Some(reached.label.clone()),
-            last: true,
-            projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
-            due_at: due.map(|(due_at, _)| due_at),
-            timely_until: due.and_then(|(_, timely_until)| timely_until),
-            ..Alert::of(Event::ProjectUncovered, reasons.into_iter().min(), reached.severity)
-        };
-        Some((alert, subjects))
-    }
-
-    /// An alert for each reason why projects are no longer without a valid certificate.
-    fn covered(&self, ledger: &Ledger, decisions: &[&Decision]) -> Vec<Entry> {
-        let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &Told)>> = BTreeMap::new();
-        let of_project = |subject: &&Subject| matches!(subject, Subject::Project(_));
-        let mut open: BTreeSet<&Subject> = ledger.open.keys().filter(of_project).collect();
-        for decision in decisions {
-            match decision {
-                Decision::End { subject, reason, told } => {
-                    open.remove(subject);
-                    if let Subject::Project(id) = subject {
-                        reasons.entry(*reason).or_default().push((id, told));
-                    }
-                }
-                Decision::Tell { subject, .. } => open.extend(Some(subject).filter(of_project)),
-                Decision::Note { .. } | Decision::Damp { .. } => {}
-            }
-        }
-        let remaining = open.len();
-        let alert = |(reason, ended): (Reason, Vec<(&ProjectId, &Told)>)| {
-            let subjects = ended.iter().map(|(id, _)| Subject::Project((*id).clone())).collect();
-            let severity = ended.iter().map(|(_, told)| told.severity).max();
-            let view = |(id, told): &(&ProjectId, &Told)| ProjectView {
-                id: (*id).clone(),
-                name: told.name.clone(),
-                successor_id: self.covering(id),
-                uncovered_from: None,
-            };
-            let severity = severity.unwrap_or(Severity::Critical);
-            let alert = Alert {
-                stage: Some("uncovered".to_owned()),
-                projects: Some(ProjectsView {
-                    total: ended.len(),
-                    elsewhere: 0,
-                    remaining,
-                    listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
-                }),
-                ..Alert::of(Event::ProjectCovered, Some(reason), severity)
-            };
-            (alert, subjects)
-        };
-        reasons.into_iter().map(alert).collect()
     }
 }
 
@@ -438,6 +361,9 @@ fn urgency(alert: &Alert) -> (bool, Severity, bool, Option<std::cmp::Reverse<Dat
     let of_credential = alert.credential.as_ref().and_then(|credential| credential.expires_at);
     let of_certificate = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
     let ends = of_certificate.or(of_credential);
-    let broken = matches!(alert.event, Event::ProjectUncovered | Event::MonitorBlind);
+    let broken = matches!(
+        alert.event,
+        Event::ProjectUncovered | Event::ProjectUnprotected | Event::MonitorBlind
+    );
     (!alert.event.is_end(), alert.severity, broken, ends.map(std::cmp::Reverse))
 }

@@ -16,7 +16,8 @@ use super::{
     threshold::{Reached, Severity, Stage},
 };
 
-/// How often one is told again that a certificate is not yet valid, or that its end is unknown.
+/// How often one is told again that a certificate is not yet valid, that its end is unknown, or that a project has no
+/// active certificate.
 pub(super) const WEEKLY: TimeDelta = TimeDelta::days(7);
 /// How often one is told again that projects have no valid certificate.
 const DAILY: TimeDelta = TimeDelta::days(1);
@@ -32,6 +33,8 @@ pub struct Evaluation<'a> {
     pub in_stage: Vec<Assessment<'a>>,
     /// The projects without a valid certificate, in the order of their ids.
     pub uncovered: Vec<Uncovered<'a>>,
+    /// The projects without an active certificate that are to be reported, in the order of their ids.
+    pub unprotected: Vec<Unprotected<'a>>,
     /// What was not seen for too long.
     pub blind: Option<Blind<'a>>,
     /// The admin keys that are watched, and certvigil's own client certificate.
@@ -92,6 +95,34 @@ impl Uncovered<'_> {
             severity: Severity::Critical,
             repeat: Some(DAILY),
             last: true,
+        }
+    }
+}
+
+/// A project without an active certificate, which therefore does not enforce mutual TLS.
+#[derive(Clone, Debug)]
+pub struct Unprotected<'a> {
+    pub project: &'a Project,
+    /// When it lost its last active certificate; `None` where it was never seen with one.
+    pub since: Option<DateTime<Utc>>,
+    pub severity: Severity,
+    /// The latest acknowledgement of it, ended or not.
+    pub acknowledgement: Option<&'a Acknowledgement>,
+}
+
+impl Unprotected<'_> {
+    /// The acknowledgement that holds now.
+    pub fn acknowledged(&self, now: DateTime<Utc>) -> Option<&Acknowledgement> {
+        self.acknowledgement.filter(|one| one.holds(now))
+    }
+
+    pub fn reached(&self) -> Reached {
+        Reached {
+            stage: Stage::Unprotected,
+            label: "unprotected".to_owned(),
+            severity: self.severity,
+            repeat: Some(WEEKLY),
+            last: false,
         }
     }
 }
@@ -162,7 +193,7 @@ impl<'a> Evaluation<'a> {
             ruling,
             reached,
             replaced,
-            acknowledgement: self.acknowledgements.get(&certificate.id),
+            acknowledgement: self.acknowledgements.of_certificate(&certificate.id),
         }
     }
 
@@ -187,6 +218,32 @@ impl<'a> Evaluation<'a> {
         uncovered
     }
 
+    /// The projects without an active certificate that lost it, or are expected to have one. What an unread list may have
+    /// active counts as active.
+    fn without_active(&self) -> Vec<Unprotected<'a>> {
+        let protection = &self.policy.protection;
+        let Some(severity) = protection.severity else { return Vec::new() };
+        let unread: BTreeSet<&ProjectId> = self.unread.iter().map(|one| &one.id).collect();
+        let is_reported = |project: &Project| {
+            let lost = self.inventory.protection_lost.get(&project.id);
+            let counts = match lost {
+                Some(lost) => lost.certain,
+                None => protection.expected.match_project(project),
+            };
+            counts && !unread.contains(&project.id) && !protection.ignored.match_project(project)
+        };
+        let without = self.active.projects().filter(|(_, active, _)| active.is_empty());
+        without
+            .filter(|(_, _, project)| is_reported(project))
+            .map(|(_, _, project)| Unprotected {
+                project,
+                since: self.inventory.protection_lost.get(&project.id).map(|lost| lost.at),
+                severity,
+                acknowledgement: self.acknowledgements.of_project(&project.id),
+            })
+            .collect()
+    }
+
     /// Whether a list that names the certificate could not be read in the latest scan.
     pub fn is_stale(&self, id: &CertificateId) -> bool {
         self.stale.contains(id)
@@ -199,6 +256,11 @@ impl<'a> Evaluation<'a> {
     pub fn uncovered(&self, id: &ProjectId) -> Option<&Uncovered<'a>> {
         let index = self.uncovered.binary_search_by(|one| one.project.id.cmp(id)).ok()?;
         self.uncovered.get(index)
+    }
+
+    pub fn unprotected(&self, id: &ProjectId) -> Option<&Unprotected<'a>> {
+        let index = self.unprotected.binary_search_by(|one| one.project.id.cmp(id)).ok()?;
+        self.unprotected.get(index)
     }
 }
 
@@ -217,6 +279,7 @@ pub fn evaluate<'a>(
         now,
         in_stage: Vec::new(),
         uncovered: Vec::new(),
+        unprotected: Vec::new(),
         blind: policy.blind_after.and_then(|after| blind(inventory, after, now)),
         credentials: credentials(inventory, policy, now),
         acknowledgements,
@@ -233,6 +296,7 @@ pub fn evaluate<'a>(
     });
     evaluation.in_stage = in_stage.collect();
     evaluation.uncovered = evaluation.without_valid();
+    evaluation.unprotected = evaluation.without_active();
     evaluation
 }
 
@@ -274,6 +338,7 @@ mod tests {
     use crate::domain::{
         credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
+        policy::ProtectionPolicy,
         threshold::tests::ladder,
     };
 
@@ -286,6 +351,7 @@ mod tests {
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,
+            protection: ProtectionPolicy::default(),
         };
         let days = 1;
         let mut inventory = Inventory::default().merge(
@@ -295,7 +361,7 @@ mod tests {
         );
         inventory.certificates.insert(certificate.id.clone(), certificate.into());
         let organization = OrganizationName::parse("acme").unwrap();
-        let silences = Acknowledgements::new();
+        let silences = Acknowledgements::default();
         let evaluation = evaluate(&organization, &inventory, &policy, &silences, start());
         evaluation.assessments().next().unwrap().reached.map(|reached| reached.stage)
     }

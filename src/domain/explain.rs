@@ -126,7 +126,7 @@ pub fn explain(
     listeners: &[Listener],
     forecast: &[Notification],
 ) -> Explanation {
-    let occasion = Occasion { evaluation, scan: None, stale_at: None, allowed: None };
+    let occasion = Occasion { evaluation, before: None, scan: None, stale_at: None, allowed: None };
     let (certificate, successor) = occasion.view(assessment, &Routing::all());
     let ruling = &assessment.ruling;
     let (life, from) = assessment.certificate.life();

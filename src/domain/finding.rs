@@ -7,7 +7,7 @@ use super::{
     certificate::same_expiry,
     coverage,
     credential::Credential,
-    evaluate::{Assessment, Evaluation, Uncovered},
+    evaluate::{Assessment, Evaluation, Uncovered, Unprotected},
     notification::Reason,
     routing::Routing,
     subject::Subject,
@@ -51,6 +51,12 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .iter()
         .filter(|one| !one.ignored && routing.projects.match_project(one.project))
         .map(|one| of_project(one, evaluation));
+    let unprotected = evaluation
+        .unprotected
+        .iter()
+        .filter(|one| one.severity >= routing.min_severity)
+        .filter(|one| routing.projects.match_project(one.project))
+        .map(|one| of_protection(one, evaluation.now));
     let after = evaluation.policy.blind_after.unwrap_or_default();
     let sight = evaluation.blind.as_ref().map(|blind| of_sight(blind, after));
     let credentials = evaluation
@@ -60,7 +66,8 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .filter(|(_, reached)| reached.severity >= routing.min_severity)
         .map(|(credential, reached)| of_credential(credential, reached));
     let mut findings = Vec::with_capacity(evaluation.in_stage.len());
-    findings.extend(certificates.chain(projects).chain(sight).chain(credentials));
+    findings
+        .extend(certificates.chain(projects).chain(unprotected).chain(sight).chain(credentials));
     findings
 }
 
@@ -116,6 +123,19 @@ fn of_project(uncovered: &Uncovered<'_>, evaluation: &Evaluation<'_>) -> Finding
         since: coverage::uncovered_from(active, evaluation.now),
         muted: false,
         silence_ended: None,
+    }
+}
+
+fn of_protection(unprotected: &Unprotected<'_>, now: DateTime<Utc>) -> Finding {
+    let lapsed = unprotected.acknowledgement.and_then(|one| one.lapsed_at(now));
+    Finding {
+        subject: Subject::Protection(unprotected.project.id.clone()),
+        reached: unprotected.reached(),
+        expires_at: None,
+        name: unprotected.project.name.clone(),
+        since: unprotected.since,
+        muted: unprotected.acknowledged(now).is_some(),
+        silence_ended: lapsed.map(|at| (at, Reason::AckEnded)),
     }
 }
 

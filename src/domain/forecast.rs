@@ -73,7 +73,13 @@ fn scan(
 ) -> DateTime<Utc> {
     let Present { organization, before, inventory, policy, acknowledgements } = present;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
-    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
+    let occasion = Occasion {
+        evaluation: &evaluation,
+        before: None,
+        scan: None,
+        stale_at: None,
+        allowed: None,
+    };
     let world = World::watched(before, &evaluation);
     let moment = Moment { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
     for listener in listeners.iter_mut() {
@@ -150,6 +156,7 @@ mod tests {
         inventory::tests::{certificate, everything, reading, start},
         ledger::Ledger,
         listener::Grain,
+        policy::ProtectionPolicy,
         routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
@@ -192,6 +199,7 @@ mod tests {
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,
+            protection: ProtectionPolicy::default(),
         }
     }
 
@@ -221,7 +229,7 @@ mod tests {
             }
             let inventory = Inventory::default().merge(listed, &everything(), start());
             let organization = OrganizationName::parse("acme").unwrap();
-            let (policy, none) = (policy(repeat_hours), Acknowledgements::new());
+            let (policy, none) = (policy(repeat_hours), Acknowledgements::default());
             let present = Present {
                 organization: &organization,
                 before: &inventory,

@@ -4,6 +4,7 @@
 //! last known of it. The merge does not depend on the order in which pages came.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -25,6 +26,14 @@ pub struct Listing {
     pub list: List,
 }
 
+/// That a project has lost its last active certificate, its own or inherited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtectionLost {
+    pub at: DateTime<Utc>,
+    /// Whether every list that could name an active certificate was read since.
+    pub certain: bool,
+}
+
 /// An organization as it is known after a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -40,6 +49,8 @@ pub struct Inventory {
     /// The admin keys, if they were ever read. A scan is complete without them.
     pub admin_keys: Option<AdminKeys>,
     pub unreadable_admin_keys: Option<Unreadable>,
+    /// The projects that had an active certificate once and have had none since.
+    pub protection_lost: BTreeMap<ProjectId, ProtectionLost>,
 }
 
 impl Inventory {
@@ -163,7 +174,7 @@ impl Inventory {
             }
         };
 
-        Inventory {
+        let mut after = Inventory {
             projects,
             certificates,
             organization,
@@ -173,7 +184,54 @@ impl Inventory {
             unreadable_project_list,
             admin_keys,
             unreadable_admin_keys,
+            protection_lost: BTreeMap::new(),
+        };
+        after.protection_lost = after.protection_lost_since(self, now);
+        after
+    }
+
+    /// The projects without an active certificate that had one `before`, or had lost it by then. What an unreadable list
+    /// says is not certain.
+    pub fn protection_lost_since(
+        &self,
+        before: &Inventory,
+        now: DateTime<Utc>,
+    ) -> BTreeMap<ProjectId, ProtectionLost> {
+        if self.organization_has_active() {
+            return BTreeMap::new();
         }
+        let had_active = before.organization_has_active();
+        let lost = |id: &ProjectId| {
+            let known = before.protection_lost.get(id);
+            let lost = known.is_some() || had_active || before.has_own_active(id);
+            (lost && !self.has_own_active(id)).then(|| ProtectionLost {
+                at: known.map_or(now, |known| known.at),
+                certain: known.is_some_and(|known| known.certain) || self.is_read(id),
+            })
+        };
+        self.projects.keys().filter_map(|id| Some((id.clone(), lost(id)?))).collect()
+    }
+
+    /// Whether a certificate is active in a project, its own or inherited.
+    pub fn has_active(&self, project: &ProjectId) -> bool {
+        self.organization_has_active() || self.has_own_active(project)
+    }
+
+    fn organization_has_active(&self) -> bool {
+        self.organization.as_ref().is_some_and(|listing| listing.list.active().next().is_some())
+    }
+
+    fn has_own_active(&self, project: &ProjectId) -> bool {
+        let listing = self.listings.get(project);
+        listing.is_some_and(|listing| listing.list.active().next().is_some())
+    }
+
+    /// Whether the latest scan read the lists that say what is active in a project.
+    fn is_read(&self, project: &ProjectId) -> bool {
+        self.organization.is_some()
+            && self.unreadable_organization.is_none()
+            && self.listings.contains_key(project)
+            && !self.unreadable_projects.contains_key(project)
     }
 
     /// Whether the latest scan read the list of projects, every selected project's list and the

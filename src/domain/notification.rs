@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::{
-    certificate::{AdminKeyId, CertificateId, OrganizationName, ProjectId},
+    certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
     subject::Subject,
     text::Name,
     threshold::{Severity, Stage},
@@ -26,6 +26,8 @@ words! {
         CertificateResolved = "certificate.resolved",
         ProjectUncovered = "project.uncovered",
         ProjectCovered = "project.covered",
+        ProjectUnprotected = "project.unprotected",
+        ProjectProtected = "project.protected",
         MonitorBlind = "monitor.blind",
         MonitorRecovered = "monitor.recovered",
         AdminKeyExpiring = "admin_key.expiring",
@@ -48,6 +50,7 @@ impl From<Stage> for Event {
             Stage::Within(_) => Event::CertificateExpiring,
             Stage::Expired => Event::CertificateExpired,
             Stage::Uncovered => Event::ProjectUncovered,
+            Stage::Unprotected => Event::ProjectUnprotected,
             Stage::Blind => Event::MonitorBlind,
             Stage::Failing => Event::NotifierFailing,
         }
@@ -60,6 +63,7 @@ impl Event {
         match self {
             Event::CertificateResolved
             | Event::ProjectCovered
+            | Event::ProjectProtected
             | Event::MonitorRecovered
             | Event::AdminKeyResolved
             | Event::ClientIdentityResolved
@@ -69,6 +73,7 @@ impl Event {
             | Event::CertificateNotYetValid
             | Event::CertificateUnknownExpiry
             | Event::ProjectUncovered
+            | Event::ProjectUnprotected
             | Event::MonitorBlind
             | Event::AdminKeyExpiring
             | Event::AdminKeyExpired
@@ -101,6 +106,8 @@ words! {
         Deactivated = "deactivated",
         /// An end: no list names it any more.
         Deleted = "deleted",
+        /// An end: a certificate is active there again.
+        Protected = "protected",
         /// An end: it expires later than what was told.
         Renewed = "renewed",
         /// An end: all projects that it was active in are archived, or excluded now.
@@ -168,6 +175,9 @@ pub struct Alert {
     pub last: bool,
     pub certificate: Option<CertificateView>,
     pub successor: Option<SuccessorView>,
+    /// What a certificate leaves behind that was deactivated or deleted, or is replaced.
+    #[serde(default)]
+    pub left_behind: Option<LeftBehind>,
     /// The projects that `project.*` is about.
     #[serde(default)]
     pub projects: Option<ProjectsView>,
@@ -186,6 +196,25 @@ pub struct Alert {
     /// By when it is told where all goes well; what is told later is late.
     #[serde(default)]
     pub timely_until: Option<DateTime<Utc>>,
+}
+
+/// How the projects stand in which a certificate was active before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeftBehind {
+    /// In how many another certificate is valid.
+    pub covered: usize,
+    /// In how many others are active, and none is valid.
+    pub uncovered: usize,
+    /// In how many none is active, so that they do not enforce mutual TLS any more.
+    pub unprotected: usize,
+    /// The unprotected ones first, then the uncovered ones; at most 50.
+    pub projects: Vec<ProjectView>,
+}
+
+impl LeftBehind {
+    pub fn total(&self) -> usize {
+        self.covered + self.uncovered + self.unprotected
+    }
 }
 
 words! {
@@ -265,7 +294,7 @@ pub struct ProjectsView {
     pub total: usize,
     /// How many more there are that the notifier did not ask for.
     pub elsewhere: usize,
-    /// Of an end: how many others, that the notifier was told of, are without a valid certificate still.
+    /// Of an end: how many others, that the notifier was told of, are still as they were.
     #[serde(default)]
     pub remaining: usize,
     /// At most 50 of them.
@@ -327,6 +356,10 @@ pub struct ProjectView {
     /// From when the project has no valid certificate left; `None` where there is a successor, and where
     /// that is not known.
     pub uncovered_from: Option<DateTime<Utc>>,
+    /// Since when it has had no active certificate, so that it does not enforce mutual TLS; `None` where it has one,
+    /// and where it was never seen with one.
+    #[serde(default)]
+    pub unprotected_since: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -363,6 +396,17 @@ impl SuccessorView {
 }
 
 impl ProjectView {
+    /// A project of which no more is said.
+    pub fn of(project: &Project) -> ProjectView {
+        ProjectView {
+            id: project.id.clone(),
+            name: project.name.clone(),
+            successor_id: None,
+            uncovered_from: None,
+            unprotected_since: None,
+        }
+    }
+
     /// The name, or the id of a project without one.
     pub fn title(&self) -> &str {
         self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
@@ -371,13 +415,18 @@ impl ProjectView {
 
 impl Alert {
     /// What it is about, in a word that stays the same from its beginning to its end: its subject's,
-    /// `projects` for those of an organization without a valid certificate, or `test`.
+    /// `projects` for those of an organization without a valid certificate, `projects:unprotected` for those without an
+    /// active one, or `test`.
     pub fn key(&self) -> String {
         match self.about() {
             About::Certificate(certificate) => {
                 Subject::Certificate(certificate.id.clone()).to_string()
             }
-            About::Projects(_) => "projects".to_owned(),
+            About::Projects(_) => match self.event {
+                Event::ProjectUnprotected | Event::ProjectProtected => "projects:unprotected",
+                _ => "projects",
+            }
+            .to_owned(),
             About::Sight(_) => Subject::Sight.to_string(),
             About::Credential(CredentialView { id: Some(id), .. }) => {
                 Subject::AdminKey(id.clone()).to_string()
@@ -416,6 +465,7 @@ impl Alert {
             last: false,
             certificate: None,
             successor: None,
+            left_behind: None,
             projects: None,
             sight: None,
             credential: None,
@@ -423,6 +473,15 @@ impl Alert {
             due_at: None,
             timely_until: None,
         }
+    }
+
+    /// Whether it says that something is over, and leaves projects without a valid or an active certificate.
+    pub fn ends_badly(&self) -> bool {
+        let left = self.left_behind.as_ref();
+        let left = left.is_some_and(|left| left.uncovered + left.unprotected > 0);
+        let nothing_active =
+            self.event == Event::ProjectCovered && self.reason == Some(Reason::Deactivated);
+        self.event.is_end() && (left || nothing_active)
     }
 
     /// How late it is told now; `None` where it is in time, and where that is not said of it.

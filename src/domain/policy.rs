@@ -26,6 +26,29 @@ pub struct Policy {
     pub admin_keys: WatchedKeys,
     /// certvigil's own client certificate, where it has one.
     pub client_identity: Option<ClientIdentity>,
+    pub protection: ProtectionPolicy,
+}
+
+/// Which projects without an active certificate are reported. Without one, neither the project's own nor one of the
+/// organization, a project does not enforce mutual TLS.
+#[derive(Clone, Debug)]
+pub struct ProtectionPolicy {
+    /// Always reported. Others are reported once they have lost their last active certificate.
+    pub expected: Globs,
+    /// Never reported.
+    pub ignored: Globs,
+    /// `None`: nothing is reported.
+    pub severity: Option<Severity>,
+}
+
+impl Default for ProtectionPolicy {
+    fn default() -> ProtectionPolicy {
+        ProtectionPolicy {
+            expected: Globs(Vec::new()),
+            ignored: Globs(Vec::new()),
+            severity: Some(Severity::Critical),
+        }
+    }
 }
 
 /// One of `[[rules]]`.
@@ -168,6 +191,7 @@ mod tests {
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,
+            protection: ProtectionPolicy::default(),
         };
         let certificate = certificate("cert_a", 100);
         let ruling = policy.ruling(&certificate, projects, unread, start());

@@ -4,7 +4,7 @@
 
 use chrono::TimeDelta;
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -169,6 +169,30 @@ impl Reading {
     pub fn fail(&mut self, scope: Scope, error: ReadError) {
         let error = self.capacity.error(error);
         self.listings.insert(scope, Err(error));
+    }
+
+    /// The lists that say that a project has no active certificate any more, if it had one before.
+    pub fn without_protection(&self, before: &Inventory) -> BTreeSet<Scope> {
+        let organization = self.listings.get(&Scope::Organization);
+        if self.is_active_for_all() || !organization.is_some_and(Result::is_ok) {
+            return BTreeSet::new();
+        }
+        let has_lost = |(scope, list): &(&Scope, &Result<List, ReadError>)| {
+            let none = list.as_ref().is_ok_and(|list| list.active().next().is_none());
+            none && scope.project().is_some_and(|id| before.has_active(id))
+        };
+        let lost = self.listings.iter().filter(has_lost);
+        let mut scopes: BTreeSet<Scope> = lost.map(|(scope, _)| scope.clone()).collect();
+        if !scopes.is_empty() {
+            scopes.insert(Scope::Organization);
+        }
+        scopes
+    }
+
+    /// Whether a certificate is active for the organization, and so inherited by every project.
+    pub fn is_active_for_all(&self) -> bool {
+        let list = self.listings.get(&Scope::Organization);
+        list.is_some_and(|list| list.as_ref().is_ok_and(|list| list.active().next().is_some()))
     }
 
     /// Records that some items of a scope's list were not understood.

@@ -22,7 +22,7 @@ use super::{
     listener::{Grain, Listener},
     notification::Reason,
     routing::Routing,
-    subject::Subject,
+    subject::{ProjectKind, Subject},
     threshold::{Reached, Stage},
 };
 
@@ -122,7 +122,9 @@ pub fn reconcile(
     };
     let ends = |subject: &Subject, told: &Told| end(subject, told, world);
     let mut decisions = compare_all(&findings, ends, ledger, moment);
-    tell_projects_together(&mut decisions, &findings, ledger, moment);
+    for kind in ProjectKind::ALL {
+        tell_projects_together(kind, &mut decisions, &findings, ledger, moment);
+    }
     decisions
 }
 
@@ -156,15 +158,16 @@ pub(super) fn compare_all(
     decisions
 }
 
-/// Projects without a valid certificate are one alert: where one of them is told, all are, so that the
-/// list is whole and its repeats stay in step.
+/// Projects without a valid certificate are one alert, and so are those without an active one: where one of them is told,
+/// all are, so that the list is whole and its repeats stay in step.
 fn tell_projects_together(
+    kind: ProjectKind,
     decisions: &mut Vec<Decision>,
     findings: &[Finding],
     ledger: &Ledger,
     moment: Moment,
 ) {
-    let of_project = |subject: &Subject| matches!(subject, Subject::Project(_));
+    let of_project = |subject: &Subject| kind.of(subject).is_some();
     let told: BTreeSet<Subject> = decisions
         .iter()
         .filter(|one| matches!(one, Decision::Tell { .. }) && of_project(one.subject()))
@@ -178,8 +181,9 @@ fn tell_projects_together(
         let quiet = matches!(one, Decision::Note { .. } | Decision::Damp { .. });
         !(quiet && of_project(one.subject()))
     });
-    let rest =
-        findings.iter().filter(|one| of_project(&one.subject) && !told.contains(&one.subject));
+    let rest = findings
+        .iter()
+        .filter(|one| of_project(&one.subject) && !one.muted && !told.contains(&one.subject));
     decisions.extend(rest.map(|finding| tell(finding, ledger, Reason::Repeat, moment)));
 }
 
@@ -322,7 +326,8 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
     }
     let mut decision = tell(finding, ledger, reason, moment);
     if let Decision::Tell { told, .. } = &mut decision {
-        told.again = ledger.was_told(finding, moment.now);
+        // The end of a silence is not the same opening again.
+        told.again = silence.is_none() && ledger.was_told(finding, moment.now);
         told.due_at = Some(ledger.due_at(finding, moment));
     }
     corrected.into_iter().chain([decision]).collect()
@@ -349,7 +354,8 @@ fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
             let was_active = was_active.get_or_init(|| Active::of(before));
             end_of_certificate(id, told, before, was_active, after)
         }
-        Subject::Project(id) => Some(end_of_project(id, before, after)),
+        Subject::Project(id) => end_of_project(id, before, after),
+        Subject::Protection(id) => Some(end_of_protection(id, told, after)),
         Subject::Sight => Some(end_of_blindness(told, before, after)),
         Subject::AdminKey(_) | Subject::ClientIdentity => {
             Some(end_of_credential(subject, told, after))
@@ -463,6 +469,7 @@ fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> 
         Subject::ClientIdentity
         | Subject::Certificate(_)
         | Subject::Project(_)
+        | Subject::Protection(_)
         | Subject::Sight
         | Subject::Notifier(_) => Reason::Unwatched,
     }
@@ -482,27 +489,46 @@ fn end_of_blindness(told: &Told, before: &Inventory, after: &Evaluation<'_>) -> 
     }
 }
 
-/// Why a project is no longer told to be without a valid certificate.
-fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) -> Reason {
+/// Why a project is no longer told to be without a valid certificate; `None` while it is not certain that nothing is
+/// active there.
+fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) -> Option<Reason> {
     if !after.inventory.projects.contains_key(id) {
-        return Reason::Archived;
+        return Some(Reason::Archived);
     }
     if let Some(uncovered) = after.uncovered(id) {
-        return if uncovered.ignored { Reason::Ignored } else { Reason::Unwatched };
+        return Some(if uncovered.ignored { Reason::Ignored } else { Reason::Unwatched });
     }
     let active = after.active_in(id);
     if active.is_empty() {
-        return Reason::Deactivated;
+        let lost = after.inventory.protection_lost.get(id);
+        return lost.is_none_or(|lost| lost.certain).then_some(Reason::Deactivated);
     }
     let was_active = before.active_in_project(id);
     let valid = || active.iter().filter(|certificate| certificate.is_valid(after.now));
     let known = |id: &CertificateId| was_active.iter().find(|was| was.id == *id);
-    if valid().any(|one| known(&one.id).is_none()) {
+    Some(if valid().any(|one| known(&one.id).is_none()) {
         Reason::Replaced
     } else if valid().any(|one| known(&one.id).is_some_and(|was| was.expires_at < one.expires_at)) {
         Reason::Renewed
     } else {
         Reason::Corrected
+    })
+}
+
+/// Why a project is no longer told to enforce no mutual TLS.
+fn end_of_protection(id: &ProjectId, told: &Told, after: &Evaluation<'_>) -> Reason {
+    let Some(project) = after.inventory.projects.get(id) else {
+        return Reason::Archived;
+    };
+    if !after.active_in(id).is_empty() {
+        return Reason::Protected;
+    }
+    match after.unprotected(id) {
+        // It is, and less than this notifier asks for.
+        Some(one) if one.severity != told.severity => Reason::PolicyChanged,
+        Some(_) => Reason::Unwatched,
+        None if after.policy.protection.ignored.match_project(project) => Reason::Ignored,
+        None => Reason::PolicyChanged,
     }
 }
 

@@ -90,6 +90,18 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             let listed = [("chat", Some(SUCCESSOR_ID), None)];
             of_projects(event, Reason::Replaced, projects(&listed))
         }
+        Event::ProjectUnprotected => {
+            let mut listed = projects(&[("chat", None, None), ("search", None, None)]);
+            for project in &mut listed {
+                project.unprotected_since = Some(now - TimeDelta::hours(1));
+            }
+            let alert = of_projects(event, Reason::Opened, listed);
+            Alert { stage: Some("unprotected".to_owned()), last: false, ..alert }
+        }
+        Event::ProjectProtected => Alert {
+            stage: Some("unprotected".to_owned()),
+            ..of_projects(event, Reason::Protected, projects(&[("chat", Some(SUCCESSOR_ID), None)]))
+        },
     };
     let unreadable = match event {
         Event::CertificateExpired => 1,
@@ -150,6 +162,8 @@ fn about(
         Event::CertificateResolved => ("cert_sample6", "old-ca"),
         Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::ProjectUnprotected
+        | Event::ProjectProtected
         | Event::MonitorBlind
         | Event::MonitorRecovered
         | Event::AdminKeyExpiring
@@ -261,6 +275,7 @@ fn projects(list: &[Fate<'_>]) -> Vec<ProjectView> {
             name: Name::clean(name),
             successor_id: successor.and_then(|id| CertificateId::parse(id).ok()),
             uncovered_from: *uncovered_from,
+            unprotected_since: None,
         })
     };
     list.iter().enumerate().filter_map(view).collect()

@@ -38,7 +38,9 @@ impl Evaluation<'_> {
             None if !active => Status::Inactive,
             None if !assessment.certificate.has_started(self.now) => Status::NotYetValid,
             // What is of no certificate is no stage of one.
-            None | Some(Stage::Uncovered | Stage::Blind | Stage::Failing) => Status::Healthy,
+            None | Some(Stage::Uncovered | Stage::Unprotected | Stage::Blind | Stage::Failing) => {
+                Status::Healthy
+            }
         }
     }
 }

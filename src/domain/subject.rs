@@ -10,6 +10,8 @@ pub enum Subject {
     Certificate(CertificateId),
     /// A project's having a valid certificate at all.
     Project(ProjectId),
+    /// That a project enforces mutual TLS, since a certificate is active there.
+    Protection(ProjectId),
     /// That certvigil sees the organization.
     Sight,
     AdminKey(AdminKeyId),
@@ -26,6 +28,7 @@ impl Subject {
         match kind {
             "certificate" => CertificateId::parse(id).ok().map(Subject::Certificate),
             "project" => ProjectId::parse(id).ok().map(Subject::Project),
+            "protection" => ProjectId::parse(id).ok().map(Subject::Protection),
             "monitor" if id == "sight" => Some(Subject::Sight),
             "monitor" if id == "client_identity" => Some(Subject::ClientIdentity),
             "admin_key" => AdminKeyId::parse(id).ok().map(Subject::AdminKey),
@@ -40,10 +43,40 @@ impl fmt::Display for Subject {
         match self {
             Subject::Certificate(id) => write!(f, "certificate:{id}"),
             Subject::Project(id) => write!(f, "project:{id}"),
+            Subject::Protection(id) => write!(f, "protection:{id}"),
             Subject::Sight => f.write_str("monitor:sight"),
             Subject::AdminKey(id) => write!(f, "admin_key:{id}"),
             Subject::ClientIdentity => f.write_str("monitor:client_identity"),
             Subject::Notifier(name) => write!(f, "notifier:{name}"),
+        }
+    }
+}
+
+/// What is told of projects: all projects of a kind are one alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProjectKind {
+    /// Without a valid certificate.
+    Uncovered,
+    /// Without an active certificate.
+    Unprotected,
+}
+
+impl ProjectKind {
+    pub const ALL: [ProjectKind; 2] = [ProjectKind::Uncovered, ProjectKind::Unprotected];
+
+    /// The project that a subject of this kind is about.
+    pub fn of(self, subject: &Subject) -> Option<&ProjectId> {
+        match (self, subject) {
+            (ProjectKind::Uncovered, Subject::Project(id))
+            | (ProjectKind::Unprotected, Subject::Protection(id)) => Some(id),
+            (ProjectKind::Uncovered | ProjectKind::Unprotected, _) => None,
+        }
+    }
+
+    pub fn subject(self, id: ProjectId) -> Subject {
+        match self {
+            ProjectKind::Uncovered => Subject::Project(id),
+            ProjectKind::Unprotected => Subject::Protection(id),
         }
     }
 }
@@ -57,6 +90,7 @@ mod tests {
         let subjects = [
             Subject::Certificate(CertificateId::parse("cert_a:b").unwrap()),
             Subject::Project(ProjectId::parse("proj_1").unwrap()),
+            Subject::Protection(ProjectId::parse("proj_1").unwrap()),
             Subject::Sight,
             Subject::AdminKey(AdminKeyId::parse("key_1").unwrap()),
             Subject::ClientIdentity,

@@ -30,6 +30,8 @@ pub enum Stage {
     Expired,
     /// Of a project: none of its active certificates is valid.
     Uncovered,
+    /// Of a project: no certificate is active there, so that it does not enforce mutual TLS.
+    Unprotected,
     /// Of certvigil itself: something was not seen for too long.
     Blind,
     /// Of a notifier: it has not got through for too long.
@@ -45,6 +47,7 @@ impl Stage {
             Stage::UnknownExpiry
             | Stage::NotYetValid
             | Stage::Uncovered
+            | Stage::Unprotected
             | Stage::Blind
             | Stage::Failing => None,
         }
@@ -57,8 +60,9 @@ impl Stage {
             Stage::Within(lead) => (2, lead.saturating_neg()),
             Stage::Expired => (3, 0),
             Stage::Uncovered => (4, 0),
-            Stage::Blind => (5, 0),
-            Stage::Failing => (6, 0),
+            Stage::Unprotected => (5, 0),
+            Stage::Blind => (6, 0),
+            Stage::Failing => (7, 0),
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::notification::{
-    About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
+    About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView, LeftBehind,
     Notification, ProjectsView, Reason, SightView, SilenceView,
 };
 
@@ -48,7 +48,11 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
     let what = match alert.event {
         Event::CertificateResolved => {
             let why = alert.reason.map_or(String::new(), |reason| end(reason, alert, certificate));
-            return format!("“{title}” is resolved: {why}");
+            let left = alert.left_behind.as_ref().map_or(String::new(), left_behind);
+            return match alert.ends_badly() {
+                true => format!("“{title}”: {why}{left}"),
+                false => format!("“{title}” is resolved: {why}{left}"),
+            };
         }
         Event::CertificateNotYetValid => match certificate.valid_at {
             Some(valid_at) if valid_at > now => {
@@ -64,6 +68,8 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
         | Event::CertificateExpired
         | Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::ProjectUnprotected
+        | Event::ProjectProtected
         | Event::MonitorBlind
         | Event::MonitorRecovered
         | Event::AdminKeyExpiring
@@ -92,18 +98,59 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
         _ => (count(projects.total, "project"), false),
     };
     let (has, is) = if one { ("has", "is") } else { ("have", "are") };
-    if alert.event == Event::ProjectUncovered {
-        return format!("{who} {has} no valid certificate");
-    }
-    match alert.reason {
-        Some(Reason::Archived) => format!("{who} {is} archived or no longer watched"),
-        Some(Reason::Deactivated) => format!("{who} {has} no active certificate any more"),
-        Some(Reason::Ignored) => {
+    let (does, enforces) = if one { ("does", "enforces") } else { ("do", "enforce") };
+    match (alert.event, alert.reason) {
+        (Event::ProjectUncovered, _) => format!("{who} {has} no valid certificate"),
+        (Event::ProjectUnprotected, _) => {
+            match projects.listed.iter().all(|one| one.unprotected_since.is_some()) {
+                true => format!("{who} no longer {enforces} mutual TLS"),
+                false => format!("{who} {does} not enforce mutual TLS"),
+            }
+        }
+        (_, Some(Reason::Archived)) => format!("{who} {is} archived or no longer watched"),
+        (_, Some(Reason::Unwatched)) => format!("{who} {is} no longer watched"),
+        (Event::ProjectProtected, Some(Reason::Ignored)) => {
+            format!("{who} {does} not enforce mutual TLS, and {is} in unprotected_ignore now")
+        }
+        (Event::ProjectProtected, Some(Reason::PolicyChanged)) => {
+            format!(
+                "{who} {does} not enforce mutual TLS, which the configuration no longer reports"
+            )
+        }
+        (Event::ProjectProtected, _) => format!("{who} {enforces} mutual TLS again"),
+        (_, Some(Reason::Deactivated)) => {
+            format!(
+                "{who} {has} no active certificate any more, and no longer {enforces} mutual TLS"
+            )
+        }
+        (_, Some(Reason::Ignored)) => {
             format!("{who} {has} no valid certificate, and what was active there is ignored now")
         }
-        Some(Reason::Unwatched) => format!("{who} {is} no longer watched"),
         _ => format!("{who} {has} a valid certificate again"),
     }
+}
+
+/// What a certificate leaves behind, after what became of it.
+fn left_behind(left: &LeftBehind) -> String {
+    let projects = |n: usize| match (n == left.total(), n) {
+        (true, 1) => "its project".to_owned(),
+        (true, n) => format!("its {n} projects"),
+        (false, n) => format!("{n} of its {} projects", left.total()),
+    };
+    let mut parts = Vec::new();
+    if left.unprotected > 0 {
+        let verb = if left.unprotected == 1 { "enforces" } else { "enforce" };
+        parts.push(format!("{} no longer {verb} mutual TLS", projects(left.unprotected)));
+    }
+    if left.uncovered > 0 {
+        let verb = if left.uncovered == 1 { "has" } else { "have" };
+        parts.push(format!("{} {verb} no valid certificate", projects(left.uncovered)));
+    }
+    if parts.is_empty() {
+        let verb = if left.covered == 1 { "has" } else { "have" };
+        parts.push(format!("{} {verb} another valid certificate", projects(left.covered)));
+    }
+    format!(", and {}", parts.join(", "))
 }
 
 fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
@@ -181,6 +228,7 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         Reason::Replaced => "replaced by a successor in every project".to_owned(),
         Reason::Deactivated => "it is active nowhere any more".to_owned(),
         Reason::Deleted => "it was deleted".to_owned(),
+        Reason::Protected => "a certificate is active again".to_owned(),
         Reason::Archived => "its projects are archived or no longer watched".to_owned(),
         Reason::Corrected => match (certificate.expires_at, alert.stage.as_deref()) {
             (_, Some("not_yet_valid")) => "it is valid now".to_owned(),

@@ -9,7 +9,7 @@ use crate::{
     clock,
     domain::{
         acknowledgement::{Acknowledgement, Acknowledgements, Refusal, Wanted},
-        certificate::{CertificateId, OrganizationName},
+        certificate::{CertificateId, OrganizationName, ProjectId},
         evaluate::evaluate,
         policy::Policy,
         text::one_line,
@@ -45,41 +45,60 @@ where
     })
 }
 
-/// Asks for quiet about a certificate.
+/// What somebody asks for quiet about, by its id.
+#[derive(Clone, Copy, Debug)]
+pub enum Quieted<'a> {
+    Certificate(&'a str),
+    Project(&'a str),
+}
+
+/// Asks for quiet about a certificate or a project.
 pub async fn acknowledge(
     shared: &Shared,
     name: &str,
-    certificate: &str,
+    what: Quieted<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<(OrganizationName, Acknowledgement), Problem> {
     let (organization, policy) = organization(shared, name)?;
     let unknown = || {
-        let id = one_line(certificate, 120);
-        Problem::not_found(format!(
-            "there is no certificate {id} in the latest scan of {organization}"
-        ))
+        let (kind, id) = match what {
+            Quieted::Certificate(id) => ("certificate", id),
+            Quieted::Project(id) => ("project", id),
+        };
+        let id = one_line(id, 120);
+        Problem::not_found(format!("there is no {kind} {id} in the latest scan of {organization}"))
     };
-    let id = CertificateId::parse(certificate).map_err(|_| unknown())?;
     let now = clock::now();
     let inventory = shared.reading.inventory(&organization).await?;
-    let none = Acknowledgements::new();
+    let none = Acknowledgements::default();
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
-    let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
-    let one = Acknowledgement::new(wanted, &assessment, policy.include_inactive, id_at(now), now);
+    let one = match what {
+        Quieted::Certificate(id) => {
+            let id = CertificateId::parse(id).map_err(|_| unknown())?;
+            let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
+            Acknowledgement::new(wanted, &assessment, policy.include_inactive, id_at(now), now)
+        }
+        Quieted::Project(id) => {
+            let id = ProjectId::parse(id).map_err(|_| unknown())?;
+            let project = inventory.projects.get(&id).ok_or_else(unknown)?;
+            Acknowledgement::of_project(wanted, project, &evaluation, id_at(now), now)
+        }
+    };
     let one = one.map_err(|refusal| {
         let detail = match refusal {
             Refusal::Passed(_) => format!("until: {refusal}"),
             Refusal::NoReason => format!("reason: {refusal}"),
-            Refusal::Inactive(_) | Refusal::LastStage { .. } | Refusal::SingleStep { .. } => {
-                refusal.to_string()
-            }
+            Refusal::Inactive(_)
+            | Refusal::NotReported(_)
+            | Refusal::LastStage { .. }
+            | Refusal::SingleStep { .. } => refusal.to_string(),
         };
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })?;
-    let (of, what) = (organization.clone(), one.clone());
-    write(shared, |store| async move { store.acknowledge(&of, &what).await }).await?;
+    let (of, kept) = (organization.clone(), one.clone());
+    write(shared, |store| async move { store.acknowledge(&of, &kept).await }).await?;
     shared.keeper.outdate().await;
-    tracing::info!(%organization, certificate = %id, until = %one.until, "acknowledged over HTTP");
+    tracing::info!(%organization, subject = %one.subject, until = %one.until, "acknowledged over HTTP");
     Ok((organization, one))
 }
 

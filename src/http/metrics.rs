@@ -141,11 +141,12 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     for standing in &snapshot.organizations {
         let all = standing.projects.iter();
         let unreadable = all.clone().filter(|row| row.unreadable.is_some()).count();
-        let uncovered = all.filter(|row| row.coverage == Coverage::Uncovered).count();
+        let of_coverage = |coverage| all.clone().filter(|row| row.coverage == coverage).count();
         for (state, count) in [
             ("read", standing.projects.len() - unreadable),
             ("unreadable", unreadable),
-            ("uncovered", uncovered),
+            ("uncovered", of_coverage(Coverage::Uncovered)),
+            ("unprotected", of_coverage(Coverage::Unprotected)),
         ] {
             let labels = vec![of(standing), ("state", state.to_owned())];
             projects.get_or_create(&labels).set(number(count));

@@ -41,7 +41,7 @@ pub struct Standing {
     pub skew: TimeDelta,
     /// The least time left first.
     pub certificates: Vec<CertificateRow>,
-    /// Those without a valid certificate first, then those that are left without one first.
+    /// Those without a valid or an active certificate first, then those that are left without one first.
     pub projects: Vec<ProjectRow>,
     pub credentials: Vec<CredentialRow>,
     /// The latest scan that was kept.
@@ -77,6 +77,8 @@ words! {
     Coverage {
         /// It has none: all that are active there are expired or not yet valid.
         Uncovered = "uncovered",
+        /// No certificate is active there, and one was before or is expected: mutual TLS is off.
+        Unprotected = "unprotected",
         /// It will have none when the certificate expires that covers it, which has reached a threshold.
         Ending = "ending",
         /// Its list, or the organization's, was never read.
@@ -97,10 +99,14 @@ pub struct ProjectRow {
     pub severity: Option<Severity>,
     /// From when it has no valid certificate, or since when; where that is known.
     pub uncovered_from: Option<DateTime<Utc>>,
+    /// Since when none is active, where one was before.
+    pub unprotected_since: Option<DateTime<Utc>>,
     /// How many are active, its own and inherited.
     pub certificates: usize,
     /// All certificates that were active there are ignored.
     pub ignored: bool,
+    /// That none is active is acknowledged.
+    pub acknowledged: bool,
     pub unreadable: Option<Unreadable>,
     pub read_at: Option<DateTime<Utc>>,
     /// The certificate whose expiry ends it, or did.
@@ -133,8 +139,13 @@ impl Standing {
         let at = now + skew;
         let What { organization, policy, inventory, acknowledgements } = known;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, at);
-        let occasion =
-            Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
+        let occasion = Occasion {
+            evaluation: &evaluation,
+            before: None,
+            scan: None,
+            stale_at: None,
+            allowed: None,
+        };
         let all = evaluation.assessments();
         let mut certificates: Vec<CertificateRow> =
             all.map(|one| certificate(&evaluation, &occasion, &one)).collect();
@@ -216,8 +227,10 @@ fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
     // That what comes next is not valid yet ends nothing.
     let ends = |reached: &&Reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired);
     let reached = cause.as_ref().and_then(Assessment::open).filter(ends);
+    let unprotected = evaluation.unprotected(&project.id);
     let coverage = match (uncovered, reached) {
         (Some(_), _) => Coverage::Uncovered,
+        (None, _) if unprotected.is_some() => Coverage::Unprotected,
         (None, _) if !read => Coverage::Unknown,
         (None, _) if active.is_empty() => Coverage::None,
         (None, Some(_)) => Coverage::Ending,
@@ -231,11 +244,16 @@ fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
         severity: match uncovered {
             Some(one) if one.ignored => None,
             Some(_) => Some(Severity::Critical),
-            None => reached.map(|reached| reached.severity),
+            None => match unprotected {
+                Some(unprotected) => Some(unprotected.severity),
+                None => reached.map(|reached| reached.severity),
+            },
         },
         uncovered_from,
+        unprotected_since: unprotected.and_then(|one| one.since),
         certificates: active.len(),
         ignored,
+        acknowledged: unprotected.is_some_and(|one| one.acknowledged(evaluation.now).is_some()),
         unreadable: inventory.unreadable_projects.get(&project.id).cloned(),
         read_at: inventory.listings.get(&project.id).map(|listing| listing.read_at),
         ended_by: cause.map(|one| one.certificate.id.clone()),
@@ -295,7 +313,10 @@ impl ProjectRow {
             (Coverage::Unknown, _) => 3,
             _ if self.unreadable.is_some() => 4,
             (_, Some(Severity::Info)) => 5,
-            (Coverage::Uncovered | Coverage::Ending | Coverage::Covered, None) => 6,
+            (
+                Coverage::Uncovered | Coverage::Unprotected | Coverage::Ending | Coverage::Covered,
+                None,
+            ) => 6,
             (Coverage::None, None) => 7,
         };
         (

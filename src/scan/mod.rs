@@ -187,6 +187,7 @@ pub async fn keep(
     let evaluation = evaluate(organization, &after, &target.policy, &acknowledgements, now);
     let occasion = Occasion {
         evaluation: &evaluation,
+        before: Some(&before),
         scan: Some(ScanView {
             id: record.id,
             finished_at: now,
@@ -203,7 +204,7 @@ pub async fn keep(
     // A difference from an earlier scan is no witness, either.
     let clock_is_certain = clock.is_certain(synchronization) && skew.is_none();
     let moment = Moment { now, decided_at, clock_is_certain, ..when.moment() };
-    let over = acknowledgements.values().filter(|one| one.is_over(&evaluation));
+    let over = acknowledgements.iter().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let admin_keys_fault = news_of_keys(&before, &after);
     let mut tries = 0..PLANS;
@@ -279,9 +280,15 @@ pub async fn retire(
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let nothing = Inventory::default();
-    let none = Acknowledgements::new();
+    let none = Acknowledgements::default();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
-    let occasion = Occasion { evaluation: &evaluation, scan: None, stale_at: None, allowed: None };
+    let occasion = Occasion {
+        evaluation: &evaluation,
+        before: None,
+        scan: None,
+        stale_at: None,
+        allowed: None,
+    };
     let moment =
         Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
     let mut tries = 0..PLANS;

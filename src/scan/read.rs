@@ -60,15 +60,23 @@ pub async fn read(
     reading.confirm_after = target.confirm_after;
     let (arrive, mut arrivals) = mpsc::channel(WAITING_ANSWERS);
     let requests = request_all(target, &before, arrive);
-    let record = async {
-        let mut too_many = None;
-        while let Some(arrival) = arrivals.recv().await {
-            take(&mut reading, &mut too_many, arrival, progress);
-        }
+    let mut doubtful = BTreeSet::new();
+    let all = async {
+        let record = async {
+            let mut too_many = None;
+            while let Some(arrival) = arrivals.recv().await {
+                take(&mut reading, &mut too_many, arrival, progress);
+            }
+        };
+        tokio::join!(requests, record);
+        doubtful = reading.without_protection(&before);
+        read_again(target, &mut reading, &mut doubtful, progress).await;
     };
     // What has arrived when the time is up counts.
-    let in_time =
-        tokio::time::timeout(target.timeout, async { tokio::join!(requests, record) }).await;
+    let in_time = tokio::time::timeout(target.timeout, all).await;
+    for scope in doubtful {
+        reading.fail(scope, TIME_UP.into());
+    }
     if in_time.is_err() {
         let unread: Vec<Scope> = reading
             .projects
@@ -83,6 +91,41 @@ pub async fn read(
         }
     }
     reading
+}
+
+/// Reads the lists a second time by which projects have lost their last active certificate: one that moved while the
+/// lists were read the first time may have been seen in none of them.
+async fn read_again(
+    target: &Target,
+    reading: &mut Reading,
+    doubtful: &mut BTreeSet<Scope>,
+    progress: &watch::Sender<Progress>,
+) {
+    if !doubtful.remove(&Scope::Organization) {
+        return;
+    }
+    let listed = target.api.organization_certificates().await.map(Some).map_err(ReadError::from);
+    take(reading, &mut None, Arrival::List(Scope::Organization, listed), progress);
+    if reading.is_active_for_all() {
+        doubtful.clear();
+        return;
+    }
+    let recent = Recent::default();
+    let ids = doubtful.iter().filter_map(Scope::project).cloned().collect::<Vec<_>>();
+    let requests = ids.into_iter().map(|id| {
+        let recent = &recent;
+        async move {
+            let archived = target.selection.archived;
+            let listed = target.api.project_certificates(&id, archived, recent).await;
+            (Scope::Project(id), listed.map_err(ReadError::from))
+        }
+    });
+    let mut answers =
+        futures_util::stream::iter(requests).buffer_unordered(target.api.concurrency());
+    while let Some((scope, listed)) = answers.next().await {
+        doubtful.remove(&scope);
+        take(reading, &mut None, Arrival::List(scope, listed), progress);
+    }
 }
 
 /// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent to

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::domain::{
     acknowledgement::{Acknowledgement, Acknowledgements, Ending},
-    certificate::{CertificateId, OrganizationName},
+    certificate::OrganizationName,
+    subject::Subject,
 };
 
 impl Store {
-    /// The latest acknowledgement of each certificate of an organization.
+    /// The latest acknowledgements of an organization.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
@@ -22,9 +23,7 @@ impl Store {
         &self,
         organization: &OrganizationName,
     ) -> Result<Acknowledgements> {
-        let all = self.all_acknowledgements(organization).await?;
-        // The later ones take the place of the earlier ones.
-        Ok(all.into_iter().map(|one| (one.certificate.clone(), one)).collect())
+        Ok(self.all_acknowledgements(organization).await?.into_iter().collect())
     }
 
     /// All that are kept of an organization, in the order in which they were made.
@@ -54,10 +53,10 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         let old: Vec<String> = query(
             "SELECT id FROM acknowledgements
-             WHERE organization = $1 AND certificate = $2 AND ended_at IS NULL AND until > $3",
+             WHERE organization = $1 AND subject = $2 AND ended_at IS NULL AND until > $3",
         )
         .bind(organization.as_str())
-        .bind(one.certificate.as_str())
+        .bind(one.subject.to_string())
         .bind(millis(one.created_at))
         .scalars(&mut tx)
         .await?;
@@ -65,13 +64,13 @@ impl Store {
             end(&mut tx, id, Ending::Superseded, one.created_at).await?;
         }
         query(
-            "INSERT INTO acknowledgements (id, organization, certificate, reason, by_whom,
+            "INSERT INTO acknowledgements (id, organization, subject, reason, by_whom,
                                            created_at, until, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(one.id.to_string())
         .bind(organization.as_str())
-        .bind(one.certificate.as_str())
+        .bind(one.subject.to_string())
         .bind(&one.reason)
         .bind(one.by.as_deref())
         .bind(millis(one.created_at))
@@ -115,7 +114,7 @@ pub(super) async fn end(
 
 fn acknowledgement(row: &Row) -> Result<Acknowledgement> {
     let decode = |why: String| sqlx::Error::Decode(why.into());
-    let certificate: String = row.try_get("certificate")?;
+    let subject: String = row.try_get("subject")?;
     let ended_at: Option<i64> = row.try_get("ended_at")?;
     let ending: Option<String> = row.try_get("ending")?;
     let ending = ending
@@ -123,7 +122,8 @@ fn acknowledgement(row: &Row) -> Result<Acknowledgement> {
         .transpose()?;
     Ok(Acknowledgement {
         id: uuid(row, "id")?,
-        certificate: CertificateId::parse(&certificate).map_err(|why| decode(why.to_owned()))?,
+        subject: Subject::parse(&subject)
+            .ok_or_else(|| decode(format!("what is acknowledged, “{subject}”")))?,
         reason: row.try_get("reason")?,
         by: row.try_get("by_whom")?,
         created_at: instant(row.try_get("created_at")?),

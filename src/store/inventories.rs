@@ -17,7 +17,7 @@ use super::{
 use crate::domain::{
     certificate::{Certificate, CertificateId, Certificates, OrganizationName, Project, ProjectId},
     credential::AdminKeys,
-    inventory::{Inventory, Listing},
+    inventory::{Inventory, Listing, ProtectionLost},
     reading::List,
     text::Name,
     unreadable::Unreadable,
@@ -46,6 +46,8 @@ struct Head<'a> {
     unreadable_project_list: Option<Unreadable>,
     admin_keys: Option<Cow<'a, AdminKeys>>,
     unreadable_admin_keys: Option<Unreadable>,
+    #[serde(default)]
+    protection_lost: Cow<'a, BTreeMap<ProjectId, ProtectionLost>>,
 }
 
 /// A certificate; instants are Unix seconds, for that is what the API gives.
@@ -105,6 +107,7 @@ pub async fn keep(
         unreadable_project_list: inventory.unreadable_project_list.clone(),
         admin_keys: inventory.admin_keys.as_ref().map(Cow::Borrowed),
         unreadable_admin_keys: inventory.unreadable_admin_keys.clone(),
+        protection_lost: Cow::Borrowed(&inventory.protection_lost),
     };
     query(
         "INSERT INTO organizations (name, inventory, updated_at, scan_id) VALUES ($1, $2, $3, $4)
@@ -276,6 +279,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
         unreadable_project_list: head.unreadable_project_list,
         admin_keys: head.admin_keys.map(Cow::into_owned),
         unreadable_admin_keys: head.unreadable_admin_keys,
+        protection_lost: head.protection_lost.into_owned(),
     })
 }
 
@@ -351,6 +355,7 @@ impl From<Whole> for Inventory {
             unreadable_project_list: whole.unreadable_project_list,
             admin_keys: whole.admin_keys,
             unreadable_admin_keys: whole.unreadable_admin_keys,
+            protection_lost: BTreeMap::new(),
         }
     }
 }

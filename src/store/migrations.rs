@@ -34,12 +34,18 @@ pub static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
         (6, "rates"),
         (7, "inventory_parts"),
         (8, "sessions"),
+        (9, "acknowledged_projects"),
     )
 });
 
 pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator =
-        migrations!("postgres", (1, "initial"), (2, "inventory_parts"), (3, "sessions"));
+    let mut migrator = migrations!(
+        "postgres",
+        (1, "initial"),
+        (2, "inventory_parts"),
+        (3, "sessions"),
+        (4, "acknowledged_projects"),
+    );
     // A newer version may have added some.
     migrator.set_ignore_missing(true);
     migrator

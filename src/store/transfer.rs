@@ -18,9 +18,7 @@ use super::{
     sql::{Query, Transaction, Value, either, query},
 };
 use crate::domain::{
-    acknowledgement::Ending,
-    certificate::{CertificateId, OrganizationName},
-    ledger::Told,
+    acknowledgement::Ending, certificate::OrganizationName, ledger::Told, subject::Subject,
 };
 
 /// What is in the first line of a file.
@@ -51,8 +49,8 @@ enum Kind {
     Text,
     /// An organization's name; empty in rows that belong to no organization.
     Owner,
-    /// The id of a certificate.
-    Certificate,
+    /// What is acknowledged: a [`Subject`].
+    Acknowledged,
     /// An id of our own.
     Id,
     /// A [`DeliveryState`].
@@ -73,7 +71,7 @@ enum Kind {
     Flag,
 }
 use Kind::{
-    Certificate, Document, Ended, Faults, Flag, Id, Instant, Number, Owner, Scans, State, Telling,
+    Acknowledged, Document, Ended, Faults, Flag, Id, Instant, Number, Owner, Scans, State, Telling,
     Text,
 };
 
@@ -96,7 +94,13 @@ impl Kind {
                 text.is_empty() || OrganizationName::parse(text).is_ok(),
                 "the name of an organization",
             ),
-            Certificate => (CertificateId::parse(text).is_ok(), "the id of a certificate"),
+            Acknowledged => (
+                matches!(
+                    Subject::parse(text),
+                    Some(Subject::Certificate(_) | Subject::Protection(_))
+                ),
+                "certificate: or protection:, and an id",
+            ),
             Id => (Uuid::parse_str(text).is_ok(), "a UUID"),
             State => (DeliveryState::parse(text).is_some(), "the state of a delivery"),
             Ended => (Ending::parse(text).is_some(), "how an acknowledgement ended"),
@@ -166,7 +170,7 @@ const TABLES: &[Table] = &[
     table!("receivers" by "organization, notifier, receiver":
         "organization" Owner, "notifier" Text, "receiver" Text, "since" Instant; "$1, $2, $3, $4"),
     table!("acknowledgements" by "seq":
-        "seq" Number, "id" Id, "organization" Owner, "certificate" Certificate, "reason" Text, "by_whom" Text,
+        "seq" Number, "id" Id, "organization" Owner, "subject" Acknowledged, "reason" Text, "by_whom" Text,
         "created_at" Instant, "until" Instant, "expires_at" Instant, "ended_at" Instant, "ending" Ended;
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11"),
     table!("failures" by "notifier, receiver":

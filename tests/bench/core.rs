@@ -11,7 +11,7 @@ use certvigil::domain::{
     evaluate::evaluate,
     inventory::Inventory,
     listener::{Grain, Listener},
-    policy::Policy,
+    policy::{Policy, ProtectionPolicy},
     reading::{Listed, Reading},
     reconcile::{Decision, Moment, World, decide},
     routing::Routing,
@@ -77,6 +77,7 @@ fn policy() -> Option<Policy> {
         include_inactive: false,
         replaced_severity: certvigil::domain::threshold::Severity::Warning,
         blind_after: None,
+        protection: ProtectionPolicy::default(),
         admin_keys: WatchedKeys::Off,
         client_identity: None,
     })
@@ -101,7 +102,7 @@ fn decisions(bencher: Bencher<'_, '_>, certificates: usize, told: bool) {
     let (Some(policy), Ok(organization)) = (policy(), OrganizationName::parse("acme")) else {
         return;
     };
-    let none = Acknowledgements::new();
+    let none = Acknowledgements::default();
     let mut listeners: Vec<Listener> = (0..NOTIFIERS)
         .map(|n| Listener {
             name: format!("n{n}"),

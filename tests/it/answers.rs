@@ -18,7 +18,7 @@ fn world() -> World {
 
 fn webhook(sim: &Sim, format: &str, url: &str) -> String {
     format!(
-        "{}[notifiers.webhook.hook]\nformat = \"{format}\"\nurl = \"{url}\"\n",
+        "{}unprotected = \"off\"\n[notifiers.webhook.hook]\nformat = \"{format}\"\nurl = \"{url}\"\n",
         organization(sim.api_address)
     )
 }

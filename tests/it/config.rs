@@ -562,7 +562,7 @@ fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_e
 fn what_is_taken_and_cannot_do_what_was_meant_is_warned_about() {
     crypto();
     let text = "[organizations.acme]\nadmin_key = \"sk-admin-x\"\nbase_url = \"https://api.openai.com\"\n\
-                [notifiers.webhook.prom]\nformat = \"alertmanager\"\nurl = \"https://am.example/api/v2/alerts\"\n\
+                [notifiers.webhook.prom]\nformat = \"alertmanager\"\nurl = \"https://am.example/api/v1/alerts\"\n\
                 [[thresholds]]\nwithin = \"7d\"\nseverity = \"warning\"\n\
                 [[thresholds]]\nwithin = \"168h\"\nseverity = \"warning\"\n\
                 [[rules]]\nexpired = { severity = \"critical\" }\n\
@@ -582,7 +582,7 @@ fn what_is_taken_and_cannot_do_what_was_meant_is_warned_about() {
     }
     let right = text
         .replace(".com\"", ".com/v1/\"")
-        .replace("/api/v2/alerts", "")
+        .replace("/api/v1/alerts", "/api/v2/alerts")
         .replace("168h", "167h")
         .replace("[[rules]]\nexp", "[[rules]]\ncertificates = [\"new-*\"]\nexp");
     let warnings = load(&right).warnings;

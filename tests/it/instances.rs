@@ -253,6 +253,61 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
 }
 
 #[tokio::test]
+async fn two_instances_tell_a_lost_protection_once_and_of_the_right_organization() {
+    let Some(database) = postgres::database().await else { return };
+    // Two organizations with the same projects and certificates, by id and by name.
+    let world = || {
+        let mut world = World::with_projects(2, |n| format!("prod-{n}"));
+        let end = Some(clock::now() + TimeDelta::days(400));
+        world.add("cert_0", Some("ca-0"), end, 1..=2);
+        let spare = world.add("cert_spare", Some("spare"), end, 1..=2);
+        spare.projects.values_mut().for_each(|active| *active = false);
+        world
+    };
+    let (one, other) = (Sim::start(world()).await, Sim::start(world()).await);
+    let organization =
+        |name, sim: &Sim| organizations(1, sim.api_address).replace("[organizations.org_00]", name);
+    let text = format!(
+        "{}{}{}{}{}",
+        organization("[organizations.acme]", &one),
+        organization("[organizations.beta]", &other),
+        hooks(1, one.hook),
+        cron(YEARLY),
+        state(&database.url)
+    );
+    let mut first = Daemon::start(&text);
+    first.logged("scan finished", 0).await;
+    const LEAST: &str = "SELECT min(n) FROM (SELECT count(scans.id) AS n FROM organizations LEFT JOIN scans \
+                         ON scans.organization = organizations.name GROUP BY organizations.name) AS each";
+    let scans_of_each = async |at_least: i64| {
+        while database.number("SELECT count(*) FROM organizations").await < 2
+            || database.number(LEAST).await < at_least
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    scans_of_each(1).await;
+    let mut second = Daemon::start(&text);
+    second.logged("another instance works on the same state", 0).await;
+    one.api.world().certificate("cert_0").unwrap().projects.insert("proj_0001".into(), false);
+    for (round, instance) in [&first, &second, &first].into_iter().enumerate() {
+        instance.signal("USR1");
+        scans_of_each(i64::try_from(round).unwrap() + 2).await;
+    }
+    let body = until("the message", || {
+        let posts = one.receiver.posts();
+        posts.first().map(|post| serde_json::from_str::<serde_json::Value>(&post.body).unwrap())
+    })
+    .await;
+    assert_eq!(body["organization"], "acme");
+    assert_eq!(body["alerts"][0]["event"], "project.unprotected");
+    assert_eq!(body["alerts"][0]["projects"][0]["id"], "proj_0001");
+    first.stop().await;
+    second.stop().await;
+    assert_eq!(one.receiver.posts().len(), 1);
+}
+
+#[tokio::test]
 async fn a_rate_holds_for_two_instances_together() {
     let Some(database) = postgres::database().await else { return };
     let sim = sim().await;

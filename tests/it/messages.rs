@@ -137,6 +137,7 @@ pub fn largest() -> Notification {
         name: name(),
         successor_id: None,
         uncovered_from: Some(start() + days(6)),
+        unprotected_since: None,
     };
     certificate.active_in.projects = (0..50).map(project).collect();
     let successor = alert.successor.as_mut().unwrap();

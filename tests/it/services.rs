@@ -6,7 +6,7 @@ use certvigil::{
         receiver::{Answer, Post},
         world::World,
     },
-    domain::{acknowledgement::Acknowledgement, certificate::CertificateId},
+    domain::{acknowledgement::Acknowledgement, certificate::CertificateId, subject::Subject},
     store::Which,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,10 +33,11 @@ fn keep_a_spare(world: &mut World) {
     spare.projects.values_mut().for_each(|active| *active = false);
 }
 
+/// These are about certificates: that a project loses its last one has incidents of its own.
 fn incidents(sim: &Sim, format: &str) -> String {
     format!(
-        "{}[notifiers.webhook.{format}]\nformat = \"{format}\"\nkey = \"the-key\"\n\
-         url = \"http://{}/hook\"\nmax_per_minute = 6000\n",
+        "{}unprotected = \"off\"\n[notifiers.webhook.{format}]\nformat = \"{format}\"\n\
+         key = \"the-key\"\nurl = \"http://{}/hook\"\nmax_per_minute = 6000\n",
         organization(sim.api_address),
         sim.hook
     )
@@ -416,7 +417,7 @@ async fn what_is_open_in_alertmanager_is_kept_up_by_every_scan_and_by_nothing_el
     sim.api.world().projects[0].broken = None;
     let acknowledgement = Acknowledgement {
         id: certvigil::store::id_at(now),
-        certificate: CertificateId::parse("cert_a").unwrap(),
+        subject: Subject::Certificate(CertificateId::parse("cert_a").unwrap()),
         reason: "at it".to_owned(),
         by: None,
         created_at: now,
@@ -535,7 +536,7 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     keep_a_spare(&mut world);
     let sim = Sim::start(world).await;
     let text = format!(
-        "{}[notifiers.webhook.am]\nformat = \"alertmanager\"\nurl = \"http://{}/\"\n",
+        "{}unprotected = \"off\"\n[notifiers.webhook.am]\nformat = \"alertmanager\"\nurl = \"http://{}/\"\n",
         organization(sim.api_address),
         alertmanager.address
     );

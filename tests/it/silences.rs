@@ -5,6 +5,7 @@ use certvigil::{
     domain::{
         acknowledgement::{Acknowledgement, Ending},
         certificate::{CertificateId, OrganizationName},
+        subject::Subject,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -87,7 +88,10 @@ async fn an_ignore_for_some_projects_holds_only_where_all_of_them_match() {
     assert_eq!(heard(&sim), ["certificate.expiring opened 30d"], "it is active in lab-1, too");
     sim.api.world().certificate("cert_a").unwrap().projects.insert("proj_0001".into(), false);
     walk(&service, 1..3).await;
-    assert_eq!(heard(&sim)[1..], ["certificate.resolved ignored 30d"]);
+    assert_eq!(
+        heard(&sim)[1..],
+        ["project.unprotected opened unprotected; certificate.resolved ignored 30d"]
+    );
 }
 
 #[tokio::test]
@@ -118,7 +122,7 @@ async fn a_ladder_of_a_rule_replaces_the_global_one_with_shares_of_a_life() {
 fn acknowledgement(until: DateTime<Utc>, expires_at: DateTime<Utc>) -> Acknowledgement {
     Acknowledgement {
         id: Uuid::new_v5(&Uuid::NAMESPACE_OID, b"one"),
-        certificate: CertificateId::parse("cert_a").unwrap(),
+        subject: Subject::Certificate(CertificateId::parse("cert_a").unwrap()),
         reason: "new CA is on its way".into(),
         by: Some("dana".into()),
         created_at: start(),
@@ -159,7 +163,7 @@ async fn an_acknowledgement_ends_with_what_it_was_about() {
     sim.api.world().certificate("cert_a").unwrap().expires_at = Some(start() + days(25));
     walk(&service, 1..2).await;
     let kept = service.store.acknowledgements(&acme).await.unwrap();
-    let (_, ending) = kept.values().next().unwrap().ended.unwrap();
+    let (_, ending) = kept.iter().next().unwrap().ended.unwrap();
     assert_eq!(ending, Ending::Over);
     walk(&service, 2..=12).await;
     assert_eq!(
@@ -199,7 +203,7 @@ async fn a_notifier_is_told_of_the_projects_it_asked_for_and_of_the_number_of_ot
     walk(&service, 21..22).await;
     assert_eq!(
         heard(&sim)[2],
-        "certificate.resolved unwatched expired; project.covered deactivated uncovered"
+        "project.unprotected opened unprotected; certificate.resolved unwatched expired"
     );
 }
 
@@ -379,7 +383,7 @@ async fn check_shows_projects_without_a_valid_certificate_in_four_outputs() {
     let first = out.lines().next().unwrap();
     assert!(
         first.contains("3 projects without a valid certificate")
-            && first.ends_with("uncovered=3;;0"),
+            && first.ends_with("uncovered=3;;0 unprotected=0"),
         "{out}"
     );
     let (_, _, said) = cli(&folder, &text, &["check", "--output", "csv"]).await;

@@ -11,7 +11,7 @@ use certvigil::{
         ledger::{Ledger, Told},
         listener::{Grain, Listener},
         notification::{Reason, ScanView},
-        policy::Policy,
+        policy::{Policy, ProtectionPolicy},
         reconcile::Decision,
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
@@ -317,11 +317,13 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
         blind_after: None,
         admin_keys: WatchedKeys::Own,
         client_identity: None,
+        protection: ProtectionPolicy::default(),
     };
-    let (organization, none) = (acme(), Acknowledgements::new());
+    let (organization, none) = (acme(), Acknowledgements::default());
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
     let occasion = Occasion {
         evaluation: &evaluation,
+        before: None,
         scan: Some(ScanView {
             id: id_at(now),
             finished_at: now,
@@ -641,7 +643,8 @@ async fn acknowledgements_outlive_a_removed_organization_for_a_week(contract: Co
         give_up_at: start() + days(4),
     };
     store.commit(&retired).await.unwrap();
-    let ended = async || store.acknowledgements(&acme()).await.unwrap()[&one.certificate].ended;
+    let ended =
+        async || store.acknowledgements(&acme()).await.unwrap().get(&one.subject).unwrap().ended;
     assert_eq!((end(start() + days(6)).await, ended().await), (0, None));
     assert_eq!(end(start() + days(8)).await, 1);
     assert_eq!(ended().await.map(|(_, ending)| ending), Some(Ending::Over));
@@ -689,7 +692,7 @@ async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day(contract: 
 pub fn acknowledgement(certificate: &str, until: DateTime<Utc>) -> Acknowledgement {
     Acknowledgement {
         id: Uuid::new_v5(&Uuid::NAMESPACE_OID, until.to_string().as_bytes()),
-        certificate: CertificateId::parse(certificate).unwrap(),
+        subject: Subject::Certificate(CertificateId::parse(certificate).unwrap()),
         reason: "on it".into(),
         by: Some("dana".into()),
         created_at: start(),
@@ -707,19 +710,19 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan(con
     );
     store.acknowledge(&acme(), &first).await.unwrap();
     let kept = store.acknowledgements(&acme()).await.unwrap();
-    assert_eq!(kept[&first.certificate], first, "as it was");
+    assert_eq!(kept.get(&first.subject), Some(&first), "as it was");
 
     store.acknowledge(&acme(), &second).await.unwrap();
     let all = store.all_acknowledgements(&acme()).await.unwrap();
     assert_eq!(all.len(), 2);
     assert_eq!(all[0].ended, Some((start(), Ending::Superseded)));
-    assert_eq!(store.acknowledgements(&acme()).await.unwrap()[&second.certificate], second);
+    assert_eq!(store.acknowledgements(&acme()).await.unwrap().get(&second.subject), Some(&second));
 
     let now = start() + minutes(1);
     assert!(store.withdraw(second.id, now).await.unwrap());
     assert!(!store.withdraw(second.id, now).await.unwrap(), "it is, already");
     let kept = store.acknowledgements(&acme()).await.unwrap();
-    assert_eq!(kept[&second.certificate].ended, Some((now, Ending::Withdrawn)));
+    assert_eq!(kept.get(&second.subject).unwrap().ended, Some((now, Ending::Withdrawn)));
 
     let third = acknowledgement("cert_b", start() + days(2));
     store.acknowledge(&acme(), &third).await.unwrap();
@@ -734,7 +737,7 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan(con
     };
     store.commit(&commit).await.unwrap();
     let kept = store.acknowledgements(&acme()).await.unwrap();
-    assert_eq!(kept[&third.certificate].ended, Some((now, Ending::Over)));
+    assert_eq!(kept.get(&third.subject).unwrap().ended, Some((now, Ending::Over)));
 
     assert_eq!(store.prune(start() + days(1)).await.unwrap(), 3, "what has ended is forgotten");
 }
@@ -748,7 +751,7 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
     let organization = OrganizationName::parse("acme").unwrap();
     let one = Acknowledgement {
         id: id_at(start()),
-        certificate: CertificateId::parse("cert_a").unwrap(),
+        subject: Subject::Certificate(CertificateId::parse("cert_a").unwrap()),
         reason: "it is known".to_owned(),
         by: None,
         created_at: start(),
@@ -771,7 +774,7 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
     sqlx::query("SELECT * FROM acknowledgements").fetch_all(&mut other).await.unwrap();
     store.acknowledge(&organization, &one).await.unwrap();
     assert_ne!(reading.version().await.unwrap(), before);
-    assert_eq!(reading.acknowledgements(&organization).await.unwrap().len(), 1);
+    assert_eq!(reading.acknowledgements(&organization).await.unwrap().iter().count(), 1);
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
 }
 

@@ -416,7 +416,10 @@ async fn filters_are_in_the_address_and_a_wrong_one_is_said() {
             "/certificates?organization=x",
             "organization: found “x”, expected one that is configured",
         ),
-        ("/projects?status=x", "status: found “x”, expected one of uncovered, ending,"),
+        (
+            "/projects?status=x",
+            "status: found “x”, expected one of uncovered, unprotected, ending,",
+        ),
         ("/deliveries?page=0", "page: found “0”, expected a number from 1"),
     ] {
         let answer = daemon.request(Method::GET, path).send().await.unwrap();

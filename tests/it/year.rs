@@ -133,6 +133,10 @@ struct Expected {
     told: BTreeMap<String, Heard>,
     uncovered: BTreeSet<String>,
     uncovered_at: DateTime<Utc>,
+    /// The projects that had an active certificate at some time.
+    protected: BTreeSet<String>,
+    unprotected: BTreeSet<String>,
+    unprotected_at: DateTime<Utc>,
     /// For each scan what is to be said: `severity id label` of what is open, `id reason` of what is over.
     says: BTreeMap<DateTime<Utc>, BTreeSet<String>>,
 }
@@ -147,6 +151,9 @@ impl Expected {
             told: BTreeMap::new(),
             uncovered: BTreeSet::new(),
             uncovered_at: start(),
+            protected: BTreeSet::new(),
+            unprotected: BTreeSet::new(),
+            unprotected_at: start(),
             says: BTreeMap::new(),
         };
         vec![
@@ -239,7 +246,21 @@ impl Expected {
             said.insert(format!("{} uncovered", uncovered.len()));
             self.uncovered_at = now;
         }
-        let left = self.uncovered.difference(&uncovered).count();
+        let mine = world.projects.iter().map(|project| project.id.clone());
+        let (active, none): (BTreeSet<_>, BTreeSet<_>) = mine
+            .filter(|id| self.asks_for(id))
+            .partition(|id| active_in(world, id).next().is_some());
+        self.protected.extend(active);
+        let unprotected: BTreeSet<String> = none.intersection(&self.protected).cloned().collect();
+        let joined = unprotected.difference(&self.unprotected).next().is_some();
+        if !unprotected.is_empty() && (joined || now - self.unprotected_at >= days(7)) {
+            said.insert(format!("{} unprotected", unprotected.len()));
+            self.unprotected_at = now;
+        }
+        assert!(self.unprotected.is_subset(&unprotected), "this year, none is protected again");
+        let left = self.uncovered.difference(&uncovered).filter(|id| !unprotected.contains(*id));
+        let left = left.count();
+        self.unprotected = unprotected;
         if left > 0 && self.resolved {
             said.insert(format!("{left} covered"));
         }
@@ -316,7 +337,10 @@ fn words(alerts: &[Value]) -> BTreeSet<String> {
         let event = alert["event"].as_str().unwrap();
         let id = alert["certificate"]["id"].as_str().unwrap_or_default();
         let new = match event {
-            "project.uncovered" => words.insert(format!("{} uncovered", alert["projects_total"])),
+            "project.uncovered" | "project.unprotected" => {
+                let what = event.strip_prefix("project.").unwrap();
+                words.insert(format!("{} {what}", alert["projects_total"]))
+            }
             "project.covered" => {
                 covered += alert["projects_total"].as_u64().unwrap();
                 true

@@ -111,23 +111,29 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     drop(progress);
     // Nothing else is written while its line stands.
     drop(shown.await);
-    // Acknowledgements are shown where there is a state that has them.
+    // Acknowledgements, and what projects have lost, are shown where there is a state that knows them.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) => None,
         Err(error) => {
-            tracing::warn!(%error, "acknowledgements are not shown");
+            tracing::warn!(%error, "acknowledgements, and projects that lost their last active certificate, are not shown");
             None
         }
     };
     let skew = scanned.iter().find_map(|(_, _, skew)| *skew);
     let mut survey = Survey::new(clock::now() + skew.unwrap_or_default(), config.timezone);
-    for (target, inventory, _) in &scanned {
+    for (target, inventory, _) in scanned {
+        let mut inventory = inventory;
         let acknowledgements = match &store {
-            Some(store) => store.acknowledgements(target.api.organization()).await?,
-            None => Acknowledgements::new(),
+            Some(store) => {
+                let organization = target.api.organization();
+                let known = store.inventory(organization).await?;
+                inventory.protection_lost = inventory.protection_lost_since(&known, survey.now);
+                store.acknowledgements(organization).await?
+            }
+            None => Acknowledgements::default(),
         };
-        survey.add(target, inventory, &acknowledgements);
+        survey.add(target, &inventory, &acknowledgements);
     }
     Ok(survey)
 }

@@ -9,7 +9,7 @@ use super::{
         instant,
         terminal::{self, Tint, lines},
     },
-    survey::{Row, Survey},
+    survey::{Row, Survey, Unprotected},
 };
 use crate::domain::{notification::SilenceView, status::Status, threshold::Severity, wording};
 
@@ -34,6 +34,13 @@ pub fn table(survey: &Survey) -> String {
             text.push_str(&format!("  {organization}: {} ({})\n", project.title(), project.id));
         }
     }
+    if !survey.unprotected.is_empty() {
+        text.push_str("\nWithout an active certificate, so that mutual TLS is not enforced:\n");
+        for (organization, one) in &survey.unprotected {
+            let (title, id, since) = (one.project.title(), &one.project.id, since(one));
+            text.push_str(&format!("  {organization}: {title} ({id}){since} ({})\n", one.severity));
+        }
+    }
     let ending = survey.credentials.iter().filter(|one| one.severity.is_some());
     let ending: Vec<String> = ending
         .map(|one| {
@@ -54,6 +61,11 @@ pub fn table(survey: &Survey) -> String {
         }
     }
     text
+}
+
+/// `, since 2026-11-29`; nothing where it is not known.
+fn since(unprotected: &Unprotected) -> String {
+    unprotected.since.map_or(String::new(), |since| format!(", since {}", wording::day(since)))
 }
 
 /// Why there is no certificate to show.
@@ -190,6 +202,19 @@ pub fn document(survey: &Survey) -> serde_json::Value {
             json!({ "organization": organization, "id": project.id, "name": project.name })
         })
         .collect();
+    let unprotected: Vec<_> = survey
+        .unprotected
+        .iter()
+        .map(|(organization, one)| {
+            json!({
+                "organization": organization,
+                "id": one.project.id,
+                "name": one.project.name,
+                "since": one.since.map(instant),
+                "severity": one.severity,
+            })
+        })
+        .collect();
     let credentials: Vec<_> = survey
         .credentials
         .iter()
@@ -212,6 +237,7 @@ pub fn document(survey: &Survey) -> serde_json::Value {
         "projects_read": survey.projects_read,
         "certificates": certificates,
         "uncovered_projects": uncovered,
+        "unprotected_projects": unprotected,
         "unreadable": unreadable,
         "credentials": credentials,
     })
@@ -258,6 +284,10 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
     for (organization, project) in &survey.uncovered {
         let (title, id) = (project.title(), &project.id);
         eprintln!("error: {organization}: {title} ({id}) has no valid certificate");
+    }
+    for (organization, one) in &survey.unprotected {
+        let (title, id, since) = (one.project.title(), &one.project.id, since(one));
+        eprintln!("error: {organization}: {title} ({id}) does not enforce mutual TLS{since}");
     }
     for one in survey.credentials.iter().filter(|one| one.severity.is_some()) {
         let expiry = wording::expiry(one.expires_at, survey.now);
@@ -309,6 +339,10 @@ pub fn nagios(survey: &Survey) -> String {
         0 => String::new(),
         n => format!(", {} without a valid certificate", wording::count(n, "project")),
     };
+    let unprotected = match survey.unprotected.len() {
+        0 => String::new(),
+        n => format!(", {} without mutual TLS", wording::count(n, "project")),
+    };
     let unread = match survey.unreadable.len() {
         0 => String::new(),
         n => format!(", {} could not be read", wording::count(n, "list")),
@@ -322,14 +356,15 @@ pub fn nagios(survey: &Survey) -> String {
     };
     let (critical, warning) = (survey.count(Severity::Critical), survey.count(Severity::Warning));
     let mut text = format!(
-        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{uncovered}{}{unread} | \
-         certificates={} critical={critical};;0 warning={warning};0 unreadable={} uncovered={};;0\n",
+        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{uncovered}{unprotected}{}{unread} | \
+         certificates={} critical={critical};;0 warning={warning};0 unreadable={} uncovered={};;0 unprotected={}\n",
         wording::count(survey.rows.len(), "certificate"),
         plain(&worst),
         plain(&ending),
         survey.rows.len(),
         survey.unreadable.len(),
         survey.uncovered.len(),
+        survey.unprotected.len(),
     );
     for row in reached {
         let severity = row.severity().unwrap_or_default();
@@ -338,6 +373,14 @@ pub fn nagios(survey: &Survey) -> String {
     for (organization, project) in &survey.uncovered {
         let (title, id) = (project.title(), &project.id);
         let line = format!("critical: {organization} {title} ({id}) has no valid certificate\n");
+        text.push_str(&plain(&line));
+    }
+    for (organization, one) in &survey.unprotected {
+        let (title, id, since) = (one.project.title(), &one.project.id, since(one));
+        let severity = one.severity;
+        let line = format!(
+            "{severity}: {organization} {title} ({id}) does not enforce mutual TLS{since}\n"
+        );
         text.push_str(&plain(&line));
     }
     for one in &survey.credentials {

@@ -64,6 +64,14 @@ impl Credential {
     }
 }
 
+/// A project that does not enforce mutual TLS.
+pub struct Unprotected {
+    pub project: Project,
+    /// When it lost its last active certificate; `None` where it was never seen with one.
+    pub since: Option<DateTime<Utc>>,
+    pub severity: Severity,
+}
+
 /// What all organizations came to.
 pub struct Survey {
     pub now: DateTime<Utc>,
@@ -74,6 +82,8 @@ pub struct Survey {
     pub unreadable: Vec<(OrganizationName, String)>,
     /// The projects without a valid certificate now; not those where all of them are ignored.
     pub uncovered: Vec<(OrganizationName, Project)>,
+    /// The projects without an active certificate that are reported.
+    pub unprotected: Vec<(OrganizationName, Unprotected)>,
     /// What certvigil reads with, and when that ends.
     pub credentials: Vec<Credential>,
     pub projects_read: usize,
@@ -91,6 +101,7 @@ impl Survey {
             rows: Vec::new(),
             unreadable: Vec::new(),
             uncovered: Vec::new(),
+            unprotected: Vec::new(),
             credentials: Vec::new(),
             projects_read: 0,
             undelivered: 0,
@@ -112,6 +123,13 @@ impl Survey {
             self.rules.entry(rule.index).or_insert(false);
         }
         self.uncovered.extend(uncovered.map(|one| (organization.clone(), one.project.clone())));
+        self.unprotected.extend(evaluation.unprotected.iter().map(|one| {
+            let project = one.project.clone();
+            (
+                organization.clone(),
+                Unprotected { project, since: one.since, severity: one.severity },
+            )
+        }));
         self.credentials.extend(evaluation.credentials.iter().map(|one| Credential {
             organization: organization.clone(),
             kind: one.kind(),
@@ -172,7 +190,9 @@ impl Survey {
         let severities = self.rows.iter().filter_map(|row| row.reached.as_ref());
         let uncovered = self.uncovered.iter().map(|_| Severity::Critical);
         let credentials = self.credentials.iter().filter_map(|one| one.severity);
-        let all = severities.map(|reached| reached.severity).chain(uncovered).chain(credentials);
+        let unprotected = self.unprotected.iter().map(|(_, one)| one.severity);
+        let severities = severities.map(|reached| reached.severity);
+        let all = severities.chain(uncovered).chain(unprotected).chain(credentials);
         all.max().unwrap_or(Severity::Info)
     }
 

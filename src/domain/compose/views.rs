@@ -10,7 +10,8 @@ use crate::domain::{
     evaluate::Assessment,
     finding::RECENT,
     notification::{
-        ActiveIn, CertificateView, ProjectView, SightView, SilenceView, SuccessorView, UnseenView,
+        ActiveIn, CertificateView, LeftBehind, ProjectView, SightView, SilenceView, SuccessorView,
+        UnseenView,
     },
     policy::Ignore,
     routing::Routing,
@@ -22,11 +23,9 @@ impl Occasion<'_> {
         let active = self.evaluation.active_in(&project.id);
         let now = self.evaluation.now;
         ProjectView {
-            id: project.id.clone(),
-            name: project.name.clone(),
-            successor_id: None,
             // Where none was valid yet there is no such moment.
             uncovered_from: coverage::uncovered_from(active, now).filter(|since| *since < now),
+            ..ProjectView::of(project)
         }
     }
 
@@ -36,6 +35,37 @@ impl Occasion<'_> {
         let valid = active.iter().filter(|certificate| certificate.is_valid(self.evaluation.now));
         let longest = valid.max_by_key(|certificate| certificate.expires_at)?;
         Some(longest.id.clone())
+    }
+
+    /// Since when a project has certainly had no active certificate, where it had one before.
+    pub(super) fn lost_protection(&self, project: &ProjectId) -> Option<DateTime<Utc>> {
+        let lost = self.evaluation.inventory.protection_lost.get(project);
+        lost.filter(|lost| lost.certain).map(|lost| lost.at)
+    }
+
+    /// How the projects stand in which a certificate was active before the scan; `None` where it was active in none.
+    pub(super) fn left_behind(&self, id: &CertificateId, routing: &Routing) -> Option<LeftBehind> {
+        let mut left = LeftBehind::default();
+        let mut ranked = Vec::new();
+        let was_in = self.before?.projects_of(id).into_iter();
+        let still_there = was_in
+            .filter_map(|project| self.evaluation.inventory.projects.get(&project.id))
+            .filter(|project| routing.projects.match_project(project));
+        for project in still_there {
+            let unprotected_since = self.lost_protection(&project.id);
+            let view = ProjectView { unprotected_since, ..self.since(project) };
+            let successor_id = self.covering(&project.id);
+            let (count, rank) = match (unprotected_since, &successor_id) {
+                (Some(_), _) => (&mut left.unprotected, 0),
+                (None, None) => (&mut left.uncovered, 1),
+                (None, Some(_)) => (&mut left.covered, 2),
+            };
+            *count += 1;
+            ranked.push((rank, ProjectView { successor_id, ..view }));
+        }
+        ranked.sort_by(|(a, one), (b, other)| (a, &one.id).cmp(&(b, &other.id)));
+        left.projects = ranked.into_iter().take(MAX_PROJECTS).map(|(_, view)| view).collect();
+        (left.total() > 0).then_some(left)
     }
 
     /// A certificate with where it is active, as far as the routing asks, and what takes over from it.
@@ -147,10 +177,9 @@ struct Fate<'a> {
 impl Fate<'_> {
     fn view(&self) -> ProjectView {
         ProjectView {
-            id: self.project.id.clone(),
-            name: self.project.name.clone(),
             successor_id: self.successor.map(|certificate| certificate.id.clone()),
             uncovered_from: self.uncovered_from,
+            ..ProjectView::of(self.project)
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::{
     certificate::{OrganizationName, Scope},
     evaluate::evaluate,
     inventory::tests::{certificate, each, everything, reading, start},
-    policy::{Ignore, Policy, Rule, Says},
+    policy::{Ignore, Policy, ProtectionPolicy, Rule, Says},
     reading::{Listed, Reading},
     selection::{Glob, Globs},
     text::Name,
@@ -22,6 +22,7 @@ fn policy_of(days: &[i64]) -> Policy {
         blind_after: None,
         admin_keys: WatchedKeys::Own,
         client_identity: None,
+        protection: ProtectionPolicy { severity: None, ..ProtectionPolicy::default() },
     }
 }
 
@@ -55,7 +56,7 @@ impl Default for Listener {
             ledger: Ledger::default(),
             policy: policy_of(&[90, 30, 7, 1]),
             routing: Routing::all(),
-            acknowledgements: Acknowledgements::new(),
+            acknowledgements: Acknowledgements::default(),
             timezone: Tz::UTC,
             clock_is_uncertain: false,
         }
@@ -510,6 +511,7 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
             blind_after: None,
             admin_keys: WatchedKeys::Own,
             client_identity: None,
+            protection: ProtectionPolicy { severity: None, ..ProtectionPolicy::default() },
         }
     };
     let mut listener = Listener { policy: repeating(1), ..Default::default() };
@@ -684,7 +686,7 @@ fn ignoring_what_was_told_ends_it_and_its_project_is_not_told_either() {
 fn acknowledged(until: DateTime<Utc>, days: i64) -> Acknowledgement {
     Acknowledgement {
         id: uuid::Uuid::nil(),
-        certificate: CertificateId::parse("c").unwrap(),
+        subject: Subject::Certificate(CertificateId::parse("c").unwrap()),
         reason: "on it".into(),
         by: None,
         created_at: at(0),
@@ -696,7 +698,8 @@ fn acknowledged(until: DateTime<Utc>, days: i64) -> Acknowledgement {
 
 impl Listener {
     fn acknowledge(&mut self, one: Acknowledgement) {
-        self.acknowledgements.insert(one.certificate.clone(), one);
+        let others = self.acknowledgements.iter().cloned();
+        self.acknowledgements = others.chain([one]).collect();
     }
 }
 

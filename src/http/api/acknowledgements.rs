@@ -7,7 +7,11 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    super::{Shared, changes, problem::Problem},
+    super::{
+        Shared,
+        changes::{self, Quieted},
+        problem::Problem,
+    },
     model::{Page, seconds},
     request::{Asked, Body, Named, limit},
 };
@@ -17,6 +21,7 @@ use crate::{
         acknowledgement::{self, Ending},
         certificate::OrganizationName,
         day,
+        subject::Subject,
         text::one_line,
     },
 };
@@ -38,13 +43,15 @@ pub struct Wanted {
     cursor: Option<Uuid>,
 }
 
-/// Quiet for a certificate.
+/// Quiet for a certificate, or for a project that does not enforce mutual TLS.
 #[derive(Serialize, ToSchema)]
 pub struct Acknowledgement {
     id: Uuid,
     organization: String,
-    /// The certificate's id.
-    certificate: String,
+    /// The certificate's id; null of a project.
+    certificate: Option<String>,
+    /// The project's id; null of a certificate.
+    project: Option<String>,
     reason: String,
     by: Option<String>,
     created_at: DateTime<Utc>,
@@ -62,10 +69,20 @@ impl Acknowledgement {
         now: DateTime<Utc>,
     ) -> Acknowledgement {
         let ended_at = one.ended.map(|(at, _)| at).or((one.until <= now).then_some(one.until));
+        let (certificate, project) = match &one.subject {
+            Subject::Certificate(id) => (Some(id.to_string()), None),
+            Subject::Protection(id) => (None, Some(id.to_string())),
+            Subject::Project(_)
+            | Subject::Sight
+            | Subject::AdminKey(_)
+            | Subject::ClientIdentity
+            | Subject::Notifier(_) => (None, None),
+        };
         Acknowledgement {
             id: one.id,
             organization: organization.to_string(),
-            certificate: one.certificate.to_string(),
+            certificate,
+            project,
             reason: one.reason,
             by: one.by,
             created_at: seconds(one.created_at),
@@ -119,8 +136,10 @@ pub async fn list(
 pub struct New {
     /// The name of the organization.
     organization: String,
-    /// The certificate's id.
-    certificate: String,
+    /// The certificate's id; this, or `project`.
+    certificate: Option<String>,
+    /// The id of a project that does not enforce mutual TLS.
+    project: Option<String>,
     /// Ahead; it ends by itself then. A date alone is the end of that day in the configured time zone.
     #[schema(format = DateTime)]
     until: String,
@@ -131,7 +150,8 @@ pub struct New {
     by: Option<String>,
 }
 
-/// Acknowledges a certificate. Its last threshold and its expiry are told all the same.
+/// Acknowledges a certificate, whose last threshold and expiry are told all the same; or a project that does not enforce
+/// mutual TLS.
 #[utoipa::path(
     post,
     path = "/api/v1/acknowledgements",
@@ -155,8 +175,22 @@ pub async fn acknowledge(
         ))
     })?;
     let wanted = acknowledgement::Wanted { until, reason: &new.reason, by: new.by.as_deref() };
+    let what = match (&new.certificate, &new.project) {
+        (Some(id), None) => Quieted::Certificate(id),
+        (None, Some(id)) => Quieted::Project(id),
+        (None, None) => {
+            return Err(Problem::bad_request(
+                "found neither certificate nor project, expected one",
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request(
+                "found certificate and project, expected one of them",
+            ));
+        }
+    };
     let (organization, one) =
-        changes::acknowledge(&shared, &new.organization, &new.certificate, &wanted).await?;
+        changes::acknowledge(&shared, &new.organization, what, &wanted).await?;
     let one = Acknowledgement::of(&organization, one, clock::now());
     Ok((StatusCode::CREATED, Json(one)))
 }

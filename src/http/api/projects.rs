@@ -45,10 +45,14 @@ pub struct Project {
     id: String,
     name: Option<String>,
     coverage: Coverage,
-    /// Of what ends its coverage; null where that has reached no threshold, and where it is ignored.
+    /// Of what ends its coverage, or of its having no active certificate; null where that has reached no threshold, and
+    /// where it is ignored.
     severity: Option<Severity>,
     /// From when it has no valid certificate, or since when it has had none; null where that is not known.
     uncovered_from: Option<DateTime<Utc>>,
+    /// Since when no certificate is active, so that it does not enforce mutual TLS; null where one is, and where none was
+    /// ever seen.
+    unprotected_since: Option<DateTime<Utc>>,
     /// The certificate whose expiry ends its coverage, or did.
     ended_by: Option<String>,
     /// How many certificates are active, its own and inherited.
@@ -68,6 +72,7 @@ impl From<&ProjectRow> for Project {
             coverage: row.coverage,
             severity: row.severity,
             uncovered_from: row.uncovered_from.map(seconds),
+            unprotected_since: row.unprotected_since.map(seconds),
             ended_by: row.ended_by.as_ref().map(ToString::to_string),
             certificates: row.certificates,
             unreadable: row.unreadable.as_ref().map(Into::into),

@@ -106,7 +106,7 @@ pub async fn page(
     let moment = |at| Moment::new(at, now, timezone);
     let active = &explanation.certificate.active_in;
     let acknowledgements = shared.reading.acknowledgements(&row.organization).await?;
-    let acknowledgement = acknowledgements.get(&row.view.id);
+    let acknowledgement = acknowledgements.of_certificate(&row.view.id);
     let holds = acknowledgement.filter(|one| one.ended.is_none() && one.until > now);
     let href = link::certificate(organization, id);
     Ok(Shown {

@@ -35,7 +35,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Shared, changes,
+    Shared,
+    changes::{self, Quieted},
     guard::{self, Caller},
     problem::Problem,
     snapshot::Snapshot,
@@ -302,7 +303,9 @@ async fn acknowledge(
         })?;
         let by = asked.by.as_deref();
         let wanted = Wanted { until, reason: &asked.reason, by };
-        changes::acknowledge(&shared, &organization, &id, &wanted).await.map(drop)
+        changes::acknowledge(&shared, &organization, Quieted::Certificate(&id), &wanted)
+            .await
+            .map(drop)
     };
     written(&shared, caller, done.await, &link::certificate(&organization, &id))
 }

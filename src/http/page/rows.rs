@@ -151,11 +151,18 @@ impl Project {
                 (Some(severity), _) => severity.as_str(),
                 (None, Coverage::Unknown) => "unknown",
                 (None, Coverage::Covered) => "calm",
-                (None, Coverage::Uncovered | Coverage::Ending | Coverage::None) => "none",
+                (
+                    None,
+                    Coverage::Uncovered | Coverage::Unprotected | Coverage::Ending | Coverage::None,
+                ) => "none",
             },
             coverage: match row.coverage {
                 Coverage::Uncovered if row.ignored => "no valid certificate, ignored",
                 Coverage::Uncovered => "no valid certificate",
+                Coverage::Unprotected if row.acknowledged => {
+                    "mutual TLS is off: no certificate is active, acknowledged"
+                }
+                Coverage::Unprotected => "mutual TLS is off: no certificate is active",
                 Coverage::Ending => "valid, and ending",
                 Coverage::Unknown => "not known: never read",
                 Coverage::Covered => "valid",

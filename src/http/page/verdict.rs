@@ -9,7 +9,7 @@ use std::{cmp::Reverse, sync::Arc};
 use super::{
     super::{
         snapshot::Snapshot,
-        standing::{CertificateRow, Coverage, Standing},
+        standing::{CertificateRow, Coverage, ProjectRow, Standing},
     },
     filter::Filter,
     frame::Moment,
@@ -49,6 +49,7 @@ impl Verdict {
             snapshot.organizations.iter().filter(of).map(AsRef::as_ref).collect();
         let mut breaking: Vec<Point> =
             organizations.iter().filter_map(|one| uncovered(one)).collect();
+        let unprotected = organizations.iter().filter_map(|one| unprotected(one));
         let blind: Vec<Point> = organizations.iter().flat_map(|one| sight(snapshot, one)).collect();
         let rows = || organizations.iter().flat_map(|one| &one.certificates);
         let mut urgent: Vec<(&CertificateRow, Severity)> =
@@ -61,6 +62,7 @@ impl Verdict {
         };
         breaking.extend(of_severity(Severity::Critical));
         let mut soon = of_severity(Severity::Warning);
+        soon.extend(unprotected);
         soon.extend(organizations.iter().flat_map(|one| credentials(one, snapshot.now)));
         soon.extend(outbox(snapshot));
         soon.extend(instances(snapshot));
@@ -99,22 +101,41 @@ fn cut(mut points: Vec<Point>, severity: &'static str, filter: &Filter) -> Vec<P
 }
 
 fn uncovered(standing: &Standing) -> Option<Point> {
-    let open = |row: &&super::super::standing::ProjectRow| {
-        row.coverage == Coverage::Uncovered && !row.ignored
-    };
-    let mut rows = standing.projects.iter().filter(open);
-    let first = rows.next()?;
-    let (who, has) = match rows.count() {
-        0 => (format!("the project “{}”", first.project.title()), "has"),
-        more => (wording::count(more + 1, "project"), "have"),
-    };
+    let open = |row: &&ProjectRow| row.coverage == Coverage::Uncovered && !row.ignored;
+    let rows: Vec<&ProjectRow> = standing.projects.iter().filter(open).collect();
+    let (who, is_one) = who(&rows)?;
     let organization = standing.organization.as_str();
-    let pairs = [("organization", organization), ("status", Coverage::Uncovered.as_str())];
-    Some(Point::new(
-        "critical",
-        format!("{who} of {organization} {has} no valid certificate now"),
-        link::asking("/projects", &pairs),
-    ))
+    let has = if is_one { "has" } else { "have" };
+    let text = format!("{who} of {organization} {has} no valid certificate now");
+    Some(Point::new("critical", text, projects(organization, Coverage::Uncovered)))
+}
+
+/// The projects that do not enforce mutual TLS.
+fn unprotected(standing: &Standing) -> Option<Point> {
+    let open = |row: &&ProjectRow| row.coverage == Coverage::Unprotected && !row.acknowledged;
+    let rows: Vec<&ProjectRow> = standing.projects.iter().filter(open).collect();
+    let severity = rows.iter().filter_map(|row| row.severity).max()?;
+    let (who, is_one) = who(&rows)?;
+    let organization = standing.organization.as_str();
+    let does = if is_one { "does" } else { "do" };
+    let text = format!(
+        "{who} of {organization} {does} not enforce mutual TLS: no certificate is active there"
+    );
+    Some(Point::new(severity.as_str(), text, projects(organization, Coverage::Unprotected)))
+}
+
+/// The project, or how many there are; and whether it is one.
+fn who(rows: &[&ProjectRow]) -> Option<(String, bool)> {
+    match rows {
+        [] => None,
+        [only] => Some((format!("the project “{}”", only.project.title()), true)),
+        more => Some((wording::count(more.len(), "project"), false)),
+    }
+}
+
+fn projects(organization: &str, coverage: Coverage) -> String {
+    let pairs = [("organization", organization), ("status", coverage.as_str())];
+    link::asking("/projects", &pairs)
 }
 
 fn expiring(row: &CertificateRow, severity: Severity, now: DateTime<Utc>) -> Point {

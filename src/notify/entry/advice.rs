@@ -5,12 +5,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Quiet;
 use crate::domain::{
     certificate::OrganizationName,
-    notification::{Alert, CertificateView, Event},
+    notification::{Alert, CertificateView, Event, ProjectsView},
     wording,
 };
 
 /// How long the acknowledgement that is proposed lasts.
 const QUIET: TimeDelta = TimeDelta::days(7);
+
+/// What it means that no certificate is active in a project.
+pub(super) const UNPROTECTED: &str = "mutual TLS is off there: the API accepts every client that has an API key, with or without a certificate";
 
 /// What breaks, and from when; nothing where nothing does.
 pub(super) fn consequence(
@@ -21,13 +24,18 @@ pub(super) fn consequence(
     let active = &certificate.active_in;
     match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {}
+        Event::CertificateResolved => {
+            let left = alert.left_behind.as_ref()?;
+            return (left.unprotected > 0).then(|| UNPROTECTED.to_owned());
+        }
         Event::CertificateNotYetValid => {
             return Some("clients with a certificate under it are refused until then".to_owned());
         }
         Event::CertificateUnknownExpiry
-        | Event::CertificateResolved
         | Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::ProjectUnprotected
+        | Event::ProjectProtected
         | Event::MonitorBlind
         | Event::MonitorRecovered
         | Event::AdminKeyExpiring
@@ -133,9 +141,14 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
         Event::CertificateUnknownExpiry => &[
             "Look up when {title} expires in the certificate itself: nothing will warn you of it.",
         ],
+        Event::CertificateResolved if alert.ends_badly() => {
+            &["If that was not intended, activate a valid certificate in these projects."]
+        }
         Event::CertificateResolved
         | Event::ProjectUncovered
         | Event::ProjectCovered
+        | Event::ProjectUnprotected
+        | Event::ProjectProtected
         | Event::MonitorBlind
         | Event::MonitorRecovered
         | Event::AdminKeyExpiring
@@ -179,9 +192,7 @@ pub(super) fn quiet(
             _ => "it is the last threshold",
         }));
     }
-    // What could mean something to a shell does not stand in a command.
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    let id = Some(certificate.id.as_str()).filter(|id| plain(id)).unwrap_or("ID");
+    let id = plain(certificate.id.as_str());
     let week = now + QUIET;
     let end = certificate.expires_at.filter(|end| *end > now);
     let until = wording::day(end.map_or(week, |end| end.min(week)));
@@ -189,6 +200,29 @@ pub(super) fn quiet(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?
     )))
+}
+
+/// The same for projects that do not enforce mutual TLS.
+pub(super) fn quiet_projects(
+    organization: Option<&OrganizationName>,
+    projects: &ProjectsView,
+    now: DateTime<Utc>,
+) -> Option<Quiet> {
+    let id = match projects.listed.as_slice() {
+        [only] if projects.total == 1 => plain(only.id.as_str()),
+        _ => "ID",
+    };
+    let until = wording::day(now + QUIET);
+    Some(Quiet::Command(format!(
+        "certvigil ack --project {id} --organization {} --until {until} --reason \"…\"",
+        organization?
+    )))
+}
+
+/// An id for a command: what could mean something to a shell does not stand in one.
+fn plain(id: &str) -> &str {
+    let is_plain = id.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    if is_plain { id } else { "ID" }
 }
 
 #[cfg(test)]

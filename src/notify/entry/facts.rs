@@ -22,9 +22,13 @@ pub(super) fn told_because(alert: &Alert) -> Option<String> {
             Some("its end".to_owned())
         }
         Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
-        Event::ProjectUncovered | Event::MonitorBlind | Event::NotifierFailing => None,
+        Event::ProjectUncovered
+        | Event::ProjectUnprotected
+        | Event::MonitorBlind
+        | Event::NotifierFailing => None,
         Event::CertificateResolved
         | Event::ProjectCovered
+        | Event::ProjectProtected
         | Event::MonitorRecovered
         | Event::AdminKeyResolved
         | Event::ClientIdentityResolved
@@ -47,6 +51,7 @@ pub(super) fn told_because(alert: &Alert) -> Option<String> {
             Reason::Replaced
             | Reason::Deactivated
             | Reason::Deleted
+            | Reason::Protected
             | Reason::Renewed
             | Reason::Archived
             | Reason::Corrected

@@ -17,7 +17,7 @@ use crate::domain::{
     threshold::Severity,
     wording,
 };
-use advice::{advice, consequence, quiet};
+use advice::{UNPROTECTED, advice, consequence, quiet, quiet_projects};
 pub use facts::{capitalized, caveat, instant, reading, unseen, wrong_clock};
 use facts::{late, told_because, unknown};
 
@@ -33,6 +33,8 @@ pub enum Mark {
 impl Mark {
     pub fn of(alert: &Alert) -> Mark {
         match alert.severity {
+            // Over, and not well.
+            _ if alert.ends_badly() => Mark::Warning,
             _ if alert.event.is_end() => Mark::Resolved,
             Severity::Critical => Mark::Critical,
             Severity::Warning => Mark::Warning,
@@ -138,7 +140,12 @@ impl Entry {
             quiet: None,
         };
         match alert.about() {
-            About::Projects(projects) => entry.tell_projects(alert, projects, shown_projects),
+            About::Projects(projects) => {
+                entry.tell_projects(alert, projects, shown_projects);
+                if alert.event == Event::ProjectUnprotected {
+                    entry.quiet = quiet_projects(notification.organization.as_ref(), projects, now);
+                }
+            }
             About::Certificate(certificate) => {
                 entry.tell_certificate(alert, certificate, shown_projects, timezone, now);
                 entry.quiet = quiet(notification.organization.as_ref(), alert, certificate, now);
@@ -252,6 +259,13 @@ impl Entry {
             let others = wording::count(active.projects_elsewhere, "other");
             self.projects_label.push_str(&format!(" of yours and {others}"));
         }
+        if let Some(left) = &alert.left_behind {
+            self.projects_label =
+                format!("Was active in {}", wording::count(left.total(), "project"));
+            self.list(&left.projects, left.total(), shown_projects, after_its_end);
+            self.advice = advice(alert, certificate);
+            return;
+        }
         self.list(&active.projects, here, shown_projects, |project| {
             match (&project.successor_id, project.uncovered_from) {
                 _ if over => String::new(),
@@ -268,8 +282,14 @@ impl Entry {
 
     fn tell_projects(&mut self, alert: &Alert, projects: &ProjectsView, shown_projects: usize) {
         let over = alert.event.is_end();
+        let unprotected =
+            matches!(alert.event, Event::ProjectUnprotected | Event::ProjectProtected);
+        if alert.ends_badly() {
+            self.consequence = Some(UNPROTECTED.to_owned());
+        }
         if !over {
-            self.consequence = Some("every API call over mutual TLS fails there now".to_owned());
+            let breaks = "every API call over mutual TLS fails there now";
+            self.consequence = Some(if unprotected { UNPROTECTED } else { breaks }.to_owned());
             if let Some(why) = told_because(alert) {
                 self.facts.push(("Told because", why));
             }
@@ -277,7 +297,8 @@ impl Entry {
         if projects.remaining > 0 {
             let rest = wording::count(projects.remaining, "other project");
             let has = if projects.remaining == 1 { "has" } else { "have" };
-            self.facts.push(("Not over", format!("{rest} still {has} no valid certificate")));
+            let what = if unprotected { "active" } else { "valid" };
+            self.facts.push(("Not over", format!("{rest} still {has} no {what} certificate")));
         }
         self.projects_label = wording::count(projects.total, "project");
         if projects.elsewhere > 0 {
@@ -285,14 +306,23 @@ impl Entry {
             self.projects_label.push_str(&format!(" of yours and {others}"));
         }
         self.list(&projects.listed, projects.total, shown_projects, |project| {
-            match (&project.successor_id, project.uncovered_from) {
+            let since = project.uncovered_from.or(project.unprotected_since);
+            match (&project.successor_id, since) {
                 (Some(valid), _) => format!("{valid} is valid"),
                 (None, Some(from)) => format!("since {}", wording::day(from)),
                 (None, None) if over => String::new(),
+                (None, None) if unprotected => "never seen with an active certificate".to_owned(),
                 (None, None) => "none of its certificates is valid yet".to_owned(),
             }
         });
-        if !over {
+        if !over && unprotected {
+            let steps = [
+                "Activate a valid certificate in each of them, or for the whole organization.",
+                "Look up in the organization’s audit log who deactivated the last one, and why.",
+                "Add the projects to unprotected_ignore in the configuration, if mutual TLS is off on purpose.",
+            ];
+            self.advice = steps.map(str::to_owned).to_vec();
+        } else if !over {
             let steps = [
                 "Activate a valid certificate in each of them, or upload a new one first.",
                 "Give the clients certificates that it signed.",
@@ -317,5 +347,15 @@ impl Entry {
             self.projects.push(ProjectLine { name, state: state(project) });
         }
         self.more_projects = total.saturating_sub(self.projects.len());
+    }
+}
+
+/// How a project stands after a certificate was deactivated, deleted or replaced there.
+fn after_its_end(project: &ProjectView) -> String {
+    match (&project.successor_id, project.unprotected_since, project.uncovered_from) {
+        (_, Some(_), _) => "no longer enforces mutual TLS".to_owned(),
+        (Some(valid), ..) => format!("{valid} is valid"),
+        (None, None, Some(from)) => format!("no valid certificate since {}", wording::day(from)),
+        (None, None, None) => "no valid certificate".to_owned(),
     }
 }

@@ -80,6 +80,7 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Event::CertificateUnknownExpiry
         | Event::CertificateResolved => "CertvigilCertificate",
         Event::ProjectUncovered | Event::ProjectCovered => "CertvigilProjectsUncovered",
+        Event::ProjectUnprotected | Event::ProjectProtected => "CertvigilProjectsUnprotected",
         Event::MonitorBlind | Event::MonitorRecovered => "CertvigilBlind",
         Event::AdminKeyExpiring | Event::AdminKeyExpired | Event::AdminKeyResolved => {
             "CertvigilAdminKey"

@@ -65,6 +65,14 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
         entry["projects_remaining"] = view.remaining.into();
         entry["projects"] = projects(&view.listed);
     }
+    if let Some(left) = &alert.left_behind {
+        entry["left_behind"] = json!({
+            "projects_covered": left.covered,
+            "projects_uncovered": left.uncovered,
+            "projects_unprotected": left.unprotected,
+            "projects": projects(&left.projects),
+        });
+    }
     if let Some(view) = &alert.sight {
         entry["monitor"] = json!({
             "lists_total": view.total,
@@ -138,6 +146,7 @@ fn projects(listed: &[ProjectView]) -> Value {
             "name": project.name,
             "successor_id": project.successor_id,
             "uncovered_from": project.uncovered_from.map(instant),
+            "unprotected_since": project.unprotected_since.map(instant),
         })
     };
     listed.iter().map(entry).collect()

@@ -1,0 +1,173 @@
+//! What a message says of projects: one alert for all that have no valid certificate, one for all that have no active
+//! one, and one for each reason why that is over.
+
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Entry, MAX_PROJECTS, Occasion};
+use crate::domain::{
+    certificate::{Project, ProjectId},
+    ledger::{Ledger, Told},
+    listener::{Grain, Listener},
+    notification::{Alert, Event, ProjectView, ProjectsView, Reason},
+    reconcile::Decision,
+    routing::Routing,
+    subject::{ProjectKind, Subject},
+    threshold::{Reached, Severity},
+};
+
+/// How an alert of a kind begins and ends, and the name of its stage.
+fn words(kind: ProjectKind) -> (Event, Event, &'static str) {
+    match kind {
+        ProjectKind::Uncovered => (Event::ProjectUncovered, Event::ProjectCovered, "uncovered"),
+        ProjectKind::Unprotected => {
+            (Event::ProjectUnprotected, Event::ProjectProtected, "unprotected")
+        }
+    }
+}
+
+impl Occasion<'_> {
+    /// The alerts about projects, of both kinds.
+    pub(super) fn of_projects(&self, listener: &Listener, decisions: &[&Decision]) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let unprotected = self.open(ProjectKind::Unprotected, &listener.routing, decisions);
+        // Where a project without a valid certificate has lost its last active one, the one alert says both. Services that
+        // keep an incident for each alert need the end of the first.
+        let mut told_as_unprotected = BTreeSet::new();
+        if let (Some((alert, mut subjects)), Grain::Digest) = (unprotected.clone(), listener.grain)
+        {
+            told_as_unprotected.extend(
+                subjects.iter().filter_map(|subject| ProjectKind::Unprotected.of(subject)).cloned(),
+            );
+            let uncovered = told_as_unprotected.iter().cloned().map(Subject::Project);
+            subjects.extend(uncovered.collect::<Vec<_>>());
+            entries.push((alert, subjects));
+        } else {
+            entries.extend(unprotected);
+        }
+        entries.extend(self.open(ProjectKind::Uncovered, &listener.routing, decisions));
+        for kind in ProjectKind::ALL {
+            let is_said = |id: &ProjectId| match kind {
+                ProjectKind::Uncovered => !told_as_unprotected.contains(id),
+                ProjectKind::Unprotected => true,
+            };
+            entries.extend(self.ended(kind, &listener.ledger, decisions, is_said));
+        }
+        entries
+    }
+
+    /// The one alert of all projects of a kind.
+    fn open(&self, kind: ProjectKind, routing: &Routing, decisions: &[&Decision]) -> Option<Entry> {
+        let mut reasons = BTreeSet::new();
+        let mut open: Option<&Reached> = None;
+        let mut due: Option<(DateTime<Utc>, Option<DateTime<Utc>>)> = None;
+        let mut subjects = Vec::new();
+        let mut projects = Vec::new();
+        for decision in decisions {
+            let Decision::Tell { subject, reason, reached, told } = decision else { continue };
+            let Some(id) = kind.of(subject) else { continue };
+            reasons.insert(*reason);
+            open = Some(reached);
+            if let (Some(due_at), timely_until) = self.punctuality(*reason, told) {
+                due =
+                    Some(due.map_or((due_at, timely_until), |due| due.min((due_at, timely_until))));
+            }
+            subjects.push(subject.clone());
+            projects.extend(self.project(kind, id));
+        }
+        let reached = open.filter(|_| !projects.is_empty())?;
+        // The latest to lose its last one is news.
+        let since = |one: &ProjectView| one.uncovered_from.or(one.unprotected_since);
+        projects.sort_by(|a, b| (since(b), &a.id).cmp(&(since(a), &b.id)));
+        let here = projects.len();
+        let elsewhere = self.reported(kind);
+        let elsewhere = elsewhere.filter(|one| !routing.projects.match_project(one)).count();
+        projects.truncate(MAX_PROJECTS);
+        projects.shrink_to_fit();
+        let alert = Alert {
+            stage: Some(reached.label.clone()),
+            last: reached.last,
+            projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
+            due_at: due.map(|(due_at, _)| due_at),
+            timely_until: due.and_then(|(_, timely_until)| timely_until),
+            ..Alert::of(words(kind).0, reasons.into_iter().min(), reached.severity)
+        };
+        Some((alert, subjects))
+    }
+
+    /// All projects of a kind, whoever asks for them.
+    fn reported(&self, kind: ProjectKind) -> Box<dyn Iterator<Item = &Project> + '_> {
+        match kind {
+            ProjectKind::Uncovered => {
+                let all = self.evaluation.uncovered.iter().filter(|one| !one.ignored);
+                Box::new(all.map(|one| one.project))
+            }
+            ProjectKind::Unprotected => {
+                Box::new(self.evaluation.unprotected.iter().map(|one| one.project))
+            }
+        }
+    }
+
+    fn project(&self, kind: ProjectKind, id: &ProjectId) -> Option<ProjectView> {
+        match kind {
+            ProjectKind::Uncovered => {
+                self.evaluation.uncovered(id).map(|one| self.since(one.project))
+            }
+            ProjectKind::Unprotected => self.evaluation.unprotected(id).map(|one| ProjectView {
+                unprotected_since: one.since,
+                ..ProjectView::of(one.project)
+            }),
+        }
+    }
+
+    /// An alert for each reason why projects are no longer of a kind.
+    fn ended(
+        &self,
+        kind: ProjectKind,
+        ledger: &Ledger,
+        decisions: &[&Decision],
+        is_said: impl Fn(&ProjectId) -> bool,
+    ) -> Vec<Entry> {
+        let (_, event, stage) = words(kind);
+        let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &Told)>> = BTreeMap::new();
+        let of_kind = |subject: &&Subject| kind.of(subject).is_some();
+        let mut open: BTreeSet<&Subject> = ledger.open.keys().filter(of_kind).collect();
+        for decision in decisions {
+            match decision {
+                Decision::End { subject, reason, told } => {
+                    open.remove(subject);
+                    if let Some(id) = kind.of(subject).filter(|id| is_said(id)) {
+                        reasons.entry(*reason).or_default().push((id, told));
+                    }
+                }
+                Decision::Tell { subject, .. } => open.extend(Some(subject).filter(of_kind)),
+                Decision::Note { .. } | Decision::Damp { .. } => {}
+            }
+        }
+        let remaining = open.len();
+        let alert = |(reason, ended): (Reason, Vec<(&ProjectId, &Told)>)| {
+            let subjects = ended.iter().map(|(id, _)| kind.subject((*id).clone())).collect();
+            let severity = ended.iter().map(|(_, told)| told.severity).max();
+            let view = |(id, told): &(&ProjectId, &Told)| ProjectView {
+                id: (*id).clone(),
+                name: told.name.clone(),
+                successor_id: self.covering(id),
+                uncovered_from: None,
+                unprotected_since: self.lost_protection(id),
+            };
+            let severity = severity.unwrap_or(Severity::Critical);
+            let alert = Alert {
+                stage: Some(stage.to_owned()),
+                projects: Some(ProjectsView {
+                    total: ended.len(),
+                    elsewhere: 0,
+                    remaining,
+                    listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
+                }),
+                ..Alert::of(event, Some(reason), severity)
+            };
+            (alert, subjects)
+        };
+        reasons.into_iter().map(alert).collect()
+    }
+}
