@@ -14,6 +14,8 @@ mod health;
 mod manual;
 mod notify;
 mod preview;
+mod read;
+mod rotation;
 mod run;
 mod state;
 mod terminal;
@@ -61,6 +63,8 @@ enum Command {
     Forecast(forecast::Arguments),
     /// Say why a certificate did or did not alert, and what comes next
     Explain(explain::Arguments),
+    /// Show the steps that replace a certificate, how far each is, and the requests for the next ones; sends none of them
+    Rotation(rotation::Arguments),
     /// Be quiet about one certificate for a while; its last threshold and its expiry are told all the same
     Ack(ack::Ack),
     /// List what is acknowledged
@@ -132,6 +136,7 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => check::main(file, arguments).await,
             Command::Forecast(arguments) => forecast::main(file, arguments).await,
             Command::Explain(arguments) => explain::main(file, arguments).await,
+            Command::Rotation(arguments) => rotation::main(file, arguments).await,
             Command::Ack(arguments) => ack::ack(file, arguments).await,
             Command::Acks(arguments) => ack::acks(file, arguments).await,
             Command::Unack(arguments) => ack::unack(file, arguments).await,

@@ -1,5 +1,7 @@
 //! The simulated Admin API: answers as the real one does, pages and errors included.
 
+mod changes;
+
 use axum::{
     Json, Router,
     extract::{Path, Query, Request, State},
@@ -58,7 +60,8 @@ impl AdminApi {
             .route("/projects/{id}", get(project))
             .route("/projects/{id}/certificates", get(project_certificates))
             .route("/certificates", get(organization_certificates))
-            .route("/admin_api_keys", get(admin_keys));
+            .route("/admin_api_keys", get(admin_keys))
+            .merge(changes::router());
         Router::new()
             .nest("/v1/organization", organization)
             .layer(middleware::from_fn_with_state(self.clone(), admit))
@@ -91,9 +94,13 @@ async fn admit(
 }
 
 fn error(status: u16, message: &str) -> Response {
+    refusal(status, None, message)
+}
+
+fn refusal(status: u16, code: Option<&str>, message: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = json!({ "error": {
-        "message": message, "type": "invalid_request_error", "param": null, "code": null,
+        "message": message, "type": "invalid_request_error", "param": null, "code": code,
     }});
     (status, Json(body)).into_response()
 }

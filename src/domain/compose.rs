@@ -29,10 +29,12 @@ use super::{
 
 pub use notifiers::of_notifiers;
 use views::sight;
-pub use views::{acknowledged, ignored};
+pub use views::{Shown, acknowledged, ignored};
 
 /// How many projects an alert lists; the rest is a number.
 const MAX_PROJECTS: usize = 50;
+/// How many certificates are named that could take over.
+const MAX_CANDIDATES: usize = 3;
 /// How many alerts a notification lists; an organization holds at most 50 certificates, so that more
 /// means an API that misbehaves.
 const MAX_ALERTS: usize = 100;
@@ -297,12 +299,13 @@ impl Occasion<'_> {
         reason: Reason,
         reached: &Reached,
     ) -> Alert {
-        let (certificate, successor) = self.view(assessment, routing);
+        let shown = self.view(assessment, routing);
         Alert {
             stage: Some(reached.label.clone()),
             last: assessment.reached.as_ref().is_some_and(|reached| reached.last),
-            certificate: Some(certificate),
-            successor,
+            certificate: Some(shown.certificate),
+            successor: shown.successor,
+            candidates: shown.candidates,
             ..Alert::of(Event::from(reached.stage), Some(reason), reached.severity)
         }
     }
@@ -315,7 +318,7 @@ impl Occasion<'_> {
         told: &Told,
     ) -> Alert {
         let certificate = match self.evaluation.assessment(id) {
-            Some(assessment) => self.view(&assessment, routing).0,
+            Some(assessment) => self.view(&assessment, routing).certificate,
             None => CertificateView {
                 id: id.clone(),
                 name: told.name.clone(),
@@ -323,6 +326,7 @@ impl Occasion<'_> {
                 expires_at: told.expires_at,
                 strange_expiry: None,
                 active_in: ActiveIn::default(),
+                next: None,
                 ignored: None,
                 acknowledged: None,
             },

@@ -49,13 +49,33 @@ pub fn successor<'a>(
     margin: TimeDelta,
     now: DateTime<Utc>,
 ) -> Option<&'a Certificate> {
-    let end = certificate.expires_at?;
-    active
-        .iter()
-        .copied()
-        .filter(|other| other.id != certificate.id && other.has_started(end.max(now)))
-        .filter(|other| other.expires_at.is_some_and(|until| until - end > margin && until > now))
+    successor_at(certificate, certificate.expires_at?, active, margin, now)
+}
+
+/// The same for a certificate that is needed until `end`.
+pub fn successor_at<'a>(
+    certificate: &Certificate,
+    end: DateTime<Utc>,
+    active: &[&'a Certificate],
+    margin: TimeDelta,
+    now: DateTime<Utc>,
+) -> Option<&'a Certificate> {
+    let others = active.iter().copied().filter(|other| other.id != certificate.id);
+    others
+        .filter(|other| outlives(other, end, margin, now))
         .max_by(|a, b| (a.expires_at, &a.id).cmp(&(b.expires_at, &b.id)))
+}
+
+/// Whether a certificate can take over at `end`: it lives longer by more than `margin`, has not ended, and has started
+/// by then, or by now where that has passed.
+pub fn outlives(
+    certificate: &Certificate,
+    end: DateTime<Utc>,
+    margin: TimeDelta,
+    now: DateTime<Utc>,
+) -> bool {
+    certificate.has_started(end.max(now))
+        && certificate.expires_at.is_some_and(|until| until - end > margin && until > now)
 }
 
 #[cfg(test)]

@@ -133,6 +133,11 @@ impl<'a> Evaluation<'a> {
         self.active.in_project(project)
     }
 
+    /// Whether a certificate is active somewhere.
+    pub fn is_active(&self, id: &CertificateId) -> bool {
+        self.active.is_inherited(id) || !self.active.projects_of(id).is_empty()
+    }
+
     /// Every certificate, in the order of their ids.
     pub fn assessments(&self) -> impl ExactSizeIterator<Item = Assessment<'a>> {
         self.inventory.certificates.values().map(|one| self.assess(one))

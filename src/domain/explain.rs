@@ -4,12 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     certificate::{LifeFrom, OrganizationName},
-    compose::Occasion,
+    compose::{Occasion, Shown},
     evaluate::{Assessment, Evaluation},
     finding::findings,
     ledger::Told,
     listener::Listener,
-    notification::{CertificateView, Event, Notification, Reason, SuccessorView},
+    notification::{CandidateView, CertificateView, Event, Notification, Reason, SuccessorView},
     routing::Routing,
     subject::Subject,
     threshold::Severity,
@@ -25,6 +25,8 @@ pub struct Explanation {
     pub certificate: CertificateView,
     pub created_at: Option<DateTime<Utc>>,
     pub successor: Option<SuccessorView>,
+    /// What could be activated where nothing takes over.
+    pub candidates: Vec<CandidateView>,
     /// Whether some list that names it could not be read in the latest scan.
     pub hearsay: bool,
     /// Every project where it is active has a successor.
@@ -127,13 +129,14 @@ pub fn explain(
     forecast: &[Notification],
 ) -> Explanation {
     let occasion = Occasion { evaluation, before: None, scan: None, stale_at: None, allowed: None };
-    let (certificate, successor) = occasion.view(assessment, &Routing::all());
+    let Shown { certificate, successor, candidates } = occasion.view(assessment, &Routing::all());
     let ruling = &assessment.ruling;
     let (life, from) = assessment.certificate.life();
     Explanation {
         organization: evaluation.organization.clone(),
         created_at: assessment.certificate.created_at,
         successor,
+        candidates,
         hearsay: evaluation.is_stale(&certificate.id),
         replaced: assessment.replaced,
         watched: assessment.is_active() || evaluation.policy.include_inactive,

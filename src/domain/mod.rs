@@ -25,6 +25,7 @@ pub mod policy;
 pub mod reading;
 pub mod reconcile;
 pub mod retry;
+pub mod rotation;
 pub mod routing;
 pub mod sample;
 pub mod selection;

@@ -9,10 +9,12 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::{
-    certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
+    certificate::{AdminKeyId, Certificate, CertificateId, OrganizationName, Project, ProjectId},
+    rotation::RotationStep,
     subject::Subject,
     text::Name,
     threshold::{Severity, Stage},
+    wording,
     words::words,
 };
 
@@ -175,6 +177,10 @@ pub struct Alert {
     pub last: bool,
     pub certificate: Option<CertificateView>,
     pub successor: Option<SuccessorView>,
+    /// Uploaded certificates that could take over, and are not active in every project of the alert; the likeliest first,
+    /// at most 3.
+    #[serde(default)]
+    pub candidates: Vec<CandidateView>,
     /// What a certificate leaves behind that was deactivated or deleted, or is replaced.
     #[serde(default)]
     pub left_behind: Option<LeftBehind>,
@@ -311,6 +317,10 @@ pub struct CertificateView {
     #[serde(default)]
     pub strange_expiry: Option<i64>,
     pub active_in: ActiveIn,
+    /// What comes next in its rotation, where its end is near or over, or it is left over; where projects differ, that of
+    /// the one that is least far.
+    #[serde(default)]
+    pub next: Option<RotationStep>,
     /// The rule that ignores it, or did.
     #[serde(default)]
     pub ignored: Option<SilenceView>,
@@ -360,6 +370,22 @@ pub struct ProjectView {
     /// and where it was never seen with one.
     #[serde(default)]
     pub unprotected_since: Option<DateTime<Utc>>,
+    /// What comes next here; `None` where nothing is to be done.
+    #[serde(default)]
+    pub next: Option<RotationStep>,
+    /// Where that is to activate one: the likeliest candidate.
+    #[serde(default)]
+    pub candidate_id: Option<CertificateId>,
+}
+
+/// An uploaded certificate that could take over. That it is meant to cannot be known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateView {
+    pub id: CertificateId,
+    pub name: Option<Name>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// It takes over already in other projects where the certificate is active.
+    pub is_successor: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -395,6 +421,22 @@ impl SuccessorView {
     }
 }
 
+impl CandidateView {
+    pub fn of(certificate: &Certificate, is_successor: bool) -> CandidateView {
+        CandidateView {
+            id: certificate.id.clone(),
+            name: certificate.name.clone(),
+            expires_at: certificate.expires_at,
+            is_successor,
+        }
+    }
+
+    /// The name and the id.
+    pub fn title(&self) -> String {
+        wording::with_id(self.name.as_ref(), &self.id)
+    }
+}
+
 impl ProjectView {
     /// A project of which no more is said.
     pub fn of(project: &Project) -> ProjectView {
@@ -404,6 +446,8 @@ impl ProjectView {
             successor_id: None,
             uncovered_from: None,
             unprotected_since: None,
+            next: None,
+            candidate_id: None,
         }
     }
 
@@ -465,6 +509,7 @@ impl Alert {
             last: false,
             certificate: None,
             successor: None,
+            candidates: Vec::new(),
             left_behind: None,
             projects: None,
             sight: None,

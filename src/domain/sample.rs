@@ -5,12 +5,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
-    certificate::{AdminKeyId, CertificateId, OrganizationName, ProjectId},
+    certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
     notification::{
-        ActiveIn, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
-        Notification, ProjectView, ProjectsView, Reason, ReceiverView, ScanView, SightView,
-        SuccessorView, UnseenView,
+        ActiveIn, Alert, CandidateView, CertificateView, CredentialKind, CredentialView, Event,
+        FailingView, Notification, ProjectView, ProjectsView, Reason, ReceiverView, ScanView,
+        SightView, SuccessorView, UnseenView,
     },
+    rotation::RotationStep,
     text::Name,
     threshold::Severity,
 };
@@ -31,12 +32,25 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
                 ("search", None, expires_at),
                 ("batch", Some(SUCCESSOR_ID), None),
             ]);
-            Alert { successor: successor(now), ..about(event, "7d", expires_at, projects, now) }
+            let mut alert = about(event, "7d", expires_at, projects, now);
+            alert.successor = successor(now);
+            alert.candidates = candidates(true, now);
+            if let Some(certificate) = &mut alert.certificate {
+                certificate.next = Some(RotationStep::Activate);
+                plan(&mut certificate.active_in.projects, RotationStep::Activate);
+                certificate.active_in.projects[2].next = Some(RotationStep::MoveClients);
+            }
+            alert
         }
         Event::CertificateExpired => {
             let expired_at = Some(now - TimeDelta::days(2));
-            let projects = projects(&[("chat", None, expired_at)]);
-            about(event, "expired", expired_at, projects, now)
+            let mut projects = projects(&[("chat", None, expired_at)]);
+            plan(&mut projects, RotationStep::Upload);
+            let mut alert = about(event, "expired", expired_at, projects, now);
+            if let Some(certificate) = &mut alert.certificate {
+                certificate.next = Some(RotationStep::Upload);
+            }
+            alert
         }
         Event::CertificateNotYetValid => {
             let expires_at = Some(now + TimeDelta::days(700));
@@ -57,7 +71,10 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         Event::ProjectUncovered => {
             let since = Some(now - TimeDelta::hours(30));
             let listed = [("chat", None, since), ("search", None, since)];
-            of_projects(event, Reason::Opened, projects(&listed))
+            let mut listed = projects(&listed);
+            plan(&mut listed, RotationStep::Activate);
+            let candidates = candidates(false, now);
+            Alert { candidates, ..of_projects(event, Reason::Opened, listed) }
         }
         Event::MonitorBlind => Alert {
             sight: Some(SightView {
@@ -92,6 +109,7 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         }
         Event::ProjectUnprotected => {
             let mut listed = projects(&[("chat", None, None), ("search", None, None)]);
+            plan(&mut listed, RotationStep::Upload);
             for project in &mut listed {
                 project.unprotected_since = Some(now - TimeDelta::hours(1));
             }
@@ -195,6 +213,7 @@ fn about(
                 without_successor: projects.iter().filter(|one| one.successor_id.is_none()).count(),
                 projects,
             },
+            next: None,
             ignored: None,
             acknowledged: None,
         }),
@@ -270,15 +289,33 @@ type Fate<'a> = (&'a str, Option<&'a str>, Option<DateTime<Utc>>);
 fn projects(list: &[Fate<'_>]) -> Vec<ProjectView> {
     let view = |(index, fate): (usize, &Fate<'_>)| {
         let (name, successor, uncovered_from) = fate;
+        let id = ProjectId::parse(&format!("proj_sample{}", index + 1)).ok()?;
         Some(ProjectView {
-            id: ProjectId::parse(&format!("proj_sample{}", index + 1)).ok()?,
-            name: Name::clean(name),
             successor_id: successor.and_then(|id| CertificateId::parse(id).ok()),
             uncovered_from: *uncovered_from,
-            unprotected_since: None,
+            ..ProjectView::of(&Project { id, name: Name::clean(name) })
         })
     };
     list.iter().enumerate().filter_map(view).collect()
+}
+
+/// Says what comes next where nothing takes over.
+fn plan(projects: &mut [ProjectView], next: RotationStep) {
+    for project in projects.iter_mut().filter(|one| one.successor_id.is_none()) {
+        project.next = Some(next);
+        let candidate = CertificateId::parse(SUCCESSOR_ID).ok();
+        project.candidate_id = candidate.filter(|_| next == RotationStep::Activate);
+    }
+}
+
+fn candidates(is_successor: bool, now: DateTime<Utc>) -> Vec<CandidateView> {
+    let view = |one: SuccessorView| CandidateView {
+        id: one.id,
+        name: one.name,
+        expires_at: one.expires_at,
+        is_successor,
+    };
+    successor(now).map(view).into_iter().collect()
 }
 
 fn successor(now: DateTime<Utc>) -> Option<SuccessorView> {

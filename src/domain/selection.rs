@@ -80,6 +80,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether no project is left out that is not archived.
+    pub fn is_everything(&self) -> bool {
+        self.include.is_all() && self.exclude.0.is_empty()
+    }
+
     pub fn matches(&self, project: &Project) -> bool {
         self.include.match_project(project) && !self.exclude.match_project(project)
     }

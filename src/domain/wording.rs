@@ -2,10 +2,16 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use std::fmt::Display;
 
-use super::notification::{
-    About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView, LeftBehind,
-    Notification, ProjectsView, Reason, SightView, SilenceView,
+use super::{
+    certificate::CertificateId,
+    notification::{
+        About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
+        LeftBehind, Notification, ProjectsView, Reason, SightView, SilenceView,
+    },
+    rotation::RotationStep,
+    text::Name,
 };
 
 /// A span in words, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
@@ -249,6 +255,23 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         | Reason::IgnoreEnded
         | Reason::AckEnded
         | Reason::Refresh => reason.as_str().to_owned(),
+    }
+}
+
+/// `“prod-ca” (cert_abc)`, or the id of what has no name.
+pub fn with_id(name: Option<&Name>, id: impl Display) -> String {
+    name.map_or_else(|| id.to_string(), |name| format!("“{}” ({id})", name.as_str()))
+}
+
+/// What comes next in a rotation: `activate cert_abc`.
+pub fn next_step(step: RotationStep, candidate: Option<&CertificateId>) -> String {
+    match (step, candidate) {
+        (RotationStep::Upload, _) => "upload a successor".to_owned(),
+        (RotationStep::Activate, Some(candidate)) => format!("activate {candidate}"),
+        (RotationStep::Activate, None) => "activate a successor".to_owned(),
+        (RotationStep::MoveClients, _) => "move the clients to the successor".to_owned(),
+        (RotationStep::Deactivate, _) => "deactivate it".to_owned(),
+        (RotationStep::Delete, _) => "delete it: it is active nowhere".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements,
         certificate::{CertificateId, OrganizationName, Project},
-        compose::{self, Occasion},
+        compose::{self, Occasion, Shown},
         coverage,
         evaluate::{Assessment, Evaluation, evaluate},
         explain::{Rung, rungs},
@@ -189,7 +189,7 @@ fn certificate(
     occasion: &Occasion<'_>,
     assessment: &Assessment<'_>,
 ) -> CertificateRow {
-    let (mut view, successor) = occasion.view(assessment, &Routing::all());
+    let Shown { certificate: mut view, successor, .. } = occasion.view(assessment, &Routing::all());
     // What has ended is of no interest here.
     view.ignored = compose::ignored(assessment).filter(|silence| !silence.ended);
     view.acknowledged =

@@ -34,6 +34,7 @@ mod postgres;
 mod protection;
 mod protocol;
 mod punctual;
+mod rotation;
 mod scan;
 mod services;
 mod sharing;

@@ -7,6 +7,7 @@ use certvigil::{
     domain::{
         certificate::{CertificateId, ProjectId},
         notification::{Event, Notification, ProjectView, SilenceView},
+        rotation::RotationStep,
         sample,
         text::Name,
     },
@@ -138,6 +139,8 @@ pub fn largest() -> Notification {
         successor_id: None,
         uncovered_from: Some(start() + days(6)),
         unprotected_since: None,
+        next: Some(RotationStep::Activate),
+        candidate_id: CertificateId::parse(&id(n)).ok(),
     };
     certificate.active_in.projects = (0..50).map(project).collect();
     let successor = alert.successor.as_mut().unwrap();

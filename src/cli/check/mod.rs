@@ -8,15 +8,13 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, UNKNOWN, state};
+use super::{Failure, UNKNOWN, read::Read, state};
 use crate::{
     app::{self, Beating, Member},
     clock,
     config::{Config, Needs},
     deliver,
-    domain::{
-        acknowledgement::Acknowledgements, inventory::Inventory, threshold::Severity, wording,
-    },
+    domain::{acknowledgement::Acknowledgements, threshold::Severity, wording},
     heartbeat::Signal,
     notify::Notifier,
     scan::{self, Progress, Target},
@@ -95,22 +93,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
 
 /// Reads every organization at once; keeps nothing.
 async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
-    let (progress, watched) = watch::channel(Progress::default());
-    let shown = super::terminal::show_progress(watched);
-    let told = &progress;
-    let scans = targets.iter().map(|target| async move {
-        let reading = scan::read(target, Arc::default(), told).await;
-        let skew = target.clock(clock::now(), clock::synchronization()).skew();
-        if let Some(skew) = skew {
-            app::say_clock(target.api.organization(), skew);
-        }
-        let now = clock::now() + skew.unwrap_or_default();
-        (target, Inventory::default().merge(reading, &target.selection, now), skew)
-    });
-    let scanned = futures_util::future::join_all(scans).await;
-    drop(progress);
-    // Nothing else is written while its line stands.
-    drop(shown.await);
+    let read = super::read::read(targets).await;
     // Acknowledgements, and what projects have lost, are shown where there is a state that knows them.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
@@ -120,10 +103,9 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
             None
         }
     };
-    let skew = scanned.iter().find_map(|(_, _, skew)| *skew);
+    let skew = read.iter().find_map(|one| one.skew);
     let mut survey = Survey::new(clock::now() + skew.unwrap_or_default(), config.timezone);
-    for (target, inventory, _) in scanned {
-        let mut inventory = inventory;
+    for Read { target, mut inventory, .. } in read {
         let acknowledgements = match &store {
             Some(store) => {
                 let organization = target.api.organization();

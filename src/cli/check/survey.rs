@@ -11,11 +11,12 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements,
         active::Projects,
-        certificate::{AdminKeyId, Certificate, OrganizationName, Project},
+        certificate::{AdminKeyId, Certificate, CertificateId, OrganizationName, Project},
         compose,
         evaluate::evaluate,
         inventory::Inventory,
         notification::{CredentialKind, SilenceView},
+        rotation::RotationStep,
         status::Status,
         text::Name,
         threshold::{Reached, Severity},
@@ -36,6 +37,8 @@ pub struct Row {
     pub projects: Arc<[String]>,
     pub ignored: Option<SilenceView>,
     pub acknowledged: Option<SilenceView>,
+    /// What is to be done about it now, and what could be activated.
+    pub to_do: Option<(RotationStep, Option<CertificateId>)>,
 }
 
 /// An admin key, or certvigil's own client certificate.
@@ -161,6 +164,7 @@ impl Survey {
                 ignored: compose::ignored(&assessment).filter(|view| !view.ended),
                 acknowledged: compose::acknowledged(&assessment, self.now)
                     .filter(|view| !view.ended),
+                to_do: evaluation.to_do(&assessment),
             });
         }
         self.projects_read += inventory.projects.len() - inventory.unreadable_projects.len();
@@ -217,12 +221,17 @@ impl Row {
         self.reached.as_ref().map(|reached| reached.severity.as_str())
     }
 
-    /// What is said of its being quiet.
+    /// What is said of its being quiet, or else what comes next.
     pub fn note(&self, timezone: Tz) -> Option<String> {
         let said = |what: &str, view: &Option<SilenceView>| {
             view.as_ref().map(|view| format!("{what} {}", wording::silence(view, timezone)))
         };
-        said("ignored", &self.ignored).or_else(|| said("acknowledged", &self.acknowledged))
+        let next = |(step, candidate): &(RotationStep, Option<CertificateId>)| {
+            format!("next: {}", wording::next_step(*step, candidate.as_ref()))
+        };
+        said("ignored", &self.ignored)
+            .or_else(|| said("acknowledged", &self.acknowledged))
+            .or_else(|| self.to_do.as_ref().map(next))
     }
 
     pub fn scope(&self) -> String {

@@ -142,6 +142,7 @@ impl Page<'_> {
             "certificate": json::certificate(certificate, self.now),
             "created_at": self.explanation.created_at.map(instant),
             "successor": self.explanation.successor.as_ref().map(json::successor),
+            "candidates": json::candidates(&self.explanation.candidates),
             "replaced": self.explanation.replaced,
             "stage": self.explanation.stage,
             "severity": self.explanation.severity,

@@ -71,6 +71,19 @@ impl Page<'_> {
             (Some(stage), Some(severity)) => line("stage", format!("{stage}, {severity}"))?,
             _ => line("stage", self.why_none().to_owned())?,
         }
+        if let Some(next) = certificate.next {
+            let proposed = certificate.active_in.projects.iter().find(|one| one.next == Some(next));
+            let candidate = proposed.and_then(|one| one.candidate_id.as_ref());
+            line("next step", wording::next_step(next, candidate))?;
+        }
+        for candidate in &self.explanation.candidates {
+            let what = if candidate.is_successor { "takes over elsewhere" } else { "is uploaded" };
+            let until = candidate.expires_at.map(|at| format!(", expires {}", wording::day(at)));
+            line(
+                "candidate",
+                format!("{} {what}{}", candidate.title(), until.unwrap_or_default()),
+            )?;
+        }
         if let Some(view) = &certificate.ignored {
             let rule = self.explanation.ignored_by_rule;
             let rule = rule.map_or(String::new(), |rule| format!(" (rules[{rule}])"));
@@ -103,7 +116,10 @@ impl Page<'_> {
             (None, None) => "until when it has a valid certificate is not known".to_owned(),
         };
         for project in &active.projects {
-            writeln!(out, "  {} ({}): {}", project.title(), project.id, state(project))?;
+            let next = project.next.map_or(String::new(), |next| {
+                format!("; next: {}", wording::next_step(next, project.candidate_id.as_ref()))
+            });
+            writeln!(out, "  {} ({}): {}{next}", project.title(), project.id, state(project))?;
         }
         let more = active.projects_total - active.projects.len();
         if more > 0 {

@@ -4,12 +4,12 @@
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Entry, MAX_PROJECTS, Occasion};
+use super::{Entry, MAX_CANDIDATES, MAX_PROJECTS, Occasion};
 use crate::domain::{
-    certificate::{Project, ProjectId},
+    certificate::{Certificate, Project, ProjectId},
     ledger::{Ledger, Told},
     listener::{Grain, Listener},
-    notification::{Alert, Event, ProjectView, ProjectsView, Reason},
+    notification::{Alert, CandidateView, Event, ProjectView, ProjectsView, Reason},
     reconcile::Decision,
     routing::Routing,
     subject::{ProjectKind, Subject},
@@ -84,7 +84,9 @@ impl Occasion<'_> {
         let elsewhere = elsewhere.filter(|one| !routing.projects.match_project(one)).count();
         projects.truncate(MAX_PROJECTS);
         projects.shrink_to_fit();
+        let candidates = self.remedy(&mut projects);
         let alert = Alert {
+            candidates,
             stage: Some(reached.label.clone()),
             last: reached.last,
             projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
@@ -93,6 +95,21 @@ impl Occasion<'_> {
             ..Alert::of(words(kind).0, reasons.into_iter().min(), reached.severity)
         };
         Some((alert, subjects))
+    }
+
+    /// Says what comes next in each of these projects; gives what could be activated there.
+    fn remedy(&self, projects: &mut [ProjectView]) -> Vec<CandidateView> {
+        let mut candidates: Vec<CandidateView> = Vec::new();
+        for project in projects {
+            let remedy = self.evaluation.remedy(&project.id);
+            project.next = Some(remedy.next);
+            project.candidate_id = remedy.candidate.map(|one| one.id.clone());
+            let known = |one: &&Certificate| candidates.iter().all(|known| known.id != one.id);
+            let new = remedy.candidate.filter(known);
+            candidates.extend(new.map(|one| CandidateView::of(one, false)));
+        }
+        candidates.truncate(MAX_CANDIDATES);
+        candidates
     }
 
     /// All projects of a kind, whoever asks for them.
@@ -149,11 +166,9 @@ impl Occasion<'_> {
             let subjects = ended.iter().map(|(id, _)| kind.subject((*id).clone())).collect();
             let severity = ended.iter().map(|(_, told)| told.severity).max();
             let view = |(id, told): &(&ProjectId, &Told)| ProjectView {
-                id: (*id).clone(),
-                name: told.name.clone(),
                 successor_id: self.covering(id),
-                uncovered_from: None,
                 unprotected_since: self.lost_protection(id),
+                ..ProjectView::of(&Project { id: (*id).clone(), name: told.name.clone() })
             };
             let severity = severity.unwrap_or(Severity::Critical);
             let alert = Alert {

@@ -1,8 +1,9 @@
 //! What a message shows of what it is about: certificates with where they are active, projects, silences.
 
 use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
 
-use super::{MAX_PROJECTS, Occasion};
+use super::{MAX_CANDIDATES, MAX_PROJECTS, Occasion};
 use crate::domain::{
     blindness::{Blind, List, Unseen},
     certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
@@ -10,10 +11,11 @@ use crate::domain::{
     evaluate::Assessment,
     finding::RECENT,
     notification::{
-        ActiveIn, CertificateView, LeftBehind, ProjectView, SightView, SilenceView, SuccessorView,
-        UnseenView,
+        ActiveIn, CandidateView, CertificateView, LeftBehind, ProjectView, SightView, SilenceView,
+        SuccessorView, UnseenView,
     },
     policy::Ignore,
+    rotation::{ProjectRotation, Rotation},
     routing::Routing,
 };
 
@@ -69,88 +71,72 @@ impl Occasion<'_> {
     }
 
     /// A certificate with where it is active, as far as the routing asks, and what takes over from it.
-    pub fn view(
-        &self,
-        assessment: &Assessment<'_>,
-        routing: &Routing,
-    ) -> (CertificateView, Option<SuccessorView>) {
-        let (active_in, successor) = self.coverage(assessment, routing);
+    pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> Shown {
         let certificate = assessment.certificate;
-        let view = CertificateView {
-            id: certificate.id.clone(),
-            name: certificate.name.clone(),
-            valid_at: certificate.valid_at,
-            expires_at: certificate.expires_at,
-            strange_expiry: certificate.strange_expiry,
-            active_in,
-            ignored: ignored(assessment),
-            acknowledged: acknowledged(assessment, self.evaluation.now),
-        };
-        (view, successor)
-    }
-
-    fn coverage(
-        &self,
-        assessment: &Assessment<'_>,
-        routing: &Routing,
-    ) -> (ActiveIn, Option<SuccessorView>) {
-        let (asked, others): (Vec<&Project>, Vec<&Project>) =
-            assessment.projects.iter().partition(|one| routing.projects.match_project(one));
-        let taking_over: Vec<Option<&Certificate>> =
-            asked.iter().map(|project| self.successor(assessment, project)).collect();
-        let without = |others: &[&Project]| {
-            others.iter().filter(|one| self.successor(assessment, one).is_none()).count()
-        };
-        let mut fates: Vec<Fate<'_>> = asked
-            .iter()
-            .zip(&taking_over)
-            .map(|(project, successor)| self.fate(assessment, project, *successor))
-            .collect();
+        let rotation = self.evaluation.rotation(assessment);
+        let (asked, others): (Vec<&ProjectRotation<'_>>, Vec<_>) =
+            rotation.projects.iter().partition(|one| routing.projects.match_project(one.project));
+        let in_time = self.evaluation.ends_soon(assessment);
+        let mut fates: Vec<Fate<'_>> =
+            asked.iter().map(|one| self.fate(certificate, one)).collect();
         // Without a successor first, and of those the one that is left alone first.
         fates.sort_by_key(|fate| {
             let from = fate.uncovered_from;
-            (fate.successor.is_some(), from.is_none(), from, &fate.project.id)
+            (fate.successor.is_some(), from.is_none(), from, &fate.rotation.project.id)
         });
         // Only those that are shown: there may be thousands for each of a hundred alerts.
-        let projects = fates.iter().take(MAX_PROJECTS).map(Fate::view).collect();
+        let projects = fates.iter().take(MAX_PROJECTS).map(|fate| fate.view(in_time)).collect();
+        let without = |all: &[&ProjectRotation<'_>]| {
+            all.iter().filter(|one| takes_over(certificate, one).is_none()).count()
+        };
         let active_in = ActiveIn {
             organization: assessment.organization_wide,
             projects_total: assessment.projects.len(),
             projects_elsewhere: others.len(),
             elsewhere_without_successor: without(&others),
-            without_successor: taking_over.iter().filter(|one| one.is_none()).count(),
+            without_successor: without(&asked),
             projects,
         };
-        (active_in, self.successor_of_most(&taking_over))
+        let successors = asked.iter().filter_map(|one| takes_over(certificate, one)).collect();
+        Shown {
+            certificate: CertificateView {
+                id: certificate.id.clone(),
+                name: certificate.name.clone(),
+                valid_at: certificate.valid_at,
+                expires_at: certificate.expires_at,
+                strange_expiry: certificate.strange_expiry,
+                active_in,
+                next: rotation
+                    .next()
+                    .filter(|_| in_time || rotation.leftover)
+                    .map(|(step, _)| step),
+                ignored: ignored(assessment),
+                acknowledged: acknowledged(assessment, self.evaluation.now),
+            },
+            successor: self.successor_of_most(successors, asked.len()),
+            candidates: if in_time { candidates(&rotation, &asked) } else { Vec::new() },
+        }
     }
 
-    /// What takes over from a certificate in a project.
-    fn successor(&self, assessment: &Assessment<'_>, project: &Project) -> Option<&Certificate> {
-        let active = self.evaluation.active_in(&project.id);
-        let margin = assessment.ruling.steps.widest();
-        coverage::successor(assessment.certificate, active, margin, self.evaluation.now)
-    }
-
-    fn fate<'a>(
-        &self,
-        assessment: &Assessment<'_>,
-        project: &'a Project,
-        successor: Option<&'a Certificate>,
-    ) -> Fate<'a> {
+    fn fate<'a>(&self, certificate: &Certificate, rotation: &'a ProjectRotation<'a>) -> Fate<'a> {
+        let successor = takes_over(certificate, rotation);
         // Of a certificate without a known end nothing can be said.
-        let uncovered_from = match (successor, assessment.certificate.expires_at) {
+        let uncovered_from = match (successor, certificate.expires_at) {
             (Some(_), _) | (_, None) => None,
             (None, Some(_)) => {
-                let active = self.evaluation.active_in(&project.id);
+                let active = self.evaluation.active_in(&rotation.project.id);
                 coverage::uncovered_from(active, self.evaluation.now)
             }
         };
-        Fate { project, successor, uncovered_from }
+        Fate { rotation, successor, uncovered_from }
     }
 
-    /// The certificate that takes over in most of these projects.
-    fn successor_of_most(&self, taking_over: &[Option<&Certificate>]) -> Option<SuccessorView> {
-        let mut successors: Vec<&Certificate> = taking_over.iter().copied().flatten().collect();
+    /// The certificate that takes over in most of the projects.
+    fn successor_of_most(
+        &self,
+        mut successors: Vec<&Certificate>,
+        projects: usize,
+    ) -> Option<SuccessorView> {
         successors.sort_by(|a, b| a.id.cmp(&b.id));
         let most = successors.chunk_by(|a, b| a.id == b.id).max_by_key(|same| same.len())?;
         let assessment = self.evaluation.assessment(&most[0].id);
@@ -158,7 +144,7 @@ impl Occasion<'_> {
             id: most[0].id.clone(),
             name: most[0].name.clone(),
             expires_at: most[0].expires_at,
-            covers_every_project: most.len() == taking_over.len(),
+            covers_every_project: most.len() == projects,
             ignored: assessment.as_ref().and_then(ignored),
             acknowledged: assessment
                 .as_ref()
@@ -167,19 +153,55 @@ impl Occasion<'_> {
     }
 }
 
+/// A certificate as messages, pages and commands show it.
+pub struct Shown {
+    pub certificate: CertificateView,
+    /// What takes over in most of its projects.
+    pub successor: Option<SuccessorView>,
+    /// What could be activated where nothing takes over.
+    pub candidates: Vec<CandidateView>,
+}
+
+/// What takes over in a project from a certificate whose end is known.
+fn takes_over<'a>(
+    certificate: &Certificate,
+    rotation: &ProjectRotation<'a>,
+) -> Option<&'a Certificate> {
+    certificate.expires_at.and(rotation.successor)
+}
+
+/// The certificates that could be activated in these projects: those that are proposed first, and else in their order.
+fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<CandidateView> {
+    let proposed: BTreeSet<&CertificateId> =
+        asked.iter().filter_map(|one| one.candidate).map(|one| &one.id).collect();
+    if proposed.is_empty() {
+        return Vec::new();
+    }
+    let successors: BTreeSet<&CertificateId> =
+        rotation.projects.iter().filter_map(|one| one.successor).map(|one| &one.id).collect();
+    let (first, rest): (Vec<&Certificate>, Vec<_>) =
+        rotation.candidates.iter().partition(|one| proposed.contains(&one.id));
+    let view = |one: &Certificate| CandidateView::of(one, successors.contains(&one.id));
+    first.into_iter().chain(rest).take(MAX_CANDIDATES).map(view).collect()
+}
+
 /// What becomes of a project when a certificate ends.
 struct Fate<'a> {
-    project: &'a Project,
+    rotation: &'a ProjectRotation<'a>,
     successor: Option<&'a Certificate>,
     uncovered_from: Option<DateTime<Utc>>,
 }
 
 impl Fate<'_> {
-    fn view(&self) -> ProjectView {
+    /// As it is shown; with what comes next, where its time has come.
+    fn view(&self, in_time: bool) -> ProjectView {
+        let candidate = self.rotation.candidate.filter(|_| in_time);
         ProjectView {
             successor_id: self.successor.map(|certificate| certificate.id.clone()),
             uncovered_from: self.uncovered_from,
-            ..ProjectView::of(self.project)
+            next: in_time.then_some(self.rotation.next),
+            candidate_id: candidate.map(|one| one.id.clone()),
+            ..ProjectView::of(self.rotation.project)
         }
     }
 }

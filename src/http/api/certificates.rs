@@ -14,6 +14,7 @@ use crate::domain::{
     certificate::LifeFrom,
     explain::{Hearing, Hears, Rung},
     notification::{Event, Reason},
+    rotation::RotationStep,
     status::Status,
     threshold::Severity,
 };
@@ -62,6 +63,8 @@ pub struct Certificate {
     successor: Option<Successor>,
     /// Every project where it is active has a successor.
     replaced: bool,
+    /// What comes next in its rotation, where its end is near or over, or it is left over.
+    next_step: Option<RotationStep>,
     /// A list that names it could not be read in the latest scan, so that it may be otherwise by now.
     hearsay: bool,
     ignored: Option<Silence>,
@@ -114,6 +117,7 @@ impl Certificate {
                 covers_every_project: one.covers_every_project,
             }),
             replaced: row.replaced,
+            next_step: view.next,
             hearsay: row.hearsay,
             ignored: view.ignored.as_ref().map(Into::into),
             acknowledged: view.acknowledged.as_ref().map(Into::into),

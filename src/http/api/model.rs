@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     notification::{self, SilenceView},
+    rotation::RotationStep,
     unreadable,
 };
 
@@ -64,6 +65,10 @@ pub struct ProjectOfCertificate {
     pub successor_id: Option<String>,
     /// From when it has no valid certificate left; null where there is a successor, and where that is not known.
     pub uncovered_from: Option<DateTime<Utc>>,
+    /// What comes next here; null where nothing is to be done.
+    pub next_step: Option<RotationStep>,
+    /// Where that is to activate a certificate: the likeliest one.
+    pub candidate_id: Option<String>,
 }
 
 impl From<&notification::ProjectView> for ProjectOfCertificate {
@@ -73,6 +78,8 @@ impl From<&notification::ProjectView> for ProjectOfCertificate {
             name: view.name.as_ref().map(ToString::to_string),
             successor_id: view.successor_id.as_ref().map(ToString::to_string),
             uncovered_from: view.uncovered_from.map(seconds),
+            next_step: view.next,
+            candidate_id: view.candidate_id.as_ref().map(ToString::to_string),
         }
     }
 }

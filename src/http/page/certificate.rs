@@ -62,6 +62,7 @@ struct ProjectLine {
     /// What takes over here: its page, and its id.
     takes_over: Option<(String, String)>,
     fate: String,
+    next: Option<String>,
     severity: &'static str,
 }
 
@@ -183,7 +184,8 @@ fn project(
         }
     };
     let (title, id) = (view.title().to_owned(), view.id.to_string());
-    ProjectLine { title, id, takes_over, fate, severity }
+    let next = view.next.map(|step| wording::next_step(step, view.candidate_id.as_ref()));
+    ProjectLine { title, id, takes_over, fate, next, severity }
 }
 
 fn life(explanation: &Explanation) -> Option<String> {

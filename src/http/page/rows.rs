@@ -10,7 +10,7 @@ use super::{
     link,
 };
 use crate::{
-    domain::{status::Status, wording},
+    domain::{notification::CertificateView, rotation::RotationStep, status::Status, wording},
     store::{DeliveryRow, DeliveryState},
 };
 
@@ -37,6 +37,8 @@ pub struct Certificate {
     pub successor_href: String,
     /// That nothing takes over, where that matters.
     pub alone: bool,
+    /// What is to be done about it.
+    pub next: Option<String>,
     pub silence: Option<String>,
     pub hearsay: bool,
 }
@@ -76,6 +78,7 @@ impl Certificate {
                 .map(|one| link::certificate(&row.organization, &one.id))
                 .unwrap_or_default(),
             alone,
+            next: view.next.map(|step| next_step(step, view)),
             silence: silence("acknowledged", &view.acknowledged)
                 .or_else(|| silence("ignored", &view.ignored)),
             hearsay: row.hearsay,
@@ -108,6 +111,11 @@ fn scope(row: &CertificateRow) -> String {
         total if total > NAMED => format!("{} and {} more", named.join(", "), total - named.len()),
         _ => named.join(", "),
     }
+}
+
+fn next_step(step: RotationStep, view: &CertificateView) -> String {
+    let proposed = view.active_in.projects.iter().find(|one| one.next == Some(step));
+    wording::next_step(step, proposed.and_then(|one| one.candidate_id.as_ref()))
 }
 
 /// What takes over, and whether somewhere nothing does though it is needed.

@@ -5,12 +5,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Quiet;
 use crate::domain::{
     certificate::OrganizationName,
-    notification::{Alert, CertificateView, Event, ProjectsView},
+    notification::{Alert, CandidateView, CertificateView, Event, ProjectView, ProjectsView},
+    rotation::RotationStep,
     wording,
 };
 
 /// How long the acknowledgement that is proposed lasts.
 const QUIET: TimeDelta = TimeDelta::days(7);
+/// How many projects a step names.
+const NAMED: usize = 3;
 
 /// What it means that no certificate is active in a project.
 pub(super) const UNPROTECTED: &str = "mutual TLS is off there: the API accepts every client that has an API key, with or without a certificate";
@@ -122,8 +125,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
                     "Move the clients to certificates that the successor signed.",
                     "Deactivate {title} {where}, and delete it.",
                 ],
-                (false, _) if alert.successor.is_some() => &[
-                    "Activate the successor in the projects that have none, beside {title}.",
+                (false, _) if !alert.candidates.is_empty() => &[
                     "Issue client certificates under the successor, and move the clients: this takes longest.",
                     "When every project has a successor, deactivate {title} {where}, and delete it.",
                 ],
@@ -143,6 +145,9 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
         ],
         Event::CertificateResolved if alert.ends_badly() => {
             &["If that was not intended, activate a valid certificate in these projects."]
+        }
+        Event::CertificateResolved if certificate.next == Some(RotationStep::Delete) => {
+            &["Delete {title}: it is active nowhere, and another certificate has replaced it."]
         }
         Event::CertificateResolved
         | Event::ProjectUncovered
@@ -171,7 +176,62 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
         // The name last, so that nothing in it is filled in.
         step.replace("{title}", &format!("“{title}”"))
     };
-    steps.iter().map(filled).collect()
+    let open = &certificate.active_in.projects;
+    let first = match alert.event {
+        Event::CertificateExpiring | Event::CertificateExpired => {
+            activate(&alert.candidates, open, everywhere, Some(title))
+        }
+        _ => Vec::new(),
+    };
+    first.into_iter().chain(steps.iter().map(filled)).collect()
+}
+
+/// Which uploaded certificates to activate, and where.
+pub(super) fn activate(
+    candidates: &[CandidateView],
+    projects: &[ProjectView],
+    for_organization: bool,
+    beside: Option<&str>,
+) -> Vec<String> {
+    let beside = beside.map_or(String::new(), |title| format!(", beside “{title}”"));
+    let step = |candidate: &CandidateView| {
+        let here = projects.iter().filter(|one| one.candidate_id.as_ref() == Some(&candidate.id));
+        let here: Vec<&ProjectView> = here.collect();
+        if here.is_empty() {
+            return None;
+        }
+        let (place, there) = match for_organization {
+            true => ("for the organization".to_owned(), ""),
+            false => (format!("in {}", named(&here)), " there"),
+        };
+        let expires = candidate.expires_at;
+        let expires = expires.map_or(String::new(), |at| format!("expires {}, ", wording::day(at)));
+        // Nobody knows what an upload is meant for, until it is in use.
+        let (known, condition) = match candidate.is_successor {
+            true => ("takes over in other projects", ""),
+            false => ("is uploaded", "if it is the successor, "),
+        };
+        let title = candidate.title();
+        Some(format!(
+            "{title} {known}, {expires}and is not active {place}: {condition}activate it{there}{beside}."
+        ))
+    };
+    candidates.iter().filter_map(step).collect()
+}
+
+/// `“chat”, “search” and 3 more`.
+fn named(projects: &[&ProjectView]) -> String {
+    let mut names: Vec<String> =
+        projects.iter().take(NAMED).map(|one| format!("“{}”", one.title())).collect();
+    let more = projects.len() - names.len();
+    let last = match more {
+        0 => names.pop().unwrap_or_default(),
+        more => format!("{more} more"),
+    };
+    match names.is_empty() {
+        true => last,
+        false => format!("{} and {last}", names.join(", ")),
+    }
 }
 
 /// How to be quiet about it for a while; nothing where it is over, or quiet already.

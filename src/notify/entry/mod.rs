@@ -12,12 +12,15 @@ use serde::Serialize;
 
 use super::style::Style;
 use crate::domain::{
-    notification::{About, Alert, CertificateView, Event, Notification, ProjectView, ProjectsView},
+    notification::{
+        About, Alert, CandidateView, CertificateView, Event, Notification, ProjectView,
+        ProjectsView,
+    },
     text::unlinked,
     threshold::Severity,
     wording,
 };
-use advice::{UNPROTECTED, advice, consequence, quiet, quiet_projects};
+use advice::{UNPROTECTED, activate, advice, consequence, quiet, quiet_projects};
 pub use facts::{capitalized, caveat, instant, reading, unseen, wrong_clock};
 use facts::{late, told_because, unknown};
 
@@ -237,6 +240,10 @@ impl Entry {
             };
             self.facts.push(("Successor", format!("“{name}”{id} in {reach}{until}{its}")));
         }
+        if let [_, _, ..] = alert.candidates.as_slice() {
+            let titles: Vec<String> = alert.candidates.iter().map(CandidateView::title).collect();
+            self.facts.push(("Candidates", titles.join(", ")));
+        }
         for (what, view) in
             [("Ignored", &certificate.ignored), ("Acknowledged", &certificate.acknowledged)]
         {
@@ -315,20 +322,30 @@ impl Entry {
                 (None, None) => "none of its certificates is valid yet".to_owned(),
             }
         });
-        if !over && unprotected {
+        if over {
+            return;
+        }
+        self.advice = activate(&alert.candidates, &projects.listed, false, None);
+        if unprotected {
+            if self.advice.is_empty() {
+                let first = "Upload a certificate, and activate it in each of them, or for the whole organization.";
+                self.advice.push(first.to_owned());
+            }
             let steps = [
-                "Activate a valid certificate in each of them, or for the whole organization.",
                 "Look up in the organization’s audit log who deactivated the last one, and why.",
                 "Add the projects to unprotected_ignore in the configuration, if mutual TLS is off on purpose.",
             ];
-            self.advice = steps.map(str::to_owned).to_vec();
-        } else if !over {
+            self.advice.extend(steps.map(str::to_owned));
+        } else {
+            if self.advice.is_empty() {
+                let first = "Upload a new CA certificate, and activate it in each of them.";
+                self.advice.push(first.to_owned());
+            }
             let steps = [
-                "Activate a valid certificate in each of them, or upload a new one first.",
                 "Give the clients certificates that it signed.",
                 "Deactivate the certificates that have expired.",
             ];
-            self.advice = steps.map(str::to_owned).to_vec();
+            self.advice.extend(steps.map(str::to_owned));
         }
     }
 

@@ -8,8 +8,8 @@ use super::instant;
 use crate::{
     domain::{
         notification::{
-            Alert, CertificateView, Notification, ProjectView, ReceiverView, SilenceView,
-            SuccessorView, UnseenView,
+            Alert, CandidateView, CertificateView, Notification, ProjectView, ReceiverView,
+            SilenceView, SuccessorView, UnseenView,
         },
         wording,
     },
@@ -56,6 +56,7 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
         "runbook_url": links.runbook(alert.event),
         "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
         "successor": alert.successor.as_ref().map(successor),
+        "candidates": candidates(&alert.candidates),
         "due_at": alert.due_at.map(instant),
         "late_seconds": alert.late_by(now).map(|late| late.num_seconds()),
     });
@@ -130,6 +131,19 @@ pub fn successor(view: &SuccessorView) -> Value {
     })
 }
 
+/// What could be activated where nothing takes over.
+pub fn candidates(views: &[CandidateView]) -> Value {
+    let one = |view: &CandidateView| {
+        json!({
+            "id": view.id,
+            "name": view.name,
+            "expires_at": view.expires_at.map(instant),
+            "successor_elsewhere": view.is_successor,
+        })
+    };
+    views.iter().map(one).collect()
+}
+
 fn silence(view: &SilenceView) -> Value {
     json!({
         "reason": view.reason,
@@ -147,6 +161,8 @@ fn projects(listed: &[ProjectView]) -> Value {
             "successor_id": project.successor_id,
             "uncovered_from": project.uncovered_from.map(instant),
             "unprotected_since": project.unprotected_since.map(instant),
+            "next_step": project.next,
+            "candidate_id": project.candidate_id,
         })
     };
     listed.iter().map(entry).collect()
@@ -168,6 +184,7 @@ pub fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
             "projects_elsewhere_without_successor": view.active_in.elsewhere_without_successor,
             "projects": projects(&view.active_in.projects),
         },
+        "next_step": view.next,
         "expires_at_given": view.strange_expiry,
         "ignored": view.ignored.as_ref().map(silence),
         "acknowledged": view.acknowledged.as_ref().map(silence),

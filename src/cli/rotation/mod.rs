@@ -1,0 +1,232 @@
+//! `certvigil rotation`: how far the rotation of a certificate is, and the requests that continue it. It reads the API
+//! now, and sends nothing but `GET`.
+
+mod request;
+mod text;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use std::path::Path;
+
+use super::{Failure, instant, read, state};
+use crate::{
+    app, clock,
+    config::Needs,
+    domain::{
+        acknowledgement::Acknowledgements,
+        certificate::{Certificate, OrganizationName},
+        coverage,
+        evaluate::{Assessment, Evaluation, evaluate},
+        rotation::{
+            RotationStep,
+            plan::{InPlace, Place, Plan, Progress},
+        },
+        wording,
+    },
+    known::Known,
+    scan::Target,
+};
+use request::{Api, Request};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The certificate to replace: its id, or its name where no other has it
+    certificate: String,
+    /// The one that takes over; by default an active one that lives longer, or else the likeliest upload
+    #[arg(long, value_name = "CERT")]
+    successor: Option<String>,
+    /// Where several organizations have it
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
+    match show(file, &arguments).await {
+        Ok(()) => 0,
+        Err(failure) => failure.say(),
+    }
+}
+
+async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let needs = Needs { organizations: true, ..Needs::default() };
+    let loaded = super::start(file, needs)?;
+    super::say_source(&loaded);
+    let config = loaded.config;
+    let targets: Vec<Target> = config
+        .organizations
+        .iter()
+        .map(|organization| app::target(&config, organization))
+        .collect::<anyhow::Result<_>>()?;
+    let name = arguments.organization.as_deref();
+    let asked = targets
+        .iter()
+        .filter(|one| name.is_none_or(|name| one.api.organization().as_str() == name));
+    let read = read::read(asked).await;
+    let now = clock::now() + read.iter().find_map(|one| one.skew).unwrap_or_default();
+    let known: Vec<Known> = read
+        .iter()
+        .map(|one| Known {
+            organization: one.target.api.organization().clone(),
+            policy: one.target.policy.clone(),
+            before: one.inventory.clone(),
+            inventory: one.inventory.clone(),
+            acknowledgements: Acknowledgements::default(),
+            listeners: Vec::new(),
+        })
+        .collect();
+    for one in &known {
+        for (scope, fault) in one.inventory.faults() {
+            eprintln!("warning: {}: {scope} could not be read: {}", one.organization, fault.why);
+        }
+    }
+    let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
+    let evaluation =
+        evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
+    let assessment = evaluation.assessment(&certificate.id).context("it is in no list")?;
+    let successor = match &arguments.successor {
+        Some(text) => {
+            let only = std::slice::from_ref(of);
+            let (_, successor) = state::find(only, text, None).context("--successor")?;
+            can_take_over(successor, &assessment, now)?;
+            Some(successor)
+        }
+        None => None,
+    };
+    let settings = config.organizations.iter().find(|one| one.api.organization == of.organization);
+    let settings = settings.context("its organization is not configured")?;
+    let target = read.iter().find(|one| *one.target.api.organization() == of.organization);
+    let page = Page {
+        evaluation: &evaluation,
+        plan: evaluation.plan(&assessment, successor),
+        api: Api {
+            base: settings.api.base_url.clone(),
+            shows_certificate: settings.api.identity.is_some(),
+        },
+        watches_all: target.is_some_and(|one| one.target.selection.is_everything()),
+        now,
+    };
+    super::print(&match arguments.output {
+        Output::Text => page.text()?,
+        Output::Json => format!("{:#}\n", page.document()),
+    })
+}
+
+/// Refuses what cannot be a successor.
+fn can_take_over(
+    successor: &Certificate,
+    assessment: &Assessment<'_>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let old = assessment.certificate;
+    anyhow::ensure!(successor.id != old.id, "--successor: a certificate does not replace itself");
+    let end = old.expires_at.unwrap_or(now);
+    let margin = assessment.ruling.steps.widest();
+    anyhow::ensure!(
+        coverage::outlives(successor, end, margin, now),
+        "--successor: “{}” ({}) {} and cannot take over on {}: it has to be valid by then, and for {} longer \
+         (the first threshold)",
+        successor.title(),
+        successor.id,
+        successor
+            .expires_at
+            .map_or("has no known end".to_owned(), |at| format!("expires on {}", wording::day(at))),
+        wording::day(end.max(now)),
+        wording::span(margin),
+    );
+    Ok(())
+}
+
+struct Page<'a> {
+    evaluation: &'a Evaluation<'a>,
+    plan: Plan<'a>,
+    api: Api,
+    /// Whether no project of the organization is left out by the configuration.
+    watches_all: bool,
+    now: DateTime<Utc>,
+}
+
+/// The steps that certvigil knows of, in their order.
+const STEPS: [RotationStep; 5] = [
+    RotationStep::Upload,
+    RotationStep::Activate,
+    RotationStep::MoveClients,
+    RotationStep::Deactivate,
+    RotationStep::Delete,
+];
+
+impl Page<'_> {
+    fn organization(&self) -> &OrganizationName {
+        self.evaluation.organization
+    }
+
+    /// The requests of a step that can be made now.
+    fn requests(&self, step: RotationStep) -> Vec<Request> {
+        let plan = &self.plan;
+        match step {
+            RotationStep::Upload if plan.progress(step) == Progress::Next => {
+                vec![Request::upload(plan.certificate)]
+            }
+            RotationStep::Activate => {
+                let places = plan.places.iter();
+                places
+                    .filter_map(|one| Some(Request::activate(one.place, one.candidate?)))
+                    .collect()
+            }
+            RotationStep::Deactivate => {
+                let places = plan.places.iter().filter(|one| one.can_go());
+                places.map(|one| Request::deactivate(one.place, plan.certificate)).collect()
+            }
+            RotationStep::Delete if plan.progress(step) == Progress::Next => {
+                vec![Request::delete(plan.certificate)]
+            }
+            RotationStep::Upload | RotationStep::MoveClients | RotationStep::Delete => Vec::new(),
+        }
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let certificate = |one: &Certificate| {
+            serde_json::json!({
+                "id": one.id, "name": one.name, "expires_at": one.expires_at.map(instant),
+            })
+        };
+        let steps = STEPS.map(|step| {
+            let requests = self.requests(step);
+            let requests: Vec<_> = requests.iter().map(|one| one.document(&self.api)).collect();
+            serde_json::json!({
+                "step": step, "progress": self.plan.progress(step), "requests": requests,
+            })
+        });
+        let place = |one: &InPlace<'_>| {
+            let project = match one.place {
+                Place::Organization => None,
+                Place::Project(project) => Some(project),
+            };
+            serde_json::json!({
+                "project_id": project.map(|project| &project.id),
+                "project_name": project.and_then(|project| project.name.as_ref()),
+                "successor_id": one.successor.map(|one| &one.id),
+                "candidate_id": one.candidate.map(|one| &one.id),
+                "read": one.is_read,
+            })
+        };
+        serde_json::json!({
+            "schema": "certvigil.rotation/1",
+            "read_at": instant(self.now),
+            "organization": self.organization(),
+            "complete": self.plan.is_complete,
+            "certificate": certificate(self.plan.certificate),
+            "candidates": self.plan.candidates.iter().map(|one| certificate(one)).collect::<Vec<_>>(),
+            "active_in": self.plan.places.iter().map(place).collect::<Vec<_>>(),
+            "steps": steps,
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! The requests of a rotation, for a person or a program to send. certvigil sends none of them.
+
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::domain::{
+    certificate::{Certificate, CertificateId},
+    rotation::plan::Place,
+};
+
+/// Where the requests go.
+pub struct Api {
+    pub base: Url,
+    /// Whether a client has to show a certificate there.
+    pub shows_certificate: bool,
+}
+
+/// One request (API reference, Certificates).
+pub struct Request {
+    method: &'static str,
+    /// Below the base.
+    path: Vec<String>,
+    body: Body,
+}
+
+enum Body {
+    None,
+    /// The certificate to activate or to deactivate; the API takes a list of up to ten.
+    Id(CertificateId),
+    /// A certificate in a file, with a name for it.
+    Upload {
+        name: String,
+    },
+}
+
+/// The file that is uploaded, and where the key is.
+const FILE: &str = "successor.pem";
+
+impl Request {
+    /// The upload of a successor.
+    pub fn upload(old: &Certificate) -> Request {
+        let name = format!("{}-2", old.title());
+        Request {
+            method: "POST",
+            path: vec!["certificates".to_owned()],
+            body: Body::Upload { name },
+        }
+    }
+
+    pub fn activate(place: Place<'_>, certificate: &Certificate) -> Request {
+        Request::switch(place, certificate, "activate")
+    }
+
+    pub fn deactivate(place: Place<'_>, certificate: &Certificate) -> Request {
+        Request::switch(place, certificate, "deactivate")
+    }
+
+    fn switch(place: Place<'_>, certificate: &Certificate, action: &str) -> Request {
+        let mut path = match place {
+            Place::Organization => Vec::new(),
+            Place::Project(project) => vec!["projects".to_owned(), project.id.to_string()],
+        };
+        path.extend(["certificates".to_owned(), action.to_owned()]);
+        Request { method: "POST", path, body: Body::Id(certificate.id.clone()) }
+    }
+
+    pub fn delete(certificate: &Certificate) -> Request {
+        let path = vec!["certificates".to_owned(), certificate.id.to_string()];
+        Request { method: "DELETE", path, body: Body::None }
+    }
+
+    fn url(&self, api: &Api) -> String {
+        let mut url = api.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("organization").extend(&self.path);
+        }
+        url.to_string()
+    }
+
+    /// For a program. What is uploaded is not part of it.
+    pub fn document(&self, api: &Api) -> Value {
+        let body = match &self.body {
+            Body::None => Value::Null,
+            Body::Id(id) => json!({ "certificate_ids": [id] }),
+            Body::Upload { name } => json!({ "name": name, "certificate": null }),
+        };
+        json!({ "method": self.method, "url": self.url(api), "body": body })
+    }
+
+    /// For a shell: `curl`, with the key in `OPENAI_ADMIN_KEY`.
+    pub fn command(&self, api: &Api) -> String {
+        let quoted =
+            |text: &str| shlex::try_quote(text).map_or_else(|_| "''".to_owned(), Into::into);
+        let (before, data) = match &self.body {
+            Body::None => (String::new(), String::new()),
+            Body::Id(id) => {
+                let body = json!({ "certificate_ids": [id] }).to_string();
+                (String::new(), format!(" --data {}", quoted(&body)))
+            }
+            Body::Upload { name } => {
+                let read = "jq -n --rawfile certificate";
+                let fill = quoted("{name: $name, certificate: $certificate}");
+                let before = format!("{read} {FILE} --arg name {} {fill} | ", quoted(name));
+                (before, " --data @-".to_owned())
+            }
+        };
+        let shown = if api.shows_certificate { " --cert client.pem --key client.key" } else { "" };
+        let kind = match self.body {
+            Body::None => "",
+            Body::Id(_) | Body::Upload { .. } => " --header 'Content-Type: application/json'",
+        };
+        format!(
+            "{before}curl --fail-with-body --silent --show-error{shown} --request {} {} \
+             --header \"Authorization: Bearer $OPENAI_ADMIN_KEY\"{kind}{data}",
+            self.method,
+            quoted(&self.url(api)),
+        )
+    }
+}

@@ -1,0 +1,162 @@
+//! A rotation for people: the five steps, how far each is, and the requests for what can be done now.
+
+use std::fmt::Write;
+
+use super::{Page, STEPS};
+use crate::domain::{
+    certificate::Certificate,
+    rotation::{
+        RotationStep,
+        plan::{InPlace, Place, Progress},
+    },
+    wording,
+};
+
+/// How many candidates are named.
+const CANDIDATES: usize = 5;
+
+impl Page<'_> {
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        let old = self.plan.certificate;
+        let expires = old.expires_at.map(|at| format!("it {}", wording::expiry(at, self.now)));
+        let expires = expires.unwrap_or("when it expires is not known".to_owned());
+        writeln!(
+            out,
+            "Rotation of {} of the organization {}: {expires}",
+            title(old),
+            self.organization()
+        )?;
+        self.candidates(&mut out)?;
+        for (index, step) in STEPS.into_iter().enumerate() {
+            writeln!(out, "\n{}. {}", index + 1, self.heading(step))?;
+            for one in self.plan.places.iter() {
+                if let Some(line) = self.line(step, one) {
+                    writeln!(out, "   {}: {line}", place(one.place))?;
+                }
+            }
+            for request in self.requests(step) {
+                writeln!(out, "\n     {}", request.command(&self.api))?;
+            }
+        }
+        writeln!(
+            out,
+            "\nThe requests need a key with api.mtls.write in OPENAI_ADMIN_KEY. certvigil sends none of them, and its own \
+             key needs no such permission."
+        )?;
+        Ok(out)
+    }
+
+    fn candidates(&self, out: &mut String) -> std::fmt::Result {
+        if self.plan.places.iter().all(|one| one.candidate.is_none()) {
+            return Ok(());
+        }
+        let candidates = &self.plan.candidates;
+        writeln!(out, "Candidates, the likeliest first; --successor says which one is meant")?;
+        for one in candidates.iter().take(CANDIDATES) {
+            writeln!(out, "   {}{}", title(one), until(one))?;
+        }
+        if let more @ 1.. = candidates.len().saturating_sub(CANDIDATES) {
+            writeln!(out, "   and {more} more")?;
+        }
+        Ok(())
+    }
+
+    /// A step, and how far it is.
+    fn heading(&self, step: RotationStep) -> String {
+        let plan = &self.plan;
+        let progress = plan.progress(step);
+        let places = plan.places.len();
+        let ready = plan.places.iter().filter(|one| one.can_go()).count();
+        let what = match step {
+            RotationStep::Upload => "Upload the successor",
+            RotationStep::Activate => "Activate the successor beside it",
+            RotationStep::MoveClients => {
+                "Move the clients to certificates that the successor accepts"
+            }
+            RotationStep::Deactivate => "Deactivate it",
+            RotationStep::Delete => "Delete it",
+        };
+        let how = match (step, progress) {
+            (RotationStep::Upload, Progress::Done) => match plan.successor() {
+                Some(one) => format!("done: {}{}", title(one), until(one)),
+                None => "done".to_owned(),
+            },
+            (RotationStep::Upload, _) => {
+                "next: nothing is uploaded that is valid by then and lives longer".to_owned()
+            }
+            (RotationStep::Activate, Progress::Next) => "next".to_owned(),
+            (RotationStep::MoveClients, Progress::Unseen) => {
+                "next. No list shows how far this is; a successor with the same key needs no new client certificates"
+                    .to_owned()
+            }
+            (RotationStep::MoveClients, Progress::Done) if places > 0 => {
+                "over: it has expired, and nobody gets in with it".to_owned()
+            }
+            (RotationStep::Deactivate, Progress::Next) => {
+                let after = match plan.progress(RotationStep::MoveClients) {
+                    Progress::Done => "next",
+                    _ => "when the clients have moved",
+                };
+                match ready == places {
+                    true => after.to_owned(),
+                    false => format!("{after}, where the successor is active"),
+                }
+            }
+            (RotationStep::Delete, Progress::Next) => "next".to_owned(),
+            (RotationStep::Delete, Progress::Unseen) => {
+                "it is active nowhere. If another one has replaced it, --successor says which".to_owned()
+            }
+            (_, Progress::Done) => "done".to_owned(),
+            (_, Progress::Later) => "later".to_owned(),
+            (_, Progress::Next | Progress::Unseen) => "next".to_owned(),
+        };
+        let unwatched = step == RotationStep::Deactivate
+            && !self.watches_all
+            && plan.places.iter().any(|one| matches!(one.place, Place::Organization));
+        let note = match unwatched {
+            true => {
+                "\n   The configuration leaves out projects of this organization: see first that the successor is \
+                 active for the organization."
+            }
+            false => "",
+        };
+        format!("{what}: {how}{note}")
+    }
+
+    /// How far a step is in a place; nothing where that is said already.
+    fn line(&self, step: RotationStep, one: &InPlace<'_>) -> Option<String> {
+        match step {
+            RotationStep::Activate => Some(match (one.successor, one.candidate) {
+                (Some(successor), _) => format!("{} is active", successor.id),
+                (None, Some(candidate)) => format!("activate {}", candidate.id),
+                (None, None) => "nothing to activate yet".to_owned(),
+            }),
+            RotationStep::Deactivate if !one.is_read => {
+                Some("not yet: its list, or the organization’s, could not be read".to_owned())
+            }
+            RotationStep::Deactivate if !one.can_go() => {
+                Some("not yet: nothing else is active that lives longer".to_owned())
+            }
+            RotationStep::Deactivate
+            | RotationStep::Upload
+            | RotationStep::MoveClients
+            | RotationStep::Delete => None,
+        }
+    }
+}
+
+fn title(certificate: &Certificate) -> String {
+    wording::with_id(certificate.name.as_ref(), &certificate.id)
+}
+
+fn until(certificate: &Certificate) -> String {
+    certificate.expires_at.map_or(String::new(), |at| format!(", expires {}", wording::day(at)))
+}
+
+fn place(place: Place<'_>) -> String {
+    match place {
+        Place::Organization => "the organization".to_owned(),
+        Place::Project(project) => format!("{} ({})", project.title(), project.id),
+    }
+}

@@ -1,0 +1,212 @@
+//! The rotation of a trust anchor: which of its steps are done, and which one comes next in each project.
+//!
+//! A rotation has five steps (OpenAI's mutual TLS guide): upload the new certificate, activate it beside the old one,
+//! move the clients, deactivate the old one, delete it. The lists show all of them but the third. Which uploaded
+//! certificate is meant as the successor is known only once it is active; until then there are candidates.
+
+pub mod plan;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use super::{
+    certificate::{Certificate, CertificateId, Project, ProjectId},
+    coverage,
+    evaluate::{Assessment, Evaluation},
+    text::Name,
+    threshold::Stage,
+    words::words,
+};
+
+/// From how much similarity on (Jaro-Winkler, 0 to 1) two names are taken for versions of one.
+const SIMILAR: f64 = 0.9;
+
+words! {
+    /// What comes next where a certificate is to be replaced.
+    RotationStep {
+        /// Nothing is uploaded that could take over.
+        Upload = "upload",
+        /// Something is, and it is not active here.
+        Activate = "activate",
+        /// The successor is active beside it. Whether its clients were moved cannot be seen.
+        MoveClients = "move_clients",
+        /// It has expired, so that nobody uses it, and the successor is active.
+        Deactivate = "deactivate",
+        /// It is active nowhere.
+        Delete = "delete",
+    }
+}
+
+/// How far the rotation of one certificate is.
+#[derive(Debug)]
+pub struct Rotation<'a> {
+    pub certificate: &'a Certificate,
+    /// Active for the organization itself, and so inherited by every project.
+    pub organization_wide: bool,
+    /// The projects in which it is active, in the order of their ids.
+    pub projects: Vec<ProjectRotation<'a>>,
+    /// What could take over, the likeliest first.
+    pub candidates: Vec<&'a Certificate>,
+    /// Where it is active nowhere, and not needed any more.
+    pub leftover: bool,
+}
+
+/// How far it is in one project.
+#[derive(Debug)]
+pub struct ProjectRotation<'a> {
+    pub project: &'a Project,
+    /// The certificate that takes over here.
+    pub successor: Option<&'a Certificate>,
+    /// Where there is none: what could be activated.
+    pub candidate: Option<&'a Certificate>,
+    pub next: RotationStep,
+}
+
+impl Rotation<'_> {
+    /// What comes next, and what could be activated; where projects differ, that of the one that is least far. `None`
+    /// where it is active nowhere, and may be needed later.
+    pub fn next(&self) -> Option<(RotationStep, Option<&Certificate>)> {
+        let least = self.projects.iter().min_by_key(|one| one.next);
+        let least = least.map(|one| (one.next, one.candidate));
+        least.or((self.leftover && !self.organization_wide).then_some((RotationStep::Delete, None)))
+    }
+}
+
+/// What a project needs that has no valid certificate, or no active one.
+#[derive(Clone, Copy, Debug)]
+pub struct Remedy<'a> {
+    /// What could be activated.
+    pub candidate: Option<&'a Certificate>,
+    pub next: RotationStep,
+}
+
+impl<'a> Evaluation<'a> {
+    /// How far the rotation of a certificate is.
+    pub fn rotation(&self, assessment: &Assessment<'a>) -> Rotation<'a> {
+        let certificate = assessment.certificate;
+        // Of one whose end is not known: what is valid for long enough from now on.
+        let end = certificate.expires_at.unwrap_or(self.now);
+        let margin = assessment.ruling.steps.widest();
+        let successor = |project: &ProjectId| {
+            coverage::successor_at(certificate, end, self.active_in(project), margin, self.now)
+        };
+        let successors: Vec<Option<&Certificate>> =
+            assessment.projects.iter().map(|one| successor(&one.id)).collect();
+        let mut used: BTreeMap<&CertificateId, usize> = BTreeMap::new();
+        for successor in successors.iter().flatten() {
+            *used.entry(&successor.id).or_default() += 1;
+        }
+        let candidates = self.candidates(Some(certificate), end, margin, &used);
+        let expired = certificate.expires_at.is_some_and(|at| at <= self.now);
+        let of_project = |(project, successor): (&&'a Project, Option<&'a Certificate>)| {
+            let candidate = match successor {
+                Some(_) => None,
+                None => self.first_inactive(&candidates, &project.id),
+            };
+            let next = match (successor, candidate) {
+                (Some(_), _) if expired => RotationStep::Deactivate,
+                (Some(_), _) => RotationStep::MoveClients,
+                (None, Some(_)) => RotationStep::Activate,
+                (None, None) => RotationStep::Upload,
+            };
+            ProjectRotation { project, successor, candidate, next }
+        };
+        Rotation {
+            certificate,
+            organization_wide: assessment.organization_wide,
+            projects: assessment.projects.iter().zip(successors).map(of_project).collect(),
+            candidates,
+            leftover: self.is_leftover(assessment),
+        }
+    }
+
+    /// What comes next in a project that has no valid certificate, or no active one.
+    pub fn remedy(&self, project: &ProjectId) -> Remedy<'a> {
+        let last = self.active_in(project).iter().copied().max_by_key(|one| one.expires_at);
+        let candidates = self.candidates(last, self.now, TimeDelta::zero(), &BTreeMap::new());
+        let candidate = self.first_inactive(&candidates, project);
+        Remedy {
+            candidate,
+            next: if candidate.is_some() { RotationStep::Activate } else { RotationStep::Upload },
+        }
+    }
+
+    /// What is to be done about a certificate now, and what could be activated: where its end is near or over, or where it
+    /// is left over.
+    pub fn to_do(
+        &self,
+        assessment: &Assessment<'a>,
+    ) -> Option<(RotationStep, Option<CertificateId>)> {
+        let rotation = self.rotation(assessment);
+        let due = self.ends_soon(assessment) || rotation.leftover;
+        let (step, candidate) = rotation.next().filter(|_| due)?;
+        Some((step, candidate.map(|one| one.id.clone())))
+    }
+
+    /// Whether a certificate's end is near or over, so that what comes next is to be said.
+    pub fn ends_soon(&self, assessment: &Assessment<'_>) -> bool {
+        let stage = assessment.reached.as_ref().map(|reached| reached.stage);
+        matches!(stage, Some(Stage::Within(_) | Stage::Expired))
+    }
+
+    /// Whether a certificate is active nowhere and needed no more: it has expired, or an active one of a similar name is
+    /// younger and lives longer.
+    fn is_leftover(&self, assessment: &Assessment<'a>) -> bool {
+        let certificate = assessment.certificate;
+        // What an unread list may have active counts as active.
+        if assessment.is_active() || !self.inventory.is_complete() {
+            return false;
+        }
+        let Some(end) = certificate.expires_at else { return false };
+        let replaces = |other: &Certificate| {
+            other.created_at > certificate.created_at
+                && other.expires_at.is_some_and(|at| at > end && at > self.now)
+                && are_similar(certificate, other)
+        };
+        let mut others = self.inventory.certificates.values();
+        end <= self.now || others.any(|one| replaces(one) && self.is_active(&one.id))
+    }
+
+    /// What could take over, the likeliest first: what does so elsewhere already, then similar names, younger ones, and
+    /// those that live longest.
+    fn candidates(
+        &self,
+        old: Option<&Certificate>,
+        end: DateTime<Utc>,
+        margin: TimeDelta,
+        used: &BTreeMap<&CertificateId, usize>,
+    ) -> Vec<&'a Certificate> {
+        let all = self.inventory.certificates.values().map(AsRef::as_ref);
+        let fit = all
+            .filter(|other| old.is_none_or(|old| old.id != other.id))
+            .filter(|other| coverage::outlives(other, end, margin, self.now));
+        let rank = |other: &&Certificate| {
+            let younger = old.is_none_or(|old| other.created_at > old.created_at);
+            let similar = old.is_some_and(|old| are_similar(old, other));
+            let used = used.get(&other.id).copied().unwrap_or_default();
+            Reverse((used, similar, younger, other.expires_at, other.created_at))
+        };
+        let mut candidates: Vec<&Certificate> = fit.collect();
+        candidates.sort_by_cached_key(rank);
+        candidates
+    }
+
+    fn first_inactive(
+        &self,
+        candidates: &[&'a Certificate],
+        project: &ProjectId,
+    ) -> Option<&'a Certificate> {
+        let active = self.active_in(project);
+        let is_active = |id: &CertificateId| active.iter().any(|one| one.id == *id);
+        candidates.iter().copied().find(|one| !is_active(&one.id))
+    }
+}
+
+/// Whether two names look like versions of one: `prod-ca-2026` and `prod-ca-2027`.
+fn are_similar(one: &Certificate, other: &Certificate) -> bool {
+    let stem = |name: &Name| -> String {
+        name.as_str().chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect()
+    };
+    let (Some(one), Some(other)) = (&one.name, &other.name) else { return false };
+    strsim::jaro_winkler(&stem(one), &stem(other)) >= SIMILAR
+}
