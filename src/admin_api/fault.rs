@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::refusal::Refusal;
 use crate::domain::unreadable::{Cause, ReadError};
 
 /// One failed request, or one listing that cannot be trusted.
@@ -23,12 +24,12 @@ pub struct ApiFault {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An HTTP status that is not a success, with the API's message.
-    Status(u16, String),
+    /// An answer with an HTTP status that is not a success.
+    Refused(Box<Refusal>),
     /// An HTTP status of something between certvigil and the API, which answers JSON; the content type of this answer.
     NotFromApi(u16, String),
-    /// No answer, or one that broke off.
-    Connection(String),
+    /// No answer, or one that broke off; and what to do, where that is known.
+    Connection(String, Option<String>),
     Timeout,
     TooLarge,
     /// The body is not JSON; the content type that came with it.
@@ -45,17 +46,25 @@ pub enum Kind {
 
 impl ApiFault {
     pub fn new(kind: Kind, request: &str) -> ApiFault {
-        let retryable = matches!(kind, Kind::Connection(_) | Kind::Timeout);
+        let retryable = matches!(kind, Kind::Connection(..) | Kind::Timeout);
         ApiFault { kind, request: request.to_owned(), request_id: None, wait: None, retryable }
     }
 
     pub fn is_not_found(&self) -> bool {
-        matches!(self.kind, Kind::Status(404, _))
+        self.status() == Some(404)
     }
 
-    /// Whether the API refused the admin key.
+    /// The HTTP status of the API's answer, where it was not a success.
+    pub fn status(&self) -> Option<u16> {
+        match &self.kind {
+            Kind::Refused(refusal) => Some(refusal.status),
+            _ => None,
+        }
+    }
+
+    /// Whether the API refused the admin key or the client certificate.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.kind, Kind::Status(401 | 403, _))
+        matches!(&self.kind, Kind::Refused(refusal) if refusal.is_of_credentials())
     }
 }
 
@@ -70,26 +79,24 @@ impl fmt::Display for ApiFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.request)?;
         match &self.kind {
-            Kind::Status(status, message) => {
-                write!(f, "HTTP {status}")?;
-                match status {
-                    401 => f.write_str(
-                        ": the admin key is wrong, revoked or expired (a project key cannot read this)",
-                    )?,
-                    403 => f.write_str(": the admin key has no permission to read this")?,
-                    300..=399 => f.write_str(": a redirect, which is not followed; is base_url right?")?,
-                    _ => {}
-                }
-                if !message.is_empty() {
-                    write!(f, ": {message}")?;
+            Kind::Refused(refusal) => write!(f, "{refusal}")?,
+            Kind::NotFromApi(status, content_type) => {
+                write!(
+                    f,
+                    "HTTP {status} with {content_type}, which is not an answer of the API: something in between \
+                     answered"
+                )?;
+                // Servers before the API answer so, too, when it is overloaded.
+                if *status < 500 {
+                    f.write_str(" (a proxy, a firewall or a challenge page); check HTTPS_PROXY and base_url")?;
                 }
             }
-            Kind::NotFromApi(status, content_type) => write!(
-                f,
-                "HTTP {status} with {content_type}, which is not an answer of the API: something in between \
-                 answered (a proxy, a firewall or a challenge page); check HTTPS_PROXY and base_url"
-            )?,
-            Kind::Connection(why) => write!(f, "the connection failed: {why}")?,
+            Kind::Connection(why, remedy) => {
+                write!(f, "the connection failed: {why}")?;
+                if let Some(remedy) = remedy {
+                    write!(f, ": {remedy}")?;
+                }
+            }
             Kind::Timeout => f.write_str("no complete answer within api.request_timeout")?,
             Kind::TooLarge => f.write_str("the answer is larger than 8 MiB, and was not read")?,
             Kind::NotJson(kind) => write!(

@@ -12,6 +12,7 @@ mod key;
 mod learned;
 mod pace;
 mod recent;
+mod refusal;
 mod request;
 mod skew;
 mod wire;
@@ -48,6 +49,7 @@ use key::Key;
 pub use key::fits_admin_key;
 use pace::Pace;
 pub use recent::Recent;
+pub use refusal::{MUTUAL_TLS, is_for_mutual_tls};
 #[cfg(any(test, fuzzing))]
 pub use request::read_any;
 use request::{Body, LARGE_BODIES, describe, hidden};

@@ -19,6 +19,7 @@ use super::{
     fault::{ApiFault, Kind},
     key::Key,
     pace::LONGEST_WAIT,
+    refusal::{self, Refusal, Shown},
     wire::{ErrorBody, IdOnly, Item, Page, RawPage},
 };
 use crate::{
@@ -78,7 +79,7 @@ impl AdminApi {
         .notify(|fault, pause| {
             tracing::debug!(organization = %self.settings.organization, error = %fault,
                 pause_ms = pause.as_millis() as u64, "request failed, and will be tried again");
-            if matches!(fault.kind, Kind::Status(429, _)) {
+            if fault.status() == Some(429) {
                 self.pace.pause(pause);
             }
         })
@@ -115,25 +116,29 @@ impl AdminApi {
         headers.insert("x-stainless-retry-count", HeaderValue::from(retry));
         let sent = self.client.execute(request).await;
         self.count(&sent);
-        let sent = sent.map_err(|error| transport(error, &describe(path)))?;
+        let sent = sent.map_err(|error| transport(error, path, self.shown()))?;
         turn.answered(sent.status() == StatusCode::TOO_MANY_REQUESTS);
         if sent.status().is_success() {
             self.skew.note(sent.headers());
             let read = read_body(sent, MAX_BODY, Some(&self.large_bodies)).await;
-            return read.map_err(|fault| fault.into_fault(&describe(path)));
+            return read.map_err(|fault| fault.into_fault(path, self.shown()));
         }
-        let mut fault = refused(sent, &describe(path), &key.secret).await;
-        if matches!(fault.kind, Kind::Status(401, _)) && self.key_has_changed(&key) {
+        let mut fault = refused(sent, path, self.shown(), &key.secret).await;
+        if fault.status() == Some(401) && self.key_has_changed(&key) {
             fault.retryable = true;
             fault.wait = Some(Duration::ZERO);
         }
-        if let (Kind::Status(429, _), Some(wait)) = (&fault.kind, fault.wait) {
+        if let (Some(429), Some(wait)) = (fault.status(), fault.wait) {
             self.pace.pause(wait);
         }
         if fault.wait.is_some_and(|wait| wait > LONGEST_WAIT) {
             fault.retryable = false;
         }
         Err(fault)
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        Shown { base_url: &self.settings.base_url, certificate: self.settings.identity.is_some() }
     }
 
     fn count(&self, sent: &reqwest::Result<Response>) {
@@ -200,10 +205,10 @@ enum BodyFault {
 }
 
 impl BodyFault {
-    fn into_fault(self, request: &str) -> ApiFault {
+    fn into_fault(self, path: &[&str], shown: Shown<'_>) -> ApiFault {
         match self {
-            BodyFault::TooLarge => ApiFault::new(Kind::TooLarge, request),
-            BodyFault::Transport(error) => transport(error, request),
+            BodyFault::TooLarge => ApiFault::new(Kind::TooLarge, &describe(path)),
+            BodyFault::Transport(error) => transport(error, path, shown),
         }
     }
 }
@@ -310,11 +315,32 @@ fn parse_with_care<T: serde::de::DeserializeOwned>(
     Ok(value)
 }
 
-fn transport(error: reqwest::Error, request: &str) -> ApiFault {
+fn transport(error: reqwest::Error, path: &[&str], shown: Shown<'_>) -> ApiFault {
     let error = error.without_url();
-    let kind =
-        if error.is_timeout() { Kind::Timeout } else { Kind::Connection(net::error_chain(&error)) };
-    ApiFault::new(kind, request)
+    let kind = match error.is_timeout() {
+        true => Kind::Timeout,
+        false => {
+            let remedy = tls_alert(&error).and_then(|alert| refusal::of_alert(alert, shown));
+            Kind::Connection(net::error_chain(&error), remedy)
+        }
+    };
+    ApiFault::new(kind, &describe(path))
+}
+
+/// With which alert the server ended TLS, if that is what happened.
+fn tls_alert(error: &(dyn std::error::Error + 'static)) -> Option<rustls::AlertDescription> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An I/O error holds the one of TLS, and does not give it as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner: Option<&(dyn std::error::Error + 'static)> = inner.map(|inner| inner as _);
+        let tls = inner.and_then(|inner| inner.downcast_ref()).or(error.downcast_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            return Some(*alert);
+        }
+        next = inner.or(error.source());
+    }
+    None
 }
 
 /// A text of the API's without the key.
@@ -353,30 +379,39 @@ pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
 }
 
 /// What a response that is no success means, as the official clients read it.
-async fn refused(response: Response, request: &str, key: &SecretString) -> ApiFault {
+async fn refused(
+    response: Response,
+    path: &[&str],
+    shown: Shown<'_>,
+    key: &SecretString,
+) -> ApiFault {
     let status = response.status();
     let headers = response.headers().clone();
     // An error's body is for reading; where it cannot be read, the status says enough.
     let body = read_body(response, MAX_ERROR_BODY, None).await.ok();
     let foreign = body.as_ref().and_then(|body| body.foreign_type());
     let said = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());
-    let message = said.and_then(|body| body.error.message()).unwrap_or_default();
-    let message = one_line(&hidden(&message, key), 200);
+    let code = status.as_u16();
+    let foreign = foreign.map(|content_type| one_line(&hidden(&content_type, key), 80));
     let kind = match foreign {
-        // Servers in between answer so for the API, too, when it is overloaded.
-        Some(content_type) if status.is_client_error() && status.as_u16() != 429 => {
-            Kind::NotFromApi(status.as_u16(), one_line(&hidden(&content_type, key), 80))
+        Some(content_type) if !status.is_redirection() && code != 429 => {
+            Kind::NotFromApi(code, content_type)
         }
-        Some(_) | None => Kind::Status(status.as_u16(), message),
+        Some(_) | None => {
+            let (message, word) = said.map(|body| body.error.parts()).unwrap_or_default();
+            let message = hidden(&message, key);
+            Kind::Refused(Refusal::new(code, &message, word.as_deref(), path, shown).into())
+        }
     };
+    let is_temporary = matches!(&kind, Kind::Refused(refusal) if refusal.is_temporary());
     let retryable = match header(&headers, "x-should-retry") {
         Some("true") => true,
         Some("false") => false,
-        _ => status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 429),
+        _ => is_temporary || status.is_server_error() || matches!(code, 408 | 409 | 429),
     };
     ApiFault {
         kind,
-        request: request.to_owned(),
+        request: describe(path),
         request_id: header(&headers, "x-request-id").map(|id| one_line(&hidden(id, key), 80)),
         wait: if retryable && status != StatusCode::UNAUTHORIZED {
             retry_after(&headers, crate::clock::now())

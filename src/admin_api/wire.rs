@@ -304,7 +304,7 @@ impl<'de> Deserialize<'de> for UnixTime {
     }
 }
 
-/// The API's own error: `{"error": {"message"}}`, or `{"error": "…"}` for missing scopes.
+/// The API's own error: `{"error": {"message", "code"}}`, or `{"error": "…"}` for missing scopes.
 #[derive(Deserialize)]
 pub struct ErrorBody {
     pub error: ErrorMessage,
@@ -314,15 +314,22 @@ pub struct ErrorBody {
 #[serde(untagged)]
 pub enum ErrorMessage {
     Text(String),
-    Object { message: Option<String> },
+    Object {
+        message: Option<String>,
+        /// A word; whatever else is no code.
+        #[serde(default)]
+        code: serde_json::Value,
+    },
 }
 
 impl ErrorMessage {
-    pub fn message(self) -> Option<String> {
-        match self {
-            ErrorMessage::Text(message) => Some(message),
-            ErrorMessage::Object { message } => message,
-        }
+    /// The sentence, and the code where there is one.
+    pub fn parts(self) -> (String, Option<String>) {
+        let (message, code) = match self {
+            ErrorMessage::Text(message) => (Some(message), None),
+            ErrorMessage::Object { message, code } => (message, code.as_str().map(str::to_owned)),
+        };
+        (message.unwrap_or_default(), code.filter(|code| !code.is_empty()))
     }
 }
 

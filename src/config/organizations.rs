@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::{
-    admin_api,
+    admin_api::{self, MUTUAL_TLS},
     domain::{
         certificate::OrganizationName,
         credential::ClientIdentity,
@@ -117,6 +117,9 @@ fn organization(
     }
     let url = raw.base_url.as_deref().unwrap_or(BASE_URL);
     let base_url = base_url(checker, &path.key("base_url"), url);
+    if let Some(host) = base_url.as_ref().and_then(|url| url.host_str()) {
+        warn_of_host(checker, path, host, raw.client_identity.is_some());
+    }
     let selection = Selection {
         include: checker.globs(
             &path.key("include_projects"),
@@ -174,6 +177,24 @@ fn organization(
         protection: protection?,
         heartbeat: None,
     })
+}
+
+/// Warns where the host and what is shown to it do not fit.
+fn warn_of_host(checker: &mut Checker<'_>, path: &KeyPath, host: &str, shows_certificate: bool) {
+    if !host.ends_with(".openai.com") || shows_certificate == admin_api::is_for_mutual_tls(host) {
+        return;
+    }
+    let (path, what) = match shows_certificate {
+        true => (
+            path.key("client_identity"),
+            format!("{host} asks for no certificate: set base_url to {MUTUAL_TLS}"),
+        ),
+        false => (
+            path.key("base_url"),
+            format!("{host} asks for a client certificate, and client_identity is not set"),
+        ),
+    };
+    checker.warnings.push(format!("{}: {path}: {what}", checker.origins.of(&path)));
 }
 
 fn protection(

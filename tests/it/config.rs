@@ -590,6 +590,36 @@ fn what_is_taken_and_cannot_do_what_was_meant_is_warned_about() {
 }
 
 #[test]
+fn a_host_that_does_not_fit_the_client_certificate_is_warned_about() {
+    crypto();
+    let tls = super::support::Tls::new();
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = |host: &str, shows: bool| {
+        let (certificate, key) = (tls.certificate.display(), tls.key.display());
+        let identity = format!(
+            "client_identity = {{ certificate = \"{certificate}\", key = {{ file = \"{key}\" }} }}\n"
+        );
+        let text = format!(
+            "[organizations.acme]\nadmin_key = \"sk-admin-x\"\nbase_url = \"https://{host}/v1\"\n{}\
+             [notifiers.log.log]\n",
+            if shows { identity.as_str() } else { "" }
+        );
+        let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
+        loaded.warnings.join("\n")
+    };
+    let none = "asks for no certificate: set base_url to https://mtls.api.openai.com/v1";
+    let wants = "organizations.acme.base_url: mtls-eu.api.openai.com asks for a client certificate, and client_identity";
+    assert!(warnings("eu.api.openai.com", true).contains(none));
+    assert!(warnings("mtls-eu.api.openai.com", false).contains(wants));
+    for (host, shows) in
+        [("mtls.api.openai.com", true), ("api.openai.com", false), ("gateway.acme.example", true)]
+    {
+        let said = warnings(host, shows);
+        assert!(!said.contains("client_identity:") && !said.contains(wants), "{host}: {said}");
+    }
+}
+
+#[test]
 fn the_address_of_a_server_is_shown_without_its_password() {
     let folder = tempfile::tempdir().unwrap();
     let load = |state: &str| {

@@ -34,6 +34,7 @@ mod postgres;
 mod protection;
 mod protocol;
 mod punctual;
+mod refusals;
 mod rotation;
 mod scan;
 mod services;

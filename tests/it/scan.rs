@@ -274,8 +274,8 @@ async fn attempts_are_counted_and_end() {
     assert_eq!(*counts.lock().unwrap(), ["0", "1", "2", "3"]);
     assert_eq!(
         only_fault(&report),
-        "project proj_0001 “prod-1”: GET /organization/projects/proj_0001/certificates: HTTP 502 \
-         (x-request-id req_abc)"
+        "project proj_0001 “prod-1”: GET /organization/projects/proj_0001/certificates: HTTP 502 with \
+         text/plain; charset=utf-8, which is not an answer of the API: something in between answered (x-request-id req_abc)"
     );
     assert_eq!((report.record.projects_read, report.record.projects_unreadable), (1, 1));
 }

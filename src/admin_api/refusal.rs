@@ -1,0 +1,424 @@
+//! What a refusal of the Admin API means, and what to set so that it is none.
+//!
+//! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Which HTTP status comes with them is not documented, so that
+//! the code counts. Where no code or scope says more than the status, the API's own sentence comes first: nobody knows
+//! better why it refuses an address or a region.
+
+use reqwest::Url;
+use rustls::AlertDescription;
+use std::fmt;
+
+use crate::domain::text::one_line;
+
+/// The host for mutual TLS, and those of regions.
+pub const MUTUAL_TLS: &str =
+    "https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. of a region";
+/// Before the names of scopes that a key lacks.
+const MISSING_SCOPES: &str = "Missing scopes:";
+/// The longest name of a scope.
+const MAX_SCOPE: usize = 60;
+/// How much of the API's sentence is kept, in characters.
+const LONGEST_MESSAGE: usize = 200;
+
+/// Whether a host of OpenAI's asks its clients for a certificate.
+pub fn is_for_mutual_tls(host: &str) -> bool {
+    host.starts_with("mtls") && host.ends_with(".openai.com")
+}
+
+/// What certvigil shows of itself, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    pub base_url: &'a Url,
+    /// Whether `client_identity` is set.
+    pub certificate: bool,
+}
+
+/// An answer with an HTTP status that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    /// The API's word for it, if it is one that says what to do.
+    code: Option<Code>,
+    /// The API's own sentence; empty where it says nothing.
+    message: String,
+    /// What it means, and what to do.
+    remedy: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    CertificateRequired,
+    InvalidCertificate,
+    CertificateVerificationFailed,
+    CertificateAttributeVerificationFailed,
+    AuthenticationTemporarilyUnavailable,
+}
+
+impl Code {
+    const ALL: [(&'static str, Code); 5] = [
+        ("certificate_required", Code::CertificateRequired),
+        ("invalid_certificate", Code::InvalidCertificate),
+        ("certificate_verification_failed", Code::CertificateVerificationFailed),
+        ("certificate_attribute_verification_failed", Code::CertificateAttributeVerificationFailed),
+        ("authentication_temporarily_unavailable", Code::AuthenticationTemporarilyUnavailable),
+    ];
+
+    fn parse(word: &str) -> Option<Code> {
+        Code::ALL.iter().find(|(known, _)| *known == word).map(|(_, code)| *code)
+    }
+
+    fn as_str(self) -> &'static str {
+        Code::ALL.iter().find(|(_, code)| *code == self).map_or("", |(word, _)| word)
+    }
+
+    fn remedy(self, shown: Shown<'_>) -> String {
+        let host = shown.base_url.host_str().unwrap_or_default();
+        let is_openai = host.ends_with(".openai.com");
+        match (self, shown.certificate) {
+            (Code::CertificateRequired, false) => format!(
+                "the API wants a client certificate: set client_identity of the organization, and base_url to \
+                 {MUTUAL_TLS}"
+            ),
+            (Code::CertificateRequired, true) if is_openai && !is_for_mutual_tls(host) => format!(
+                "the API asks for the certificate of client_identity elsewhere: set base_url to {MUTUAL_TLS}"
+            ),
+            (Code::CertificateRequired, true) => {
+                "the certificate of client_identity has not reached the API: something in between ends TLS, and does \
+                 not pass it on"
+                    .to_owned()
+            }
+            (
+                Code::InvalidCertificate
+                | Code::CertificateVerificationFailed
+                | Code::CertificateAttributeVerificationFailed,
+                false,
+            ) => {
+                "the API was shown a client certificate, and client_identity is not set: something in between shows \
+                 one of its own"
+                    .to_owned()
+            }
+            (Code::InvalidCertificate, true) => INVALID.to_owned(),
+            (Code::CertificateVerificationFailed, true) => UNTRUSTED.to_owned(),
+            (Code::CertificateAttributeVerificationFailed, true) => {
+                "the filter (CEL) of the trust anchor does not accept the subject or the names (SANs) of the \
+                 certificate of client_identity: use a certificate that it accepts, or change the filter"
+                    .to_owned()
+            }
+            (Code::AuthenticationTemporarilyUnavailable, _) => {
+                "the API cannot check client certificates at the moment, and is asked again".to_owned()
+            }
+        }
+    }
+}
+
+const INVALID: &str = "the API cannot use the certificate of client_identity: it has to be valid now, for client \
+                       authentication (extendedKeyUsage clientAuth), with an authority key identifier, and the first \
+                       one in its file";
+const UNTRUSTED: &str = "no active trust anchor accepts the certificate of client_identity: activate its CA in the \
+                         organization, and put intermediates behind it into its file (client_identity.certificate)";
+
+impl Refusal {
+    /// `message` and `code` are what the body said, without secrets; `list` is the path of the request, and `shown` what
+    /// certvigil showed of itself.
+    pub fn new(
+        status: u16,
+        message: &str,
+        code: Option<&str>,
+        list: &[&str],
+        shown: Shown<'_>,
+    ) -> Refusal {
+        let known = code.and_then(Code::parse);
+        let scopes = missing_scopes(message);
+        let remedy = match (known, status) {
+            (Some(code), _) => code.remedy(shown),
+            (None, _) if !scopes.is_empty() => lacks(&scopes, list),
+            // The API says why: an address that is not allowed, a region, or whatever comes.
+            (None, 401 | 403) if code.is_some_and(|code| code != "invalid_api_key") => {
+                String::new()
+            }
+            (None, 401) => {
+                "the admin key is wrong, revoked or expired (a project key cannot read this)"
+                    .to_owned()
+            }
+            (None, 403) => {
+                format!(
+                    "the admin key has no permission to read this: {}",
+                    lacks(&[scope_of(list)], list)
+                )
+            }
+            (None, 300..=399) => "a redirect, which is not followed; is base_url right?".to_owned(),
+            (None, _) => String::new(),
+        };
+        Refusal { status, code: known, message: one_line(message, LONGEST_MESSAGE), remedy }
+    }
+
+    /// Whether the API refused the key or the client certificate.
+    pub fn is_of_credentials(&self) -> bool {
+        let is_final =
+            self.code.is_some_and(|code| code != Code::AuthenticationTemporarilyUnavailable);
+        is_final || matches!(self.status, 401 | 403)
+    }
+
+    /// Whether the API says that it will be able to answer.
+    pub fn is_temporary(&self) -> bool {
+        self.code == Some(Code::AuthenticationTemporarilyUnavailable)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        if let Some(code) = self.code {
+            write!(f, " {}", code.as_str())?;
+        }
+        for part in [&self.remedy, &self.message] {
+            if !part.is_empty() {
+                write!(f, ": {part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a TLS server says of certvigil's certificate (RFC 8446, section 6.2), and what to do; `None` for all else.
+pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
+    use AlertDescription as A;
+    let meaning = match alert {
+        A::CertificateRequired => Code::CertificateRequired.remedy(shown),
+        // Servers say so of a missing certificate, too.
+        A::HandshakeFailure if !shown.certificate => return None,
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateExpired
+        | A::CertificateUnknown => match shown.certificate {
+            true => INVALID.to_owned(),
+            false => Code::CertificateRequired.remedy(shown),
+        },
+        A::UnknownCA | A::DecryptError if shown.certificate => UNTRUSTED.to_owned(),
+        A::CertificateRevoked if shown.certificate => {
+            "the certificate of client_identity is revoked: use another one".to_owned()
+        }
+        A::AccessDenied if shown.certificate => {
+            "the certificate of client_identity is valid, and may not read this".to_owned()
+        }
+        _ => return None,
+    };
+    Some(meaning)
+}
+
+/// The scopes that an error names as missing: `... Missing scopes: api.mtls.read.`
+fn missing_scopes(message: &str) -> Vec<&str> {
+    let Some((_, names)) = message.split_once(MISSING_SCOPES) else { return Vec::new() };
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+    let words = names.split(|c: char| c == ',' || c.is_whitespace());
+    let words = words.map(|word| word.trim_end_matches('.'));
+    words
+        .take_while(|word| word.is_empty() || (word.contains('.') && word.chars().all(is_part)))
+        .filter(|word| !word.is_empty() && word.len() <= MAX_SCOPE)
+        .collect()
+}
+
+/// The scope that a list needs.
+fn scope_of(list: &[&str]) -> &'static str {
+    if list.last() == Some(&"certificates") { "api.mtls.read" } else { "api.management.read" }
+}
+
+fn lacks(scopes: &[&str], list: &[&str]) -> String {
+    let what = match list {
+        [.., "certificates"] if list.contains(&"projects") => "a project’s certificates",
+        [.., "certificates"] => "the organization’s certificates",
+        [.., "admin_api_keys"] => "the admin keys",
+        _ => "the projects",
+    };
+    match scopes {
+        [scope] => format!("reading {what} needs the scope {scope}; make a key that has it"),
+        scopes => {
+            format!(
+                "reading {what} needs the scopes {}; make a key that has them",
+                scopes.join(" and ")
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROJECTS: &[&str] = &["organization", "projects"];
+    const LIST: &[&str] = &["organization", "certificates"];
+    const OF_PROJECT: &[&str] = &["organization", "projects", "proj_a", "certificates"];
+    const KEYS: &[&str] = &["organization", "admin_api_keys"];
+
+    fn said(status: u16, body: &str, list: &[&str], base_url: &str, certificate: bool) -> String {
+        let body: Option<super::super::wire::ErrorBody> = serde_json::from_str(body).ok();
+        let base_url = base_url.parse().unwrap();
+        let shown = Shown { base_url: &base_url, certificate };
+        let (message, code) = body.map(|body| body.error.parts()).unwrap_or_default();
+        Refusal::new(status, &message, code.as_deref(), list, shown).to_string()
+    }
+
+    fn object(code: &str, message: &str) -> String {
+        serde_json::json!({ "error": { "message": message, "type": "x", "code": code } })
+            .to_string()
+    }
+
+    #[test]
+    fn each_refusal_names_its_remedy() {
+        let (plain, mutual) = ("https://api.openai.com/v1", "https://mtls.api.openai.com/v1");
+        let proxy = "https://gateway.acme.example/v1";
+        let cases = [
+            (
+                401,
+                object("invalid_api_key", "Incorrect API key provided."),
+                PROJECTS,
+                plain,
+                false,
+                "HTTP 401: the admin key is wrong, revoked or expired (a project key cannot read this): Incorrect \
+                 API key provided.",
+            ),
+            (
+                401,
+                object("ip_not_authorized", "Your request IP is not in the IP allowlist."),
+                PROJECTS,
+                plain,
+                false,
+                "HTTP 401: Your request IP is not in the IP allowlist.",
+            ),
+            (
+                403,
+                object(
+                    "unsupported_country_region_territory",
+                    "Country, region, or territory not supported",
+                ),
+                PROJECTS,
+                plain,
+                false,
+                "HTTP 403: Country, region, or territory not supported",
+            ),
+            (
+                403,
+                r#"{"error": "You have insufficient permissions. Missing scopes: api.mtls.read."}"#
+                    .to_owned(),
+                LIST,
+                plain,
+                false,
+                "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; make a key that has \
+                 it: You have insufficient permissions. Missing scopes: api.mtls.read.",
+            ),
+            (
+                401,
+                object("", "Missing scopes: api.management.read, api.mtls.read. Check your key."),
+                KEYS,
+                plain,
+                false,
+                "HTTP 401: reading the admin keys needs the scopes api.management.read and api.mtls.read; make a \
+                 key that has them: Missing scopes: api.management.read, api.mtls.read. Check your key.",
+            ),
+            (
+                403,
+                r#"{"error": {"message": null}}"#.to_owned(),
+                OF_PROJECT,
+                plain,
+                false,
+                "HTTP 403: the admin key has no permission to read this: reading a project’s certificates needs the \
+                 scope api.mtls.read; make a key that has it",
+            ),
+            (
+                400,
+                object("certificate_required", "A client certificate is required."),
+                PROJECTS,
+                plain,
+                false,
+                "HTTP 400 certificate_required: the API wants a client certificate: set client_identity of the \
+                 organization, and base_url to https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. \
+                 of a region: A client certificate is required.",
+            ),
+            (
+                401,
+                object("certificate_required", ""),
+                PROJECTS,
+                plain,
+                true,
+                "HTTP 401 certificate_required: the API asks for the certificate of client_identity elsewhere: set \
+                 base_url to https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. of a region",
+            ),
+            (
+                401,
+                object("certificate_required", ""),
+                PROJECTS,
+                proxy,
+                true,
+                "HTTP 401 certificate_required: the certificate of client_identity has not reached the API: something \
+                 in between ends TLS, and does not pass it on",
+            ),
+            (
+                401,
+                object("invalid_certificate", ""),
+                PROJECTS,
+                mutual,
+                true,
+                "HTTP 401 invalid_certificate: the API cannot use the certificate of client_identity: it has to be \
+                 valid now, for client authentication (extendedKeyUsage clientAuth), with an authority key \
+                 identifier, and the first one in its file",
+            ),
+            (
+                401,
+                object("certificate_verification_failed", "No path."),
+                PROJECTS,
+                mutual,
+                true,
+                "HTTP 401 certificate_verification_failed: no active trust anchor accepts the certificate of \
+                 client_identity: activate its CA in the organization, and put intermediates behind it into its file \
+                 (client_identity.certificate): No path.",
+            ),
+            (
+                401,
+                object("certificate_verification_failed", ""),
+                PROJECTS,
+                proxy,
+                false,
+                "HTTP 401 certificate_verification_failed: the API was shown a client certificate, and client_identity \
+                 is not set: something in between shows one of its own",
+            ),
+            (
+                403,
+                object("certificate_attribute_verification_failed", ""),
+                PROJECTS,
+                mutual,
+                true,
+                "HTTP 403 certificate_attribute_verification_failed: the filter (CEL) of the trust anchor does not \
+                 accept the subject or the names (SANs) of the certificate of client_identity: use a certificate that \
+                 it accepts, or change the filter",
+            ),
+            (
+                503,
+                object("authentication_temporarily_unavailable", "Try again."),
+                PROJECTS,
+                mutual,
+                true,
+                "HTTP 503 authentication_temporarily_unavailable: the API cannot check client certificates at the \
+                 moment, and is asked again: Try again.",
+            ),
+            (
+                302,
+                "".to_owned(),
+                PROJECTS,
+                plain,
+                false,
+                "HTTP 302: a redirect, which is not followed; is base_url right?",
+            ),
+            (
+                500,
+                object("", "The server had an error."),
+                PROJECTS,
+                plain,
+                false,
+                "HTTP 500: The server had an error.",
+            ),
+        ];
+        for (status, body, list, base_url, certificate, expected) in cases {
+            assert_eq!(said(status, &body, list, base_url, certificate), expected);
+        }
+    }
+}
