@@ -76,11 +76,11 @@ impl Code {
         let is_openai = host.ends_with(".openai.com");
         match (self, shown.certificate) {
             (Code::CertificateRequired, false) => format!(
-                "the API wants a client certificate: set client_identity of the organization, and base_url to \
+                "the API requires a client certificate: set client_identity of the organization, and base_url to \
                  {MUTUAL_TLS}"
             ),
             (Code::CertificateRequired, true) if is_openai && !is_for_mutual_tls(host) => format!(
-                "the API asks for the certificate of client_identity elsewhere: set base_url to {MUTUAL_TLS}"
+                "this host does not ask for the certificate of client_identity: set base_url to {MUTUAL_TLS}"
             ),
             (Code::CertificateRequired, true) => {
                 "the certificate of client_identity has not reached the API: something in between ends TLS, and does \
@@ -105,7 +105,7 @@ impl Code {
                     .to_owned()
             }
             (Code::AuthenticationTemporarilyUnavailable, _) => {
-                "the API cannot check client certificates at the moment, and is asked again".to_owned()
+                "the API cannot check client certificates at the moment; certvigil retries".to_owned()
             }
         }
     }
@@ -330,7 +330,7 @@ mod tests {
                 PROJECTS,
                 plain,
                 false,
-                "HTTP 400 certificate_required: the API wants a client certificate: set client_identity of the \
+                "HTTP 400 certificate_required: the API requires a client certificate: set client_identity of the \
                  organization, and base_url to https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. \
                  of a region: A client certificate is required.",
             ),
@@ -340,7 +340,7 @@ mod tests {
                 PROJECTS,
                 plain,
                 true,
-                "HTTP 401 certificate_required: the API asks for the certificate of client_identity elsewhere: set \
+                "HTTP 401 certificate_required: this host does not ask for the certificate of client_identity: set \
                  base_url to https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. of a region",
             ),
             (
@@ -398,7 +398,7 @@ mod tests {
                 mutual,
                 true,
                 "HTTP 503 authentication_temporarily_unavailable: the API cannot check client certificates at the \
-                 moment, and is asked again: Try again.",
+                 moment; certvigil retries: Try again.",
             ),
             (
                 302,

@@ -206,5 +206,5 @@ async fn certvigils_own_certificate_gets_in_by_its_chain_or_is_told_what_is_wron
         }
     }
     let said = faults(&text("")).await;
-    assert!(said.contains("the API wants a client certificate: set client_identity"), "{said}");
+    assert!(said.contains("the API requires a client certificate: set client_identity"), "{said}");
 }

@@ -41,8 +41,8 @@ impl Page<'_> {
         }
         writeln!(
             out,
-            "\nThe requests need a key with api.mtls.write in OPENAI_ADMIN_KEY. certvigil sends none of them, and its own \
-             key needs no such permission."
+            "\nThe requests need a key with the scope api.mtls.write in OPENAI_ADMIN_KEY. certvigil sends none of them.\n\
+             Coverage is by date: certvigil cannot see filters (CEL) on trust anchors."
         )?;
         Ok(out)
     }
@@ -70,7 +70,7 @@ impl Page<'_> {
         let ready = plan.places.iter().filter(|one| one.can_go()).count();
         let what = match step {
             RotationStep::Upload => "Upload the successor",
-            RotationStep::Activate => "Activate the successor beside it",
+            RotationStep::Activate => "Activate the successor as well",
             RotationStep::MoveClients => {
                 "Move the clients to certificates that the successor accepts"
             }
@@ -87,11 +87,11 @@ impl Page<'_> {
             }
             (RotationStep::Activate, Progress::Next) => "next".to_owned(),
             (RotationStep::MoveClients, Progress::Unseen) => {
-                "next. No list shows how far this is; a successor with the same key needs no new client certificates"
+                "next, and not visible to certvigil. If the successor has the same key, clients need nothing"
                     .to_owned()
             }
             (RotationStep::MoveClients, Progress::Done) if places > 0 => {
-                "over: it has expired, and nobody gets in with it".to_owned()
+                "done: it has expired, so no client can use it".to_owned()
             }
             (RotationStep::Deactivate, Progress::Next) => {
                 let after = match plan.progress(RotationStep::MoveClients) {

@@ -17,6 +17,8 @@ const NAMED: usize = 3;
 
 /// What it means that no certificate is active in a project.
 pub(super) const UNPROTECTED: &str = "mutual TLS is off there: the API accepts every client that has an API key, with or without a certificate";
+/// What it means that none is valid.
+pub(super) const UNCOVERED: &str = "every API call over mutual TLS fails there now, and workload identity federation issues no tokens";
 
 /// What breaks, and from when; nothing where nothing does.
 pub(super) fn consequence(
@@ -114,7 +116,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
                 }
                 // What is well here would break others.
                 (true, 1..) => &[
-                    "Move your clients to certificates that the successor signed.",
+                    "Move your clients to certificates that the successor signed, unless it has the same key.",
                     "Leave {title} active where other projects have no successor yet.",
                 ],
                 (true, 0) if alert.event == Event::CertificateExpired => &[
@@ -122,17 +124,17 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
                     "Clients that still use what it signed are refused: move them to the successor.",
                 ],
                 (true, 0) => &[
-                    "Move the clients to certificates that the successor signed.",
+                    "Move the clients to certificates that the successor signed, unless it has the same key.",
                     "Deactivate {title} {where}, and delete it.",
                 ],
                 (false, _) if !alert.candidates.is_empty() => &[
-                    "Issue client certificates under the successor, and move the clients: this takes longest.",
+                    "If the successor has another key, issue client certificates under it and move the clients: this takes longest.",
                     "When every project has a successor, deactivate {title} {where}, and delete it.",
                 ],
                 (false, _) => &[
                     "Upload its successor, a new CA certificate, to the organization.",
-                    "Activate the successor {beside}, beside {title}.",
-                    "Issue client certificates under the successor, and move the clients: this takes longest.",
+                    "Activate the successor {beside}, and keep {title} active.",
+                    "If the successor has another key, issue client certificates under it and move the clients: this takes longest.",
                     "When every project has a successor, deactivate {title} {where}, and delete it.",
                 ],
             }
@@ -191,9 +193,9 @@ pub(super) fn activate(
     candidates: &[CandidateView],
     projects: &[ProjectView],
     for_organization: bool,
-    beside: Option<&str>,
+    keep: Option<&str>,
 ) -> Vec<String> {
-    let beside = beside.map_or(String::new(), |title| format!(", beside “{title}”"));
+    let keep = keep.map_or(String::new(), |title| format!(" and keep “{title}” active"));
     let step = |candidate: &CandidateView| {
         let here = projects.iter().filter(|one| one.candidate_id.as_ref() == Some(&candidate.id));
         let here: Vec<&ProjectView> = here.collect();
@@ -205,15 +207,16 @@ pub(super) fn activate(
             false => (format!("in {}", named(&here)), " there"),
         };
         let expires = candidate.expires_at;
-        let expires = expires.map_or(String::new(), |at| format!("expires {}, ", wording::day(at)));
+        let expires =
+            expires.map_or(String::new(), |at| format!(" and expires {}", wording::day(at)));
         // Nobody knows what an upload is meant for, until it is in use.
-        let (known, condition) = match candidate.is_successor {
-            true => ("takes over in other projects", ""),
-            false => ("is uploaded", "if it is the successor, "),
+        let (known, action) = match candidate.is_successor {
+            true => ("replaces it in other projects", "Activate"),
+            false => ("is uploaded", "If it is the successor, activate"),
         };
         let title = candidate.title();
         Some(format!(
-            "{title} {known}, {expires}and is not active {place}: {condition}activate it{there}{beside}."
+            "{title} {known}{expires}, but is not active {place}. {action} it{there}{keep}."
         ))
     };
     candidates.iter().filter_map(step).collect()

@@ -20,7 +20,7 @@ use crate::domain::{
     threshold::Severity,
     wording,
 };
-use advice::{UNPROTECTED, activate, advice, consequence, quiet, quiet_projects};
+use advice::{UNCOVERED, UNPROTECTED, activate, advice, consequence, quiet, quiet_projects};
 pub use facts::{capitalized, caveat, instant, reading, unseen, wrong_clock};
 use facts::{late, told_because, unknown};
 
@@ -295,8 +295,8 @@ impl Entry {
             self.consequence = Some(UNPROTECTED.to_owned());
         }
         if !over {
-            let breaks = "every API call over mutual TLS fails there now";
-            self.consequence = Some(if unprotected { UNPROTECTED } else { breaks }.to_owned());
+            let breaks = if unprotected { UNPROTECTED } else { UNCOVERED };
+            self.consequence = Some(breaks.to_owned());
             if let Some(why) = told_because(alert) {
                 self.facts.push(("Told because", why));
             }

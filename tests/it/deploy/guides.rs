@@ -1,9 +1,12 @@
 //! The guides: that every command in them is one, and every link leads somewhere.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use super::{deploy, said};
-use crate::support::certvigil;
+use super::{deploy, done, said};
+use crate::support::{certvigil, program};
 
 fn guides() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -48,6 +51,35 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links > 30, "{links}");
+}
+
+/// The recipe of the runbook, run as it stands: what it makes is fit to be an anchor and a client.
+#[test]
+fn the_runbook_makes_an_anchor_and_a_client_that_the_api_accepts() {
+    let Some(openssl) = program("openssl", "openssl") else { return };
+    let runbook = std::fs::read_to_string(deploy("guide/runbook.md")).unwrap();
+    let block = runbook.split("```sh").find(|block| block.contains("openssl req -x509")).unwrap();
+    let recipe = block.split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &Path, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        done(command.args(arguments).current_dir(folder.path()))
+    };
+    run(Path::new("sh"), &["-e", "-c", recipe]);
+    let text = |file| run(&openssl, &["x509", "-in", file, "-noout", "-text"]);
+    let (ca, client) = (text("ca.pem"), text("client.pem"));
+    for (certificate, expected) in [
+        (&ca, "CA:TRUE"),
+        (&ca, "Certificate Sign, CRL Sign"),
+        (&client, "Digital Signature"),
+        (&client, "TLS Web Client Authentication"),
+        (&client, "X509v3 Authority Key Identifier"),
+    ] {
+        assert!(certificate.contains(expected), "{expected}\n{certificate}");
+    }
+    let verified =
+        ["verify", "-purpose", "sslclient", "-x509_strict", "-CAfile", "ca.pem", "client.pem"];
+    assert!(run(&openssl, &verified).contains("client.pem: OK"));
 }
 
 /// What ends a command.
