@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
@@ -64,6 +65,8 @@ async fn show(once: bool) -> Result<(), Failure> {
     let world = World::demo(clock::now());
     let (projects, certificates) = (world.projects.len(), world.certificates.len());
     let api = AdminApi::new(world).serve().await?;
+    let partners = AdminApi::new(World::rotations(clock::now()));
+    let partners_api = partners.serve().await?;
     let mailbox = Mailbox::start(Terms::default())?;
     let receiver = Receiver::default();
     let hook = receiver.serve().await?;
@@ -77,6 +80,9 @@ cron = "{cron}"
 [organizations.demo]
 admin_key = "{key}"
 base_url = "http://{api}/v1"
+[organizations.partners]
+admin_key = "{key}"
+base_url = "http://{partners_api}/v1"
 [notifiers.email.ops]
 to = ["ops@demo.example"]
 [smtp]
@@ -103,7 +109,8 @@ level = "warn"
     let config = from_text(&path, &text, Needs::ALL).map_err(Failure::Refused)?.config;
     logging::start(&config.log);
     super::print(&format!(
-        "A simulated organization with {projects} projects and {certificates} certificates: http://{api}/v1\n\
+        "A simulated organization, demo, with {projects} projects and {certificates} certificates: http://{api}/v1\n\
+         Another one, partners, in the middle of its rotations: http://{partners_api}/v1\n\
          A mailbox that speaks SMTP: {}\n\
          A webhook receiver that checks signatures: http://{hook}/hook\n\
          The service runs against them, with its state in a temporary folder.\n\n",
@@ -113,7 +120,8 @@ level = "warn"
     if let Some(address) = config.http.listen.filter(|_| !once) {
         super::print(&format!("Its pages: http://{address}/\n\n"))?;
     }
-    serve(config, once, &mailbox, &receiver, &format!("http://{pages}/")).await
+    let sent = Shown { mailbox, receiver };
+    serve(config, once, &partners, &sent, &format!("http://{pages}/")).await
 }
 
 /// Where the service answers: on its own port, or on one that is free.
@@ -125,31 +133,40 @@ fn window() -> std::io::Result<SocketAddr> {
 async fn serve(
     config: Config,
     once: bool,
-    mailbox: &Mailbox,
-    receiver: &Receiver,
+    partners: &AdminApi,
+    sent: &Shown,
     pages: &str,
 ) -> Result<(), Failure> {
     let stop = CancellationToken::new();
-    let service = tokio::spawn(app::run(config, Control::until(stop.clone())));
-    let arrived = async {
-        loop {
-            if let (Some(mail), Some(post)) = (mailbox.mails().first(), receiver.posts().first()) {
-                return (mail.clone(), post.clone());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
+    let (scan_now, scans) = mpsc::channel(1);
+    let control = Control { scans, ..Control::until(stop.clone()) };
+    let service = tokio::spawn(app::run(config, control));
     tokio::pin!(service);
-    let (mail, post) = tokio::select! {
-        arrived = tokio::time::timeout(PATIENCE, arrived) => {
-            arrived.map_err(|_| anyhow::anyhow!("nothing arrived within {PATIENCE:?}"))?
-        }
+    let story = async {
+        let mail = arrived(|| sent.mail("] demo: ")).await?;
+        let post = arrived(|| {
+            sent.receiver.posts().into_iter().find(|post| post.body.contains("\"demo\""))
+        })
+        .await?;
+        super::print(&shown(&mail, &post)?)?;
+        // It has to be known with its certificate before it can lose it.
+        arrived(|| sent.mail("] partners: ")).await?;
+        partners.world().lose_protection();
+        // One that is asked for already does as well.
+        scan_now.try_send(()).ok();
+        let lost = arrived(|| sent.mail("no longer enforces mutual TLS")).await?;
+        super::print(&format!(
+            "\n===== Then the last active certificate of a project is deactivated =====\n{}",
+            text(&lost)?
+        ))
+    };
+    tokio::select! {
+        told = story => told?,
         ended = &mut service => {
             ended??;
             return Err(anyhow::anyhow!("the service ended by itself").into());
         }
-    };
-    super::print(&shown(&mail, &post)?)?;
+    }
     if !once {
         super::print(&format!(
             "\nThe service goes on, with a scan every 15 seconds. “watch-me-expire” does so within two \
@@ -168,14 +185,29 @@ async fn serve(
     Ok(())
 }
 
-fn shown(mail: &Mail, post: &Post) -> anyhow::Result<String> {
+/// Waits for something to arrive.
+async fn arrived<T>(look: impl Fn() -> Option<T>) -> Result<T, Failure> {
+    let look = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, look).await;
+    Ok(found.map_err(|_| anyhow::anyhow!("nothing arrived within {PATIENCE:?}"))?)
+}
+
+/// A mail as a person reads it.
+fn text(mail: &Mail) -> anyhow::Result<String> {
     let read = parts(&mail.data).ok_or_else(|| anyhow::anyhow!("what arrived is not a mail"))?;
-    let mut text = format!(
-        "===== The mail that arrived for {} =====\nSubject: {}\n\n{}\n",
-        mail.to.join(", "),
-        read.subject,
-        read.text.trim_end()
-    );
+    Ok(format!("Subject: {}\n\n{}\n", read.subject, read.text.trim_end()))
+}
+
+fn shown(mail: &Mail, post: &Post) -> anyhow::Result<String> {
+    let mut text =
+        format!("===== The mail that arrived for {} =====\n{}", mail.to.join(", "), text(mail)?);
     text.push_str("\n===== The webhook request that arrived =====\n");
     for name in ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"] {
         let value = post.headers.get(name).and_then(|value| value.to_str().ok());

@@ -23,6 +23,9 @@ use super::world::{AdminKey, Certificate, Project, World};
 /// The key that the simulated organization accepts.
 pub const KEY: &str = "sk-admin-simulated";
 
+const LACKS_SCOPE: &str =
+    "You have insufficient permissions for this operation. Missing scopes: api.mtls.read.";
+
 /// The simulated organization and what it was asked.
 #[derive(Clone, Default)]
 pub struct AdminApi {
@@ -132,7 +135,11 @@ async fn project_certificates(
         return error(404, "No such project.");
     };
     if let Some(status) = project.broken {
-        return error(status, "You have insufficient permissions for this operation.");
+        return match status {
+            // As it was seen for a missing scope: a bare text.
+            403 => (StatusCode::FORBIDDEN, Json(json!({ "error": LACKS_SCOPE }))).into_response(),
+            _ => error(status, "The server had an error."),
+        };
     }
     let listed: Vec<&Certificate> =
         world.certificates.iter().filter(|one| one.projects.contains_key(&id)).collect();

@@ -10,13 +10,25 @@ use axum::{
 use mail_parser::MessageParser;
 use minijinja::value::Serde;
 
-use super::{mailbox::Mailbox, receiver::Receiver};
+use super::{
+    mailbox::{Mail, Mailbox},
+    receiver::Receiver,
+};
 
 /// What is shown.
 #[derive(Clone)]
 pub struct Shown {
     pub mailbox: Mailbox,
     pub receiver: Receiver,
+}
+
+impl Shown {
+    /// The first mail with this text in its subject.
+    pub fn mail(&self, subject: &str) -> Option<Mail> {
+        let has =
+            |mail: &Mail| parts(&mail.data).is_some_and(|parts| parts.subject.contains(subject));
+        self.mailbox.mails().into_iter().find(has)
+    }
 }
 
 /// The pages, below `/`.

@@ -125,7 +125,7 @@ impl World {
             redacted_value: "sk-admin...ted".to_owned(),
             expires_at: at(day * 200),
         });
-        // One that the admin key may not read.
+        // The admin key lacks the scope for its certificates.
         world.projects.push(Project {
             id: "proj_0037".to_owned(),
             name: Some("prod-secretive-37".to_owned()),
@@ -133,6 +133,41 @@ impl World {
             broken: Some(403),
         });
         world
+    }
+}
+
+impl World {
+    /// A second organization of the demo, in the middle of its rotations: one is half done, one certificate is left over, and
+    /// [`lose_protection`](World::lose_protection) has not happened yet.
+    pub fn rotations(now: DateTime<Utc>) -> World {
+        let names = ["checkout", "catalog", "fraud", "payments", "returns"];
+        let mut world = World::with_projects(names.len(), |n| names[n - 1].to_owned());
+        let at = |days: i64| Some(now + TimeDelta::days(days) + TimeDelta::hours(1));
+        world.add("cert_partner_2027", Some("partner-ca-2027"), at(700), [1]);
+        world.add("cert_partner_2026", Some("partner-ca-2026"), at(12), 1..=3);
+        world.add("cert_payments", Some("payments-ca"), at(300), [4]);
+        world.add("cert_returns_2027", Some("returns-ca-2027"), at(400), [5]);
+        world.add("cert_returns_2026", Some("returns-ca-2026"), at(-9), [5]);
+        for (age, certificate) in (1..).zip(&mut world.certificates) {
+            certificate.created_at = now - TimeDelta::days(60 * age);
+            certificate.valid_at = Some(certificate.created_at);
+        }
+        world.admin_keys.push(AdminKey {
+            id: "key_partners".to_owned(),
+            name: Some("certvigil".to_owned()),
+            redacted_value: "sk-admin...ted".to_owned(),
+            expires_at: at(150),
+        });
+        world
+    }
+
+    /// The project “payments” loses its last active certificate.
+    pub fn lose_protection(&mut self) {
+        let last =
+            self.certificate("cert_payments").and_then(|one| one.projects.get_mut("proj_0004"));
+        if let Some(active) = last {
+            *active = false;
+        }
     }
 }
 

@@ -375,7 +375,20 @@ pub struct ProjectView {
     pub next: Option<RotationStep>,
     /// Where that is to activate one: the likeliest candidate.
     #[serde(default)]
-    pub candidate_id: Option<CertificateId>,
+    pub candidate: Option<Named>,
+}
+
+/// A certificate by its id and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub id: CertificateId,
+    pub name: Option<Name>,
+}
+
+impl Named {
+    pub fn of(certificate: &Certificate) -> Named {
+        Named { id: certificate.id.clone(), name: certificate.name.clone() }
+    }
 }
 
 /// An uploaded certificate that could take over. That it is meant to cannot be known.
@@ -447,7 +460,7 @@ impl ProjectView {
             uncovered_from: None,
             unprotected_since: None,
             next: None,
-            candidate_id: None,
+            candidate: None,
         }
     }
 

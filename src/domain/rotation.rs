@@ -13,6 +13,7 @@ use super::{
     certificate::{Certificate, CertificateId, Project, ProjectId},
     coverage,
     evaluate::{Assessment, Evaluation},
+    notification::Named,
     text::Name,
     threshold::Stage,
     words::words,
@@ -123,7 +124,10 @@ impl<'a> Evaluation<'a> {
     /// What comes next in a project that has no valid certificate, or no active one.
     pub fn remedy(&self, project: &ProjectId) -> Remedy<'a> {
         let last = self.active_in(project).iter().copied().max_by_key(|one| one.expires_at);
-        let candidates = self.candidates(last, self.now, TimeDelta::zero(), &BTreeMap::new());
+        let mut candidates = self.candidates(last, self.now, TimeDelta::zero(), &BTreeMap::new());
+        // One that the project lists was active there, or was meant to be.
+        let listing = self.inventory.listings.get(project);
+        candidates.sort_by_key(|one| !listing.is_some_and(|listing| listing.list.names(&one.id)));
         let candidate = self.first_inactive(&candidates, project);
         Remedy {
             candidate,
@@ -133,14 +137,11 @@ impl<'a> Evaluation<'a> {
 
     /// What is to be done about a certificate now, and what could be activated: where its end is near or over, or where it
     /// is left over.
-    pub fn to_do(
-        &self,
-        assessment: &Assessment<'a>,
-    ) -> Option<(RotationStep, Option<CertificateId>)> {
+    pub fn to_do(&self, assessment: &Assessment<'a>) -> Option<(RotationStep, Option<Named>)> {
         let rotation = self.rotation(assessment);
         let due = self.ends_soon(assessment) || rotation.leftover;
         let (step, candidate) = rotation.next().filter(|_| due)?;
-        Some((step, candidate.map(|one| one.id.clone())))
+        Some((step, candidate.map(Named::of)))
     }
 
     /// Whether a certificate's end is near or over, so that what comes next is to be said.

@@ -8,8 +8,8 @@ use super::{
     certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
     notification::{
         ActiveIn, Alert, CandidateView, CertificateView, CredentialKind, CredentialView, Event,
-        FailingView, Notification, ProjectView, ProjectsView, Reason, ReceiverView, ScanView,
-        SightView, SuccessorView, UnseenView,
+        FailingView, Named, Notification, ProjectView, ProjectsView, Reason, ReceiverView,
+        ScanView, SightView, SuccessorView, UnseenView,
     },
     rotation::RotationStep,
     text::Name,
@@ -304,7 +304,8 @@ fn plan(projects: &mut [ProjectView], next: RotationStep) {
     for project in projects.iter_mut().filter(|one| one.successor_id.is_none()) {
         project.next = Some(next);
         let candidate = CertificateId::parse(SUCCESSOR_ID).ok();
-        project.candidate_id = candidate.filter(|_| next == RotationStep::Activate);
+        let candidate = candidate.filter(|_| next == RotationStep::Activate);
+        project.candidate = candidate.map(|id| Named { id, name: Name::clean(SUCCESSOR) });
     }
 }
 

@@ -5,10 +5,9 @@ use chrono_tz::Tz;
 use std::fmt::Display;
 
 use super::{
-    certificate::CertificateId,
     notification::{
         About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
-        LeftBehind, Notification, ProjectsView, Reason, SightView, SilenceView,
+        LeftBehind, Named, Notification, ProjectsView, Reason, SightView, SilenceView,
     },
     rotation::RotationStep,
     text::Name,
@@ -263,11 +262,13 @@ pub fn with_id(name: Option<&Name>, id: impl Display) -> String {
     name.map_or_else(|| id.to_string(), |name| format!("“{}” ({id})", name.as_str()))
 }
 
-/// What comes next in a rotation: `activate cert_abc`.
-pub fn next_step(step: RotationStep, candidate: Option<&CertificateId>) -> String {
+/// What comes next in a rotation: `activate “prod-ca-2” (cert_abc)`.
+pub fn next_step(step: RotationStep, candidate: Option<&Named>) -> String {
     match (step, candidate) {
         (RotationStep::Upload, _) => "upload a successor".to_owned(),
-        (RotationStep::Activate, Some(candidate)) => format!("activate {candidate}"),
+        (RotationStep::Activate, Some(candidate)) => {
+            format!("activate {}", with_id(candidate.name.as_ref(), &candidate.id))
+        }
         (RotationStep::Activate, None) => "activate a successor".to_owned(),
         (RotationStep::MoveClients, _) => "move the clients to the successor".to_owned(),
         (RotationStep::Deactivate, _) => "deactivate it".to_owned(),

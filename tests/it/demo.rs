@@ -18,6 +18,8 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
         "1 project could not be read: certificates there may expire unseen.",
         "(the reference library accepts the signature)",
         "\"schema\": \"certvigil.notification/1\"",
+        "Subject: [certvigil] partners: “payments” no longer enforces mutual TLS",
+        "“payments-ca” (cert_payments) is uploaded and expires",
     ] {
         assert!(out.contains(expected), "{expected}\n{out}");
     }

@@ -6,7 +6,7 @@ use certvigil::{
     demo::{pages::parts, world::World},
     domain::{
         certificate::{CertificateId, ProjectId},
-        notification::{Event, Notification, ProjectView, SilenceView},
+        notification::{Event, Named, Notification, ProjectView, SilenceView},
         rotation::RotationStep,
         sample,
         text::Name,
@@ -140,7 +140,7 @@ pub fn largest() -> Notification {
         uncovered_from: Some(start() + days(6)),
         unprotected_since: None,
         next: Some(RotationStep::Activate),
-        candidate_id: CertificateId::parse(&id(n)).ok(),
+        candidate: CertificateId::parse(&id(n)).ok().map(|id| Named { id, name: name() }),
     };
     certificate.active_in.projects = (0..50).map(project).collect();
     let successor = alert.successor.as_mut().unwrap();

@@ -188,7 +188,7 @@ pub fn document(survey: &Survey) -> serde_json::Value {
                 "ignored": row.ignored.as_ref().map(silence),
                 "acknowledged": row.acknowledged.as_ref().map(silence),
                 "next_step": row.to_do.as_ref().map(|(step, _)| step),
-                "candidate_id": row.to_do.as_ref().and_then(|(_, candidate)| candidate.as_ref()),
+                "candidate_id": row.to_do.as_ref().and_then(|(_, candidate)| candidate.as_ref().map(|one| &one.id)),
             })
         })
         .collect();

@@ -11,11 +11,11 @@ use crate::{
     domain::{
         acknowledgement::Acknowledgements,
         active::Projects,
-        certificate::{AdminKeyId, Certificate, CertificateId, OrganizationName, Project},
+        certificate::{AdminKeyId, Certificate, OrganizationName, Project},
         compose,
         evaluate::evaluate,
         inventory::Inventory,
-        notification::{CredentialKind, SilenceView},
+        notification::{CredentialKind, Named, SilenceView},
         rotation::RotationStep,
         status::Status,
         text::Name,
@@ -38,7 +38,7 @@ pub struct Row {
     pub ignored: Option<SilenceView>,
     pub acknowledged: Option<SilenceView>,
     /// What is to be done about it now, and what could be activated.
-    pub to_do: Option<(RotationStep, Option<CertificateId>)>,
+    pub to_do: Option<(RotationStep, Option<Named>)>,
 }
 
 /// An admin key, or certvigil's own client certificate.
@@ -226,7 +226,7 @@ impl Row {
         let said = |what: &str, view: &Option<SilenceView>| {
             view.as_ref().map(|view| format!("{what} {}", wording::silence(view, timezone)))
         };
-        let next = |(step, candidate): &(RotationStep, Option<CertificateId>)| {
+        let next = |(step, candidate): &(RotationStep, Option<Named>)| {
             format!("next: {}", wording::next_step(*step, candidate.as_ref()))
         };
         said("ignored", &self.ignored)

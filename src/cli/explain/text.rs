@@ -73,7 +73,7 @@ impl Page<'_> {
         }
         if let Some(next) = certificate.next {
             let proposed = certificate.active_in.projects.iter().find(|one| one.next == Some(next));
-            let candidate = proposed.and_then(|one| one.candidate_id.as_ref());
+            let candidate = proposed.and_then(|one| one.candidate.as_ref());
             line("next step", wording::next_step(next, candidate))?;
         }
         for candidate in &self.explanation.candidates {
@@ -117,7 +117,7 @@ impl Page<'_> {
         };
         for project in &active.projects {
             let next = project.next.map_or(String::new(), |next| {
-                format!("; next: {}", wording::next_step(next, project.candidate_id.as_ref()))
+                format!("; next: {}", wording::next_step(next, project.candidate.as_ref()))
             });
             writeln!(out, "  {} ({}): {}{next}", project.title(), project.id, state(project))?;
         }

@@ -9,7 +9,7 @@ use crate::domain::{
     certificate::{Certificate, Project, ProjectId},
     ledger::{Ledger, Told},
     listener::{Grain, Listener},
-    notification::{Alert, CandidateView, Event, ProjectView, ProjectsView, Reason},
+    notification::{Alert, CandidateView, Event, Named, ProjectView, ProjectsView, Reason},
     reconcile::Decision,
     routing::Routing,
     subject::{ProjectKind, Subject},
@@ -103,7 +103,7 @@ impl Occasion<'_> {
         for project in projects {
             let remedy = self.evaluation.remedy(&project.id);
             project.next = Some(remedy.next);
-            project.candidate_id = remedy.candidate.map(|one| one.id.clone());
+            project.candidate = remedy.candidate.map(Named::of);
             let known = |one: &&Certificate| candidates.iter().all(|known| known.id != one.id);
             let new = remedy.candidate.filter(known);
             candidates.extend(new.map(|one| CandidateView::of(one, false)));

@@ -11,8 +11,8 @@ use crate::domain::{
     evaluate::Assessment,
     finding::RECENT,
     notification::{
-        ActiveIn, CandidateView, CertificateView, LeftBehind, ProjectView, SightView, SilenceView,
-        SuccessorView, UnseenView,
+        ActiveIn, CandidateView, CertificateView, LeftBehind, Named, ProjectView, SightView,
+        SilenceView, SuccessorView, UnseenView,
     },
     policy::Ignore,
     rotation::{ProjectRotation, Rotation},
@@ -200,7 +200,7 @@ impl Fate<'_> {
             successor_id: self.successor.map(|certificate| certificate.id.clone()),
             uncovered_from: self.uncovered_from,
             next: in_time.then_some(self.rotation.next),
-            candidate_id: candidate.map(|one| one.id.clone()),
+            candidate: candidate.map(Named::of),
             ..ProjectView::of(self.rotation.project)
         }
     }

@@ -79,7 +79,7 @@ impl From<&notification::ProjectView> for ProjectOfCertificate {
             successor_id: view.successor_id.as_ref().map(ToString::to_string),
             uncovered_from: view.uncovered_from.map(seconds),
             next_step: view.next,
-            candidate_id: view.candidate_id.as_ref().map(ToString::to_string),
+            candidate_id: view.candidate.as_ref().map(|one| one.id.to_string()),
         }
     }
 }

@@ -184,7 +184,7 @@ fn project(
         }
     };
     let (title, id) = (view.title().to_owned(), view.id.to_string());
-    let next = view.next.map(|step| wording::next_step(step, view.candidate_id.as_ref()));
+    let next = view.next.map(|step| wording::next_step(step, view.candidate.as_ref()));
     ProjectLine { title, id, takes_over, fate, next, severity }
 }
 

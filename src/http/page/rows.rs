@@ -115,7 +115,7 @@ fn scope(row: &CertificateRow) -> String {
 
 fn next_step(step: RotationStep, view: &CertificateView) -> String {
     let proposed = view.active_in.projects.iter().find(|one| one.next == Some(step));
-    wording::next_step(step, proposed.and_then(|one| one.candidate_id.as_ref()))
+    wording::next_step(step, proposed.and_then(|one| one.candidate.as_ref()))
 }
 
 /// What takes over, and whether somewhere nothing does though it is needed.

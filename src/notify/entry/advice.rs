@@ -197,7 +197,9 @@ pub(super) fn activate(
 ) -> Vec<String> {
     let keep = keep.map_or(String::new(), |title| format!(" and keep “{title}” active"));
     let step = |candidate: &CandidateView| {
-        let here = projects.iter().filter(|one| one.candidate_id.as_ref() == Some(&candidate.id));
+        let here = projects
+            .iter()
+            .filter(|one| one.candidate.as_ref().is_some_and(|one| one.id == candidate.id));
         let here: Vec<&ProjectView> = here.collect();
         if here.is_empty() {
             return None;
@@ -210,9 +212,10 @@ pub(super) fn activate(
         let expires =
             expires.map_or(String::new(), |at| format!(" and expires {}", wording::day(at)));
         // Nobody knows what an upload is meant for, until it is in use.
-        let (known, action) = match candidate.is_successor {
-            true => ("replaces it in other projects", "Activate"),
-            false => ("is uploaded", "If it is the successor, activate"),
+        let (known, action) = match (candidate.is_successor, keep.is_empty()) {
+            (true, _) => ("replaces it in other projects", "Activate"),
+            (false, false) => ("is uploaded", "If it is the successor, activate"),
+            (false, true) => ("is uploaded", "If it is the right one, activate"),
         };
         let title = candidate.title();
         Some(format!(

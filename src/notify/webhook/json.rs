@@ -162,7 +162,7 @@ fn projects(listed: &[ProjectView]) -> Value {
             "uncovered_from": project.uncovered_from.map(instant),
             "unprotected_since": project.unprotected_since.map(instant),
             "next_step": project.next,
-            "candidate_id": project.candidate_id,
+            "candidate_id": project.candidate.as_ref().map(|one| &one.id),
         })
     };
     listed.iter().map(entry).collect()
