@@ -3,3 +3,4 @@ ALTER TABLE acknowledgements RENAME COLUMN certificate TO subject;
 UPDATE acknowledgements SET subject = 'certificate:' || subject;
 DROP INDEX acknowledgements_by_certificate;
 CREATE INDEX acknowledgements_by_subject ON acknowledgements (organization, subject, seq);
+UPDATE compatibility SET version = 4;
