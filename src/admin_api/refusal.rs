@@ -1,4 +1,4 @@
-//! What a refusal of the Admin API means, and what to set so that it is none.
+//! Refusals of the Admin API: their meaning and their remedy.
 //!
 //! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Which HTTP status comes with them is not documented, so that
 //! the code counts. Where no code or scope says more than the status, the API's own sentence comes first: nobody knows
@@ -25,7 +25,7 @@ pub fn is_for_mutual_tls(host: &str) -> bool {
     host.starts_with("mtls") && host.ends_with(".openai.com")
 }
 
-/// What certvigil shows of itself, and to whom.
+/// The API address, and whether certvigil presents a client certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     pub base_url: &'a Url,
@@ -37,11 +37,11 @@ pub struct Shown<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
-    /// The API's word for it, if it is one that says what to do.
+    /// The API's error code, if certvigil knows a remedy for it.
     code: Option<Code>,
-    /// The API's own sentence; empty where it says nothing.
+    /// The API's error message; may be empty.
     message: String,
-    /// What it means, and what to do.
+    /// The cause and what to do, in words; may be empty.
     remedy: String,
 }
 
@@ -159,7 +159,7 @@ impl Refusal {
         is_final || matches!(self.status, 401 | 403)
     }
 
-    /// Whether the API says that it will be able to answer.
+    /// Whether a retry can succeed.
     pub fn is_temporary(&self) -> bool {
         self.code == Some(Code::AuthenticationTemporarilyUnavailable)
     }
@@ -180,7 +180,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a TLS server says of certvigil's certificate (RFC 8446, section 6.2), and what to do; `None` for all else.
+/// The remedy for a TLS alert about the client certificate (RFC 8446, section 6.2); `None` for other alerts.
 pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
     use AlertDescription as A;
     let meaning = match alert {

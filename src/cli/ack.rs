@@ -198,7 +198,7 @@ async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure>
     ))
 }
 
-/// What an acknowledgement is about, as far as it is still known.
+/// The kind and the current name of an acknowledged certificate or project.
 struct Acknowledged {
     kind: &'static str,
     id: String,

@@ -152,7 +152,7 @@ async fn serve(
         // It has to be known with its certificate before it can lose it.
         arrived(|| sent.mail("] partners: ")).await?;
         partners.world().lose_protection();
-        // One that is asked for already does as well.
+        // A full channel means that a scan is requested already.
         scan_now.try_send(()).ok();
         let lost = arrived(|| sent.mail("no longer enforces mutual TLS")).await?;
         super::print(&format!(

@@ -6,9 +6,16 @@ use tokio::sync::watch;
 
 use crate::{
     app, clock,
+    config::Config,
     domain::inventory::Inventory,
     scan::{self, Progress, Target},
 };
+
+/// The organizations of the configuration, ready to be read.
+pub fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
+    let targets = config.organizations.iter().map(|one| app::target(config, one));
+    targets.collect()
+}
 
 /// One organization as it was read.
 pub struct Read<'a> {

@@ -179,7 +179,7 @@ fn organization(
     })
 }
 
-/// Warns where the host and what is shown to it do not fit.
+/// Warns if `base_url` and `client_identity` do not fit together.
 fn warn_of_host(checker: &mut Checker<'_>, path: &KeyPath, host: &str, shows_certificate: bool) {
     if !host.ends_with(".openai.com") || shows_certificate == admin_api::is_for_mutual_tls(host) {
         return;

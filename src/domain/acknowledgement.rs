@@ -209,8 +209,8 @@ impl Acknowledgement {
         }
     }
 
-    /// Whether what it is about is over: the certificate expires at another time, is active nowhere, or is gone; a
-    /// certificate is active in the project, or the project is gone. Not on hearsay.
+    /// Whether its subject has changed: the certificate has another expiry, is active nowhere or was deleted; the
+    /// project is protected again or was archived. Stale data ends nothing.
     pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
         if !self.holds(evaluation.now) {
             return false;

@@ -3,13 +3,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    certificate::{LifeFrom, OrganizationName},
+    certificate::{Certificate, LifeFrom, OrganizationName},
     compose::{Occasion, Shown},
-    evaluate::{Assessment, Evaluation},
+    evaluate::{Assessment, Evaluation, Unprotected},
     finding::findings,
     ledger::Told,
     listener::Listener,
-    notification::{CandidateView, CertificateView, Event, Notification, Reason, SuccessorView},
+    notification::{
+        CandidateView, CertificateView, Event, Notification, ProjectView, Reason, SuccessorView,
+    },
     routing::Routing,
     subject::Subject,
     threshold::Severity,
@@ -25,8 +27,10 @@ pub struct Explanation {
     pub certificate: CertificateView,
     pub created_at: Option<DateTime<Utc>>,
     pub successor: Option<SuccessorView>,
-    /// What could be activated where nothing takes over.
+    /// Certificates that could be activated in projects without a successor.
     pub candidates: Vec<CandidateView>,
+    /// Projects that list it and have no active certificate, and are reported for that.
+    pub unprotected: Vec<ProjectView>,
     /// Whether some list that names it could not be read in the latest scan.
     pub hearsay: bool,
     /// Every project where it is active has a successor.
@@ -137,6 +141,7 @@ pub fn explain(
         created_at: assessment.certificate.created_at,
         successor,
         candidates,
+        unprotected: unprotected(evaluation, assessment.certificate),
         hearsay: evaluation.is_stale(&certificate.id),
         replaced: assessment.replaced,
         watched: assessment.is_active() || evaluation.policy.include_inactive,
@@ -152,6 +157,17 @@ pub fn explain(
             .collect(),
         certificate,
     }
+}
+
+/// The unprotected projects whose lists name a certificate: it was probably active there.
+fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<ProjectView> {
+    let listing = evaluation.inventory.projects_that_list(&certificate.id);
+    let unprotected = listing.iter().filter_map(|project| evaluation.unprotected(&project.id));
+    let view = |one: &Unprotected<'_>| ProjectView {
+        unprotected_since: one.since,
+        ..ProjectView::of(one.project)
+    };
+    unprotected.map(view).collect()
 }
 
 /// The ladder of a certificate, from the widest step to its end, as it will be told.

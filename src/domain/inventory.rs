@@ -226,7 +226,7 @@ impl Inventory {
         listing.is_some_and(|listing| listing.list.active().next().is_some())
     }
 
-    /// Whether the latest scan read the lists that say what is active in a project.
+    /// Whether the latest scan read the lists of the project and the organization.
     fn is_read(&self, project: &ProjectId) -> bool {
         self.organization.is_some()
             && self.unreadable_organization.is_none()

@@ -204,7 +204,7 @@ pub struct Alert {
     pub timely_until: Option<DateTime<Utc>>,
 }
 
-/// How the projects stand in which a certificate was active before.
+/// The state of the projects where a certificate was active before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LeftBehind {
     /// In how many another certificate is valid.
@@ -317,8 +317,7 @@ pub struct CertificateView {
     #[serde(default)]
     pub strange_expiry: Option<i64>,
     pub active_in: ActiveIn,
-    /// What comes next in its rotation, where its end is near or over, or it is left over; where projects differ, that of
-    /// the one that is least far.
+    /// The next step of its rotation, if it is in a stage or left over. If projects differ, the earliest step.
     #[serde(default)]
     pub next: Option<RotationStep>,
     /// The rule that ignores it, or did.
@@ -370,10 +369,10 @@ pub struct ProjectView {
     /// and where it was never seen with one.
     #[serde(default)]
     pub unprotected_since: Option<DateTime<Utc>>,
-    /// What comes next here; `None` where nothing is to be done.
+    /// The next step here.
     #[serde(default)]
     pub next: Option<RotationStep>,
-    /// Where that is to activate one: the likeliest candidate.
+    /// The certificate to activate, if that is the next step.
     #[serde(default)]
     pub candidate: Option<Named>,
 }

@@ -1,8 +1,8 @@
-//! The rotation of a trust anchor: which of its steps are done, and which one comes next in each project.
+//! The rotation of a trust anchor: the steps that are done, and the next one in each project.
 //!
-//! A rotation has five steps (OpenAI's mutual TLS guide): upload the new certificate, activate it beside the old one,
-//! move the clients, deactivate the old one, delete it. The lists show all of them but the third. Which uploaded
-//! certificate is meant as the successor is known only once it is active; until then there are candidates.
+//! A rotation has five steps (OpenAI's mutual TLS guide): upload the new certificate, activate it in addition to the
+//! old one, move the clients, deactivate the old one, delete it. The lists show every step except the third. An
+//! uploaded certificate is a candidate until it is active; only then is it known to be the successor.
 
 pub mod plan;
 
@@ -23,17 +23,17 @@ use super::{
 const SIMILAR: f64 = 0.9;
 
 words! {
-    /// What comes next where a certificate is to be replaced.
+    /// The next step of a rotation.
     RotationStep {
-        /// Nothing is uploaded that could take over.
+        /// No candidate is uploaded.
         Upload = "upload",
-        /// Something is, and it is not active here.
+        /// A candidate is uploaded and not active here.
         Activate = "activate",
-        /// The successor is active beside it. Whether its clients were moved cannot be seen.
+        /// The successor is active. The lists do not show whether clients have moved.
         MoveClients = "move_clients",
-        /// It has expired, so that nobody uses it, and the successor is active.
+        /// The old certificate has expired and the successor is active.
         Deactivate = "deactivate",
-        /// It is active nowhere.
+        /// The old certificate is active nowhere.
         Delete = "delete",
     }
 }
@@ -46,9 +46,9 @@ pub struct Rotation<'a> {
     pub organization_wide: bool,
     /// The projects in which it is active, in the order of their ids.
     pub projects: Vec<ProjectRotation<'a>>,
-    /// What could take over, the likeliest first.
+    /// Possible successors, the likeliest first.
     pub candidates: Vec<&'a Certificate>,
-    /// Where it is active nowhere, and not needed any more.
+    /// Active nowhere, and replaced or expired.
     pub leftover: bool,
 }
 
@@ -56,16 +56,16 @@ pub struct Rotation<'a> {
 #[derive(Debug)]
 pub struct ProjectRotation<'a> {
     pub project: &'a Project,
-    /// The certificate that takes over here.
+    /// The successor here.
     pub successor: Option<&'a Certificate>,
-    /// Where there is none: what could be activated.
+    /// Without a successor: the certificate to activate.
     pub candidate: Option<&'a Certificate>,
     pub next: RotationStep,
 }
 
 impl Rotation<'_> {
-    /// What comes next, and what could be activated; where projects differ, that of the one that is least far. `None`
-    /// where it is active nowhere, and may be needed later.
+    /// The next step and the certificate to activate. If projects differ, the earliest step. `None` for an inactive
+    /// certificate that may still be needed.
     pub fn next(&self) -> Option<(RotationStep, Option<&Certificate>)> {
         let least = self.projects.iter().min_by_key(|one| one.next);
         let least = least.map(|one| (one.next, one.candidate));
@@ -73,10 +73,10 @@ impl Rotation<'_> {
     }
 }
 
-/// What a project needs that has no valid certificate, or no active one.
+/// The next step for a project without a valid or an active certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct Remedy<'a> {
-    /// What could be activated.
+    /// The certificate to activate.
     pub candidate: Option<&'a Certificate>,
     pub next: RotationStep,
 }
@@ -85,7 +85,7 @@ impl<'a> Evaluation<'a> {
     /// How far the rotation of a certificate is.
     pub fn rotation(&self, assessment: &Assessment<'a>) -> Rotation<'a> {
         let certificate = assessment.certificate;
-        // Of one whose end is not known: what is valid for long enough from now on.
+        // Without a known expiry, a successor has to be valid for long enough from now on.
         let end = certificate.expires_at.unwrap_or(self.now);
         let margin = assessment.ruling.steps.widest();
         let successor = |project: &ProjectId| {
@@ -121,11 +121,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// What comes next in a project that has no valid certificate, or no active one.
+    /// The next step for a project without a valid or an active certificate.
     pub fn remedy(&self, project: &ProjectId) -> Remedy<'a> {
         let last = self.active_in(project).iter().copied().max_by_key(|one| one.expires_at);
         let mut candidates = self.candidates(last, self.now, TimeDelta::zero(), &BTreeMap::new());
-        // One that the project lists was active there, or was meant to be.
+        // A certificate in the project's own list was probably active there.
         let listing = self.inventory.listings.get(project);
         candidates.sort_by_key(|one| !listing.is_some_and(|listing| listing.list.names(&one.id)));
         let candidate = self.first_inactive(&candidates, project);
@@ -135,8 +135,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// What is to be done about a certificate now, and what could be activated: where its end is near or over, or where it
-    /// is left over.
+    /// The next step for a certificate that is in a stage or left over, and the certificate to activate.
     pub fn to_do(&self, assessment: &Assessment<'a>) -> Option<(RotationStep, Option<Named>)> {
         let rotation = self.rotation(assessment);
         let due = self.ends_soon(assessment) || rotation.leftover;
@@ -144,17 +143,17 @@ impl<'a> Evaluation<'a> {
         Some((step, candidate.map(Named::of)))
     }
 
-    /// Whether a certificate's end is near or over, so that what comes next is to be said.
+    /// Whether a certificate has reached a threshold or expired.
     pub fn ends_soon(&self, assessment: &Assessment<'_>) -> bool {
         let stage = assessment.reached.as_ref().map(|reached| reached.stage);
         matches!(stage, Some(Stage::Within(_) | Stage::Expired))
     }
 
-    /// Whether a certificate is active nowhere and needed no more: it has expired, or an active one of a similar name is
-    /// younger and lives longer.
+    /// Whether a certificate is active nowhere and replaced: it has expired, or an active certificate with a similar name
+    /// is newer and expires later.
     fn is_leftover(&self, assessment: &Assessment<'a>) -> bool {
         let certificate = assessment.certificate;
-        // What an unread list may have active counts as active.
+        // An unreadable list may have it active.
         if assessment.is_active() || !self.inventory.is_complete() {
             return false;
         }
@@ -168,8 +167,8 @@ impl<'a> Evaluation<'a> {
         end <= self.now || others.any(|one| replaces(one) && self.is_active(&one.id))
     }
 
-    /// What could take over, the likeliest first: what does so elsewhere already, then similar names, younger ones, and
-    /// those that live longest.
+    /// Possible successors, the likeliest first: successors in other projects, then similar names, newer uploads and
+    /// later expiries.
     fn candidates(
         &self,
         old: Option<&Certificate>,

@@ -299,7 +299,7 @@ fn projects(list: &[Fate<'_>]) -> Vec<ProjectView> {
     list.iter().enumerate().filter_map(view).collect()
 }
 
-/// Says what comes next where nothing takes over.
+/// Sets the next step of projects without a successor.
 fn plan(projects: &mut [ProjectView], next: RotationStep) {
     for project in projects.iter_mut().filter(|one| one.successor_id.is_none()) {
         project.next = Some(next);

@@ -52,7 +52,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What is told of projects: all projects of a kind are one alert.
+/// The alerts about projects: all projects of a kind share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectKind {
     /// Without a valid certificate.

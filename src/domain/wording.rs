@@ -257,12 +257,12 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
     }
 }
 
-/// `“prod-ca” (cert_abc)`, or the id of what has no name.
+/// `“prod-ca” (cert_abc)`, or the id if there is no name.
 pub fn with_id(name: Option<&Name>, id: impl Display) -> String {
     name.map_or_else(|| id.to_string(), |name| format!("“{}” ({id})", name.as_str()))
 }
 
-/// What comes next in a rotation: `activate “prod-ca-2” (cert_abc)`.
+/// The next step of a rotation: `activate “prod-ca-2” (cert_abc)`.
 pub fn next_step(step: RotationStep, candidate: Option<&Named>) -> String {
     match (step, candidate) {
         (RotationStep::Upload, _) => "upload a successor".to_owned(),

@@ -45,7 +45,7 @@ where
     })
 }
 
-/// What somebody asks for quiet about, by its id.
+/// The certificate or project to acknowledge, by id.
 #[derive(Clone, Copy, Debug)]
 pub enum Quieted<'a> {
     Certificate(&'a str),

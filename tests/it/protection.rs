@@ -1,4 +1,4 @@
-//! Whether mutual TLS is still on: what is told when projects lose their last active certificate, and when not.
+//! Alerts about projects that lose their last active certificate.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use certvigil::{demo::world::World, domain::certificate::OrganizationName};
@@ -60,7 +60,7 @@ fn config(sim: &Sim, more: &str) -> String {
 
 type Change = fn(&mut World);
 
-/// What happens between two scans, a day apart each, and what is told of it.
+/// Changes between daily scans, and the alerts that follow.
 struct Story {
     title: &'static str,
     config: &'static str,
@@ -284,7 +284,7 @@ const STORIES: [Story; 16] = [
         ],
     },
     Story {
-        title: "an expiring certificate is deleted with nothing beside it",
+        title: "an expiring certificate is deleted without a successor",
         config: "unprotected = \"warning\"\n",
         steps: &[
             (
@@ -456,7 +456,7 @@ async fn a_state_that_never_knew_of_losses_begins_without_one() {
     scan(&service, &sim, start()).await;
     activate(&mut sim.api.world(), "cert_ca", "proj_0001", false);
     assert_eq!(scan(&service, &sim, start() + days(1)).await, [LOST]);
-    // As the version before wrote it: nothing of what is lost, and nothing told.
+    // As the previous version wrote it: without lost protections and their alerts.
     let url = format!("sqlite:{}", service.config.state.place);
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
     for statement in [
@@ -531,7 +531,7 @@ async fn check_pages_and_metrics_show_it() {
     let folder = tempfile::tempdir().unwrap();
     run(with(folder.path(), &text, &["check", "--notify"])).await;
     activate(&mut sim.api.world(), "cert_ca", "proj_0001", false);
-    // What is known of before is in the state, which a check alone does not change.
+    // The database knows the earlier state; check does not change it.
     let expected = [
         ("table", "acme: chat (proj_0001), since "),
         (
@@ -547,12 +547,18 @@ async fn check_pages_and_metrics_show_it() {
         assert_eq!(code, 2, "{output}: {out}{err}");
         assert!(format!("{out}{err}").contains(expected), "{output}: {out}{err}");
     }
+    run(with(folder.path(), &text, &["check", "--notify"])).await;
+    let (_, out, err) = run(with(folder.path(), &text, &["explain", "ca"])).await;
+    let said = "Not active in chat (proj_0001), which has had no active certificate since ";
+    assert!(out.contains(said), "{out}{err}");
     let mut daemon = Daemon::start_in(folder, &text, |_| ());
     daemon.ready(200).await;
     let page = daemon.text("/").await;
     let answer = "Yes: the project “chat” of acme does not enforce mutual TLS";
     assert!(page.contains(answer), "{page}");
     assert!(daemon.text("/projects?status=unprotected").await.contains("mutual TLS is off"));
+    let page = daemon.text("/certificates/acme/cert_ca").await;
+    assert!(page.contains("It is not active in chat"), "{page}");
     let metrics = daemon.text("/metrics").await;
     assert!(metrics.contains("certvigil_projects{organization=\"acme\",state=\"unprotected\"} 1"));
     let (_, projects) = daemon.get("/api/v1/projects?coverage=unprotected").await.unwrap();

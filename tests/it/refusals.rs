@@ -1,4 +1,4 @@
-//! What the API refuses: the same sentence wherever somebody looks, with what to set.
+//! Refusals of the API: the same sentence everywhere, with the remedy.
 
 use axum::{
     extract::Request,
@@ -96,13 +96,13 @@ async fn what_answers_in_between_is_said_to() {
     }
 }
 
-/// A client certificate, by what signed it and what is wrong with it.
+/// A client certificate, and the error that it causes.
 struct Identity {
     title: &'static str,
-    /// What it shows: PEM, the client's own first.
+    /// PEM; the client's own certificate first.
     chain: String,
     key: String,
-    /// What is said; nothing where it gets in.
+    /// Part of the error; empty if the API accepts it.
     said: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Rotations: what comes next, what `certvigil rotation` prints, and where that leads.
+//! Rotations: next steps in alerts, and the requests that `certvigil rotation` prints.
 
 use certvigil::{clock, demo::admin_api::KEY, demo::world::World};
 use chrono::{DateTime, TimeDelta, Utc};

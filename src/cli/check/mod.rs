@@ -8,7 +8,11 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, UNKNOWN, read::Read, state};
+use super::{
+    Failure, UNKNOWN,
+    read::{self, Read},
+    state,
+};
 use crate::{
     app::{self, Beating, Member},
     clock,
@@ -59,11 +63,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
     let loaded = super::start(file, needs)?;
     super::say_source(&loaded);
     let config = loaded.config;
-    let targets: Vec<Target> = config
-        .organizations
-        .iter()
-        .map(|organization| app::target(&config, organization))
-        .collect::<anyhow::Result<_>>()?;
+    let targets = read::targets(&config)?;
     let survey = if arguments.notify {
         keep_and_tell(&config, &targets).await?
     } else {
@@ -93,7 +93,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
 
 /// Reads every organization at once; keeps nothing.
 async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
-    let read = super::read::read(targets).await;
+    let read = read::read(targets).await;
     // Acknowledgements, and what projects have lost, are shown where there is a state that knows them.
     let store = match state::open(config).await {
         Ok(store) => Some(store),

@@ -37,7 +37,7 @@ pub struct Row {
     pub projects: Arc<[String]>,
     pub ignored: Option<SilenceView>,
     pub acknowledged: Option<SilenceView>,
-    /// What is to be done about it now, and what could be activated.
+    /// The next step of its rotation, and the certificate to activate.
     pub to_do: Option<(RotationStep, Option<Named>)>,
 }
 
@@ -221,7 +221,7 @@ impl Row {
         self.reached.as_ref().map(|reached| reached.severity.as_str())
     }
 
-    /// What is said of its being quiet, or else what comes next.
+    /// Why it is silenced, or else the next step.
     pub fn note(&self, timezone: Tz) -> Option<String> {
         let said = |what: &str, view: &Option<SilenceView>| {
             view.as_ref().map(|view| format!("{what} {}", wording::silence(view, timezone)))

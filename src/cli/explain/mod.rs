@@ -143,6 +143,7 @@ impl Page<'_> {
             "created_at": self.explanation.created_at.map(instant),
             "successor": self.explanation.successor.as_ref().map(json::successor),
             "candidates": json::candidates(&self.explanation.candidates),
+            "unprotected_projects": json::projects(&self.explanation.unprotected),
             "replaced": self.explanation.replaced,
             "stage": self.explanation.stage,
             "severity": self.explanation.severity,

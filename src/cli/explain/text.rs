@@ -125,6 +125,16 @@ impl Page<'_> {
         if more > 0 {
             writeln!(out, "  and {more} more")?;
         }
+        for project in &self.explanation.unprotected {
+            let since = project.unprotected_since.map(|at| format!(" since {}", self.at(at)));
+            writeln!(
+                out,
+                "  Not active in {} ({}), which has had no active certificate{}: mutual TLS is off there",
+                project.title(),
+                project.id,
+                since.unwrap_or_default()
+            )?;
+        }
         if self.explanation.replaced {
             writeln!(out, "  Every project has a successor: its expiry is told calmly, once.")?;
         }

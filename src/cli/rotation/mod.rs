@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::{Failure, instant, read, state};
 use crate::{
-    app, clock,
+    clock,
     config::Needs,
     domain::{
         acknowledgement::Acknowledgements,
@@ -25,7 +25,6 @@ use crate::{
         wording,
     },
     known::Known,
-    scan::Target,
 };
 use request::{Api, Request};
 
@@ -61,11 +60,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let loaded = super::start(file, needs)?;
     super::say_source(&loaded);
     let config = loaded.config;
-    let targets: Vec<Target> = config
-        .organizations
-        .iter()
-        .map(|organization| app::target(&config, organization))
-        .collect::<anyhow::Result<_>>()?;
+    let targets = read::targets(&config)?;
     let name = arguments.organization.as_deref();
     let asked = targets
         .iter()

@@ -77,7 +77,7 @@ impl Request {
         url.to_string()
     }
 
-    /// For a program. What is uploaded is not part of it.
+    /// As JSON. The certificate to upload is `null`.
     pub fn document(&self, api: &Api) -> Value {
         let body = match &self.body {
             Body::None => Value::Null,

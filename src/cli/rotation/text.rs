@@ -1,4 +1,4 @@
-//! A rotation for people: the five steps, how far each is, and the requests for what can be done now.
+//! A rotation as text: the five steps, their progress, and the requests for the next ones.
 
 use std::fmt::Write;
 
@@ -124,7 +124,7 @@ impl Page<'_> {
         format!("{what}: {how}{note}")
     }
 
-    /// How far a step is in a place; nothing where that is said already.
+    /// The progress of a step in one place; `None` where the heading covers it.
     fn line(&self, step: RotationStep, one: &InPlace<'_>) -> Option<String> {
         match step {
             RotationStep::Activate => Some(match (one.successor, one.candidate) {

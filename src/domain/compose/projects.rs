@@ -1,5 +1,5 @@
-//! What a message says of projects: one alert for all that have no valid certificate, one for all that have no active
-//! one, and one for each reason why that is over.
+//! Alerts about projects: one for all without a valid certificate, one for all without an active certificate, and one
+//! for each reason of a resolution.
 
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,7 +97,7 @@ impl Occasion<'_> {
         Some((alert, subjects))
     }
 
-    /// Says what comes next in each of these projects; gives what could be activated there.
+    /// Sets the next step of each project; returns the certificates that could be activated.
     fn remedy(&self, projects: &mut [ProjectView]) -> Vec<CandidateView> {
         let mut candidates: Vec<CandidateView> = Vec::new();
         for project in projects {
@@ -112,7 +112,7 @@ impl Occasion<'_> {
         candidates
     }
 
-    /// All projects of a kind, whoever asks for them.
+    /// All projects of a kind, regardless of routing.
     fn reported(&self, kind: ProjectKind) -> Box<dyn Iterator<Item = &Project> + '_> {
         match kind {
             ProjectKind::Uncovered => {

@@ -45,7 +45,7 @@ impl Occasion<'_> {
         lost.filter(|lost| lost.certain).map(|lost| lost.at)
     }
 
-    /// How the projects stand in which a certificate was active before the scan; `None` where it was active in none.
+    /// The state of the projects where a certificate was active before the scan; `None` if there were none.
     pub(super) fn left_behind(&self, id: &CertificateId, routing: &Routing) -> Option<LeftBehind> {
         let mut left = LeftBehind::default();
         let mut ranked = Vec::new();
@@ -70,7 +70,7 @@ impl Occasion<'_> {
         (left.total() > 0).then_some(left)
     }
 
-    /// A certificate with where it is active, as far as the routing asks, and what takes over from it.
+    /// A certificate with its projects, limited to those that the routing selects, and its successor.
     pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> Shown {
         let certificate = assessment.certificate;
         let rotation = self.evaluation.rotation(assessment);
@@ -156,13 +156,13 @@ impl Occasion<'_> {
 /// A certificate as messages, pages and commands show it.
 pub struct Shown {
     pub certificate: CertificateView,
-    /// What takes over in most of its projects.
+    /// The successor in most of its projects.
     pub successor: Option<SuccessorView>,
-    /// What could be activated where nothing takes over.
+    /// Certificates that could be activated in projects without a successor.
     pub candidates: Vec<CandidateView>,
 }
 
-/// What takes over in a project from a certificate whose end is known.
+/// The successor in a project, of a certificate with a known expiry.
 fn takes_over<'a>(
     certificate: &Certificate,
     rotation: &ProjectRotation<'a>,
@@ -170,7 +170,7 @@ fn takes_over<'a>(
     certificate.expires_at.and(rotation.successor)
 }
 
-/// The certificates that could be activated in these projects: those that are proposed first, and else in their order.
+/// The certificates that could be activated in these projects: proposed ones first.
 fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<CandidateView> {
     let proposed: BTreeSet<&CertificateId> =
         asked.iter().filter_map(|one| one.candidate).map(|one| &one.id).collect();
@@ -193,7 +193,7 @@ struct Fate<'a> {
 }
 
 impl Fate<'_> {
-    /// As it is shown; with what comes next, where its time has come.
+    /// The view of the project; with the next step if the certificate is in a stage.
     fn view(&self, in_time: bool) -> ProjectView {
         let candidate = self.rotation.candidate.filter(|_| in_time);
         ProjectView {

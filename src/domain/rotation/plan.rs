@@ -17,7 +17,7 @@ words! {
         Next = "next",
         /// Other steps come first.
         Later = "later",
-        /// It is up to people, and no list shows it.
+        /// The lists do not show it.
         Unseen = "unseen",
     }
 }
@@ -33,11 +33,11 @@ pub enum Place<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct InPlace<'a> {
     pub place: Place<'a>,
-    /// What takes over here: it is active here, or inherited.
+    /// The successor, active here or inherited.
     pub successor: Option<&'a Certificate>,
-    /// Where nothing does: what could be activated.
+    /// Without a successor: the certificate to activate.
     pub candidate: Option<&'a Certificate>,
-    /// Whether the lists that say so were read.
+    /// Whether its lists were read.
     pub is_read: bool,
 }
 
@@ -54,17 +54,17 @@ pub struct Plan<'a> {
     pub certificate: &'a Certificate,
     /// Where it is active; the organization first.
     pub places: Vec<InPlace<'a>>,
-    /// What could take over, the likeliest first.
+    /// Possible successors, the likeliest first.
     pub candidates: Vec<&'a Certificate>,
-    /// Whether every list was read. What an unread list may have active is not deleted.
+    /// Whether every list was read.
     pub is_complete: bool,
     expired: bool,
-    /// It is active nowhere, and another one has replaced it.
+    /// Active nowhere, and replaced or expired.
     leftover: bool,
 }
 
 impl<'a> Plan<'a> {
-    /// The certificate that takes over in some place, or else the likeliest candidate.
+    /// The successor in some place, or else the likeliest candidate.
     pub fn successor(&self) -> Option<&'a Certificate> {
         let known = self.places.iter().find_map(|one| one.successor);
         known.or(self.candidates.first().copied())
@@ -95,7 +95,7 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// The whole rotation of a certificate, to `chosen` where somebody has said what is to take over.
+    /// The whole rotation of a certificate; `chosen` is the successor that the user named.
     pub fn plan(&self, assessment: &Assessment<'a>, chosen: Option<&'a Certificate>) -> Plan<'a> {
         let certificate = assessment.certificate;
         let end = certificate.expires_at.unwrap_or(self.now);
@@ -160,7 +160,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Whether the latest scan read the lists that say what is active in a project.
+    /// Whether the latest scan read the lists of the project and the organization.
     fn is_read(&self, project: &ProjectId) -> bool {
         self.inventory.unreadable_organization.is_none()
             && !self.inventory.unreadable_projects.contains_key(project)

@@ -150,7 +150,7 @@ pub struct New {
     by: Option<String>,
 }
 
-/// Acknowledges a certificate, whose last threshold and expiry are told all the same; or a project that does not enforce
+/// Acknowledges a certificate (its last threshold and its expiry still alert), or a project that does not enforce
 /// mutual TLS.
 #[utoipa::path(
     post,

@@ -63,7 +63,7 @@ pub struct Certificate {
     successor: Option<Successor>,
     /// Every project where it is active has a successor.
     replaced: bool,
-    /// What comes next in its rotation, where its end is near or over, or it is left over.
+    /// The next step of its rotation, if it is in a stage or left over.
     next_step: Option<RotationStep>,
     /// A list that names it could not be read in the latest scan, so that it may be otherwise by now.
     hearsay: bool,

@@ -65,9 +65,9 @@ pub struct ProjectOfCertificate {
     pub successor_id: Option<String>,
     /// From when it has no valid certificate left; null where there is a successor, and where that is not known.
     pub uncovered_from: Option<DateTime<Utc>>,
-    /// What comes next here; null where nothing is to be done.
+    /// The next step here; null if there is none.
     pub next_step: Option<RotationStep>,
-    /// Where that is to activate a certificate: the likeliest one.
+    /// The certificate to activate, if that is the next step.
     pub candidate_id: Option<String>,
 }
 

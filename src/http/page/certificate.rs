@@ -38,6 +38,8 @@ pub struct Shown {
     unread: bool,
     projects_total: usize,
     projects_more: usize,
+    /// Names and ids of projects that list it and have no active certificate.
+    unprotected: Vec<(String, String)>,
     replaced: bool,
     ladder_of: String,
     life: Option<String>,
@@ -129,6 +131,11 @@ pub async fn page(
         unread: row.status == Status::UnknownActivity,
         projects_total: active.projects_total,
         projects_more: active.projects_total - active.projects.len(),
+        unprotected: explanation
+            .unprotected
+            .iter()
+            .map(|one| (one.title().to_owned(), one.id.to_string()))
+            .collect(),
         replaced: explanation.replaced,
         ladder_of: match explanation.ladder_of_rule {
             Some(rule) => format!("The ladder of rules[{rule}], the first that matches"),

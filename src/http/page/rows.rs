@@ -37,7 +37,7 @@ pub struct Certificate {
     pub successor_href: String,
     /// That nothing takes over, where that matters.
     pub alone: bool,
-    /// What is to be done about it.
+    /// The next step.
     pub next: Option<String>,
     pub silence: Option<String>,
     pub hearsay: bool,

@@ -15,9 +15,9 @@ const QUIET: TimeDelta = TimeDelta::days(7);
 /// How many projects a step names.
 const NAMED: usize = 3;
 
-/// What it means that no certificate is active in a project.
+/// The consequence of a project without an active certificate.
 pub(super) const UNPROTECTED: &str = "mutual TLS is off there: the API accepts every client that has an API key, with or without a certificate";
-/// What it means that none is valid.
+/// The consequence of a project without a valid certificate.
 pub(super) const UNCOVERED: &str = "every API call over mutual TLS fails there now, and workload identity federation issues no tokens";
 
 /// What breaks, and from when; nothing where nothing does.
@@ -188,7 +188,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
     first.into_iter().chain(steps.iter().map(filled)).collect()
 }
 
-/// Which uploaded certificates to activate, and where.
+/// The steps that activate uploaded certificates.
 pub(super) fn activate(
     candidates: &[CandidateView],
     projects: &[ProjectView],

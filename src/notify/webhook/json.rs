@@ -131,7 +131,7 @@ pub fn successor(view: &SuccessorView) -> Value {
     })
 }
 
-/// What could be activated where nothing takes over.
+/// Certificates that could be activated in projects without a successor.
 pub fn candidates(views: &[CandidateView]) -> Value {
     let one = |view: &CandidateView| {
         json!({
@@ -153,7 +153,8 @@ fn silence(view: &SilenceView) -> Value {
     })
 }
 
-fn projects(listed: &[ProjectView]) -> Value {
+/// Projects, as every document names their parts.
+pub fn projects(listed: &[ProjectView]) -> Value {
     let entry = |project: &ProjectView| {
         json!({
             "id": project.id,

@@ -53,7 +53,7 @@ fn every_link_leads_somewhere() {
     assert!(links > 30, "{links}");
 }
 
-/// The recipe of the runbook, run as it stands: what it makes is fit to be an anchor and a client.
+/// Runs the recipe of the runbook: its certificates are valid as an anchor and as a client.
 #[test]
 fn the_runbook_makes_an_anchor_and_a_client_that_the_api_accepts() {
     let Some(openssl) = program("openssl", "openssl") else { return };
