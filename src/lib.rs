@@ -19,6 +19,11 @@
 //!                         claim with a lease (store) ─▶ send (notify) ─▶ domain::retry ─▶ record (store)
 //! ```
 //!
+//! One word for one thing; `docs/glossary.md` has all of them. A *finding* is something in a stage; for a notifier
+//! that selects it, it becomes an *alert*, and the ledger keeps the latest *sent alert* of each subject. A *notification*
+//! is one message of a notifier about one scan; a *delivery* is one notification for one receiver. Data is *stale* if
+//! the latest scan could not read its list; a list is *blind* if that has lasted too long.
+//!
 //! Who may know whom: [`domain`] knows nobody. [`admin_api`], [`store`] and [`notify`] know the domain
 //! and not each other. [`scan`], [`deliver`] and [`watch`] know the domain and the edges
 //! that they use; [`http`] knows the domain and the store, and both [`http`] and [`cli`] ask [`known`] for what the

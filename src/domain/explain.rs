@@ -32,7 +32,7 @@ pub struct Explanation {
     /// Projects that list it and have no active certificate, and are reported for that.
     pub unprotected: Vec<ProjectView>,
     /// Whether some list that names it could not be read in the latest scan.
-    pub hearsay: bool,
+    pub stale: bool,
     /// Every project where it is active has a successor.
     pub replaced: bool,
     /// Active somewhere, or watched all the same.
@@ -142,7 +142,7 @@ pub fn explain(
         successor,
         candidates,
         unprotected: unprotected(evaluation, assessment.certificate),
-        hearsay: evaluation.is_stale(&certificate.id),
+        stale: evaluation.is_stale(&certificate.id),
         replaced: assessment.replaced,
         watched: assessment.is_active() || evaluation.policy.include_inactive,
         stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),

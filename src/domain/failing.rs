@@ -98,7 +98,7 @@ pub fn failing<'a>(
 }
 
 /// What one notifier is to be told of the others; `configured` are the names of all. Never of itself. It is over
-/// for one when nothing of it fails any more: what has not been tried again yet is hearsay.
+/// for one when nothing of it fails any more: a receiver that was not tried again yet may still fail.
 pub fn decide(
     failures: &[Failure],
     failing: &[Failing<'_>],

@@ -2,7 +2,7 @@
 //!
 //! The ledger is the only memory of alerts. Comparing it with how things stand gives first alerts,
 //! escalation, repeats, resolution and a notifier that was added later, without a special case. A
-//! second reconcile with nothing new says nothing. Nothing is resolved on hearsay: while a list that
+//! second reconcile with nothing new says nothing. Stale data resolves nothing: while a list that
 //! names a certificate could not be read, its end is not believed.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -129,7 +129,7 @@ pub fn reconcile(
 }
 
 /// What is found against what was told; `end` says why something that is not found any more is over, or that
-/// this is only hearsay.
+/// its data is stale.
 pub(super) fn compare_all(
     findings: &[Finding],
     end: impl Fn(&Subject, &Told) -> Option<Reason>,
@@ -243,7 +243,7 @@ fn for_incidents(
 
 /// What was told, is not over, and is not told of now: said again as it was told, where what is not said
 /// counts as over. It is said, and not learnt. What is acknowledged since is among it, and what is known
-/// by hearsay alone: neither is over. `ledger` is that before the decisions.
+/// from stale data: neither is over. `ledger` is that before the decisions.
 pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
     let mut after = ledger.clone();
     decisions.iter().for_each(|decision| after.learn(decision));
@@ -344,7 +344,7 @@ pub(super) fn repeat(
     reached.repeat.map(|repeat| if long_over { repeat.max(WEEKLY) } else { repeat })
 }
 
-/// Why something that was told is over; `None` while that is only hearsay.
+/// Why something that was told is over; `None` while its data is stale.
 fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
     let World::Watched { before, was_active, after } = world else {
         return Some(Reason::Unwatched);

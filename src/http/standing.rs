@@ -67,7 +67,7 @@ pub struct CertificateRow {
     /// Every project where it is active has a successor.
     pub replaced: bool,
     /// A list that names it could not be read in the latest scan.
-    pub hearsay: bool,
+    pub stale: bool,
     /// Its thresholds and its end, from the widest.
     pub rungs: Vec<Rung>,
 }
@@ -202,7 +202,7 @@ fn certificate(
         stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
         breaks: 0,
         replaced: assessment.replaced,
-        hearsay: evaluation.is_stale(&view.id),
+        stale: evaluation.is_stale(&view.id),
         rungs: rungs(assessment, evaluation.now),
         view,
         successor,

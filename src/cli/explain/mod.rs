@@ -138,7 +138,7 @@ impl Page<'_> {
             "explained_at": instant(self.now),
             "organization": self.explanation.organization,
             "scan": scan,
-            "hearsay": self.explanation.hearsay,
+            "stale": self.explanation.stale,
             "certificate": json::certificate(certificate, self.now),
             "created_at": self.explanation.created_at.map(instant),
             "successor": self.explanation.successor.as_ref().map(json::successor),

@@ -62,10 +62,10 @@ impl Page<'_> {
             }
             None => line("latest scan", "none".to_owned())?,
         }
-        if self.explanation.hearsay {
+        if self.explanation.stale {
             let doubt =
-                "a list that names it could not be read, so that it may be otherwise by now";
-            line("but", doubt.to_owned())?;
+                "the latest scan could not read a list that names it, so it may have changed";
+            line("stale", doubt.to_owned())?;
         }
         match (&self.explanation.stage, self.explanation.severity) {
             (Some(stage), Some(severity)) => line("stage", format!("{stage}, {severity}"))?,

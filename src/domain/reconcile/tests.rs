@@ -201,7 +201,7 @@ fn each_end_has_its_reason() {
 }
 
 #[test]
-fn nothing_is_resolved_on_hearsay() {
+fn stale_data_resolves_nothing() {
     let mut listener = Listener::default();
     let (x, both): (_, &[_]) = (("x", 4_000, false), &[("c", 5, true), ("x", 4_000, false)]);
     let half = || reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Err("HTTP 500"))]);

@@ -65,8 +65,8 @@ pub struct Certificate {
     replaced: bool,
     /// The next step of its rotation, if it is in a stage or left over.
     next_step: Option<RotationStep>,
-    /// A list that names it could not be read in the latest scan, so that it may be otherwise by now.
-    hearsay: bool,
+    /// The latest scan could not read a list that names it, so it may have changed.
+    stale: bool,
     ignored: Option<Silence>,
     acknowledged: Option<Silence>,
 }
@@ -118,7 +118,7 @@ impl Certificate {
             }),
             replaced: row.replaced,
             next_step: view.next,
-            hearsay: row.hearsay,
+            stale: row.stale,
             ignored: view.ignored.as_ref().map(Into::into),
             acknowledged: view.acknowledged.as_ref().map(Into::into),
         }

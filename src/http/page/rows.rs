@@ -40,7 +40,7 @@ pub struct Certificate {
     /// The next step.
     pub next: Option<String>,
     pub silence: Option<String>,
-    pub hearsay: bool,
+    pub stale: bool,
 }
 
 impl Certificate {
@@ -81,7 +81,7 @@ impl Certificate {
             next: view.next.map(|step| next_step(step, view)),
             silence: silence("acknowledged", &view.acknowledged)
                 .or_else(|| silence("ignored", &view.ignored)),
-            hearsay: row.hearsay,
+            stale: row.stale,
         }
     }
 }
