@@ -84,9 +84,9 @@ pub async fn settle_changes(
     }
 }
 
-/// Brings the state in line with the configuration: what is owed to those who are no longer configured
-/// is abandoned, and what was told of organizations that are not is ended. Gives whether that is done; another
-/// instance may be at it, or have a newer configuration.
+/// Cleans up after removals from the configuration: cancels the pending deliveries of removed notifiers and receivers,
+/// and ends the alerts of removed organizations. Returns whether that is done; another instance may be doing it, or
+/// have a newer configuration.
 ///
 /// # Errors
 /// Where the state fails.
@@ -101,11 +101,11 @@ pub async fn settle(
         .iter()
         .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
         .collect();
-    for (notifier, deliveries) in store.abandon(&configured, lease, now).await? {
+    for (notifier, deliveries) in store.cancel_removed(&configured, lease, now).await? {
         tracing::warn!(
             notifier,
             deliveries,
-            "what was owed to a notifier or receiver that is no longer configured is abandoned"
+            "pending deliveries cancelled: their notifier or receiver was removed"
         );
     }
     let mut done = true;

@@ -133,7 +133,7 @@ fn table(rows: &[DeliveryRow]) -> Table {
             DeliveryState::Delivered => Tint::Well,
             DeliveryState::Rejected | DeliveryState::GivenUp => Tint::Of(Severity::Critical),
             DeliveryState::Pending if row.last.is_some() => Tint::Of(Severity::Warning),
-            DeliveryState::Pending | DeliveryState::Superseded | DeliveryState::Abandoned => {
+            DeliveryState::Pending | DeliveryState::Superseded | DeliveryState::Cancelled => {
                 Tint::Plain
             }
         };

@@ -1,4 +1,4 @@
-//! Deliveries as the operator sees and handles them: listed, tried again, abandoned.
+//! Deliveries as the operator sees and handles them: listed, retried, cancelled.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -194,7 +194,7 @@ impl Store {
             DeliveryState::Pending | DeliveryState::Rejected | DeliveryState::GivenUp => {}
             done @ (DeliveryState::Delivered
             | DeliveryState::Superseded
-            | DeliveryState::Abandoned) => {
+            | DeliveryState::Cancelled) => {
                 return Err(StoreFault::NotRetryable(id.to_string(), done));
             }
         }
@@ -239,7 +239,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn abandon(
+    pub async fn cancel_removed(
         &self,
         configured: &[(String, Vec<String>)],
         lease: &Lease,
@@ -254,7 +254,7 @@ impl Store {
         .tuples(&mut tx)
         .await?;
         failures::forget(&mut tx, configured).await?;
-        let mut abandoned: std::collections::BTreeMap<String, u64> = Default::default();
+        let mut cancelled: std::collections::BTreeMap<String, u64> = Default::default();
         for (notifier, receiver) in owed {
             let kept = configured.iter().find(|(name, _)| *name == notifier);
             if kept.is_some_and(|(_, receivers)| receivers.contains(&receiver)) {
@@ -273,7 +273,7 @@ impl Store {
                 lock(&mut tx, id).await?;
             }
             let ids: Vec<String> = query(
-                "UPDATE deliveries SET state = 'abandoned', settled_at = $3, lease_until = NULL
+                "UPDATE deliveries SET state = 'cancelled', settled_at = $3, lease_until = NULL
                  WHERE notifier = $1 AND receiver = $2 AND state = 'pending'
                  RETURNING notification_id",
             )
@@ -297,11 +297,11 @@ impl Store {
                     .await?;
             }
             if !ids.is_empty() {
-                *abandoned.entry(notifier).or_default() += ids.len() as u64;
+                *cancelled.entry(notifier).or_default() += ids.len() as u64;
             }
         }
         tx.commit().await?;
-        Ok(abandoned.into_iter().collect())
+        Ok(cancelled.into_iter().collect())
     }
 }
 

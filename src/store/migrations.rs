@@ -7,15 +7,16 @@ use sqlx::{
 };
 use std::sync::LazyLock;
 
-/// Lists the migrations of one folder, by number and name.
+/// Lists the migrations of one folder, by number and file.
 macro_rules! migrations {
-    ($folder:literal, $(($version:literal, $name:literal)),+ $(,)?) => {
+    ($folder:literal, $(($version:literal, $file:literal)),+ $(,)?) => {
         Migrator::with_migrations(vec![
             $(Migration::new(
                 $version,
-                $name.replace('_', " ").into(),
+                // Without its number.
+                $file.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_').replace('_', " ").into(),
                 MigrationType::Simple,
-                include_str!(concat!("migrations/", $folder, "/000", $version, "_", $name, ".sql"))
+                include_str!(concat!("migrations/", $folder, "/", $file, ".sql"))
                     .into_sql_str(),
                 false,
             )),+
@@ -26,25 +27,27 @@ macro_rules! migrations {
 pub static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
     migrations!(
         "sqlite",
-        (1, "initial"),
-        (2, "acknowledgements"),
-        (3, "message_kinds"),
-        (4, "lateness_failures"),
-        (5, "pages"),
-        (6, "rates"),
-        (7, "inventory_parts"),
-        (8, "sessions"),
-        (9, "acknowledged_projects"),
+        (1, "0001_initial"),
+        (2, "0002_acknowledgements"),
+        (3, "0003_message_kinds"),
+        (4, "0004_lateness_failures"),
+        (5, "0005_pages"),
+        (6, "0006_rates"),
+        (7, "0007_inventory_parts"),
+        (8, "0008_sessions"),
+        (9, "0009_acknowledged_projects"),
+        (10, "0010_cancelled"),
     )
 });
 
 pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = migrations!(
         "postgres",
-        (1, "initial"),
-        (2, "inventory_parts"),
-        (3, "sessions"),
-        (4, "acknowledged_projects"),
+        (1, "0001_initial"),
+        (2, "0002_inventory_parts"),
+        (3, "0003_sessions"),
+        (4, "0004_acknowledged_projects"),
+        (5, "0005_cancelled"),
     );
     // A newer version may have added some.
     migrator.set_ignore_missing(true);

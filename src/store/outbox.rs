@@ -31,7 +31,7 @@ words! {
         /// Never attempted, and out of date: a later one says it better.
         Superseded = "superseded",
         /// Its notifier or receiver is no longer configured.
-        Abandoned = "abandoned",
+        Cancelled = "cancelled",
     }
 }
 

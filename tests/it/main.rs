@@ -37,6 +37,7 @@ mod punctual;
 mod refusals;
 mod rotation;
 mod scan;
+mod schemas;
 mod services;
 mod sharing;
 mod silences;

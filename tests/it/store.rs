@@ -42,11 +42,11 @@ pub struct Contract {
     pub store: Store,
 }
 
-fn file(folder: &TempDir) -> PathBuf {
+pub fn file(folder: &TempDir) -> PathBuf {
     folder.path().join("state.db")
 }
 
-fn settings(folder: &TempDir) -> Settings {
+pub fn settings(folder: &TempDir) -> Settings {
     Settings { place: Place::File(file(folder)), history: days(400) }
 }
 
@@ -522,19 +522,19 @@ async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then(contract: 
     }
 }
 
-async fn what_is_owed_to_the_unconfigured_is_abandoned(contract: Contract) {
+async fn what_is_owed_to_the_unconfigured_is_cancelled(contract: Contract) {
     contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
     let only_a = [("n".to_owned(), vec!["a".to_owned()])];
     let lease = lease(&contract.store, None).await;
-    let abandon = async |configured: &[(String, Vec<String>)]| {
-        contract.store.abandon(configured, &lease, start()).await.unwrap()
+    let cancel = async |configured: &[(String, Vec<String>)]| {
+        contract.store.cancel_removed(configured, &lease, start()).await.unwrap()
     };
-    assert_eq!(abandon(&only_a).await, [("n".to_owned(), 1)]);
+    assert_eq!(cancel(&only_a).await, [("n".to_owned(), 1)]);
     assert_eq!(contract.told().await, ["c Within(604800)"]);
-    assert_eq!(abandon(&[]).await, [("n".to_owned(), 1)]);
+    assert_eq!(cancel(&[]).await, [("n".to_owned(), 1)]);
     assert_eq!(contract.told().await, [""; 0], "one that comes back is told of what is open");
     assert!(contract.store.known_receivers(&acme(), "n").await.unwrap().is_empty());
-    assert_eq!(abandon(&[]).await, []);
+    assert_eq!(cancel(&[]).await, []);
 }
 
 async fn pruning_forgets_what_ended_and_keeps_what_counts(contract: Contract) {
@@ -968,7 +968,7 @@ contract! {
     for_one_receiver_and_subject_nothing_overtakes
     what_was_never_attempted_and_is_out_of_date_is_superseded
     a_failed_delivery_can_be_tried_again_and_counts_as_told_then
-    what_is_owed_to_the_unconfigured_is_abandoned
+    what_is_owed_to_the_unconfigured_is_cancelled
     pruning_forgets_what_ended_and_keeps_what_counts
     a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it
     what_a_clock_that_was_ahead_has_written_is_not_waited_for

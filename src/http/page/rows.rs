@@ -221,7 +221,7 @@ impl Delivery {
             DeliveryState::Rejected => ("refused for good", "critical", true),
             DeliveryState::GivenUp => ("given up", "critical", true),
             DeliveryState::Superseded => ("superseded", "", false),
-            DeliveryState::Abandoned => ("abandoned", "", false),
+            DeliveryState::Cancelled => ("cancelled", "", false),
         };
         Delivery {
             id: row.id.to_string(),

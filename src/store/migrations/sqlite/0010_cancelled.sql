@@ -1,0 +1,2 @@
+-- The word for deliveries whose notifier or receiver was removed.
+UPDATE deliveries SET state = 'cancelled' WHERE state = 'abandoned';
