@@ -143,14 +143,14 @@ async fn serve(
     let service = tokio::spawn(app::run(config, control));
     tokio::pin!(service);
     let story = async {
-        let mail = arrived(|| sent.mail("] demo: ")).await?;
+        let mail = arrived(|| sent.mail(" demo: ")).await?;
         let post = arrived(|| {
             sent.receiver.posts().into_iter().find(|post| post.body.contains("\"demo\""))
         })
         .await?;
         super::print(&shown(&mail, &post)?)?;
         // It has to be known with its certificate before it can lose it.
-        arrived(|| sent.mail("] partners: ")).await?;
+        arrived(|| sent.mail(" partners: ")).await?;
         partners.world().lose_protection();
         // A full channel means that a scan is requested already.
         scan_now.try_send(()).ok();

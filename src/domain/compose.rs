@@ -6,7 +6,10 @@ mod projects;
 mod views;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 use uuid::Uuid;
 
 use super::{
@@ -63,9 +66,9 @@ pub struct Composed {
 /// An alert, and what it tells of.
 type Entry = (Alert, Vec<Subject>);
 
-/// The most urgent entries, of however many there are: no more are in memory than a few times what is sent.
-#[derive(Default)]
+/// The most urgent of any number of entries. Memory holds at most a few times the number that is sent.
 struct MostUrgent {
+    now: DateTime<Utc>,
     entries: Vec<Entry>,
     total: usize,
 }
@@ -83,7 +86,7 @@ impl MostUrgent {
 
     fn trim(&mut self) {
         self.entries.sort_by(|(a, of_a), (b, of_b)| {
-            urgency(b).cmp(&urgency(a)).then_with(|| of_a.cmp(of_b))
+            urgency(b, self.now).cmp(&urgency(a, self.now)).then_with(|| of_a.cmp(of_b))
         });
         self.entries.truncate(MAX_ALERTS);
     }
@@ -120,7 +123,8 @@ impl Occasion<'_> {
         listener: &Listener,
         decisions: &[&Decision],
     ) -> Vec<Composed> {
-        let mut most_urgent = MostUrgent::default();
+        let now = self.evaluation.now;
+        let mut most_urgent = MostUrgent { now, entries: Vec::new(), total: 0 };
         let routing = &listener.routing;
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_certificate(routing, one)));
         most_urgent.extend(self.of_projects(listener, decisions));
@@ -359,9 +363,9 @@ fn closes(ledger: &Ledger, decision: &Decision) -> BTreeSet<Severity> {
     }
 }
 
-/// What is wrong comes before what is over, the severe first, what is broken now before what will be, and
-/// then what ends first.
-fn urgency(alert: &Alert) -> (bool, Severity, bool, Option<std::cmp::Reverse<DateTime<Utc>>>) {
+/// Open alerts come before resolved ones, then by severity, then outages, then the expiry that is closest to now: five
+/// hours ahead before three days ago.
+fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
     let of_credential = alert.credential.as_ref().and_then(|credential| credential.expires_at);
     let of_certificate = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
     let ends = of_certificate.or(of_credential);
@@ -369,5 +373,6 @@ fn urgency(alert: &Alert) -> (bool, Severity, bool, Option<std::cmp::Reverse<Dat
         alert.event,
         Event::ProjectUncovered | Event::ProjectUnprotected | Event::MonitorBlind
     );
-    (!alert.event.is_end(), alert.severity, broken, ends.map(std::cmp::Reverse))
+    let distance = ends.map(|ends| Reverse((ends - now).abs()));
+    (!alert.event.is_end(), alert.severity, broken, distance)
 }

@@ -99,7 +99,7 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
 
 fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
     let (who, one) = match projects.listed.as_slice() {
-        [only] if projects.total == 1 => (format!("“{}”", only.title()), true),
+        [only] if projects.total == 1 => (format!("project “{}”", only.title()), true),
         _ => (count(projects.total, "project"), false),
     };
     let (has, is) = if one { ("has", "is") } else { ("have", "are") };

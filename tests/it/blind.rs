@@ -46,7 +46,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
     assert_eq!(heard.news(), said("monitor.blind", "opened", blind));
     let mails = sim.mailbox.mails();
     let mail = certvigil::demo::pages::parts(&mails[0].data).unwrap();
-    assert_eq!(mail.subject, format!("[certvigil] acme: {blind}"));
+    assert_eq!(mail.subject, format!("[certvigil] CRITICAL acme: {blind}"));
     for words in [
         "Certificates of 1 project may expire unseen.",
         "Last error: GET /organization/projects/proj_0002/certificates: HTTP 403",

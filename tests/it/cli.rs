@@ -427,7 +427,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("there is no state at ") && err.contains("yet: a sample"), "{err}");
     assert!(
-        out.contains("Subject: [certvigil] acme: 2 projects have no valid certificate"),
+        out.contains("Subject: [certvigil] CRITICAL acme: 2 projects have no valid certificate"),
         "{out}"
     );
 
@@ -442,7 +442,10 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     let (code, out, err) = preview(&["ops"]).await;
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("state: "), "{err}");
-    assert!(out.contains("Subject: [certvigil] acme: “ca-0” expires in 5 days\n"), "{out}");
+    assert!(
+        out.contains("Subject: [certvigil] CRITICAL acme: “ca-0” expires in 5 days\n"),
+        "{out}"
+    );
     assert!(out.contains("To: a@acme.example, b@acme.example\n"), "{out}");
     let (code, out, err) = preview(&["ops", "--format", "html"]).await;
     assert_eq!(code, 0, "{err}");

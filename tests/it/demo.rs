@@ -10,7 +10,7 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
     let (code, out, err) = run(command).await;
     assert_eq!(code, 0, "{err}");
     for expected in [
-        "Subject: [certvigil] demo: “legacy-batch-ca” expired 3 days ago (+11 more)",
+        "Subject: [certvigil] CRITICAL demo: “watch-me-expire” expires in",
         "CRITICAL: “prod-ca-2026” expires in 6 days",
         "“no-end-given” is active, and the API does not say when it expires",
         "“next-year-ca” is active, but not valid for another 3 days",
@@ -18,7 +18,7 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
         "1 project could not be read: certificates there may expire unseen.",
         "(the reference library accepts the signature)",
         "\"schema\": \"certvigil.notification/1\"",
-        "Subject: [certvigil] partners: “payments” no longer enforces mutual TLS",
+        "Subject: [certvigil] CRITICAL partners: project “payments” no longer enforces mutual TLS",
         "“payments-ca” (cert_payments) is uploaded and expires",
     ] {
         assert!(out.contains(expected), "{expected}\n{out}");

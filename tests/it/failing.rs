@@ -54,7 +54,9 @@ async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() 
     let subject = before.last().unwrap();
     assert!(
         ["60", "61"].iter().any(|minutes| *subject
-            == format!("[certvigil] the notifier hook has not got through for {minutes} minutes")),
+            == format!(
+                "[certvigil] WARNING: the notifier hook has not got through for {minutes} minutes"
+            )),
         "{subject}"
     );
     assert_eq!(look(&service, 120).await.notifications, 0, "once");
@@ -70,7 +72,7 @@ async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() 
     let report = look(&service, 2 * 24 * 60 + 5).await;
     assert_eq!((report.failing.len(), report.notifications), (0, 1));
     let all = subjects(&sim, "a@acme.example");
-    assert_eq!(all.last().unwrap(), "[certvigil] the notifier hook gets through again");
+    assert_eq!(all.last().unwrap(), "[certvigil] RESOLVED: the notifier hook gets through again");
     assert_eq!(look(&service, 3 * 24 * 60).await.notifications, 0);
     assert_eq!(subjects(&sim, "a@acme.example").len(), all.len());
 }

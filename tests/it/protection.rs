@@ -67,8 +67,8 @@ struct Story {
     steps: &'static [(Change, &'static [&'static str])],
 }
 
-const LOST: &str = "project.unprotected opened: “chat” no longer enforces mutual TLS";
-const AGAIN: &str = "project.protected protected: “chat” enforces mutual TLS again";
+const LOST: &str = "project.unprotected opened: project “chat” no longer enforces mutual TLS";
+const AGAIN: &str = "project.protected protected: project “chat” enforces mutual TLS again";
 
 const STORIES: [Story; 16] = [
     Story {
@@ -125,7 +125,7 @@ const STORIES: [Story; 16] = [
             (|world| activate(world, "cert_ca", "proj_0001", false), &[LOST]),
             (
                 |world| world.projects[0].archived = true,
-                &["project.protected archived: “chat” is archived or no longer watched"],
+                &["project.protected archived: project “chat” is archived or no longer watched"],
             ),
         ],
     },
@@ -153,10 +153,10 @@ const STORIES: [Story; 16] = [
         title: "a project that is expected to have one, from the first scan on",
         config: "expect_mtls = [\"sea*\"]\n",
         steps: &[
-            (|_| (), &["project.unprotected opened: “search” does not enforce mutual TLS"]),
+            (|_| (), &["project.unprotected opened: project “search” does not enforce mutual TLS"]),
             (
                 |world| activate(world, "cert_spare", "proj_0002", true),
-                &["project.protected protected: “search” enforces mutual TLS again"],
+                &["project.protected protected: project “search” enforces mutual TLS again"],
             ),
         ],
     },
@@ -186,7 +186,7 @@ const STORIES: [Story; 16] = [
             ),
             (
                 |world| activate(world, "cert_spare", "proj_0002", true),
-                &["project.protected protected: “search” enforces mutual TLS again"],
+                &["project.protected protected: project “search” enforces mutual TLS again"],
             ),
         ],
     },
@@ -199,7 +199,7 @@ const STORIES: [Story; 16] = [
                     world.certificate("cert_ca").unwrap().expires_at = Some(start() - days(1));
                 },
                 &[
-                    "project.uncovered opened: “chat” has no valid certificate",
+                    "project.uncovered opened: project “chat” has no valid certificate",
                     "certificate.expired opened: “ca” expired 24 hours ago",
                 ],
             ),
@@ -223,7 +223,7 @@ const STORIES: [Story; 16] = [
                         Some(start() + days(90) + TimeDelta::hours(1));
                 },
                 &[
-                    "project.uncovered opened: “chat” has no valid certificate",
+                    "project.uncovered opened: project “chat” has no valid certificate",
                     "certificate.not_yet_valid opened: “ca” is active, but not valid for another 90 days",
                 ],
             ),
@@ -331,7 +331,7 @@ async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_he
     let service = service.restart(&both, start() + days(2)).await;
     for day in 2..9 {
         let told = scan(&service, &sim, start() + days(day)).await;
-        let reminder = "project.unprotected repeat: “chat” no longer enforces mutual TLS";
+        let reminder = "project.unprotected repeat: project “chat” no longer enforces mutual TLS";
         let expected = if day == 8 { vec![reminder] } else { vec![] };
         assert_eq!(told, expected, "day {day}");
     }
@@ -343,7 +343,7 @@ async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_he
     assert_eq!(
         scan(&service, &sim, start() + days(9)).await,
         [
-            "project.protected ignored: “chat” does not enforce mutual TLS, and is in unprotected_ignore now"
+            "project.protected ignored: project “chat” does not enforce mutual TLS, and is in unprotected_ignore now"
         ]
     );
 }
@@ -441,7 +441,7 @@ async fn projects_that_are_excluded_say_so_and_are_forgotten() {
     let service = service.restart(&excluding, start() + days(2)).await;
     assert_eq!(
         scan(&service, &sim, start() + days(2)).await,
-        ["project.protected archived: “chat” is archived or no longer watched"]
+        ["project.protected archived: project “chat” is archived or no longer watched"]
     );
     let service = service.restart(&text, start() + days(3)).await;
     assert_eq!(scan(&service, &sim, start() + days(3)).await, [""; 0], "it has none, as before");
@@ -471,7 +471,7 @@ async fn a_state_that_never_knew_of_losses_begins_without_one() {
     let service = service.restart(&text, start() + days(2)).await;
     assert_eq!(scan(&service, &sim, start() + days(2)).await, [""; 0], "it was so before");
     activate(&mut sim.api.world(), "cert_ca", "proj_0002", false);
-    let lost = "project.unprotected opened: “search” no longer enforces mutual TLS";
+    let lost = "project.unprotected opened: project “search” no longer enforces mutual TLS";
     assert_eq!(scan(&service, &sim, start() + days(3)).await, [lost]);
 }
 
@@ -509,7 +509,8 @@ async fn an_acknowledged_project_is_quiet_until_its_date_or_until_it_is_protecte
             "no reminder on day {day}"
         );
     }
-    let silence_ended = "project.unprotected ack_ended: “chat” no longer enforces mutual TLS";
+    let silence_ended =
+        "project.unprotected ack_ended: project “chat” no longer enforces mutual TLS";
     assert_eq!(scan(&service, &sim, now + days(21)).await, [silence_ended]);
 
     // One that is taken back is over, and so is one of a project that is protected again.

@@ -584,7 +584,7 @@ async fn in_a_year_of_rotations_and_outages_everybody_is_told_what_is_theirs_onc
     let mails = year.mailbox.mails();
     let summaries: Vec<String> = mails
         .iter()
-        .map(|mail| parts(&mail.data).unwrap().subject.replace("[certvigil] acme: ", ""))
+        .map(|mail| parts(&mail.data).unwrap().subject.split_once(" acme: ").unwrap().1.to_owned())
         .collect();
     assert_eq!(summaries.len(), expected[0].says.len());
     let bodies = year.hooks["all"].bodies.lock().unwrap();

@@ -199,9 +199,13 @@ impl Mail {
     fn new(settings: &Settings, notification: &Notification, now: DateTime<Utc>) -> Mail {
         let summary = wording::summary(notification, now);
         let organization = notification.organization.as_ref().map(ToString::to_string);
-        let subject = match &organization {
-            Some(organization) => format!("[certvigil] {organization}: {summary}"),
-            None => format!("[certvigil] {summary}"),
+        let mark = Mark::of_all(notification).as_str();
+        let subject = match (&organization, worst_event(notification)) {
+            (Some(organization), _) => {
+                format!("[certvigil] {} {organization}: {summary}", mark.to_uppercase())
+            }
+            (None, Some(Event::Test)) => format!("[certvigil] {summary}"),
+            (None, _) => format!("[certvigil] {}: {summary}", mark.to_uppercase()),
         };
         let style = &settings.style;
         let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, style, now);
@@ -214,7 +218,7 @@ impl Mail {
             title: unlinked(&capitalized(&summary)),
             preview: worst.and_then(|worst| worst.consequence.clone()).unwrap_or_default(),
             organization,
-            mark: Mark::of_all(notification).as_str(),
+            mark,
             unseen: scan.and_then(unseen),
             wrong_clock: scan.and_then(wrong_clock),
             overview: overview(&entries),
@@ -227,6 +231,10 @@ impl Mail {
             id: notification.id.to_string(),
         }
     }
+}
+
+fn worst_event(notification: &Notification) -> Option<Event> {
+    notification.alerts.first().map(|alert| alert.event)
 }
 
 fn overview(entries: &[Entry]) -> Vec<Group> {
@@ -245,8 +253,10 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
             let projects = projects.then(|| entry.projects_label.clone());
             // And of what is over, when it would have been is of no interest.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
-            let detail: Vec<String> = when.into_iter().chain(projects).collect();
             let critical = entry.mark == Mark::Critical;
+            // The consequence of a critical alert says it already.
+            let coverage = entry.coverage.clone().filter(|_| !critical);
+            let detail: Vec<String> = when.into_iter().chain(projects).chain(coverage).collect();
             Line {
                 headline: entry.headline.clone(),
                 detail: detail.join(" · "),

@@ -5,7 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Quiet;
 use crate::domain::{
     certificate::OrganizationName,
-    notification::{Alert, CandidateView, CertificateView, Event, ProjectView, ProjectsView},
+    notification::{
+        ActiveIn, Alert, CandidateView, CertificateView, Event, ProjectView, ProjectsView,
+    },
     rotation::RotationStep,
     wording,
 };
@@ -34,7 +36,7 @@ pub(super) fn consequence(
             return (left.unprotected > 0).then(|| UNPROTECTED.to_owned());
         }
         Event::CertificateNotYetValid => {
-            return Some("clients with a certificate under it are refused until then".to_owned());
+            return Some("clients whose certificates it signed are rejected until then".to_owned());
         }
         Event::CertificateUnknownExpiry
         | Event::ProjectUncovered
@@ -54,52 +56,52 @@ pub(super) fn consequence(
         | Event::Test => return None,
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
-    let Some(first) = first else {
-        let (open, calm) =
-            (active.without_successor, "nothing, once the clients use the successor");
-        return match active.projects_here() {
-            0 => None,
-            _ if open == 0 && active.elsewhere_without_successor > 0 => Some(format!(
-                "nothing in your projects, once the clients use the successor; {} no successor",
-                match active.elsewhere_without_successor {
-                    1 => "one other project has".to_owned(),
-                    n => format!("{n} other projects have"),
-                }
-            )),
-            _ if open == 0 => Some(calm.to_owned()),
-            _ => Some(format!(
-                "that is not known for {}: the API does not say when another certificate there expires",
-                wording::count(open, "project")
-            )),
-        };
+    let here = active.projects_here();
+    let Some(first) = first else { return without_outage(active) };
+    let loses = match first <= now {
+        true => format!("has had no access over mutual TLS since {}", wording::day(first)),
+        false => format!("loses all access over mutual TLS on {}", wording::day(first)),
     };
-    let when = if first <= now {
-        "now, and every API call over mutual TLS fails there".to_owned()
-    } else {
-        format!("from {}, and every API call over mutual TLS fails there then", wording::day(first))
-    };
-    // Another certificate keeps its projects going for longer; its own clients fail all the same.
+    // Another certificate keeps the projects running for longer; clients of this one are rejected all the same.
     let clients = match certificate.expires_at {
         Some(end) if first > end && end <= now => {
-            "clients with a certificate under it are refused now; "
+            "clients whose certificates it signed are rejected; "
         }
         Some(end) if first > end => {
-            "clients with a certificate under it are refused from its end on; "
+            "after it expires, clients whose certificates it signed are rejected; "
         }
         Some(_) | None => "",
     };
-    let rest = match (active.without_successor, active.projects_here()) {
-        (1, 1) => format!("its project has no valid certificate {when}"),
-        (1, total) => format!("one of its {total} projects has no valid certificate {when}"),
-        (n, total) if n == total => format!(
-            "none of its {n} projects has a successor; the first of them has no valid certificate {when}"
-        ),
-        (n, total) => format!(
-            "{n} of its {total} projects have no successor; the first of them has no valid \
-             certificate {when}"
-        ),
+    let rest = match (active.without_successor, here) {
+        (1, 1) => format!("its project has no successor and {loses}"),
+        (1, total) => format!("1 of its {total} projects has no successor and {loses}"),
+        (n, total) if n == total => {
+            format!("none of its {n} projects has a successor; the first {loses}")
+        }
+        (n, total) => format!("{n} of its {total} projects have no successor; the first {loses}"),
     };
     Some(format!("{clients}{rest}"))
+}
+
+/// The consequence where no project is known to lose its last valid certificate.
+fn without_outage(active: &ActiveIn) -> Option<String> {
+    let open = active.without_successor;
+    let calm = "nothing breaks once its clients have moved";
+    match (active.projects_here(), open, active.elsewhere_without_successor) {
+        (0, ..) => None,
+        (1, 0, 0) => Some(format!("its project has a successor, so {calm}")),
+        (n, 0, 0) => Some(format!("all of its {n} projects have a successor, so {calm}")),
+        (_, 0, 1) => Some(format!(
+            "your projects have a successor, so {calm}; one other project has no successor"
+        )),
+        (_, 0, n) => Some(format!(
+            "your projects have a successor, so {calm}; {n} other projects have no successor"
+        )),
+        (_, n, _) => Some(format!(
+            "the effect on {} is unknown: the API does not report when another certificate there expires",
+            wording::count(n, "project")
+        )),
+    }
 }
 
 /// What to do about it, step by step.
@@ -121,7 +123,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
                 ],
                 (true, 0) if alert.event == Event::CertificateExpired => &[
                     "Deactivate {title} {where}, and delete it: each project has a successor.",
-                    "Clients that still use what it signed are refused: move them to the successor.",
+                    "Clients that still use certificates it signed are rejected: move them to the successor.",
                 ],
                 (true, 0) => &[
                     "Move the clients to certificates that the successor signed, unless it has the same key.",

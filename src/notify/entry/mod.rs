@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::style::Style;
 use crate::domain::{
     notification::{
-        About, Alert, CandidateView, CertificateView, Event, Notification, ProjectView,
+        About, ActiveIn, Alert, CandidateView, CertificateView, Event, Notification, ProjectView,
         ProjectsView,
     },
     text::unlinked,
@@ -85,6 +85,8 @@ pub struct Entry {
     pub projects: Vec<ProjectLine>,
     /// How many projects there are beside those.
     pub more_projects: usize,
+    /// In how many projects a certificate has no successor, while it is open.
+    pub coverage: Option<String>,
     /// What to do about it, step by step.
     pub advice: Vec<String>,
     /// Where there is more on what to do: the operator's own address.
@@ -138,6 +140,7 @@ impl Entry {
             projects_label: String::new(),
             projects: Vec::new(),
             more_projects: 0,
+            coverage: None,
             advice: Vec::new(),
             runbook: style.links.runbook(alert.event),
             quiet: None,
@@ -205,6 +208,9 @@ impl Entry {
         let over = alert.event.is_end();
         let active = &certificate.active_in;
         self.consequence = consequence(alert, certificate, now);
+        if matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired) {
+            self.coverage = coverage(active);
+        }
         self.facts.push(("Certificate", certificate.title().to_owned()));
         self.facts.push(("Id", certificate.id.to_string()));
         self.when = certificate.expires_at.map(|at| instant(at, timezone));
@@ -364,6 +370,17 @@ impl Entry {
             self.projects.push(ProjectLine { name, state: state(project) });
         }
         self.more_projects = total.saturating_sub(self.projects.len());
+    }
+}
+
+/// `no successor in 2 projects`.
+fn coverage(active: &ActiveIn) -> Option<String> {
+    match (active.projects_here(), active.without_successor) {
+        (0, _) => None,
+        (1, 0) => Some("its project has a successor".to_owned()),
+        (_, 0) => Some("every project has a successor".to_owned()),
+        (n, without) if n == without => Some("no successor".to_owned()),
+        (_, without) => Some(format!("no successor in {}", wording::count(without, "project"))),
     }
 }
 
