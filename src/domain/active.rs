@@ -127,6 +127,11 @@ impl<'a> Active<'a> {
         self.inherited.binary_search(&id).is_ok()
     }
 
+    /// Whether the certificate is active somewhere.
+    pub fn is_active(&self, id: &CertificateId) -> bool {
+        self.is_inherited(id) || !self.own_groups(id).is_empty()
+    }
+
     fn own_groups(&self, id: &CertificateId) -> &[Own<'a>] {
         let from = self.own.partition_point(|(other, _)| *other < id);
         Walk { rest: &self.own[from..] }.next(id)

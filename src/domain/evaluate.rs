@@ -135,7 +135,7 @@ impl<'a> Evaluation<'a> {
 
     /// Whether a certificate is active somewhere.
     pub fn is_active(&self, id: &CertificateId) -> bool {
-        self.active.is_inherited(id) || !self.active.projects_of(id).is_empty()
+        self.active.is_active(id)
     }
 
     /// Every certificate, in the order of their ids.

@@ -124,10 +124,11 @@ impl<'a> Evaluation<'a> {
     /// The next step for a project without a valid or an active certificate.
     pub fn remedy(&self, project: &ProjectId) -> Remedy<'a> {
         let last = self.active_in(project).iter().copied().max_by_key(|one| one.expires_at);
-        let mut candidates = self.candidates(last, self.now, TimeDelta::zero(), &BTreeMap::new());
         // A certificate in the project's own list was probably active there.
         let listing = self.inventory.listings.get(project);
-        candidates.sort_by_key(|one| !listing.is_some_and(|listing| listing.list.names(&one.id)));
+        let listed = listing.iter().flat_map(|listing| listing.list.iter());
+        let listed = listed.map(|(id, _)| (id, 1)).collect();
+        let candidates = self.candidates(last, self.now, TimeDelta::zero(), &listed);
         let candidate = self.first_inactive(&candidates, project);
         Remedy {
             candidate,
@@ -167,8 +168,8 @@ impl<'a> Evaluation<'a> {
         end <= self.now || others.any(|one| replaces(one) && self.is_active(&one.id))
     }
 
-    /// Possible successors, the likeliest first: successors in other projects, then similar names, newer uploads and
-    /// later expiries.
+    /// Possible successors, the likeliest first: those in `used`, then similar names, newer uploads and later expiries. A
+    /// certificate that is active elsewhere for something else is none: its clients are not meant to get in.
     fn candidates(
         &self,
         old: Option<&Certificate>,
@@ -179,7 +180,12 @@ impl<'a> Evaluation<'a> {
         let all = self.inventory.certificates.values().map(AsRef::as_ref);
         let fit = all
             .filter(|other| old.is_none_or(|old| old.id != other.id))
-            .filter(|other| coverage::outlives(other, end, margin, self.now));
+            .filter(|other| coverage::outlives(other, end, margin, self.now))
+            .filter(|other| {
+                used.contains_key(&other.id)
+                    || !self.is_active(&other.id)
+                    || old.is_some_and(|old| are_similar(old, other))
+            });
         let rank = |other: &&Certificate| {
             let younger = old.is_none_or(|old| other.created_at > old.created_at);
             let similar = old.is_some_and(|old| are_similar(old, other));

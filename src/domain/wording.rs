@@ -63,11 +63,11 @@ fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Ut
             Some(valid_at) if valid_at > now => {
                 format!("“{title}” is active, but not valid for another {}", span(valid_at - now))
             }
-            _ => format!("“{title}” is active, and was not valid when it was read"),
+            _ => format!("“{title}” is active, but was not valid yet at the last scan"),
         },
         Event::CertificateUnknownExpiry => match certificate.strange_expiry {
-            Some(_) => format!("“{title}” is active, and expires at no time that can be meant"),
-            None => format!("“{title}” is active, and the API does not say when it expires"),
+            Some(_) => format!("“{title}” is active and reports an impossible expiry"),
+            None => format!("“{title}” is active and its expiry is unknown"),
         },
         Event::CertificateExpiring
         | Event::CertificateExpired
@@ -163,13 +163,13 @@ fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
         let complete = sight.total == 0;
         return match alert.reason {
             Some(Reason::Unwatched) => {
-                "certvigil was blind to what is no longer watched for this notifier".to_owned()
+                "the unreadable lists are no longer watched for this notifier".to_owned()
             }
             Some(Reason::PolicyChanged) => {
-                "certvigil is not blind for as long as it may be now".to_owned()
+                "the unreadable lists are within the new blind_after".to_owned()
             }
-            _ if complete => "certvigil sees everything again".to_owned(),
-            _ => "what certvigil had not seen was read, or is no longer watched".to_owned(),
+            _ if complete => "all lists can be read again".to_owned(),
+            _ => "the unreadable lists were read, or are no longer watched".to_owned(),
         };
     }
     let what = match sight.unseen.as_slice() {
@@ -177,8 +177,8 @@ fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
         _ => count(sight.total, "list"),
     };
     match sight.unseen.first() {
-        Some(longest) => format!("certvigil has not seen {what} for {}", span(now - longest.since)),
-        None => format!("certvigil has not seen {what}"),
+        Some(longest) => format!("{what} unreadable for {}", span(now - longest.since)),
+        None => format!("{what} unreadable"),
     }
 }
 
@@ -200,7 +200,7 @@ fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>)
         (Some(Reason::Renewed), Some(until)) => format!("it expires on {} now", day(until)),
         (Some(Reason::Replaced), _) => "certvigil uses another one now".to_owned(),
         (Some(Reason::Deleted), _) => "it was deleted".to_owned(),
-        (Some(Reason::Corrected), _) => "when it ends was told wrongly before".to_owned(),
+        (Some(Reason::Corrected), _) => "its expiry was reported wrongly before".to_owned(),
         (Some(Reason::PolicyChanged), _) => "other thresholds apply to it now".to_owned(),
         _ => "it is no longer watched".to_owned(),
     };
@@ -211,16 +211,16 @@ fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> Strin
     let name = &failing.notifier;
     if alert.event.is_end() {
         return match alert.reason {
-            Some(Reason::Unwatched) => format!("the notifier {name} is no longer configured"),
-            _ => format!("the notifier {name} gets through again"),
+            Some(Reason::Unwatched) => format!("notifier “{name}” is no longer configured"),
+            _ => format!("notifier “{name}” works again"),
         };
     }
     match failing.receivers.first() {
-        Some(one) if one.refused => format!("the notifier {name} is refused"),
+        Some(one) if one.refused => format!("notifier “{name}” is rejected by a receiver"),
         Some(one) => {
-            format!("the notifier {name} has not got through for {}", span(now - one.since))
+            format!("notifier “{name}” has failed for {}", span(now - one.since))
         }
-        None => format!("the notifier {name} does not get through"),
+        None => format!("notifier “{name}” fails"),
     }
 }
 
@@ -273,6 +273,14 @@ pub fn next_step(step: RotationStep, candidate: Option<&Named>) -> String {
         (RotationStep::MoveClients, _) => "move the clients to the successor".to_owned(),
         (RotationStep::Deactivate, _) => "deactivate it".to_owned(),
         (RotationStep::Delete, _) => "delete it: it is active nowhere".to_owned(),
+    }
+}
+
+/// That a message lists only some of its alerts.
+pub fn left_out(alerts: usize) -> String {
+    match alerts {
+        1 => "1 more alert does not fit into this message.".to_owned(),
+        n => format!("{n} more alerts do not fit into this message."),
     }
 }
 

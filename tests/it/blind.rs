@@ -42,16 +42,16 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
         assert_eq!(heard.news(), [], "not for long: {hour}");
     }
     step(&service, 24).await;
-    let blind = "certvigil has not seen project “prod-2” (proj_0002) for 24 hours";
+    let blind = "project “prod-2” (proj_0002) unreadable for 24 hours";
     assert_eq!(heard.news(), said("monitor.blind", "opened", blind));
     let mails = sim.mailbox.mails();
     let mail = certvigil::demo::pages::parts(&mails[0].data).unwrap();
     assert_eq!(mail.subject, format!("[certvigil] CRITICAL acme: {blind}"));
     for words in [
-        "Certificates of 1 project may expire unseen.",
+        "Certificates of 1 project may expire unnoticed.",
         "Last error: GET /organization/projects/proj_0002/certificates: HTTP 403",
-        "Unseen since: Monday 2027-02-01 12:00 UTC",
-        "Mend what the error says",
+        "Unreadable since: Monday 2027-02-01 12:00 UTC",
+        "Fix the cause that the error names",
     ] {
         assert!(mail.text.contains(words), "{words}\n{}", mail.text);
     }
@@ -60,7 +60,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
         assert_eq!(heard.news(), [], "once: {hour}");
     }
     step(&service, 48).await;
-    let two = "certvigil has not seen project “prod-2” (proj_0002) for 2 days";
+    let two = "project “prod-2” (proj_0002) unreadable for 2 days";
     assert_eq!(heard.news(), said("monitor.blind", "repeat", two));
     // A restart tells nothing twice.
     let service = service.restart(&sim.config(), start() + hours(49)).await;
@@ -68,7 +68,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
     assert_eq!(heard.news(), []);
     sim.api.world().projects[1].broken = None;
     step(&service, 60).await;
-    let over = "certvigil sees everything again";
+    let over = "all lists can be read again";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
     step(&service, 66).await;
     assert_eq!(heard.news(), []);
@@ -108,7 +108,7 @@ async fn an_organization_that_was_never_read_is_told_too() {
     step(&service, 0).await;
     let news = heard.news();
     assert_eq!((news.len(), news[0].0, news[0].1), (1, "monitor.blind", "opened"), "{news:?}");
-    assert!(news[0].2.starts_with("certvigil has not seen 2 lists"), "{news:?}");
+    assert!(news[0].2.starts_with("2 lists unreadable"), "{news:?}");
     step(&service, 6).await;
     assert_eq!(heard.news(), [], "once");
 }
@@ -127,7 +127,7 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
     let longer = format!("{text}[monitoring]\nblind_after = \"10d\"\n");
     let service = service.restart(&longer, start() + hours(25)).await;
     step(&service, 36).await;
-    let allowed = "certvigil is not blind for as long as it may be now";
+    let allowed = "the unreadable lists are within the new blind_after";
     assert_eq!(heard.news(), said("monitor.recovered", "policy_changed", allowed));
     let service = service.restart(&text, start() + hours(37)).await;
     step(&service, 72).await;
@@ -137,7 +137,7 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
     step(&service, 84).await;
     assert_eq!(heard.news(), [], "what was opened again within a day is not over at once");
     step(&service, 97).await;
-    let over = "certvigil sees everything again";
+    let over = "all lists can be read again";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
 }
 
@@ -156,7 +156,7 @@ async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
     sim.api.world().projects[0].broken = None;
     sim.api.world().projects[1].broken = Some(403);
     step(&service, 30).await;
-    let some = "what certvigil had not seen was read, or is no longer watched";
+    let some = "the unreadable lists were read, or are no longer watched";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", some));
     // It is blind again, and the webhook does not ask for this organization any more.
     for hour in [42, 54] {
@@ -170,6 +170,6 @@ async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
     step(&service, 60).await;
     assert_eq!(heard.news(), [], "what was opened again within a day is not over at once");
     step(&service, 79).await;
-    let unwatched = "certvigil was blind to what is no longer watched for this notifier";
+    let unwatched = "the unreadable lists are no longer watched for this notifier";
     assert_eq!(heard.news(), said("monitor.recovered", "unwatched", unwatched));
 }

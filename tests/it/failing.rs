@@ -54,9 +54,7 @@ async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() 
     let subject = before.last().unwrap();
     assert!(
         ["60", "61"].iter().any(|minutes| *subject
-            == format!(
-                "[certvigil] WARNING: the notifier hook has not got through for {minutes} minutes"
-            )),
+            == format!("[certvigil] WARNING: notifier “hook” has failed for {minutes} minutes")),
         "{subject}"
     );
     assert_eq!(look(&service, 120).await.notifications, 0, "once");
@@ -72,7 +70,7 @@ async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() 
     let report = look(&service, 2 * 24 * 60 + 5).await;
     assert_eq!((report.failing.len(), report.notifications), (0, 1));
     let all = subjects(&sim, "a@acme.example");
-    assert_eq!(all.last().unwrap(), "[certvigil] RESOLVED: the notifier hook gets through again");
+    assert_eq!(all.last().unwrap(), "[certvigil] RESOLVED: notifier “hook” works again");
     assert_eq!(look(&service, 3 * 24 * 60).await.notifications, 0);
     assert_eq!(subjects(&sim, "a@acme.example").len(), all.len());
 }
@@ -90,7 +88,7 @@ async fn a_refusal_for_good_is_told_at_once_with_the_recipient_and_the_answer() 
     fits_schema(&body);
     assert_eq!(
         (&body["organization"], &body["summary"]),
-        (&Value::Null, &"the notifier ops is refused".into())
+        (&Value::Null, &"notifier “ops” is rejected by a receiver".into())
     );
     let failing = &body["alerts"][0]["failing_notifier"];
     assert_eq!((&failing["name"], &failing["receivers_total"]), (&"ops".into(), &1.into()));

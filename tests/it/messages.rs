@@ -194,11 +194,13 @@ fn slack_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
                 texts(block, "text").iter().map(|text| text.encode_utf16().count()).sum();
             assert!((1..=most).contains(&length) || block["type"] == "divider", "{length} {block}");
         }
-        let more = texts(&body, "text").into_iter().find(|text| text.contains(" more, which"));
+        let more = texts(&body, "text")
+            .into_iter()
+            .find(|text| text.contains(" not fit into this message"));
         assert_eq!(more.is_some(), message.alerts_total > 20);
     }
     let (_, body) = call(&config, "slack", &largest());
-    assert!(body.to_string().contains("And 100 more, which this message has no room for."));
+    assert!(body.to_string().contains("100 more alerts do not fit into this message."));
     assert!(body.to_string().contains("and 2995 more"), "and of the projects");
 }
 
@@ -229,7 +231,7 @@ fn discord_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
         }
         assert!(total <= 6_000, "{total}");
         let shown = embeds.len() - 1;
-        let more = format!("And {} more, which", message.alerts_total - shown);
+        let more = certvigil::domain::wording::left_out(message.alerts_total - shown);
         let said = body.to_string().contains(&more);
         assert_eq!(said, message.alerts_total > shown, "{more}");
     }
@@ -245,7 +247,7 @@ fn teams_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
         let shown = card["body"].as_array().unwrap().iter();
         let shown = shown.filter(|element| element["type"] == "Container").count();
         assert!(shown >= 1);
-        let more = format!("And {} more, which", message.alerts_total - shown);
+        let more = certvigil::domain::wording::left_out(message.alerts_total - shown);
         assert_eq!(body.to_string().contains(&more), message.alerts_total > shown, "{more}");
     }
 }
@@ -304,9 +306,9 @@ fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_says_how_many_
     let usual = self::mail(&config, &usual);
     assert!(usual.html.len() < 100_000, "{}", usual.html.len());
     for said in [&mail.html, &mail.text, &usual.html, &usual.text] {
-        assert!(said.contains("And 60 more, which this mail has no room for"));
+        assert!(said.contains("60 more alerts do not fit into this mail"));
         assert!(said.contains("and 2990 more"), "projects");
-        assert!(said.contains("50 of those above are only listed"));
+        assert!(said.contains("Details of 50 more alerts"));
     }
     assert!(mail.subject.contains("(+119 more)"), "{}", mail.subject);
 }

@@ -239,6 +239,20 @@ async fn every_alert_names_the_next_step_of_each_project() {
 }
 
 #[tokio::test]
+async fn an_anchor_of_other_projects_is_no_candidate() {
+    let now = clock::now();
+    let mut world = world(now);
+    world.add("cert_other", Some("partner-root"), Some(now + days(900)), [3]);
+    let sim = Sim::start(world).await;
+    let (folder, text) = (tempfile::tempdir().unwrap(), config(&sim));
+    let (_, out, _) = rotation(&folder, &text, &["cert_old"]).await;
+    assert!(out.contains("1. Upload the successor: next") && !out.contains("cert_other"), "{out}");
+    // Unless somebody says so.
+    let (_, out, _) = rotation(&folder, &text, &["cert_old", "--successor", "cert_other"]).await;
+    assert!(out.contains("{\"certificate_ids\":[\"cert_other\"]}"), "{out}");
+}
+
+#[tokio::test]
 async fn what_is_left_over_is_shown_with_its_step() {
     let now = clock::now();
     let mut world = world(now);
@@ -254,7 +268,7 @@ async fn what_is_left_over_is_shown_with_its_step() {
     let sim = Sim::start(world).await;
     let (folder, text) = (tempfile::tempdir().unwrap(), config(&sim));
     let (_, out, err) = run(with(folder.path(), &text, &["check"])).await;
-    let line = |id: &str| out.lines().find(|line| line.contains(id)).unwrap().to_owned();
+    let line = |id: &str| out.lines().rev().find(|line| line.contains(id)).unwrap().to_owned();
     assert!(line("cert_old").contains("next: delete it: it is active nowhere"), "{out}{err}");
     assert!(!line("cert_spare").contains("next"), "who knows what it is for: {out}");
     let (_, out, _) = run(with(folder.path(), &text, &["check", "--output", "json"])).await;

@@ -306,23 +306,22 @@ impl From<Entry> for Told {
 fn why(settings: &Settings, notification: &Notification) -> String {
     let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
     let about = match &notification.organization {
-        Some(organization) => asked(settings, organization),
-        None if is_test => "this test".to_owned(),
-        None => "what is wrong with the other notifiers, whatever it asks for".to_owned(),
+        Some(organization) => selected(settings, organization),
+        None if is_test => "a test message".to_owned(),
+        None => "failures of other notifiers, regardless of its filters".to_owned(),
     };
     let readers: Vec<String> =
         settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();
-    let (name, readers) = (&settings.name, readers.join(", "));
-    format!("certvigil’s notifier “{name}” mails {readers} {about}.")
+    format!("Sent by the notifier “{}” to {}: {about}.", settings.name, readers.join(", "))
 }
 
-/// What the notifier asks for, in words.
-fn asked(settings: &Settings, organization: &OrganizationName) -> String {
+/// The alerts that the notifier selects, in words.
+fn selected(settings: &Settings, organization: &OrganizationName) -> String {
     let what = match settings.routing.min_severity {
-        Severity::Info => "everything",
-        Severity::Warning => "what is warning or critical",
-        Severity::Critical => "what is critical",
+        Severity::Info => "all alerts",
+        Severity::Warning => "warnings and critical alerts",
+        Severity::Critical => "critical alerts",
     };
     let some = if settings.routing.projects.is_all() { "" } else { ", for some of its projects" };
-    format!("{what} about the organization {organization}{some}")
+    format!("{what} of the organization {organization}{some}")
 }

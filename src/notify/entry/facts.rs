@@ -11,15 +11,15 @@ use crate::domain::{
 /// A list that was read so long before the scan ended, or later, was read by it.
 const FRESH: TimeDelta = TimeDelta::hours(1);
 
-/// Why it is told now, in words; nothing of an end, whose headline says it.
-pub(super) fn told_because(alert: &Alert) -> Option<String> {
+/// Why the alert is sent now; `None` for a resolution, whose headline says why.
+pub(super) fn reason(alert: &Alert) -> Option<String> {
     let stage = alert.stage.as_deref()?;
     let of_its_end = match alert.event {
         Event::CertificateExpiring | Event::AdminKeyExpiring | Event::ClientIdentityExpiring => {
-            Some(format!("the threshold {stage}"))
+            Some(format!("threshold {stage} reached"))
         }
         Event::CertificateExpired | Event::AdminKeyExpired | Event::ClientIdentityExpired => {
-            Some("its end".to_owned())
+            Some("expired".to_owned())
         }
         Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
         Event::ProjectUncovered
@@ -36,17 +36,14 @@ pub(super) fn told_because(alert: &Alert) -> Option<String> {
         | Event::Test => return None,
     };
     Some(match (alert.reason?, of_its_end) {
-        (Reason::Stage | Reason::Refresh, Some(stage)) => format!("it has reached {stage}"),
-        (Reason::Stage, None) => "this is new".to_owned(),
+        (Reason::Stage | Reason::Refresh | Reason::Opened, Some(stage)) => stage,
+        (Reason::Stage, None) => "new".to_owned(),
         (Reason::Refresh, None) => return None,
-        (Reason::Opened, Some(stage)) => {
-            format!("it has reached {stage}")
-        }
-        (Reason::Opened, None) => "this is new".to_owned(),
-        (Reason::Repeat, Some(stage)) => format!("a reminder: it has reached {stage}"),
-        (Reason::Repeat, None) => "a reminder".to_owned(),
-        (Reason::IgnoreEnded, _) => "the rule that ignored it has ended".to_owned(),
-        (Reason::AckEnded, _) => "its acknowledgement has ended".to_owned(),
+        (Reason::Opened, None) => "new".to_owned(),
+        (Reason::Repeat, Some(stage)) => format!("reminder: {stage}"),
+        (Reason::Repeat, None) => "reminder".to_owned(),
+        (Reason::IgnoreEnded, _) => "the ignore rule has ended".to_owned(),
+        (Reason::AckEnded, _) => "the acknowledgement has ended".to_owned(),
         (
             Reason::Replaced
             | Reason::Deactivated
@@ -66,30 +63,29 @@ pub(super) fn told_because(alert: &Alert) -> Option<String> {
 /// What stands in the place of an expiry that is not known.
 pub(super) fn unknown(certificate: &CertificateView) -> String {
     match certificate.strange_expiry {
-        None => "unknown: the API does not say".to_owned(),
+        None => "unknown: the API does not report it".to_owned(),
         Some(given) => format!(
-            "unknown: the API says {given}, which is no time in seconds before the year 10000"
+            "unknown: the API reports {given}, which is not a time in Unix seconds before the year 10000"
         ),
     }
 }
 
-/// How and when it was read: `Read completely on …: 41 projects.`
+/// The scan, its time and its size: `Complete scan, Monday 2027-02-01 11:59 UTC, 41 projects.`
 pub fn reading(scan: &ScanView, timezone: Tz) -> String {
-    let how = if scan.complete { "completely" } else { "incompletely" };
+    let how = if scan.complete { "Complete" } else { "Incomplete" };
     let all = scan.projects_read + scan.projects_unreadable;
     let projects = match scan.projects_unreadable {
         0 => wording::count(all, "project"),
         _ => format!("{} of {}", scan.projects_read, wording::count(all, "project")),
     };
-    format!("Read {how} on {}: {projects}.", instant(scan.finished_at, timezone))
+    format!("{how} scan, {}, {projects}.", instant(scan.finished_at, timezone))
 }
 
 /// How late something is told, and when it was due; nothing where it is in time.
 pub(super) fn late(alert: &Alert, timezone: Tz, now: DateTime<Utc>) -> Option<String> {
     let (late, due_at) = alert.late_by(now).zip(alert.due_at)?;
     Some(format!(
-        "this was due {} ago, on {}: certvigil was not running, could not see it, or could not deliver it \
-         until now",
+        "due {} ago, on {}: certvigil was stopped, could not read the list, or could not deliver",
         wording::span(late),
         instant(due_at, timezone)
     ))
@@ -108,8 +104,8 @@ pub fn wrong_clock(scan: &ScanView) -> Option<String> {
     let direction = if skew > 0 { "behind" } else { "ahead of" };
     let by = wording::span(TimeDelta::try_seconds(skew)?);
     Some(format!(
-        "The clock of the machine that certvigil runs on is {by} {direction} the API’s, by which all times are \
-         given here: set it right."
+        "The clock of this certvigil host is {by} {direction} the API’s. All times here use the API’s clock; correct \
+         the host’s."
     ))
 }
 
@@ -125,12 +121,9 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
     // What was read a while ago says so; what was never read has nothing to say.
     let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
     let rests = old.map_or(String::new(), |at| {
-        format!(
-            " What is said here of the rest is what was last known of it, on {}.",
-            wording::day(at)
-        )
+        format!(" Data about the rest was last read on {}.", wording::day(at))
     });
-    Some(format!("{unreadable}: certificates there may expire unseen.{rests}"))
+    Some(format!("{unreadable}: certificates there may expire unnoticed.{rests}"))
 }
 
 /// `Sunday 2026-11-29 14:03 UTC`, and the same in the configured zone.

@@ -22,7 +22,7 @@ use crate::domain::{
 };
 use advice::{UNCOVERED, UNPROTECTED, activate, advice, consequence, quiet, quiet_projects};
 pub use facts::{capitalized, caveat, instant, reading, unseen, wrong_clock};
-use facts::{late, told_because, unknown};
+use facts::{late, reason, unknown};
 
 /// How an alert is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,8 +224,8 @@ impl Entry {
             }
             self.facts.push(("Valid from", from));
         }
-        if let Some(why) = told_because(alert) {
-            self.facts.push(("Told because", why));
+        if let Some(why) = reason(alert) {
+            self.facts.push(("Reason", why));
         }
         if let Some(successor) = &alert.successor {
             let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
@@ -303,8 +303,8 @@ impl Entry {
         if !over {
             let breaks = if unprotected { UNPROTECTED } else { UNCOVERED };
             self.consequence = Some(breaks.to_owned());
-            if let Some(why) = told_because(alert) {
-                self.facts.push(("Told because", why));
+            if let Some(why) = reason(alert) {
+                self.facts.push(("Reason", why));
             }
         }
         if projects.remaining > 0 {

@@ -1,12 +1,11 @@
-//! What certvigil says of itself, in words: what it cannot see, what it reads with and when that ends, and who
-//! cannot be told.
+//! Alerts about certvigil itself: unreadable lists, expiring credentials, failing notifiers.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{
     Entry, ProjectLine,
-    facts::{capitalized, instant, told_because},
+    facts::{capitalized, instant, reason},
 };
 use crate::domain::{
     notification::{Alert, CredentialKind, CredentialView, FailingView, SightView},
@@ -25,27 +24,26 @@ impl Entry {
             return;
         }
         self.consequence = Some(match sight.projects {
-            0 => "certificates may expire unseen".to_owned(),
-            n => format!("certificates of {} may expire unseen", wording::count(n, "project")),
+            0 => "certificates may expire unnoticed".to_owned(),
+            n => format!("certificates of {} may expire unnoticed", wording::count(n, "project")),
         });
-        if let Some(why) = told_because(alert) {
-            self.facts.push(("Told because", why));
+        if let Some(why) = reason(alert) {
+            self.facts.push(("Reason", why));
         }
         if let Some(longest) = sight.unseen.first() {
-            self.facts.push(("Unseen since", instant(longest.since, timezone)));
+            self.facts.push(("Unreadable since", instant(longest.since, timezone)));
             self.facts.push(("Last error", longest.why.clone()));
         }
-        self.projects_label = format!("{} not read", wording::count(sight.total, "list"));
+        self.projects_label = format!("{} unreadable", wording::count(sight.total, "list"));
         for unseen in sight.unseen.iter().take(shown) {
             let state = format!("since {}: {}", wording::day(unseen.since), unseen.why);
             self.projects.push(ProjectLine { name: capitalized(&unseen.list), state });
         }
         self.more_projects = sight.total.saturating_sub(self.projects.len());
         let steps = [
-            "Mend what the error says. A 401 means that the admin key is wrong or has expired, a 403 that it \
-             may not read this; a timeout or a failed connection is about the network, or a proxy.",
-            "Run certvigil check: it shows what can be read, and sends nothing.",
-            "Until then, look at the certificates of these projects by hand.",
+            "Fix the cause that the error names. A timeout or a failed connection points to the network or a proxy.",
+            "Run certvigil check: it reads everything once and sends nothing.",
+            "Until then, check the certificates of these projects by hand.",
         ];
         self.advice = steps.map(str::to_owned).to_vec();
     }
@@ -70,8 +68,8 @@ impl Entry {
             self.when = Some(when.clone());
             self.facts.push((if expires_at <= now { "Expired" } else { "Expires" }, when));
         }
-        if let Some(why) = told_because(alert) {
-            self.facts.push(("Told because", why));
+        if let Some(why) = reason(alert) {
+            self.facts.push(("Reason", why));
         }
         if over {
             return;
@@ -81,24 +79,24 @@ impl Entry {
             Some(_) | None => "now".to_owned(),
         };
         self.consequence = Some(if credential.own {
-            format!("certvigil is blind {from}: certificates may expire unseen")
+            format!("certvigil cannot read the API {from}: certificates may expire unnoticed")
         } else {
-            format!("whatever uses this key is refused {from}")
+            format!("the API rejects this key {from}")
         });
         let steps: &[&str] = match (of_key, credential.own) {
             (true, true) => &[
-                "Make a new admin key that may read projects and certificates.",
-                "Put it where admin_key of the organization is read from. From a file it is read again by \
-                 itself once the old one is refused, and on a reload (SIGHUP); a credential of systemd on a restart.",
+                "Create an admin key with the scopes api.mtls.read and api.management.read.",
+                "Store it where admin_key of the organization points. certvigil reads a file again after a 401 and on \
+                 a reload (SIGHUP), and a systemd credential on a restart.",
                 "Run certvigil check, and delete the old key.",
             ],
             (true, false) => &[
-                "Find out who uses it, and give them a new one. monitoring.admin_keys = \"own\" watches \
-                 only what certvigil uses itself.",
+                "Find out who uses it and replace it. With monitoring.admin_keys = \"own\", certvigil watches only its \
+                 own key.",
             ],
             (false, _) => &[
-                "Issue a new client certificate for certvigil, under a CA certificate that is active.",
-                "Put it and its key where client_identity of the organization says.",
+                "Issue a new client certificate for certvigil that leads to an active trust anchor.",
+                "Store it and its key where client_identity of the organization points.",
                 "Reload certvigil (SIGHUP), and run certvigil check.",
             ],
         };
@@ -116,9 +114,9 @@ impl Entry {
         if alert.event.is_end() {
             return;
         }
-        self.consequence = Some("whoever it tells misses alerts".to_owned());
-        if let Some(why) = told_because(alert) {
-            self.facts.push(("Told because", why));
+        self.consequence = Some("alerts do not reach its receivers".to_owned());
+        if let Some(why) = reason(alert) {
+            self.facts.push(("Reason", why));
         }
         if let Some(longest) = failing.receivers.first() {
             self.facts.push(("Failing since", instant(longest.since, timezone)));
@@ -126,16 +124,16 @@ impl Entry {
         }
         self.projects_label = wording::count(failing.total, "receiver");
         for receiver in failing.receivers.iter().take(shown) {
-            let how = if receiver.refused { "refused for good, " } else { "" };
+            let how = if receiver.refused { "rejected, " } else { "" };
             let state = format!("{how}since {}: {}", wording::day(receiver.since), receiver.why);
             self.projects.push(ProjectLine { name: receiver.receiver.clone(), state });
         }
         self.more_projects = failing.total.saturating_sub(self.projects.len());
         let steps = [
-            format!("Mend what the error says, and try it: certvigil notify test {}", failing.notifier),
-            "certvigil deliveries --failed lists what did not arrive. What waits is tried again by itself; \
-             what was refused as a whole is told anew by the next scan, and what one of several recipients \
-             refused by certvigil deliveries retry ID."
+            format!("Fix the cause that the error names, then run certvigil notify test {}.", failing.notifier),
+            "Run certvigil deliveries --failed to list failed deliveries. Pending ones are retried. A rejected \
+             notification is sent again by the next scan; for one rejected recipient of several, run certvigil \
+             deliveries retry ID."
                 .to_owned(),
         ];
         self.advice = steps.to_vec();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::format::{Call, Setting, cut, units};
 use crate::{
-    domain::notification::Notification,
+    domain::{notification::Notification, wording},
     notify::entry::{Entry, Mark, ProjectLine, Quiet, caveat, reading},
 };
 
@@ -67,10 +67,10 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     field(&entry.projects_label, lines.map(|line| format!("• {}", escaped(&line))).collect());
     field("What to do", entry.numbered_advice().map(|step| escaped(&step)).collect());
     if let Some(url) = &entry.runbook {
-        field("More on it", vec![url.clone()]);
+        field("Runbook", vec![url.clone()]);
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
-        field("To mute it for a while", vec![format!("`{command}`")]);
+        field("To silence it for a while", vec![format!("`{command}`")]);
     }
     json!({
         "title": title(notification, entry),
@@ -94,7 +94,7 @@ fn short(notification: &Notification, entry: &Entry) -> Value {
 fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Value {
     let scan = notification.scan.as_ref();
     let more = notification.alerts_total.saturating_sub(shown);
-    let more = (more > 0).then(|| format!("And {more} more, which this message has no room for."));
+    let more = (more > 0).then(|| wording::left_out(more));
     let caveat = scan.and_then(caveat).map(|text| format!("⚠ {text}"));
     let reading = scan.map(|scan| reading(scan, setting.style.timezone));
     let lines: Vec<String> = more.into_iter().chain(caveat).chain(reading).collect();

@@ -49,7 +49,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     }
     let shown = notification.alerts.len().min(SHOWN_ALERTS);
     if let more @ 1.. = notification.alerts_total.saturating_sub(shown) {
-        let text = format!("And {more} more, which this message has no room for.");
+        let text = wording::left_out(more);
         blocks.push(json!({ "type": "section", "text": plain(&text) }));
     }
     let read = notification.scan.as_ref().map(|scan| reading(scan, setting.style.timezone));
@@ -147,11 +147,11 @@ fn block(entry: &Entry) -> Value {
     if let Some(url) = &entry.runbook
         && text.fits(url)
     {
-        text.section.push(json!({ "type": "text", "text": "\nMore on it: " }));
+        text.section.push(json!({ "type": "text", "text": "\nRunbook: " }));
         text.section.push(json!({ "type": "link", "url": url }));
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
-        text.styled("bold", "\nTo mute it for a while: ");
+        text.styled("bold", "\nTo silence it for a while: ");
         text.styled("code", command);
     }
     if text.is_cut {

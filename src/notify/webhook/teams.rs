@@ -47,7 +47,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         shown += 1;
     }
     if let more @ 1.. = notification.alerts_total.saturating_sub(shown) {
-        card.push(paragraph(&[run(&format!("And {more} more, which this card has no room for."))]));
+        card.push(paragraph(&[run(&wording::left_out(more))]));
     }
     let read = scan.map(|scan| reading(scan, setting.style.timezone)).unwrap_or_default();
     let (notifier, id) = (&notification.notifier, notification.id);
@@ -96,11 +96,11 @@ fn full(entry: &Entry) -> Value {
     items.extend(entry.numbered_advice().map(|step| paragraph(&[run(&step)])));
     if let Some(url) = &entry.runbook {
         let action = json!({ "type": "Action.OpenUrl", "url": url });
-        items.push(paragraph(&[run("More on what to do").with("selectAction", action)]));
+        items.push(paragraph(&[run("Runbook").with("selectAction", action)]));
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
         let command = run(command).monospace();
-        items.push(paragraph(&[run("To mute it for a while: ").bolder(), command]));
+        items.push(paragraph(&[run("To silence it for a while: ").bolder(), command]));
     }
     container(items)
 }
