@@ -1,4 +1,4 @@
-//! certvigil: makes sure that a person hears of it before a certificate expires.
+//! certvigil monitors the mutual TLS certificates of OpenAI organizations and alerts before one expires.
 //!
 //! ```text
 //!  schedule ──tick──▶ scan                                    use case 1: scan::run_once(..)

@@ -38,8 +38,7 @@ const USAGE: u8 = 2;
 /// `check` could not tell.
 const UNKNOWN: u8 = 3;
 
-/// Watches the mutual-TLS certificates of OpenAI organizations, and makes sure that a person hears of it
-/// before one of them expires.
+/// Monitors the mutual TLS certificates of OpenAI organizations and alerts you before one expires.
 #[derive(Parser)]
 #[command(name = "certvigil", version = crate::build::VERSION, max_term_width = 100, propagate_version = true)]
 struct Arguments {
@@ -54,39 +53,39 @@ struct Arguments {
 enum Command {
     /// Run the service
     Run,
-    /// Scan once and show every certificate; writes and sends nothing unless --notify
+    /// Scan once and show every certificate; stores and sends nothing unless --notify
     ///
     /// Exits as monitoring plugins do: 2 critical, else 1 warning, else 3 when something could not be
     /// read or the configuration is bad, else 0.
     Check(check::Arguments),
-    /// Say who will be told what, and when, if nothing changes
+    /// Show the alerts of the coming scans, if nothing changes
     Forecast(forecast::Arguments),
-    /// Say why a certificate did or did not alert, and what comes next
+    /// Show why a certificate did or did not alert, and its upcoming alerts
     Explain(explain::Arguments),
-    /// Show the steps that replace a certificate, how far each is, and the requests for the next ones; sends none of them
+    /// Show the steps that replace a certificate, with the requests for the next ones; sends none of them
     Rotation(rotation::Arguments),
-    /// Be quiet about one certificate for a while; its last threshold and its expiry are told all the same
+    /// Silence a certificate or a project until a date; the last threshold and the expiry still alert
     Ack(ack::Ack),
-    /// List what is acknowledged
+    /// List acknowledgements
     Acks(ack::Acks),
-    /// Take an acknowledgement back
+    /// Withdraw an acknowledgement
     Unack(ack::Unack),
-    /// Try the notifiers, or see what they would send
+    /// Test the notifiers, or preview their messages
     #[command(subcommand)]
     Notify(notify::Command),
-    /// Show what was sent to whom, what waits, and what failed and why
+    /// List deliveries: sent, pending and failed
     Deliveries(deliveries::Arguments),
-    /// Move a state from one database to another
+    /// Export the database to a file, or import it
     #[command(subcommand)]
     State(transfer::Command),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Ask the service on this machine whether it works, as containers do
+    /// Ask the service on this host whether it works, for container health checks
     Health(health::Arguments),
-    /// Show the service at work on a simulated organization, without key, account or network
+    /// Show the service at work on simulated organizations, without key, account or network
     Demo(demo::Arguments),
-    /// Print what a shell completes the command line with
+    /// Print shell completions
     Completions(manual::Completions),
     /// Print the manual page, or write all of them into a folder
     Man(manual::Man),

@@ -48,7 +48,7 @@ pub struct Explanation {
     pub life: Option<(TimeDelta, LifeFrom)>,
     /// From the widest to the tightest.
     pub ladder: Vec<Rung>,
-    pub notifiers: Vec<Hearing>,
+    pub notifiers: Vec<NotifierOutlook>,
 }
 
 /// One step of the ladder.
@@ -63,56 +63,57 @@ pub struct Rung {
     pub reached: bool,
 }
 
-/// What one notifier has to do with it.
+/// How a notifier is alerted of a certificate.
 #[derive(Clone, Debug)]
-pub struct Hearing {
+pub struct NotifierOutlook {
     pub notifier: String,
-    pub hears: Hears,
-    /// What it was told and is not over.
-    pub told: Option<Told>,
-    /// What it will be told, if nothing changes; the next ones.
-    pub next: Vec<Coming>,
+    pub status: AlertStatus,
+    /// The latest alert that it was sent and that is not resolved.
+    pub sent: Option<Told>,
+    /// The next alerts, if nothing changes.
+    pub upcoming: Vec<Coming>,
 }
 
 words! {
-    /// Whether a notifier hears of a certificate now, or why not.
-    Hears {
-        /// It is in a stage, and told.
-        Told = "told",
-        /// It is in no stage.
-        Nothing = "nothing",
+    /// Whether a notifier is alerted now, or why not.
+    AlertStatus {
+        Alerted = "alerted",
+        /// The certificate is in no stage.
+        NoStage = "no_stage",
         Ignored = "ignored",
-        /// It was opened again within a day, and is told when that is over.
-        Damped = "damped",
+        /// It opened again within a day. The alert is sent when the day has passed.
+        Flapping = "flapping",
         Acknowledged = "acknowledged",
-        /// The notifier does not ask for this organization.
+        /// The notifier does not select this organization.
         Organization = "organization",
-        /// The notifier asks for projects in which it is not active.
+        /// The notifier does not select the projects where the certificate is active.
         Projects = "projects",
-        /// The notifier asks for worse.
+        /// The severity is below the notifier's `min_severity`.
         Severity = "severity",
     }
 }
 
-impl Hears {
+impl AlertStatus {
     /// In words, after the notifier's name.
     pub fn describe(self) -> &'static str {
         match self {
-            Hears::Told => "hears of it",
-            Hears::Nothing => "nothing to hear: it is in no stage",
-            Hears::Ignored => "hears nothing: it is ignored",
-            Hears::Acknowledged => "hears nothing: it is acknowledged",
-            Hears::Damped => {
-                "hears nothing: it was opened again and again, and is told within 24 hours"
+            AlertStatus::Alerted => "alerted",
+            AlertStatus::NoStage => "no alert: the certificate is in no stage",
+            AlertStatus::Ignored => "no alert: a rule ignores it",
+            AlertStatus::Acknowledged => "no alert: it is acknowledged",
+            AlertStatus::Flapping => {
+                "no alert yet: it is flapping, and alerts again within 24 hours"
             }
-            Hears::Organization => "hears nothing: it does not ask for this organization",
-            Hears::Projects => "hears nothing: it asks for projects in which it is not active",
-            Hears::Severity => "hears nothing: it asks for worse (min_severity)",
+            AlertStatus::Organization => "no alert: the notifier does not select this organization",
+            AlertStatus::Projects => {
+                "no alert: the notifier does not select the projects where it is active"
+            }
+            AlertStatus::Severity => "no alert: its severity is below min_severity",
         }
     }
 }
 
-/// Something that will be told.
+/// A future alert.
 #[derive(Clone, Debug)]
 pub struct Coming {
     pub at: DateTime<Utc>,
@@ -153,7 +154,7 @@ pub fn explain(
         ladder: rungs(assessment, evaluation.now),
         notifiers: listeners
             .iter()
-            .map(|listener| hearing(listener, evaluation, assessment, forecast))
+            .map(|listener| outlook(listener, evaluation, assessment, forecast))
             .collect(),
         certificate,
     }
@@ -197,51 +198,51 @@ pub fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
     thresholds.chain([end]).collect()
 }
 
-fn hearing(
+fn outlook(
     listener: &Listener,
     evaluation: &Evaluation<'_>,
     assessment: &Assessment<'_>,
     forecast: &[Notification],
-) -> Hearing {
+) -> NotifierOutlook {
     let subject = Subject::Certificate(assessment.certificate.id.clone());
-    Hearing {
+    NotifierOutlook {
         notifier: listener.name.clone(),
-        hears: hears(listener, evaluation, assessment, &subject),
-        told: listener.ledger.open.get(&subject).cloned(),
-        next: coming(listener, assessment, forecast),
+        status: status(listener, evaluation, assessment, &subject),
+        sent: listener.ledger.open.get(&subject).cloned(),
+        upcoming: coming(listener, assessment, forecast),
     }
 }
 
-fn hears(
+fn status(
     listener: &Listener,
     evaluation: &Evaluation<'_>,
     assessment: &Assessment<'_>,
     subject: &Subject,
-) -> Hears {
+) -> AlertStatus {
     let Listener { routing, ledger, .. } = listener;
     if !routing.hears_of(evaluation.organization) {
-        return Hears::Organization;
+        return AlertStatus::Organization;
     }
     if !routing.concerns(&assessment.projects) {
-        return Hears::Projects;
+        return AlertStatus::Projects;
     }
     if assessment.reached.is_none() {
-        return Hears::Nothing;
+        return AlertStatus::NoStage;
     }
     if assessment.open().is_none() {
-        return Hears::Ignored;
+        return AlertStatus::Ignored;
     }
     let all = findings(evaluation, routing);
     match all.iter().find(|finding| finding.subject == *subject) {
-        None => Hears::Severity,
-        Some(finding) if finding.muted => Hears::Acknowledged,
+        None => AlertStatus::Severity,
+        Some(finding) if finding.muted => AlertStatus::Acknowledged,
         Some(finding)
             if !ledger.open.contains_key(subject)
                 && ledger.was_opened_again(finding, evaluation.now) =>
         {
-            Hears::Damped
+            AlertStatus::Flapping
         }
-        Some(_) => Hears::Told,
+        Some(_) => AlertStatus::Alerted,
     }
 }
 

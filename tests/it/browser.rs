@@ -355,7 +355,7 @@ async fn the_pages_can_be_read_filtered_and_used_in_every_window_and_light() {
     fill("reason", "the new one is on its way").await;
     fill("by", "dana").await;
     press("Acknowledge").await;
-    press("Take it back").await;
+    press("Withdraw").await;
     let again = Locator::XPath("//button[normalize-space()='Acknowledge']");
     client.wait().for_element(again).await.unwrap();
     assert_eq!(address().await, "/certificates/acme/cert_demo_weeks");

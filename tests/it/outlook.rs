@@ -153,8 +153,8 @@ async fn explain_says_everything_that_the_decision_rests_on() {
         "prod-2 (proj_0002): no valid certificate from",
         "The ladder of rules[1], the first that matches",
         "It lives 100 days, from created_at: it has no valid_at.",
-        "hook: hears of it; was told of 25% (info) on",
-        "pager: hears nothing: it asks for worse (min_severity); was told nothing",
+        "hook: alerted; last alert: 25% (info), ",
+        "pager: no alert: its severity is below min_severity; no open alert",
         "14d, warning (stage)",
         "certificate.expiring  25%  opened  1 delivered",
     ] {
@@ -165,13 +165,13 @@ async fn explain_says_everything_that_the_decision_rests_on() {
     assert_eq!(document["schema"], "certvigil.explain/1");
     assert_eq!(document["ladder_of_rule"], 1);
     assert_eq!(document["ladder"].as_array().unwrap().len(), 4);
-    assert_eq!(document["notifiers"][0]["hears"], "told");
-    assert_eq!(document["notifiers"][1]["hears"], "severity");
-    assert_eq!(document["told"][0]["deliveries"]["delivered"], 1);
+    assert_eq!(document["notifiers"][0]["status"], "alerted");
+    assert_eq!(document["notifiers"][1]["status"], "severity");
+    assert_eq!(document["notifications"][0]["deliveries"]["delivered"], 1);
 
     let (_, out, _) = run(with(folder.path(), &text, &["explain", "silent-ca"])).await;
     assert!(
-        out.contains("hears nothing: it is ignored") && out.contains("OPS-1 (rules[0])"),
+        out.contains("no alert: a rule ignores it") && out.contains("OPS-1 (rules[0])"),
         "{out}"
     );
     let (code, _, said) = run(with(folder.path(), &text, &["explain", "cert_z"])).await;

@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Needs},
     domain::{
         evaluate::evaluate,
-        explain::{Explanation, Hearing, explain},
+        explain::{Explanation, NotifierOutlook, explain},
         notification::Alert,
         subject::Subject,
     },
@@ -94,7 +94,7 @@ impl Page<'_> {
     }
 
     fn document(&self) -> serde_json::Value {
-        let told: Vec<_> = self
+        let notifications: Vec<_> = self
             .tellings
             .iter()
             .filter_map(|telling| {
@@ -154,17 +154,17 @@ impl Page<'_> {
             }),
             "ladder": ladder,
             "notifiers": notifiers,
-            "told": told,
+            "notifications": notifications,
         })
     }
 }
 
-fn notifier(hearing: &Hearing) -> serde_json::Value {
-    let told = hearing.told.as_ref().map(|told| {
+fn notifier(outlook: &NotifierOutlook) -> serde_json::Value {
+    let sent = outlook.sent.as_ref().map(|told| {
         serde_json::json!({ "stage": told.label, "severity": told.severity, "at": instant(told.at) })
     });
-    let next: Vec<_> = hearing
-        .next
+    let upcoming: Vec<_> = outlook
+        .upcoming
         .iter()
         .map(|coming| {
             serde_json::json!({
@@ -178,5 +178,7 @@ fn notifier(hearing: &Hearing) -> serde_json::Value {
             })
         })
         .collect();
-    serde_json::json!({ "notifier": hearing.notifier, "hears": hearing.hears, "told": told, "next": next })
+    serde_json::json!({
+        "notifier": outlook.notifier, "status": outlook.status, "sent": sent, "upcoming": upcoming,
+    })
 }

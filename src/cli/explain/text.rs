@@ -1,5 +1,4 @@
-//! An explanation for people: the certificate, where it is active, its ladder, who hears of it, and what
-//! was told.
+//! An explanation as text: the certificate, its projects, its ladder, the notifiers, and the sent notifications.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::fmt::Write;
@@ -183,23 +182,23 @@ impl Page<'_> {
 
     fn notifiers(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nNotifiers")?;
-        for hearing in &self.explanation.notifiers {
-            let known = match &hearing.told {
+        for outlook in &self.explanation.notifiers {
+            let known = match &outlook.sent {
                 Some(told) => {
                     let mut its = self.tellings.iter();
-                    let latest = its.find(|one| one.notification.notifier == hearing.notifier);
+                    let latest = its.find(|one| one.notification.notifier == outlook.notifier);
                     let waits = latest.is_some_and(Telling::is_on_its_way);
                     let on_its_way = if waits { ", not delivered yet" } else { "" };
                     let (label, severity, at) = (&told.label, told.severity, self.at(told.at));
-                    format!("; was told of {label} ({severity}) on {at}{on_its_way}")
+                    format!("; last alert: {label} ({severity}), {at}{on_its_way}")
                 }
-                None => "; was told nothing that is not over".to_owned(),
+                None => "; no open alert".to_owned(),
             };
-            writeln!(out, "  {}: {}{known}", hearing.notifier, hearing.hears.describe())?;
-            if hearing.next.is_empty() {
-                writeln!(out, "    nothing comes next, if nothing changes")?;
+            writeln!(out, "  {}: {}{known}", outlook.notifier, outlook.status.describe())?;
+            if outlook.upcoming.is_empty() {
+                writeln!(out, "    no upcoming alerts, if nothing changes")?;
             }
-            for coming in &hearing.next {
+            for coming in &outlook.upcoming {
                 let stage = coming.stage.as_deref().unwrap_or_default();
                 let reason = coming.reason.map_or("", |reason| reason.as_str());
                 let at = self.at(coming.at);
@@ -218,7 +217,7 @@ impl Page<'_> {
     }
 
     fn history(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\nWhat was told of it, newest first")?;
+        writeln!(out, "\nSent notifications, newest first")?;
         let mut table = terminal::table(&[], &[]);
         for telling in &self.tellings {
             let Some(alert) = self.told(telling) else { continue };
@@ -234,7 +233,7 @@ impl Page<'_> {
             ]);
         }
         if table.is_empty() {
-            writeln!(out, "  nothing")?;
+            writeln!(out, "  none")?;
         } else {
             out.push_str(&lines(&table));
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{
     certificate::LifeFrom,
-    explain::{Hearing, Hears, Rung},
+    explain::{AlertStatus, NotifierOutlook, Rung},
     notification::{Event, Reason},
     rotation::RotationStep,
     status::Status,
@@ -77,7 +77,7 @@ struct ActiveIn {
     /// For the organization, and so in every project.
     organization: bool,
     projects_total: usize,
-    without_successor: usize,
+    projects_without_successor: usize,
     /// Those that are left without a valid certificate first come first; at most 50 of `projects_total`.
     projects: Vec<ProjectOfCertificate>,
 }
@@ -107,7 +107,7 @@ impl Certificate {
             active_in: ActiveIn {
                 organization: view.active_in.organization,
                 projects_total: view.active_in.projects_total,
-                without_successor: row.left_alone(),
+                projects_without_successor: row.left_alone(),
                 projects: view.active_in.projects.iter().map(Into::into).collect(),
             },
             successor: row.successor.as_ref().map(|one| Successor {
@@ -205,19 +205,19 @@ impl From<&Rung> for Step {
     }
 }
 
-/// What one notifier has to do with it.
+/// How a notifier is alerted of a certificate.
 #[derive(Serialize, ToSchema)]
 struct Notifier {
     name: String,
-    /// Whether it hears of it now, or why not.
-    hears: Hears,
-    /// What it was told and is not over.
-    told: Option<Told>,
-    /// What it will be told, if nothing changes; the next ones.
-    next: Vec<Coming>,
+    /// Whether it is alerted now, or why not.
+    status: AlertStatus,
+    /// The latest alert that it was sent and that is not resolved.
+    sent: Option<Told>,
+    /// The next alerts, if nothing changes.
+    upcoming: Vec<Coming>,
 }
 
-/// What was told.
+/// An alert that was sent.
 #[derive(Serialize, ToSchema)]
 struct Told {
     stage: String,
@@ -225,7 +225,7 @@ struct Told {
     at: DateTime<Utc>,
 }
 
-/// What will be told.
+/// A future alert.
 #[derive(Serialize, ToSchema)]
 struct Coming {
     at: DateTime<Utc>,
@@ -238,18 +238,18 @@ struct Coming {
     last_repeat_at: Option<DateTime<Utc>>,
 }
 
-impl From<&Hearing> for Notifier {
-    fn from(hearing: &Hearing) -> Notifier {
+impl From<&NotifierOutlook> for Notifier {
+    fn from(outlook: &NotifierOutlook) -> Notifier {
         Notifier {
-            name: hearing.notifier.clone(),
-            hears: hearing.hears,
-            told: hearing.told.as_ref().map(|told| Told {
+            name: outlook.notifier.clone(),
+            status: outlook.status,
+            sent: outlook.sent.as_ref().map(|told| Told {
                 stage: told.label.clone(),
                 severity: told.severity,
                 at: seconds(told.at),
             }),
-            next: hearing
-                .next
+            upcoming: outlook
+                .upcoming
                 .iter()
                 .map(|coming| Coming {
                     at: seconds(coming.at),

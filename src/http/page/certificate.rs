@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         certificate::LifeFrom,
-        explain::{Explanation, Hearing, Rung},
+        explain::{Explanation, NotifierOutlook, Rung},
         notification::ProjectView,
         status::Status,
         wording,
@@ -80,9 +80,9 @@ struct Step {
 #[derive(Serialize)]
 struct Notifier {
     name: String,
-    hears: &'static str,
-    told: String,
-    next: Vec<String>,
+    status: &'static str,
+    sent: String,
+    upcoming: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -217,11 +217,16 @@ fn step(rung: &Rung, now: DateTime<Utc>, timezone: Tz) -> Step {
     }
 }
 
-fn notifier(hearing: &Hearing, tellings: &[Telling], now: DateTime<Utc>, timezone: Tz) -> Notifier {
-    let mut its = tellings.iter().filter(|one| one.notification.notifier == hearing.notifier);
+fn notifier(
+    outlook: &NotifierOutlook,
+    tellings: &[Telling],
+    now: DateTime<Utc>,
+    timezone: Tz,
+) -> Notifier {
+    let mut its = tellings.iter().filter(|one| one.notification.notifier == outlook.notifier);
     let waits = its.next().is_some_and(Telling::is_on_its_way);
     let moment = |at| Moment::new(at, now, timezone);
-    let next = hearing.next.iter().map(|coming| {
+    let upcoming = outlook.upcoming.iter().map(|coming| {
         let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
         let stage = coming.stage.as_deref().unwrap_or_default();
         let reason = coming.reason.map_or("", |reason| reason.as_str());
@@ -234,17 +239,17 @@ fn notifier(hearing: &Hearing, tellings: &[Telling], now: DateTime<Utc>, timezon
         text
     });
     Notifier {
-        name: hearing.notifier.clone(),
-        hears: hearing.hears.describe(),
-        told: match &hearing.told {
+        name: outlook.notifier.clone(),
+        status: outlook.status.describe(),
+        sent: match &outlook.sent {
             Some(told) => {
                 let on_its_way = if waits { ", not delivered yet" } else { "" };
                 let at = moment(told.at).local;
                 format!("{} ({}), {at}{on_its_way}", told.label, told.severity)
             }
-            None => "nothing that is not over".to_owned(),
+            None => "no open alert".to_owned(),
         },
-        next: next.collect(),
+        upcoming: upcoming.collect(),
     }
 }
 
