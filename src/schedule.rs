@@ -210,7 +210,7 @@ impl Heartbeat {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no end within {STARTING:?}"),
         };
-        tracing::error!(error = why, "the scheduler does not start; a timer takes its place");
+        tracing::error!(error = why, "scheduler failed to start, using a timer instead");
         let timer = tokio::spawn(async move {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
             loop {

@@ -106,7 +106,7 @@ pub async fn run_once(
         match store.commit(&commit).await {
             // The next look repeats the decision.
             Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
-            kept => kept.context("keeping what the notifiers are told of one another")?,
+            kept => kept.context("saving alerts about notifiers")?,
         }
     }
     Ok(report)

@@ -60,12 +60,12 @@ pub async fn run(
             match done {
                 Ok(report) => {
                     if shared.note_outbox(&name, None) {
-                        tracing::info!(notifier = name, "the outbox is worked on again");
+                        tracing::info!(notifier = name, "outbox available again");
                     }
                     if report.as_ref().is_some_and(|report| report.gone) {
                         tracing::error!(
                             notifier = name,
-                            "the receiver says that it is gone: nothing more is sent to it until a reload"
+                            "receiver gone (HTTP 410): no deliveries to it until a reload"
                         );
                         return;
                     }
@@ -79,11 +79,7 @@ pub async fn run(
                 }
                 Err(error) => {
                     if shared.note_outbox(&name, Some(error.clone())) {
-                        tracing::error!(
-                            notifier = name,
-                            error,
-                            "the outbox cannot be read or written"
-                        );
+                        tracing::error!(notifier = name, error, "outbox unavailable");
                     }
                 }
             }

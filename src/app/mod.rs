@@ -326,7 +326,7 @@ impl Generation {
     async fn end(self) {
         self.end.cancel();
         if tokio::time::timeout(ENDING, self.scans.wait()).await.is_err() {
-            tracing::warn!("a scan of the old configuration has not ended yet");
+            tracing::warn!("waiting for a scan with the old configuration");
         }
     }
 }
@@ -334,7 +334,7 @@ impl Generation {
 /// A loop that goes on after a failure inside certvigil, which ends nothing else.
 async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
     while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
-        tracing::error!("{what} failed inside certvigil, and begin anew");
+        tracing::error!("{what} failed: internal error, restarting");
         tokio::time::sleep(ENDING).await;
     }
 }
@@ -404,7 +404,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             Some(()) = control.scans.recv() => {
-                tracing::info!("a scan of every organization is asked for");
+                tracing::info!("scan of all organizations requested");
                 shared.scan_now.send_replace(());
             }
             Some(()) = control.reloads.recv() => {
@@ -425,7 +425,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                     let beats = heartbeat.beats();
                     generation = Generation::start(&config, parts, begin, &shared, &beats, &tasks);
                     running = config;
-                    tracing::info!("the configuration was loaded again, and is in force");
+                    tracing::info!("configuration reloaded");
                 }
                 systemd::ready();
             }
@@ -441,7 +441,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     // Dropped, where it does not end by itself.
     drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        tracing::warn!("what was under way is left for the next start");
+        tracing::warn!("shutdown timed out: unfinished work continues at the next start");
     }
     if let Some(answering) = answering {
         // It has been ending as long as the work has, and takes two seconds at most.
@@ -482,7 +482,7 @@ async fn open(
         .when(|fault| fault.downcast_ref().is_some_and(StoreFault::is_passing))
         .notify(|error, pause| {
             let error = error_chain(error.as_ref());
-            tracing::error!(error, "the state is waited for, and tried again in {pause:?}");
+            tracing::error!(error, "database unavailable, next attempt in {pause:?}");
         })
         .await
 }
@@ -510,8 +510,8 @@ async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: Cancella
         if shared.status.borrow().is_in_force() {
             match shared.store.prune(clock::now() - history).await {
                 Ok(0) => {}
-                Ok(rows) => tracing::info!(rows, "what is older than state.history was forgotten"),
-                Err(error) => tracing::error!(%error, "old entries cannot be forgotten"),
+                Ok(rows) => tracing::info!(rows, "deleted records older than state.history"),
+                Err(error) => tracing::error!(%error, "cannot delete old records"),
             }
             let now = clock::now();
             let orphaned = shared.store.end_orphaned_acknowledgements(now - WEEK, now).await;

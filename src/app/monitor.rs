@@ -121,7 +121,7 @@ impl Watching {
     async fn say(&mut self, late: bool) -> bool {
         if late && !self.late {
             tracing::warn!(
-                "something has waited for longer than delivery.retry_max, or nobody gets through: no heartbeat"
+                "heartbeat withheld: a delivery has been pending for longer than delivery.retry_max, or every notifier fails"
             );
         }
         self.late = late;
@@ -175,7 +175,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
         if let Some(file) = shared.store.lost_file() {
             tracing::error!(
                 file = %file.display(),
-                "the database file was removed or replaced: certvigil stops, so that its supervisor starts it again"
+                "database file removed or replaced: certvigil exits so that its supervisor restarts it"
             );
             shared.lost.cancel();
             return;
@@ -192,14 +192,14 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
                     look(&mut monitor, &shared, lease, started_at, logged).await;
                 }
                 Ok(Taken::Held | Taken::Done | Taken::Superseded) => {}
-                Err(error) => tracing::debug!(%error, "whose turn it is cannot be told"),
+                Err(error) => tracing::debug!(%error, "cannot read the lease"),
             }
             systemd::status(&line(&shared));
         };
         let look = AssertUnwindSafe(look).catch_unwind();
         match end.run_until_cancelled(pulse.during(limit, look)).await {
             Some(Ok(())) => {}
-            Some(Err(_)) => tracing::error!("the look at the notifiers failed inside certvigil"),
+            Some(Err(_)) => tracing::error!("check of the notifiers failed: internal error"),
             None => return,
         }
     }
@@ -249,7 +249,10 @@ async fn look(
             Ok(done) => *settled = done,
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::error!(error, "what is no longer configured could not be settled yet");
+                tracing::error!(
+                    error,
+                    "cleanup of removed organizations and notifiers failed, will retry"
+                );
             }
         }
     }
@@ -271,7 +274,7 @@ fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
         if !known.contains(&one.notifier) {
             tracing::error!(
                 notifier = one.notifier, deliveries = one.count, since = %one.since,
-                "deliveries held back for longer than delivery.retry_max: no attempt, no failure"
+                "deliveries pending for longer than delivery.retry_max without an attempt"
             );
         }
     }
@@ -320,7 +323,7 @@ async fn watch_notifiers(
         Ok(report) => report,
         Err(error) => {
             let error = error_chain(error.as_ref());
-            tracing::error!(error, "whether the notifiers get through cannot be told");
+            tracing::error!(error, "notifier status unknown: database unavailable");
             return;
         }
     };
@@ -331,13 +334,13 @@ async fn watch_notifiers(
         if !known.contains(notifier) {
             tracing::error!(
                 notifier, error = %why, told = notifiers.len() - 1,
-                "a notifier does not get through: the others are told, where there are any"
+                "notifier failing: alerting through the others"
             );
         }
     }
     let failing: BTreeSet<String> = report.failing.into_iter().map(|(name, _)| name).collect();
     for notifier in known.difference(&failing) {
-        tracing::info!(notifier, "the notifier gets through again, or is no longer configured");
+        tracing::info!(notifier, "notifier works again, or was removed");
     }
     *known = failing;
 }

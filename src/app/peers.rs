@@ -181,7 +181,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         match pulse.during(Duration::from_secs(120), look).await {
             Ok((instances, latest)) => {
                 if std::mem::take(&mut away) {
-                    tracing::info!("the state answers again");
+                    tracing::info!("database available again");
                 }
                 shared.status.send_modify(|status| status.instances.clone_from(&instances));
                 known.hear(&instances);
@@ -252,7 +252,7 @@ impl Known {
         }
         for (id, instance) in &self.there {
             if !there.contains_key(id) {
-                tracing::warn!(%instance, "another instance is gone: what it had begun is taken over");
+                tracing::warn!(%instance, "instance gone: taking over its work");
             }
         }
         self.there = there;
@@ -270,7 +270,7 @@ impl Known {
                 };
                 tracing::warn!(
                     instance = %name(other), differences = %differences,
-                    "another instance has another configuration: {who}"
+                    "instances have different configurations: {who}"
                 );
             }
             differ.insert(key);
@@ -278,9 +278,9 @@ impl Known {
         self.differ = differ;
         if self.scanning.replace(me.in_force).is_some_and(|before| before != me.in_force) {
             match me.in_force {
-                true => tracing::info!("this instance's configuration is in force: it scans"),
+                true => tracing::info!("this instance's configuration is the newest: it scans"),
                 false => tracing::warn!(
-                    "another configuration is in force: this instance delivers until it is reloaded, or none has that one any more"
+                    "another instance has a newer configuration: this one only delivers until it is reloaded"
                 ),
             }
         }

@@ -22,7 +22,7 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
     let parts = Parts::of(&config).map_err(|error| refused(&format!("{error:#}"))).ok()?;
     let restart = |key: &str| {
-        tracing::warn!("{key} has changed, and needs a restart: until then it is as it was");
+        tracing::warn!("{key} changed: takes effect after a restart");
     };
     if config.state.place.differs(&running.state.place) {
         restart("state.url");
@@ -48,14 +48,14 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let joined = join.retry(ExponentialBuilder::default()).await;
     if let Err(error) = joined {
         // The next sign that it gives says it, too.
-        tracing::error!(%error, "the other instances could not be told of it yet");
+        tracing::error!(%error, "cannot announce the configuration to other instances yet");
     }
     shared.membership.send_replace(membership);
     shared.schedule.send_replace(config.schedule.clone());
     let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
     let settled = settle.retry(ExponentialBuilder::default()).await.unwrap_or_else(|error| {
         let error = format!("{error:#}");
-        tracing::error!(error, "what is no longer configured could not be settled yet");
+        tracing::error!(error, "cleanup of removed organizations and notifiers failed, will retry");
         false
     });
     shared.configured.send_replace(Arc::clone(&parts.configured));

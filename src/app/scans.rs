@@ -158,7 +158,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     match due.again() {
                         Due::Again { asked: true } => tracing::warn!(
                             %organization,
-                            "no scan: another instance has a newer configuration, and scans; ask that one"
+                            "scan not started: another instance has a newer configuration and scans"
                         ),
                         // That one may go away before it does.
                         due => again = Some((Instant::now() + UNREACHED, due)),
@@ -345,7 +345,7 @@ async fn one_scan(
         Ok(Err(error)) if matches!(error.downcast_ref(), Some(StoreFault::TakenOver)) => {
             tracing::warn!(
                 %organization,
-                "another instance has taken the scan over, for this one was away: nothing of it is kept here"
+                "scan discarded: another instance took it over while this one was unresponsive"
             );
             Err(Unkept::TakenOver)
         }
@@ -353,7 +353,7 @@ async fn one_scan(
             let why = error_chain(error.as_ref());
             tracing::error!(
                 %organization, error = %why,
-                "the scan could not be kept, and is repeated: nothing is told until one can"
+                "scan not saved, will be repeated: no alerts until then"
             );
             Err(Unkept::Why(why))
         }
@@ -397,7 +397,7 @@ pub fn say(report: &Report) {
     if record.faults.len() > LOGGED {
         tracing::warn!(
             %organization, %scan, projects = record.projects_unreadable,
-            "more could not be read: certificates there may expire unseen"
+            "more lists unreadable: certificates there may expire unnoticed"
         );
     }
     if let Some(why) = &report.admin_keys_fault {
@@ -417,7 +417,7 @@ pub fn say(report: &Report) {
 pub fn say_clock(organization: &OrganizationName, skew: chrono::TimeDelta) {
     tracing::warn!(
         %organization, api_ahead_seconds = skew.num_seconds(),
-        "this machine's clock and the API's differ by more than five minutes: the API's counts, set this one right"
+        "clock skew of more than five minutes: using the API's clock, correct the clock of this host"
     );
 }
 

@@ -34,6 +34,6 @@ pub fn alive() {
 /// Nothing happens where no service manager listens.
 fn say(states: &[NotifyState<'_>]) {
     if let Err(error) = notify(states) {
-        tracing::debug!(%error, "the service manager cannot be told");
+        tracing::debug!(%error, "cannot notify the service manager");
     }
 }

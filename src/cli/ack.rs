@@ -147,7 +147,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
         }
     }
     if assessment.ruling.ignored.is_some() {
-        said.push_str("A rule ignores it: nothing is told of it in any case.\n");
+        said.push_str("A rule ignores it, so it does not alert in any case.\n");
     }
     super::print(&said)
 }
@@ -193,7 +193,7 @@ async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure>
         return Err(anyhow::anyhow!("{title} is not acknowledged").into());
     }
     super::print(&format!(
-        "{}: {title} is no longer acknowledged: the next scan tells what is still so\n",
+        "{}: {title} is no longer acknowledged: the next scan alerts if it is still open\n",
         of.organization
     ))
 }

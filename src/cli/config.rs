@@ -90,8 +90,7 @@ fn describe(loaded: &Loaded) -> String {
     }
     if told.email.is_empty() && told.webhook.is_empty() {
         line(
-            "warning: nobody is told but the log: no notifier of mail or webhook is configured"
-                .to_owned(),
+            "warning: only the log is notified: configure an email or webhook notifier".to_owned(),
         );
     }
     if config.heartbeat.is_none() && config.organizations.iter().all(|one| one.heartbeat.is_none())

@@ -35,14 +35,14 @@ pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifier
     for (name, routing, _) in &notifiers {
         if !organizations.iter().any(|one| routing.hears_of(&one.api.organization)) {
             checker.warnings.push(format!(
-                "notifier {name}: its organizations match none that is configured: it is told nothing"
+                "notifier {name}: its organizations match no configured one, so it is never notified"
             ));
         }
     }
     for organization in organizations {
         let name = &organization.api.organization;
         if !notifiers.iter().any(|(_, routing, _)| routing.hears_of(name)) {
-            checker.warnings.push(format!("organization {name}: no notifier is told of it"));
+            checker.warnings.push(format!("organization {name}: no notifier selects it"));
         }
     }
 }

@@ -123,7 +123,7 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     )
     .await?;
     shared.keeper.outdate().await;
-    tracing::info!(delivery = %id, "another attempt was asked for over HTTP");
+    tracing::info!(delivery = %id, "delivery retry requested over HTTP");
     let row = shared.reading.delivery(id).await?;
     row.ok_or_else(|| Problem::not_found(format!("there is no delivery {id} any more")))
 }
@@ -145,7 +145,7 @@ pub fn scan(shared: &Shared) -> Result<(), Problem> {
             "another instance has a newer configuration, and scans; ask that one, or reload this one",
         ));
     }
-    tracing::info!("a scan of every organization is asked for over HTTP");
+    tracing::info!("scan of all organizations requested over HTTP");
     shared.service.scan_now.send_replace(());
     Ok(())
 }

@@ -172,7 +172,7 @@ async fn whose<'a>(
             None => tracing::warn!(address = %origin, "login failed: wrong token"),
             Some(_) => tracing::warn!(
                 address = %origin,
-                "login failed: wrong token; after so many, no token from there is compared for a while"
+                "login failed: wrong token; too many failures, this address is blocked for a while"
             ),
         }
         tokio::time::sleep(WRONG).await;

@@ -56,7 +56,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
     }
     for (organization, watched) in &status.organizations {
         if let Some(fault) = &watched.fault {
-            reasons.push(format!("the latest scan of {organization} could not be kept: {fault}"));
+            reasons.push(format!("the latest scan of {organization} was not saved: {fault}"));
         }
         if let Some(last) = watched.last.as_ref().filter(|_| watched.never_read) {
             let why = last.faults.first().map(String::as_str).unwrap_or_default();

@@ -410,7 +410,7 @@ fn say_damped(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
         tracing::info!(
             organization = %occasion.evaluation.organization, notifier, %subject,
             stage = reached.label,
-            "opened and resolved again and again: not told more than once in 24 hours"
+            "alert flapping: suppressed for 24 hours"
         );
     }
 }

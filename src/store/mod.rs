@@ -83,7 +83,7 @@ pub enum StoreFault {
     Away { state: String, why: String },
     #[error("a delivery ended while the alerts were decided")]
     LedgerChanged,
-    #[error("another instance has taken over: nothing is kept of what was begun here")]
+    #[error("another instance has taken over: changes discarded")]
     TakenOver,
     #[error("the state holds what cannot be read: {0}")]
     Content(#[from] serde_json::Error),

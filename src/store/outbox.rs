@@ -565,7 +565,7 @@ async fn unreadable(
     error: &serde_json::Error,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    tracing::error!(delivery = %id, %error, "a kept message cannot be read: the next scan tells it anew");
+    tracing::error!(delivery = %id, %error, "stored message unreadable: the next scan alerts again");
     query(
         "INSERT INTO attempts (delivery_id, number, at, outcome, detail) VALUES ($1, $2, $3, $4, $5)",
     )

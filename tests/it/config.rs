@@ -546,8 +546,8 @@ fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_e
     let folder = tempfile::tempdir().unwrap();
     let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
     for words in [
-        "organization acme: no notifier is told of it",
-        "notifier a: its organizations match none that is configured",
+        "organization acme: no notifier selects it",
+        "notifier a: its organizations match no configured one",
         "rules[0].ignore: it ended on 2020-01-02 00:00 UTC, and ignores nothing any more",
     ] {
         assert!(

@@ -167,8 +167,9 @@ async fn each_in_turn(faults: &[(Fault, &str)], mailbox: Mailbox, more: &str) {
         add(&sim, &id);
         daemon.logged(said, mark).await;
         until("the webhook does not wait", || (posted(&sim, &id) == 1).then_some(())).await;
-        let end =
-            daemon.logged("something has waited for longer than delivery.retry_max", mark).await;
+        let end = daemon
+            .logged("a delivery has been pending for longer than delivery.retry_max", mark)
+            .await;
         let before = beats.well();
         let end = daemon.logged("scan finished", end).await;
         daemon.logged("scan finished", end).await;
@@ -259,8 +260,8 @@ async fn of_three_recipients_one_is_refused_for_a_while_and_one_for_good() {
     daemon.logged("notification not delivered: refused for good", 0).await;
     until("the others are told of it", || (posted(&sim, "notifier.failing") == 1).then_some(()))
         .await;
-    daemon.logged("a notifier does not get through: the others are told", 0).await;
-    daemon.logged("something has waited for longer than delivery.retry_max", 0).await;
+    daemon.logged("notifier failing: alerting through the others", 0).await;
+    daemon.logged("a delivery has been pending for longer than delivery.retry_max", 0).await;
     let before = beats.well();
     sim.mailbox.refuse(RECIPIENTS[1], None);
     until("the second one", || (to(RECIPIENTS[1]) == 1).then_some(())).await;
@@ -301,7 +302,7 @@ async fn a_webhook_that_refuses_for_now_is_tried_again_under_the_same_id_and_del
         daemon.logged(said, mark).await;
         until("the mails do not wait", || (mailed(&sim.mailbox, &id).len() == 3).then_some(()))
             .await;
-        daemon.logged("something has waited for longer than delivery.retry_max", mark).await;
+        daemon.logged("a delivery has been pending for longer than delivery.retry_max", mark).await;
         let before = beats.well();
         drop(sim.receiver.take_answers());
         until("the heartbeat again", || (beats.well() > before).then_some(())).await;
@@ -343,7 +344,7 @@ async fn where_the_only_notifier_refuses_the_heartbeat_is_what_tells_of_it() {
     until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
     sim.receiver.answer(vec![Answer { status: 400, headers: vec![] }; 1_000]);
     add(&sim, "cert_a");
-    let end = daemon.logged("or nobody gets through: no heartbeat", 0).await;
+    let end = daemon.logged("or every notifier fails", 0).await;
     let before = beats.well();
     let end = daemon.logged("scan finished", end).await;
     daemon.logged("scan finished", end).await;
@@ -376,7 +377,7 @@ async fn a_webhook_that_answers_nothing_is_given_half_a_minute_and_holds_up_nobo
     add(&sim, "cert_a");
     let mut daemon = Daemon::start(&text);
     until("the mails", || (mailed(&sim.mailbox, "cert_a").len() == 3).then_some(())).await;
-    daemon.logged("something has waited for longer than delivery.retry_max", 0).await;
+    daemon.logged("a delivery has been pending for longer than delivery.retry_max", 0).await;
     let before = beats.well();
     daemon.logged("reason=\"timeout\"", 0).await;
     assert_eq!(beats.well(), before);

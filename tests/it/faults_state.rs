@@ -118,16 +118,14 @@ async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_ro
     // What arrived but was not recorded is sent again, under the same id: that would be another test.
     recorded(&daemon).await;
     disk.fill(&daemon);
-    let end = daemon
-        .logged("the scan could not be kept, and is repeated: nothing is told until", 0)
-        .await;
+    let end = daemon.logged("scan not saved, will be repeated: no alerts until", 0).await;
     let body = daemon.ready(503).await;
-    assert!(body["reasons"].to_string().contains("could not be kept"), "{body:#}");
+    assert!(body["reasons"].to_string().contains("was not saved"), "{body:#}");
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200, "the process works");
     sim.api.world().add("cert_b", Some("second"), Some(certvigil::clock::now() + days(3)), [1]);
-    let end = daemon.logged("the scan could not be kept", end).await;
+    let end = daemon.logged("scan not saved", end).await;
     let before = beats.well();
-    daemon.logged("the scan could not be kept", end).await;
+    daemon.logged("scan not saved", end).await;
     assert_eq!((beats.well(), posted(&sim, "cert_b")), (before, 0));
     disk.empty(&daemon);
     until("what could not be kept", || (posted(&sim, "cert_b") == 1).then_some(())).await;
@@ -150,7 +148,7 @@ async fn a_state_that_somebody_else_holds_is_waited_for() {
     assert!(body["reasons"].to_string().contains("database is locked"), "{body:#}");
     // Who reads waits for nobody, and is told that it is not as it should be.
     let page = daemon.text("/").await;
-    assert!(page.contains("could not be kept") || page.contains("cannot be worked on"), "{page}");
+    assert!(page.contains("was not saved") || page.contains("are blocked"), "{page}");
     let before = beats.well();
     let folder = daemon.folder.path();
     let (code, _, log) = run(with(folder, &config(&sim, &beats), &["run"])).await;
@@ -180,7 +178,7 @@ async fn a_delivery_that_is_held_back_is_an_error_until_it_is_attempted() {
     sqlx::query(hold).bind(at(-2)).bind(at(1)).execute(&mut other).await.unwrap();
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("deliveries of hook held back: 1"), "{body:#}");
-    daemon.logged("deliveries held back", 0).await;
+    daemon.logged("deliveries pending for longer than delivery.retry_max without", 0).await;
     let due = "UPDATE deliveries SET next_attempt_at = 0 WHERE notifier = 'hook'";
     sqlx::query(due).execute(&mut other).await.unwrap();
     until("it is delivered", || (posted(&sim, "cert_a") == 2).then_some(())).await;

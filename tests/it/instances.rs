@@ -194,7 +194,7 @@ async fn who_was_paused_in_a_scan_keeps_nothing_of_it_once_another_has_taken_ove
     second.logged("scan finished", 0).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
     first.signal("CONT");
-    first.logged("another instance has taken the scan over", 0).await;
+    first.logged("another instance took it over", 0).await;
     first.logged("another instance works on the same state", 0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
@@ -224,10 +224,12 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     let at = first.logged("scan finished", 0).await;
     let mut second = Daemon::start(&new);
     second.logged("scan finished", 0).await;
-    let at = first.logged("another instance has another configuration", at).await;
+    let at = first.logged("instances have different configurations", at).await;
     let at = first.logged("expired.repeat: here \"1d\", there \"2d\"", at).await;
     second.logged("this one scans, and the other delivers until it is reloaded", 0).await;
-    let at = first.logged("another configuration is in force", at).await;
+    let at = first
+        .logged("another instance has a newer configuration: this one only delivers", at)
+        .await;
     // The page of each says so.
     let page = first.text("/").await;
     for words in ["2 instances", "expired.repeat", "delivers until it is reloaded"] {
@@ -235,7 +237,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     }
     // It scans no more, but delivers.
     first.signal("USR1");
-    let at = first.logged("another instance has a newer configuration, and scans", at).await;
+    let at = first.logged("another instance has a newer configuration and scans", at).await;
     // Started again, it does not bring its configuration back.
     first.signal("KILL");
     first.ended().await;
@@ -245,7 +247,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     assert_eq!(scans, 2, "one by each configuration");
     // Reloaded with the new one, both scan.
     first.reload(&new);
-    let at = first.logged("this instance's configuration is in force", at.min(1)).await;
+    let at = first.logged("this instance's configuration is the newest", at.min(1)).await;
     second.stop().await;
     first.signal("USR1");
     first.logged("scan finished", at).await;
@@ -346,7 +348,7 @@ async fn the_database_away_pauses_the_scans_and_loses_nothing() {
     // It waits for a server that is not there yet.
     line.set(Traffic::Cut);
     let mut service = Daemon::start(&text);
-    service.logged("the state is waited for", 0).await;
+    service.logged("database unavailable", 0).await;
     line.set(Traffic::Flows);
     service.ready(200).await;
     until("the first messages", || (sim.receiver.posts().len() == 3).then_some(())).await;

@@ -60,7 +60,7 @@ async fn a_reload_takes_what_is_added_and_ends_what_is_removed_and_a_bad_file_ch
     let hook = format!("[notifiers.webhook.new]\nurl = \"http://{}/hook\"\n", other.hook);
     let added = format!("{text}{more}{hook}[log]\nlevel = \"debug\"\n");
     daemon.reload(&added);
-    let end = daemon.logged("the configuration was loaded again, and is in force", end).await;
+    let end = daemon.logged("configuration reloaded", end).await;
     let all = BTreeSet::from(["cert_a", "cert_b", "cert_c"].map(str::to_owned));
     until("the new one told of all", || (told(&other).0 == all).then_some(())).await;
     until("the old one told of all", || (told(&sim).0 == all).then_some(())).await;
@@ -78,7 +78,7 @@ async fn a_reload_takes_what_is_added_and_ends_what_is_removed_and_a_bad_file_ch
         (&"second".into(), &"unwatched".into())
     );
     daemon.signal("USR1");
-    let end = daemon.logged("a scan of every organization is asked for", end).await;
+    let end = daemon.logged("scan of all organizations requested", end).await;
     daemon.logged("scan finished", end).await;
     assert_eq!(told(&sim).1, before + 1);
     daemon.stop().await;
@@ -94,8 +94,8 @@ async fn a_reload_says_what_needs_a_restart_and_goes_on_with_the_rest() {
         sim.config()
     );
     daemon.reload(&text);
-    let end = daemon.logged("state.url has changed, and needs a restart", end).await;
-    daemon.logged("log.format has changed, and needs a restart", 0).await;
+    let end = daemon.logged("state.url changed: takes effect after a restart", end).await;
+    daemon.logged("log.format changed: takes effect after a restart", 0).await;
     daemon.logged("scan finished", end).await;
     assert!(!daemon.folder.path().join("other.db").exists());
     assert!(daemon.folder.path().join("certvigil.db").exists());
@@ -108,7 +108,7 @@ async fn what_waits_at_a_reload_is_delivered_once_and_a_receiver_that_was_gone_i
     let text = format!("{}{RARELY}", sim.config());
     sim.receiver.answer([Answer { status: 410, headers: vec![] }]);
     let mut daemon = Daemon::start(&text);
-    let end = daemon.logged("nothing more is sent to it until a reload", 0).await;
+    let end = daemon.logged("no deliveries to it until a reload", 0).await;
     // The mails tell of it, and the next scan writes what it was not told.
     until("the mails", || (sim.mailbox.mails().len() == 4).then_some(())).await;
     daemon.signal("USR1");

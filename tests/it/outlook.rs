@@ -110,7 +110,7 @@ async fn a_forecast_is_a_table_and_a_calendar_too() {
         out.lines().find(|line| line.contains("hook") && line.contains("expired, stage")).unwrap();
     assert!(expired.contains("then") && expired.contains("repeats until"), "{expired}");
     assert!(out.contains("messages until"), "{out}");
-    assert!(said.contains("there is no state: as if nothing had been told yet"), "{said}");
+    assert!(said.contains("no database: assuming that no alert was sent yet"), "{said}");
 
     let (code, _, said) = run(with(folder.path(), &text, &["forecast", "--from-state"])).await;
     assert_eq!(code, 1);
@@ -118,7 +118,7 @@ async fn a_forecast_is_a_table_and_a_calendar_too() {
     let yearly = format!("schedule = {{ cron = \"0 0 1 1 *\", run_on_start = false }}\n{text}");
     let (code, out, _) = run(with(folder.path(), &yearly, &["forecast", "--days", "1"])).await;
     let new_year = (now + days(1)).format("%m-%d").to_string() == "01-01";
-    assert!(code == 0 && (new_year || out.starts_with("nothing will be told until")), "{out}");
+    assert!(code == 0 && (new_year || out.starts_with("no alerts until")), "{out}");
     let (code, _, said) = run(with(folder.path(), &text, &["forecast", "--days", "0"])).await;
     assert_eq!(code, 2, "{said}");
 

@@ -91,7 +91,7 @@ async fn what_is_empty_says_why_and_a_first_start_what_to_do() {
     let (_, out, _) = run(with(folder.path(), &text, &["check"])).await;
     assert!(out.starts_with("no certificates, and no projects: include_projects"), "{out}");
     let (_, out, _) = run(with(folder.path(), &sim.config(), &["forecast"])).await;
-    assert!(out.starts_with("no certificate is known, and so nothing can be foretold"), "{out}");
+    assert!(out.starts_with("no certificates known, so there is no forecast"), "{out}");
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     let (_, out, _) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
     assert_eq!(out, "no deliveries yet: certvigil notify test tries every notifier\n");

@@ -173,9 +173,9 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
     assert_eq!(status(scan().header("sec-fetch-site", "cross-site")).await, 403);
     assert_eq!(status(get("/scan").header(COOKIE, cookie)).await, 405);
     assert_eq!(status(scan().header("sec-fetch-site", "same-origin")).await, 303);
-    daemon.logged("a scan of every organization is asked for over HTTP", 0).await;
+    daemon.logged("scan of all organizations requested over HTTP", 0).await;
     let said =
-        "http{caller=\"http.token\" address=127.0.0.1}: certvigil::http::changes: a scan of every";
+        "http{caller=\"http.token\" address=127.0.0.1}: certvigil::http::changes: scan of all";
     assert!(daemon.log().contains(said), "{}", daemon.log());
     // Who signs out ends the session, and not only the cookie of this browser.
     let signed_in = sign_in(TOKEN).send().await.unwrap();
@@ -187,7 +187,7 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
     // Another token ends the sessions.
     let log = daemon.log().len();
     daemon.reload(&guarded(&sim).replace(TOKEN, "quite-another-token-of-24"));
-    daemon.logged("the configuration was loaded again", log).await;
+    daemon.logged("configuration reloaded", log).await;
     assert_eq!(status(get("/").header(COOKIE, cookie)).await, 401);
     assert_eq!(status(get(feed)).await, 401);
     assert_eq!(status(get("/").bearer_auth("quite-another-token-of-24")).await, 200);
@@ -309,10 +309,10 @@ async fn the_first_page_says_no_only_where_everything_was_seen() {
         let scan = daemon.request(Method::POST, "/api/v1/scans").bearer_auth(TOKEN);
         assert_eq!(status(scan).await, 202);
     };
-    says("No. The next to expire is “prod-ca”, in 299 days").await;
+    says("No. The next expiry is “prod-ca”, in 299 days").await;
     sim.api.world().projects[1].broken = Some(403);
     scan().await;
-    says("Not known: 1 list of acme (project proj_0002 “prod-2”) was not read by the latest scan")
+    says("Not known: the latest scan could not read 1 list of acme (project proj_0002 “prod-2”)")
         .await;
     sim.api.world().projects[1].broken = None;
     let soon = certvigil::clock::now() + days(20);
@@ -352,7 +352,7 @@ async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_
         format!("{}[notifiers.webhook.dead]\nurl = \"http://127.0.0.1:{dead}/\"\n", sim.config());
     let mut daemon = Daemon::start(&text);
     daemon.ready(200).await;
-    answers(&daemon, "Soon: the notifier dead does not get through: ").await;
+    answers(&daemon, "Soon: notifier “dead” fails: ").await;
     let page = daemon.text("/certificates/acme/cert_b").await;
     assert!(page.contains("not delivered yet"), "{page}");
     daemon.stop().await;
@@ -371,7 +371,7 @@ async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_
     let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
     let mut daemon = Daemon::start_in(folder, &text, |_| {});
     daemon.ready(200).await;
-    answers(&daemon, "Not known: what is known of acme is of ").await;
+    answers(&daemon, "Not known: the data of acme is from ").await;
     daemon.stop().await;
 }
 
@@ -641,7 +641,7 @@ async fn many_wrong_tokens_block_who_tries_and_nobody_who_is_signed_in() {
     let said: Vec<_> = log.lines().filter(|line| line.contains("login failed")).collect();
     assert_eq!(said.len(), 10, "{log}");
     assert!(said[0].contains("address=192.0.2.1 (by 127.0.0.1)"), "{log}");
-    assert!(said[9].contains("no token from there is compared for a while"), "{log}");
+    assert!(said[9].contains("this address is blocked for a while"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let store = match state::open(&config).await {
         Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) if !arguments.from_state => {
-            eprintln!("there is no state: as if nothing had been told yet");
+            eprintln!("no database: assuming that no alert was sent yet");
             None
         }
         Err(error) => return Err(error.into()),

@@ -36,7 +36,8 @@ pub struct Outlook<'a> {
 }
 
 /// Said where there is nothing to tell of.
-const NOTHING_KNOWN: &str = "no certificate is known, and so nothing can be foretold: certvigil check says what is read, and what cannot be\n";
+const NOTHING_KNOWN: &str =
+    "no certificates known, so there is no forecast: run certvigil check to see what can be read\n";
 
 /// A line of the table, and the repeats that follow it.
 struct Row {
@@ -111,7 +112,7 @@ impl<'a> Outlook<'a> {
         let mut text = if rows.is_empty() {
             match self.known {
                 0 => NOTHING_KNOWN.to_owned(),
-                _ => format!("nothing will be told until {until}, if nothing changes\n"),
+                _ => format!("no alerts until {until}, if nothing changes\n"),
             }
         } else {
             let narrow = terminal::is_narrow();

@@ -149,9 +149,9 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
     let fault = watched.and_then(|watched| watched.fault.clone());
     let overdue = watched.is_some_and(|watched| watched.overdue_at < snapshot.at);
     let (level, state) = match (scan, fault) {
-        (_, Some(fault)) => ("critical", format!("the latest scan could not be kept: {fault}")),
-        _ if overdue => ("critical", "its scan is overdue".to_owned()),
-        (None, None) if scanning => ("unknown", "the first scan is under way".to_owned()),
+        (_, Some(fault)) => ("critical", format!("the latest scan was not saved: {fault}")),
+        _ if overdue => ("critical", "scan overdue".to_owned()),
+        (None, None) if scanning => ("unknown", "first scan in progress".to_owned()),
         (None, None) => ("unknown", "not scanned yet".to_owned()),
         (Some(scan), None) if scan.complete => ("calm", "complete".to_owned()),
         (Some(_), None) => ("unknown", "incomplete".to_owned()),
@@ -178,7 +178,10 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
         faults_more: standing.faults.len().saturating_sub(FAULTS),
         clock: scan.and_then(|scan| scan.clock_skew).map(|skew| {
             let way = if skew.num_seconds() > 0 { "behind" } else { "ahead of" };
-            format!("this machine’s clock is {} {way} the API’s, which counts", wording::span(skew))
+            format!(
+                "the clock of this host is {} {way} the API’s; certvigil uses the API’s",
+                wording::span(skew)
+            )
         }),
         credentials: standing
             .credentials
@@ -204,13 +207,13 @@ fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
         let mut stuck = snapshot.outbox.failures.iter().filter(|one| one.notifier == name);
         let is_stuck = stuck.any(|one| one.taken_at.is_none());
         let (level, state) = match (broken, waiting) {
-            (Some(fault), _) => ("critical", format!("it cannot be worked on: {fault}")),
-            (None, _) if is_stuck => ("warning", "does not get through".to_owned()),
+            (Some(fault), _) => ("critical", format!("blocked: {fault}")),
+            (None, _) if is_stuck => ("warning", "failing".to_owned()),
             (None, _) if !failing.is_empty() => {
-                ("info", "gets through again; something was refused".to_owned())
+                ("info", "works again; a message was rejected".to_owned())
             }
-            (None, Some(_)) => ("info", "under way".to_owned()),
-            (None, None) => ("calm", "nothing waits".to_owned()),
+            (None, Some(_)) => ("info", "sending".to_owned()),
+            (None, None) => ("calm", "no pending deliveries".to_owned()),
         };
         Notifier {
             name: name.to_owned(),

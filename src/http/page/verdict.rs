@@ -141,9 +141,9 @@ fn projects(organization: &str, coverage: Coverage) -> String {
 fn expiring(row: &CertificateRow, severity: Severity, now: DateTime<Utc>) -> Point {
     let title = row.view.title();
     let what = match (row.status, row.view.expires_at) {
-        (Status::NotYetValid, _) => format!("“{title}” is active, and not yet valid"),
+        (Status::NotYetValid, _) => format!("“{title}” is active but not yet valid"),
         (_, Some(at)) => format!("“{title}” {}", wording::expiry(at, now)),
-        (_, None) => format!("“{title}” is active, and does not say when it expires"),
+        (_, None) => format!("“{title}” is active and its expiry is unknown"),
     };
     let many = |n: usize| wording::count(n, "project");
     let left = match (row.breaks, row.left_alone(), row.status) {
@@ -172,7 +172,7 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
     let mut points = Vec::new();
     let timezone = snapshot.configured.timezone;
     if let Some(fault) = watched.and_then(|watched| watched.fault.as_ref()) {
-        points.push(point(format!("the latest scan of {name} could not be kept: {fault}")));
+        points.push(point(format!("the latest scan of {name} was not saved: {fault}")));
     }
     if let Some(at) = watched.map(|watched| watched.overdue_at).filter(|at| *at < snapshot.at) {
         let at = Moment::new(at, snapshot.at, timezone);
@@ -188,17 +188,16 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
     if points.is_empty() && (due.is_some() || scan.finished_at > snapshot.at) {
         let at = Moment::new(scan.finished_at, snapshot.at, timezone);
         points.push(point(format!(
-            "what is known of {name} is of {}, and a later scan was due",
+            "the data of {name} is from {}, and a later scan is overdue",
             at.local
         )));
     }
     if !scan.complete || !standing.faults.is_empty() {
         let lists = wording::count(standing.faults.len().max(1), "list");
-        let were = if standing.faults.len() > 1 { "were" } else { "was" };
         let first =
             standing.faults.first().map_or(String::new(), |(scope, _)| format!(" ({scope})"));
         points.push(point(format!(
-            "{lists} of {name}{first} {were} not read by the latest scan: certificates there may expire unseen"
+            "the latest scan could not read {lists} of {name}{first}: certificates there may expire unnoticed"
         )));
     }
     points
@@ -229,10 +228,10 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
         let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == *name);
         let text = match (failing, waiting.filter(|one| late(one.since))) {
             (Some(one), _) => {
-                format!("the notifier {name} does not get through: {}", one.detail)
+                format!("notifier “{name}” fails: {}", one.detail)
             }
             (None, Some(waiting)) => format!(
-                "{} of the notifier {name} {} waited for {}",
+                "{} of the notifier “{name}” {} been pending for {}",
                 wording::count(usize::try_from(waiting.count).unwrap_or(usize::MAX), "message"),
                 if waiting.count == 1 { "has" } else { "have" },
                 wording::span(now - waiting.since)
@@ -242,7 +241,7 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
         points.push(Point::new("warning", text, "#outbox".to_owned()));
     }
     for (notifier, fault) in &snapshot.status.outbox {
-        let text = format!("the outbox of {notifier} cannot be worked on: {fault}");
+        let text = format!("deliveries of the notifier “{notifier}” are blocked: {fault}");
         points.push(Point::new("critical", text, "#outbox".to_owned()));
     }
     points
@@ -256,10 +255,12 @@ fn instances(snapshot: &Snapshot) -> Option<Point> {
         return None;
     }
     let text = match me.in_force {
-        true => "another instance has an older configuration, and delivers until it is reloaded",
+        true => {
+            "another instance has an older configuration and only delivers until it is reloaded"
+        }
         false => {
-            "this instance has an older configuration than another: it delivers until it is reloaded, and what is \
-             judged here is judged by it"
+            "this instance has an older configuration than another: it only delivers until it is reloaded, and this \
+             page uses its configuration"
         }
     };
     Some(Point::new("warning", text.to_owned(), "#instances".to_owned()))
@@ -273,10 +274,12 @@ fn calm<'a>(rows: impl Iterator<Item = &'a CertificateRow> + Clone, now: DateTim
         Some((at, row)) if at - now < TimeDelta::days(3_650) => {
             let quiet = if row.view.ignored.is_some() { " (ignored)" } else { "" };
             let (title, span) = (row.view.title(), wording::span(at - now));
-            format!("No. The next to expire is “{title}”, in {span}{quiet}")
+            format!("No. The next expiry is “{title}”, in {span}{quiet}")
         }
         Some(_) => "No. Nothing expires within ten years".to_owned(),
-        None if ends.count() > 0 => "No. What has expired is ignored, or was replaced".to_owned(),
-        None => "No. There is no active certificate that expires".to_owned(),
+        None if ends.count() > 0 => {
+            "No. All expired certificates are ignored or replaced".to_owned()
+        }
+        None => "No. No active certificate has an expiry".to_owned(),
     }
 }
