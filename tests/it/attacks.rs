@@ -23,7 +23,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{
     daemon::Daemon,
@@ -207,6 +210,8 @@ async fn on_the_admin_key() -> Vec<Row> {
     ));
 
     let endless = raw_server(|mut stream| async move {
+        // An answer before the request is another fault.
+        drop(stream.read(&mut [0; 4_096]).await);
         drop(
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"data\":[")
