@@ -227,7 +227,7 @@ impl Inventory {
     }
 
     /// Whether the latest scan read the lists of the project and the organization.
-    fn is_read(&self, project: &ProjectId) -> bool {
+    pub fn is_read(&self, project: &ProjectId) -> bool {
         self.organization.is_some()
             && self.unreadable_organization.is_none()
             && self.listings.contains_key(project)

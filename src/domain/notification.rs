@@ -300,7 +300,7 @@ pub struct ProjectsView {
     pub total: usize,
     /// How many more there are that the notifier did not ask for.
     pub elsewhere: usize,
-    /// Of an end: how many others, that the notifier was told of, are still as they were.
+    /// Of a resolution: the number of other projects whose alert is still open.
     #[serde(default)]
     pub remaining: usize,
     /// At most 50 of them.
@@ -450,7 +450,7 @@ impl CandidateView {
 }
 
 impl ProjectView {
-    /// A project of which no more is said.
+    /// A project without further details.
     pub fn of(project: &Project) -> ProjectView {
         ProjectView {
             id: project.id.clone(),

@@ -344,7 +344,7 @@ pub(super) fn repeat(
     reached.repeat.map(|repeat| if long_over { repeat.max(WEEKLY) } else { repeat })
 }
 
-/// Why something that was told is over; `None` while its data is stale.
+/// Why an alert is resolved; `None` while its data is stale.
 fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
     let World::Watched { before, was_active, after } = world else {
         return Some(Reason::Unwatched);

@@ -169,7 +169,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Possible successors, the likeliest first: those in `used`, then similar names, newer uploads and later expiries. A
-    /// certificate that is active elsewhere for something else is none: its clients are not meant to get in.
+    /// certificate that is active elsewhere for another purpose is excluded: its clients should not get access here.
     fn candidates(
         &self,
         old: Option<&Certificate>,

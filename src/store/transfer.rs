@@ -49,7 +49,7 @@ enum Kind {
     Text,
     /// An organization's name; empty in rows that belong to no organization.
     Owner,
-    /// What is acknowledged: a [`Subject`].
+    /// The [`Subject`] of an acknowledgement.
     Acknowledged,
     /// An id of our own.
     Id,

@@ -49,14 +49,17 @@ async fn shell(folder: &Path, command: &str) {
 fn unprotected(sim: &Sim, now: DateTime<Utc>) -> Vec<String> {
     let world = sim.api.world();
     let is_protected = |project: &str| {
-        let valid = world.certificates.iter().filter(|one| one.expires_at > Some(now));
+        let valid = world
+            .certificates
+            .iter()
+            .filter(|one| one.expires_at > Some(now) && one.valid_at.is_none_or(|at| at <= now));
         valid.clone().any(|one| one.organization_wide || one.projects.get(project) == Some(&true))
     };
     let ids = world.projects.iter().map(|project| project.id.clone());
     ids.filter(|id| !is_protected(id)).collect()
 }
 
-/// Follows what is printed until nothing is left to do; gives the requests that were made, without the `GET`s.
+/// Runs the printed commands until the certificate is gone; returns their requests.
 async fn follow(sim: &Sim, folder: &TempDir, text: &str, arguments: &[&str]) -> Vec<String> {
     let mut made = Vec::new();
     for _ in 0..10 {
@@ -156,11 +159,28 @@ async fn what_cannot_be_seen_is_neither_deactivated_nor_deleted() {
     let commands = commands(&out);
     assert_eq!(commands.len(), 1, "{out}");
     assert!(commands[0].contains("/projects/proj_0001/certificates/deactivate"), "{out}");
-    // Active nowhere as far as could be read: it may be active in the other one.
+    // Inactive in every readable list: the unreadable one may have it active.
     sim.api.world().certificate("cert_old").unwrap().projects.insert("proj_0001".into(), false);
     let (_, out, _) = rotation(&folder, &text, &["cert_old"]).await;
     assert!(!out.contains("curl"), "{out}");
     assert!(out.contains("5. Delete it: it is active nowhere"), "{out}");
+}
+
+#[tokio::test]
+async fn nothing_is_deactivated_before_its_successor_is_valid() {
+    let now = clock::now();
+    let mut world = world(now);
+    upload(&mut world, "cert_new", "prod-ca-2027", now);
+    let new = world.certificate("cert_new").unwrap();
+    new.valid_at = Some(now + days(5));
+    new.projects.extend([("proj_0001".to_owned(), true), ("proj_0002".to_owned(), true)]);
+    let sim = Sim::start(world).await;
+    let (folder, text) = (tempfile::tempdir().unwrap(), config(&sim));
+    for arguments in [&["cert_old"][..], &["cert_old", "--successor", "cert_new"]] {
+        let (code, out, err) = rotation(&folder, &text, arguments).await;
+        assert!(code == 0 && commands(&out).is_empty(), "{out}{err}");
+        assert!(out.contains("not yet: cert_new is active but not valid yet"), "{out}");
+    }
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ impl Page<'_> {
                     .collect()
             }
             RotationStep::Deactivate => {
-                let places = plan.places.iter().filter(|one| one.can_go());
+                let places = plan.places.iter().filter(|one| one.can_go);
                 places.map(|one| Request::deactivate(one.place, plan.certificate)).collect()
             }
             RotationStep::Delete if plan.progress(step) == Progress::Next => {

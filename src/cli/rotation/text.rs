@@ -67,7 +67,7 @@ impl Page<'_> {
         let plan = &self.plan;
         let progress = plan.progress(step);
         let places = plan.places.len();
-        let ready = plan.places.iter().filter(|one| one.can_go()).count();
+        let ready = plan.places.iter().filter(|one| one.can_go).count();
         let what = match step {
             RotationStep::Upload => "Upload the successor",
             RotationStep::Activate => "Activate the successor as well",
@@ -135,9 +135,10 @@ impl Page<'_> {
             RotationStep::Deactivate if !one.is_read => {
                 Some("not yet: its list, or the organization’s, could not be read".to_owned())
             }
-            RotationStep::Deactivate if !one.can_go() => {
-                Some("not yet: nothing else is active that lives longer".to_owned())
-            }
+            RotationStep::Deactivate if !one.can_go => Some(match one.successor {
+                Some(successor) => format!("not yet: {} is active but not valid yet", successor.id),
+                None => "not yet: nothing else is active that lives longer".to_owned(),
+            }),
             RotationStep::Deactivate
             | RotationStep::Upload
             | RotationStep::MoveClients

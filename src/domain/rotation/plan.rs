@@ -2,7 +2,7 @@
 
 use super::RotationStep;
 use crate::domain::{
-    certificate::{Certificate, CertificateId, Project, ProjectId},
+    certificate::{Certificate, CertificateId, Project},
     coverage,
     evaluate::{Assessment, Evaluation},
     words::words,
@@ -39,13 +39,8 @@ pub struct InPlace<'a> {
     pub candidate: Option<&'a Certificate>,
     /// Whether its lists were read.
     pub is_read: bool,
-}
-
-impl InPlace<'_> {
-    /// Whether the certificate can be deactivated here, and the place keeps a valid one.
-    pub fn can_go(&self) -> bool {
-        self.successor.is_some() && self.is_read
-    }
+    /// Whether the certificate can be deactivated here: the successor is valid now. It may be active and start later.
+    pub can_go: bool,
 }
 
 /// The rotation of one certificate.
@@ -85,7 +80,7 @@ impl<'a> Plan<'a> {
             RotationStep::MoveClients if begun => Progress::Unseen,
             RotationStep::MoveClients => Progress::Later,
             RotationStep::Deactivate if gone => Progress::Done,
-            RotationStep::Deactivate if self.places.iter().any(InPlace::can_go) => Progress::Next,
+            RotationStep::Deactivate if self.places.iter().any(|one| one.can_go) => Progress::Next,
             RotationStep::Deactivate => Progress::Later,
             RotationStep::Delete if self.leftover => Progress::Next,
             RotationStep::Delete if gone => Progress::Unseen,
@@ -137,14 +132,16 @@ impl<'a> Evaluation<'a> {
             let is_active =
                 |one: &Certificate| active(place).iter().any(|other| other.id == one.id);
             let candidate = candidates.iter().copied().find(|one| !is_active(one));
+            let is_read = match place {
+                Place::Organization => inventory.unreadable_organization.is_none(),
+                Place::Project(project) => inventory.is_read(&project.id),
+            };
             InPlace {
                 place,
                 successor,
                 candidate: candidate.filter(|_| successor.is_none()),
-                is_read: match place {
-                    Place::Organization => inventory.unreadable_organization.is_none(),
-                    Place::Project(project) => self.is_read(&project.id),
-                },
+                is_read,
+                can_go: is_read && successor.is_some_and(|one| one.is_valid(self.now)),
             }
         };
         Plan {
@@ -158,11 +155,5 @@ impl<'a> Evaluation<'a> {
                     && chosen.is_some_and(|one| self.is_active(&one.id))),
             candidates,
         }
-    }
-
-    /// Whether the latest scan read the lists of the project and the organization.
-    fn is_read(&self, project: &ProjectId) -> bool {
-        self.inventory.unreadable_organization.is_none()
-            && !self.inventory.unreadable_projects.contains_key(project)
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn consequence(
         true => format!("has had no access over mutual TLS since {}", wording::day(first)),
         false => format!("loses all access over mutual TLS on {}", wording::day(first)),
     };
-    // Another certificate keeps the projects running for longer; clients of this one are rejected all the same.
+    // Another certificate keeps the projects running, but clients of this one are still rejected.
     let clients = match certificate.expires_at {
         Some(end) if first > end && end <= now => {
             "clients whose certificates it signed are rejected; "
