@@ -1,5 +1,5 @@
-//! What people and services read: every event in every format, within each service's limits, and with
-//! nothing in it that somebody wrote into a name to do harm.
+//! What people and services read: every event in every format, within each service's limits, and
+//! with nothing in it that somebody wrote into a name to do harm.
 
 use certvigil::{
     config::{Config, Told},
@@ -287,7 +287,8 @@ fn pagerduty_and_opsgenie_are_given_no_more_than_they_take() {
 fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_says_how_many_there_are() {
     let config = everybody();
     let mail = mail(&config, &largest());
-    // 60 of the largest possible headlines have their size; names of usual length leave room to spare.
+    // 60 of the largest possible headlines have their size; names of usual length leave room to
+    // spare.
     assert!(mail.html.len() < 220_000, "{}", mail.html.len());
     let usual = {
         let mut message = largest();
@@ -311,6 +312,41 @@ fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_says_how_many_
         assert!(said.contains("Details of 50 more alerts"));
     }
     assert!(mail.subject.contains("(+119 more)"), "{}", mail.subject);
+}
+
+#[test]
+fn a_digest_repeats_no_sentence_more_than_three_times() {
+    let config = everybody();
+    let samples = samples().into_iter().map(|(_, message)| message);
+    for sample in samples.filter(|message| message.alerts[0].certificate.is_some()) {
+        let mut message = sample;
+        let alert = message.alerts[0].clone();
+        let named = |n: usize| {
+            let mut alert = alert.clone();
+            let certificate = alert.certificate.as_mut().unwrap();
+            certificate.id = CertificateId::parse(&format!("cert_{n}")).unwrap();
+            certificate.name = Name::clean(&format!("ca-{n}"));
+            alert
+        };
+        message.alerts = (0..12).map(named).collect();
+        message.alerts_total = 12;
+        let mail = mail(&config, &message);
+        // The overview has every alert, the details the first ten.
+        assert_eq!(mail.text.matches("ca-11").count(), 1, "{}", mail.text);
+        let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+        for sentence in mail.text.lines().flat_map(|line| line.split(". ")) {
+            let sentence = sentence.trim().trim_start_matches(|c: char| c.is_ascii_digit());
+            if sentence.ends_with('.') && sentence.split(' ').count() > 5 {
+                *counts.entry(sentence).or_default() += 1;
+            }
+        }
+        let often: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 3).collect();
+        assert!(often.is_empty(), "{often:#?}\n{}", mail.text);
+        if matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired) {
+            let next = "Next steps for “ca-0”, “ca-1”, ";
+            assert!(mail.text.contains(next) && mail.html.contains(next), "{}", mail.text);
+        }
+    }
 }
 
 /// Names as somebody would choose them to break something.
@@ -426,7 +462,7 @@ async fn no_name_adds_a_header_markup_a_link_or_a_mention_to_anything_or_makes_i
         assert!(!body.contains("evil.example") && !body.contains("https://"), "a link: {body}");
         assert!(!body.contains("eve@"), "an address: {body}");
         assert!(!body.contains(['\u{202e}', '\u{1b}', '\u{0}']));
-        assert!(body.contains("{{ 7*7 }}"), "and nothing is lost of what is harmless");
+        assert!(body.contains("{{ 7*7 }}"), "harmless text is kept");
         assert!(body.contains(&format!("{}…", "x".repeat(119))), "what is long is cut");
     }
 

@@ -15,7 +15,7 @@ use lettre::{
 };
 use minijinja::{Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::Settings;
@@ -37,6 +37,8 @@ const TOLD: usize = 10;
 const LISTED: usize = 50;
 /// How many projects of an alert it shows.
 const SHOWN_PROJECTS: usize = 10;
+/// How often a mail has the same sentence at most.
+const REPEATED: usize = 3;
 
 pub struct Renderer {
     templates: Environment<'static>,
@@ -152,6 +154,8 @@ struct Mail {
     overview: Vec<Group>,
     /// The worst alerts in full.
     alerts: Vec<Told>,
+    /// The steps that many of these alerts have in common.
+    shared: Vec<Shared>,
     /// How many alerts there are only a line of, and of how many not even that.
     only_listed: usize,
     left_out: usize,
@@ -179,6 +183,15 @@ struct Line {
     breaks: Option<String>,
 }
 
+/// Steps of several alerts.
+#[derive(Serialize)]
+struct Shared {
+    /// The certificates, with their names in quotation marks.
+    certificates: Vec<String>,
+    steps: Vec<String>,
+    runbook: Option<String>,
+}
+
 /// One alert in full.
 #[derive(Serialize)]
 struct Told {
@@ -192,7 +205,21 @@ struct Told {
     advice: Vec<String>,
     runbook: Option<String>,
     quiet: Option<String>,
+    /// The first command explains itself.
+    first_quiet: bool,
     never_quiet: Option<&'static str>,
+}
+
+/// Counts sentences, to repeat none too often.
+#[derive(Default)]
+struct Sentences(BTreeMap<String, usize>);
+
+impl Sentences {
+    fn allow(&mut self, sentence: &str) -> bool {
+        let count = self.0.entry(sentence.to_owned()).or_default();
+        *count += 1;
+        *count <= REPEATED
+    }
 }
 
 impl Mail {
@@ -212,19 +239,24 @@ impl Mail {
         let entries: Vec<Entry> =
             notification.alerts.iter().take(TOLD + LISTED).map(entry).collect();
         let scan = notification.scan.as_ref();
-        let worst = entries.first();
+        let mut sentences = Sentences::default();
+        let overview = overview(&entries, &mut sentences);
+        let preview = entries.first().and_then(|worst| worst.consequence.clone());
+        let listed = entries.len();
+        let (alerts, shared) = told(entries, &overview, &mut sentences);
         Mail {
             subject,
             title: unlinked(&capitalized(&summary)),
-            preview: worst.and_then(|worst| worst.consequence.clone()).unwrap_or_default(),
+            preview: preview.unwrap_or_default(),
             organization,
             mark,
             unseen: scan.and_then(unseen),
             wrong_clock: scan.and_then(wrong_clock),
-            overview: overview(&entries),
-            only_listed: entries.len().saturating_sub(TOLD),
-            left_out: notification.alerts_total.saturating_sub(entries.len()),
-            alerts: told(entries),
+            overview,
+            only_listed: listed.saturating_sub(TOLD),
+            left_out: notification.alerts_total.saturating_sub(listed),
+            alerts,
+            shared,
             reading: scan.map(|scan| reading(scan, style.timezone)),
             why: why(settings, notification),
             page: style.links.page.as_ref().map(ToString::to_string),
@@ -237,7 +269,7 @@ fn worst_event(notification: &Notification) -> Option<Event> {
     notification.alerts.first().map(|alert| alert.event)
 }
 
-fn overview(entries: &[Entry]) -> Vec<Group> {
+fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
     if entries.len() < 2 {
         return Vec::new();
     }
@@ -253,15 +285,13 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
             let projects = projects.then(|| entry.projects_label.clone());
             // And of what is over, when it would have been is of no interest.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
-            let critical = entry.mark == Mark::Critical;
-            // The consequence of a critical alert says it already.
-            let coverage = entry.coverage.clone().filter(|_| !critical);
+            let breaks = entry.consequence.as_deref().map(capitalized);
+            let breaks = breaks.filter(|_| entry.mark == Mark::Critical);
+            let breaks = breaks.filter(|sentence| sentences.allow(sentence));
+            // The consequence includes the coverage.
+            let coverage = entry.coverage.clone().filter(|_| breaks.is_none());
             let detail: Vec<String> = when.into_iter().chain(projects).chain(coverage).collect();
-            Line {
-                headline: entry.headline.clone(),
-                detail: detail.join(" · "),
-                breaks: entry.consequence.as_deref().filter(|_| critical).map(capitalized),
-            }
+            Line { headline: entry.headline.clone(), detail: detail.join(" · "), breaks }
         };
         let lines: Vec<Line> = of_mark.map(line).collect();
         Group { mark: mark.as_str(), count: lines.len(), lines }
@@ -269,14 +299,56 @@ fn overview(entries: &[Entry]) -> Vec<Group> {
     marks.iter().map(group).filter(|group| group.count > 0).collect()
 }
 
-/// The worst in full. What there is more to do is linked to once for each event: a mail has its size.
-fn told(entries: Vec<Entry>) -> Vec<Told> {
-    let mut linked = BTreeSet::new();
-    let mut once = |mut told: Told| {
+/// The worst alerts in full, and the steps that many of them share. The runbook is linked once for
+/// each event: a mail has its size.
+fn told(
+    mut entries: Vec<Entry>,
+    overview: &[Group],
+    sentences: &mut Sentences,
+) -> (Vec<Told>, Vec<Shared>) {
+    entries.truncate(TOLD);
+    let shared = share(&mut entries);
+    let lines = overview.iter().flat_map(|group| &group.lines);
+    for sentence in lines.filter_map(|line| line.breaks.as_ref()) {
+        // The overview has it already.
+        for entry in &mut entries {
+            entry.consequence.take_if(|one| capitalized(one) == *sentence);
+        }
+    }
+    let mut linked: BTreeSet<String> =
+        shared.iter().filter_map(|one| one.runbook.clone()).collect();
+    let mut explained = false;
+    let full = |entry: Entry| {
+        let mut told = Told::from(entry);
         told.runbook = told.runbook.filter(|url| linked.insert(url.clone()));
+        told.consequence = told.consequence.filter(|sentence| sentences.allow(sentence));
+        told.never_quiet = told.never_quiet.filter(|sentence| sentences.allow(sentence));
+        told.first_quiet = told.quiet.as_ref().is_some_and(|command| {
+            command.contains(" --project ") || !std::mem::replace(&mut explained, true)
+        });
         told
     };
-    entries.into_iter().take(TOLD).map(Told::from).map(&mut once).collect()
+    (entries.into_iter().map(full).collect(), shared)
+}
+
+/// Takes the steps that too many alerts have in common out of each of them.
+fn share(entries: &mut [Entry]) -> Vec<Shared> {
+    let mut common: BTreeMap<Vec<String>, Vec<&mut Entry>> = BTreeMap::new();
+    for entry in entries.iter_mut().filter(|entry| !entry.general_advice.is_empty()) {
+        common.entry(entry.general_advice.clone()).or_default().push(entry);
+    }
+    let common = common.into_iter().filter(|(_, alerts)| alerts.len() > REPEATED);
+    let once = |(steps, alerts): (Vec<String>, Vec<&mut Entry>)| {
+        let mut shared = Shared { certificates: Vec::new(), steps, runbook: None };
+        for entry in alerts {
+            entry.advice.truncate(entry.advice.len() - entry.general_advice.len());
+            shared.runbook = shared.runbook.or(entry.runbook.take());
+            let name = entry.facts.first().map(|(_, name)| format!("“{name}”"));
+            shared.certificates.extend(name);
+        }
+        shared
+    };
+    common.map(once).collect()
 }
 
 impl From<Entry> for Told {
@@ -297,6 +369,7 @@ impl From<Entry> for Told {
             advice: entry.advice,
             runbook: entry.runbook,
             quiet,
+            first_quiet: false,
             never_quiet,
         }
     }

@@ -104,8 +104,16 @@ fn without_outage(active: &ActiveIn) -> Option<String> {
     }
 }
 
-/// What to do about it, step by step.
-pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String> {
+/// The steps that follow from an alert.
+#[derive(Default)]
+pub(super) struct Advice {
+    pub steps: Vec<String>,
+    /// The last of the steps, worded for any certificate.
+    pub general: Vec<String>,
+}
+
+/// The steps for a certificate.
+pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
     let title = certificate.title();
     let everywhere = certificate.active_in.organization;
     let steps: &[&str] = match alert.event {
@@ -175,19 +183,23 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Vec<String
     } else {
         ("in its projects", "in every project where it is active")
     };
-    let filled = |step: &&str| {
-        let step = step.replace("{where}", at).replace("{beside}", beside);
-        // The name last, so that nothing in it is filled in.
-        step.replace("{title}", &format!("“{title}”"))
+    // The title last: a placeholder in it stays as it is.
+    let filled = |step: &&str, title: &str| {
+        step.replace("{where}", at).replace("{beside}", beside).replace("{title}", title)
     };
+    let title = format!("“{title}”");
     let open = &certificate.active_in.projects;
-    let first = match alert.event {
-        Event::CertificateExpiring | Event::CertificateExpired => {
-            activate(&alert.candidates, open, everywhere, Some(title))
+    let expires = matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired);
+    let (mut first, any) = match expires {
+        true => {
+            let keep = Some(certificate.title());
+            (activate(&alert.candidates, open, everywhere, keep), "the old certificate")
         }
-        _ => Vec::new(),
+        false => (Vec::new(), "the certificate"),
     };
-    first.into_iter().chain(steps.iter().map(filled)).collect()
+    first.extend(steps.iter().map(|step| filled(step, &title)));
+    let general = steps.iter().map(|step| filled(step, any)).collect();
+    Advice { steps: first, general }
 }
 
 /// The steps that activate uploaded certificates.

@@ -20,7 +20,9 @@ use crate::domain::{
     threshold::Severity,
     wording,
 };
-use advice::{UNCOVERED, UNPROTECTED, activate, advice, consequence, quiet, quiet_projects};
+use advice::{
+    Advice, UNCOVERED, UNPROTECTED, activate, advice, consequence, quiet, quiet_projects,
+};
 pub use facts::{capitalized, caveat, instant, reading, unseen, wrong_clock};
 use facts::{late, reason, unknown};
 
@@ -89,6 +91,8 @@ pub struct Entry {
     pub coverage: Option<String>,
     /// What to do about it, step by step.
     pub advice: Vec<String>,
+    /// The last of these steps, worded for any certificate: a digest shows them once.
+    pub general_advice: Vec<String>,
     /// Where there is more on what to do: the operator's own address.
     pub runbook: Option<String>,
     /// How to be quiet about it.
@@ -142,6 +146,7 @@ impl Entry {
             more_projects: 0,
             coverage: None,
             advice: Vec::new(),
+            general_advice: Vec::new(),
             runbook: style.links.runbook(alert.event),
             quiet: None,
         };
@@ -276,7 +281,7 @@ impl Entry {
             self.projects_label =
                 format!("Was active in {}", wording::count(left.total(), "project"));
             self.list(&left.projects, left.total(), shown_projects, after_its_end);
-            self.advice = advice(alert, certificate);
+            self.advise(advice(alert, certificate));
             return;
         }
         self.list(&active.projects, here, shown_projects, |project| {
@@ -290,7 +295,11 @@ impl Entry {
                 (None, None) => String::new(),
             }
         });
-        self.advice = advice(alert, certificate);
+        self.advise(advice(alert, certificate));
+    }
+
+    fn advise(&mut self, advice: Advice) {
+        (self.advice, self.general_advice) = (advice.steps, advice.general);
     }
 
     fn tell_projects(&mut self, alert: &Alert, projects: &ProjectsView, shown_projects: usize) {
