@@ -28,14 +28,14 @@ pub fn table(survey: &Survey) -> String {
     ));
     if !survey.uncovered.is_empty() {
         text.push_str(
-            "\nWithout a valid certificate now, so that every API call over mutual TLS fails:\n",
+            "\nProjects without a valid certificate (every API call over mutual TLS fails):\n",
         );
         for (organization, project) in &survey.uncovered {
             text.push_str(&format!("  {organization}: {} ({})\n", project.title(), project.id));
         }
     }
     if !survey.unprotected.is_empty() {
-        text.push_str("\nWithout an active certificate, so that mutual TLS is not enforced:\n");
+        text.push_str("\nProjects without an active certificate (mutual TLS is not enforced):\n");
         for (organization, one) in &survey.unprotected {
             let (title, id, since) = (one.project.title(), &one.project.id, since(one));
             text.push_str(&format!("  {organization}: {title} ({id}){since} ({})\n", one.severity));
@@ -55,7 +55,7 @@ pub fn table(survey: &Survey) -> String {
         text.push_str(&ending.concat());
     }
     if !survey.unreadable.is_empty() {
-        text.push_str("\nCould not be read, so that certificates there may expire unseen:\n");
+        text.push_str("\nUnreadable (certificates there may expire unnoticed):\n");
         for (organization, fault) in &survey.unreadable {
             text.push_str(&format!("  {organization}: {fault}\n"));
         }
@@ -71,15 +71,12 @@ fn since(unprotected: &Unprotected) -> String {
 /// Why there is no certificate to show.
 fn none(survey: &Survey) -> &'static str {
     match (survey.unreadable.is_empty(), survey.projects_read) {
-        (false, _) => "no certificates were seen; not everything could be read\n",
+        (false, _) => "no certificates found, but some lists could not be read\n",
         (true, 0) => {
-            "no certificates, and no projects: include_projects and exclude_projects say which are read, and \
-             certvigil config check shows them\n"
+            "no certificates and no projects: check include_projects and exclude_projects \
+             (certvigil config check shows them)\n"
         }
-        (true, _) => {
-            "no certificates: these projects use none, and nothing can expire. One that is uploaded is seen by the \
-             next scan\n"
-        }
+        (true, _) => "no certificates: nothing can expire. The next scan finds new ones\n",
     }
 }
 
@@ -212,7 +209,7 @@ pub fn document(survey: &Survey) -> serde_json::Value {
                 "organization": organization,
                 "id": one.project.id,
                 "name": one.project.name,
-                "since": one.since.map(instant),
+                "unprotected_since": one.since.map(instant),
                 "severity": one.severity,
             })
         })
@@ -303,7 +300,8 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
 
 /// A spreadsheet takes a text that begins like a formula for one (OWASP, CSV injection).
 ///
-/// In many locales a semicolon separates cells, whatever stands around it, and full-width signs begin formulas, too.
+/// In many locales a semicolon separates cells, whatever stands around it, and full-width signs
+/// begin formulas, too.
 fn inert(text: &str) -> String {
     let begins = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
     let mut out = String::with_capacity(text.len());

@@ -27,9 +27,9 @@ const AHEAD: TimeDelta = TimeDelta::days(730);
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Its id, or its name where no other has it
+    /// The certificate's id, or its name if unique
     certificate: String,
-    /// Where several organizations have it
+    /// The organization, if several have it
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -58,7 +58,8 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let evaluation =
         evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
     let assessment = evaluation.assessment(&certificate.id);
-    let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
+    let assessment =
+        assessment.ok_or_else(|| anyhow::anyhow!("the certificate is not in the inventory"))?;
     let forecast = match config.schedule.cron.next_after(now) {
         Some(first) => {
             of.narrowed(&certificate.id).forecast(&config.schedule.cron, first, now + AHEAD)
@@ -124,7 +125,7 @@ impl Page<'_> {
             .iter()
             .map(|rung| {
                 serde_json::json!({
-                    "label": rung.label,
+                    "stage": rung.label,
                     "at": rung.at.map(instant),
                     "severity": rung.severity,
                     "repeat_seconds": rung.repeat.map(seconds),
@@ -149,7 +150,7 @@ impl Page<'_> {
             "severity": self.explanation.severity,
             "ladder_of_rule": self.explanation.ladder_of_rule,
             "ignored_by_rule": self.explanation.ignored_by_rule,
-            "life": self.explanation.life.map(|(life, from)| {
+            "lifetime": self.explanation.life.map(|(life, from)| {
                 serde_json::json!({ "seconds": seconds(life), "from": from })
             }),
             "ladder": ladder,
@@ -179,6 +180,6 @@ fn notifier(outlook: &NotifierOutlook) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({
-        "notifier": outlook.notifier, "status": outlook.status, "sent": sent, "upcoming": upcoming,
+        "name": outlook.notifier, "status": outlook.status, "sent": sent, "upcoming": upcoming,
     })
 }

@@ -18,7 +18,7 @@ words! {
         /// Other steps come first.
         Later = "later",
         /// The lists do not show it.
-        Unseen = "unseen",
+        Unseen = "unknown",
     }
 }
 

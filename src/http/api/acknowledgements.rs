@@ -33,32 +33,32 @@ use crate::{
 pub struct Wanted {
     /// Of one configured organization
     organization: Option<String>,
-    /// Those that have ended, too
+    /// Include ended ones
     #[param(default = false)]
     all: Option<bool>,
-    /// How many entries at most
+    /// Maximum number of entries
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the previous page
     cursor: Option<Uuid>,
 }
 
-/// Quiet for a certificate, or for a project that does not enforce mutual TLS.
+/// Silences a certificate, or a project that does not enforce mutual TLS.
 #[derive(Serialize, ToSchema)]
 pub struct Acknowledgement {
     id: Uuid,
     organization: String,
-    /// The certificate's id; null of a project.
+    /// The certificate's id; null for a project.
     certificate: Option<String>,
-    /// The project's id; null of a certificate.
+    /// The project's id; null for a certificate.
     project: Option<String>,
     reason: String,
     by: Option<String>,
     created_at: DateTime<Utc>,
     until: DateTime<Utc>,
-    /// When it ended, or by now has: before its date, or on it.
+    /// The time at which it ended, early or on its date; null while it applies.
     ended_at: Option<DateTime<Utc>>,
-    /// Why it ended before its date.
+    /// The reason for an early end.
     ending: Option<Ending>,
 }
 
@@ -93,15 +93,15 @@ impl Acknowledgement {
     }
 }
 
-/// The acknowledgements that hold, or all that are kept; the newest first.
+/// The current acknowledgements, or all stored ones; newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/acknowledgements",
     tag = "acknowledgements",
     params(Wanted),
     responses(
-        (status = 200, description = "A page of them", body = Page<Acknowledgement>),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of acknowledgements", body = Page<Acknowledgement>),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -130,36 +130,36 @@ pub async fn list(
     Ok(Json(Page::of(found, limit, |last| last.id.to_string())))
 }
 
-/// What is asked for.
+/// A new acknowledgement.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct New {
     /// The name of the organization.
     organization: String,
-    /// The certificate's id; this, or `project`.
+    /// The certificate's id; either this or `project`.
     certificate: Option<String>,
     /// The id of a project that does not enforce mutual TLS.
     project: Option<String>,
-    /// Ahead; it ends by itself then. A date alone is the end of that day in the configured time zone.
+    /// Its end, in the future. A date means the end of that day in the configured time zone.
     #[schema(format = DateTime)]
     until: String,
-    /// Why nobody needs to hear of it until then.
+    /// The reason, for other operators.
     #[schema(min_length = 1)]
     reason: String,
-    /// Who says so.
+    /// The person who acknowledges.
     by: Option<String>,
 }
 
-/// Acknowledges a certificate (its last threshold and its expiry still alert), or a project that does not enforce
-/// mutual TLS.
+/// Acknowledges a certificate (its last threshold and its expiry still alert), or a project that
+/// does not enforce mutual TLS.
 #[utoipa::path(
     post,
     path = "/api/v1/acknowledgements",
     tag = "acknowledgements",
     request_body = New,
     responses(
-        (status = 201, description = "It is acknowledged", body = Acknowledgement),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "The new acknowledgement", body = Acknowledgement),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]
@@ -171,7 +171,8 @@ pub async fn acknowledge(
     let until = day::instant(&new.until, timezone).ok_or_else(|| {
         let found = one_line(&new.until, 60);
         Problem::bad_request(format!(
-            "until: found “{found}”, expected an instant, as 2027-03-01T12:00:00Z, or a date, as 2027-03-01"
+            "until: found “{found}”, expected a time such as 2027-03-01T12:00:00Z, or a date \
+             such as 2027-03-01"
         ))
     })?;
     let wanted = acknowledgement::Wanted { until, reason: &new.reason, by: new.by.as_deref() };
@@ -180,7 +181,7 @@ pub async fn acknowledge(
         (None, Some(id)) => Quieted::Project(id),
         (None, None) => {
             return Err(Problem::bad_request(
-                "found neither certificate nor project, expected one",
+                "found neither certificate nor project, expected one of them of them",
             ));
         }
         (Some(_), Some(_)) => {
@@ -195,15 +196,15 @@ pub async fn acknowledge(
     Ok((StatusCode::CREATED, Json(one)))
 }
 
-/// Takes an acknowledgement back.
+/// Takes an acknowledgement back: alerts resume with the next scan.
 #[utoipa::path(
     delete,
     path = "/api/v1/acknowledgements/{id}",
     tag = "acknowledgements",
     params(("id" = Uuid, Path, description = "The id of the acknowledgement")),
     responses(
-        (status = 204, description = "It is taken back"),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "The acknowledgement was taken back"),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]

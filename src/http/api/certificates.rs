@@ -1,4 +1,5 @@
-//! Certificates: each once, whatever the number of projects; and one with all that is decided about it.
+//! Certificates: each once, whatever the number of projects; and one with all that is decided about
+//! it.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -26,46 +27,46 @@ use crate::domain::{
 pub struct Wanted {
     /// Of one organization
     organization: Option<String>,
-    /// How they stand
+    /// By state
     #[param(inline)]
     status: Option<Status>,
-    /// Of the stage that they are in
+    /// By severity of the current stage
     #[param(inline)]
     severity: Option<Severity>,
-    /// A part of the id or the name, in any case
+    /// Part of the id or name; case is ignored
     q: Option<String>,
-    /// How many entries at most
+    /// Maximum number of entries
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the previous page
     #[param(pattern = "^[^:]*:.*$")]
     cursor: Option<String>,
 }
 
-/// A certificate, as it stands now.
+/// A certificate in its current state.
 #[derive(Serialize, ToSchema)]
 pub struct Certificate {
     organization: String,
     id: String,
     name: Option<String>,
     status: Status,
-    /// Of the stage that it is in; null where it is in none, and where it is ignored.
+    /// Severity of its stage; null if it is in none or ignored.
     severity: Option<Severity>,
-    /// The tightest threshold that it has reached, `expired`, or the name of the state.
+    /// The tightest threshold it has reached, `expired`, or the name of its state.
     stage: Option<String>,
     valid_at: Option<DateTime<Utc>>,
-    /// Null where the API does not say.
+    /// Null if the API does not report it.
     expires_at: Option<DateTime<Utc>>,
-    /// Negative where it has expired.
+    /// Negative if it has expired.
     expires_in_seconds: Option<i64>,
     active_in: ActiveIn,
-    /// What takes over in most projects.
+    /// The successor in most projects.
     successor: Option<Successor>,
-    /// Every project where it is active has a successor.
+    /// Whether every project where it is active has a successor.
     replaced: bool,
     /// The next step of its rotation, if it is in a stage or left over.
     next_step: Option<RotationStep>,
-    /// The latest scan could not read a list that names it, so it may have changed.
+    /// Whether the latest scan could not read a list that contains it: it may have changed.
     stale: bool,
     ignored: Option<Silence>,
     acknowledged: Option<Silence>,
@@ -74,11 +75,11 @@ pub struct Certificate {
 /// Where a certificate is active.
 #[derive(Serialize, ToSchema)]
 struct ActiveIn {
-    /// For the organization, and so in every project.
+    /// Active for the organization and therefore in every project.
     organization: bool,
     projects_total: usize,
     projects_without_successor: usize,
-    /// Those that are left without a valid certificate first come first; at most 50 of `projects_total`.
+    /// At most 50 of `projects_total`; those that lose coverage first come first.
     projects: Vec<ProjectOfCertificate>,
 }
 
@@ -125,15 +126,15 @@ impl Certificate {
     }
 }
 
-/// The certificates that are known, in the order of organization and id.
+/// Every known certificate, ordered by organization and id.
 #[utoipa::path(
     get,
     path = "/api/v1/certificates",
     tag = "certificates",
     params(Wanted),
     responses(
-        (status = 200, description = "A page of them", body = Page<Certificate>),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of certificates", body = Page<Certificate>),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -165,28 +166,28 @@ pub async fn list(
     Ok(Json(Page::of(data, limit, |last| format!("{}:{}", last.organization, last.id))))
 }
 
-/// A certificate with all that is decided about it.
+/// A certificate with its thresholds, its silences and its alerts.
 #[derive(Serialize, ToSchema)]
 pub struct Explained {
     #[serde(flatten)]
     certificate: Certificate,
     created_at: Option<DateTime<Utc>>,
-    /// Its place in `[[rules]]`, from 0, where a rule gives its ladder.
+    /// Index in `[[rules]]`, from 0, of the rule that sets its thresholds.
     ladder_of_rule: Option<usize>,
     ignored_by_rule: Option<usize>,
-    /// What its life was counted from, where the ladder has shares of it.
+    /// Start of its lifetime, if a threshold is a share of it.
     #[schema(value_type = Option<String>)]
-    life_from: Option<LifeFrom>,
-    /// From the widest step to its end.
+    lifetime_from: Option<LifeFrom>,
+    /// From the widest threshold to the expiry.
     ladder: Vec<Step>,
     notifiers: Vec<Notifier>,
 }
 
-/// A step of the ladder.
+/// A threshold.
 #[derive(Serialize, ToSchema)]
 struct Step {
-    label: String,
-    /// When it is reached; null where the expiry is not known.
+    stage: String,
+    /// Time at which it is reached; null if the expiry is unknown.
     at: Option<DateTime<Utc>>,
     severity: Severity,
     repeat_seconds: Option<i64>,
@@ -196,7 +197,7 @@ struct Step {
 impl From<&Rung> for Step {
     fn from(rung: &Rung) -> Step {
         Step {
-            label: rung.label.clone(),
+            stage: rung.label.clone(),
             at: rung.at.map(seconds),
             severity: rung.severity,
             repeat_seconds: rung.repeat.map(|repeat| repeat.num_seconds()),
@@ -233,7 +234,7 @@ struct Coming {
     reason: Option<Reason>,
     stage: Option<String>,
     severity: Severity,
-    /// How often it is repeated after that, as far as is looked ahead.
+    /// Number of repeats within the time that is looked ahead.
     repeats: usize,
     last_repeat_at: Option<DateTime<Utc>>,
 }
@@ -276,7 +277,7 @@ impl From<&NotifierOutlook> for Notifier {
     ),
     responses(
         (status = 200, description = "The certificate", body = Explained),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn show(
@@ -292,7 +293,7 @@ pub async fn show(
         created_at: explanation.created_at.map(seconds),
         ladder_of_rule: explanation.ladder_of_rule,
         ignored_by_rule: explanation.ignored_by_rule,
-        life_from: explanation.life.map(|(_, from)| from),
+        lifetime_from: explanation.life.map(|(_, from)| from),
         ladder: explanation.ladder.iter().map(Into::into).collect(),
         notifiers: explanation.notifiers.iter().map(Into::into).collect(),
     }))

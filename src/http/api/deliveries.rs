@@ -1,4 +1,5 @@
-//! Deliveries: what was sent to whom, what waits, what failed and why; and to ask for another attempt.
+//! Deliveries: what was sent to whom, what waits, what failed and why; and to ask for another
+//! attempt.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -22,26 +23,26 @@ pub struct Wanted {
     organization: Option<String>,
     /// Of one notifier
     notifier: Option<String>,
-    /// What has become of them
+    /// By state
     #[param(inline)]
     state: Option<DeliveryState>,
-    /// Only what was refused, given up, or has failed and waits
+    /// Only rejected and given-up deliveries, and pending ones that failed
     failed: Option<bool>,
-    /// How many entries at most
+    /// Maximum number of entries
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the previous page
     cursor: Option<u64>,
 }
 
-/// The attempts to hand one notification to one receiver.
+/// One notification to one receiver.
 #[derive(Serialize, ToSchema)]
 pub struct Delivery {
     #[serde(skip)]
     seq: i64,
     id: Uuid,
     notification_id: Uuid,
-    /// Null for what is about no organization.
+    /// Null if the notification is not about an organization.
     organization: Option<String>,
     notifier: String,
     receiver: String,
@@ -49,14 +50,14 @@ pub struct Delivery {
     state: DeliveryState,
     created_at: DateTime<Utc>,
     attempts: u32,
-    /// When it is tried next, while it waits.
+    /// Time of the next attempt of a pending delivery.
     next_attempt_at: Option<DateTime<Utc>>,
     settled_at: Option<DateTime<Utc>>,
-    /// How long after its time something arrived that was told for the first time.
+    /// Seconds from an alert being due to its acceptance; null for repeats.
     seconds_after_due: Option<i64>,
-    /// What came of the latest attempt, in a word.
+    /// Result of the latest attempt.
     last_outcome: Option<String>,
-    /// What the receiver said.
+    /// Reply of the receiver.
     last_detail: Option<String>,
 }
 
@@ -83,15 +84,15 @@ impl From<DeliveryRow> for Delivery {
     }
 }
 
-/// The deliveries that are kept, the newest first.
+/// Stored deliveries, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/deliveries",
     tag = "deliveries",
     params(Wanted),
     responses(
-        (status = 200, description = "A page of them", body = Page<Delivery>),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of deliveries", body = Page<Delivery>),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -116,15 +117,15 @@ pub async fn list(
     Ok(Json(Page::of(data, limit, |last: &Delivery| last.seq.to_string())))
 }
 
-/// Tries a delivery that failed or waits again now.
+/// Retries a failed or pending delivery now.
 #[utoipa::path(
     post,
     path = "/api/v1/deliveries/{id}/retry",
     tag = "deliveries",
     params(("id" = Uuid, Path, description = "The id of the delivery")),
     responses(
-        (status = 200, description = "The delivery, as it is now", body = Delivery),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The delivery", body = Delivery),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]

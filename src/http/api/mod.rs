@@ -1,8 +1,9 @@
 //! `/api/v1`: what programs read, and the little that they may write.
 //!
-//! Answers change only by addition. Lists come in pages: `next_cursor` is the `cursor` of the next one, and null at the
-//! end; they are in an order that does not change while somebody reads them. What goes wrong is said as problem
-//! details (RFC 9457). The description ([`document`]) is made from the code that answers.
+//! Answers change only by addition. Lists come in pages: `next_cursor` is the `cursor` of the next
+//! one, and null at the end; they are in an order that does not change while somebody reads them.
+//! What goes wrong is said as problem details (RFC 9457). The description ([`document`]) is made
+//! from the code that answers.
 
 mod acknowledgements;
 mod certificates;
@@ -28,17 +29,17 @@ use super::Shared;
 #[openapi(
     info(
         title = "certvigil",
-        description = "How the mutual-TLS certificates of the watched OpenAI organizations stand, who was told, and \
-                       what is acknowledged. Where http.token is configured, every request takes it as a bearer \
-                       token; to write always does.",
+        description = "The mutual TLS certificates of the watched OpenAI organizations, the \
+                       alerts sent for them, and acknowledgements. If http.token is configured, every request needs it as a bearer token; writing always needs it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(
         (name = "certificates", description = "Every certificate once"),
-        (name = "projects", description = "Until when each project has a valid certificate"),
-        (name = "scans", description = "When what was read, and how completely"),
-        (name = "deliveries", description = "What was sent to whom, what waits, and what failed"),
-        (name = "acknowledgements", description = "Quiet for a certificate, for a reason and until a date"),
+        (name = "projects", description = "Each project, and how long it has a valid certificate"),
+        (name = "scans", description = "When each organization was read, and whether completely"),
+        (name = "deliveries", description = "Sent, pending and failed deliveries"),
+        (name = "acknowledgements", description = "Silences of a certificate or project, with a \
+                 reason and an end"),
     ),
     security((), ("token" = [])),
 )]

@@ -15,12 +15,12 @@ use crate::domain::{
 #[derive(Serialize, ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// The `cursor` of the next page; null where this is the last one.
+    /// The `cursor` of the next page; null on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page of at most `limit`, of a list that may have one more.
+    /// Cuts a list of up to `limit + 1` entries into a page of at most `limit`.
     pub fn of(mut data: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
         let more = data.len() > limit;
         data.truncate(limit);
@@ -29,7 +29,7 @@ impl<T> Page<T> {
     }
 }
 
-/// Why nothing is said, and until when.
+/// The reason and the end of a silence.
 #[derive(Serialize, ToSchema)]
 pub struct Silence {
     pub reason: String,
@@ -47,12 +47,12 @@ impl From<&SilenceView> for Silence {
 #[derive(Serialize, ToSchema)]
 pub struct Unreadable {
     pub since: DateTime<Utc>,
-    pub why: String,
+    pub error: String,
 }
 
 impl From<&unreadable::Unreadable> for Unreadable {
     fn from(one: &unreadable::Unreadable) -> Unreadable {
-        Unreadable { since: seconds(one.since), why: one.why.as_ref().to_owned() }
+        Unreadable { since: seconds(one.since), error: one.why.as_ref().to_owned() }
     }
 }
 
@@ -61,11 +61,12 @@ impl From<&unreadable::Unreadable> for Unreadable {
 pub struct ProjectOfCertificate {
     pub id: String,
     pub name: Option<String>,
-    /// The certificate that takes over here.
+    /// The certificate that takes over in this project.
     pub successor_id: Option<String>,
-    /// From when it has no valid certificate left; null where there is a successor, and where that is not known.
+    /// Start of the time without a valid certificate; null if there is a successor, or if it is
+    /// unknown.
     pub uncovered_from: Option<DateTime<Utc>>,
-    /// The next step here; null if there is none.
+    /// The next rotation step in this project; null if there is none.
     pub next_step: Option<RotationStep>,
     /// The certificate to activate, if that is the next step.
     pub candidate_id: Option<String>,
@@ -89,26 +90,26 @@ impl From<&notification::ProjectView> for ProjectOfCertificate {
 pub struct Scan {
     pub id: Uuid,
     pub organization: String,
-    /// The scheduled moment that it stands for.
-    pub tick: DateTime<Utc>,
+    /// The scheduled time of the scan.
+    pub scheduled_at: DateTime<Utc>,
     pub started_at: DateTime<Utc>,
     pub finished_at: DateTime<Utc>,
-    /// Whether the list of projects, every selected project's list and the organization's list were read to their
-    /// ends.
+    /// Whether the list of projects, the list of every selected project and that of the
+    /// organization were read completely.
     pub complete: bool,
     pub projects_read: usize,
     pub projects_unreadable: usize,
     pub certificates: usize,
-    /// Requests to the Admin API, retries included.
+    /// Requests to the Admin API, including retries.
     pub requests: u64,
-    /// What could not be read, and why; at most 50 of `faults_total`.
+    /// Unreadable lists with the error; at most 50 of `faults_total`.
     pub faults: Vec<String>,
     pub faults_total: usize,
-    /// How far the API's clock was ahead of this machine's, where that is more than may be.
+    /// Seconds by which the API's clock was ahead of this host's clock, if more than five minutes.
     pub clock_skew_seconds: Option<i64>,
 }
 
-/// An instant to the second, as everything that is told.
+/// A time truncated to seconds, as in notifications.
 pub fn seconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(0)
 }

@@ -23,17 +23,17 @@ use crate::domain::threshold::Severity;
 pub struct Wanted {
     /// Of one organization
     organization: Option<String>,
-    /// Whether they have a valid certificate
+    /// By state
     #[param(inline)]
     coverage: Option<Coverage>,
-    /// Whether their lists could not be read in the latest scan
+    /// Only projects whose list the latest scan could not read
     unreadable: Option<bool>,
-    /// A part of the id or the name, in any case
+    /// Part of the id or name; case is ignored
     q: Option<String>,
-    /// How many entries at most
+    /// Maximum number of entries
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the previous page
     #[param(pattern = "^[^:]*:.*$")]
     cursor: Option<String>,
 }
@@ -45,21 +45,20 @@ pub struct Project {
     id: String,
     name: Option<String>,
     coverage: Coverage,
-    /// Of what ends its coverage, or of its having no active certificate; null where that has reached no threshold, and
-    /// where it is ignored.
+    /// Severity of the end of its coverage, or of having no active certificate; null if no
+    /// threshold is reached, or if it is ignored.
     severity: Option<Severity>,
-    /// From when it has no valid certificate, or since when it has had none; null where that is not known.
+    /// Start of the time without a valid certificate, past or future; null if unknown.
     uncovered_from: Option<DateTime<Utc>>,
-    /// Since when no certificate is active, so that it does not enforce mutual TLS; null where one is, and where none was
-    /// ever seen.
+    /// Time since which no certificate is active; null if one is, or if none was ever seen.
     unprotected_since: Option<DateTime<Utc>>,
-    /// The certificate whose expiry ends its coverage, or did.
+    /// The certificate whose expiry ends, or ended, its coverage.
     ended_by: Option<String>,
-    /// How many certificates are active, its own and inherited.
+    /// Number of active certificates, its own and inherited.
     certificates: usize,
-    /// Why its list could not be read in the latest scan.
+    /// The error, if the latest scan could not read its list.
     unreadable: Option<Unreadable>,
-    /// When its list was read for the last time; null where it never was.
+    /// Time of the last complete read of its list; null if there was none.
     read_at: Option<DateTime<Utc>>,
 }
 
@@ -81,15 +80,15 @@ impl From<&ProjectRow> for Project {
     }
 }
 
-/// The projects that are watched, in the order of organization and id.
+/// Every watched project, ordered by organization and id.
 #[utoipa::path(
     get,
     path = "/api/v1/projects",
     tag = "projects",
     params(Wanted),
     responses(
-        (status = 200, description = "A page of them", body = Page<Project>),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of projects", body = Page<Project>),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(

@@ -1,4 +1,5 @@
-//! What is asked, read strictly: an unknown parameter or a value out of range is an error that names it.
+//! What is asked, read strictly: an unknown parameter or a value out of range is an error that
+//! names it.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
@@ -9,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::super::problem::Problem;
 use crate::domain::text::one_line;
 
-/// How many entries a page has where nobody says, and at most; as the description has it.
+/// The default and the maximum number of entries of a page; the OpenAPI document repeats them.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 500;
 
@@ -63,7 +64,7 @@ fn plain(text: &str) -> String {
     one_line(text, 300)
 }
 
-/// How many entries a page is to have.
+/// The number of entries of a page.
 pub fn limit(asked: Option<u32>) -> Result<usize, Problem> {
     let limit = asked.unwrap_or(DEFAULT_LIMIT);
     if (1..=MAX_LIMIT).contains(&limit) {
@@ -73,10 +74,10 @@ pub fn limit(asked: Option<u32>) -> Result<usize, Problem> {
     }
 }
 
-/// What is said of a cursor that no answer has given.
-pub const NO_CURSOR: &str = "cursor: found none that an answer has given, expected its next_cursor";
+/// The error for a cursor that no response contained.
+pub const NO_CURSOR: &str = "cursor: found an unknown cursor, expected next_cursor of a response";
 
-/// The place of an entry in a list that is ordered by organization and id.
+/// A position in a list that is ordered by organization and id.
 pub fn place(cursor: &str) -> Result<(&str, &str), Problem> {
     cursor.split_once(':').ok_or_else(|| Problem::bad_request(NO_CURSOR))
 }

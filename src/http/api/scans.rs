@@ -22,10 +22,10 @@ const MAX_FAULTS: usize = 50;
 pub struct Wanted {
     /// Of one configured organization
     organization: Option<String>,
-    /// How many entries at most
+    /// Maximum number of entries
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the previous page
     cursor: Option<Uuid>,
 }
 
@@ -34,7 +34,7 @@ impl From<&ScanRecord> for Scan {
         Scan {
             id: record.id,
             organization: record.organization.to_string(),
-            tick: seconds(record.tick),
+            scheduled_at: seconds(record.tick),
             started_at: seconds(record.started_at),
             finished_at: seconds(record.finished_at),
             complete: record.complete,
@@ -49,15 +49,15 @@ impl From<&ScanRecord> for Scan {
     }
 }
 
-/// The scans that are kept, the newest first.
+/// Stored scans, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/scans",
     tag = "scans",
     params(Wanted),
     responses(
-        (status = 200, description = "A page of them", body = Page<Scan>),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of scans", body = Page<Scan>),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(
@@ -74,21 +74,21 @@ pub async fn list(
     Ok(Json(Page::of(data, limit, |last: &Scan| last.id.to_string())))
 }
 
-/// What was begun.
+/// The requested scans.
 #[derive(Serialize, ToSchema)]
 pub struct Begun {
-    /// The organizations that are scanned, each as soon as a scan of it that is under way has ended.
+    /// The organizations to scan, each after its scan in progress.
     organizations: Vec<String>,
 }
 
-/// Asks for a scan of every organization, now.
+/// Requests a scan of every organization.
 #[utoipa::path(
     post,
     path = "/api/v1/scans",
     tag = "scans",
     responses(
-        (status = 202, description = "It is asked for", body = Begun),
-        (status = "default", description = "Why it could not be done", body = Problem, content_type = "application/problem+json"),
+        (status = 202, description = "The scan was requested", body = Begun),
+        (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),
 )]

@@ -36,7 +36,7 @@ pub fn document(notification: &Notification, links: &Links, now: DateTime<Utc>) 
             "complete": scan.complete,
             "projects_read": scan.projects_read,
             "projects_unreadable": scan.projects_unreadable,
-            "oldest_reading_at": scan.oldest_reading.map(instant),
+            "oldest_read_at": scan.oldest_reading.map(instant),
             "clock_skew_seconds": scan.clock_skew,
         })),
         "page_url": links.page,
@@ -77,8 +77,8 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
     if let Some(view) = &alert.sight {
         entry["monitor"] = json!({
             "lists_total": view.total,
-            "projects_unseen": view.projects,
-            "unseen": view.unseen.iter().map(unseen).collect::<Value>(),
+            "projects_affected": view.projects,
+            "lists": view.unseen.iter().map(unseen).collect::<Value>(),
         });
     }
     if let Some(view) = &alert.credential {
@@ -105,7 +105,7 @@ fn failing_receiver(view: &ReceiverView) -> Value {
         "receiver": view.receiver,
         "since": instant(view.since),
         "error": view.why,
-        "refused_for_good": view.refused,
+        "rejected": view.refused,
     })
 }
 
@@ -186,7 +186,7 @@ pub fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
             "projects": projects(&view.active_in.projects),
         },
         "next_step": view.next,
-        "expires_at_given": view.strange_expiry,
+        "expires_at_reported": view.strange_expiry,
         "ignored": view.ignored.as_ref().map(silence),
         "acknowledged": view.acknowledged.as_ref().map(silence),
     })
