@@ -19,7 +19,7 @@
 //!                         claim with a lease (store) ─▶ send (notify) ─▶ domain::retry ─▶ record (store)
 //! ```
 //!
-//! One word for one thing; `docs/glossary.md` has all of them. A *finding* is something in a stage; for a notifier
+//! One word for one thing; `docs/reference/glossary.md` has all of them. A *finding* is something in a stage; for a notifier
 //! that selects it, it becomes an *alert*, and the ledger keeps the latest *sent alert* of each subject. A *notification*
 //! is one message of a notifier about one scan; a *delivery* is one notification for one receiver. Data is *stale* if
 //! the latest scan could not read its list; a list is *blind* if that has lasted too long.

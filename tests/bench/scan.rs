@@ -1,5 +1,5 @@
-//! Whole scans by the real binary, beside a bare HTTP client that fetches the same and keeps nothing. What is measured
-//! is in `deploy/performance.md`, with the numbers.
+//! Whole scans by the real binary, compared with a bare HTTP client that fetches the same data and
+//! keeps nothing. `docs/reference/performance.md` has the results.
 //!
 //! ```sh
 //! cargo bench --bench scan                      # everything
@@ -29,7 +29,7 @@ const CONCURRENCY: usize = 16;
 const MIB: f64 = 1_048_576.0;
 const LOG: &str = "[notifiers.log.log]\n";
 
-/// Measures something, and says what came of it.
+/// Runs a measurement and prints its result.
 type Row = fn(&mut Bench) -> anyhow::Result<()>;
 /// What a check used, and what the API counted meanwhile.
 type Checked = (Usage, Counts);
@@ -371,7 +371,8 @@ fn limit(bench: &mut Bench) -> anyhow::Result<()> {
     ))
 }
 
-/// A thousand alerts of ten organizations, each a webhook of its own, to a receiver that takes 50 ms.
+/// A thousand alerts of ten organizations, each a webhook of its own, to a receiver that takes 50
+/// ms.
 fn delivery(bench: &mut Bench) -> anyhow::Result<()> {
     const CERTIFICATES: usize = 1_000;
     const ORGANIZATIONS: usize = 10;

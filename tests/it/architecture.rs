@@ -1,4 +1,5 @@
-//! Who may know whom, read from the `use` lines and paths of the sources.
+//! The allowed dependencies between modules, checked against the `use` lines and paths of the
+//! sources.
 
 use std::{fs, path::Path};
 
@@ -38,7 +39,7 @@ const MAY_KNOW: [(&str, &[&str]); 19] = [
     ("build.rs", &[]),
 ];
 
-fn sources(path: &Path, found: &mut Vec<(String, String)>) {
+pub fn sources(path: &Path, found: &mut Vec<(String, String)>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
             sources(&entry.unwrap().path(), found);

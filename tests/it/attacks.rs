@@ -1,4 +1,5 @@
-//! The claims of `deploy/guide/security.md`, each attacked through the real binary. The guide shows the table that comes of it.
+//! The claims of `docs/explanation/security.md`, each attacked through the real binary. The guide
+//! shows the table that comes of it.
 
 use axum::{
     Router,
@@ -40,10 +41,10 @@ use super::{
 const READ_TOKEN: &str = "only-for-prometheus";
 const PASSWORD: &str = "hunter2-and-more";
 
-/// A claim of the guide, how it is attacked, and what came of it.
+/// A claim of the guide with the attack on it and the result.
 type Row = (&'static str, &'static str, String);
 
-/// Who should never be asked, and what was asked anyway.
+/// A server that must receive nothing, with the requests that it received.
 #[derive(Clone)]
 struct Other {
     address: SocketAddr,
@@ -66,7 +67,7 @@ impl Other {
 
     fn was_asked(&self) -> &'static str {
         if self.asked.lock().unwrap().is_empty() {
-            "the other server is not asked"
+            "the other server receives nothing"
         } else {
             "ASKED"
         }
@@ -99,8 +100,11 @@ async fn the_guide_shows_what_each_attack_came_to() {
         .iter()
         .map(|(claim, attack, result)| format!("| {claim} | {attack} | {result} |\n"))
         .collect();
-    let guide = include_str!("../../deploy/guide/security.md");
-    assert!(guide.contains(&table), "the table in deploy/guide/security.md has to be:\n{table}");
+    let guide = include_str!("../../docs/explanation/security.md");
+    assert!(
+        guide.contains(&table),
+        "the table in docs/explanation/security.md has to be:\n{table}"
+    );
 }
 
 /// `PR_SET_DUMPABLE` of prctl(2): what /proc has of a process belongs to root then.
@@ -185,7 +189,7 @@ async fn on_the_admin_key() -> Vec<Row> {
         format!("{}; {}", refused(&ran, "certificate"), Other { address, asked }.was_asked());
     rows.push((
         "The API's certificate is checked",
-        "a server with a certificate of its own making",
+        "a server with a self-signed certificate",
         result,
     ));
 
@@ -202,10 +206,10 @@ async fn on_the_admin_key() -> Vec<Row> {
     fs::set_permissions(&local, fs::Permissions::from_mode(0o666)).unwrap();
     let mut command = certvigil(folder.path());
     command.arg("check");
-    let result = refused(&run(command).await, "a configuration that others can change");
+    let result = refused(&run(command).await, "other users can change this configuration");
     rows.push((
-        "Nobody else chooses where the key goes",
-        "a `./certvigil.toml` that all can write, with another `base_url`",
+        "Other users cannot redirect the key",
+        "a world-writable `./certvigil.toml` with another `base_url`",
         format!("{result}; {}", other.was_asked()),
     ));
 
@@ -223,8 +227,8 @@ async fn on_the_admin_key() -> Vec<Row> {
     let text = format!("{}max_attempts = 1\n", organization(endless));
     let result = refused(&check(text).await, "MiB");
     rows.push((
-        "What the API answers has limits",
-        "an answer without end",
+        "Responses of the API have limits",
+        "an endless response",
         format!("{result}; reported as an error"),
     ));
     rows
@@ -266,7 +270,7 @@ async fn on_secrets_and_files() -> Vec<Row> {
         format!("{:o}", metadata.permissions().mode() & 0o777)
     });
     rows.push((
-        "Database and lock are their owner's",
+        "Only the owner can read database and lock",
         "a start with umask 0",
         format!("modes {}", modes.join(" and ")),
     ));
@@ -278,8 +282,12 @@ async fn on_secrets_and_files() -> Vec<Row> {
     let ran = scan(&text).await;
     assert_eq!(fs::read_to_string(&victim).unwrap(), "as it was");
     fs::remove_file(folder.path().join("state.db.lock")).unwrap();
-    let result = format!("{}; the file it leads to is unchanged", refused(&ran, "state.db.lock"));
-    rows.push(("No file of others is overwritten", "a symbolic link in the lock's place", result));
+    let result = format!("{}; its target is unchanged", refused(&ran, "state.db.lock"));
+    rows.push((
+        "Files of other users are not overwritten",
+        "a symbolic link in the lock's place",
+        result,
+    ));
 
     let (code, export, err) = run(with(folder.path(), &text, &["state", "export", "-"])).await;
     assert_eq!(code, 0, "{err}");
@@ -289,11 +297,7 @@ async fn on_secrets_and_files() -> Vec<Row> {
     let elsewhere = text.replace("state.db", "other.db");
     let ran = run(with(folder.path(), &elsewhere, &["state", "import", "changed"])).await;
     let result = format!("{}; nothing is imported", refused(&ran, "changed"));
-    rows.push((
-        "An export that cannot be read is refused",
-        "an export with a changed time",
-        result,
-    ));
+    rows.push(("An invalid export is refused", "an export with a changed time", result));
     rows
 }
 
@@ -307,10 +311,10 @@ async fn on_the_pages() -> Vec<Row> {
     let mut open = told(&sim, &sim.config()).await;
     let scan = open.request(Method::POST, "/api/v1/scans").bearer_auth(TOKEN);
     let result = format!("HTTP {}", status(scan).await);
-    rows.push(("Without a configured token nobody writes", "a scan is asked for", result));
+    rows.push(("Writing needs a configured token", "a scan is requested", result));
     let rebound = open.request(Method::GET, "/").header(HOST, "evil.example");
     let result = format!("HTTP {}", status(rebound).await);
-    rows.push(("Only its own names are answered (DNS rebinding)", "`Host: evil.example`", result));
+    rows.push(("Unknown host names are refused (DNS rebinding)", "`Host: evil.example`", result));
     let mut pages = 0;
     for path in PATHS {
         let answer = open.request(Method::GET, path).send().await.unwrap();
@@ -340,8 +344,8 @@ async fn on_the_pages() -> Vec<Row> {
     let write = daemon.request(Method::POST, "/api/v1/scans").bearer_auth(READ_TOKEN);
     let result = format!("HTTP {}", status(write).await);
     rows.push((
-        "A scraper's token cannot write",
-        "a scan is asked for with `http.read_token`",
+        "The read-only token cannot write",
+        "a scan is requested with `http.read_token`",
         result,
     ));
 
@@ -357,7 +361,7 @@ async fn on_the_pages() -> Vec<Row> {
     let result = format!("HTTP {}", status(forged.header(ORIGIN, "https://evil.example")).await);
     rows.push((
         "Another site cannot write",
-        "a form of another site, with the session's cookie",
+        "a form of another site with the session cookie",
         result,
     ));
 
@@ -365,7 +369,7 @@ async fn on_the_pages() -> Vec<Row> {
     assert_eq!(status(sign_out).await, 303);
     let stolen = daemon.request(Method::GET, "/api/v1/certificates").header(COOKIE, cookie);
     let result = format!("HTTP {}", status(stolen).await);
-    rows.push(("Signing out ends a session", "its cookie is used again", result));
+    rows.push(("Signing out ends a session", "its cookie is reused", result));
 
     let large = daemon.request(Method::POST, "/api/v1/acknowledgements").bearer_auth(TOKEN);
     let large = large.header("content-type", "application/json").body(vec![b' '; 100_000]);
@@ -381,8 +385,8 @@ async fn on_the_pages() -> Vec<Row> {
     let health = daemon.request(Method::GET, "/healthz").timeout(Duration::from_secs(10));
     let result = format!("`/healthz` answers {}", status(health).await);
     rows.push((
-        "Unfinished requests keep nobody out",
-        "600 connections that do not end their request",
+        "Unfinished requests do not block others",
+        "600 connections with unfinished requests",
         result,
     ));
     drop(slow);
@@ -391,7 +395,7 @@ async fn on_the_pages() -> Vec<Row> {
     let tried = futures_util::future::join_all(tried).await;
     assert_eq!(tried.iter().filter(|status| **status == 401).count(), 10, "{tried:?}");
     let result = format!("HTTP {}", status(sign_in(TOKEN)).await);
-    rows.push(("Tokens cannot be guessed", "the right token after eleven wrong ones", result));
+    rows.push(("Tokens cannot be guessed", "the correct token after eleven wrong ones", result));
 
     daemon.stop().await;
     let mut kept = daemon.log();
@@ -400,9 +404,9 @@ async fn on_the_pages() -> Vec<Row> {
         assert!(!kept.contains(secret), "{secret}");
     }
     rows.push((
-        "State and log hold no secret",
-        "the key, both tokens and the webhook's secret are searched for",
-        "found nowhere".to_owned(),
+        "Database and log contain no secret",
+        "a search for the key, both tokens and the webhook's secret",
+        "not found".to_owned(),
     ));
     rows
 }
@@ -440,7 +444,7 @@ async fn on_what_is_sent() -> Vec<Row> {
     assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
     rows.push((
         "Mail needs TLS",
-        "somebody on the way removes STARTTLS from the mail server's answer",
+        "a man in the middle removes STARTTLS from the mail server's reply",
         format!("{}; neither password nor message is sent", refused(&ran, "STARTTLS")),
     ));
 
@@ -454,8 +458,8 @@ async fn on_what_is_sent() -> Vec<Row> {
     let encoded = BASE64.encode(format!("\0certvigil\0{PASSWORD}"));
     assert!(!said.contains(PASSWORD) && !said.contains(&encoded), "{said}");
     rows.push((
-        "Answers are shown without secrets",
-        "a mail server repeats the password in its answer",
+        "Secrets in replies are hidden",
+        "a mail server repeats the password in its reply",
         format!("{}; not shown", refused(&ran, "535 5.7.8")),
     ));
 
@@ -470,7 +474,7 @@ async fn on_what_is_sent() -> Vec<Row> {
     );
     let result = format!("{}; {}", refused(&test(text).await, "307"), other.was_asked());
     rows.push((
-        "A webhook goes to its address only",
+        "A webhook goes to its URL only",
         "the receiver redirects to another server",
         result,
     ));
@@ -486,9 +490,9 @@ async fn on_what_is_sent() -> Vec<Row> {
     let changed = post.body.replace("expir", "renew");
     assert!(ours.verify(changed.as_bytes(), &post.headers).is_err());
     rows.push((
-        "A signature shows who sent a webhook, and what",
-        "another secret, and a changed body",
-        "the reference library refuses both".to_owned(),
+        "A signature proves sender and content of a webhook",
+        "another secret; a changed body",
+        "the reference library rejects both".to_owned(),
     ));
     daemon.stop().await;
     rows

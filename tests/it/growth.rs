@@ -1,8 +1,10 @@
-//! What `deploy/growth.md` says is measured here, by hand and in a release build, for these numbers are the machine's:
+//! What `docs/reference/scaling.md` says is measured here, by hand and in a release build, for
+//! these numbers are the machine's:
 //!
 //! ```sh
 //! cargo build --release
-//! CERTVIGIL_FSYNC=on CERTVIGIL_BINARY=target/release/certvigil cargo test --test it growth -- --ignored --nocapture
+//! CERTVIGIL_FSYNC=on CERTVIGIL_BINARY=target/release/certvigil cargo test --test it growth --
+//! --ignored --nocapture
 //! ```
 
 use axum::{Router, extract::Request, middleware::Next, routing::post};
@@ -71,7 +73,8 @@ fn state(database: &Database) -> String {
     format!("[state]\nurl = \"{}\"\n", database.url)
 }
 
-/// Deliveries in a second, by 1, 2 and 4 instances: `certificates` alerts of ten organizations, each a delivery.
+/// Deliveries in a second, by 1, 2 and 4 instances: `certificates` alerts of ten organizations,
+/// each a delivery.
 async fn deliveries(latency: u64, concurrency: usize) {
     const ORGANIZATIONS: usize = 10;
     const CERTIFICATES: usize = 50;

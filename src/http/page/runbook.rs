@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::{Frame, guard::Caller};
 
-const TEXT: &str = include_str!("../../../deploy/guide/runbook.md");
+const TEXT: &str = include_str!("../../../docs/how-to/runbook.md");
 
 #[derive(Serialize)]
 pub struct Page {

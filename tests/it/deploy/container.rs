@@ -1,4 +1,5 @@
-//! The image, as its own script lays it out, with a root that nobody can write; and what `compose.yaml` puts around it.
+//! The image, as its own script lays it out, with a root that nobody can write; and what
+//! `compose.yaml` puts around it.
 
 use certvigil::{
     config::{Needs, from_text},
@@ -14,10 +15,11 @@ use std::{
 use super::{deploy, done, said, text};
 use crate::support::{Running, Sim, as_root, free_port, organization, program};
 
-/// Whom the image runs as.
+/// The user of the image.
 const USER: &str = "65532";
 
-/// A command in the image's root, as an engine runs it: without rights, and with a root that it cannot write.
+/// A command in the image's root, as an engine runs it: without rights, and with a root that it
+/// cannot write.
 fn in_image(root: &Path, arguments: &[&str]) -> Command {
     let mount = "mount --bind \"$0\" \"$0\" && mount --bind \"$0/var/lib/certvigil\" \"$0/var/lib/certvigil\" && \
                  mount -o remount,bind,ro \"$0\" && \
@@ -177,7 +179,7 @@ fn prometheus_takes_what_compose_gives_it() {
     let mut command = Command::new(promtool);
     let said = done(command.args(["check", "config", "prometheus.yml"]).current_dir(folder.path()));
     assert!(said.contains("9 rules found"), "{said}");
-    // And Grafana is told of it, and of the dashboard.
+    // Grafana's provisioning names it and the dashboard.
     let source: Value =
         serde_yaml_ng::from_str(&text("container/grafana/datasources.yaml")).unwrap();
     assert_eq!(source["datasources"][0]["url"], "http://prometheus:9090");

@@ -1,4 +1,5 @@
-//! The Debian package: made, installed, configured, upgraded, removed and purged, in a copy of this system that nobody keeps.
+//! The Debian package: made, installed, configured, upgraded, removed and purged, in a copy of this
+//! system that nobody keeps.
 
 use certvigil::{
     clock,
@@ -30,7 +31,7 @@ fn package(folder: &Path, revision: &str) -> PathBuf {
     path
 }
 
-/// What is done to the copy: its root is `$root`, the packages are `$first` and `$second`.
+/// The script that runs in the copy: its root is `$root`, the packages are `$first` and `$second`.
 const STEPS: &str = r#"
 set -eux
 mount -t tmpfs none "$folder"

@@ -5,21 +5,23 @@ use std::{
     process::Command,
 };
 
-use super::{deploy, done, said};
+use super::{done, said};
 use crate::support::{certvigil, program};
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn guides() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let mut paths = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    for folder in ["", "guide", "container", "kubernetes", "prometheus"] {
-        let entries = std::fs::read_dir(deploy(folder)).unwrap().map(|entry| entry.unwrap().path());
-        paths.extend(
-            entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")),
-        );
+    paths.push(root.join("SECURITY.md"));
+    for folder in ["", "tutorial", "how-to", "reference", "explanation"] {
+        let entries = std::fs::read_dir(root.join("docs").join(folder)).unwrap();
+        let entries = entries.map(|entry| entry.unwrap().path());
+        paths.extend(entries.filter(|path| path.extension().is_some_and(|kind| kind == "md")));
     }
-    let docs = std::fs::read_dir(root.join("docs")).unwrap();
-    paths.extend(docs.map(|entry| entry.unwrap().path()));
-    assert!(paths.len() >= 13, "{paths:?}");
+    assert!(paths.len() >= 25, "{paths:?}");
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
@@ -55,11 +57,38 @@ fn every_link_leads_somewhere() {
     assert!(links > 30, "{links}");
 }
 
+/// The log messages in the table of faults are those of the program; `…` stands for a value.
+#[test]
+fn the_table_of_faults_quotes_the_log() {
+    let mut files = Vec::new();
+    crate::architecture::sources(&root().join("src"), &mut files);
+    // A string may continue on the next line.
+    let lines = files.iter().flat_map(|(_, text)| text.split("\\\n"));
+    let source: String = lines.map(str::trim_start).collect();
+    let table = std::fs::read_to_string(root().join("docs/reference/faults.md")).unwrap();
+    let mut quoted = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let log = row.split('|').nth(3).unwrap();
+        for message in log.split('`').skip(1).step_by(2) {
+            // SQLite's own words, and the status that comes before every refusal.
+            let parts = message.split('…').flat_map(|part| part.split(": "));
+            let parts = parts.map(|part| part.trim_matches([' ', ';', ',']));
+            for part in parts.filter(|part| {
+                part.contains(' ') && !part.starts_with("HTTP ") && *part != "database is locked"
+            }) {
+                assert!(source.contains(part), "“{part}” is in no log message: {row}");
+                quoted += 1;
+            }
+        }
+    }
+    assert!(quoted > 25, "{quoted}");
+}
+
 /// Runs the recipe of the runbook: its certificates are valid as an anchor and as a client.
 #[test]
 fn the_runbook_makes_an_anchor_and_a_client_that_the_api_accepts() {
     let Some(openssl) = program("openssl", "openssl") else { return };
-    let runbook = std::fs::read_to_string(deploy("guide/runbook.md")).unwrap();
+    let runbook = std::fs::read_to_string(root().join("docs/how-to/runbook.md")).unwrap();
     let block = runbook.split("```sh").find(|block| block.contains("openssl req -x509")).unwrap();
     let recipe = block.split("```").next().unwrap();
     let folder = tempfile::tempdir().unwrap();

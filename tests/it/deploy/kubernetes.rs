@@ -1,4 +1,5 @@
-//! The manifests: that Kustomize makes them, that Kubernetes knows every field, and that they are as careful as they say.
+//! The manifests: that Kustomize makes them, that Kubernetes knows every field, and that they are
+//! as careful as they say.
 
 use certvigil::config::{Needs, from_text};
 use serde::Deserialize;
@@ -121,8 +122,8 @@ fn what_belongs_together_fits_together() {
             let egress = of_kind(&all, "NetworkPolicy")["spec"]["egress"].to_string();
             assert!(egress.contains("5432"), "{egress}");
         }
-        // Every credential is a key that the guide makes, and no secret stands in a manifest.
-        let guide = text("kubernetes/README.md");
+        // The guide creates a key for every credential, and no manifest contains a secret.
+        let guide = text("../docs/how-to/kubernetes.md");
         for name in
             toml.split("credential = \"").skip(1).map(|rest| rest.split('"').next().unwrap())
         {

@@ -1,4 +1,4 @@
-//! What packages ship that the program itself writes, and what it says of itself.
+//! Files for packages that the program generates, and its version output.
 
 use std::{path::Path, process::Command};
 
@@ -115,5 +115,5 @@ async fn its_health_is_asked_without_a_shell() {
         "{code} {err}"
     );
     let (code, _, err) = ask("off".to_owned(), &["health"]).await;
-    assert!(code == 1 && err.contains("nobody to ask"), "{code} {err}");
+    assert!(code == 1 && err.contains("there is no health endpoint"), "{code} {err}");
 }

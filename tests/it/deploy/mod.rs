@@ -1,4 +1,4 @@
-//! What stands in `deploy/`, as far as a machine without a cluster can try it.
+//! The files in `deploy/`, tested as far as possible without a cluster.
 
 mod container;
 mod debian;

@@ -1,4 +1,4 @@
-//! Alerts and dashboard: that they ask for nothing that is not there, and that what they link to is.
+//! Alert rules and dashboard: their metrics, labels and links exist.
 
 use certvigil::{
     clock,
