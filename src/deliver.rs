@@ -1,12 +1,13 @@
 //! Use case 2: hand over what waits in the outbox.
 //!
-//! Guarantees: at least once, with the same id on every attempt. A delivery is claimed with a lease,
-//! sent, and recorded, in this order; killed between sending and recording, it is sent once more by
-//! the next start. Each notifier is worked on by itself: a dead mail server delays no webhook. It never
-//! asks the Admin API anything.
+//! Guarantees: at least once, with the same id on every attempt. A delivery is claimed with a
+//! lease, sent, and recorded, in this order; killed between sending and recording, it is sent once
+//! more by the next start. Each notifier is worked on by itself: a dead mail server delays no
+//! webhook. It never asks the Admin API anything.
 //!
-//! The receiver is what it waits for, and not the disk: while attempts are under way, what came of those before is
-//! recorded, as many as there are in one transaction, and as many are claimed as have ended.
+//! The receiver is what it waits for, and not the disk: while attempts are under way, what came of
+//! those before is recorded, as many as there are in one transaction, and as many are claimed as
+//! have ended.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -46,15 +47,16 @@ pub struct Report {
     pub waiting: usize,
     /// Refused for good, or given up.
     pub failed: usize,
-    /// The receiver says that it is gone for good: it is left alone until the configuration is loaded
-    /// again.
+    /// The receiver says that it is gone for good: it is left alone until the configuration is
+    /// loaded again.
     pub gone: bool,
-    /// How long the notifier has to wait before it may begin another, where its rate is what keeps it.
+    /// How long the notifier has to wait before it may begin another, where its rate is what keeps
+    /// it.
     pub wait: Option<Duration>,
 }
 
-/// Attempts everything that is due for one notifier, until nothing is, or nothing new is begun because
-/// of `stop`.
+/// Attempts everything that is due for one notifier, until nothing is, or nothing new is begun
+/// because of `stop`.
 ///
 /// # Errors
 /// Where the state fails.
@@ -90,8 +92,8 @@ fn lease(notifier: &dyn Notifier) -> Duration {
     notifier.attempt_limit() + SPARE
 }
 
-/// Attempts what is due for one notifier, for a while, or until nothing new is begun because of `stop`. Nothing was due
-/// where the report says nothing.
+/// Attempts what is due for one notifier, for a while, or until nothing new is begun because of
+/// `stop`. Nothing was due where the report says nothing.
 ///
 /// # Errors
 /// Where the state fails.
@@ -160,8 +162,8 @@ impl Work<'_> {
                     is_claiming = false;
                     match claimed {
                         Ok(Claimed { claims, wait }) => {
-                            // Where there is nothing, there may be when what is under way is recorded: what is told
-                            // of the same waits for it.
+                            // Where there is nothing, there may be when what is under way is
+                            // recorded: what is told of the same waits for it.
                             is_more = !claims.is_empty();
                             report.wait = wait.and_then(|wait| wait.to_std().ok());
                             under_way.extend(claims.into_iter().map(|claim| self.attempt(claim)));
@@ -203,7 +205,8 @@ impl Work<'_> {
             self.store.claim(name, &self.receivers, self.time(), self.lease, room, per_minute);
         let claimed = claimed.await?;
         if asked.elapsed() > CLAIMED {
-            // The process was paused, or the database was slow: it comes due again when the lease has ended.
+            // The process was paused, or the database was slow: it comes due again when the lease
+            // has ended.
             return Ok(Claimed::default());
         }
         Ok(claimed)
@@ -217,8 +220,9 @@ impl Work<'_> {
         Attempted { claim, outcome, verdict, ended }
     }
 
-    /// They may have been accepted: not to record that is to send them again. A state that is away is waited for until
-    /// others may have taken the claims over; and where one cannot be recorded, the others still are.
+    /// They may have been accepted: not to record that is to send them again. A state that is away
+    /// is waited for until others may have taken the claims over; and where one cannot be recorded,
+    /// the others still are.
     async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreFault> {
         match self.record_some(&attempts).await {
             Err(fault) if attempts.len() > 1 && !fault.is_away() => {
@@ -248,8 +252,8 @@ impl Work<'_> {
     }
 }
 
-/// One attempt, which ends whatever the notifier does: what fails inside of it is an outcome like any other, so
-/// that it is tried again, given up some day, and told.
+/// One attempt, which ends whatever the notifier does: what fails inside of it is an outcome like
+/// any other, so that it is tried again, given up some day, and told.
 async fn attempt(notifier: &dyn Notifier, claim: &Claim, now: DateTime<Utc>) -> Outcome {
     let limit = notifier.attempt_limit();
     // A clock that is not to be believed writes no times.
@@ -258,10 +262,8 @@ async fn attempt(notifier: &dyn Notifier, claim: &Claim, now: DateTime<Utc>) -> 
     let sending = AssertUnwindSafe(sending).catch_unwind();
     match tokio::time::timeout(limit, sending).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => {
-            Outcome::retry(FailureReason::Internal, "the notifier failed inside certvigil")
-        }
-        Err(_) => Outcome::retry(FailureReason::Timeout, format!("no end within {limit:?}")),
+        Ok(Err(_)) => Outcome::retry(FailureReason::Internal, "internal error in the notifier"),
+        Err(_) => Outcome::retry(FailureReason::Timeout, format!("not finished within {limit:?}")),
     }
 }
 
@@ -312,14 +314,12 @@ fn say(notifier: &dyn Notifier, attempted: &Attempted) {
         ) => {
             let next = next.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             tracing::warn!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
-                next_attempt_at = %next, "notification not delivered, will be tried again");
+                next_attempt_at = %next, "notification not delivered, will be retried");
         }
         (Outcome::Retry { reason, detail, .. } | Outcome::Rejected { reason, detail }, _) => {
             let how = match verdict {
                 Verdict::GivenUp => "given up",
-                Verdict::Delivered | Verdict::WaitUntil(_) | Verdict::Rejected => {
-                    "refused for good"
-                }
+                Verdict::Delivered | Verdict::WaitUntil(_) | Verdict::Rejected => "rejected",
             };
             tracing::error!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
                 "notification not delivered: {how}");

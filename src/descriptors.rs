@@ -2,7 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The fewest that certvigil starts with: the database, the API's connections and the notifiers' leave some for pages.
+/// The fewest that certvigil starts with: the database, the API's connections and the notifiers'
+/// leave some for pages.
 const NEEDED: u64 = 128;
 /// The soft limit that certvigil requests.
 const WANTED: u64 = 1_024;
@@ -28,7 +29,7 @@ pub fn ensure() -> Result<(), String> {
         let raised = now.maximum.map_or(WANTED, |most| most.min(WANTED));
         let raised = Rlimit { current: Some(raised), maximum: now.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::debug!(%error, "the limit of open files cannot be raised");
+            tracing::debug!(%error, "cannot raise the limit of open files");
         }
     }
     match limit() {

@@ -1,5 +1,6 @@
-//! The edge to whoever watches that certvigil itself is alive: an address that is asked for when all is well,
-//! and that somebody else misses when it is not (healthchecks.io, Cronitor, Uptime Kuma, and the like).
+//! The edge to whoever watches that certvigil itself is alive: an address that is asked for when
+//! all is well, and that somebody else misses when it is not (healthchecks.io, Cronitor, Uptime
+//! Kuma, and the like).
 
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::Client;
@@ -49,7 +50,7 @@ impl Heartbeat {
     pub fn new(settings: &Settings) -> anyhow::Result<Heartbeat> {
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim());
-        let url = url.map_err(|_| anyhow::anyhow!("the heartbeat's address is no URL"))?;
+        let url = url.map_err(|_| anyhow::anyhow!("heartbeat_url is not a URL"))?;
         let mut builder = Client::builder()
             .user_agent(net::USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
@@ -62,8 +63,8 @@ impl Heartbeat {
         Ok(Heartbeat { url, start_fail: settings.start_fail, client })
     }
 
-    /// Asks for the address of the signal. Gives whether it was answered with a success; a signal that is not
-    /// wanted is none.
+    /// Asks for the address of the signal. Gives whether it was answered with a success; a signal
+    /// that is not wanted is none.
     pub async fn send(&self, signal: Signal) -> bool {
         let Some(url) = self.address(signal) else {
             return true;
@@ -77,7 +78,7 @@ impl Heartbeat {
             }
             // healthchecks.io answers so for an address that it does not know.
             match net::text_up_to(answer, MAX_ANSWER).await.contains("(not found)") {
-                true => Err(format!("HTTP {status}: the service does not know this address")),
+                true => Err(format!("HTTP {status}: the service does not know this URL")),
                 false => Ok(()),
             }
         };
@@ -85,7 +86,7 @@ impl Heartbeat {
         match attempt.retry(pauses).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(?signal, %error, "the heartbeat could not be sent");
+                tracing::warn!(?signal, %error, "heartbeat not sent");
                 false
             }
         }

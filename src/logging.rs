@@ -19,7 +19,8 @@ use tracing_subscriber::{
 /// The target of the log notifier's lines, which no level hides.
 pub const ALERTS: &str = "certvigil::alerts";
 
-/// Libraries that say too much at the level of the rest: those that read mails even what stands in them.
+/// Libraries that say too much at the level of the rest: those that read mails even what stands in
+/// them.
 const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,sqlx::pool=error,\
                      rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info,\
                      html5ever=warn,markup5ever=warn,selectors=warn,css_inline=warn";
@@ -46,8 +47,8 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
         .map_err(|error| crate::net::error_chain(&error))
 }
 
-/// Whether a text is a level, or a list of `target=level`. A bare word that is no level would be taken
-/// for a target, and everything else be silenced.
+/// Whether a text is a level, or a list of `target=level`. A bare word that is no level would be
+/// taken for a target, and everything else be silenced.
 ///
 /// # Errors
 /// Why it is neither.
@@ -73,12 +74,12 @@ fn wanted(settings: &Settings) -> EnvFilter {
         .unwrap_or_default()
 }
 
-/// Changes the level to the one that is configured now.
+/// Changes the level to the a configured one now.
 pub fn change_level(settings: &Settings) {
     if let Some(handle) = FILTER.get()
         && let Err(error) = handle.reload(wanted(settings))
     {
-        tracing::warn!(%error, "the level of the log cannot be changed");
+        tracing::warn!(%error, "cannot change the log level");
     }
 }
 
@@ -95,7 +96,8 @@ pub fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
-/// The background writer of the service's log. Dropping it writes the lines that wait, for a moment.
+/// The background writer of the service's log. Dropping it writes the lines that wait, for a
+/// moment.
 pub struct Background(Option<WorkerGuard>);
 
 impl Drop for Background {
@@ -158,7 +160,7 @@ where
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string);
             let why = panic.payload_as_str();
-            tracing::error!(place, why, "a failure inside certvigil: please report it");
+            tracing::error!(place, why, "internal error: please report it");
         }));
     }
 }

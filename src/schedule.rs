@@ -1,4 +1,5 @@
-//! What starts a scan: a cron expression in a time zone, counted from the last moment that was kept.
+//! What starts a scan: a cron expression in a time zone, counted from the last moment that was
+//! kept.
 //!
 //! Guarantees: the right hour on both sides of a change to daylight saving; ticks that were missed
 //! (downtime, suspend, a long scan) run once, late; a clock that is set back does not stop the
@@ -20,7 +21,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// By when two more scans have been, late ones included: what was said before is out of date then.
+    /// By when two more scans have been, late ones included: what was said before is out of date
+    /// then.
     pub fn stale_after(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let next = self.cron.next_after(now).unwrap_or(now);
         let second = self.cron.next_after(next).unwrap_or(next);
@@ -28,8 +30,8 @@ impl Settings {
         second + late.unwrap_or(TimeDelta::hours(1))
     }
 
-    /// How long after its time something is told by a scan of this tick, where all goes well: it was not there
-    /// for the tick before, and the scan itself may be late and slow.
+    /// How long after its time something is told by a scan of this tick, where all goes well: it
+    /// was not there for the tick before, and the scan itself may be late and slow.
     pub fn allowed(&self, tick: DateTime<Utc>) -> TimeDelta {
         let before = self.cron.latest(tick - TimeDelta::milliseconds(1));
         let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
@@ -79,8 +81,8 @@ fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
         for step in text.split(',').filter_map(|part| part.split_once('/')?.1.parse::<u32>().ok()) {
             if step >= *length {
                 return Err(format!(
-                    "the step /{step} is longer than the field “{name}”, which has {length} values: it would run \
-                     once each {restarts}"
+                    "the step /{step} is out of range: the field “{name}” has {length} values, \
+                     so it would run once each {restarts}"
                 ));
             }
             if step > 0 && length % step != 0 {
@@ -93,7 +95,7 @@ fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
 
 impl Cron {
     /// # Errors
-    /// Why it is none, or that it never comes due.
+    /// Why it is none, or that it never matches a date.
     pub fn parse(text: &str, timezone: Tz) -> Result<Cron, String> {
         let uneven = uneven_step(text)?;
         let pattern = CronParser::builder()
@@ -105,7 +107,7 @@ impl Cron {
         let cron = Cron { pattern, timezone, uneven };
         match cron.next_after(crate::clock::now()) {
             Some(_) => Ok(cron),
-            None => Err("it never comes due".to_owned()),
+            None => Err("it never matches a date".to_owned()),
         }
     }
 
@@ -129,8 +131,8 @@ impl Cron {
         before.map_or(instant, |before| before.with_timezone(&Utc))
     }
 
-    /// The longest time between two ticks, as far as a year shows it: to the second where it is over twelve
-    /// hours, or where the next month has it and it is over one.
+    /// The longest time between two ticks, as far as a year shows it: to the second where it is
+    /// over twelve hours, or where the next month has it and it is over one.
     pub fn longest_gap(&self, from: DateTime<Utc>) -> TimeDelta {
         let within = |days: i64, step: TimeDelta| {
             let mut longest = TimeDelta::zero();
@@ -151,7 +153,7 @@ impl Cron {
         match self.uneven {
             None => described,
             Some(field) => format!(
-                "{} (the steps start again each {})",
+                "{} (the steps restart each {})",
                 described.trim_end_matches('.'),
                 field.restarts
             ),
@@ -168,8 +170,8 @@ const MISSED: Duration = Duration::from_secs(3);
 /// How long the scheduler may take to start before a timer takes its place.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// The beats of the scheduler, for a loop that does something about once a second: whatever waits for the same beat wakes
-/// the process once.
+/// The beats of the scheduler, for a loop that does something about once a second: whatever waits
+/// for the same beat wakes the process once.
 #[derive(Clone)]
 pub struct Beats(watch::Receiver<()>);
 
@@ -208,7 +210,7 @@ impl Heartbeat {
                 return Heartbeat { beats, source: Source::Scheduler(Box::new(scheduler)) };
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no end within {STARTING:?}"),
+            Err(_) => format!("not started within {STARTING:?}"),
         };
         tracing::error!(error = why, "scheduler failed to start, using a timer instead");
         let timer = tokio::spawn(async move {
@@ -230,15 +232,16 @@ impl Heartbeat {
             Source::Timer(timer) => timer.abort(),
             Source::Scheduler(mut scheduler) => {
                 if let Err(error) = scheduler.shutdown().await {
-                    tracing::debug!(%error, "the scheduler did not stop");
+                    tracing::debug!(%error, "scheduler did not stop");
                 }
             }
         }
     }
 }
 
-/// The scheduler with its only job, in UTC, which does nothing but beat: the library's own schedules go
-/// wrong at changes to daylight saving, overlap, and wait for a clock that was set back.
+/// The scheduler with its only job, in UTC, which does nothing but beat: the library's own
+/// schedules go wrong at changes to daylight saving, overlap, and wait for a clock that was set
+/// back.
 async fn scheduler(beat: watch::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     let job = Job::new_async("* * * * * *", move |_, _| {
@@ -308,9 +311,9 @@ mod tests {
     fn an_expression_is_described_as_it_runs() {
         let cases = [
             ("*/15 * * * *", "At every 15 minutes."),
-            ("*/45 * * * *", "At every 45 minutes (the steps start again each hour)"),
+            ("*/45 * * * *", "At every 45 minutes (the steps restart each hour)"),
             ("0 */6 * * *", "At minute 0, of every 6 hours."),
-            ("0 */5 * * *", "At minute 0, of every 5 hours (the steps start again each day)"),
+            ("0 */5 * * *", "At minute 0, of every 5 hours (the steps restart each day)"),
         ];
         for (text, expected) in cases {
             assert_eq!(Cron::parse(text, Tz::UTC).unwrap().describe(), expected);

@@ -31,8 +31,9 @@ pub enum Secret {
 
 /// A file that is named without its folder, which is the business of whoever starts the service.
 ///
-/// That folder is `$CREDENTIALS_DIRECTORY`, as systemd sets it (systemd.exec(5), "Credentials") and containers may.
-/// Where it is not set, as at a prompt, it is `secrets` beside the configuration file.
+/// That folder is `$CREDENTIALS_DIRECTORY`, as systemd sets it (systemd.exec(5), "Credentials") and
+/// containers may. Where it is not set, as at a prompt, it is `secrets` beside the configuration
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     name: String,
@@ -45,7 +46,8 @@ impl fmt::Display for Credential {
     }
 }
 
-/// What systemd puts before a file's name where `LoadCredential=certvigil:FOLDER` hands over a whole folder.
+/// What systemd puts before a file's name where `LoadCredential=certvigil:FOLDER` hands over a
+/// whole folder.
 const PREFIX: &str = "certvigil_";
 
 impl Credential {
@@ -108,16 +110,17 @@ impl Secret {
         }
     }
 
-    /// What is wrong with who may read it, or write it; nothing where that is nobody but its owner and group.
+    /// What is wrong with who may read it, or write it; nothing where that is nobody but its owner
+    /// and group.
     ///
     /// A file that everybody may read, or that its group may write, keeps no secret.
     pub fn exposure(&self) -> Option<String> {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(self.file()?).ok()?.permissions().mode() & 0o777;
         let who = match mode {
-            _ if mode & 0o002 != 0 => "everybody may write it",
-            _ if mode & 0o004 != 0 => "everybody may read it",
-            _ if mode & 0o020 != 0 => "its group may write it",
+            _ if mode & 0o002 != 0 => "everyone can write it",
+            _ if mode & 0o004 != 0 => "everyone can read it",
+            _ if mode & 0o020 != 0 => "its group can write it",
             _ => return None,
         };
         Some(format!("{who} (mode {mode:04o})"))
@@ -247,7 +250,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
                 _ => return wrong("a table with another key"),
             };
             match (place, &secret) {
-                (None, _) => return wrong("a place that is not a text"),
+                (None, _) => return wrong("a place that is not a string"),
                 (Some(_), Some(_)) => return wrong("a table with more than one key"),
                 (Some(place), None) => secret = Some(place),
             }
@@ -303,9 +306,9 @@ mod tests {
             (0o600, None),
             (0o640, None),
             (0o400, None),
-            (0o644, Some("everybody may read it (mode 0644)")),
-            (0o660, Some("its group may write it (mode 0660)")),
-            (0o646, Some("everybody may write it (mode 0646)")),
+            (0o644, Some("everyone can read it (mode 0644)")),
+            (0o660, Some("its group can write it (mode 0660)")),
+            (0o646, Some("everyone can write it (mode 0646)")),
         ];
         for (mode, expected) in cases {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

@@ -1,7 +1,9 @@
-//! Use case 3: the notifiers watch one another. Who does not get through is told through the others.
+//! Use case 3: the notifiers watch one another. Who does not get through is told through the
+//! others.
 //!
-//! Guarantees: what is to be told is committed, as by a scan, before anybody sends it; never through the
-//! notifier that it is about; a restart tells nothing twice. It neither reads the Admin API nor sends anything.
+//! Guarantees: what is to be told is committed, as by a scan, before anybody sends it; never
+//! through the notifier that it is about; a restart tells nothing twice. It neither reads the Admin
+//! API nor sends anything.
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -32,8 +34,8 @@ pub struct Report {
     pub notifications: usize,
 }
 
-/// Looks who has failed for an hour or for good, and writes what the others are to be told. Attempts have been
-/// made since `started_at`.
+/// Looks who has failed for an hour or for good, and writes what the others are to be told.
+/// Attempts have been made since `started_at`.
 ///
 /// # Errors
 /// Where the state fails; then nothing has changed, and the next look decides afresh.
@@ -46,11 +48,12 @@ pub async fn run_once(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
     // Mostly there is nothing, and nothing was ever told.
-    if !store.has_told_of_failures().await.context("reading who does not get through")? {
+    if !store.has_told_of_failures().await.context("reading failing deliveries")? {
         return Ok(Report::default());
     }
-    let mut failures = store.failures().await.context("reading who does not get through")?;
-    // An attempt that was under way when its receiver was taken out of the configuration says nothing any more.
+    let mut failures = store.failures().await.context("reading failing deliveries")?;
+    // An attempt that was under way when its receiver was taken out of the configuration says
+    // nothing any more.
     failures.retain(|failure| {
         let mut its = notifiers.iter().filter(|notifier| notifier.name() == failure.notifier);
         its.any(|notifier| notifier.receivers().contains(&failure.receiver))

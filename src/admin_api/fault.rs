@@ -7,7 +7,8 @@ use crate::domain::unreadable::{Cause, ReadError};
 
 /// One failed request, or one listing that cannot be trusted.
 ///
-/// The message names the request and what to do. Neither the key nor the host's credentials are in it.
+/// The message names the request and what to do. Neither the key nor the host's credentials are in
+/// it.
 #[derive(Clone, Debug)]
 pub struct ApiFault {
     pub kind: Kind,
@@ -26,7 +27,8 @@ pub struct ApiFault {
 pub enum Kind {
     /// An answer with an HTTP status that is not a success.
     Refused(Box<Refusal>),
-    /// An HTTP status of something between certvigil and the API, which answers JSON; the content type of this answer.
+    /// An HTTP status of something between certvigil and the API, which answers JSON; the content
+    /// type of this answer.
     NotFromApi(u16, String),
     /// No answer, or one that broke off; and what to do, where that is known.
     Connection(String, Option<String>),
@@ -83,8 +85,7 @@ impl fmt::Display for ApiFault {
             Kind::NotFromApi(status, content_type) => {
                 write!(
                     f,
-                    "HTTP {status} with {content_type}, which is not an answer of the API: something in between \
-                     answered"
+                    "HTTP {status} with {content_type}: not a response of the API but of something in between"
                 )?;
                 // Servers before the API answer so, too, when it is overloaded.
                 if *status < 500 {
@@ -97,27 +98,26 @@ impl fmt::Display for ApiFault {
                     write!(f, ": {remedy}")?;
                 }
             }
-            Kind::Timeout => f.write_str("no complete answer within api.request_timeout")?,
-            Kind::TooLarge => f.write_str("the answer is larger than 8 MiB, and was not read")?,
+            Kind::Timeout => f.write_str("no complete response within api.request_timeout")?,
+            Kind::TooLarge => f.write_str("the response is larger than 8 MiB")?,
             Kind::NotJson(kind) => write!(
                 f,
-                "the answer is not JSON (content type {kind}); is a proxy in between, or base_url wrong?"
+                "the response is not JSON (content type {kind}); check base_url, and for a proxy in between"
             )?,
-            Kind::Shape(why) => write!(f, "the answer is not what the API promises: {why}")?,
+            Kind::Shape(why) => write!(f, "the response does not match the API’s schema: {why}")?,
             Kind::Loop(cursor) => {
-                write!(f, "the list does not advance: the cursor “{cursor}” came again")?;
+                write!(f, "the list does not advance: the API repeated the cursor “{cursor}”")?;
             }
             Kind::EmptyPageWithMore => {
-                f.write_str("an empty page promises more, without a way on")?
+                f.write_str("an empty page has has_more = true and no cursor")?
             }
-            Kind::EmptyList(items) => write!(
-                f,
-                "the list of {items} is empty, which cannot be: certvigil uses one of them"
-            )?,
-            Kind::Endless(pages) => write!(f, "the list has not ended after {pages} pages")?,
+            Kind::EmptyList(items) => {
+                write!(f, "the list of {items} is empty, although certvigil uses one of them")?
+            }
+            Kind::Endless(pages) => write!(f, "the list has more than {pages} pages")?,
         }
         if let Some(wait) = self.wait.filter(|_| !self.retryable) {
-            write!(f, " (asked to wait for {} seconds, which is too long)", wait.as_secs())?;
+            write!(f, " (the requested wait of {} seconds is too long)", wait.as_secs())?;
         }
         match &self.request_id {
             Some(id) => write!(f, " (x-request-id {id})"),

@@ -1,11 +1,11 @@
 //! The edge to the Admin API: HTTPS in, words of the domain out.
 //!
-//! Guarantees: only `GET`, to a short list of paths below the base URL; each page of a listing is asked
-//! for once, retries apart; a listing ends where the API says so, and in no other way: a cursor that
-//! does not advance, an empty page that promises more, a body that is too large or not the promised
-//! JSON is an error of that listing. The key goes to the base URL's host alone: redirects are not
-//! followed. It does not: decide what an answer means, or remember anything between scans but the
-//! rate that the API takes.
+//! Guarantees: only `GET`, to a short list of paths below the base URL; each page of a listing is
+//! asked for once, retries apart; a listing ends where the API says so, and in no other way: a
+//! cursor that does not advance, an empty page that promises more, a body that is too large or not
+//! the promised JSON is an error of that listing. The key goes to the base URL's host alone:
+//! redirects are not followed. It does not: decide what an answer means, or remember anything
+//! between scans but the rate that the API takes.
 
 mod fault;
 mod key;
@@ -109,9 +109,11 @@ const PROJECTS: &[&str] = &["organization", "projects"];
 const LIMIT: &str = "100";
 /// The most pages of the list of projects: 25,000 of them.
 const MAX_PROJECT_PAGES: usize = 250;
-/// The most pages of a list of certificates, of which an organization holds at most 50, or of admin keys.
+/// The most pages of a list of certificates, of which an organization holds at most 50, or of admin
+/// keys.
 const MAX_PAGES: usize = 100;
-/// A list of more pages than this is read while no other such list is, so that the memory for lists is limited.
+/// A list of more pages than this is read while no other such list is, so that the memory for lists
+/// is limited.
 const LONG_LIST: usize = 5;
 /// The longest cursor, in bytes. The API's cursors are ids.
 const MAX_CURSOR: usize = 500;
@@ -172,8 +174,8 @@ pub struct AdminApi {
     long_lists: Arc<Semaphore>,
 }
 
-/// How many requests were answered how: by the status (`200`), or `timeout` or `connection` where there was no
-/// answer.
+/// How many requests were answered how: by the status (`200`), or `timeout` or `connection` where
+/// there was no answer.
 pub type Answers = BTreeMap<String, u64>;
 
 impl std::fmt::Debug for AdminApi {
@@ -242,7 +244,8 @@ impl AdminApi {
         std::mem::take(&mut *self.lock_answers())
     }
 
-    /// How far the API's clock is ahead of this machine's, by the answers since the last time; `None` without any.
+    /// How far the API's clock is ahead of this machine's, by the answers since the last time;
+    /// `None` without any.
     pub fn take_skew(&self) -> Option<TimeDelta> {
         self.skew.take()
     }
@@ -253,8 +256,9 @@ impl AdminApi {
         Projects(self.pages(PROJECTS, asked, MAX_PROJECT_PAGES))
     }
 
-    /// Every certificate that the project lists; `None` if the API says that the project was archived meanwhile.
-    /// A 404 alone says nothing of a project that is listed: it may be a lost route or a missing permission.
+    /// Every certificate that the project lists; `None` if the API says that the project was
+    /// archived meanwhile. A 404 alone says nothing of a project that is listed: it may be a lost
+    /// route or a missing permission.
     ///
     /// # Errors
     /// If the list could not be read to its end.
@@ -298,7 +302,8 @@ impl AdminApi {
         self.certificates(&["organization", "certificates"], &Recent::default()).await
     }
 
-    /// The organization's admin keys, each with whether what the API shows of it fits the key in use.
+    /// The organization's admin keys, each with whether what the API shows of it fits the key in
+    /// use.
     ///
     /// # Errors
     /// Where the list could not be read to its end; some keys may not read it.
@@ -393,7 +398,7 @@ impl<T: Item> Pages<'_, T> {
             (None | Some(true), false, Some(next)) => next.clone(),
         };
         if next.len() > MAX_CURSOR {
-            let why = format!("last_id: {} bytes long, an id has some thirty", next.len());
+            let why = format!("last_id: {} bytes long, an id has about 30", next.len());
             return fault(Kind::Shape(why));
         }
         if !self.seen.insert(next.clone()) {

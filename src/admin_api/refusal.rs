@@ -1,8 +1,8 @@
 //! Refusals of the Admin API: their meaning and their remedy.
 //!
-//! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Which HTTP status comes with them is not documented, so that
-//! the code counts. Where no code or scope says more than the status, the API's own sentence comes first: nobody knows
-//! better why it refuses an address or a region.
+//! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Which HTTP status comes with them
+//! is not documented, so that the code counts. Where no code or scope says more than the status,
+//! the API's own sentence comes first: nobody knows better why it refuses an address or a region.
 
 use reqwest::Url;
 use rustls::AlertDescription;
@@ -12,7 +12,7 @@ use crate::domain::text::one_line;
 
 /// The host for mutual TLS, and those of regions.
 pub const MUTUAL_TLS: &str =
-    "https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. of a region";
+    "https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls)";
 /// Before the names of scopes that a key lacks.
 const MISSING_SCOPES: &str = "Missing scopes:";
 /// The longest name of a scope.
@@ -80,11 +80,11 @@ impl Code {
                  {MUTUAL_TLS}"
             ),
             (Code::CertificateRequired, true) if is_openai && !is_for_mutual_tls(host) => format!(
-                "this host does not ask for the certificate of client_identity: set base_url to {MUTUAL_TLS}"
+                "this host does not request the certificate of client_identity: set base_url to {MUTUAL_TLS}"
             ),
             (Code::CertificateRequired, true) => {
-                "the certificate of client_identity has not reached the API: something in between ends TLS, and does \
-                 not pass it on"
+                "the certificate of client_identity did not reach the API: a proxy in between \
+                 terminates TLS without forwarding it"
                     .to_owned()
             }
             (
@@ -92,34 +92,32 @@ impl Code {
                 | Code::CertificateVerificationFailed
                 | Code::CertificateAttributeVerificationFailed,
                 false,
-            ) => {
-                "the API was shown a client certificate, and client_identity is not set: something in between shows \
-                 one of its own"
-                    .to_owned()
-            }
+            ) => "the API received a client certificate, but client_identity is not set: a proxy \
+                 in between presents its own"
+                .to_owned(),
             (Code::InvalidCertificate, true) => INVALID.to_owned(),
             (Code::CertificateVerificationFailed, true) => UNTRUSTED.to_owned(),
             (Code::CertificateAttributeVerificationFailed, true) => {
-                "the filter (CEL) of the trust anchor does not accept the subject or the names (SANs) of the \
-                 certificate of client_identity: use a certificate that it accepts, or change the filter"
+                "the filter (CEL) of the trust anchor rejects the subject or the names (SANs) of \
+                 the certificate of client_identity: change the filter or the certificate"
                     .to_owned()
             }
             (Code::AuthenticationTemporarilyUnavailable, _) => {
-                "the API cannot check client certificates at the moment; certvigil retries".to_owned()
+                "the API cannot check client certificates at the moment; certvigil retries"
+                    .to_owned()
             }
         }
     }
 }
 
-const INVALID: &str = "the API cannot use the certificate of client_identity: it has to be valid now, for client \
-                       authentication (extendedKeyUsage clientAuth), with an authority key identifier, and the first \
-                       one in its file";
-const UNTRUSTED: &str = "no active trust anchor accepts the certificate of client_identity: activate its CA in the \
-                         organization, and put intermediates behind it into its file (client_identity.certificate)";
+const INVALID: &str = "the API rejects the certificate of client_identity: it must be valid now, \
+                       allow client authentication (extendedKeyUsage clientAuth), have an authority key identifier, and come first in its file";
+const UNTRUSTED: &str = "no active trust anchor accepts the certificate of client_identity: \
+                         activate its CA in the organization, and append its intermediates to client_identity.certificate";
 
 impl Refusal {
-    /// `message` and `code` are what the body said, without secrets; `list` is the path of the request, and `shown` what
-    /// certvigil showed of itself.
+    /// `message` and `code` are what the body said, without secrets; `list` is the path of the
+    /// request, and `shown` what certvigil showed of itself.
     pub fn new(
         status: u16,
         message: &str,
@@ -146,7 +144,9 @@ impl Refusal {
                     lacks(&[scope_of(list)], list)
                 )
             }
-            (None, 300..=399) => "a redirect, which is not followed; is base_url right?".to_owned(),
+            (None, 300..=399) => {
+                "a redirect, which certvigil does not follow; check base_url".to_owned()
+            }
             (None, _) => String::new(),
         };
         Refusal { status, code: known, message: one_line(message, LONGEST_MESSAGE), remedy }
@@ -180,7 +180,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The remedy for a TLS alert about the client certificate (RFC 8446, section 6.2); `None` for other alerts.
+/// The remedy for a TLS alert about the client certificate (RFC 8446, section 6.2); `None` for
+/// other alerts.
 pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
     use AlertDescription as A;
     let meaning = match alert {
@@ -199,7 +200,7 @@ pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
             "the certificate of client_identity is revoked: use another one".to_owned()
         }
         A::AccessDenied if shown.certificate => {
-            "the certificate of client_identity is valid, and may not read this".to_owned()
+            "the certificate of client_identity is valid, but not allowed to read this".to_owned()
         }
         _ => return None,
     };
@@ -231,10 +232,10 @@ fn lacks(scopes: &[&str], list: &[&str]) -> String {
         _ => "the projects",
     };
     match scopes {
-        [scope] => format!("reading {what} needs the scope {scope}; make a key that has it"),
+        [scope] => format!("reading {what} needs the scope {scope}; create a key that has it"),
         scopes => {
             format!(
-                "reading {what} needs the scopes {}; make a key that has them",
+                "reading {what} needs the scopes {}; create a key that has them",
                 scopes.join(" and ")
             )
         }
@@ -303,7 +304,7 @@ mod tests {
                 LIST,
                 plain,
                 false,
-                "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; make a key that has \
+                "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; create a key that has \
                  it: You have insufficient permissions. Missing scopes: api.mtls.read.",
             ),
             (
@@ -312,7 +313,7 @@ mod tests {
                 KEYS,
                 plain,
                 false,
-                "HTTP 401: reading the admin keys needs the scopes api.management.read and api.mtls.read; make a \
+                "HTTP 401: reading the admin keys needs the scopes api.management.read and api.mtls.read; create a \
                  key that has them: Missing scopes: api.management.read, api.mtls.read. Check your key.",
             ),
             (
@@ -322,7 +323,7 @@ mod tests {
                 plain,
                 false,
                 "HTTP 403: the admin key has no permission to read this: reading a project’s certificates needs the \
-                 scope api.mtls.read; make a key that has it",
+                 scope api.mtls.read; create a key that has it",
             ),
             (
                 400,
@@ -331,8 +332,7 @@ mod tests {
                 plain,
                 false,
                 "HTTP 400 certificate_required: the API requires a client certificate: set client_identity of the \
-                 organization, and base_url to https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. \
-                 of a region: A client certificate is required.",
+                 organization, and base_url to https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls): A client certificate is required.",
             ),
             (
                 401,
@@ -340,8 +340,8 @@ mod tests {
                 PROJECTS,
                 plain,
                 true,
-                "HTTP 401 certificate_required: this host does not ask for the certificate of client_identity: set \
-                 base_url to https://mtls.api.openai.com/v1, or the same with mtls-us. or mtls-eu. of a region",
+                "HTTP 401 certificate_required: this host does not request the certificate of client_identity: set \
+                 base_url to https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls)",
             ),
             (
                 401,
@@ -349,8 +349,8 @@ mod tests {
                 PROJECTS,
                 proxy,
                 true,
-                "HTTP 401 certificate_required: the certificate of client_identity has not reached the API: something \
-                 in between ends TLS, and does not pass it on",
+                "HTTP 401 certificate_required: the certificate of client_identity did not reach \
+                 the API: a proxy in between terminates TLS without forwarding it",
             ),
             (
                 401,
@@ -358,9 +358,8 @@ mod tests {
                 PROJECTS,
                 mutual,
                 true,
-                "HTTP 401 invalid_certificate: the API cannot use the certificate of client_identity: it has to be \
-                 valid now, for client authentication (extendedKeyUsage clientAuth), with an authority key \
-                 identifier, and the first one in its file",
+                "HTTP 401 invalid_certificate: the API rejects the certificate of \
+                 client_identity: it must be valid now, allow client authentication (extendedKeyUsage clientAuth), have an authority key identifier, and come first in its file",
             ),
             (
                 401,
@@ -368,9 +367,8 @@ mod tests {
                 PROJECTS,
                 mutual,
                 true,
-                "HTTP 401 certificate_verification_failed: no active trust anchor accepts the certificate of \
-                 client_identity: activate its CA in the organization, and put intermediates behind it into its file \
-                 (client_identity.certificate): No path.",
+                "HTTP 401 certificate_verification_failed: no active trust anchor accepts the \
+                 certificate of client_identity: activate its CA in the organization, and append its intermediates to client_identity.certificate: No path.",
             ),
             (
                 401,
@@ -378,8 +376,8 @@ mod tests {
                 PROJECTS,
                 proxy,
                 false,
-                "HTTP 401 certificate_verification_failed: the API was shown a client certificate, and client_identity \
-                 is not set: something in between shows one of its own",
+                "HTTP 401 certificate_verification_failed: the API received a client \
+                 certificate, but client_identity is not set: a proxy in between presents its own",
             ),
             (
                 403,
@@ -387,9 +385,8 @@ mod tests {
                 PROJECTS,
                 mutual,
                 true,
-                "HTTP 403 certificate_attribute_verification_failed: the filter (CEL) of the trust anchor does not \
-                 accept the subject or the names (SANs) of the certificate of client_identity: use a certificate that \
-                 it accepts, or change the filter",
+                "HTTP 403 certificate_attribute_verification_failed: the filter (CEL) of the \
+                 trust anchor rejects the subject or the names (SANs) of the certificate of client_identity: change the filter or the certificate",
             ),
             (
                 503,
@@ -406,7 +403,7 @@ mod tests {
                 PROJECTS,
                 plain,
                 false,
-                "HTTP 302: a redirect, which is not followed; is base_url right?",
+                "HTTP 302: a redirect, which certvigil does not follow; check base_url",
             ),
             (
                 500,

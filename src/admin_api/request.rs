@@ -1,4 +1,5 @@
-//! One `GET`, tried as often and as patiently as the official clients do it, and what its failures mean.
+//! One `GET`, tried as often and as patiently as the official clients do it, and what its failures
+//! mean.
 
 use backon::Retryable;
 use bytes::{Bytes, BytesMut};
@@ -29,7 +30,8 @@ use crate::{
 
 /// The largest body that is read, in bytes. A page of 100 objects has some 50 kB.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// A body of more bytes than this is read while few others are, so that the memory for bodies is limited.
+/// A body of more bytes than this is read while few others are, so that the memory for bodies is
+/// limited.
 const LARGE_BODY: usize = 512 * 1024;
 /// How many large bodies are read at once.
 pub(super) const LARGE_BODIES: usize = 2;
@@ -40,7 +42,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(8);
 
 impl AdminApi {
-    /// One `GET`, tried as often and as patiently as the official clients do it, and what is in its body.
+    /// One `GET`, tried as often and as patiently as the official clients do it, and what is in its
+    /// body.
     pub(super) async fn get<T: serde::de::DeserializeOwned>(
         &self,
         path: &[&str],
@@ -78,7 +81,7 @@ impl AdminApi {
         .adjust(|fault, pause| pause.map(|pause| fault.wait.unwrap_or(pause)))
         .notify(|fault, pause| {
             tracing::debug!(organization = %self.settings.organization, error = %fault,
-                pause_ms = pause.as_millis() as u64, "request failed, and will be tried again");
+                pause_ms = pause.as_millis() as u64, "request failed, will be retried");
             if fault.status() == Some(429) {
                 self.pace.pause(pause);
             }
@@ -246,9 +249,11 @@ async fn read_body(
     Ok(Body { content_type, bytes })
 }
 
-/// Reads a body; what is wrong with it is said without the key, which is hidden before anything is cut.
+/// Reads a body; what is wrong with it is said without the key, which is hidden before anything is
+/// cut.
 fn parse<T: serde::de::DeserializeOwned>(body: &Body, key: &SecretString) -> Result<T, Kind> {
-    // Where it is wrong is looked for where it is wrong: keeping track of it takes longer than all the rest.
+    // Where it is wrong is looked for where it is wrong: keeping track of it takes longer than all
+    // the rest.
     serde_json::from_slice(&body.bytes).or_else(|_| parse_with_care(body, key))
 }
 
@@ -306,12 +311,12 @@ fn parse_with_care<T: serde::de::DeserializeOwned>(
             }
             Category::Eof if body.bytes.is_empty() => Kind::Shape("the body is empty".to_owned()),
             Category::Eof if content_type().contains("json") => {
-                Kind::Shape("the JSON breaks off".to_owned())
+                Kind::Shape("the JSON is incomplete".to_owned())
             }
             Category::Io | Category::Syntax | Category::Eof => Kind::NotJson(content_type()),
         }
     })?;
-    json.end().map_err(|_| Kind::Shape("there is more behind the JSON".to_owned()))?;
+    json.end().map_err(|_| Kind::Shape("extra data after the JSON".to_owned()))?;
     Ok(value)
 }
 
@@ -481,10 +486,10 @@ mod tests {
             (&*format!(r#"{{"data": [{many}]}}"#), "more items than the 100"),
             (r#"{"data": null}"#, "data: invalid type: null"),
             (r#"{"error": {}}"#, "missing field `data`"),
-            (r#"{"data": []"#, "the JSON breaks off"),
+            (r#"{"data": []"#, "the JSON is incomplete"),
             ("", "the body is empty"),
             ("<html>", "is not JSON"),
-            (r#"{"data": []} tail"#, "more behind the JSON"),
+            (r#"{"data": []} tail"#, "extra data after the JSON"),
         ];
         for (text, expected) in cases {
             let message = read(text).err().unwrap_or_default();

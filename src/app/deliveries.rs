@@ -31,7 +31,8 @@ pub async fn run(
     let mut quiet = Quiet::default();
     // A start or a reload may have changed why deliveries failed.
     if let Err(error) = shared.store.retry_all(&name, clock::now()).await {
-        tracing::warn!(notifier = name, %error, "pending deliveries keep their pauses: database unavailable");
+        tracing::warn!(notifier = name, %error, "cannot retry pending deliveries at once: \
+                                                 database unavailable");
     }
     loop {
         pulse.beat();
@@ -101,8 +102,8 @@ pub async fn run(
     }
 }
 
-/// One pass, in a task of its own, so that a panic in it does not end the loop. `None` where the process stops before its
-/// end: what is not recorded then is repeated by the next start.
+/// One pass, in a task of its own, so that a panic in it does not end the loop. `None` where the
+/// process stops before its end: what is not recorded then is repeated by the next start.
 async fn pass(
     notifier: &Arc<dyn Notifier>,
     policy: &RetryPolicy,
@@ -136,8 +137,8 @@ async fn pass(
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => {
-            tracing::error!(notifier = name, error = %panic, "a delivery failed inside certvigil");
-            Err("a delivery failed inside certvigil".to_owned())
+            tracing::error!(notifier = name, error = %panic, "delivery failed: internal error");
+            Err("delivery failed: internal error".to_owned())
         }
     })
 }

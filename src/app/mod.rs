@@ -1,8 +1,8 @@
 //! The only wiring: adapters from configuration sections, the loops, reload, and their end.
 //!
-//! Each organization has a loop that scans when its schedule is due, and each notifier one that hands over what
-//! waits for it. They meet in the outbox alone. A reload ends the loops and starts them anew with what is
-//! configured now; what is in the outbox waits for them there.
+//! Each organization has a loop that scans when its schedule is due, and each notifier one that
+//! hands over what waits for it. They meet in the outbox alone. A reload ends the loops and starts
+//! them anew with what is configured now; what is in the outbox waits for them there.
 
 mod deliveries;
 mod monitor;
@@ -87,8 +87,8 @@ pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
     notify::all(&told.email, &told.webhook, &told.log)
 }
 
-/// A heartbeat, and the organizations that it speaks for. In the state it goes by the name of the organization whose
-/// own it is, and that of all has none.
+/// A heartbeat, and the organizations that it speaks for. In the state it goes by the name of the
+/// organization whose own it is, and that of all has none.
 pub struct Beating {
     pub name: String,
     pub heartbeat: Heartbeat,
@@ -342,8 +342,8 @@ async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
 /// The service: runs until it is stopped, and ends within ten seconds of it.
 ///
 /// # Errors
-/// Where the state cannot be opened, or something cannot be set up; once running, failures are logged
-/// and lived with.
+/// Where the state cannot be opened, or something cannot be set up; once running, failures are
+/// logged and lived with.
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
     let parts = Parts::of(&config)?;
@@ -353,15 +353,11 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         return Ok(());
     };
     let listener = match config.http.listen {
-        Some(address) => Some(
-            http::bind(address)
-                .await
-                .with_context(|| {
-                    format!(
-                        "the address of http.listen cannot be had: {address}; another one, or \"off\", is possible"
-                    )
-                })?,
-        ),
+        Some(address) => Some(http::bind(address).await.map_err(|error| {
+            anyhow::anyhow!(
+                "cannot listen on {address}: {error} (set http.listen to another address or \"off\")"
+            )
+        })?),
         None => None,
     };
     let configured = watch::channel(Arc::clone(&parts.configured)).0;
@@ -449,7 +445,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     }
     let farewell = async {
         if let Err(error) = shared.store.leave().await {
-            tracing::debug!(%error, "the other instances notice by themselves");
+            tracing::debug!(%error, "cannot deregister this instance: its registration expires");
         }
         shared.store.close().await;
     };
@@ -460,8 +456,8 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the state, joins those who work on it, and brings it in line with the configuration; gives whether that is
-/// done. A server that does not answer yet is waited for.
+/// Opens the state, joins those who work on it, and brings it in line with the configuration; gives
+/// whether that is done. A server that does not answer yet is waited for.
 async fn open(
     config: &Config,
     parts: &Parts,
@@ -516,7 +512,7 @@ async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: Cancella
             let now = clock::now();
             let orphaned = shared.store.end_orphaned_acknowledgements(now - WEEK, now).await;
             if let Err(error) = orphaned {
-                tracing::error!(%error, "acknowledgements of removed organizations cannot be ended");
+                tracing::error!(%error, "cannot end acknowledgements of removed organizations");
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(PRUNE)).await.is_none() {
@@ -656,7 +652,7 @@ mod tests {
         .await;
         let failures = shared.store.failures().await.unwrap();
         assert_eq!(failures.len(), 1);
-        assert_eq!(failures[0].detail, "the notifier failed inside certvigil");
+        assert_eq!(failures[0].detail, "internal error in the notifier");
         generation.end().await;
     }
 
@@ -669,7 +665,7 @@ mod tests {
             faults.collect::<Vec<_>>()
         };
         until("the other one", async || receiver.posts().len() == 1).await;
-        until("the report", async || failed() == ["it failed inside certvigil"]).await;
+        until("the report", async || failed() == ["internal error"]).await;
         shared.scan_now.send_replace(());
         until("the next scan", async || receiver.posts().len() == 2 && failed().is_empty()).await;
         generation.end().await;

@@ -1,5 +1,5 @@
-//! The watcher is watched: whether notifiers get through, told through the others; and the heartbeats, by which
-//! somebody else notices that certvigil is gone, blind or mute.
+//! The watcher is watched: whether notifiers get through, told through the others; and the
+//! heartbeats, by which somebody else notices that certvigil is gone, blind or mute.
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -98,8 +98,8 @@ impl Watching {
         }
     }
 
-    /// The scans of which it can be said that all is well, where they are all complete, and of none of them it was
-    /// said before.
+    /// The scans of which it can be said that all is well, where they are all complete, and of none
+    /// of them it was said before.
     async fn owed(
         &self,
         latest: &[Latest],
@@ -117,7 +117,8 @@ impl Watching {
         Ok(Some(scans).filter(|scans| scans.is_disjoint(&said)))
     }
 
-    /// Says that all is well, or that something waits for too long. Gives whether the former was said.
+    /// Says that all is well, or that something waits for too long. Gives whether the former was
+    /// said.
     async fn say(&mut self, late: bool) -> bool {
         if late && !self.late {
             tracing::warn!(
@@ -199,7 +200,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
         let look = AssertUnwindSafe(look).catch_unwind();
         match end.run_until_cancelled(pulse.during(limit, look)).await {
             Some(Ok(())) => {}
-            Some(Err(_)) => tracing::error!("check of the notifiers failed: internal error"),
+            Some(Err(_)) => tracing::error!("notifier check failed: internal error"),
             None => return,
         }
     }
@@ -218,7 +219,7 @@ impl DroppedLines {
         counters.dropped(dropped - self.counted);
         self.counted = dropped;
         if dropped > self.logged {
-            tracing::warn!(lines = dropped - self.logged, "log lines dropped: nobody read stderr");
+            tracing::warn!(lines = dropped - self.logged, "log lines dropped: stderr was not read");
             // As long as nobody does, this line is dropped, too.
             if logging::dropped_lines() == dropped {
                 self.logged = dropped;
@@ -259,16 +260,17 @@ async fn look(
     watch_notifiers(notifiers, delivery, shared, lease, started_at, known).await;
     match shared.store.held_back(clock::now() - delivery.max).await {
         Ok(held_back) => log_held_back(held_back, held),
-        Err(error) => tracing::error!(%error, "pending deliveries cannot be read"),
+        Err(error) => tracing::error!(%error, "cannot read pending deliveries"),
     }
     // Where nobody gets through, nobody can be told of it either.
     let mute = known.len() == notifiers.len();
     if let Err(error) = beat(heartbeats, delivery, mute, shared).await {
-        tracing::error!(%error, "whether all is well cannot be read: no heartbeat");
+        tracing::error!(%error, "heartbeat withheld: database unavailable");
     }
 }
 
-/// Logs the deliveries that wait without an attempt; `known` are the notifiers that were logged before.
+/// Logs the deliveries that wait without an attempt; `known` are the notifiers that were logged
+/// before.
 fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
     for one in &held_back {
         if !known.contains(&one.notifier) {
@@ -308,7 +310,8 @@ async fn beat(
     Ok(())
 }
 
-/// Tells through the others who does not get through. `known` are those of whom the log has been told.
+/// Tells through the others who does not get through. `known` are those of whom the log has been
+/// told.
 async fn watch_notifiers(
     notifiers: &[Arc<dyn Notifier>],
     delivery: &RetryPolicy,

@@ -1,5 +1,5 @@
-//! The other instances that work on the same state: that each is there, what they have scanned, and whether their
-//! configurations agree.
+//! The other instances that work on the same state: that each is there, what they have scanned, and
+//! whether their configurations agree.
 
 use chrono::{DateTime, Utc};
 use std::{
@@ -63,7 +63,8 @@ fn host() -> String {
     crate::domain::text::one_line(&system.nodename().to_string_lossy(), 64)
 }
 
-/// One that works on the state for a while, beside those who run: it holds up no lease longer than it lives.
+/// One that works on the state for a while, beside those who run: it holds up no lease longer than
+/// it lives.
 pub struct Member {
     store: Store,
     beats: tokio::task::JoinHandle<()>,
@@ -86,14 +87,14 @@ impl Member {
         let beats = tokio::spawn(async move {
             while beating.is_shared() {
                 if let Err(error) = beating.beat(&membership, LEASE, clock::now).await {
-                    tracing::debug!(%error, "no sign could be given");
+                    tracing::debug!(%error, "cannot renew this instance’s registration");
                 }
                 tokio::time::sleep(BEAT).await;
             }
         });
         let member = Member { store: store.clone(), beats };
         if !settle_changes(config, store, notifiers, clock::now()).await? {
-            tracing::debug!("another instance brings the state in line with the configuration");
+            tracing::debug!("another instance is applying the configuration");
         }
         Ok(member)
     }
@@ -108,11 +109,11 @@ impl Member {
             match self.store.take(of, None, LEASE, clock::now()).await? {
                 Taken::Yes(lease) => return Ok(lease),
                 Taken::Superseded => {
-                    anyhow::bail!("another instance has a newer configuration, and scans")
+                    anyhow::bail!("another instance has a newer configuration and scans")
                 }
                 Taken::Held | Taken::Done if begun.elapsed() > PATIENCE => {
                     anyhow::bail!(
-                        "another instance is at it, and has not ended within {PATIENCE:?}"
+                        "another instance holds the lease and did not release it within {PATIENCE:?}"
                     )
                 }
                 Taken::Held | Taken::Done => tokio::time::sleep(BEAT / 2).await,
@@ -124,12 +125,13 @@ impl Member {
     pub async fn leave(self) {
         self.beats.abort();
         if let Err(error) = self.store.leave().await {
-            tracing::debug!(%error, "the other instances notice by themselves");
+            tracing::debug!(%error, "cannot deregister this instance: its registration expires");
         }
     }
 }
 
-/// A configuration file that was not found is a mistake, and no decision to remove what the database knows.
+/// A configuration file that was not found is a mistake, and no decision to remove what the
+/// database knows.
 ///
 /// # Errors
 /// If there is no file, and the database knows what is not configured; or if it fails.
@@ -199,7 +201,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut away, true) {
-                    tracing::error!(%error, "the state cannot be reached: nothing is scanned until it can");
+                    tracing::error!(%error, "database unavailable: no scans until it is available again");
                 }
             }
         }
@@ -247,7 +249,7 @@ impl Known {
             others.iter().map(|one| (one.id.clone(), name(one))).collect();
         for (id, instance) in &there {
             if !self.there.contains_key(id) {
-                tracing::info!(%instance, "another instance works on the same state");
+                tracing::info!(%instance, "another instance uses the same database");
             }
         }
         for (id, instance) in &self.there {
@@ -262,10 +264,10 @@ impl Known {
             if !self.differ.contains(&key) {
                 let differences = differences(me, other);
                 let who = match (me.in_force, other.in_force) {
-                    (true, _) => "this one scans, and the other delivers until it is reloaded",
-                    (false, true) => "the other scans, and this one delivers until it is reloaded",
+                    (true, _) => "this one scans, the other only delivers until it is reloaded",
+                    (false, true) => "the other scans, this one only delivers until it is reloaded",
                     (false, false) => {
-                        "a third one scans, and these deliver until they are reloaded"
+                        "a third one scans, these two only deliver until they are reloaded"
                     }
                 };
                 tracing::warn!(

@@ -114,9 +114,9 @@ mod tests {
         let beat = |beat: &Beat| pulse.lock().beat(beat.id);
         assert!(!beat(&one) && !beat(&one), "the other hangs");
         assert!(beat(&other));
-        assert!(!beat(&other), "each time anew");
+        assert!(!beat(&other), "each time again");
         drop(one);
-        assert!(beat(&other), "what has ended is not waited for");
+        assert!(beat(&other), "an ended loop is not awaited");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
-//! A reload: the configuration as it is now takes the place of the one that was loaded before, or is refused.
+//! A reload: the configuration as it is now takes the place of the one that was loaded before, or
+//! is refused.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
@@ -14,10 +15,11 @@ use crate::{
     store::{LEASE, Lease, Store, Taken},
 };
 
-/// The configuration as it is now, with all that it needs; nothing where it is refused, and the old one goes on.
+/// The configuration as it is now, with all that it needs; nothing where it is refused, and the old
+/// one goes on.
 pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     let refused = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the configuration is refused, and the one that was loaded before goes on");
+        tracing::error!(%error, "reload failed: keeping the previous configuration");
     };
     let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
     let parts = Parts::of(&config).map_err(|error| refused(&format!("{error:#}"))).ok()?;
@@ -40,8 +42,8 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     Some((config, parts))
 }
 
-/// Brings the state, and what is shown, in line with a configuration that takes the place of another. Gives whether
-/// that is done as far as the state goes.
+/// Brings the state, and what is shown, in line with a configuration that takes the place of
+/// another. Gives whether that is done as far as the state goes.
 pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let membership = Arc::new(peers::membership(config, &parts.notifiers, shared.started_at));
     let join = || shared.store.join(&membership, true, clock::now);
@@ -84,9 +86,9 @@ pub async fn settle_changes(
     }
 }
 
-/// Cleans up after removals from the configuration: cancels the pending deliveries of removed notifiers and receivers,
-/// and ends the alerts of removed organizations. Returns whether that is done; another instance may be doing it, or
-/// have a newer configuration.
+/// Cleans up after removals from the configuration: cancels the pending deliveries of removed
+/// notifiers and receivers, and ends the alerts of removed organizations. Returns whether that is
+/// done; another instance may be doing it, or have a newer configuration.
 ///
 /// # Errors
 /// Where the state fails.
@@ -115,7 +117,7 @@ pub async fn settle(
                 done = false;
                 continue;
             };
-            tracing::warn!(%organization, "the organization is no longer configured, and is forgotten");
+            tracing::warn!(%organization, "organization no longer configured: its data is deleted");
             let policy = config.policy.of_name(&organization);
             let give_up_after = config.delivery.give_up_after;
             let held = lease.clone();

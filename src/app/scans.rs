@@ -1,6 +1,7 @@
-//! One organization's loop: a scan when its schedule is due, when it is asked for, and again where one could
-//! not be kept. Its scans never overlap, and one that hangs delays no other. Where several instances work on one
-//! state, each scan is one of theirs, by a lease; if that one dies another takes over.
+//! One organization's loop: a scan when its schedule is due, when it is asked for, and again where
+//! one could not be kept. Its scans never overlap, and one that hangs delays no other. Where
+//! several instances work on one state, each scan is one of theirs, by a lease; if that one dies
+//! another takes over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -93,7 +94,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let mut last = match shared.store.last_tick(&organization).await {
         Ok(last) => last.unwrap_or(started),
         Err(error) => {
-            tracing::error!(%organization, %error, "when the last scan was cannot be read");
+            tracing::error!(%organization, %error, "cannot read the time of the last scan");
             started
         }
     };
@@ -168,7 +169,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 Err(error) => {
                     let why = error.to_string();
                     if fault.replace(why.clone()).is_none() {
-                        tracing::error!(%organization, error = %why, "a scan is due, and waits for the state");
+                        tracing::error!(%organization, error = %why, "scan delayed: database unavailable");
                     }
                     shared.note_scan(&organization, |watched| watched.fault = Some(why));
                     again = Some((Instant::now() + UNREACHED, due.again()));
@@ -187,7 +188,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             drop(held);
             let releasing = tokio::time::timeout(RELEASING, shared.store.release(&lease)).await;
             if !matches!(releasing, Ok(Ok(()))) {
-                tracing::debug!(%organization, "the lease ends by itself");
+                tracing::debug!(%organization, "lease not released: it expires by itself");
             }
             let Some(kept) = kept else {
                 // Nothing of it is kept; the next start scans again.
@@ -239,15 +240,15 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 due = Some(Due::Asked);
             },
             () = tokio::time::sleep(MISSING_BEAT) => {
-                tracing::warn!(%organization, "the scheduler has missed its beats");
+                tracing::warn!(%organization, "scheduler unresponsive: checking the schedule without it");
             }
             () = end.cancelled() => return,
         }
     }
 }
 
-/// How long an instance waits before it takes a scan, so that those that work together share them: the longer, the
-/// more it has under way.
+/// How long an instance waits before it takes a scan, so that those that work together share them:
+/// the longer, the more it has under way.
 fn turn(shared: &Shared) -> Duration {
     if shared.status.borrow().instances.iter().filter(|one| one.there).count() < 2 {
         return Duration::ZERO;
@@ -317,7 +318,8 @@ pub fn last_of(record: &ScanRecord) -> Last {
     }
 }
 
-/// One scan, in a task of its own, so that a panic in it does not end the loop; or why it could not be kept.
+/// One scan, in a task of its own, so that a panic in it does not end the loop; or why it could not
+/// be kept.
 async fn one_scan(
     scans: &Scans,
     shared: Arc<Shared>,
@@ -358,8 +360,8 @@ async fn one_scan(
             Err(Unkept::Why(why))
         }
         Err(panic) => {
-            tracing::error!(%organization, error = %panic, "the scan failed inside certvigil");
-            Err(Unkept::Why("it failed inside certvigil".to_owned()))
+            tracing::error!(%organization, error = %panic, "scan failed: internal error");
+            Err(Unkept::Why("internal error".to_owned()))
         }
     }
 }
@@ -392,7 +394,7 @@ pub fn say(report: &Report) {
         requests = record.requests, seconds, notifications = report.notifications, "scan finished"
     );
     for fault in record.faults.iter().take(LOGGED) {
-        tracing::warn!(%organization, %scan, error = %fault, "could not be read");
+        tracing::warn!(%organization, %scan, error = %fault, "list unreadable");
     }
     if record.faults.len() > LOGGED {
         tracing::warn!(
@@ -402,7 +404,7 @@ pub fn say(report: &Report) {
     }
     if let Some(why) = &report.admin_keys_fault {
         // It is said once. A key need not be allowed to read them; all else is worth a look.
-        let what = "the expiry of the admin key in use is not watched";
+        let what = "expiry of the admin key in use not watched";
         match why.contains("HTTP 403") {
             true => tracing::info!(%organization, error = %why, "{what}"),
             false => tracing::warn!(%organization, error = %why, "{what}"),

@@ -11,7 +11,7 @@ pub fn ready() {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => say(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
+        Err(error) => tracing::debug!(%error, "cannot read the monotonic clock"),
     }
 }
 

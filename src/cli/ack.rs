@@ -1,5 +1,5 @@
-//! `certvigil ack`, `acks` and `unack`: quiet for one certificate, or for a project without mutual TLS, for a reason and
-//! until a date.
+//! `certvigil ack`, `acks` and `unack`: quiet for one certificate, or for a project without mutual
+//! TLS, for a reason and until a date.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -23,42 +23,42 @@ use crate::{
 
 #[derive(Args)]
 pub struct Ack {
-    /// Its id, or its name where no other has it
+    /// The certificate's id, or its name if unique
     #[arg(required_unless_present = "project")]
     certificate: Option<String>,
-    /// A project that does not enforce mutual TLS: its id, or its name where no other has it
+    /// A project that does not enforce mutual TLS: its id, or its name if unique
     #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
     project: Option<String>,
-    /// The end of this day (2027-03-01), or an instant (2027-03-01T12:00:00Z)
+    /// The end: a date (2027-03-01 includes that day) or a time (2027-03-01T12:00:00Z)
     #[arg(long, value_name = "DATE")]
     until: String,
-    /// Why nobody needs to hear of it until then
+    /// The reason, for other operators
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who says so
+    /// The person who acknowledges
     #[arg(long, value_name = "WHO", env = "USER")]
     by: Option<String>,
-    /// Where several organizations have it
+    /// The organization, if several have it
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Unack {
-    /// Its id, or its name where no other has it
+    /// The certificate's id, or its name if unique
     #[arg(required_unless_present = "project")]
     certificate: Option<String>,
-    /// A project: its id, or its name where no other has it
+    /// A project: its id, or its name if unique
     #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
     project: Option<String>,
-    /// Where several organizations have it
+    /// The organization, if several have it
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Acks {
-    /// Those that have ended, too
+    /// Include ended ones
     #[arg(long)]
     all: bool,
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -96,8 +96,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     let until = day::instant(&arguments.until, config.timezone).ok_or_else(|| {
         let found = one_line(&arguments.until, 60);
         Failure::Usage(format!(
-            "--until: found “{found}”, expected a date, as 2027-03-01, or an instant, as \
-             2027-03-01T12:00:00Z"
+            "--until: found “{found}”, expected a date (2027-03-01) or a time (2027-03-01T12:00:00Z)"
         ))
     })?;
     let (store, known) = state::load(&config, now).await?;
@@ -121,7 +120,8 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     let (of, certificate) = state::find(&known, certificate, name)?;
     let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
     let assessment = evaluation.assessment(&certificate.id);
-    let assessment = assessment.ok_or_else(|| anyhow::anyhow!("it is not in the inventory"))?;
+    let assessment =
+        assessment.ok_or_else(|| anyhow::anyhow!("the certificate is not in the inventory"))?;
     let one =
         Acknowledgement::new(&wanted, &assessment, of.policy.include_inactive, id_at(now), now);
     let one = one.map_err(refused)?;
@@ -147,7 +147,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
         }
     }
     if assessment.ruling.ignored.is_some() {
-        said.push_str("A rule ignores it, so it does not alert in any case.\n");
+        said.push_str("An ignore rule matches it, so it sends no alerts anyway.\n");
     }
     super::print(&said)
 }

@@ -12,9 +12,9 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Say whether the configuration is right, and when it will scan
+    /// Validate the configuration and show the schedule
     Check,
-    /// Print what is in force, without secrets
+    /// Print the effective configuration without secrets
     Show,
     /// Print the JSON Schema of the configuration, for editors
     Schema,
@@ -64,8 +64,8 @@ fn describe(loaded: &Loaded) -> String {
     let mut out = String::new();
     let mut line = |text: String| out.push_str(&format!("{text}\n"));
     match &loaded.file {
-        Some(file) => line(format!("{}: the configuration is right", file.display())),
-        None => line("no file: the built-in defaults and the environment are right".to_owned()),
+        Some(file) => line(format!("{}: configuration valid", file.display())),
+        None => line("no file: built-in defaults and environment valid".to_owned()),
     }
     for warning in &loaded.warnings {
         line(format!("warning: {warning}"));
@@ -96,7 +96,7 @@ fn describe(loaded: &Loaded) -> String {
     if config.heartbeat.is_none() && config.organizations.iter().all(|one| one.heartbeat.is_none())
     {
         line(
-            "heartbeat: none; nothing notices when certvigil is gone (monitoring.heartbeat_url)"
+            "heartbeat: none; nothing alerts if certvigil stops (set monitoring.heartbeat_url)"
                 .to_owned(),
         );
     }

@@ -18,10 +18,10 @@ use crate::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Only what was refused, given up, or has failed and waits
+    /// Only rejected and given-up deliveries, and pending ones that failed
     #[arg(long)]
     failed: bool,
-    /// How many, newest first
+    /// Maximum number, newest first
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -32,9 +32,9 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Try a delivery that failed or waits again now
+    /// Retry a failed or pending delivery now
     Retry {
-        /// Its id, or the beginning of it
+        /// The delivery's id, or the start of it
         id: String,
     },
 }
@@ -61,7 +61,7 @@ async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
     let store = state::open(&loaded.config).await?;
     let now = clock::now();
     let id = store.retry(id, now, now + loaded.config.delivery.give_up_after).await?;
-    super::print(&format!("{id}: due now, for the running service or the next start\n"))?;
+    super::print(&format!("{id}: the running service, or the next start, retries it now\n"))?;
     Ok(())
 }
 
@@ -84,8 +84,8 @@ async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
 
 fn none(failed: bool) -> &'static str {
     match failed {
-        true => "nothing was refused or given up, and nothing that waits has failed\n",
-        false => "no deliveries yet: certvigil notify test tries every notifier\n",
+        true => "No failed deliveries.\n",
+        false => "No deliveries yet. Run certvigil notify test to try every notifier.\n",
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Scan once, show what arrived, and end
+    /// Scan once, show the received messages, and exit
     #[arg(long)]
     once: bool,
 }
@@ -45,8 +45,8 @@ pub async fn main(arguments: Arguments) -> u8 {
     }
 }
 
-/// A folder for the demo's database: where the state is kept in an image or under systemd, which may have no other
-/// folder to write to, or else among the temporary files.
+/// A folder for the demo's database: where the state is kept in an image or under systemd, which
+/// may have no other folder to write to, or else among the temporary files.
 fn folder() -> anyhow::Result<tempfile::TempDir> {
     let of_state = std::env::var_os("STATE_DIRECTORY").unwrap_or_default();
     let of_state = std::env::split_paths(&of_state).next();
@@ -54,7 +54,7 @@ fn folder() -> anyhow::Result<tempfile::TempDir> {
     let made = tempfile::Builder::new().prefix("certvigil-demo-").tempdir_in(&parent);
     made.with_context(|| {
         format!(
-            "cannot create a folder for the demo in {} (set TMPDIR to a folder that can be written)",
+            "cannot create a folder for the demo in {} (set TMPDIR to a writable folder)",
             parent.display()
         )
     })
@@ -164,7 +164,7 @@ async fn serve(
         told = story => told?,
         ended = &mut service => {
             ended??;
-            return Err(anyhow::anyhow!("the service ended by itself").into());
+            return Err(anyhow::anyhow!("the service stopped unexpectedly").into());
         }
     }
     if !once {
@@ -201,7 +201,8 @@ async fn arrived<T>(look: impl Fn() -> Option<T>) -> Result<T, Failure> {
 
 /// A mail as a person reads it.
 fn text(mail: &Mail) -> anyhow::Result<String> {
-    let read = parts(&mail.data).ok_or_else(|| anyhow::anyhow!("what arrived is not a mail"))?;
+    let read =
+        parts(&mail.data).ok_or_else(|| anyhow::anyhow!("the received message is not a mail"))?;
     Ok(format!("Subject: {}\n\n{}\n", read.subject, read.text.trim_end()))
 }
 

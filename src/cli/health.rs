@@ -1,4 +1,5 @@
-//! `certvigil health`: asks the service on this machine, for whoever has no other way (a container without a shell).
+//! `certvigil health`: asks the service on this machine, for whoever has no other way (a container
+//! without a shell).
 
 use anyhow::{Context, bail};
 use std::{
@@ -12,7 +13,7 @@ use crate::{config::listens, domain::text::one_line, net};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Ask whether it can do its work, too: its state is reachable and its last scan not overdue (/readyz)
+    /// Also check readiness (/readyz): database available, no scan overdue
     #[arg(long)]
     ready: bool,
 }
@@ -31,7 +32,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 
 async fn ask(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let Some(address) = listens(file)? else {
-        return Err(anyhow::anyhow!("http.listen is \"off\": there is nobody to ask").into());
+        return Err(anyhow::anyhow!("http.listen is \"off\": there is no health endpoint").into());
     };
     let path = if arguments.ready { "readyz" } else { "healthz" };
     let said = answer(reachable(address), path).await?;

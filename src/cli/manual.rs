@@ -1,5 +1,5 @@
-//! What packages ship beside the program: manual pages and completions, made of the command line and of what is said of
-//! each key of the configuration.
+//! What packages ship beside the program: manual pages and completions, made of the command line
+//! and of what is said of each key of the configuration.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -12,7 +12,7 @@ use crate::config::keys::{Key, documented};
 
 #[derive(clap::Args)]
 pub struct Completions {
-    /// The shell that completes
+    /// The shell
     shell: Shell,
 }
 
@@ -62,33 +62,31 @@ fn main_page() -> Result<String, Failure> {
         &[
             ("0", "Done."),
             ("1", "Failed."),
-            ("2", "Wrong usage, or a configuration that is refused; of check and health 3 and 1."),
-            (
-                "check",
-                "As monitoring plugins do: 2 critical, else 1 warning, else 3 unknown, else 0.",
-            ),
+            ("2", "Invalid usage or configuration (check exits with 3, health with 1)."),
+            ("check", "As monitoring plugins: 2 critical, 1 warning, 3 unknown, 0 otherwise."),
         ],
     );
     section(
         &mut roff,
         "ENVIRONMENT",
         &[
-            ("CERTVIGIL_CONFIG", "The configuration file, where --config does not name one."),
+            ("CERTVIGIL_CONFIG", "The configuration file, if --config is not given."),
             (
                 "CERTVIGIL__SECTION__KEY",
                 "Overrides a key of the configuration; a list is a JSON array.",
             ),
             (
                 "OPENAI_ADMIN_KEY",
-                "The key of the organization \u{201c}default\u{201d}, unless the configuration says otherwise.",
+                "The admin key of the organization \u{201c}default\u{201d}, unless configured otherwise.",
             ),
             (
                 "CREDENTIALS_DIRECTORY",
-                "Where { credential = \"NAME\" } is looked for; else in the folder secrets beside the configuration file.",
+                "The folder of { credential = \"NAME\" }; by default, secrets next to the \
+                 configuration file.",
             ),
-            ("STATE_DIRECTORY", "Where the state is kept, unless state.url says otherwise."),
+            ("STATE_DIRECTORY", "The folder of the database, unless state.url is set."),
             ("RUST_LOG", "Overrides log.level."),
-            ("HTTPS_PROXY, NO_PROXY", "How the API and webhooks are reached."),
+            ("HTTPS_PROXY, NO_PROXY", "Proxy settings for the API and webhooks."),
             ("NO_COLOR", "No colours."),
         ],
     );
@@ -96,7 +94,7 @@ fn main_page() -> Result<String, Failure> {
         &mut roff,
         "SIGNALS",
         &[
-            ("SIGHUP", "Loads the configuration again, and scans."),
+            ("SIGHUP", "Reloads the configuration, then scans."),
             ("SIGUSR1", "Scans every organization now."),
             ("SIGTERM, SIGINT", "Stops within ten seconds."),
         ],
@@ -105,16 +103,16 @@ fn main_page() -> Result<String, Failure> {
         &mut roff,
         "FILES",
         &[
-            ("/etc/certvigil/certvigil.toml", "The configuration, looked for first."),
+            ("/etc/certvigil/certvigil.toml", "The configuration file, searched first."),
             (
                 "certvigil.toml",
-                "The configuration in the current folder, looked for next. It is refused where others can change it.",
+                "The configuration file searched next. It is refused if other users can change it.",
             ),
             (
                 "/etc/certvigil/secrets",
-                "Credentials; the Debian package's service is given all of them.",
+                "Credentials. The service of the Debian package receives all of them.",
             ),
-            ("/var/lib/certvigil", "The state, of the Debian package's service."),
+            ("/var/lib/certvigil", "The database of the Debian package's service."),
         ],
     );
     roff.control("SH", ["SEE ALSO"]);
@@ -143,11 +141,11 @@ fn of_the_configuration() -> String {
     roff.text([roman("certvigil.toml - configuration of certvigil")]);
     roff.control("SH", ["DESCRIPTION"]);
     roff.text([roman(
-        "A TOML file. It names only what it changes: every key has a default, or may be left out. Durations are written \
-         as people write them (\"90d\", \"12h\", \"1h 30m\"), globs are * and ?. A secret is { env = \"NAME\" }, \
-         { file = \"/path\" } or { credential = \"NAME\" }; the last is the file NAME in $CREDENTIALS_DIRECTORY, else in the \
-         folder secrets beside the configuration file. certvigil config check says all that is wrong with a \
-         file, and certvigil config show what is in force.",
+        "A TOML file. Every key has a default or is optional. Durations are texts such as \"90d\", \"12h\" or \
+         \"1h 30m\". Globs use * and ?. A secret is { env = \"NAME\" }, { file = \"/path\" } or \
+         { credential = \"NAME\" }; a credential is the file NAME in $CREDENTIALS_DIRECTORY, or in the folder \
+         secrets next to the configuration file. certvigil config check lists every problem of a file; \
+         certvigil config show prints the effective configuration.",
     )]);
     for key in documented() {
         if key.name.is_empty() {

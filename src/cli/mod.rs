@@ -1,7 +1,7 @@
 //! The command line: one file for each command.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `check` answers as monitoring plugins
-//! do. What a machine reads goes to stdout, everything else to stderr.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `check` answers as monitoring
+//! plugins do. What a machine reads goes to stdout, everything else to stderr.
 
 mod ack;
 mod check;
@@ -55,16 +55,17 @@ enum Command {
     Run,
     /// Scan once and show every certificate; stores and sends nothing unless --notify
     ///
-    /// Exits as monitoring plugins do: 2 critical, else 1 warning, else 3 when something could not be
-    /// read or the configuration is bad, else 0.
+    /// Exits as monitoring plugins do: 2 critical, 1 warning, 3 incomplete or invalid
+    /// configuration, 0 otherwise.
     Check(check::Arguments),
     /// Show the alerts of the coming scans, if nothing changes
     Forecast(forecast::Arguments),
     /// Show why a certificate did or did not alert, and its upcoming alerts
     Explain(explain::Arguments),
-    /// Show the steps that replace a certificate, with the requests for the next ones; sends none of them
+    /// Show the steps that replace a certificate, with their requests; sends none of them
     Rotation(rotation::Arguments),
-    /// Silence a certificate or a project until a date; the last threshold and the expiry still alert
+    /// Silence a certificate or a project until a date; the last threshold and the expiry still
+    /// alert
     Ack(ack::Ack),
     /// List acknowledgements
     Acks(ack::Acks),
@@ -95,20 +96,21 @@ enum Command {
 pub fn main() -> ExitCode {
     // No core dump and no debugger of the same user sees the keys (prctl(2)).
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        eprintln!("warning: core dumps cannot be turned off: {error}");
+        eprintln!("warning: cannot turn off core dumps: {error}");
     }
     // Before anything makes a connection: one provider of cryptography for the whole process.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    // One thread: the work is waiting. What is passed from one thread to another wakes it, which costs as much as the
-    // rest of a request.
+    // One thread: the work is waiting. What is passed from one thread to another wakes it, which
+    // costs as much as the rest of a request.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime cannot be started: {error}");
+            eprintln!("error: cannot start the runtime: {error}");
             return ExitCode::from(FAILED);
         }
     };
-    // A supervisor may signal the service as soon as it has started it: until there is a handler, SIGHUP kills.
+    // A supervisor may signal the service as soon as it has started it: until there is a handler,
+    // SIGHUP kills.
     let signals = std::env::args_os().any(|argument| argument == "run").then(|| {
         let _entered = runtime.enter();
         run::Signals::new()
@@ -168,10 +170,10 @@ fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
 
 /// Said where there is nothing yet: no file, and no key in the environment.
 const FIRST_START: &str = "\
-hint: there is no configuration file, and no key in the environment. To begin:
-  certvigil demo                                shows all of it, without a key
-  OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once, and keeps nothing
-  ./certvigil.toml                              says whom to tell; config/default.toml has every key, commented";
+hint: no configuration file, and no key in the environment. To get started:
+  certvigil demo                                runs a demo, without a key
+  OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once and stores nothing
+  ./certvigil.toml                              names the receivers; config/default.toml documents every key";
 
 /// Why a command ends early, with its exit code.
 enum Failure {
@@ -235,7 +237,8 @@ fn log_warnings(loaded: &Loaded) {
     }
 }
 
-/// Removes control sequences (ECMA-48) except colours: other users may have written texts in the database.
+/// Removes control sequences (ECMA-48) except colours: other users may have written texts in the
+/// database.
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(is_control) {

@@ -15,12 +15,12 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Send a marked sample to every notifier, or to one, and say what was answered
+    /// Send a test message to all notifiers, or to one, and print the replies
     Test {
         /// The notifier's name
         name: Option<String>,
     },
-    /// Show what would be sent, and send nothing: of what is open now, or else of a sample
+    /// Preview the message about open alerts, or a sample; sends nothing
     Preview(preview::Arguments),
 }
 
@@ -74,9 +74,9 @@ async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
             (super::FAILED, format!("failed, {reason}: {detail}"))
         }
         Ok(Outcome::Rejected { reason, detail }) => {
-            (super::FAILED, format!("refused for good, {reason}: {detail}"))
+            (super::FAILED, format!("rejected, {reason}: {detail}"))
         }
-        Err(_) => (super::FAILED, format!("failed, timeout: no end within {limit:?}")),
+        Err(_) => (super::FAILED, format!("failed, timeout: not finished within {limit:?}")),
     };
     (code, format!("{}: {receiver}: {said}\n", notifier.name()))
 }

@@ -1,5 +1,5 @@
-//! `certvigil notify preview`: what a notifier would send of what is open now, or of a sample. It sends
-//! nothing, and reads no secret.
+//! `certvigil notify preview`: what a notifier would send of what is open now, or of a sample. It
+//! sends nothing, and reads no secret.
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
@@ -36,13 +36,13 @@ const NOWHERE: &str = "https://configured.invalid/";
 pub struct Arguments {
     /// The notifier's name
     name: String,
-    /// How to show it; html for mails alone
+    /// The output format; html only for mails
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Of a sample, whatever is open now: of one event, or of several
+    /// Use a sample instead of open alerts: of one event, or of several
     #[arg(long, value_name = "EVENT", num_args = 0..=1, default_missing_value = DIGEST)]
     sample: Option<String>,
-    /// Of this organization alone
+    /// Only this organization
     #[arg(long, value_name = "NAME", conflicts_with = "sample")]
     organization: Option<String>,
     /// Write a mail's HTML to a file, and open it in the browser
@@ -126,7 +126,7 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     let (_, path) = file.keep()?;
     super::print(&format!("{}\n", path.display()))?;
     if let Err(error) = browse(&path) {
-        eprintln!("it cannot be opened from here ({error}): open the file by hand");
+        eprintln!("cannot open it ({error}): open the file by hand");
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ const OF_A_BROWSER: [&str; 9] = [
 
 /// Opens a file in the browser, which outlives this command.
 fn browse(file: &Path) -> std::io::Result<()> {
-    let mut last = std::io::Error::other("no program opens files here");
+    let mut last = std::io::Error::other("no program to open files");
     for mut command in open::commands(file) {
         let kept = OF_A_BROWSER.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         command.env_clear().envs(kept.collect::<Vec<_>>());
@@ -183,7 +183,8 @@ fn samples(
     Ok(vec![sample::of(event, notifier, now)])
 }
 
-/// The messages about all that is open, as somebody who joins the notifier is told; or why there are none.
+/// The messages about all that is open, as somebody who joins the notifier is told; or why there
+/// are none.
 async fn open_now(
     config: &Config,
     arguments: &Arguments,
@@ -194,13 +195,13 @@ async fn open_now(
         && config.organizations.iter().all(|one| one.api.organization.as_str() != name)
     {
         let name = one_line(name, 64);
-        return Err(Failure::Usage(format!("--organization: there is no organization “{name}”")));
+        return Err(Failure::Usage(format!("--organization: no organization “{name}”")));
     }
     let (store, known) = match state::load(config, now).await {
         Ok(loaded) => loaded,
         Err(error) => match error.downcast_ref::<StoreFault>() {
             Some(StoreFault::Missing(state)) => {
-                return Ok(Err(format!("there is no state at {state} yet")));
+                return Ok(Err(format!("no database at {state} yet")));
             }
             _ => return Err(error.into()),
         },
@@ -214,7 +215,7 @@ async fn open_now(
         }
     }
     if messages.is_empty() {
-        return Ok(Err(format!("nothing is open for “{}” now", arguments.name)));
+        return Ok(Err(format!("no open alerts for “{}”", arguments.name)));
     }
     // The worst organization first, and each one's messages in their order.
     messages.sort_by_key(|message| std::cmp::Reverse(message.severity));

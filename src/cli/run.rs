@@ -1,5 +1,5 @@
-//! `certvigil run`: the service, until SIGTERM or SIGINT. SIGHUP loads the configuration again, SIGUSR1 scans
-//! now.
+//! `certvigil run`: the service, until SIGTERM or SIGINT. SIGHUP loads the configuration again,
+//! SIGUSR1 scans now.
 
 use std::{
     io,
@@ -48,7 +48,8 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     let stop = CancellationToken::new();
     let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));
     tokio::spawn(listen(signals, stop.clone(), reload, scan));
-    // A reload reads the same file: one that is gone meanwhile is an error, and no reason to read another.
+    // A reload reads the same file: one that is gone meanwhile is an error, and no reason to read
+    // another.
     let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
     app::run(loaded.config, Control { stop, reloads, scans, load }).await?;

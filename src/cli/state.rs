@@ -1,5 +1,5 @@
-//! What the commands that look into the state share: opening it, the organizations in it, and finding a
-//! certificate or a project by its id or name.
+//! What the commands that look into the state share: opening it, the organizations in it, and
+//! finding a certificate or a project by its id or name.
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
@@ -85,7 +85,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
     if let Some(name) = organization
         && known.iter().all(|one| one.organization.as_str() != name)
     {
-        bail!("there is no organization “{}”", one_line(name, 64));
+        bail!("no organization “{}”", one_line(name, 64));
     }
     let asked = known
         .iter()
@@ -102,7 +102,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
     match found.as_slice() {
         [one] => Ok(**one),
         [] => bail!(
-            "there is no {kind} “{}” in the latest scans; certvigil check lists them",
+            "no {kind} “{}” in the latest scans; run certvigil check for a list",
             one_line(text, 120)
         ),
         several => {
@@ -110,7 +110,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
                 .iter()
                 .map(|(known, item)| format!("{} of {}", of(item).0, known.organization));
             bail!(
-                "“{}” is more than one {kind}: {}; give {}",
+                "“{}” matches more than one {kind}: {}; use {}",
                 one_line(text, 120),
                 ids.collect::<Vec<_>>().join(", "),
                 if of(several[0].1).0 == text { "--organization" } else { "the id" }

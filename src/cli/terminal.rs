@@ -1,4 +1,5 @@
-//! What is only for a terminal: colours, tables that fit its width, progress. A pipe gets the data and nothing else.
+//! What is only for a terminal: colours, tables that fit its width, progress. A pipe gets the data
+//! and nothing else.
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
 use std::{
@@ -73,8 +74,8 @@ pub fn number(text: impl Display) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// A table, empty yet. On a terminal it is as wide as that at most, and the columns that are named `whole` are not
-/// broken.
+/// A table, empty yet. On a terminal it is as wide as that at most, and the columns that are named
+/// `whole` are not broken.
 pub fn table(header: &[&str], whole: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -99,7 +100,8 @@ pub fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The same for a pipe, of rows of one line each: there may be very many of them. They are asked for twice.
+/// The same for a pipe, of rows of one line each: there may be very many of them. They are asked
+/// for twice.
 pub fn plain<Rows: Iterator<Item = Vec<String>>>(
     header: &[&str],
     rows: impl Fn() -> Rows,

@@ -1,4 +1,5 @@
-//! `certvigil state export` and `state import`: everything that a state holds, in a file, and back into an empty one.
+//! `certvigil state export` and `state import`: everything that a state holds, in a file, and back
+//! into an empty one.
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -13,14 +14,14 @@ use crate::{config::Needs, store::Store};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Write everything that the state holds to a file that is not there yet
+    /// Export the database to a new file
     Export {
-        /// The file; - is stdout
+        /// The file; - for stdout
         file: PathBuf,
     },
-    /// Fill an empty state with what was exported
+    /// Import an export into an empty database
     Import {
-        /// The file; - is stdin
+        /// The file; - for stdin
         file: PathBuf,
     },
 }
@@ -45,8 +46,8 @@ async fn export(file: Option<&Path>, to: &Path) -> Result<(), Failure> {
     let store = state::open(&loaded.config).await?;
     if store.is_worked_on(&loaded.config.state).await? {
         tracing::warn!(
-            "a certvigil works on this state: what it sends from now on is not in the file, and would be sent again; \
-             stop it to move the state"
+            "certvigil is running on this database: what it sends from now on is not in the \
+             file, and an import would send it again; stop it before moving the state"
         );
     }
     let rows = if is_a_stream(to) {
@@ -88,7 +89,7 @@ async fn import(file: Option<&Path>, from: &Path) -> Result<(), Failure> {
     let rows = store.import(&mut lines).await.with_context(|| format!("{}", from.display()))?;
     store.close().await;
     eprintln!(
-        "{rows} rows read from {}: the state that they come from must not be worked on again",
+        "{rows} rows read from {}: do not run certvigil on the exported database again",
         from.display()
     );
     Ok(())

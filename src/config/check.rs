@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Needs,
-    fault::{Fault, KeyPath},
+    fault::{Fault, KeyPath, mismatch},
     layers::Origins,
     raw::Strings,
 };
@@ -45,20 +45,21 @@ pub struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Notes a problem, unless one of the same key is known, or the key is missing only because it was
-    /// refused before.
-    pub fn fault(&mut self, path: &KeyPath, found: impl Display, expected: impl Display) {
+    /// Notes a problem, unless one of the same key is known, or the key is missing only because it
+    /// was refused before.
+    pub fn problem(&mut self, path: &KeyPath, problem: impl Display) {
         let known = self.faults.iter().any(|(known, _)| known == path);
         if known || self.taken_out.iter().any(|taken| taken.touches(path)) {
             return;
         }
-        let fault = Fault {
-            path: path.to_string(),
-            origin: self.origins.of(path),
-            found: found.to_string(),
-            expected: expected.to_string(),
-        };
+        let origin = self.origins.of(path);
+        let fault = Fault { path: path.to_string(), origin, problem: problem.to_string() };
         self.faults.push((path.clone(), fault));
+    }
+
+    /// As [`Checker::problem`], in the form “found …, expected …”.
+    pub fn fault(&mut self, path: &KeyPath, found: impl Display, expected: impl Display) {
+        self.problem(path, mismatch(found, expected));
     }
 
     pub fn missing(&mut self, path: &KeyPath, expected: impl Display) {
@@ -67,7 +68,7 @@ impl Checker<'_> {
 
     pub fn duration(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
         let text = text?;
-        let expected = "a duration, as \"90d\", \"12h\" or \"1h 30m\"";
+        let expected = "a duration such as \"90d\", \"12h\" or \"1h 30m\"";
         match humantime::parse_duration(text) {
             Ok(duration) if duration > MAX_DURATION => {
                 self.fault(path, quoted(text), "a duration of at most 100 years");
@@ -85,7 +86,7 @@ impl Checker<'_> {
     pub fn positive(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
         let duration = self.duration(path, text)?;
         if duration.is_zero() {
-            self.fault(path, "a duration of nothing", "one that is longer");
+            self.fault(path, "a duration of zero", "a longer one");
             return None;
         }
         Some(duration)
@@ -130,10 +131,10 @@ impl Checker<'_> {
         };
         // To match nothing is what leaving a list out says, where that is the default.
         if list.is_empty() && !left_out.0.is_empty() {
-            self.fault(path, "an empty list", "at least one glob, as \"*\"");
+            self.fault(path, "an empty list", "at least one glob such as \"*\"");
         }
         for (index, glob) in list.iter().enumerate().filter(|(_, glob)| glob.is_empty()) {
-            self.fault(&path.index(index), quoted(glob), "a glob, as \"prod-*\"");
+            self.fault(&path.index(index), quoted(glob), "a glob such as \"prod-*\"");
         }
         Globs(list.iter().map(|glob| Glob::new(glob)).collect())
     }
@@ -171,14 +172,14 @@ impl Checker<'_> {
         if matches!(secret, Secret::Literal(_)) && self.origins.is_from_file(path) {
             let origin = self.origins.of(path);
             self.warnings.push(format!(
-                "{origin}: {path}: the secret stands in the configuration itself; {PLACES} keeps it out"
+                "{origin}: {path}: the secret is written in the configuration; use {PLACES} instead"
             ));
         }
         self.place(path, Some(secret), needed, fits)
     }
 
-    /// A value that may be secret, with its file resolved. Where it is needed it is read now, so that one
-    /// that is missing or does not fit refuses to start.
+    /// A value that may be secret, with its file resolved. Where it is needed it is read now, so
+    /// that one that is missing or does not fit refuses to start.
     pub fn place(
         &mut self,
         path: &KeyPath,
@@ -189,15 +190,14 @@ impl Checker<'_> {
         let secret = secret?.clone().relative_to(self.base);
         if let (Some(file), Some(exposure)) = (secret.file(), secret.exposure()) {
             let file = file.display();
-            self.warnings
-                .push(format!("{path}: {file}: {exposure}; chmod 600 keeps it to its owner"));
+            self.warnings.push(format!("{path}: {file}: {exposure}; run chmod 600"));
         }
         if needed {
             match secret.read() {
-                Err(fault) => self.fault(path, fault, "a value that is there and not empty"),
+                Err(fault) => self.problem(path, fault),
                 Ok(value) => {
                     if let Err(expected) = fits(value.expose_secret()) {
-                        self.fault(path, "a value that does not fit (not shown)", expected);
+                        self.fault(path, "an invalid value (not shown)", expected);
                     }
                 }
             }
@@ -209,7 +209,7 @@ impl Checker<'_> {
     pub fn in_the_open(&mut self, path: &KeyPath, url: Option<&Secret>) {
         if read_url(url).is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
             self.warnings.push(format!(
-                "{path}: http, and not https: whoever is on the way can read and change what is sent"
+                "{path}: http instead of https: anyone on the network path can read and change the requests"
             ));
         }
     }

@@ -30,8 +30,13 @@ pub struct Fault {
     /// The key's path, `smtp.port`; empty for the file as a whole.
     pub path: String,
     pub origin: Origin,
-    pub found: String,
-    pub expected: String,
+    /// What is wrong; mostly of the form of [`mismatch`].
+    pub problem: String,
+}
+
+/// The usual problem: a value of another kind than the key takes.
+pub fn mismatch(found: impl fmt::Display, expected: impl fmt::Display) -> String {
+    format!("found {found}, expected {expected}")
 }
 
 impl fmt::Display for Fault {
@@ -40,7 +45,7 @@ impl fmt::Display for Fault {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        write!(f, "found {}, expected {}", self.found, self.expected)
+        f.write_str(&self.problem)
     }
 }
 
@@ -61,7 +66,8 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Refused {
-    /// Whether nothing is configured at all: what is missing is the key that the built-in defaults look for.
+    /// Whether nothing is configured at all: what is missing is the key that the built-in defaults
+    /// look for.
     pub fn lacks_everything(&self) -> bool {
         let is_that = |fault: &Fault| {
             fault.origin == Origin::Default && fault.path == "organizations.default.admin_key"

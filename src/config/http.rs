@@ -32,7 +32,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
         Ok(url) if is_origin(&url) && text.len() <= LONGEST_URL => Some(url),
         Ok(_) | Err(_) => {
             let expected =
-                "an http or https URL without path, user, query and fragment, of at most 200 bytes";
+                "an http or https URL of at most 200 bytes, without path, user, query and fragment";
             let found = crate::domain::text::one_line(text, LONGEST_URL);
             checker.fault(&path.key("public_url"), quoted(&found), expected);
             None
@@ -43,8 +43,8 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
         && read_token.is_none()
     {
         checker.warnings.push(format!(
-            "http.listen: {address} can be reached from other machines, there is no http.token, and nothing is \
-             encrypted: whoever reaches it, or listens on the way, reads everything but secrets"
+            "http.listen: {address} is reachable from other machines without encryption and \
+             without http.token: anyone on the network can read everything except secrets"
         ));
     }
     Some(Settings { listen, token, read_token, public_url })
@@ -60,7 +60,7 @@ pub fn listens(text: &str) -> Result<Option<SocketAddr>, &'static str> {
         text => text
             .parse()
             .map(Some)
-            .map_err(|_| "an address with a port, as \"127.0.0.1:9764\", or \"off\""),
+            .map_err(|_| "an address with a port such as \"127.0.0.1:9764\", or \"off\""),
     }
 }
 
@@ -70,7 +70,7 @@ fn fits_header(token: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "{SHORT} to {LONG} visible ASCII characters without blanks, as openssl rand -hex 32 makes them"
+            "{SHORT} to {LONG} visible ASCII characters without spaces (openssl rand -hex 32 makes one)"
         ))
     }
 }

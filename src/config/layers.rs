@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    fault::{Fault, KeyPath, Origin, Segment},
+    fault::{Fault, KeyPath, Origin, Segment, mismatch},
     raw::Raw,
 };
 use crate::redact::quoted;
@@ -17,7 +17,8 @@ use crate::redact::quoted;
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const PREFIX: &str = "CERTVIGIL";
 pub const SEPARATOR: &str = "__";
-/// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces the whole of it.
+/// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces the whole
+/// of it.
 const SECRET_KEYS: [&str; 8] =
     ["admin_key", "password", "url", "key", "secret", "token", "read_token", "heartbeat_url"];
 
@@ -134,15 +135,15 @@ pub fn merge(
     }
 }
 
-/// Parses the file's syntax. The error says the line and not what stands there, which may be a secret.
+/// Parses the file's syntax. The error says the line and not what stands there, which may be a
+/// secret.
 fn strict_table(source: &Source) -> Result<toml::Table, Box<Fault>> {
     toml::from_str::<toml::Table>(&source.text).map_err(|error| {
         let line = error.span().map(|span| line_at(&source.text, span.start));
         Box::new(Fault {
             path: String::new(),
             origin: Origin::File(source.path.clone(), line),
-            found: "what is not TOML".to_owned(),
-            expected: format!("valid TOML ({})", error.message().replace('\n', ", ")),
+            problem: format!("invalid TOML: {}", error.message().replace('\n', ", ")),
         })
     })
 }
@@ -207,7 +208,7 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
     let message = message.split(" for key `").next().unwrap_or_default();
     let (found, expected) = match message.split_once(", expected ") {
         Some((found, expected)) => (found, expected),
-        None => (message, "one that can be read"),
+        None => (message, "a valid value"),
     };
     // Values come in the library's own words: only numbers and truth values are shown as they are.
     let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
@@ -223,14 +224,13 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
     };
     let expected = match expected {
         "u16" => "a whole number from 0 to 65535",
-        "u32" | "usize" => "a whole number that is not negative",
+        "u32" | "usize" => "a whole number, 0 or more",
         "a boolean" => "true or false",
         "a map" => "a table",
         other if other.starts_with("struct ") => "a table",
         other => other,
     };
-    let expected = expected.to_owned();
-    Fault { path: path.to_string(), origin, found: found.to_owned(), expected }
+    Fault { path: path.to_string(), origin, problem: mismatch(found, expected) }
 }
 
 fn take_out(table: &mut toml::Table, path: &KeyPath) -> bool {

@@ -15,7 +15,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
     let own = raw.messages.runbook_url.as_ref().and_then(|text| match Url::parse(text) {
         Ok(url) if leads_somewhere(&url) && text.len() <= MAX => Some(url),
         Ok(_) | Err(_) => {
-            let expected = "an http or https URL without user and fragment, of at most 200 bytes";
+            let expected = "an http or https URL of at most 200 bytes, without user and fragment";
             let found = crate::domain::text::one_line(text, MAX);
             checker.fault(&KeyPath::of("messages.runbook_url"), quoted(&found), expected);
             None
@@ -23,7 +23,8 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
     });
     if page.is_some() && raw.http.listen.as_deref() == Some("off") {
         checker.warnings.push(
-            "http.public_url: messages link to it, and http.listen is \"off\": another instance has to answer there"
+            "http.public_url: messages link to it, but http.listen is \"off\": another instance \
+             must answer there"
                 .to_owned(),
         );
     }

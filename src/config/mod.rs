@@ -1,7 +1,7 @@
 //! The configuration: layers, validation, and one typed section for each owner.
 //!
-//! A configuration is taken whole or refused whole, with all its problems at once, each with its key,
-//! what was found and what was expected. What leaves here is right: nobody checks it again.
+//! A configuration is taken whole or refused whole, with all its problems at once, each with its
+//! key, what was found and what was expected. What leaves here is right: nobody checks it again.
 
 mod check;
 pub mod fault;
@@ -122,8 +122,8 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
     Ok(loaded)
 }
 
-/// Where a service with this configuration answers requests: all the rest of it may be wrong, as it may be while a service
-/// goes on with what it was before.
+/// Where a service with this configuration answers requests: all the rest of it may be wrong, as it
+/// may be while a service goes on with what it was before.
 ///
 /// # Errors
 /// Where the file cannot be read, or this key is wrong.
@@ -132,13 +132,8 @@ pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
     let Layers { raw, origins, .. } = layers::merge(source, environment());
     let path = KeyPath::of("http.listen");
     http::listens(raw.http.listen.as_deref().unwrap_or_default()).map_err(|expected| {
-        let (origin, found) = (origins.of(&path), "what is no address".to_owned());
-        Refused(vec![Fault {
-            path: path.to_string(),
-            origin,
-            found,
-            expected: expected.to_owned(),
-        }])
+        let problem = fault::mismatch("an invalid address", expected);
+        Refused(vec![Fault { path: path.to_string(), origin: origins.of(&path), problem }])
     })
 }
 
@@ -158,12 +153,11 @@ pub fn from_text(path: &Path, text: &str, needs: Needs) -> Result<Loaded, Refuse
 }
 
 fn read_source(path: PathBuf) -> Result<Source, Refused> {
-    let refused = |found: String| {
+    let refused = |why: String| {
         Refused(vec![Fault {
             path: String::new(),
             origin: Origin::File(path.clone(), None),
-            found,
-            expected: "a configuration file".to_owned(),
+            problem: format!("cannot read the configuration file: {why}"),
         }])
     };
     let file = std::fs::File::open(&path);
@@ -226,7 +220,7 @@ fn default_key(base: &Path) -> Secret {
 
 fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let timezone: Option<Tz> = raw.timezone.as_ref().and_then(|text| {
-        let expected = "an IANA time zone, as \"Europe/Berlin\"";
+        let expected = "an IANA time zone such as \"Europe/Berlin\"";
         checker.parsed(&KeyPath::of("timezone"), text, expected)
     });
     let tz = timezone.unwrap_or(Tz::UTC);

@@ -97,7 +97,7 @@ pub fn check(
             checker.name(&path, name);
             if let Some(other) = kind_of.insert(name, kind) {
                 let found = format!("the name of notifiers.{other}.{name}");
-                checker.fault(&path, found, "a name that no other notifier has");
+                checker.fault(&path, found, "a unique name");
             }
         }
     }
@@ -154,7 +154,7 @@ fn mailboxes(
 /// An address with or without a display name; the domain in its ASCII form (RFC 5891), so that no
 /// server needs SMTPUTF8.
 fn mailbox(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Mailbox> {
-    let expected = "an address, as \"ops@acme.example\" or \"Ops <ops@acme.example>\"";
+    let expected = "an address such as \"ops@acme.example\" or \"Ops <ops@acme.example>\"";
     let clean = crate::domain::text::one_line(text, 500);
     let parsed: Option<Mailbox> = checker.parsed(path, &clean, expected);
     let mailbox = parsed?;
@@ -198,7 +198,7 @@ fn smtp(
             if host.is_none() {
                 checker.fault(
                     &path,
-                    "what is no host name",
+                    "an invalid host name",
                     "the name or address of a mail server",
                 );
             }
@@ -238,7 +238,7 @@ fn smtp(
         checker.fault(&path, "“none”", expected);
     } else if tls == Some(Tls::None) && host.is_some() && !on_loopback {
         checker.warnings.push(format!(
-            "{path}: without TLS whoever is on the way can read and change the mails, and the password"
+            "{path}: without TLS, anyone on the network path can read and change the mails and the password"
         ));
     }
     let (username_path, username) = pick!(username);
@@ -275,12 +275,12 @@ fn smtp(
     let (path, port) = pick!(port);
     let port = checker.within(&path, port.copied(), 1, u16::MAX);
     match (port, tls) {
-        (Some(465), Some(Tls::StartTls)) => checker.warnings.push(format!(
-            "{path}: 465 goes with smtp.tls = \"implicit\"; most servers never greet there otherwise"
-        )),
-        (Some(25 | 587), Some(Tls::Implicit)) => checker.warnings.push(format!(
-            "{path}: 587 and 25 go with smtp.tls = \"starttls\"; most servers begin in plain text there"
-        )),
+        (Some(465), Some(Tls::StartTls)) => {
+            checker.warnings.push(format!("{path}: port 465 usually needs smtp.tls = \"implicit\""))
+        }
+        (Some(25 | 587), Some(Tls::Implicit)) => checker
+            .warnings
+            .push(format!("{path}: ports 587 and 25 usually need smtp.tls = \"starttls\"")),
         (Some(_) | None, _) => {}
     }
     let (path, hello_name) = pick!(hello_name);

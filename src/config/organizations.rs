@@ -154,7 +154,7 @@ fn organization(
         let path = path.key("client_identity").key("certificate");
         let read = validity(&identity.certificate);
         if read.is_none() {
-            checker.fault(&path, "a certificate that cannot be read", "an X.509 certificate (PEM)");
+            checker.fault(&path, "an unreadable certificate", "an X.509 certificate (PEM)");
         }
         read
     });
@@ -187,11 +187,11 @@ fn warn_of_host(checker: &mut Checker<'_>, path: &KeyPath, host: &str, shows_cer
     let (path, what) = match shows_certificate {
         true => (
             path.key("client_identity"),
-            format!("{host} asks for no certificate: set base_url to {MUTUAL_TLS}"),
+            format!("{host} does not request a client certificate: set base_url to {MUTUAL_TLS}"),
         ),
         false => (
             path.key("base_url"),
-            format!("{host} asks for a client certificate, and client_identity is not set"),
+            format!("{host} requires a client certificate: set client_identity"),
         ),
     };
     checker.warnings.push(format!("{}: {path}: {what}", checker.origins.of(&path)));
@@ -219,7 +219,7 @@ fn protection(
     let expected = checker.globs(&path.key("expect_mtls"), raw.expect_mtls.as_ref(), none());
     if severity.is_none() && raw.expect_mtls.is_some() {
         checker.warnings.push(format!(
-            "{}: not used, since unprotected = \"off\" reports no project",
+            "{}: has no effect, because unprotected = \"off\"",
             path.key("expect_mtls")
         ));
     }
@@ -228,7 +228,8 @@ fn protection(
     Some(ProtectionPolicy { expected, ignored, severity })
 }
 
-/// When the first certificate of a chain, which is the client's own, begins and ends (RFC 5280, section 4.1.2.5).
+/// When the first certificate of a chain, which is the client's own, begins and ends (RFC 5280,
+/// section 4.1.2.5).
 fn validity(pem: &Pem) -> Option<ClientIdentity> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let first = CertificateDer::pem_slice_iter(&pem.0).next()?.ok()?;
@@ -239,11 +240,11 @@ fn validity(pem: &Pem) -> Option<ClientIdentity> {
 }
 
 fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url> {
-    let expected = "https://host/path, or http on loopback, without user, query and fragment";
+    let expected = "an https URL (http only on loopback) without user, query and fragment";
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            checker.fault(path, format!("what is no URL ({error})"), expected);
+            checker.fault(path, format!("an invalid URL ({error})"), expected);
             return None;
         }
     };
@@ -252,7 +253,7 @@ fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url
         && url.query().is_none()
         && url.fragment().is_none();
     if !plain {
-        checker.fault(path, "a URL with user, query or fragment", expected);
+        checker.fault(path, "a URL with a user, query or fragment", expected);
         return None;
     }
     if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
@@ -260,13 +261,13 @@ fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url
         let is_openai = host == "openai.com" || host.ends_with(".openai.com");
         if !is_openai && !is_loopback(&url) {
             checker.warnings.push(format!(
-                "{}: {path}: the admin key is sent to {host}, which is not under openai.com",
+                "{}: {path}: the admin key is sent to {host}, which is outside openai.com",
                 checker.origins.of(path)
             ));
         }
         if !url.path().trim_end_matches('/').ends_with("/v1") {
             checker.warnings.push(format!(
-                "{}: {path}: the path does not end in /v1, where the API is ({BASE_URL})",
+                "{}: {path}: the path does not end in /v1, as that of the API does ({BASE_URL})",
                 checker.origins.of(path)
             ));
         }

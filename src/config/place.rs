@@ -1,7 +1,8 @@
 //! Where the configuration file is.
 //!
-//! A file in the current folder decides where the admin key is sent. So the system's file comes first, and a file in the
-//! current folder has to be one that only its reader or root can change (CWE-426, untrusted search path).
+//! A file in the current folder decides where the admin key is sent. So the system's file comes
+//! first, and a file in the current folder has to be one that only its reader or root can change
+//! (CWE-426, untrusted search path).
 
 use std::{
     fs::Metadata,
@@ -54,9 +55,10 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
                 return Err(Refused(vec![Fault {
                     path: String::new(),
                     origin: Origin::File(local, None),
-                    found: format!("a configuration that others can change ({why})"),
-                    expected: "chmod go-w on the file and its folder, or --config certvigil.toml if you trust it"
-                        .to_owned(),
+                    problem: format!(
+                        "other users can change this configuration ({why}): run chmod go-w on the \
+                         file and its folder, or pass --config certvigil.toml if you trust it"
+                    ),
                 }]));
             }
         }
@@ -71,7 +73,8 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
     Ok(found)
 }
 
-/// Why a file in the current folder may be somebody else's: the file, its folder, or what a symbolic link leads to.
+/// Why a file in the current folder may be somebody else's: the file, its folder, or what a
+/// symbolic link leads to.
 fn untrusted(file: &Path) -> Option<String> {
     let real = std::fs::canonicalize(file).ok()?;
     let here = match file.parent() {
@@ -89,7 +92,7 @@ fn untrusted(file: &Path) -> Option<String> {
 fn exposure(metadata: &Metadata) -> Option<String> {
     let me = rustix::process::geteuid().as_raw();
     if metadata.mode() & 0o022 != 0 {
-        return Some(format!("mode {:o} lets others write", metadata.mode() & 0o7777));
+        return Some(format!("mode {:o} lets other users write", metadata.mode() & 0o7777));
     }
     (![0, me].contains(&metadata.uid())).then(|| format!("it belongs to user {}", metadata.uid()))
 }
@@ -127,7 +130,7 @@ mod tests {
         for (file, folder) in [(0o664, 0o755), (0o646, 0o755), (0o644, 0o775), (0o644, 0o1777)] {
             mode(&local, file);
             mode(&here, folder);
-            refused("lets others write");
+            refused("lets other users write");
         }
         mode(&here, 0o755);
         if std::os::unix::fs::chown(&local, Some(65_534), None).is_ok() {
@@ -141,13 +144,13 @@ mod tests {
         mode(&theirs.join("c.toml"), 0o644);
         fs::remove_file(&local).unwrap();
         std::os::unix::fs::symlink(theirs.join("c.toml"), &local).unwrap();
-        refused("theirs: mode 777 lets others write");
+        refused("theirs: mode 777 lets other users write");
 
         fs::write(&system, "").unwrap();
         mode(&system, 0o666);
         let found = find().unwrap();
         assert_eq!(found.path.as_ref(), Some(&system));
-        assert!(found.warnings[0].contains("mode 666 lets others write"), "only a warning");
+        assert!(found.warnings[0].contains("mode 666 lets other users write"), "only a warning");
         let named = find_in(Some(&local), &system, &here).unwrap();
         assert_eq!(named.path.as_ref(), Some(&local));
     }

@@ -80,7 +80,7 @@ pub fn check(
     let inherited = ladder.is_some().then_some(global);
     let parent = KeyPath::of("rules");
     if raw.rules.as_ref().is_some_and(Vec::is_empty) {
-        checker.fault(&parent, "an empty list", "at least one rule, or no such key");
+        checker.fault(&parent, "an empty list", "at least one rule, or no rules key");
     }
     let written = raw.rules.as_deref().unwrap_or_default();
     let mut rules = Vec::new();
@@ -94,7 +94,7 @@ pub fn check(
         let projects = globs("projects", &one.projects);
         let of = globs("organizations", &one.organizations);
         if !organizations.iter().any(|known| of.matches(known.api.organization.as_str(), None)) {
-            checker.warnings.push(format!("{path}: it matches no organization, and says nothing"));
+            checker.warnings.push(format!("{path}: matches no organization, so it has no effect"));
         }
         let says = match &one.ignore {
             Some(ignore) => ignored(checker, &path, one, ignore, timezone).map(Says::Ignore),
@@ -135,7 +135,8 @@ fn admin_keys(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<WatchedKeys> 
 /// How long something may be unseen, unless the schedule has longer gaps.
 const BLIND_AFTER: TimeDelta = TimeDelta::hours(24);
 
-/// Shorter than the longest gap between two scans it would be told of a single one that failed, or of none.
+/// Shorter than the longest gap between two scans it would be told of a single one that failed, or
+/// of none.
 fn blind_after(
     checker: &mut Checker<'_>,
     raw: &raw::Raw,
@@ -181,7 +182,7 @@ fn watched(
     };
     match (&rule.thresholds, &rule.expired) {
         (None, None) => {
-            checker.missing(path, "thresholds, expired or ignore: what the rule says");
+            checker.missing(path, "thresholds, expired or ignore");
             None
         }
         (Some(own), _) => ladder(checker, &path.key("thresholds"), own, expired),
@@ -200,7 +201,7 @@ fn ignored(
         [("thresholds", rule.thresholds.is_some()), ("expired", rule.expired.is_some())]
     {
         if given {
-            let expected = "either a ladder or ignore: what is ignored is not told";
+            let expected = "thresholds and expired, or ignore";
             checker.fault(&path.key(key), "both in one rule", expected);
         }
     }
@@ -208,9 +209,9 @@ fn ignored(
     let reason = one_line(ignore.reason.as_deref().unwrap_or_default(), MAX_REASON);
     if reason.is_empty() {
         let found = if ignore.reason.is_some() { "an empty text" } else { "nothing" };
-        checker.fault(&path.key("reason"), found, "why it is ignored, for whoever asks");
+        checker.fault(&path.key("reason"), found, "the reason, as a text");
     }
-    let expected = "when it ends: a date, as 2027-03-01, or an instant, as 2027-03-01T12:00:00Z";
+    let expected = "a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z";
     let Some(raw::Date(text)) = &ignore.until else {
         checker.missing(&path.key("until"), expected);
         return None;
@@ -221,7 +222,7 @@ fn ignored(
     };
     if until <= clock::now() {
         let when = until.format("%Y-%m-%d %H:%M UTC");
-        checker.warnings.push(format!("{path}: it ended on {when}, and ignores nothing any more"));
+        checker.warnings.push(format!("{path}: ended on {when}, so it ignores nothing now"));
     }
     (!reason.is_empty()).then_some(Ignore { reason, until })
 }
@@ -232,8 +233,8 @@ fn expired(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Expired) -> Opt
     Some(ExpiredStep { severity: severity?, repeat })
 }
 
-/// The ladder of these thresholds; `path` is where a fault of the whole is said, and of each threshold,
-/// where that was not said before.
+/// The ladder of these thresholds; `path` is where a fault of the whole is said, and of each
+/// threshold, where that was not said before.
 fn ladder(
     checker: &mut Checker<'_>,
     path: &KeyPath,
@@ -244,7 +245,10 @@ fn ladder(
     for (index, step) in written.iter().enumerate() {
         let path = path.index(index);
         if step.within.is_none() {
-            checker.missing(&path.key("within"), "a duration, as \"90d\", or a share, as \"10%\"");
+            checker.missing(
+                &path.key("within"),
+                "a duration such as \"90d\", or a share such as \"10%\"",
+            );
         }
         let lead = lead(checker, &path.key("within"), step.within.as_ref());
         let severity = checker.severity(&path.key("severity"), step.severity.as_ref());
@@ -253,7 +257,7 @@ fn ladder(
             let label = step.within.as_deref().unwrap_or_default().trim().to_owned();
             if thresholds.iter().any(|other| other.lead == lead) {
                 checker.warnings.push(format!(
-                    "{}: {} is there twice; only the threshold with the higher severity counts",
+                    "{}: {} appears twice; only the threshold with the higher severity counts",
                     path.key("within"),
                     quoted(&label)
                 ));
@@ -269,9 +273,14 @@ fn ladder(
             checker.fault(path, "an empty list", "at least one threshold");
             None
         }
-        Err(LadderFault::SeverityFalls(wider, tighter)) => {
-            let found = format!("a severity that falls from {wider} to {tighter}");
-            checker.fault(path, found, "one that does not fall as the end comes nearer");
+        Err(LadderFault::SeverityFalls((wider, worse), (tighter, milder))) => {
+            checker.problem(
+                path,
+                format!(
+                    "severity must not decrease closer to expiry: {wider} is {worse}, {tighter} is \
+                     {milder}"
+                ),
+            );
             None
         }
     }
@@ -282,7 +291,7 @@ fn lead(checker: &mut Checker<'_>, path: &KeyPath, text: Option<&String>) -> Opt
         Some(text) => {
             let share = Share::parse(text);
             if share.is_none() {
-                let expected = "a share of the certificate’s life, above 0% and up to 100%";
+                let expected = "a share of the certificate’s lifetime, above 0% and at most 100%";
                 checker.fault(path, quoted(text), expected);
             }
             share.map(Lead::Share)

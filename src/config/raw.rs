@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Strings {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Strings;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of strings, as [\"a\", \"b\"]")
+                f.write_str("a list of strings such as [\"a\", \"b\"]")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Strings, E> {
                 serde_json::from_str(text)
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Date {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Date;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a date, as 2027-03-01, or an instant, as 2027-03-01T12:00:00Z")
+                f.write_str("a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Date, E> {
                 Ok(Date(text.to_owned()))

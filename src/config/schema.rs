@@ -1,5 +1,5 @@
-//! The configuration as a JSON Schema, for editors: the types are those of [`raw`](super::raw), what is said of
-//! each key and its default are from `config/default.toml`.
+//! The configuration as a JSON Schema, for editors: the types are those of [`raw`](super::raw),
+//! what is said of each key and its default are from `config/default.toml`.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Value, json};
@@ -155,7 +155,8 @@ texts! {
                     "file": { "type": "string", "description": "a file; relative to this one" },
                     "credential": {
                         "type": "string",
-                        "description": "a file's name in $CREDENTIALS_DIRECTORY, or in secrets beside this file"
+                        "description": "a file name in $CREDENTIALS_DIRECTORY, or in the folder \
+                         secrets next to this file"
                     }
                 },
                 "additionalProperties": false,

@@ -31,7 +31,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Setti
     };
     let password = KeyPath::of("state").key("password");
     if raw.password.is_some() && matches!(place, Some(Place::File(_))) {
-        let expected = "no password for a file, or the address of a server in state.url";
+        let expected = "no password for a file, or a server's address in state.url";
         checker.fault(&password, "a password", expected);
     }
     Some(store::Settings { place: place?, history: history? })
@@ -67,13 +67,13 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
             let expected = "\"sqlite:///path/to/state.db\" or \"postgres://user@host/database\"";
             checker.fault(
                 &url_path,
-                format!("an address of the scheme {}", quoted(&scheme)),
+                format!("an address with the scheme {}", quoted(&scheme)),
                 expected,
             );
             return None;
         }
         if let Err(expected) = store::fits_url(text) {
-            checker.fault(&url_path, "an address that does not fit (not shown)", expected);
+            checker.fault(&url_path, "an invalid address (not shown)", expected);
             return None;
         }
     }
@@ -87,8 +87,8 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
     }?;
     if url.read().is_ok_and(|url| !store::is_proven(url.expose_secret())) {
         checker.warnings.push(format!(
-            "{url_path}: whoever is on the way to the server can read and change the state; sslmode=verify-full, \
-             which holds where nothing is said, keeps it safe"
+            "{url_path}: anyone on the network path can read and change the database; use \
+             sslmode=verify-full, the default"
         ));
     }
     let password = checker.secret(&path.key("password"), raw.password.as_ref(), needed, |_| Ok(()));

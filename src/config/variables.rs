@@ -10,7 +10,8 @@ use super::{
 };
 use crate::domain::selection::Glob;
 
-/// A warning for each variable such as `CERTVIGIL_SMTP_PORT`, where `CERTVIGIL__SMTP__PORT` would be read.
+/// A warning for each variable such as `CERTVIGIL_SMTP_PORT`, where `CERTVIGIL__SMTP__PORT` would
+/// be read.
 pub fn misspelled(names: impl IntoIterator<Item = String>, raw: &Raw) -> Vec<String> {
     let mut secrets = BTreeSet::new();
     if let Ok(value) = serde_json::to_value(raw) {
@@ -26,7 +27,7 @@ pub fn misspelled(names: impl IntoIterator<Item = String>, raw: &Raw) -> Vec<Str
             let joined = name.replace(SEPARATOR, "_");
             let (_, right) = keys.iter().find(|(pattern, _)| pattern.matches(&joined))?;
             Some(format!(
-                "environment variable {name}: not read; two underscores separate the parts: {right}"
+                "environment variable {name}: ignored; separate the parts with two underscores: {right}"
             ))
         })
         .collect()
@@ -74,7 +75,7 @@ mod tests {
         ] {
             let warnings = warned(name);
             assert_eq!(warnings.len(), 1, "{name}");
-            assert!(warnings[0].starts_with(&format!("environment variable {name}: not read")));
+            assert!(warnings[0].starts_with(&format!("environment variable {name}: ignored")));
             assert!(warnings[0].ends_with(&format!(": {expected}")), "{}", warnings[0]);
         }
         for name in

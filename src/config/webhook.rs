@@ -60,7 +60,7 @@ pub(super) fn check(
             checker.fault(
                 &path.key("key"),
                 "a key",
-                "none: the address of this service is the secret",
+                "no key: the URL of this service is the secret",
             );
         }
         Some(Key::Routing | Key::Genie | Key::Bearer | Key::None) | None => {}
@@ -113,13 +113,14 @@ pub(super) fn check(
     })
 }
 
-/// Warns of an Alertmanager's URL with another path than that of its API, such as that of another version.
+/// Warns of an Alertmanager's URL with another path than that of its API, such as that of another
+/// version.
 fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>) {
     let is_usual = |url: &Url| ["", "/api/v2/alerts"].contains(&url.path().trim_end_matches('/'));
     if read_url(url).is_some_and(|url| !is_usual(&url)) {
         checker.warnings.push(format!(
-            "{path}: the URL has a path, and certvigil adds /api/v2/alerts to it; that is right only for an Alertmanager \
-             with --web.route-prefix"
+            "{path}: certvigil appends /api/v2/alerts to the path of this URL, which is right \
+             only for an Alertmanager with --web.route-prefix"
         ));
     }
 }
@@ -129,19 +130,19 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
     let word = raw.format.as_deref().unwrap_or("json");
     if word == "template" {
         let Some(file) = &raw.template else {
-            checker.missing(&path.key("template"), "the file of a template");
+            checker.missing(&path.key("template"), "a template file");
             return None;
         };
         let content_type = raw.content_type.clone();
         let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
         if header_value(&content_type).is_err() || !content_type.contains('/') {
-            let expected = "a content type, as \"application/json\"";
+            let expected = "a content type such as \"application/json\"";
             let found = crate::domain::text::one_line(&content_type, 100);
             checker.fault(&path.key("content_type"), quoted(&found), expected);
             return None;
         }
         let path = path.key("template");
-        let expected = "a file with a template (minijinja), of at most 256 KiB";
+        let expected = "a template file (minijinja) of at most 256 KiB";
         let source = checker.text(&path, file, MAX_TEMPLATE, expected)?;
         return match Template::new(source, content_type) {
             Ok(template) => Some(Format::Template(template)),

@@ -1,9 +1,9 @@
-//! "I know, be quiet": for one certificate, or for a project that does not enforce mutual TLS, for a reason, and until an
-//! instant.
+//! "I know, be quiet": for one certificate, or for a project that does not enforce mutual TLS, for
+//! a reason, and until an instant.
 //!
-//! Of a certificate it mutes neither the last threshold nor `expired`, and it ends by itself: on its date, or when what
-//! it is about is over or expires at another time. While it lasts the ledger does not advance, so that
-//! its end tells the stage of that day.
+//! Of a certificate it mutes neither the last threshold nor `expired`, and it ends by itself: on
+//! its date, or when what it is about is over or expires at another time. While it lasts the ledger
+//! does not advance, so that its end tells the stage of that day.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -60,7 +60,8 @@ pub struct Acknowledgement {
     pub by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub until: DateTime<Utc>,
-    /// When the certificate was to expire then; another expiry is another matter. `None` of a project.
+    /// When the certificate was to expire then; another expiry is another matter. `None` of a
+    /// project.
     pub expires_at: Option<DateTime<Utc>>,
     /// Where it ended before its date.
     pub ended: Option<(DateTime<Utc>, Ending)>,
@@ -123,20 +124,20 @@ impl Wanted<'_> {
 pub enum Refusal {
     #[error("{} has passed", .0.format("%Y-%m-%d %H:%M UTC"))]
     Passed(DateTime<Utc>),
-    #[error("found an empty text, expected why")]
+    #[error("found an empty reason, expected a text")]
     NoReason,
-    #[error("{0} is active nowhere, and so nothing is told of it")]
+    #[error("{0} is not active anywhere, so it sends no alerts")]
     Inactive(String),
-    #[error("{0} is not reported as a project without mutual TLS: there is nothing to acknowledge")]
+    #[error("{0} has no open alert for missing mutual TLS: there is nothing to acknowledge")]
     NotReported(String),
     #[error(
-        "{title} is in the stage “{stage}”, and an acknowledgement silences neither the last threshold nor the expiry: to \
-         silence it, add a [[rules]] entry with ignore to the configuration"
+        "{title} is in the stage “{stage}”, but an acknowledgement silences neither the last \
+         threshold nor the expiry: to silence it, add a [[rules]] entry with ignore to the configuration"
     )]
     LastStage { title: String, stage: String },
     #[error(
-        "the ladder of {title} has a single step, {step}, and the last one before the end is never muted: it \
-             cannot be acknowledged"
+        "{title} cannot be acknowledged: its only threshold is {step}, and the last threshold is \
+         never silenced"
     )]
     SingleStep { title: String, step: String },
 }
@@ -209,8 +210,8 @@ impl Acknowledgement {
         }
     }
 
-    /// Whether its subject has changed: the certificate has another expiry, is active nowhere or was deleted; the
-    /// project is protected again or was archived. Stale data ends nothing.
+    /// Whether its subject has changed: the certificate has another expiry, is active nowhere or
+    /// was deleted; the project is protected again or was archived. Stale data ends nothing.
     pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
         if !self.holds(evaluation.now) {
             return false;

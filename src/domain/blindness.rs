@@ -1,5 +1,5 @@
-//! What certvigil itself has not seen for too long: a list that could not be read, so that certificates in
-//! it may expire unseen. The watcher is watched.
+//! What certvigil itself has not seen for too long: a list that could not be read, so that
+//! certificates in it may expire unseen. The watcher is watched.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,8 +13,8 @@ use super::{
 /// How often one is told again that something is not seen.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
-/// A list that was read late in its scan is not seen for a little less than the scans lie apart; that must
-/// not put it off to the next one.
+/// A list that was read late in its scan is not seen for a little less than the scans lie apart;
+/// that must not put it off to the next one.
 const SCAN: TimeDelta = TimeDelta::minutes(1);
 /// Where they lie closer together, it is at most this part of the time that is allowed.
 const PART: i32 = 10;
@@ -32,7 +32,7 @@ pub struct Blind<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unseen<'a> {
     pub list: List<'a>,
-    /// When it was last read, or else when it first could not be.
+    /// Time of the last complete read; otherwise of the first failure.
     pub since: DateTime<Utc>,
     /// The latest error.
     pub why: &'a str,
@@ -73,8 +73,9 @@ impl Blind<'_> {
     }
 }
 
-/// The lists that were not read for `after` or longer; `None` if there are none. A list that was never read counts at
-/// once if the API refuses the key: waiting does not help, and the operator is still there.
+/// The lists that were not read for `after` or longer; `None` if there are none. A list that was
+/// never read counts at once if the API refuses the key: waiting does not help, and the operator is
+/// still there.
 pub fn blind(inventory: &Inventory, after: TimeDelta, now: DateTime<Utc>) -> Option<Blind<'_>> {
     let after = after - SCAN.min(after / PART);
     let organization_read_at = inventory.organization.as_ref().map(|listing| listing.read_at);
@@ -148,7 +149,7 @@ mod tests {
         let read = reading(&[("", Err("HTTP 403")), ("p", Ok(&[])), ("q", Ok(&[]))]);
         let never = Inventory::default().merge(read, &everything(), start());
         let found = blind(&never, TimeDelta::days(1), start() + TimeDelta::days(1)).unwrap();
-        assert_eq!(found.projects, 2, "what they inherit is not seen");
+        assert_eq!(found.projects, 2, "inherited certificates are unreadable");
         assert_eq!(found.unseen[0].since, start(), "since it first could not be read");
     }
 }

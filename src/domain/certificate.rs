@@ -70,11 +70,11 @@ fn check_id(raw: &str) -> Result<(), &'static str> {
         return Err("an id has at most 200 bytes");
     }
     if raw == "." || raw == ".." {
-        return Err("an id must not be a dot segment");
+        return Err("an id must not be \".\" or \"..\"");
     }
     let plain = raw.bytes().all(|byte| byte.is_ascii_graphic());
     if !plain && (raw.contains(' ') || super::text::one_line(raw, MAX_ID) != raw) {
-        return Err("an id has only visible characters and no white space");
+        return Err("an id has only visible characters and no spaces");
     }
     Ok(())
 }
@@ -90,13 +90,14 @@ pub struct Certificate {
     pub created_at: Option<DateTime<Utc>>,
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
-    /// The expiry as the API gave it, where it names no instant that could be meant (milliseconds for
-    /// seconds); then the expiry is unknown.
+    /// The expiry as the API gave it, where it names no instant that could be meant (milliseconds
+    /// for seconds); then the expiry is unknown.
     #[serde(default)]
     pub strange_expiry: Option<i64>,
 }
 
-/// Certificates by their ids. What is known before and after a scan, and has not changed, is the same one.
+/// Certificates by their ids. What is known before and after a scan, and has not changed, is the
+/// same one.
 pub type Certificates = BTreeMap<CertificateId, Arc<Certificate>>;
 
 /// What the length of a certificate's life was counted from.
@@ -116,8 +117,9 @@ pub(super) const UNKNOWN_LIFE: TimeDelta = TimeDelta::days(3_650);
 impl Certificate {
     /// Combines what two listings of one scan said of the same certificate.
     ///
-    /// They agree unless it was changed between two requests. The result does not depend on the order
-    /// in which the pages came, and is the less comfortable of the two: the earlier end, the later start.
+    /// They agree unless it was changed between two requests. The result does not depend on the
+    /// order in which the pages came, and is the less comfortable of the two: the earlier end, the
+    /// later start.
     pub fn combine(self, other: Certificate) -> Certificate {
         Certificate {
             name: self.name.max(other.name),
@@ -191,7 +193,8 @@ impl Project {
     }
 }
 
-/// Where a certificate is active. What is active for the organization is inherited by every project.
+/// Where a certificate is active. What is active for the organization is inherited by every
+/// project.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     Organization,

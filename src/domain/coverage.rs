@@ -121,7 +121,7 @@ mod tests {
     fn a_successor_outlives_by_more_than_the_margin_and_is_there_when_it_is_needed() {
         let margin = TimeDelta::days(90);
         let cases = [
-            ("itself is none", 5, certificate("a", 400), None),
+            ("it is not its own successor", 5, certificate("a", 400), None),
             ("not by more than the margin", 5, certificate("b", 95), None),
             ("by a day more", 5, certificate("b", 96), Some("b")),
             ("it starts when the other has ended", 5, from_day("b", 6, 400), None),

@@ -33,7 +33,7 @@ pub struct Explanation {
     pub unprotected: Vec<ProjectView>,
     /// Whether some list that names it could not be read in the latest scan.
     pub stale: bool,
-    /// Every project where it is active has a successor.
+    /// Whether every project where it is active has a successor.
     pub replaced: bool,
     /// Active somewhere, or watched all the same.
     pub watched: bool,

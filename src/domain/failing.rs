@@ -233,7 +233,7 @@ mod tests {
         // Removed from the configuration.
         say(&mut other, &bad, 80);
         let untried = decide(&failures, &[], &names, &other, at(105));
-        assert!(untried.is_empty(), "what has not been tried again is not over: {untried:?}");
+        assert!(untried.is_empty(), "not resolved without a new attempt: {untried:?}");
         let gone = decide(&[], &[], &["b"], &other, at(105));
         assert!(matches!(gone.as_slice(), [Decision::End { reason: Reason::Unwatched, .. }]));
         // What it refused is not told to it again at once.

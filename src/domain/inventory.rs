@@ -1,7 +1,7 @@
 //! What is known of an organization: the pages of many scopes merged into one certificate each.
 //!
-//! Absence is believed only after a complete listing: what could not be read this time keeps what was
-//! last known of it. The merge does not depend on the order in which pages came.
+//! Absence is believed only after a complete listing: what could not be read this time keeps what
+//! was last known of it. The merge does not depend on the order in which pages came.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,8 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// What is known after `reading`, on top of what was known before. If both do not fit together, the reading counts
-    /// as failed.
+    /// What is known after `reading`, on top of what was known before. If both do not fit together,
+    /// the reading counts as failed.
     pub fn merge(&self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
         let Reading {
             mut projects,
@@ -78,7 +78,7 @@ impl Inventory {
             let emptied = before.is_some_and(|before| !before.list.is_empty()) && list.is_empty();
             match emptied && !is_confirmed(unreadable, Cause::Emptied) {
                 true => Err(ReadError {
-                    why: "the list is empty, and was not before: not believed until a scan five minutes later agrees"
+                    why: "the list is suddenly empty: not trusted until a scan five minutes later confirms it"
                         .into(),
                     cause: Cause::Emptied,
                 }),
@@ -158,7 +158,8 @@ impl Inventory {
         }
 
         if overflow {
-            // Known data is never dropped for new data: something would resolve that is only unreadable.
+            // Known data is never dropped for new data: something would resolve that is only
+            // unreadable.
             let mut failed = Reading::failed(EXCEEDED);
             failed.admin_keys = admin_keys;
             return self.merge(failed, selection, now);
@@ -190,8 +191,8 @@ impl Inventory {
         after
     }
 
-    /// The projects without an active certificate that had one `before`, or had lost it by then. What an unreadable list
-    /// says is not certain.
+    /// The projects without an active certificate that had one `before`, or had lost it by then.
+    /// What an unreadable list says is not certain.
     pub fn protection_lost_since(
         &self,
         before: &Inventory,
@@ -253,8 +254,8 @@ impl Inventory {
         self.organization.as_ref().is_some_and(|listing| listing.list.has_active(id))
     }
 
-    /// The certificates that a project accepts clients of, in the order of their ids: its own active ones and those it
-    /// inherits.
+    /// The certificates that a project accepts clients of, in the order of their ids: its own
+    /// active ones and those it inherits.
     pub fn active_in_project<'a>(&'a self, project: &ProjectId) -> Vec<&'a Certificate> {
         let listings = self.listings.get(project).into_iter().chain(&self.organization);
         let mut ids: Vec<&CertificateId> =
@@ -279,8 +280,8 @@ impl Inventory {
             .collect()
     }
 
-    /// The projects of which it is not known what is active there: their list, or the organization's, was
-    /// never read.
+    /// The projects of which it is not known what is active there: their list, or the
+    /// organization's, was never read.
     pub fn unread_projects(&self) -> Vec<&Project> {
         let read = |project: &&Project| {
             self.organization.is_some() && self.listings.contains_key(&project.id)
@@ -484,7 +485,7 @@ pub(crate) mod tests {
         assert_eq!(after.certificates, before.certificates);
         let excluding = Selection { exclude: Globs(vec![Glob::new("p1")]), ..everything() };
         let excluded = before.merge(broken, &excluding, start());
-        assert!(excluded.projects.is_empty(), "what is excluded now counts as read and empty");
+        assert!(excluded.projects.is_empty(), "excluded projects count as read and empty");
     }
 
     #[test]

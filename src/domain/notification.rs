@@ -120,7 +120,8 @@ words! {
         PolicyChanged = "policy_changed",
         /// An end: a rule ignores it now.
         Ignored = "ignored",
-        /// An end: it is no longer what this notifier asks for, or its organization is not configured.
+        /// An end: it is no longer what this notifier asks for, or the organization is not
+        /// configured.
         Unwatched = "unwatched",
     }
 }
@@ -133,14 +134,14 @@ pub struct Notification {
     pub notifier: String,
     /// `None` for what is about no organization: a test, and other notifiers.
     pub organization: Option<OrganizationName>,
-    /// The worst of the alerts.
+    /// The highest severity of the alerts.
     pub severity: Severity,
     pub scan: Option<ScanView>,
     /// Worst first; at most 100 of `alerts_total`.
     pub alerts: Vec<Alert>,
     pub alerts_total: usize,
-    /// When this is out of date: by then the next scans have said how things stand. `None` where no scan
-    /// follows.
+    /// When this is out of date: by then the next scans have said how things stand. `None` where no
+    /// scan follows.
     #[serde(default)]
     pub stale_at: Option<DateTime<Utc>>,
 }
@@ -153,10 +154,10 @@ pub struct ScanView {
     pub complete: bool,
     pub projects_read: usize,
     pub projects_unreadable: usize,
-    /// When the oldest list that this rests on was read.
+    /// Time at which the oldest list behind this alert was read.
     pub oldest_reading: Option<DateTime<Utc>>,
-    /// How far the API's clock was ahead of this machine's, in seconds, where that is too much: all instants
-    /// here go by the API's.
+    /// How far the API's clock was ahead of this machine's, in seconds, where that is too much: all
+    /// instants here go by the API's.
     #[serde(default)]
     pub clock_skew: Option<i64>,
 }
@@ -167,18 +168,19 @@ pub struct Alert {
     /// `None` for a test.
     pub reason: Option<Reason>,
     pub severity: Severity,
-    /// The severities whose incidents end with this message; `None` in messages of earlier versions.
+    /// The severities whose incidents end with this message; `None` in messages of earlier
+    /// versions.
     #[serde(default)]
     pub closes: Option<BTreeSet<Severity>>,
     /// The label of the threshold, `expired`, or the name of the state.
     pub stage: Option<String>,
-    /// Whether no acknowledgement mutes it: the last threshold and what comes after it.
+    /// Whether it cannot be acknowledged: the last threshold and later stages.
     #[serde(default)]
     pub last: bool,
     pub certificate: Option<CertificateView>,
     pub successor: Option<SuccessorView>,
-    /// Uploaded certificates that could take over, and are not active in every project of the alert; the likeliest first,
-    /// at most 3.
+    /// Uploaded certificates that could take over, and are not active in every project of the
+    /// alert; the likeliest first, at most 3.
     #[serde(default)]
     pub candidates: Vec<CandidateView>,
     /// What a certificate leaves behind that was deactivated or deleted, or is replaced.
@@ -196,7 +198,7 @@ pub struct Alert {
     /// What `notifier.*` is about.
     #[serde(default)]
     pub failing: Option<FailingView>,
-    /// Since when there was this to tell, where it is told for the first time.
+    /// Time at which the alert became due; null for a repeat.
     #[serde(default)]
     pub due_at: Option<DateTime<Utc>>,
     /// By when it is told where all goes well; what is told later is late.
@@ -207,9 +209,9 @@ pub struct Alert {
 /// The state of the projects where a certificate was active before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LeftBehind {
-    /// In how many another certificate is valid.
+    /// Number of them where another certificate is valid.
     pub covered: usize,
-    /// In how many others are active, and none is valid.
+    /// Number of them with active certificates of which none is valid.
     pub uncovered: usize,
     /// In how many none is active, so that they do not enforce mutual TLS any more.
     pub unprotected: usize,
@@ -272,7 +274,8 @@ pub struct ReceiverView {
     pub refused: bool,
 }
 
-/// What certvigil has not seen for too long; of an end, only how many lists could not be read this time.
+/// What certvigil has not seen for too long; of an end, only how many lists could not be read this
+/// time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SightView {
     /// How many lists there are.
@@ -298,7 +301,7 @@ pub struct UnseenView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProjectsView {
     pub total: usize,
-    /// How many more there are that the notifier did not ask for.
+    /// Number of further ones that the notifier does not select.
     pub elsewhere: usize,
     /// Of a resolution: the number of other projects whose alert is still open.
     #[serde(default)]
@@ -317,7 +320,8 @@ pub struct CertificateView {
     #[serde(default)]
     pub strange_expiry: Option<i64>,
     pub active_in: ActiveIn,
-    /// The next step of its rotation, if it is in a stage or left over. If projects differ, the earliest step.
+    /// The next rotation step, if it is in a stage or left over. If projects differ, the earliest
+    /// step.
     #[serde(default)]
     pub next: Option<RotationStep>,
     /// The rule that ignores it, or did.
@@ -341,10 +345,11 @@ pub struct SilenceView {
 /// Where it is active now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActiveIn {
-    /// For the organization, and so in every project.
+    /// Active for the organization and therefore in every project.
     pub organization: bool,
     pub projects_total: usize,
-    /// How many of them the notifier did not ask for: they are counted, and nothing else is said of them.
+    /// How many of them the notifier did not ask for: they are counted, and nothing else is said of
+    /// them.
     #[serde(default)]
     pub projects_elsewhere: usize,
     /// How many of those have no successor for it: its severity is that of all projects.
@@ -360,13 +365,13 @@ pub struct ActiveIn {
 pub struct ProjectView {
     pub id: ProjectId,
     pub name: Option<Name>,
-    /// The certificate that takes over here.
+    /// The certificate that takes over in this project.
     pub successor_id: Option<CertificateId>,
-    /// From when the project has no valid certificate left; `None` where there is a successor, and where
-    /// that is not known.
+    /// From when the project has no valid certificate left; `None` where there is a successor, and
+    /// where that is not known.
     pub uncovered_from: Option<DateTime<Utc>>,
-    /// Since when it has had no active certificate, so that it does not enforce mutual TLS; `None` where it has one,
-    /// and where it was never seen with one.
+    /// Since when it has had no active certificate, so that it does not enforce mutual TLS; `None`
+    /// where it has one, and where it was never seen with one.
     #[serde(default)]
     pub unprotected_since: Option<DateTime<Utc>>,
     /// The next step here.
@@ -396,7 +401,7 @@ pub struct CandidateView {
     pub id: CertificateId,
     pub name: Option<Name>,
     pub expires_at: Option<DateTime<Utc>>,
-    /// It takes over already in other projects where the certificate is active.
+    /// It is already the successor in other projects where the certificate is active.
     pub is_successor: bool,
 }
 
@@ -470,9 +475,9 @@ impl ProjectView {
 }
 
 impl Alert {
-    /// What it is about, in a word that stays the same from its beginning to its end: its subject's,
-    /// `projects` for those of an organization without a valid certificate, `projects:unprotected` for those without an
-    /// active one, or `test`.
+    /// What it is about, in a word that stays the same from its beginning to its end: its
+    /// subject's, `projects` for those of an organization without a valid certificate,
+    /// `projects:unprotected` for those without an active one, or `test`.
     pub fn key(&self) -> String {
         match self.about() {
             About::Certificate(certificate) => {
@@ -532,7 +537,8 @@ impl Alert {
         }
     }
 
-    /// Whether it says that something is over, and leaves projects without a valid or an active certificate.
+    /// Whether it says that something is over, and leaves projects without a valid or an active
+    /// certificate.
     pub fn ends_badly(&self) -> bool {
         let left = self.left_behind.as_ref();
         let left = left.is_some_and(|left| left.uncovered + left.unprotected > 0);
@@ -568,7 +574,8 @@ impl Notification {
         skew.and_then(|skew| now.checked_add_signed(skew)).unwrap_or(now)
     }
 
-    /// Since when there was something to tell of what it tells for the first time; the earliest of it.
+    /// Since when there was something to tell of what it tells for the first time; the earliest of
+    /// it.
     pub fn due_at(&self) -> Option<DateTime<Utc>> {
         self.alerts.iter().filter_map(|alert| alert.due_at).min()
     }

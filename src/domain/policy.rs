@@ -239,7 +239,7 @@ mod tests {
             ),
             ("and one at least", vec![rule(0, all, &["prod-*"], ignore(1))], &[], "global"),
             (
-                "what is ignored has a ladder",
+                "ignored certificates have a ladder",
                 vec![rule(0, all, all, ignore(1)), rule(1, all, all, watch(9))],
                 &[&prod],
                 "rule 1, ignored by rule 0",

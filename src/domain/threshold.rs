@@ -79,7 +79,8 @@ impl PartialOrd for Stage {
     }
 }
 
-/// A share of a certificate's life, in parts of a million: more than nothing, and at most the whole.
+/// A share of a certificate's life, in parts of a million: more than nothing, and at most the
+/// whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
@@ -133,7 +134,8 @@ pub struct Reached {
     pub label: String,
     pub severity: Severity,
     pub repeat: Option<TimeDelta>,
-    /// Whether nothing tighter than this threshold comes before the end: no acknowledgement mutes it.
+    /// Whether nothing tighter than this threshold comes before the end: no acknowledgement mutes
+    /// it.
     pub last: bool,
 }
 
@@ -150,8 +152,9 @@ pub struct Ladder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LadderFault {
     Empty,
-    /// A tighter step is less severe than a wider one: `(wider, tighter)`, as labels.
-    SeverityFalls(String, String),
+    /// A tighter step is less severe than a wider one: the wider, the tighter, each a label and its
+    /// severity.
+    SeverityFalls((String, Severity), (String, Severity)),
 }
 
 impl Ladder {
@@ -173,7 +176,8 @@ impl Ladder {
         rises(&thresholds, share)?;
         let worst = thresholds.iter().max_by_key(|one| one.severity);
         if let Some(worse) = worst.filter(|worst| worst.severity > expired.severity) {
-            return Err(LadderFault::SeverityFalls(worse.label.clone(), "expired".to_owned()));
+            let last = ("expired".to_owned(), expired.severity);
+            return Err(LadderFault::SeverityFalls((worse.label.clone(), worse.severity), last));
         }
         let mut ladder = Ladder { thresholds, expired, fixed: None };
         if !ladder.has_shares() {
@@ -223,7 +227,8 @@ fn rises<T: Ord>(
     some.dedup_by(|(a, _), (b, _)| a == b);
     match some.windows(2).find(|pair| pair[1].1.severity < pair[0].1.severity) {
         Some(pair) => {
-            Err(LadderFault::SeverityFalls(pair[0].1.label.clone(), pair[1].1.label.clone()))
+            let step = |one: &Threshold| (one.label.clone(), one.severity);
+            Err(LadderFault::SeverityFalls(step(pair[0].1), step(pair[1].1)))
         }
         None => Ok(()),
     }
@@ -238,8 +243,8 @@ pub struct Step {
     pub repeat: Option<TimeDelta>,
 }
 
-/// A ladder as it is for one certificate: from the widest step to the tightest, each lead once, never
-/// empty, no severity below a wider one's; then `expired`. Copies share them.
+/// A ladder as it is for one certificate: from the widest step to the tightest, each lead once,
+/// never empty, no severity below a wider one's; then `expired`. Copies share them.
 #[derive(Clone, Debug)]
 pub struct Steps {
     steps: Arc<[Step]>,
@@ -351,10 +356,19 @@ pub(crate) mod tests {
         let falling = vec![step(7, Severity::Info), step(30, Severity::Warning)];
         assert_eq!(
             Ladder::new(falling, critical).err(),
-            Some(LadderFault::SeverityFalls("30d".into(), "7d".into()))
+            Some(LadderFault::SeverityFalls(
+                ("30d".into(), Severity::Warning),
+                ("7d".into(), Severity::Info)
+            ))
         );
         let calm_end = Ladder::new(vec![step(7, Severity::Critical)], expired(Severity::Info));
-        assert_eq!(calm_end.err(), Some(LadderFault::SeverityFalls("7d".into(), "expired".into())));
+        assert_eq!(
+            calm_end.err(),
+            Some(LadderFault::SeverityFalls(
+                ("7d".into(), Severity::Critical),
+                ("expired".into(), Severity::Info)
+            ))
+        );
     }
 
     #[test]

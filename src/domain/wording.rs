@@ -44,7 +44,7 @@ pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
         About::Sight(sight) => of_sight(alert, sight, now),
         About::Credential(credential) => of_credential(alert, credential, now),
         About::Failing(failing) => of_failing(alert, failing, now),
-        About::Nothing => "a test message: nothing has happened".to_owned(),
+        About::Nothing => "a test message: no action needed".to_owned(),
     }
 }
 
@@ -115,21 +115,19 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
         (_, Some(Reason::Archived)) => format!("{who} {is} archived or no longer watched"),
         (_, Some(Reason::Unwatched)) => format!("{who} {is} no longer watched"),
         (Event::ProjectProtected, Some(Reason::Ignored)) => {
-            format!("{who} {does} not enforce mutual TLS, and {is} in unprotected_ignore now")
+            format!("{who} {does} not enforce mutual TLS and {is} in unprotected_ignore now")
         }
         (Event::ProjectProtected, Some(Reason::PolicyChanged)) => {
-            format!(
-                "{who} {does} not enforce mutual TLS, which the configuration no longer reports"
-            )
+            format!("{who} {does} not enforce mutual TLS; the configuration no longer reports it")
         }
         (Event::ProjectProtected, _) => format!("{who} {enforces} mutual TLS again"),
         (_, Some(Reason::Deactivated)) => {
             format!(
-                "{who} {has} no active certificate any more, and no longer {enforces} mutual TLS"
+                "{who} {has} no active certificate any more and no longer {enforces} mutual TLS"
             )
         }
         (_, Some(Reason::Ignored)) => {
-            format!("{who} {has} no valid certificate, and what was active there is ignored now")
+            format!("{who} {has} no valid certificate; a rule ignores the expired ones now")
         }
         _ => format!("{who} {has} a valid certificate again"),
     }
@@ -231,14 +229,14 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
             None => "renewed".to_owned(),
         },
         Reason::Replaced => "replaced by a successor in every project".to_owned(),
-        Reason::Deactivated => "it is active nowhere any more".to_owned(),
+        Reason::Deactivated => "it is no longer active anywhere".to_owned(),
         Reason::Deleted => "it was deleted".to_owned(),
         Reason::Protected => "a certificate is active again".to_owned(),
         Reason::Archived => "its projects are archived or no longer watched".to_owned(),
         Reason::Corrected => match (certificate.expires_at, alert.stage.as_deref()) {
             (_, Some("not_yet_valid")) => "it is valid now".to_owned(),
-            (Some(until), _) => format!("it is known now to expire on {}", day(until)),
-            (None, _) => "it is in order now".to_owned(),
+            (Some(until), _) => format!("its expiry is known now: {}", day(until)),
+            (None, _) => "its data is consistent now".to_owned(),
         },
         Reason::PolicyChanged => "other thresholds apply to it now".to_owned(),
         Reason::Ignored => match &certificate.ignored {
@@ -272,7 +270,7 @@ pub fn next_step(step: RotationStep, candidate: Option<&Named>) -> String {
         (RotationStep::Activate, None) => "activate a successor".to_owned(),
         (RotationStep::MoveClients, _) => "move the clients to the successor".to_owned(),
         (RotationStep::Deactivate, _) => "deactivate it".to_owned(),
-        (RotationStep::Delete, _) => "delete it: it is active nowhere".to_owned(),
+        (RotationStep::Delete, _) => "delete it: it is not active anywhere".to_owned(),
     }
 }
 
@@ -289,8 +287,8 @@ pub fn day(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d").to_string()
 }
 
-/// Why something is quiet: `by dana, until 2026-12-24 00:00 CET: new CA is on its way`; and that it was,
-/// where that has ended.
+/// Why something is quiet: `by dana, until 2026-12-24 00:00 CET: new CA is on its way`; and that it
+/// was, where that has ended.
 pub fn silence(silence: &SilenceView, timezone: Tz) -> String {
     let by = silence.by.as_ref().map_or(String::new(), |by| format!("by {by}, "));
     let until = silence.until.with_timezone(&timezone).format("%Y-%m-%d %H:%M %Z");

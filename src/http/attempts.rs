@@ -48,7 +48,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.forwarded {
-            Some(forwarded) => write!(f, "{forwarded} (by {})", self.peer),
+            Some(forwarded) => write!(f, "{forwarded} (via proxy {})", self.peer),
             None => self.peer.fmt(f),
         }
     }
@@ -125,7 +125,7 @@ mod tests {
     fn a_proxy_is_believed_on_this_machine_only_and_a_customer_of_ipv6_is_one() {
         assert_eq!(
             from("127.0.0.1", Some("6.6.6.6, 192.0.2.7")).to_string(),
-            "192.0.2.7 (by 127.0.0.1)"
+            "192.0.2.7 (via proxy 127.0.0.1)"
         );
         assert_eq!(from("192.0.2.1", Some("192.0.2.7")).to_string(), "192.0.2.1");
         assert_eq!(from("127.0.0.1", Some("not an address")).to_string(), "127.0.0.1");

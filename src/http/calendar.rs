@@ -1,9 +1,10 @@
 //! `/calendar.ics`: the coming expiries for a calendar that subscribes to it (RFC 5545, RFC 7986).
 //!
-//! One event for each certificate that is active and says when it expires, with alarms at the thresholds that are ahead;
-//! and one for each project that has no valid certificate, or is left without one by a certificate that has reached a
-//! threshold, without alarms: hundreds may share a day. The same thing has the same UID for ever, so that a calendar
-//! moves the event when a certificate is renewed.
+//! One event for each certificate that is active and says when it expires, with alarms at the
+//! thresholds that are ahead; and one for each project that has no valid certificate, or is left
+//! without one by a certificate that has reached a threshold, without alarms: hundreds may share a
+//! day. The same thing has the same UID for ever, so that a calendar moves the event when a
+//! certificate is renewed.
 
 use axum::{
     extract::State,
@@ -28,7 +29,8 @@ use crate::domain::{
     wording,
 };
 
-/// The most events of each kind for an organization: the soonest. A calendar with more helps nobody.
+/// The most events of each kind for an organization: the soonest. A calendar with more helps
+/// nobody.
 const MAX_EVENTS: usize = 500;
 /// What is longer ago, or farther away, is in no calendar.
 const PAST: TimeDelta = TimeDelta::days(400);
@@ -81,8 +83,8 @@ fn is_left(row: &ProjectRow) -> bool {
     row.severity.is_some() && matches!(row.coverage, Coverage::Uncovered | Coverage::Ending)
 }
 
-/// Whether an instant is one that a calendar can show: a certificate without an end has one in the year 9999 (RFC 5280,
-/// section 4.1.2.5).
+/// Whether an instant is one that a calendar can show: a certificate without an end has one in the
+/// year 9999 (RFC 5280, section 4.1.2.5).
 fn is_near(at: &DateTime<Utc>, now: DateTime<Utc>) -> bool {
     *at > now - PAST && *at < now + AHEAD
 }
@@ -108,7 +110,7 @@ fn expiry(
             successor.title(),
             wording::count(left, "project")
         ),
-        (None, _) => "Nothing takes over from it.".to_owned(),
+        (None, _) => "No project has a successor.".to_owned(),
     });
     if let Some(silence) = &row.view.acknowledged {
         lines.push(format!("Acknowledged {}", wording::silence(silence, configured.timezone)));
@@ -139,7 +141,8 @@ fn uncovered(
         format!("{}: project “{title}” has no valid certificate{left}", standing.organization);
     let lines = [
         format!("Project {title} ({}).", row.project.id),
-        "From then on every API call of it over mutual TLS fails, unless another certificate is activated."
+        "From then on every API call of this project over mutual TLS fails, unless another \
+         certificate is activated."
             .to_owned(),
     ];
     let key = format!("{}/project/{}", standing.organization, row.project.id);

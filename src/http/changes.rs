@@ -1,5 +1,5 @@
-//! The few things that somebody may write: acknowledgements, another attempt, and a request for a scan. Only for
-//! whoever knows the token ([`super::guard`]).
+//! The few things that somebody may write: acknowledgements, another attempt, and a request for a
+//! scan. Only for whoever knows the token ([`super::guard`]).
 
 use axum::http::StatusCode;
 use uuid::Uuid;
@@ -21,12 +21,13 @@ use crate::{
 pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Policy), Problem> {
     let configured = shared.service.configured.borrow();
     let found = configured.organizations.iter().find(|(known, _)| known.as_str() == name);
-    found.cloned().ok_or_else(|| {
-        Problem::not_found(format!("there is no organization “{}”", one_line(name, 64)))
-    })
+    found
+        .cloned()
+        .ok_or_else(|| Problem::not_found(format!("no organization “{}”", one_line(name, 64))))
 }
 
-/// Writes to the state where the work is done: its connections belong there, and outlive whoever asks.
+/// Writes to the state where the work is done: its connections belong there, and outlive whoever
+/// asks.
 async fn write<T: Send + 'static, W>(
     shared: &Shared,
     what: impl FnOnce(Store) -> W,
@@ -66,7 +67,7 @@ pub async fn acknowledge(
             Quieted::Project(id) => ("project", id),
         };
         let id = one_line(id, 120);
-        Problem::not_found(format!("there is no {kind} {id} in the latest scan of {organization}"))
+        Problem::not_found(format!("no {kind} {id} in the latest scan of {organization}"))
     };
     let now = clock::now();
     let inventory = shared.reading.inventory(&organization).await?;
@@ -102,14 +103,14 @@ pub async fn acknowledge(
     Ok((organization, one))
 }
 
-/// Takes an acknowledgement back.
+/// Takes an acknowledgement back: alerts resume with the next scan.
 pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
     if !write(shared, |store| async move { store.withdraw(id, clock::now()).await }).await? {
-        let detail = format!("there is no acknowledgement {id}, or it has ended");
+        let detail = format!("no acknowledgement {id}, or it has ended");
         return Err(Problem::not_found(detail));
     }
     shared.keeper.outdate().await;
-    tracing::info!(acknowledgement = %id, "an acknowledgement was taken back over HTTP");
+    tracing::info!(acknowledgement = %id, "acknowledgement taken back over HTTP");
     Ok(())
 }
 
@@ -125,7 +126,7 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     shared.keeper.outdate().await;
     tracing::info!(delivery = %id, "delivery retry requested over HTTP");
     let row = shared.reading.delivery(id).await?;
-    row.ok_or_else(|| Problem::not_found(format!("there is no delivery {id} any more")))
+    row.ok_or_else(|| Problem::not_found(format!("the delivery {id} no longer exists")))
 }
 
 /// Ends the session of a browser before its time.
@@ -142,7 +143,7 @@ pub fn scan(shared: &Shared) -> Result<(), Problem> {
     if !shared.service.status.borrow().is_in_force() {
         return Err(Problem::new(
             StatusCode::CONFLICT,
-            "another instance has a newer configuration, and scans; ask that one, or reload this one",
+            "another instance has a newer configuration and scans; ask that one, or reload this one",
         ));
     }
     tracing::info!("scan of all organizations requested over HTTP");

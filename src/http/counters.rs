@@ -1,4 +1,5 @@
-//! What has been counted since the start, for `/metrics`: a Prometheus takes a restart for what it is.
+//! What has been counted since the start, for `/metrics`: a Prometheus takes a restart for what it
+//! is.
 
 use chrono::TimeDelta;
 use prometheus_client::{
@@ -62,8 +63,8 @@ impl Counters {
         self.deliveries.get_or_create(&labels).inc_by(count);
     }
 
-    /// Starts the counters of a notifier at zero, one for each outcome that its attempts can have, so that the first
-    /// attempt of each is an increase.
+    /// Starts the counters of a notifier at zero, one for each outcome that its attempts can have,
+    /// so that the first attempt of each is an increase.
     pub fn expect(&self, notifier: &str, failures: &[FailureReason]) {
         let reasons = failures.iter().map(|reason| reason.as_str());
         for outcome in ["delivered"].into_iter().chain(reasons) {
@@ -79,28 +80,28 @@ impl Counters {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "api_requests",
-            "Requests to the Admin API, retries included, by status, or by what came instead of an answer",
+            "Requests to the Admin API including retries, by HTTP status or failure",
             self.requests.clone(),
         );
         registry.register(
             "deliveries",
-            "Attempts to deliver a notification, by what came of them: delivered, or why not",
+            "Delivery attempts by result: delivered, or the reason of the failure",
             self.deliveries.clone(),
         );
         registry.register(
             "log_lines_dropped",
-            "Lines of the log that were dropped because nobody reads stderr",
+            "Log lines dropped because nobody reads stderr",
             self.log_lines_dropped.clone(),
         );
         registry.register_with_unit(
             "scan_duration",
-            "From the beginning of a scan to the end of its reading",
+            "Time to read an organization",
             Unit::Seconds,
             self.scans.clone(),
         );
         registry.register_with_unit(
             "alert_lateness",
-            "From when something was due to be told to its being accepted by the receiver",
+            "Time from an alert being due to its acceptance by the receiver",
             Unit::Seconds,
             self.lateness.clone(),
         );

@@ -35,7 +35,7 @@ pub async fn explain(
     let (organization, id) = (row.organization.clone(), row.view.id.clone());
     let configured = shared.service.configured.borrow().clone();
     let reading = &shared.reading;
-    let gone = || Problem::not_found(format!("{id} of {organization} is not watched any more"));
+    let gone = || Problem::not_found(format!("{id} of {organization} is no longer watched"));
     let policy = configured.organizations.iter().find(|(name, _)| *name == organization);
     let policy = policy.map(|(_, policy)| policy.clone()).ok_or_else(gone)?;
     let listeners = configured.listeners.clone();

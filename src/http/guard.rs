@@ -1,10 +1,11 @@
 //! Who may ask, and from where.
 //!
-//! Guarantees: a token is compared in constant time, and is in no answer; a browser holds a session and not the token
-//! itself; nothing is changed by a request that another site made a browser send, nor by one without a token; and a page
-//! of another site that has its name point to this machine (DNS rebinding) reads nothing but how healthy the service is. A
-//! wrong token costs a moment, and is said in the log with the address it came from; after too many, none from there is
-//! compared for a while. What is written is said with who asked for it, and from where.
+//! Guarantees: a token is compared in constant time, and is in no answer; a browser holds a session
+//! and not the token itself; nothing is changed by a request that another site made a browser send,
+//! nor by one without a token; and a page of another site that has its name point to this machine
+//! (DNS rebinding) reads nothing but how healthy the service is. A wrong token costs a moment, and
+//! is said in the log with the address it came from; after too many, none from there is compared
+//! for a while. What is written is said with who asked for it, and from where.
 
 use axum::{
     Extension, Router,
@@ -83,17 +84,17 @@ pub async fn check(State(shared): State<Shared>, request: Request, next: Next) -
     };
     let caller = match caller {
         Some(Caller::Reader) if writes => {
-            let why = "this token may only read: to write takes http.token";
+            let why = "this token is read-only: writing needs http.token";
             return Problem::new(StatusCode::FORBIDDEN, why).into_response();
         }
         Some(caller) => caller,
         None if !is_open(&configured) => return refused(&parts),
         None if writes => {
-            let why = "to write takes a token, and none is configured (http.token)";
+            let why = "writing needs a token: configure http.token";
             return Problem::new(StatusCode::FORBIDDEN, why).into_response();
         }
         None if !is_here(&parts.headers, &configured) => {
-            let why = "this name is not known here: configure http.public_url, or http.token";
+            let why = "unknown host name: configure http.public_url or http.token";
             return Problem::new(StatusCode::MISDIRECTED_REQUEST, why).into_response();
         }
         None => Caller::Anybody,
@@ -134,8 +135,8 @@ async fn identify(
     if is_open(configured) {
         return Ok(None);
     }
-    // RFC 6750, section 2.1; the name of the scheme is taken in any case (RFC 9110, section 11.1). What a proxy asks
-    // for itself, and hands on, is of another scheme.
+    // RFC 6750, section 2.1; the name of the scheme is taken in any case (RFC 9110, section 11.1).
+    // What a proxy asks for itself, and hands on, is of another scheme.
     let given = parts.headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
     let bearer = given.and_then(|text| text.split_once(' '));
     if let Some((_, given)) = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
@@ -163,7 +164,7 @@ async fn whose<'a>(
     origin: Origin,
 ) -> Result<Option<(&'a SecretString, Caller)>, Problem> {
     if let Some(wait) = shared.attempts.blocked(origin, Instant::now()) {
-        return Err(Problem::too_many(wait, format!("too many wrong tokens came from {origin}")));
+        return Err(Problem::too_many(wait, format!("too many wrong tokens from {origin}")));
     }
     let known = tokens(configured).find(|(token, _)| shared.key.fits(given, token.expose_secret()));
     if known.is_none() {
@@ -224,15 +225,16 @@ fn refused(parts: &Parts) -> Response {
             url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
         return Redirect::to(&format!("/login?{query}")).into_response();
     }
-    let why = "this takes a token: Authorization: Bearer … with that of http.token";
+    let why = "a token is required: Authorization: Bearer … with the value of http.token";
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, why).into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"certvigil\"");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     response
 }
 
-/// Names that no site on the internet can have: what ends so is not in the public DNS (RFC 6761, RFC 6762, RFC 8375;
-/// `internal` is reserved by ICANN; `svc` is how Kubernetes names its services).
+/// Names that no site on the internet can have: what ends so is not in the public DNS (RFC 6761,
+/// RFC 6762, RFC 8375; `internal` is reserved by ICANN; `svc` is how Kubernetes names its
+/// services).
 const PRIVATE: [&str; 5] = [".localhost", ".local", ".home.arpa", ".internal", ".svc"];
 
 /// Whether a request was sent to an address, or to a name that no other site can have point here.
@@ -257,7 +259,7 @@ fn is_here(headers: &HeaderMap, configured: &Configured) -> bool {
 pub async fn same_site(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let configured = shared.service.configured.borrow().clone();
     if !request.method().is_safe() && is_cross_site(request.headers(), &configured) {
-        let why = "another site has sent this";
+        let why = "request from another site";
         return Problem::new(StatusCode::FORBIDDEN, why).into_response();
     }
     next.run(request).await

@@ -1,4 +1,5 @@
-//! Whether the process works, and whether it does its work. Both answer anybody; in detail, whoever may read the pages.
+//! Whether the process works, and whether it does its work. Both answer anybody; in detail, whoever
+//! may read the pages.
 
 use axum::{
     Json,
@@ -28,9 +29,9 @@ pub async fn healthz(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// It does its work: the database can be read, scans are kept and not overdue, every organization was read once, and no
-/// delivery is held back.
-/// Later failures to read one are in the answer, and make nothing unready: certvigil alerts about them itself.
+/// It does its work: the database can be read, scans are kept and not overdue, every organization
+/// was read once, and no delivery is held back. Later failures to read one are in the answer, and
+/// make nothing unready: certvigil alerts about them itself.
 pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let now = clock::now();
@@ -47,12 +48,12 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
                 format!("deliveries of {} held back: {count} since {since}", one.notifier)
             }));
         }
-        Ok(Err(error)) => reasons.push(format!("the state cannot be read: {error}")),
-        Err(_) => reasons.push(format!("the state has not answered within {PATIENCE:?}")),
+        Ok(Err(error)) => reasons.push(format!("database unavailable: {error}")),
+        Err(_) => reasons.push(format!("the database did not answer within {PATIENCE:?}")),
     }
     let status = shared.service.status.borrow().clone();
     for (notifier, fault) in &status.outbox {
-        reasons.push(format!("the outbox of {notifier} cannot be worked on: {fault}"));
+        reasons.push(format!("deliveries of {notifier} are blocked: {fault}"));
     }
     for (organization, watched) in &status.organizations {
         if let Some(fault) = &watched.fault {
@@ -74,7 +75,8 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
         false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
     if !guard::may_read(&shared, &parts).await {
-        let detail = "more takes a token: Authorization: Bearer … with that of http.token or http.read_token";
+        let detail = "details need a token: Authorization: Bearer … with the value of http.token \
+                      or http.read_token";
         return answer(code, json!({ "status": word, "detail": detail }));
     }
     let organizations: Value = status.organizations.iter().map(organization).collect();

@@ -1,4 +1,5 @@
-//! Connections, and what is allowed to them: how many, for how long, how large, and how much of the processor.
+//! Connections, and what is allowed to them: how many, for how long, how large, and how much of the
+//! processor.
 
 use axum::{
     Router,
@@ -48,14 +49,16 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_BODY: usize = 64 * 1024;
 /// What is under way when the service ends may take so long.
 const ENDING: Duration = Duration::from_secs(2);
-/// How much less of the processor this thread asks for (`nice`, POSIX): a fifteenth, where others want it.
+/// How much less of the processor this thread asks for (`nice`, POSIX): a fifteenth, where others
+/// want it.
 const NICENESS: i32 = 12;
 
 /// Lets the work go first: of this thread, and of those that it starts.
 pub fn give_way() {
-    // On Linux the priority is that of the thread that asks (setpriority(2), "C library/kernel differences").
+    // On Linux the priority is that of the thread that asks (setpriority(2), "C library/kernel
+    // differences").
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "the priority of answers cannot be lowered");
+        tracing::debug!(%error, "cannot lower the priority of the HTTP threads");
     }
 }
 
@@ -65,17 +68,18 @@ pub fn limits(router: Router) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
         .layer(CatchPanicLayer::custom(|_| {
-            tracing::error!("a request failed inside certvigil");
+            tracing::error!("request failed: internal error");
             problem::internal()
         }))
         .layer(axum::middleware::map_response(headers))
 }
 
-/// Headers that keep a browser from doing what a page did not mean (OWASP, HTTP Security Response Headers).
+/// Headers that keep a browser from doing what a page did not mean (OWASP, HTTP Security Response
+/// Headers).
 async fn headers(mut response: Response) -> Response {
     let (status, said) = (response.status(), response.headers().contains_key(header::CONTENT_TYPE));
     if (status.is_client_error() || status.is_server_error()) && !said {
-        let why = status.canonical_reason().unwrap_or("it could not be answered");
+        let why = status.canonical_reason().unwrap_or("internal error");
         response = Problem::new(status, why).into_response();
     }
     let headers = response.headers_mut();
@@ -98,8 +102,8 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Answers on every connection until `stop`. Where there are too many, a new one takes the place of one of whoever has the
-/// most of them, so that nobody keeps others out.
+/// Answers on every connection until `stop`. Where there are too many, a new one takes the place of
+/// one of whoever has the most of them, so that nobody keeps others out.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let most = descriptors::for_pages();
     let room = Arc::new(Semaphore::new(most));
@@ -129,7 +133,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 }
                 Err(error) => {
                     // No descriptor is left, say: it passes, or does not.
-                    tracing::warn!(%error, "a connection cannot be taken");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -139,7 +143,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     drop(tokio::time::timeout(ENDING, open.shutdown()).await);
 }
 
-/// Ends a connection of the address that has the most: the oldest without a request, or else the oldest.
+/// Ends a connection of the address that has the most: the oldest without a request, or else the
+/// oldest.
 fn make_room(all: &mut VecDeque<Connection>) {
     let mut counts = BTreeMap::new();
     for one in &*all {

@@ -1,8 +1,9 @@
-//! `/metrics`, for a Prometheus to scrape: gauges of how things stand, and what was counted since the start.
+//! `/metrics`, for a Prometheus to scrape: gauges of how things stand, and what was counted since
+//! the start.
 //!
-//! How many series there are is bounded: by the organizations and notifiers that are configured, by closed sets of
-//! words, and by [`MAX_CERTIFICATES`] for each organization, those that expire first; how many are left out is a
-//! metric itself. No project has series of its own.
+//! How many series there are is bounded: by the organizations and notifiers that are configured, by
+//! closed sets of words, and by [`MAX_CERTIFICATES`] for each organization, those that expire
+//! first; how many are left out is a metric itself. No project has series of its own.
 
 use axum::{
     extract::State,
@@ -42,7 +43,7 @@ pub async fn metrics(
 ) -> Result<Response, Problem> {
     let snapshot = shared.keeper.snapshot().await?;
     let text = exposition(&snapshot, &shared.service.counters)
-        .map_err(|_| Problem::from(anyhow::anyhow!("the metrics cannot be written")))?;
+        .map_err(|_| Problem::from(anyhow::anyhow!("cannot write the metrics")))?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (kind, text) = match prefers_open_metrics(accept) {
         true => (OPEN_METRICS, text),
@@ -79,7 +80,7 @@ fn instances(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register(
         "instances",
-        "Instances that work on the state; those that only deliver have a configuration that is not in force",
+        "Running instances; those that only deliver have an older configuration",
         instances,
     );
 }
@@ -118,19 +119,20 @@ fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Standin
     }
     registry.register_with_unit(
         "certificate_expiry_timestamp",
-        "When the certificate expires",
+        "Expiry of the certificate",
         Unit::Seconds,
         expiry,
     );
     registry.register(
         "certificate_active_projects",
-        "In how many projects the certificate is active, its own and inherited",
+        "Projects in which the certificate is active, directly or inherited",
         active,
     );
-    registry.register("certificates", "Certificates that are known, by how they stand", by_status);
+    registry.register("certificates", "Known certificates by state", by_status);
     registry.register(
         "certificates_left_out",
-        "Certificates that have no series of their own, since there are too many; those that expire first have",
+        "Certificates without their own series because there are too many; those that expire \
+         first keep theirs",
         left_out,
     );
 }
@@ -173,24 +175,24 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register_with_unit(
         "monitor_blind_after",
-        "After how long without being read an organization counts as unseen (monitoring.blind_after)",
+        "Time without a complete read after which an organization counts as blind (monitoring.blind_after)",
         Unit::Seconds,
         blind_after,
     );
     registry.register(
         "projects",
-        "Projects whose lists were read by the latest scan, or not, and those without a valid certificate",
+        "Projects of the latest scan: read, unreadable, and without a valid certificate",
         projects,
     );
     registry.register_with_unit(
         "scan_last_success_timestamp",
-        "When the latest complete scan ended; 0 where none was",
+        "End of the latest complete scan; 0 before the first",
         Unit::Seconds,
         success,
     );
     registry.register_with_unit(
         "credential_expiry_timestamp",
-        "When admin keys that are watched and certvigil's client certificate expire; own: certvigil reads with it",
+        "Expiry of the watched admin keys and of certvigil's client certificate; own: certvigil uses it",
         Unit::Seconds,
         credentials,
     );
@@ -213,13 +215,13 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     registry.register("outbox_pending", "Deliveries that wait", pending);
     registry.register_with_unit(
         "outbox_oldest",
-        "For how long the oldest delivery that waits has been waiting",
+        "Age of the oldest pending delivery",
         Unit::Seconds,
         oldest,
     );
     registry.register(
         "notifier_failing_receivers",
-        "Receivers whose latest attempt has failed, or that have refused something within a day",
+        "Receivers whose latest delivery failed, or that rejected one within a day",
         failing,
     );
 }
@@ -243,8 +245,8 @@ fn prefers_open_metrics(accept: &str) -> bool {
     open > 0.0 && open >= quality("text/plain")
 }
 
-/// OpenMetrics as the older format has it: without units and an end, counters and information under the names of
-/// their series.
+/// OpenMetrics as the older format has it: without units and an end, counters and information under
+/// the names of their series.
 fn prometheus(open_metrics: &str) -> String {
     let mut types: Vec<(&str, &str)> = Vec::new();
     for line in open_metrics.lines() {

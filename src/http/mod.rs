@@ -1,10 +1,11 @@
-//! The edge to whoever asks over HTTP: pages for people, lists for programs, metrics, a calendar, and whether the
-//! service works.
+//! The edge to whoever asks over HTTP: pages for people, lists for programs, metrics, a calendar,
+//! and whether the service works.
 //!
-//! Guarantees: it runs on a thread of its own, of less priority than the work, and reads over connections of its own
-//! that cannot write: whoever reads delays no scan and no delivery. Where a token is configured, every path but
-//! `/healthz`, `/readyz` and `/login` asks for it; to write always takes one. Nothing secret is in an answer; sizes,
-//! times and connections have limits. It decides nothing: what it shows is the domain's evaluation of the state.
+//! Guarantees: it runs on a thread of its own, of less priority than the work, and reads over
+//! connections of its own that cannot write: whoever reads delays no scan and no delivery. Where a
+//! token is configured, every path but `/healthz`, `/readyz` and `/login` asks for it; to write
+//! always takes one. Nothing secret is in an answer; sizes, times and connections have limits. It
+//! decides nothing: what it shows is the domain's evaluation of the state.
 
 mod api;
 mod attempts;
@@ -48,7 +49,8 @@ use page::Pages;
 use session::Key;
 use snapshot::Keeper;
 
-/// How many certificates are explained at once, and how many threads there are for what takes its time.
+/// How many certificates are explained at once, and how many threads there are for what takes its
+/// time.
 const EXPLAINING: usize = 2;
 const BLOCKING: usize = 4;
 
@@ -197,7 +199,7 @@ pub fn start(
             serve(listener, service, stop).await
         };
         if let Err(error) = runtime.block_on(serving) {
-            tracing::error!(error = %format!("{error:#}"), "nothing is answered over HTTP any more");
+            tracing::error!(error = %format!("{error:#}"), "HTTP server stopped");
         }
         // What still reads must not hold the exit up.
         runtime.shutdown_background();
@@ -222,7 +224,7 @@ async fn key(service: &Service) -> anyhow::Result<Key> {
     let (store, fresh) = (service.store.clone(), new.clone());
     let kept = service.work.spawn(async move { store.key("sessions", &fresh).await }).await?;
     let kept = kept.unwrap_or_else(|error| {
-        let what = "the key of sessions cannot be kept: they end, and the calendar moves, at the next start";
+        let what = "cannot store the session key: a restart ends sessions and changes the calendar’s address";
         tracing::warn!(%error, "{what}");
         new
     });

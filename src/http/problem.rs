@@ -68,8 +68,8 @@ impl Problem {
 /// The state does not answer as it should, or certvigil failed.
 impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Problem {
-        tracing::warn!(error = %format!("{error:#}"), "a request could not be answered");
-        let detail = format!("it could not be done: {}", one_line(&format!("{error:#}"), 300));
+        tracing::warn!(error = %format!("{error:#}"), "request failed");
+        let detail = format!("the request failed: {}", one_line(&format!("{error:#}"), 300));
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 }
@@ -95,12 +95,12 @@ impl IntoResponse for Problem {
 
 /// A failure inside certvigil.
 pub fn internal() -> Response {
-    let detail = "it failed inside certvigil; the log has more";
+    let detail = "internal error; the log has more";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
 }
 
 pub async fn not_found(uri: Uri) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", one_line(uri.path(), 200)))
+    Problem::not_found(format!("no resource at {}", one_line(uri.path(), 200)))
 }
 
 pub async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> Problem {

@@ -1,9 +1,9 @@
-//! Session cookies and the token in the calendar's address: both are derived from `http.token` or `http.read_token`, so
-//! that neither contains it.
+//! Session cookies and the token in the calendar's address: both are derived from `http.token` or
+//! `http.read_token`, so that neither contains it.
 //!
-//! Guarantees: without the random key in the database nobody can forge one or guess the token from one offline; the key
-//! alone opens nothing. Changing the token revokes all of them. Signing out revokes the session on the server. All
-//! comparisons take constant time.
+//! Guarantees: without the random key in the database nobody can forge one or guess the token from
+//! one offline; the key alone opens nothing. Changing the token revokes all of them. Signing out
+//! revokes the session on the server. All comparisons take constant time.
 
 use anyhow::anyhow;
 use aws_lc_rs::{hmac, rand};
@@ -23,7 +23,7 @@ const FEED: usize = 32;
 /// Where the system has no random numbers.
 pub fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| anyhow!("the system gives no random numbers"))?;
+    rand::fill(&mut bytes).map_err(|_| anyhow!("no random numbers from the system"))?;
     Ok(hexadecimal(&bytes))
 }
 

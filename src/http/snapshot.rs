@@ -1,8 +1,8 @@
 //! Everything that is shown, read at one moment and kept for the next requests.
 //!
-//! Guarantees: however many ask, the state is read at most once a second, and evaluated when it has changed or a
-//! minute has passed. It is read over connections that cannot write, so that no scan and no delivery waits for a
-//! reader. What nobody has asked for in a while is let go of.
+//! Guarantees: however many ask, the state is read at most once a second, and evaluated when it has
+//! changed or a minute has passed. It is read over connections that cannot write, so that no scan
+//! and no delivery waits for a reader. What nobody has asked for in a while is let go of.
 
 use chrono::{DateTime, Utc};
 use std::{
@@ -79,9 +79,7 @@ impl Snapshot {
         });
         row.ok_or_else(|| {
             let (id, organization) = (one_line(id, 120), one_line(organization, 64));
-            Problem::not_found(format!(
-                "there is no certificate {id} of {organization} in its latest scan"
-            ))
+            Problem::not_found(format!("no certificate {id} in the latest scan of {organization}"))
         })
     }
 }

@@ -1,5 +1,5 @@
-//! How one organization stands, as pages, lists, metrics and the calendar show it: each certificate and each project
-//! once, the most urgent first.
+//! How one organization stands, as pages, lists, metrics and the calendar show it: each certificate
+//! and each project once, the most urgent first.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
@@ -37,11 +37,13 @@ pub struct What {
 #[derive(Debug)]
 pub struct Standing {
     pub organization: OrganizationName,
-    /// How far the API's clock is ahead of this machine's, where that is too much: then the API's counts.
+    /// How far the API's clock is ahead of this machine's, where that is too much: then the API's
+    /// counts.
     pub skew: TimeDelta,
     /// The least time left first.
     pub certificates: Vec<CertificateRow>,
-    /// Those without a valid or an active certificate first, then those that are left without one first.
+    /// Those without a valid or an active certificate first, then those that are left without one
+    /// first.
     pub projects: Vec<ProjectRow>,
     pub credentials: Vec<CredentialRow>,
     /// The latest scan that was kept.
@@ -62,9 +64,10 @@ pub struct CertificateRow {
     /// Of the stage that it is in, unless a rule ignores it.
     pub severity: Option<Severity>,
     pub stage: Option<String>,
-    /// How many projects have no valid certificate from its end on, or since; of those that were read.
+    /// How many projects have no valid certificate from its end on, or since; of those that were
+    /// read.
     pub breaks: usize,
-    /// Every project where it is active has a successor.
+    /// Whether every project where it is active has a successor.
     pub replaced: bool,
     /// A list that names it could not be read in the latest scan.
     pub stale: bool,
@@ -79,7 +82,8 @@ words! {
         Uncovered = "uncovered",
         /// No certificate is active there, and one was before or is expected: mutual TLS is off.
         Unprotected = "unprotected",
-        /// It will have none when the certificate expires that covers it, which has reached a threshold.
+        /// It will have none when the certificate expires that covers it, which has reached a
+        /// threshold.
         Ending = "ending",
         /// Its list, or the organization's, was never read.
         Unknown = "unknown",
@@ -270,7 +274,8 @@ impl CredentialRow {
 }
 
 impl CertificateRow {
-    /// What comes first in a list: the least time left; then what has no end, and what is active nowhere.
+    /// What comes first in a list: the least time left; then what has no end, and what is active
+    /// nowhere.
     pub fn urgency(&self) -> impl Ord + use<> {
         let expires_at = self.view.expires_at;
         (

@@ -81,7 +81,7 @@ impl Notifier for Log {
                 Outcome::Delivered { answer: wording::count(notification.alerts.len(), "line") }
             }
             false => {
-                let detail = "the log does not take lines: nobody reads stderr";
+                let detail = "log blocked: nobody reads stderr";
                 Outcome::retry(FailureReason::Unavailable, detail)
             }
         };

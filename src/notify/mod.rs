@@ -3,8 +3,8 @@
 //! A notifier renders one notification and hands it to one receiver, once. What a failure means for
 //! the delivery is the domain's business, when it is tried again is the outbox's. To add a kind: a
 //! folder here with its settings, its implementation of [`Notifier`] and its rendering; a line in
-//! [`all`]; its section in `config/notifiers.rs` and `config/raw.rs`; and a case in the contract that
-//! every notifier passes (`tests/it/notifiers.rs`).
+//! [`all`]; its section in `config/notifiers.rs` and `config/raw.rs`; and a case in the contract
+//! that every notifier passes (`tests/it/notifiers.rs`).
 
 pub mod email;
 mod entry;
@@ -28,8 +28,8 @@ pub trait Notifier: Send + Sync {
     /// Its configured name.
     fn name(&self) -> &str;
 
-    /// Whom it tells, each in a delivery of its own: mail addresses, or a webhook's host with a mark of the
-    /// rest of its address. They are shown, and so are free of secrets.
+    /// Whom it tells, each in a delivery of its own: mail addresses, or a webhook's host with a
+    /// mark of the rest of its address. They are shown, and so are free of secrets.
     fn receivers(&self) -> Vec<String>;
 
     /// What it wants to hear of.
@@ -88,5 +88,5 @@ pub fn all(
 pub fn header_value(value: &str) -> Result<(), String> {
     reqwest::header::HeaderValue::from_str(value)
         .map(drop)
-        .map_err(|_| "a value of visible ASCII characters in one line".to_owned())
+        .map_err(|_| "one line of visible ASCII characters".to_owned())
 }

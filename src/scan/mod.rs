@@ -1,9 +1,10 @@
 //! Use case 1: read an organization, decide, and keep everything in one transaction.
 //!
-//! Guarantees: the projects' certificates are read while the next page of projects is on its way; each
-//! page is read once. One unreadable project neither hides the others nor counts as gone. The last
-//! known inventory is evaluated even when nothing could be read. Nothing is sent from here: what is to
-//! be said is committed, with the ledger and the record of the scan, before anybody sends it.
+//! Guarantees: the projects' certificates are read while the next page of projects is on its way;
+//! each page is read once. One unreadable project neither hides the others nor counts as gone. The
+//! last known inventory is evaluated even when nothing could be read. Nothing is sent from here:
+//! what is to be said is committed, with the ledger and the record of the scan, before anybody
+//! sends it.
 
 mod read;
 
@@ -73,7 +74,7 @@ impl Target {
 #[derive(Clone, Copy, Debug)]
 pub struct When {
     pub started_at: DateTime<Utc>,
-    /// The scheduled moment that it stands for.
+    /// The scheduled time of the scan.
     pub tick: DateTime<Utc>,
     /// The zone of the schedule.
     pub timezone: Tz,
@@ -122,8 +123,7 @@ pub async fn run_once(
     let before = target.api.requests();
     // What fails inside certvigil has read nothing, and is told as what could not be read.
     let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
-    let reading =
-        reading.unwrap_or_else(|_| Reading::failed("the reading failed inside certvigil"));
+    let reading = reading.unwrap_or_else(|_| Reading::failed("internal error while reading"));
     let at = when.started_at + TimeDelta::from_std(started.elapsed()).unwrap_or(TimeDelta::zero());
     let requests = target.api.requests() - before;
     let synchronization = clock::synchronization();
@@ -231,8 +231,8 @@ pub async fn keep(
     Ok(Report { record, notifications, admin_keys_fault, needs_confirmation })
 }
 
-/// Why the admin keys could not be read, where the last scan did not meet the same, or that none of them is the
-/// one in use.
+/// Why the admin keys could not be read, where the last scan did not meet the same, or that none of
+/// them is the one in use.
 fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
     fn why(inventory: &Inventory) -> Option<String> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
@@ -242,7 +242,9 @@ fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
         }
         let listed = inventory.admin_keys.as_ref()?;
         let own = listed.keys.values().any(|key| key.own);
-        (!own).then(|| "none of the keys that are listed is the one in use".to_owned())
+        (!own).then(|| {
+            "the list of admin keys does not contain the key that certvigil uses".to_owned()
+        })
     }
     why(after).filter(|new| why(before).as_ref() != Some(new))
 }
@@ -258,15 +260,15 @@ fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
     }
     if let ClockVerdict::Ignored(skew) = clock {
         faults.push(format!(
-            "the API's clock is {} seconds away from this machine's, which cannot be: this machine's counts",
+            "the API's clock differs by {} seconds, which is implausible: using this host's clock",
             skew.num_seconds()
         ));
     }
     faults
 }
 
-/// Ends everything that was told of an organization that is no longer configured, and forgets it. Its acknowledgements
-/// stay for a week, so that a removal by mistake can be undone.
+/// Ends everything that was told of an organization that is no longer configured, and forgets it.
+/// Its acknowledgements stay for a week, so that a removal by mistake can be undone.
 ///
 /// # Errors
 /// Where the state fails; then nothing has changed.
@@ -310,8 +312,8 @@ pub async fn retire(
     }
 }
 
-/// What each notifier is to be told, and what its ledger learns. `local` is this machine's clock, by which the
-/// ledger is kept.
+/// What each notifier is to be told, and what its ledger learns. `local` is this machine's clock,
+/// by which the ledger is kept.
 async fn plan(
     occasion: &Occasion<'_>,
     world: &World<'_>,
@@ -345,8 +347,8 @@ async fn plan(
     Ok(plans)
 }
 
-/// The plans of one notifier. Whoever joins a notifier that was told things is told of all that is open,
-/// and not of the news alone. Where nothing was told yet, all that is open is news.
+/// The plans of one notifier. Whoever joins a notifier that was told things is told of all that is
+/// open, and not of the news alone. Where nothing was told yet, all that is open is news.
 fn plan_of(
     occasion: &Occasion<'_>,
     world: &World<'_>,
@@ -392,7 +394,8 @@ fn plan_of(
         let alone = plans.is_empty();
         let mut open = all_open(world, routing, moment);
         if alone && *grain != Grain::Digest {
-            // It may be the same service under another address: nothing else closes what it has open.
+            // It may be the same service under another address: nothing else closes what it has
+            // open.
             open.extend(decisions.into_iter().filter(|one| matches!(one, Decision::End { .. })));
         }
         let (messages, open) = occasion.tell(new_id, &listener.afresh(), open);

@@ -1,7 +1,7 @@
 //! The reading of a scan: everything that is selected, with as few requests as there are pages.
 //!
-//! The projects' certificates are read while the next page of projects is on its way. What has arrived
-//! when the time is up counts.
+//! The projects' certificates are read while the next page of projects is on its way. What has
+//! arrived when the time is up counts.
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{collections::BTreeSet, sync::Arc};
@@ -29,7 +29,7 @@ const WAITING_ANSWERS: usize = 8;
 const MAX_MISSING: usize = 1_000;
 
 /// Why something was not read that was still to be.
-const TIME_UP: &str = "the scan's time was up";
+const TIME_UP: &str = "the scan reached scan_timeout";
 
 /// How far a scan has come, for who watches it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +50,8 @@ enum Arrival {
     AdminKeys(Result<Vec<AdminKey>, ReadError>),
 }
 
-/// Reads everything that is selected, until the time is up; what is as it was `before` is not kept twice.
+/// Reads everything that is selected, until the time is up; what is as it was `before` is not kept
+/// twice.
 pub async fn read(
     target: &Target,
     before: Arc<Inventory>,
@@ -93,8 +94,8 @@ pub async fn read(
     reading
 }
 
-/// Reads the lists a second time by which projects have lost their last active certificate: one that moved while the
-/// lists were read the first time may have been seen in none of them.
+/// Reads the lists a second time by which projects have lost their last active certificate: one
+/// that moved while the lists were read the first time may have been seen in none of them.
 async fn read_again(
     target: &Target,
     reading: &mut Reading,
@@ -128,8 +129,8 @@ async fn read_again(
     }
 }
 
-/// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent to
-/// another thread.
+/// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent
+/// to another thread.
 fn request_all<'a>(
     target: &'a Target,
     before: &'a Inventory,
@@ -171,7 +172,8 @@ async fn list_projects(
 ) {
     let Target { api, selection, .. } = target;
     let mut pages = api.projects(selection.archived);
-    // All that were listed, selected or not. A list that shifts while it is read names a project twice.
+    // All that were listed, selected or not. A list that shifts while it is read names a project
+    // twice.
     let mut seen = BTreeSet::new();
     let mut odd = OddItems::default();
     let end = loop {
@@ -194,8 +196,8 @@ async fn list_projects(
                 }
             }
             Ok(None) if seen.is_empty() && odd.is_empty() && !before.projects.is_empty() => {
-                let why = "GET /organization/projects: the list is empty, and was not before: an organization \
-                           always has a default project";
+                let why = "GET /organization/projects: the list is suddenly empty, but an \
+                           organization always has a default project";
                 break Err(why.into());
             }
             Ok(None) => break read_missing(target, before, &seen, arrive, &found).await,
@@ -209,8 +211,8 @@ async fn list_projects(
     tell(arrive, Arrival::ProjectListEnd(end)).await;
 }
 
-/// Asks the API about the known projects that its complete list does not name. One that it calls archived is gone; one
-/// that it does not find is gone when a later scan agrees.
+/// Asks the API about the known projects that its complete list does not name. One that it calls
+/// archived is gone; one that it does not find is gone when a later scan agrees.
 async fn read_missing(
     target: &Target,
     before: &Inventory,
@@ -224,15 +226,17 @@ async fn read_missing(
     let mut unlisted = None;
     for (number, project) in missing.enumerate() {
         let error = if number >= MAX_MISSING {
-            ReadError::from("the list of projects no longer names it; not asked for in this scan")
+            ReadError::from(
+                "the list of projects no longer contains it; not requested in this scan",
+            )
         } else {
             match target.api.project(&project.id).await {
                 Ok(Presence::Archived) => continue,
                 // Nothing was ever read of it: nothing can end with it.
                 Ok(Presence::NotFound) if !before.listings.contains_key(&project.id) => continue,
                 Ok(Presence::NotFound) => ReadError {
-                    why: "the list of projects no longer names it, and GET answers 404: not believed until a \
-                          scan five minutes later agrees"
+                    why: "the list of projects no longer contains it, and GET returns 404: not \
+                          trusted until a scan five minutes later confirms it"
                         .into(),
                     cause: Cause::Missing,
                 },
@@ -252,7 +256,8 @@ async fn read_missing(
     match unlisted {
         None => Ok(()),
         Some(id) => Err(ReadError::from(format!(
-            "GET /organization/projects: the list does not name project {id}, which exists: others may be missing"
+            "GET /organization/projects: the list does not contain project {id}, which exists: \
+             others may be missing"
         ))),
     }
 }

@@ -123,7 +123,7 @@ fn acknowledgement(row: &Row) -> Result<Acknowledgement> {
     Ok(Acknowledgement {
         id: uuid(row, "id")?,
         subject: Subject::parse(&subject)
-            .ok_or_else(|| decode(format!("what is acknowledged, “{subject}”")))?,
+            .ok_or_else(|| decode(format!("the subject of an acknowledgement, “{subject}”")))?,
         reason: row.try_get("reason")?,
         by: row.try_get("by_whom")?,
         created_at: instant(row.try_get("created_at")?),

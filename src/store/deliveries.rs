@@ -28,7 +28,7 @@ pub struct DeliveryRow {
     /// When it is tried next, while it is pending.
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub settled_at: Option<DateTime<Utc>>,
-    /// How long after its time something arrived that was told for the first time.
+    /// Seconds from an alert being due to its acceptance; null for repeats.
     pub late: Option<TimeDelta>,
     /// The latest attempt: its outcome in a word, and what the receiver said.
     pub last: Option<(String, String)>,
@@ -137,8 +137,8 @@ impl Store {
         Ok(rows.into_iter().map(Waiting::from).collect())
     }
 
-    /// Makes all pending deliveries of a notifier due now: after a start or a reload its receivers may accept them.
-    /// Messages that may have arrived keep their pause.
+    /// Makes all pending deliveries of a notifier due now: after a start or a reload its receivers
+    /// may accept them. Messages that may have arrived keep their pause.
     ///
     /// # Errors
     /// Where the database fails.
@@ -198,7 +198,8 @@ impl Store {
                 return Err(StoreFault::NotRetryable(id.to_string(), done));
             }
         }
-        // Sent after what is newer, it would open what is over, or say what is no more. What waits goes first.
+        // Sent after what is newer, it would open what is over, or say what is no more. What waits
+        // goes first.
         let newer: bool = query(
             "SELECT EXISTS (
                SELECT 1 FROM deliveries d
@@ -234,8 +235,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Gives up what is owed to notifiers and receivers that are no longer configured, and forgets what
-    /// such a notifier was told. Gives the number of deliveries for each notifier.
+    /// Gives up what is owed to notifiers and receivers that are no longer configured, and forgets
+    /// what such a notifier was told. Gives the number of deliveries for each notifier.
     ///
     /// # Errors
     /// Where the database fails.

@@ -1,6 +1,6 @@
-//! What is known of an organization, as it is kept: in parts of limited size, so that however much there is, no more than
-//! one of them is in memory beside it. A list that many projects have is kept once, and a part that has not changed is
-//! not written again.
+//! What is known of an organization, as it is kept: in parts of limited size, so that however much
+//! there is, no more than one of them is in memory beside it. A list that many projects have is
+//! kept once, and a part that has not changed is not written again.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,8 @@ struct Head<'a> {
     form: u32,
     /// When lists were read: mostly all at the same time.
     read_at: Vec<DateTime<Utc>>,
-    /// The organization's own list, by its place among the lists, and when it was read, by its place above.
+    /// The organization's own list, by its place among the lists, and when it was read, by its
+    /// place above.
     organization: Option<(usize, usize)>,
     unreadable_projects: Cow<'a, BTreeMap<ProjectId, Unreadable>>,
     unreadable_organization: Option<Unreadable>,
@@ -215,7 +216,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
     let Some(head) = head else { return Ok(Inventory::default()) };
     let head: Head<'_> = match serde_json::from_str::<Form>(&head)?.form {
         Some(FORM) => serde_json::from_str(&head)?,
-        Some(other) => return Err(decode(format!("what is known, in the form {other}"))),
+        Some(other) => return Err(decode(format!("an inventory in the format {other}"))),
         None => return Ok(serde_json::from_str::<Whole>(&head)?.into()),
     };
 

@@ -114,7 +114,8 @@ pub struct LedgerVersion {
     numbers: i64,
 }
 
-/// Reads the version. With `lock`, nobody withdraws one of the entries until the end of the transaction.
+/// Reads the version. With `lock`, nobody withdraws one of the entries until the end of the
+/// transaction.
 async fn version(
     tx: &mut Transaction,
     organization: &str,
@@ -182,7 +183,7 @@ impl Store {
             }
             match serde_json::from_str(row.try_get("model")?) {
                 Ok(notification) => tellings.push(Telling { notification, deliveries }),
-                Err(error) => tracing::warn!(%error, "a kept message cannot be read"),
+                Err(error) => tracing::warn!(%error, "stored message unreadable"),
             }
         }
         Ok(tellings)

@@ -1,13 +1,14 @@
 //! The edge to the database: what is kept, in the words of the domain.
 //!
-//! Guarantees: the notifications, the ledger and the record of a scan are committed in one transaction;
-//! what attempts came to, and what follows from it, in another. No transaction is open while anything is
-//! sent. `now` is always an argument. It does not decide anything: what is superseded or withdrawn is
-//! bookkeeping of what was said.
+//! Guarantees: the notifications, the ledger and the record of a scan are committed in one
+//! transaction; what attempts came to, and what follows from it, in another. No transaction is open
+//! while anything is sent. `now` is always an argument. It does not decide anything: what is
+//! superseded or withdrawn is bookkeeping of what was said.
 //!
-//! There are two databases: SQLite in a file, for one instance, and PostgreSQL on a server, for any number of them.
-//! The statements are written once, for both. Where several work on one state, who commits for an organization is
-//! settled by a lease, and checked in the transaction: whoever was taken over from commits nothing.
+//! There are two databases: SQLite in a file, for one instance, and PostgreSQL on a server, for any
+//! number of them. The statements are written once, for both. Where several work on one state, who
+//! commits for an organization is settled by a lease, and checked in the transaction: whoever was
+//! taken over from commits nothing.
 
 mod acknowledgements;
 mod deliveries;
@@ -61,39 +62,39 @@ pub struct Settings {
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreFault {
-    #[error("the state {0} is in use by another certvigil")]
+    #[error("the database {0} is in use by another certvigil")]
     InUse(String),
-    #[error("there is no state at {0}: the service makes it at its first start (certvigil run)")]
+    #[error("no database at {0}: certvigil run creates it at its first start")]
     Missing(String),
-    #[error("the state {0} cannot be reached by this user: permission denied; try sudo")]
+    #[error("cannot open the database {0}: permission denied; try sudo")]
     Denied(String),
-    #[error("the state {0} was written by a newer certvigil")]
+    #[error("the database {0} was written by a newer certvigil")]
     Newer(String),
-    #[error("the state {0} was written by an older certvigil: certvigil run brings it up to date")]
+    #[error("the database {0} was written by an older certvigil: certvigil run upgrades it")]
     Older(String),
     #[error(
-        "the state {state} is damaged: {why}; restore a backup, or move it away to begin anew, and to be told \
-         again of all that is open"
+        "the database {state} is damaged: {why}; restore a backup, or move it away to start with \
+         an empty one, which sends every open alert again"
     )]
     Damaged { state: String, why: String },
-    #[error("the state {state} cannot be opened: {why}")]
+    #[error("cannot open the database {state}: {why}")]
     Open { state: String, why: String },
     /// The server does not answer now, and may do so later.
-    #[error("the state {state} cannot be reached: {why}")]
+    #[error("cannot reach the database {state}: {why}")]
     Away { state: String, why: String },
-    #[error("a delivery ended while the alerts were decided")]
+    #[error("a delivery finished while the scan was being saved")]
     LedgerChanged,
     #[error("another instance has taken over: changes discarded")]
     TakenOver,
-    #[error("the state holds what cannot be read: {0}")]
+    #[error("stored data unreadable: {0}")]
     Content(#[from] serde_json::Error),
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
-    #[error("there is no delivery {0}")]
+    #[error("no delivery {0}")]
     NoSuchDelivery(String),
-    #[error("delivery {0} is out of date: a later one tells the same receiver how things stand")]
+    #[error("delivery {0} is superseded by a later one to the same receiver")]
     OutOfDate(String),
-    #[error("delivery {0} is {1}, and cannot be tried again")]
+    #[error("delivery {0} is {1} and cannot be retried")]
     NotRetryable(String, DeliveryState),
 }
 
@@ -123,14 +124,15 @@ impl StoreFault {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
-    /// Over which this instance says that it is there: a connection of its own, where there are several.
+    /// Over which this instance says that it is there: a connection of its own, where there are
+    /// several.
     beats: Pool,
     /// Who this is, to the others.
     me: Uuid,
     /// The leases that this instance has in use.
     kept: Arc<Mutex<BTreeSet<String>>>,
-    /// How far the database's clock is ahead of this machine's, in milliseconds: what several instances settle by
-    /// time, they settle by that clock.
+    /// How far the database's clock is ahead of this machine's, in milliseconds: what several
+    /// instances settle by time, they settle by that clock.
     ahead: Arc<AtomicI64>,
     /// What every change of a file is written to first.
     log: Option<Arc<Path>>,
@@ -159,7 +161,7 @@ pub struct Version {
 pub struct ScanRecord {
     pub id: Uuid,
     pub organization: OrganizationName,
-    /// The scheduled moment that it stands for.
+    /// The scheduled time of the scan.
     pub tick: DateTime<Utc>,
     pub started_at: DateTime<Utc>,
     pub finished_at: DateTime<Utc>,
@@ -170,7 +172,7 @@ pub struct ScanRecord {
     pub requests: u64,
     /// What could not be read, and why.
     pub faults: Vec<String>,
-    /// How far the API's clock was ahead of this machine's, where that is more than may be.
+    /// Seconds by which the API's clock was ahead of this host's clock, if more than five minutes.
     pub clock_skew: Option<TimeDelta>,
 }
 
@@ -207,7 +209,8 @@ words! {
         News = "news",
         /// All that is open, to receivers that join: who has taken it is up to date.
         CatchUp = "catch_up",
-        /// What was told before, kept up: the ledger does not hang on it, and the next one replaces it.
+        /// What was told before, kept up: the ledger does not hang on it, and the next one replaces
+        /// it.
         Refresh = "refresh",
     }
 }
@@ -273,8 +276,9 @@ impl Store {
         now + TimeDelta::milliseconds(ahead)
     }
 
-    /// Whether anything has changed since, without asking the database: the same mark says that most likely nothing
-    /// has, for file systems count time in milliseconds. `None` where it cannot be told.
+    /// Whether anything has changed since, without asking the database: the same mark says that
+    /// most likely nothing has, for file systems count time in milliseconds. `None` where it cannot
+    /// be told.
     pub fn mark(&self) -> Option<Mark> {
         let log = std::fs::metadata(self.log.as_ref()?).ok()?;
         Some(Mark { length: log.len(), written_at: log.modified().ok()? })
@@ -330,8 +334,8 @@ impl Store {
         .await?)
     }
 
-    /// The organization's latest scan: the one that what is known of it comes from, whatever the clocks said. None
-    /// where nothing is known.
+    /// The organization's latest scan: the one that what is known of it comes from, whatever the
+    /// clocks said. None where nothing is known.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
@@ -348,8 +352,8 @@ impl Store {
         row.as_ref().map(scan_record).transpose()
     }
 
-    /// The latest scans, the one that began last first; of one organization, and begun before another one, where
-    /// that is asked for.
+    /// The latest scans, the one that began last first; of one organization, and begun before
+    /// another one, where that is asked for.
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
@@ -373,7 +377,8 @@ impl Store {
         rows.iter().map(scan_record).collect()
     }
 
-    /// When the organization's latest complete scan ended; what a clock that was ahead has noted does not count.
+    /// When the organization's latest complete scan ended; what a clock that was ahead has noted
+    /// does not count.
     ///
     /// # Errors
     /// Where the database fails.
@@ -411,8 +416,8 @@ impl Store {
         Ok(Version { organizations, acknowledgements })
     }
 
-    /// The notifier's receivers that are up to date with the organization, or will be by what is on its
-    /// way to them.
+    /// The notifier's receivers that are up to date with the organization, or will be by what is on
+    /// its way to them.
     ///
     /// # Errors
     /// Where the database fails.
@@ -511,7 +516,8 @@ impl Store {
         Ok(orphaned.execute(&self.pool).await?)
     }
 
-    /// Forgets what ended before `before`: scans, settled notifications, and what was told and is over.
+    /// Forgets what ended before `before`: scans, settled notifications, and what was told and is
+    /// over.
     ///
     /// # Errors
     /// Where the database fails.
@@ -543,8 +549,8 @@ impl Store {
     }
 }
 
-/// Whether two transactions stood in each other's way, and this one may go first next time (SQLSTATE 40001, 40P01 and
-/// 55P03).
+/// Whether two transactions stood in each other's way, and this one may go first next time
+/// (SQLSTATE 40001, 40P01 and 55P03).
 fn is_conflict(fault: &StoreFault) -> bool {
     let StoreFault::Database(sqlx::Error::Database(error)) = fault else { return false };
     error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code))

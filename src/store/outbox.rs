@@ -57,7 +57,8 @@ pub struct Claim {
     pub give_up_at: DateTime<Utc>,
     /// Since when there was something to tell, of what is told for the first time.
     pub due_at: Option<DateTime<Utc>>,
-    /// How far the API's clock was ahead of this machine's at the latest scan, where that is too much.
+    /// How far the API's clock was ahead of this machine's at the latest scan, where that is too
+    /// much.
     pub clock_skew: Option<TimeDelta>,
 }
 
@@ -78,8 +79,9 @@ pub struct Claimed {
     pub wait: Option<TimeDelta>,
 }
 
-/// The statement that claims; how rows are locked is the database's own. What is older is looked for by what is told of,
-/// delivery by delivery, until there are enough: `OFFSET 0` keeps PostgreSQL from comparing all with all.
+/// The statement that claims; how rows are locked is the database's own. What is older is looked
+/// for by what is told of, delivery by delivery, until there are enough: `OFFSET 0` keeps
+/// PostgreSQL from comparing all with all.
 macro_rules! claim {
     ($receivers:literal, $lock:literal) => {
         concat!(
@@ -115,12 +117,12 @@ macro_rules! claim {
 
 /// No claim lasts longer: a later end was written by a clock that was ahead.
 const LONGEST_CLAIM: TimeDelta = TimeDelta::hours(1);
-/// An attempt that is dated later than this after now was dated by a clock that was ahead. Less may be a correction of
-/// the clock by its time service.
+/// An attempt that is dated later than this after now was dated by a clock that was ahead. Less may
+/// be a correction of the clock by its time service.
 const CLOCK_SLACK: TimeDelta = TimeDelta::minutes(1);
 
-/// What stands for all projects together: one incident is opened and closed for them, so that what is told
-/// of one is not overtaken by what is told of another.
+/// What stands for all projects together: one incident is opened and closed for them, so that what
+/// is told of one is not overtaken by what is told of another.
 const PROJECTS: &str = "projects";
 
 /// Writes a message and one delivery for each receiver, and retires what it makes out of date.
@@ -189,8 +191,9 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Makes older deliveries of the same subjects due now. They go first, and a pause between their attempts must not hold
-/// back the new message. One that may have arrived holds nothing back, and keeps its pause.
+/// Makes older deliveries of the same subjects due now. They go first, and a pause between their
+/// attempts must not hold back the new message. One that may have arrived holds nothing back, and
+/// keeps its pause.
 async fn hasten(
     tx: &mut Transaction,
     notification: &str,
@@ -238,9 +241,10 @@ async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
     Ok(())
 }
 
-/// What was never attempted, or may have arrived already, and tells only of subjects that the new notification tells of is out of date.
-/// What only keeps up what was told replaces nothing but its like: news are news until they arrive. And news
-/// do not replace a catch-up: by its arrival one knows that the receiver is up to date.
+/// What was never attempted, or may have arrived already, and tells only of subjects that the new
+/// notification tells of is out of date. What only keeps up what was told replaces nothing but its
+/// like: news are news until they arrive. And news do not replace a catch-up: by its arrival one
+/// knows that the receiver is up to date.
 async fn supersede(
     tx: &mut Transaction,
     notification: &str,
@@ -312,8 +316,9 @@ pub(super) async fn lock(tx: &mut Transaction, notification: &str) -> Result<()>
     Ok(())
 }
 
-/// A notification that nobody took and nobody will was not told: the ledger forgets it. But for the end of what
-/// is of no organization, where no scan comes that tells it anew: it would be told again and again.
+/// A notification that nobody took and nobody will was not told: the ledger forgets it. But for the
+/// end of what is of no organization, where no scan comes that tells it anew: it would be told
+/// again and again.
 pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<()> {
     // What others record of it waits, so that the last of them sees that nobody has taken it.
     lock(tx, notification).await?;
@@ -330,8 +335,8 @@ pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<(
 }
 
 impl Store {
-    /// When the notifier has something to attempt next: now, or a time before, where something is due; `None` where
-    /// nothing waits.
+    /// When the notifier has something to attempt next: now, or a time before, where something is
+    /// due; `None` where nothing waits.
     ///
     /// # Errors
     /// Where the database fails.
@@ -356,8 +361,8 @@ impl Store {
         Ok(next.map(instant))
     }
 
-    /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it may go. Another
-    /// instance may have other `receivers`, and claims what is theirs. For one
+    /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it
+    /// may go. Another instance may have other `receivers`, and claims what is theirs. For one
     /// receiver nothing is claimed while something older of the same subject waits.
     ///
     /// # Errors
@@ -473,11 +478,12 @@ impl Store {
         Ok((Claimed { claims, wait: None }, found))
     }
 
-    /// Records attempts and ends their claims, all or none. The attempt of a claim that was taken over changes nothing:
-    /// the delivery belongs to the new claim.
+    /// Records attempts and ends their claims, all or none. The attempt of a claim that was taken
+    /// over changes nothing: the delivery belongs to the new claim.
     ///
     /// # Errors
-    /// Where the database fails; then the claims end with their leases, and the attempts are repeated.
+    /// Where the database fails; then the claims end with their leases, and the attempts are
+    /// repeated.
     pub async fn record(&self, attempts: &[Attempted]) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         // In the same order as all others.
@@ -493,7 +499,8 @@ impl Store {
                 tracing::warn!(%delivery, attempt, outcome, "attempt not recorded: its claim ended before the attempt did");
             }
         }
-        // What is known of a receiver is what it said last; and each has its place in one order, too.
+        // What is known of a receiver is what it said last; and each has its place in one order,
+        // too.
         ours.sort_by_key(|one| (&one.claim.receiver, one.ended));
         for Attempted { claim, outcome, verdict, ended } in ours {
             failures::note(&mut tx, claim, outcome, verdict, *ended).await?;
@@ -573,7 +580,7 @@ async fn unreadable(
     .bind(attempt)
     .bind(millis(now))
     .bind(FailureReason::Internal.as_str())
-    .bind(format!("the kept message cannot be read: {error}"))
+    .bind(format!("stored message unreadable: {error}"))
     .execute(&mut *tx)
     .await?;
     let notification: String = query(

@@ -1,8 +1,9 @@
 //! A state on a server: PostgreSQL, for any number of instances.
 //!
-//! Guarantees: what is done to the schema is done once, however many instances start at the same time; an instance
-//! of an older version goes on beside a newer schema that only adds to its own. A session that says nothing more, in
-//! the middle of a transaction, is ended by the server, so that a paused instance holds nobody up.
+//! Guarantees: what is done to the schema is done once, however many instances start at the same
+//! time; an instance of an older version goes on beside a newer schema that only adds to its own. A
+//! session that says nothing more, in the middle of a transaction, is ended by the server, so that
+//! a paused instance holds nobody up.
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -21,8 +22,8 @@ use crate::{
 
 /// Connections that only read, for whoever is shown something.
 const READERS: u32 = 2;
-/// The connections over which an instance says that it is there: the work must not keep it waiting, and one that hangs
-/// must not, either.
+/// The connections over which an instance says that it is there: the work must not keep it waiting,
+/// and one that hangs must not, either.
 const BEATS: u32 = 2;
 /// The fewest connections that an instance gets along with.
 pub const LEAST_CONNECTIONS: u32 = READERS + BEATS + 2;
@@ -73,7 +74,7 @@ fn parse(text: &str) -> std::result::Result<(Url, PgConnectOptions), String> {
     if let Some((key, _)) = keys.find(|(key, _)| !KNOWN.contains(&key.as_ref())) {
         let key = crate::domain::text::one_line(&key, 40);
         return Err(format!(
-            "an address without “{key}”: it is understood with {}",
+            "an address without “{key}”: supported parameters are {}",
             KNOWN.join(", ")
         ));
     }
@@ -113,9 +114,8 @@ impl Server {
     fn options(&self) -> Result<PgConnectOptions> {
         let open = |why: String| StoreFault::open(self.shown(), why);
         let read = |secret: &Secret| secret.read().map_err(|error| open(error.to_string()));
-        let (url, mut options) = parse(read(&self.url)?.expose_secret()).map_err(|expected| {
-            open(format!("its address is not what was expected: {expected}"))
-        })?;
+        let (url, mut options) = parse(read(&self.url)?.expose_secret())
+            .map_err(|expected| open(format!("invalid address, expected {expected}")))?;
         if !url.query_pairs().any(|(key, _)| key == "sslmode") {
             // Whoever names an authority wants it asked.
             let is_trusted = is_here(&options) && self.ca_file.is_none();
@@ -131,7 +131,8 @@ impl Server {
         if !url.query_pairs().any(|(key, _)| key == "application_name") {
             options = options.application_name("certvigil");
         }
-        // A setting for numbers as text, which certvigil does not read, and PgBouncer before 1.20 refuses.
+        // A setting for numbers as text, which certvigil does not read, and PgBouncer before 1.20
+        // refuses.
         Ok(options.extra_float_digits(None).disable_statement_logging())
     }
 
@@ -233,7 +234,8 @@ pub fn shown_url(text: &str) -> String {
 pub fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // Class 08: the connection; 53: too many, or a full disk; 57P: it starts, stops, or was told to.
+        // Class 08: the connection; 53: too many, or a full disk; 57P: it starts, stops, or was
+        // told to.
         sqlx::Error::Database(error) => error
             .code()
             .is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class))),
@@ -241,8 +243,8 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Opens the state as one of its workers, and brings it up to date where needed. Gives the connections for the work,
-/// and the one over which the instance says that it is there.
+/// Opens the state as one of its workers, and brings it up to date where needed. Gives the
+/// connections for the work, and the one over which the instance says that it is there.
 pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
@@ -253,7 +255,7 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let migrated = tokio::time::timeout(MIGRATING, migrations::POSTGRES.run(&migrating)).await;
     let migrated = migrated.map_err(|_| StoreFault::Away {
         state: server.shown(),
-        why: format!("its tables were not brought up to date within {MIGRATING:?}"),
+        why: format!("its tables were not upgraded within {MIGRATING:?}"),
     })?;
     migrated.map_err(|error| match error {
         sqlx::migrate::MigrateError::Execute(error) => server.fault(&error),

@@ -1,8 +1,10 @@
-//! One way to say a statement to either database. The statements are written once, in what both understand, and
-//! checked on both by the contract tests; here is only what their drivers do differently.
+//! One way to say a statement to either database. The statements are written once, in what both
+//! understand, and checked on both by the contract tests; here is only what their drivers do
+//! differently.
 //!
-//! Guarantees: no statement waits longer than it may for a server that does not answer, and a connection that has
-//! not answered is not used again. A transaction that is dropped has changed nothing.
+//! Guarantees: no statement waits longer than it may for a server that does not answer, and a
+//! connection that has not answered is not used again. A transaction that is dropped has changed
+//! nothing.
 
 use sqlx::{
     ColumnIndex, Decode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Type,
@@ -57,7 +59,8 @@ impl Pool {
         }))
     }
 
-    /// Writes what comes from elsewhere, and takes its time; nobody else writes to these tables meanwhile.
+    /// Writes what comes from elsewhere, and takes its time; nobody else writes to these tables
+    /// meanwhile.
     pub async fn begin_filling(&self, lock: &'static str) -> Result<Transaction> {
         let mut transaction = self.begin().await?;
         if let Inner::Postgres(open) = &mut transaction.0 {
@@ -118,7 +121,7 @@ impl Held {
     async fn of(pool: &PgPool, patience: Duration) -> Result<Held> {
         let connection = pool.acquire().await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => {
-                let why = "no connection to the database can be had";
+                let why = "no connection to the database";
                 sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
             }
             other => other,
@@ -147,8 +150,8 @@ impl Held {
             Ok(Err(sqlx::Error::Database(error)))
                 if error.code().as_deref() == Some(OTHER_PLAN) =>
             {
-                // A newer version has added a column to a table that a prepared statement reads: the next connection
-                // prepares it anew.
+                // A newer version has added a column to a table that a prepared statement reads:
+                // the next connection prepares it anew.
                 self.connection.close_on_drop();
                 Err(sqlx::Error::Database(error))
             }
@@ -156,7 +159,7 @@ impl Held {
             Err(_) => {
                 // It would answer something else next time, or never.
                 self.connection.close_on_drop();
-                let why = format!("the database has not answered within {:?}", self.patience);
+                let why = format!("the database did not answer within {:?}", self.patience);
                 Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
             }
         }

@@ -1,9 +1,9 @@
 //! Moving a state from one database to another: everything that it holds, in lines of JSON.
 //!
-//! Guarantees: what is read is of one moment; it is written wholly or not at all, only where there is nothing yet, and only
-//! what the service can read: whoever wrote the file cannot stop the service with it.
-//! What instances settle among themselves stays behind, and so does who was at what: what was under way is attempted
-//! again under the same id.
+//! Guarantees: what is read is of one moment; it is written wholly or not at all, only where there
+//! is nothing yet, and only what the service can read: whoever wrote the file cannot stop the
+//! service with it. What instances settle among themselves stays behind, and so does who was at
+//! what: what was under way is attempted again under the same id.
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value as Json, json};
@@ -33,13 +33,13 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 pub enum TransferFault {
     #[error(transparent)]
     Store(#[from] StoreFault),
-    #[error("the file cannot be read or written: {0}")]
+    #[error("cannot read or write the file: {0}")]
     File(#[from] std::io::Error),
     #[error("line {line}: {found}; expected {expected}")]
     Line { line: usize, found: String, expected: String },
-    #[error("there are {0} in the state already: import fills an empty one")]
+    #[error("the database already has {0}: import needs an empty one")]
     NotEmpty(&'static str),
-    #[error("what the file says of the organization {organization} cannot be read: {why}")]
+    #[error("cannot import organization {organization}: {why}")]
     Inventory { organization: String, why: StoreFault },
 }
 
@@ -103,9 +103,9 @@ impl Kind {
             ),
             Id => (Uuid::parse_str(text).is_ok(), "a UUID"),
             State => (DeliveryState::parse(text).is_some(), "the state of a delivery"),
-            Ended => (Ending::parse(text).is_some(), "how an acknowledgement ended"),
+            Ended => (Ending::parse(text).is_some(), "the end of an acknowledgement"),
             Document => (serde_json::from_str::<IgnoredAny>(text).is_ok(), "JSON in a text"),
-            Telling => (serde_json::from_str::<Told>(text).is_ok(), "what was told, as JSON"),
+            Telling => (serde_json::from_str::<Told>(text).is_ok(), "a sent alert, as JSON"),
             Faults => {
                 (serde_json::from_str::<Vec<String>>(text).is_ok(), "a list of faults, as JSON")
             }
@@ -143,7 +143,8 @@ macro_rules! table {
     };
 }
 
-/// Everything that a state holds, in an order in which it can be written. `lease_until` is left out.
+/// Everything that a state holds, in an order in which it can be written. `lease_until` is left
+/// out.
 const TABLES: &[Table] = &[
     table!("organizations" by "name":
         "name" Owner, "inventory" Document, "updated_at" Instant, "scan_id" Id; "$1, $2, $3, $4"),
@@ -214,8 +215,8 @@ impl Store {
     /// Fills an empty state with what was exported. Gives the number of rows.
     ///
     /// # Errors
-    /// Where the state is not empty, the file is not what was expected, or the database fails; then nothing is
-    /// written.
+    /// Where the state is not empty, the file is not what was expected, or the database fails; then
+    /// nothing is written.
     pub async fn import(&self, from: &mut impl BufRead) -> std::result::Result<u64, TransferFault> {
         let mut lines = Lines { from, number: 0 };
         let head = lines.next()?.unwrap_or_default();
@@ -227,7 +228,7 @@ impl Store {
         const LOCK: &str = "LOCK TABLE instances, configurations, leases, organizations, deliveries IN EXCLUSIVE MODE";
         let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreFault::from)?;
         if self.instances_there(&mut tx).await? > 0 {
-            return Err(StoreFault::InUse("that is to be filled".to_owned()).into());
+            return Err(StoreFault::InUse("to import into".to_owned()).into());
         }
         for table in TABLES {
             if !rows(&mut tx, table, 0).await?.is_empty() {
@@ -239,7 +240,7 @@ impl Store {
             if let Some(rows) = line["rows"].as_u64() {
                 if rows != written || lines.next()?.is_some() {
                     let found = format!("{written} rows before the end");
-                    return Err(lines.fault(found, format!("{rows}, and nothing behind them")));
+                    return Err(lines.fault(found, format!("{rows} and nothing after them")));
                 }
                 read_back(&mut tx).await?;
                 reset_sequences(&mut tx).await.map_err(StoreFault::from)?;
@@ -248,15 +249,17 @@ impl Store {
             }
             let Some(table) = TABLES.iter().find(|table| line["table"] == table.name) else {
                 let found = format!("the table {}", line["table"]);
-                return Err(lines.fault(found, "one that this certvigil knows".to_owned()));
+                return Err(lines.fault(found, "a table that this version knows".to_owned()));
             };
             let insert = insert(table, &line["row"])
                 .map_err(|(found, expected)| lines.fault(found, expected))?;
             insert.execute(&mut tx).await.map_err(StoreFault::from)?;
             written += 1;
         }
-        Err(lines
-            .fault("the end of the file".to_owned(), "its last line: it is not whole".to_owned()))
+        Err(lines.fault(
+            "the end of the file".to_owned(),
+            "the last line (the file is incomplete)".to_owned(),
+        ))
     }
 }
 

@@ -31,7 +31,7 @@ use survey::Survey;
 pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Keep the scan, and tell the notifiers what is new, as the service does; not beside a running one
+    /// Store the scan and send new alerts, as the service does; refused while the service runs
     #[arg(long)]
     notify: bool,
 }
@@ -77,11 +77,11 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
     };
     super::print(&text)?;
     for index in survey.idle_rules() {
-        eprintln!("warning: rules[{index}] applies to none of the certificates");
+        eprintln!("warning: rules[{index}] matches no certificate");
     }
     if survey.undelivered > 0 {
         let what = wording::count(survey.undelivered, "delivery attempt");
-        eprintln!("error: {what} failed; certvigil deliveries --failed says why");
+        eprintln!("error: {what} failed; run certvigil deliveries --failed for the reasons");
     }
     Ok(match survey.worst() {
         Severity::Critical => 2,
@@ -94,12 +94,14 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
 /// Reads every organization at once; keeps nothing.
 async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let read = read::read(targets).await;
-    // Acknowledgements, and what projects have lost, are shown where there is a state that knows them.
+    // Acknowledgements, and what projects have lost, are shown where there is a state that knows
+    // them.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) => None,
         Err(error) => {
-            tracing::warn!(%error, "acknowledgements, and projects that lost their last active certificate, are not shown");
+            tracing::warn!(%error, "acknowledgements and projects without mutual TLS not shown: \
+                                    database unavailable");
             None
         }
     };

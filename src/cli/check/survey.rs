@@ -62,7 +62,7 @@ impl Credential {
             (None, Some(id)) => format!(" {id}"),
             (None, None) => String::new(),
         };
-        let own = if self.own { ", which certvigil reads with" } else { "" };
+        let own = if self.own { ", which certvigil uses" } else { "" };
         format!("{}{name}{own}", self.kind.title())
     }
 }
@@ -184,7 +184,8 @@ impl Survey {
         self.unreadable.is_empty() && self.undelivered == 0
     }
 
-    /// The places of the rules that decide about no certificate. Nothing can be said where a list was not read.
+    /// The places of the rules that decide about no certificate. Nothing can be said where a list
+    /// was not read.
     pub fn idle_rules(&self) -> impl Iterator<Item = usize> {
         let known = self.unreadable.is_empty();
         self.rules.iter().filter(move |(_, decides)| known && !**decides).map(|(index, _)| *index)

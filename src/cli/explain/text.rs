@@ -1,4 +1,5 @@
-//! An explanation as text: the certificate, its projects, its ladder, the notifiers, and the sent notifications.
+//! An explanation as text: the certificate, its projects, its ladder, the notifiers, and the sent
+//! notifications.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::fmt::Write;
@@ -36,7 +37,7 @@ impl Page<'_> {
         let Explanation { certificate, organization, .. } = &self.explanation;
         writeln!(
             out,
-            "“{}” ({}) of the organization {organization}",
+            "“{}” ({}) in organization {organization}",
             certificate.title(),
             certificate.id
         )?;
@@ -46,13 +47,13 @@ impl Page<'_> {
                 line("expiry", format!("{}: it {}", self.at(at), wording::expiry(at, self.now)))?;
             }
             (None, Some(given)) => {
-                let why = "which is no time in seconds before the year 10000";
-                line("expiry", format!("unknown: the API says {given}, {why}"))?;
+                let why = "which is not a time in Unix seconds before the year 10000";
+                line("expiry", format!("unknown: the API reports {given}, {why}"))?;
             }
-            (None, None) => line("expiry", "unknown: the API does not say".to_owned())?,
+            (None, None) => line("expiry", "unknown: the API does not report it".to_owned())?,
         }
         let since =
-            certificate.valid_at.map_or("the API does not say".to_owned(), |at| self.at(at));
+            certificate.valid_at.map_or("not reported by the API".to_owned(), |at| self.at(at));
         line("valid from", since)?;
         match &self.scan {
             Some(scan) => {
@@ -96,9 +97,9 @@ impl Page<'_> {
 
     fn why_none(&self) -> &'static str {
         if self.explanation.watched {
-            "none: its end is farther away than the first threshold"
+            "none: no threshold reached yet"
         } else {
-            "none: it is active nowhere"
+            "none: it is not active in any project"
         }
     }
 
@@ -112,7 +113,7 @@ impl Page<'_> {
                 format!("no valid certificate since {}", self.at(from))
             }
             (None, Some(from)) => format!("no valid certificate from {}", self.at(from)),
-            (None, None) => "until when it has a valid certificate is not known".to_owned(),
+            (None, None) => "unknown how long it has a valid certificate".to_owned(),
         };
         for project in &active.projects {
             let next = project.next.map_or(String::new(), |next| {
@@ -128,32 +129,32 @@ impl Page<'_> {
             let since = project.unprotected_since.map(|at| format!(" since {}", self.at(at)));
             writeln!(
                 out,
-                "  Not active in {} ({}), which has had no active certificate{}: mutual TLS is off there",
+                "  Not active in {} ({}), which has no active certificate{}: mutual TLS is off there",
                 project.title(),
                 project.id,
                 since.unwrap_or_default()
             )?;
         }
         if self.explanation.replaced {
-            writeln!(out, "  Every project has a successor: its expiry is told calmly, once.")?;
+            writeln!(out, "  Every project has a successor: its expiry sends one info message.")?;
         }
         Ok(())
     }
 
     fn ladder(&self, out: &mut String) -> std::fmt::Result {
         match self.explanation.ladder_of_rule {
-            Some(rule) => writeln!(out, "\nThe ladder of rules[{rule}], the first that matches")?,
-            None => writeln!(out, "\nThe global ladder: no rule gives another")?,
+            Some(rule) => writeln!(out, "\nThresholds of rules[{rule}], the first matching rule")?,
+            None => writeln!(out, "\nDefault thresholds: no rule matches")?,
         }
         if let Some((life, from)) = self.explanation.life {
             let life = wording::span(life);
             match from {
-                LifeFrom::ValidAt => writeln!(out, "  It lives {life}, from valid_at.")?,
+                LifeFrom::ValidAt => writeln!(out, "  Lifetime: {life}, from valid_at.")?,
                 LifeFrom::CreatedAt => {
-                    writeln!(out, "  It lives {life}, from created_at: it has no valid_at.")?;
+                    writeln!(out, "  Lifetime: {life}, from created_at (no valid_at).")?;
                 }
                 LifeFrom::Unknown => {
-                    writeln!(out, "  How long it lives is not known: {life} are assumed.")?;
+                    writeln!(out, "  Lifetime unknown: {life} assumed.")?;
                 }
             }
         }

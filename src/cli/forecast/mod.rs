@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 365, value_name = "N",
           value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
     days: i64,
-    /// From what the latest scan found, without asking the API
+    /// Use the latest stored scan; sends no API requests
     #[arg(long)]
     from_state: bool,
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -73,7 +73,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         None if config.schedule.run_on_start => Some(now),
         _ => config.schedule.cron.next_after(now),
     };
-    let first = first.ok_or_else(|| anyhow::anyhow!("the schedule never comes due"))?;
+    let first = first.ok_or_else(|| anyhow::anyhow!("the schedule never matches a date"))?;
     let end = now + TimeDelta::days(arguments.days);
     let mut outlook = Outlook::new(&config, now, end);
     for one in &known {

@@ -36,8 +36,7 @@ pub struct Outlook<'a> {
 }
 
 /// Said where there is nothing to tell of.
-const NOTHING_KNOWN: &str =
-    "no certificates known, so there is no forecast: run certvigil check to see what can be read\n";
+const NOTHING_KNOWN: &str = "no certificates known: run certvigil check for unreadable lists\n";
 
 /// A line of the table, and the repeats that follow it.
 struct Row {
@@ -214,8 +213,8 @@ impl<'a> Outlook<'a> {
             }
             let at = message.created_at;
             let organization = message.organization.as_ref().map_or("", |name| name.as_str());
-            // The same message has the same id in every forecast (RFC 7986, section 5.3): a notifier is
-            // sent one for an organization and a scan.
+            // The same message has the same id in every forecast (RFC 7986, section 5.3): a
+            // notifier is sent one for an organization and a scan.
             let key = format!("{organization}/{}/{}", message.notifier, instant(at));
             let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
             let lines: Vec<String> = message

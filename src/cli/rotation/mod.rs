@@ -1,5 +1,5 @@
-//! `certvigil rotation`: how far the rotation of a certificate is, and the requests that continue it. It reads the API
-//! now, and sends nothing but `GET`.
+//! `certvigil rotation`: how far the rotation of a certificate is, and the requests that continue
+//! it. It reads the API now, and sends nothing but `GET`.
 
 mod request;
 mod text;
@@ -30,12 +30,13 @@ use request::{Api, Request};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The certificate to replace: its id, or its name where no other has it
+    /// The certificate to replace: its id, or its name if unique
     certificate: String,
-    /// The one that takes over; by default an active one that lives longer, or else the likeliest upload
+    /// The successor; by default an active certificate that expires later, else the likeliest
+    /// upload
     #[arg(long, value_name = "CERT")]
     successor: Option<String>,
-    /// Where several organizations have it
+    /// The organization, if several have it
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -86,7 +87,8 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
     let evaluation =
         evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
-    let assessment = evaluation.assessment(&certificate.id).context("it is in no list")?;
+    let assessment =
+        evaluation.assessment(&certificate.id).context("the certificate is in no list")?;
     let successor = match &arguments.successor {
         Some(text) => {
             let only = std::slice::from_ref(of);
@@ -97,7 +99,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         None => None,
     };
     let settings = config.organizations.iter().find(|one| one.api.organization == of.organization);
-    let settings = settings.context("its organization is not configured")?;
+    let settings = settings.context("the organization is not configured")?;
     let target = read.iter().find(|one| *one.target.api.organization() == of.organization);
     let page = Page {
         evaluation: &evaluation,
@@ -127,13 +129,14 @@ fn can_take_over(
     let margin = assessment.ruling.steps.widest();
     anyhow::ensure!(
         coverage::outlives(successor, end, margin, now),
-        "--successor: “{}” ({}) {} and cannot take over on {}: it has to be valid by then, and for {} longer \
-         (the first threshold)",
+        "--successor: “{}” ({}) {} and cannot take over on {}: it must be valid by then, and for \
+         {} longer (the first threshold)",
         successor.title(),
         successor.id,
-        successor
-            .expires_at
-            .map_or("has no known end".to_owned(), |at| format!("expires on {}", wording::day(at))),
+        successor.expires_at.map_or("has no known expiry".to_owned(), |at| format!(
+            "expires on {}",
+            wording::day(at)
+        )),
         wording::day(end.max(now)),
         wording::span(margin),
     );

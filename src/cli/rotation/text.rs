@@ -20,7 +20,7 @@ impl Page<'_> {
         let mut out = String::new();
         let old = self.plan.certificate;
         let expires = old.expires_at.map(|at| format!("it {}", wording::expiry(at, self.now)));
-        let expires = expires.unwrap_or("when it expires is not known".to_owned());
+        let expires = expires.unwrap_or("its expiry is unknown".to_owned());
         writeln!(
             out,
             "Rotation of {} of the organization {}: {expires}",
@@ -52,7 +52,7 @@ impl Page<'_> {
             return Ok(());
         }
         let candidates = &self.plan.candidates;
-        writeln!(out, "Candidates, the likeliest first; --successor says which one is meant")?;
+        writeln!(out, "Candidates, most likely first (choose one with --successor)")?;
         for one in candidates.iter().take(CANDIDATES) {
             writeln!(out, "   {}{}", title(one), until(one))?;
         }
@@ -72,7 +72,7 @@ impl Page<'_> {
             RotationStep::Upload => "Upload the successor",
             RotationStep::Activate => "Activate the successor as well",
             RotationStep::MoveClients => {
-                "Move the clients to certificates that the successor accepts"
+                "Move the clients to certificates that the successor signed"
             }
             RotationStep::Deactivate => "Deactivate it",
             RotationStep::Delete => "Delete it",
@@ -83,11 +83,12 @@ impl Page<'_> {
                 None => "done".to_owned(),
             },
             (RotationStep::Upload, _) => {
-                "next: nothing is uploaded that is valid by then and lives longer".to_owned()
+                "next: no uploaded certificate is valid by then and expires later".to_owned()
             }
             (RotationStep::Activate, Progress::Next) => "next".to_owned(),
             (RotationStep::MoveClients, Progress::Unseen) => {
-                "next, and not visible to certvigil. If the successor has the same key, clients need nothing"
+                "next. certvigil cannot see clients: check your own logs. If the successor has \
+                 the same key, clients need nothing"
                     .to_owned()
             }
             (RotationStep::MoveClients, Progress::Done) if places > 0 => {
@@ -96,7 +97,7 @@ impl Page<'_> {
             (RotationStep::Deactivate, Progress::Next) => {
                 let after = match plan.progress(RotationStep::MoveClients) {
                     Progress::Done => "next",
-                    _ => "when the clients have moved",
+                    _ => "after the clients have moved",
                 };
                 match ready == places {
                     true => after.to_owned(),
@@ -105,7 +106,9 @@ impl Page<'_> {
             }
             (RotationStep::Delete, Progress::Next) => "next".to_owned(),
             (RotationStep::Delete, Progress::Unseen) => {
-                "it is active nowhere. If another one has replaced it, --successor says which".to_owned()
+                "it is not active anywhere. If another certificate replaced it, name it with \
+                 --successor"
+                    .to_owned()
             }
             (_, Progress::Done) => "done".to_owned(),
             (_, Progress::Later) => "later".to_owned(),
@@ -116,8 +119,8 @@ impl Page<'_> {
             && plan.places.iter().any(|one| matches!(one.place, Place::Organization));
         let note = match unwatched {
             true => {
-                "\n   The configuration leaves out projects of this organization: see first that the successor is \
-                 active for the organization."
+                "\n   certvigil does not watch every project of this organization: first check \
+                 that the successor is active for the organization."
             }
             false => "",
         };
@@ -132,12 +135,13 @@ impl Page<'_> {
                 (None, Some(candidate)) => format!("activate {}", candidate.id),
                 (None, None) => "nothing to activate yet".to_owned(),
             }),
-            RotationStep::Deactivate if !one.is_read => {
-                Some("not yet: its list, or the organization’s, could not be read".to_owned())
-            }
+            RotationStep::Deactivate if !one.is_read => Some(
+                "not yet: the certificate list of the project or organization is unreadable"
+                    .to_owned(),
+            ),
             RotationStep::Deactivate if !one.can_go => Some(match one.successor {
                 Some(successor) => format!("not yet: {} is active but not valid yet", successor.id),
-                None => "not yet: nothing else is active that lives longer".to_owned(),
+                None => "not yet: no other active certificate expires later".to_owned(),
             }),
             RotationStep::Deactivate
             | RotationStep::Upload

@@ -409,7 +409,7 @@ fn a_project_without_a_valid_certificate_is_told_and_so_is_its_end() {
     assert_eq!(
         heard,
         ["project:q opened uncovered", "project:p repeat uncovered"],
-        "one that joins is told with the whole list"
+        "a new project is reported with the whole list"
     );
     assert_eq!(listener.hears(both(expired, expired), hour(24)), [""; 0], "they keep in step");
     let heard = listener.hears(both(expired, expired), hour(30));
@@ -629,7 +629,7 @@ fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
     for grain in [Grain::Digest, Grain::EachAlert, Grain::EachAlertKeptUp] {
         assert!(
             !ended(grain, 18) && !ended(grain, 35),
-            "{grain:?}: what is damped would stand as over"
+            "{grain:?}: a suppressed alert would stay resolved"
         );
         assert!(ended(grain, 37), "{grain:?}");
     }
@@ -763,7 +763,7 @@ fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_mo
 
     let mut listener = told();
     let heard = listener.hears(project(&[("c", 20, false)]), at(14));
-    assert_eq!(heard, ["c deactivated 30d"], "what was told is resolved all the same");
+    assert_eq!(heard, ["c deactivated 30d"], "the sent alert is still resolved");
 }
 
 #[test]
@@ -786,7 +786,7 @@ fn a_filter_that_no_longer_matches_ends_what_was_told_with_the_reason() {
     listener.routing.projects = Globs(vec![Glob::new("q*")]);
     assert_eq!(listener.again(at(0)), ["c unwatched 7d"]);
     listener.routing = Routing::all();
-    assert_eq!(listener.again(at(0)), ["c opened 7d"], "and is told when it matches again");
+    assert_eq!(listener.again(at(0)), ["c opened 7d"], "and alerts when it matches again");
 
     let mut listener = told(Routing::all());
     listener.routing.organizations = Globs(vec![Glob::new("other")]);

@@ -119,12 +119,10 @@ pub async fn page(
         strange_expiry: row.view.strange_expiry,
         scan: standing.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
         why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
-            (true, _, Some(_)) => "none: its end is farther away than the first threshold",
-            (true, _, None) => "none: it is active nowhere, and does not say when it expires",
-            (false, Status::UnknownActivity, _) => {
-                "none: it is active nowhere, as far as could be read"
-            }
-            (false, _, _) => "none: it is active nowhere",
+            (true, _, Some(_)) => "none: no threshold reached yet",
+            (true, _, None) => "none: it is not active in any project, and its expiry is unknown",
+            (false, Status::UnknownActivity, _) => "none: it is not active in any readable project",
+            (false, _, _) => "none: it is not active in any project",
         },
         organization_wide: active.organization,
         projects: active.projects.iter().map(|one| project(one, row, now, timezone)).collect(),
@@ -138,8 +136,8 @@ pub async fn page(
             .collect(),
         replaced: explanation.replaced,
         ladder_of: match explanation.ladder_of_rule {
-            Some(rule) => format!("The ladder of rules[{rule}], the first that matches"),
-            None => "The global ladder: no rule gives another".to_owned(),
+            Some(rule) => format!("Thresholds of rules[{rule}], the first matching rule"),
+            None => "Default thresholds: no rule matches".to_owned(),
         },
         life: life(explanation),
         ladder: explanation.ladder.iter().map(|rung| step(rung, now, timezone)).collect(),
@@ -187,7 +185,7 @@ fn project(
         }
         (None, None) => {
             severity = "warning";
-            "until when it has a valid certificate is not known".to_owned()
+            "unknown how long it has a valid certificate".to_owned()
         }
     };
     let (title, id) = (view.title().to_owned(), view.id.to_string());
@@ -199,9 +197,9 @@ fn life(explanation: &Explanation) -> Option<String> {
     let (life, from) = explanation.life?;
     let life = wording::span(life);
     Some(match from {
-        LifeFrom::ValidAt => format!("It lives {life}, from valid_at."),
-        LifeFrom::CreatedAt => format!("It lives {life}, from created_at: it has no valid_at."),
-        LifeFrom::Unknown => format!("How long it lives is not known: {life} are assumed."),
+        LifeFrom::ValidAt => format!("Lifetime: {life}, from valid_at."),
+        LifeFrom::CreatedAt => format!("Lifetime: {life}, from created_at (no valid_at)."),
+        LifeFrom::Unknown => format!("Lifetime unknown: {life} assumed."),
     })
 }
 

@@ -49,7 +49,7 @@ impl Filter {
         let known =
             |name: &str| snapshot.organizations.iter().any(|one| one.organization.as_str() == name);
         if !filter.organization.is_empty() && !known(&filter.organization) {
-            return Err(wrong("organization", &filter.organization, "one that is configured"));
+            return Err(wrong("organization", &filter.organization, "a configured one"));
         }
         if !filter.severity.is_empty() && Severity::parse(&filter.severity).is_none() {
             return Err(wrong("severity", &filter.severity, "info, warning or critical"));

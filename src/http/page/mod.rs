@@ -1,8 +1,8 @@
 //! The pages: what an operator who has two minutes looks at.
 //!
-//! Made on the server, of one snapshot each, without scripts and without anything that is asked for elsewhere; what
-//! is made is kept for those who ask the same before something has changed. Texts from outside are escaped by the
-//! template engine, and by nothing else.
+//! Made on the server, of one snapshot each, without scripts and without anything that is asked for
+//! elsewhere; what is made is kept for those who ask the same before something has changed. Texts
+//! from outside are escaped by the template engine, and by nothing else.
 
 mod certificate;
 mod filter;
@@ -44,12 +44,14 @@ use super::{
 use crate::domain::{acknowledgement::Wanted, day::instant};
 use frame::Frame;
 
-/// The only style sheet. It stands in every page, so that a page that is kept looks the same for ever.
+/// The only style sheet. It stands in every page, so that a page that is kept looks the same for
+/// ever.
 const STYLE: &str = include_str!("style.css");
 /// How many pages are kept at once.
 const KEPT: usize = 64;
 
-/// The policy of every answer: no scripts, nothing from elsewhere, no frames (Content Security Policy Level 3).
+/// The policy of every answer: no scripts, nothing from elsewhere, no frames (Content Security
+/// Policy Level 3).
 pub fn policy() -> HeaderValue {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let digest = digest::digest(&digest::SHA256, STYLE.as_bytes());
@@ -157,7 +159,7 @@ fn html(status: StatusCode, page: anyhow::Result<Bytes>) -> Response {
             (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
         }
         Err(error) => {
-            tracing::error!(error = %format!("{error:#}"), "a page cannot be made");
+            tracing::error!(error = %format!("{error:#}"), "cannot render a page");
             super::problem::internal()
         }
     }
@@ -298,7 +300,7 @@ async fn acknowledge(
     let done = async {
         let until = instant(&asked.until, timezone).ok_or_else(|| {
             Problem::bad_request(
-                "until: expected a date, as 2027-03-01; it holds to the end of that day",
+                "until: expected a date such as 2027-03-01; the acknowledgement ends with that day",
             )
         })?;
         let by = asked.by.as_deref();

@@ -106,7 +106,7 @@ fn scope(row: &CertificateRow) -> String {
     }
     let named: Vec<&str> = active.projects.iter().take(NAMED).map(|one| one.title()).collect();
     match active.projects_total {
-        0 if row.status == Status::UnknownActivity => "no project that could be read".to_owned(),
+        0 if row.status == Status::UnknownActivity => "no readable project".to_owned(),
         0 => "no project".to_owned(),
         total if total > NAMED => format!("{} and {} more", named.join(", "), total - named.len()),
         _ => named.join(", "),
@@ -172,7 +172,7 @@ impl Project {
                 }
                 Coverage::Unprotected => "mutual TLS is off: no certificate is active",
                 Coverage::Ending => "valid, and ending",
-                Coverage::Unknown => "not known: never read",
+                Coverage::Unknown => "unknown: never read",
                 Coverage::Covered => "valid",
                 Coverage::None => "no certificate is active",
             },
@@ -182,9 +182,10 @@ impl Project {
                 .as_ref()
                 .map(|id| (link::certificate(&row.organization, id), id.to_string())),
             certificates: row.certificates,
-            unreadable: row.unreadable.as_ref().map(|one| {
-                format!("cannot be read since {}: {}", moment(one.since).local, one.why)
-            }),
+            unreadable: row
+                .unreadable
+                .as_ref()
+                .map(|one| format!("unreadable since {}: {}", moment(one.since).local, one.why)),
             read: row.read_at.map(moment),
         }
     }
@@ -218,7 +219,7 @@ impl Delivery {
             DeliveryState::Pending if failed => ("not delivered yet", "warning", true),
             DeliveryState::Pending => ("waits", "", false),
             DeliveryState::Delivered => ("delivered", "", false),
-            DeliveryState::Rejected => ("refused for good", "critical", true),
+            DeliveryState::Rejected => ("rejected", "critical", true),
             DeliveryState::GivenUp => ("given up", "critical", true),
             DeliveryState::Superseded => ("superseded", "", false),
             DeliveryState::Cancelled => ("cancelled", "", false),

@@ -188,7 +188,7 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
     if points.is_empty() && (due.is_some() || scan.finished_at > snapshot.at) {
         let at = Moment::new(scan.finished_at, snapshot.at, timezone);
         points.push(point(format!(
-            "the data of {name} is from {}, and a later scan is overdue",
+            "the latest data of {name} is from {}, and the next scan is overdue",
             at.local
         )));
     }

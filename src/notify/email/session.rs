@@ -1,8 +1,8 @@
 //! A connection to a mail server: commands out, replies in.
 //!
-//! Guarantees: a reply has a limit, whatever the server sends; what came before the TLS handshake is not read after it
-//! (CVE-2011-0411); the first digit of a reply decides, and its text changes nothing. It has no deadlines: each step of
-//! the dialogue has its own (`smtp.rs`).
+//! Guarantees: a reply has a limit, whatever the server sends; what came before the TLS handshake
+//! is not read after it (CVE-2011-0411); the first digit of a reply decides, and its text changes
+//! nothing. It has no deadlines: each step of the dialogue has its own (`smtp.rs`).
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rustls::pki_types::ServerName;
@@ -35,9 +35,7 @@ pub enum SessionError {
     TooLong,
     #[error("the server did not send a reply: “{0}”")]
     NotAReply(String),
-    #[error(
-        "the server sent more than one reply before the TLS handshake: someone may have added it"
-    )]
+    #[error("the server sent extra data before the TLS handshake: someone may have injected it")]
     Injected,
     #[error("{0}")]
     NoMechanism(String),
@@ -141,7 +139,7 @@ impl Session {
             let offered: Vec<&str> = offered.iter().map(String::as_str).collect();
             let wanted: Vec<&str> = wanted.iter().map(|one| one.word()).collect();
             return Err(SessionError::NoMechanism(match offered.join(", ") {
-                offered if offered.is_empty() => "the server offers no login".to_owned(),
+                offered if offered.is_empty() => "the server offers no authentication".to_owned(),
                 offered => {
                     format!("the server offers {offered} only; certvigil has {}", wanted.join(", "))
                 }

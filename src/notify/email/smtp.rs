@@ -1,7 +1,7 @@
 //! One mail to one recipient over one connection (RFC 5321), each step with a deadline.
 //!
-//! The dialogue is our own: lettre's connection keeps its read buffer across STARTTLS, has no limit for a line, and takes
-//! an accepted message for refused if the text of the reply is unusual.
+//! The dialogue is our own: lettre's connection keeps its read buffer across STARTTLS, has no limit
+//! for a line, and takes an accepted message for refused if the text of the reply is unusual.
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -84,7 +84,7 @@ impl Transport {
         if let (Tls::StartTls, Some((connector, name))) = (self.smtp.tls, &self.tls) {
             if !session.offers_starttls() {
                 goodbye(session);
-                let detail = "the server does not offer STARTTLS, and nothing is sent without";
+                let detail = "the server does not offer STARTTLS: nothing is sent without it";
                 return Err(Outcome::retry(Why::Tls, self.with_server(detail)));
             }
             let starttls = session.starttls(connector, name.clone(), &self.hello);
@@ -180,14 +180,14 @@ impl Transport {
                     }
                     _ => "",
                 };
-                let detail = format!("{what}: no answer within {limit:?}{hint}");
+                let detail = format!("{what}: no reply within {limit:?}{hint}");
                 Err(Outcome::retry(FailureReason::Timeout, self.with_server(&detail)))
             }
         }
     }
 
-    /// What a failed step means. Only a recipient that is refused for good (5xx) is final: everything else may be the
-    /// server's trouble of the day.
+    /// What a failed step means. Only a recipient that is rejected (5xx) is final: everything else
+    /// may be the server's trouble of the day.
     fn failure(&self, what: &str, reason: FailureReason, error: &SessionError) -> Outcome {
         use FailureReason as Why;
         let text = match error {
@@ -226,12 +226,12 @@ impl Transport {
 /// The likely cause of a failed handshake, and what to do.
 fn hint(error: &str) -> &'static str {
     if error.contains("InvalidContentType") {
-        "; the server does not begin with TLS: ports 587 and 25 go with smtp.tls = \"starttls\""
+        "; the server does not start with TLS: ports 587 and 25 usually need smtp.tls = \"starttls\""
     } else if error.contains("CaUsedAsEndEntity") {
-        "; the server shows a CA certificate: give it one that is none (basicConstraints CA:FALSE), with its issuer, or \
-         itself, as smtp.ca_file"
+        "; the server presents a CA certificate: give it a server certificate (basicConstraints \
+         CA:FALSE), and set smtp.ca_file to its issuer or to itself"
     } else if error.contains("UnknownIssuer") {
-        "; smtp.ca_file names an authority of your own"
+        "; set smtp.ca_file for a private CA"
     } else {
         ""
     }
@@ -253,7 +253,8 @@ fn connector(smtp: &Smtp) -> anyhow::Result<TlsConnector> {
     Ok(Arc::new(config).into())
 }
 
-/// The name of this machine, as EHLO takes it, or else an address literal (RFC 5321, section 4.1.3).
+/// The name of this machine, as EHLO takes it, or else an address literal (RFC 5321, section
+/// 4.1.3).
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let is_plain =

@@ -25,7 +25,7 @@ impl Entry {
         }
         self.consequence = Some(match sight.projects {
             0 => "certificates may expire unnoticed".to_owned(),
-            n => format!("certificates of {} may expire unnoticed", wording::count(n, "project")),
+            n => format!("certificates in {} may expire unnoticed", wording::count(n, "project")),
         });
         if let Some(why) = reason(alert) {
             self.facts.push(("Reason", why));

@@ -50,10 +50,10 @@ impl<'a> Incident<'a> {
         notification: &'a Notification,
         setting: Setting<'_>,
     ) -> Result<Incident<'a>, String> {
-        let alert = notification.alerts.first().ok_or("the message tells of nothing")?;
+        let alert = notification.alerts.first().ok_or("the message has no alert")?;
         let of = notification.organization.as_ref().map(|name| name.as_str());
-        // Two notifiers may ask for different projects, and tell the same service: what is over for one is
-        // not for the other.
+        // Two notifiers may ask for different projects, and tell the same service: what is over for
+        // one is not for the other.
         let notifier = &notification.notifier;
         let mut key = match of {
             Some(organization) => format!("certvigil:{notifier}:{organization}:{}", alert.key()),
@@ -71,8 +71,8 @@ impl<'a> Incident<'a> {
         Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
     }
 
-    /// The key of the incident of this severity. Services page nobody for worse news of what is open, so that
-    /// each severity is an incident of its own.
+    /// The key of the incident of this severity. Services page nobody for worse news of what is
+    /// open, so that each severity is an incident of its own.
     pub fn key_of(&self, severity: Severity) -> String {
         format!("{}:{severity}", self.key)
     }
@@ -81,7 +81,8 @@ impl<'a> Incident<'a> {
     pub fn closes(&self) -> Vec<Severity> {
         match &self.alert.closes {
             Some(closes) => closes.iter().copied().collect(),
-            // A message of an earlier version: closing an incident that is not open changes nothing.
+            // A message of an earlier version: closing an incident that is not open changes
+            // nothing.
             None if self.over => Severity::ALL.to_vec(),
             None => Vec::new(),
         }

@@ -1,10 +1,11 @@
-//! Webhooks: a signed `POST` for each notification, in the format that the receiver wants; a few where the
-//! service needs more. Those are repeated as a whole, under the same keys, until all are accepted.
+//! Webhooks: a signed `POST` for each notification, in the format that the receiver wants; a few
+//! where the service needs more. Those are repeated as a whole, under the same keys, until all are
+//! accepted.
 //!
-//! Guarantees: the same `webhook-id` on every attempt; a redirect is not followed, so that neither the
-//! body nor a key goes to another host; no secret (the address included) is in an error, an answer that
-//! is kept, or `Debug`. A 2xx accepts. `400`, `413` and `422` are final, and so is `410`; everything
-//! else is worth another attempt.
+//! Guarantees: the same `webhook-id` on every attempt; a redirect is not followed, so that neither
+//! the body nor a key goes to another host; no secret (the address included) is in an error, an
+//! answer that is kept, or `Debug`. A 2xx accepts. `400`, `413` and `422` are final, and so is
+//! `410`; everything else is worth another attempt.
 
 mod alertmanager;
 mod discord;
@@ -99,7 +100,7 @@ fn instant(at: DateTime<Utc>) -> String {
 pub fn fits_signing(text: &str) -> Result<(), String> {
     Signer::new(text.trim())
         .map(drop)
-        .map_err(|_| "a secret in base64, as \"whsec_…\" (Standard Webhooks)".to_owned())
+        .map_err(|_| "a secret in base64 such as \"whsec_…\" (Standard Webhooks)".to_owned())
 }
 
 /// How long the words of an answer are waited for, once its status is there.
@@ -108,9 +109,10 @@ const LISTEN: Duration = Duration::from_secs(1);
 /// What is shorter is no secret, and is in every answer.
 const LONG: usize = 8;
 
-/// Who is told, as it is kept and shown: the host, since the rest of the address may be secret, and three
-/// hexadecimal digits that tell one channel, team or format of a service from another. They are too few to
-/// find out a secret by, and enough to notice that messages go elsewhere now, where nothing was told yet.
+/// Who is told, as it is kept and shown: the host, since the rest of the address may be secret, and
+/// three hexadecimal digits that tell one channel, team or format of a service from another. They
+/// are too few to find out a secret by, and enough to notice that messages go elsewhere now, where
+/// nothing was told yet.
 fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
     let key = match format.key() {
         // It says who is told.
@@ -159,7 +161,7 @@ impl Webhook {
     /// Where a secret cannot be read or does not fit, or TLS cannot be set up.
     pub fn new(settings: Settings) -> anyhow::Result<Webhook> {
         let name = &settings.name;
-        let not_fitting = |what: &str| anyhow::anyhow!("webhook {name}: {what} does not fit");
+        let not_fitting = |what: &str| anyhow::anyhow!("webhook {name}: invalid {what}");
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
         let key = settings.key.as_ref().map(Secret::read).transpose()?;
@@ -282,7 +284,7 @@ impl Webhook {
             }
             410 => return Outcome::Rejected { reason: FailureReason::Gone, detail },
             300..=399 => {
-                let detail = format!("HTTP {status}: a redirect, which is not followed");
+                let detail = format!("HTTP {status}: certvigil does not follow redirects");
                 return Outcome::retry(FailureReason::Redirect, detail);
             }
             401 | 403 => FailureReason::Login,

@@ -1,9 +1,9 @@
 //! `format = "template"`: the operator's own body, a minijinja template over the document that
 //! `format = "json"` sends.
 //!
-//! It is tried with a sample of every event when the configuration is read, so that what would fail then
-//! refuses to start. Values are escaped as the content type wants: in JSON each is written as a JSON value,
-//! quotes included; in HTML and XML as text.
+//! It is tried with a sample of every event when the configuration is read, so that what would fail
+//! then refuses to start. Values are escaped as the content type wants: in JSON each is written as
+//! a JSON value, quotes included; in HTML and XML as text.
 
 use chrono::{DateTime, Utc};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde};
@@ -21,8 +21,8 @@ use crate::{
     notify::style::Links,
 };
 
-/// How much work one rendering may be, in the engine's instructions: a loop over all that a message can
-/// hold takes some ten thousand.
+/// How much work one rendering may be, in the engine's instructions: a loop over all that a message
+/// can hold takes some ten thousand.
 const FUEL: u64 = 10_000_000;
 /// The largest body that is made, in bytes.
 const MAX_BODY: usize = 512 * 1024;
@@ -67,7 +67,7 @@ impl Template {
             template.body(&sample, &Links::default(), now).map_err(|why| {
                 let events: Vec<&str> =
                     sample.alerts.iter().map(|alert| alert.event.as_str()).collect();
-                format!("{why}, for a sample of {}", events.join(", "))
+                format!("{why}, for a sample {}", events.join(", "))
             })?;
         }
         Ok(template)
@@ -83,12 +83,12 @@ impl Template {
         let template = self.engine.get_template(NAME).map_err(|error| words(&error))?;
         let body = template.render(Value::from(Serde(document))).map_err(|error| words(&error))?;
         if body.len() > MAX_BODY {
-            return Err(format!("it makes a body of {} bytes, over 512 KiB", body.len()));
+            return Err(format!("the rendered body has {} bytes, more than 512 KiB", body.len()));
         }
         if self.is_json {
             // A value between quotes of the template's own, for instance.
             serde_json::from_str::<serde::de::IgnoredAny>(&body)
-                .map_err(|error| format!("it makes what is not JSON ({error})"))?;
+                .map_err(|error| format!("the rendered body is not valid JSON ({error})"))?;
         }
         Ok(body)
     }
