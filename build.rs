@@ -1,19 +1,20 @@
-//! Says what the program is built from; and makes it smaller in memory, where the system that it is built on can load it
-//! then.
+//! Embeds the commit and its date in the program, and packs its relocations if the glibc of the
+//! build host can load them.
 
 use std::process::Command;
 
-/// The first glibc that reads packed relocations (<https://sourceware.org/glibc/wiki/Release/2.36>).
+/// The first glibc that reads packed relocations
+/// (<https://sourceware.org/glibc/wiki/Release/2.36>).
 const PACKED_RELOCATIONS: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     say_what_it_is_built_from();
-    // What it is built for is what it is built on.
+    // Not for cross builds: the target's glibc is unknown.
     let here = variable("HOST") == variable("TARGET") && variable("CARGO_CFG_TARGET_ENV") == "gnu";
     if here && glibc().is_some_and(|version| version >= PACKED_RELOCATIONS) {
-        // Each of some 65 000 relocations takes 24 bytes in memory otherwise, and less than one so (the ELF
-        // specification, SHT_RELR).
+        // Each of some 65 000 relocations takes 24 bytes in memory otherwise, and less than one so
+        // (the ELF specification, SHT_RELR).
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
@@ -22,14 +23,15 @@ fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
 }
 
-/// The commit and its day; the same for everybody who builds the same, whenever that is. Who builds without the repository
-/// says them: `CERTVIGIL_COMMIT`, and `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>).
+/// The commit and its day; the same for everybody who builds the same, whenever that is. Who builds
+/// without the repository says them: `CERTVIGIL_COMMIT`, and `SOURCE_DATE_EPOCH`
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
 fn say_what_it_is_built_from() {
     for name in ["CERTVIGIL_COMMIT", "SOURCE_DATE_EPOCH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    // It changes with each commit; where it is not there, it is looked for every time. A repository around this folder is
-    // another's.
+    // It changes with each commit; where it is not there, it is looked for every time. A repository
+    // around this folder is another's.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"]);
     let ours = log.as_ref().filter(|_| git(&["rev-parse", "--show-prefix"]).is_none());
     if let Some(log) = ours {

@@ -1,4 +1,4 @@
-//! What is decided, without network and disk: how its cost grows with what there is to decide.
+//! The cost of decisions without network and disk, by the number of certificates.
 //!
 //! ```sh
 //! cargo bench --bench core
@@ -36,7 +36,8 @@ fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default()
 }
 
-/// Certificates that are all different, fifty in a project; a tenth of them ends within the first threshold.
+/// Certificates that are all different, fifty in a project; a tenth of them ends within the first
+/// threshold.
 fn reading(certificates: usize) -> Reading {
     let mut reading = Reading::begin(Arc::default(), "", false);
     reading.project_list = Ok(());
@@ -87,7 +88,7 @@ fn everything() -> Selection {
     Selection { include: Globs::all(), exclude: Globs(Vec::new()), archived: false }
 }
 
-/// What is read becomes what is known.
+/// Merges a reading into the inventory.
 #[divan::bench(args = SIZES)]
 fn merge(bencher: Bencher<'_, '_>, certificates: usize) {
     let before = Inventory::default();
@@ -96,7 +97,8 @@ fn merge(bencher: Bencher<'_, '_>, certificates: usize) {
         .bench_values(|reading| before.merge(reading, &everything(), start()));
 }
 
-/// One scan's decisions for ten notifiers: the first, where all is news, and a second one, where nothing is.
+/// One scan's decisions for ten notifiers: the first, where all is news, and a second one, where
+/// nothing is.
 fn decisions(bencher: Bencher<'_, '_>, certificates: usize, told: bool) {
     let inventory = Inventory::default().merge(reading(certificates), &everything(), start());
     let (Some(policy), Ok(organization)) = (policy(), OrganizationName::parse("acme")) else {

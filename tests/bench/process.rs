@@ -1,4 +1,4 @@
-//! Processes, and what they used: processor time, memory, wake-ups.
+//! Processes and their use of processor time, memory and wake-ups.
 
 use std::{
     ffi::OsStr,

@@ -1,5 +1,5 @@
-//! The simulated Admin API, and a receiver of webhooks: as little work for each request as there can be, and counts of
-//! what was asked.
+//! The simulated Admin API and a webhook receiver, with minimal work per request and request
+//! counts.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -22,7 +22,7 @@ pub const COUNTS: &str = "/counts";
 /// The time over which a rate is counted.
 const TENTH: Duration = Duration::from_millis(100);
 
-/// What was asked so far.
+/// The requests so far.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub answered: u64,
@@ -33,7 +33,8 @@ pub struct Counts {
     pub first: Option<Duration>,
     /// From the first request to the latest answer.
     pub lasted: Duration,
-    /// How many were answered, and how many refused, in each tenth of a second since the first request.
+    /// How many were answered, and how many refused, in each tenth of a second since the first
+    /// request.
     pub tenths: Vec<(u32, u32)>,
 }
 
@@ -43,7 +44,7 @@ struct Simulator {
     shared: RefCell<HashMap<String, Bytes>>,
     counts: RefCell<Counts>,
     begun: Cell<Option<Instant>>,
-    /// What is saved up, and as of when.
+    /// The tokens of the bucket, and the time of that count.
     bucket: Cell<(f64, Option<Instant>)>,
 }
 

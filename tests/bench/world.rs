@@ -5,17 +5,17 @@ use std::time::Duration;
 
 /// The API's largest page.
 const PAGE: usize = 100;
-/// What is simulated.
+/// The simulated organization.
 #[derive(Clone, Copy, Debug)]
 pub struct World {
     pub projects: usize,
     /// In each project.
     pub certificates: usize,
-    /// How far each project's first certificate is from that of the project before it: 0 where all list the same
-    /// ones, `certificates` where all are different.
+    /// How far each project's first certificate is from that of the project before it: 0 where all
+    /// list the same ones, `certificates` where all are different.
     pub stride: usize,
     pub latency: Duration,
-    /// How many requests are allowed in a second; 0 is no limit. What is saved up is a second's worth.
+    /// Allowed requests per second; 0 is no limit. The bucket holds one second's worth.
     pub allowed: u32,
     /// When the certificates end, in Unix seconds.
     pub expires_at: u64,
@@ -58,8 +58,8 @@ impl World {
         })
     }
 
-    /// The requests that read it whole: the pages of the lists of projects, of the organization's certificates and
-    /// admin keys, and of each project's certificates.
+    /// The requests that read it whole: the pages of the lists of projects, of the organization's
+    /// certificates and admin keys, and of each project's certificates.
     pub fn paths(&self) -> Vec<String> {
         let pages = |count: usize| count.div_ceil(PAGE).max(1);
         let mut paths = vec![

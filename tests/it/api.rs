@@ -1,4 +1,5 @@
-//! The API against its own description: that is valid, and every answer to whatever is asked is as it says.
+//! The API against its own description: that is valid, and every answer to whatever is asked is as
+//! it says.
 
 use fastrand::Rng;
 use jsonschema::Validator;
@@ -53,7 +54,8 @@ struct Operation {
     summary: String,
     parameters: Vec<Value>,
     body: Option<Value>,
-    /// What the answer is, by status: its content type, and what checks it. Nothing where it has no body.
+    /// What the answer is, by status: its content type, and what checks it. Nothing where it has no
+    /// body.
     answers: BTreeMap<String, Option<(String, Validator)>>,
     secured: bool,
 }
@@ -94,7 +96,7 @@ fn operations(document: &Value) -> Vec<Operation> {
     all
 }
 
-/// What nobody should send.
+/// Invalid requests.
 fn junk(rng: &mut Rng) -> String {
     let odd = [
         "",
@@ -159,7 +161,7 @@ async fn whatever_is_asked_the_answer_is_as_described() {
     let served = daemon.request(Method::GET, "/api/v1/openapi.json").bearer_auth(TOKEN);
     let served: Value = served.send().await.unwrap().json().await.unwrap();
     let document = document();
-    assert_eq!(served, document, "what is served is what the code says");
+    assert_eq!(served, document, "the served document equals the generated one");
     let mut known: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     known.insert("organization", vec!["acme".to_owned()]);
     known.insert("cursor", vec![]);

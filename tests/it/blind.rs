@@ -1,4 +1,4 @@
-//! The watcher is watched: what could not be read for too long is told, once, daily, and until it is over.
+//! `monitor.blind`: lists that stay unreadable alert once, then daily, until they recover.
 
 use certvigil::demo::world::World;
 use chrono::TimeDelta;
@@ -48,7 +48,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
     let mail = certvigil::demo::pages::parts(&mails[0].data).unwrap();
     assert_eq!(mail.subject, format!("[certvigil] CRITICAL acme: {blind}"));
     for words in [
-        "Certificates of 1 project may expire unnoticed.",
+        "Certificates in 1 project may expire unnoticed.",
         "Last error: GET /organization/projects/proj_0002/certificates: HTTP 403",
         "Unreadable since: Monday 2027-02-01 12:00 UTC",
         "Fix the cause that the error names",
@@ -62,7 +62,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too()
     step(&service, 48).await;
     let two = "project “prod-2” (proj_0002) unreadable for 2 days";
     assert_eq!(heard.news(), said("monitor.blind", "repeat", two));
-    // A restart tells nothing twice.
+    // A restart repeats nothing.
     let service = service.restart(&sim.config(), start() + hours(49)).await;
     step(&service, 54).await;
     assert_eq!(heard.news(), []);
@@ -94,9 +94,9 @@ async fn where_nothing_can_be_read_any_more_it_is_one_alert_with_the_longest_uns
     let posts = sim.receiver.posts();
     let body: Value = serde_json::from_str(&posts.last().unwrap().body).unwrap();
     let monitor = &body["alerts"][0]["monitor"];
-    assert_eq!(monitor["projects_unseen"], 4, "{monitor:#}");
-    assert_eq!(monitor["unseen"][0]["since"], "2027-02-01T12:00:00Z");
-    assert!(monitor["unseen"][0]["error"].as_str().unwrap().contains("401"), "{monitor:#}");
+    assert_eq!(monitor["projects_affected"], 4, "{monitor:#}");
+    assert_eq!(monitor["lists"][0]["since"], "2027-02-01T12:00:00Z");
+    assert!(monitor["lists"][0]["error"].as_str().unwrap().contains("401"), "{monitor:#}");
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
     let excluded = text.replace("base_url", "exclude_projects = [\"prod-4\"]\nbase_url");
     let service = service.restart(&excluded, start() + hours(73)).await;
     step(&service, 84).await;
-    assert_eq!(heard.news(), [], "what was opened again within a day is not over at once");
+    assert_eq!(heard.news(), [], "an alert reopened within a day is not resolved at once");
     step(&service, 97).await;
     let over = "all lists can be read again";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", over));
@@ -150,7 +150,7 @@ async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
     for hour in [0, 12] {
         step(&service, hour).await;
     }
-    // The first is read again when it has been told; another one is not, but not for long.
+    // The first list recovers after its alert; another one fails for a short time.
     step(&service, 24).await;
     assert_eq!(heard.news()[0].0, "monitor.blind");
     sim.api.world().projects[0].broken = None;
@@ -168,7 +168,7 @@ async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
         .replace("[notifiers.webhook.hook]", "[notifiers.webhook.hook]\norganizations = [\"x\"]");
     let service = service.restart(&other, start() + hours(55)).await;
     step(&service, 60).await;
-    assert_eq!(heard.news(), [], "what was opened again within a day is not over at once");
+    assert_eq!(heard.news(), [], "an alert reopened within a day is not resolved at once");
     step(&service, 79).await;
     let unwatched = "the unreadable lists are no longer watched for this notifier";
     assert_eq!(heard.news(), said("monitor.recovered", "unwatched", unwatched));

@@ -47,7 +47,7 @@ impl WebDriverCompatibleCommand for DevTools {
 }
 
 impl Browser {
-    /// `None` where there is none, which is said.
+    /// `None` if no browser is installed; the test reports that.
     async fn start() -> Option<Browser> {
         let driver = program("chromedriver", "chromium-driver")?;
         let chromium = program("chromium", "chromium")?;
@@ -94,7 +94,7 @@ impl Browser {
     }
 }
 
-/// Serves a page of the test's choice, and notes what it is asked for.
+/// Serves a page chosen by the test, and records the requests.
 #[derive(Clone, Default)]
 struct Pages {
     page: Arc<Mutex<String>>,
@@ -111,8 +111,8 @@ impl Pages {
     }
 }
 
-/// What is wrong with the page that is shown: what is wider than the window, what has too little contrast
-/// (WCAG 2.2, 1.4.3: 4.5 to 1), and what it loads.
+/// Problems of the current page: elements wider than the window, insufficient contrast
+/// (WCAG 2.2, 1.4.3: 4.5 to 1), and loaded resources.
 const FAULTS: &str = r"
 const faults = [];
 const width = document.documentElement.clientWidth;
@@ -208,7 +208,8 @@ async fn the_mail_is_readable_in_every_window_and_light_and_loads_nothing() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// What keeps somebody out who cannot see the page, or has no mouse (WCAG 2.2: 1.3.1, 2.4.1, 2.4.2, 3.1.1, 3.3.2, 4.1.2).
+/// What keeps somebody out who cannot see the page, or has no mouse (WCAG 2.2: 1.3.1, 2.4.1, 2.4.2,
+/// 3.1.1, 3.3.2, 4.1.2).
 const BARRIERS: &str = r"
 const faults = [];
 const all = selector => [...document.querySelectorAll(selector)];
@@ -305,7 +306,7 @@ async fn the_pages_can_be_read_filtered_and_used_in_every_window_and_light() {
             let found = client.execute(FAULTS, vec![]).await.unwrap();
             let barriers = client.execute(BARRIERS, vec![]).await.unwrap();
             let seen = found[0].as_array().unwrap().iter();
-            // What is only for those who hear the page is out of sight, and so are the columns' names on a phone.
+            // Texts for screen readers are invisible, and on a phone so are the column names.
             let seen = seen.filter(|fault| {
                 let text = fault.as_str().unwrap();
                 let unseen = width == 360 && text.starts_with("cut off");

@@ -90,7 +90,7 @@ async fn check_exits_as_monitoring_plugins_do() {
     let mut full = with(folder.path(), &sim.config(), &["check"]);
     full.stdout(std::fs::File::create("/dev/full").unwrap()).stderr(Stdio::null());
     let code = tokio::task::spawn_blocking(move || full.status().unwrap().code()).await.unwrap();
-    assert_eq!(code, Some(3), "what could not be said is no all clear");
+    assert_eq!(code, Some(3), "an undelivered alert is no all clear");
     let (code, _, err) = run(with(folder.path(), "x = 1\n", &["check"])).await;
     assert_eq!(code, 3, "{err}");
     let (code, _, _) = run(with(folder.path(), "", &["check", "--output", "xml"])).await;
@@ -109,11 +109,15 @@ async fn check_names_the_rules_that_apply_to_no_certificate() {
         run(with(folder.path(), &format!("{}{rules}", sim.config()), &["check"])).await.2
     };
     let err = said(world(&[200])).await;
-    let warnings: Vec<&str> = err.lines().filter(|line| line.contains("applies to none")).collect();
-    assert_eq!(warnings, ["warning: rules[1] applies to none of the certificates"]);
+    let warnings: Vec<&str> =
+        err.lines().filter(|line| line.contains("matches no certificate")).collect();
+    assert_eq!(warnings, ["warning: rules[1] matches no certificate"]);
     let mut unread = world(&[200]);
     unread.projects[1].broken = Some(403);
-    assert!(!said(unread).await.contains("applies to none"), "it may apply to what was not read");
+    assert!(
+        !said(unread).await.contains("matches no certificate"),
+        "the rule may match unread certificates"
+    );
 }
 
 #[tokio::test]
@@ -173,7 +177,12 @@ async fn with_nothing_but_a_key_it_works() {
     without.arg("run");
     let (code, _, err) = run(without).await;
     assert_eq!(code, 2);
-    assert!(err.contains("organizations.default.admin_key: found environment variable OPENAI_ADMIN_KEY is not set"), "{err}");
+    assert!(
+        err.contains(
+            "organizations.default.admin_key: environment variable OPENAI_ADMIN_KEY is not set"
+        ),
+        "{err}"
+    );
 
     // The whole service, against a base URL of this machine.
     let sim = Sim::start(world(&[5])).await;
@@ -225,7 +234,7 @@ async fn run_until(folder: &Path, sim: &Sim, posts: usize, mails: usize) -> Stri
         (sim.receiver.posts().len() >= posts && sim.mailbox.mails().len() >= mails).then_some(())
     })
     .await;
-    // And for what may come beyond: a scan on the start has ended when its last project was read.
+    // Wait for the end of the scan on start, which follows the last project's request.
     until("a scan", || {
         sim.api.take_requests().iter().any(|asked| asked.contains("proj_0003")).then_some(())
     })
@@ -281,7 +290,7 @@ async fn a_second_instance_is_refused_and_the_first_goes_on() {
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("certvigil.db is in use by another certvigil"), "{err}");
     let (code, _, err) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
-    assert_eq!(code, 0, "commands work beside it: {err}");
+    assert_eq!(code, 0, "commands work next to the service: {err}");
     assert!(first.try_wait().unwrap().is_none());
     signal(&first, "-INT");
     assert_eq!(end(first).await.0, 0);
@@ -322,7 +331,7 @@ async fn notify_test_says_what_each_receiver_answered() {
     let (code, out, err) = run(with(folder.path(), &sim.config(), &["notify", "test"])).await;
     assert_eq!(code, 1, "{err}");
     assert!(out.contains("ops: a@acme.example: accepted (250 OK)"), "{out}");
-    assert!(out.contains("ops: b@acme.example: refused for good, recipient: RCPT TO: "), "{out}");
+    assert!(out.contains("ops: b@acme.example: rejected, recipient: RCPT TO: "), "{out}");
     assert!(
         out.contains(&format!("hook: http://{} #", sim.hook))
             && out.contains(": accepted (HTTP 204 No Content)"),
@@ -344,7 +353,10 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     sim.mailbox.refuse("b@acme.example", Some(550));
     let folder = tempfile::tempdir().unwrap();
     let (_, _, err) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
-    assert!(err.contains("there is no state at certvigil.db: the service makes it at its first start (certvigil run)"), "{err}");
+    assert!(
+        err.contains("no database at certvigil.db: certvigil run creates it at its first start"),
+        "{err}"
+    );
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     let (_, out, _) =
         run(with(folder.path(), &sim.config(), &["deliveries", "--failed", "--output", "json"]))
@@ -358,13 +370,13 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     );
     let id = failed[0]["id"].as_str().unwrap().to_owned();
     sim.mailbox.refuse("b@acme.example", None);
-    // Its own scan would tell what nobody has taken, and make this one out of date.
+    // A scan of its own would raise the alert again and supersede this delivery.
     let text = format!("{}[schedule]\nrun_on_start = false\n", sim.config());
     let child = spawn(with(folder.path(), &text, &["run"]));
     let (code, out, err) =
         run(with(folder.path(), &text, &["deliveries", "retry", &id[..8]])).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("due now, for the running service or the next start"), "{out}");
+    assert!(out.contains("the running service, or the next start, retries it now"), "{out}");
     let arrived =
         || sim.mailbox.mails().iter().any(|mail| mail.to[0] == "b@acme.example").then_some(());
     let waited = tokio::time::timeout(Duration::from_secs(30), until("the mail", arrived)).await;
@@ -374,7 +386,7 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     let (code, _, err) =
         run(with(folder.path(), &sim.config(), &["deliveries", "retry", "ffff0000"])).await;
     assert_eq!(code, 1);
-    assert!(err.contains("there is no delivery ffff0000"), "{err}");
+    assert!(err.contains("no delivery ffff0000"), "{err}");
 }
 
 #[tokio::test]
@@ -422,10 +434,10 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
         let all: Vec<&str> = ["notify", "preview"].iter().chain(arguments).copied().collect();
         run(with(folder.path(), &text, &all))
     };
-    // Without a state there is a sample, which is said.
+    // Without a database the preview uses a sample, and says so.
     let (code, out, err) = preview(&["ops"]).await;
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("there is no state at ") && err.contains("yet: a sample"), "{err}");
+    assert!(err.contains("no database at ") && err.contains("yet: a sample"), "{err}");
     assert!(
         out.contains("Subject: [certvigil] CRITICAL acme: 2 projects have no valid certificate"),
         "{out}"
@@ -434,7 +446,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     let (code, _, err) = preview(&["ops", "--organization", "other"]).await;
     assert_eq!(code, 2, "{err}");
 
-    // With one, what is open.
+    // With a database, the open alerts.
     let told = sim.config() + "[state]\nurl = \"sqlite:certvigil.db\"\n";
     let (code, ..) = run(with(folder.path(), &told, &["check", "--notify"])).await;
     assert_eq!(code, 2);
@@ -479,7 +491,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     assert!(err.contains("there is no notifier “nobody”; there are ops, "), "{err}");
     let (code, _, err) = preview(&["ops", "--organization", "other"]).await;
     assert_eq!(code, 2);
-    assert!(err.contains("--organization: there is no organization “other”"), "{err}");
+    assert!(err.contains("--organization: no organization “other”"), "{err}");
     assert_eq!((sim.mailbox.mails().len(), sim.receiver.posts().len()), (mails, posts));
 }
 

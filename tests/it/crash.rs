@@ -1,4 +1,5 @@
-//! Killed between any two lines: nothing is lost, and only what was in flight is repeated, with its id.
+//! Kills between any two lines: nothing is lost, and only deliveries in flight are repeated, with
+//! the same id.
 
 use certvigil::{
     deliver,
@@ -111,7 +112,7 @@ async fn a_worker_that_dies_in_an_attempt_leaves_it_to_the_next_start() {
         assert_eq!(
             service.scan(start() + TimeDelta::minutes(2)).await.notifications,
             0,
-            "committed is told"
+            "a committed alert is delivered"
         );
         service.deliver(start() + TimeDelta::minutes(2)).await;
         service.deliver(start() + TimeDelta::minutes(3)).await;
@@ -133,7 +134,7 @@ async fn a_scan_that_dies_before_its_commit_is_decided_again_and_one_after_it_is
     certvigil::scan::read(&service.target, Arc::default(), &progress).await;
     let service = service.restart(&sim.config(), start()).await;
     assert_eq!(service.scan(start()).await.notifications, 2, "a mail and a webhook");
-    // After: it is in the outbox, and nothing is said twice.
+    // After the commit it is in the outbox, and nothing is repeated.
     let service = service.restart(&sim.config(), start()).await;
     assert_eq!(service.scan(start() + TimeDelta::minutes(1)).await.notifications, 0);
     service.deliver(start() + TimeDelta::minutes(1)).await;
@@ -154,14 +155,15 @@ async fn what_was_given_up_is_told_again_by_the_next_scan_under_a_new_id() {
     assert_eq!(first.len(), 2);
     assert_eq!(first[0].headers["webhook-id"], first[1].headers["webhook-id"]);
     let report = service.scan(start() + days(1)).await;
-    assert_eq!(report.notifications, 1, "the webhook alone: the mail was told");
+    assert_eq!(report.notifications, 1, "only the webhook: the mail was delivered");
     service.deliver(start() + days(1)).await;
     let posts = sim.receiver.posts();
     assert_eq!(posts.len(), 3);
     assert_ne!(posts[0].headers["webhook-id"], posts[2].headers["webhook-id"]);
 }
 
-/// `kill -9` at random moments of scan, commit and delivery: more than two hundred, to four services at once.
+/// `kill -9` at random moments of scan, commit and delivery: more than two hundred, to four
+/// services at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_at_random_moments_loses_nothing_and_repeats_only_with_the_same_id() {
     const SERVICES: usize = 4;
@@ -176,8 +178,8 @@ async fn kill_9_at_random_moments_loses_nothing_and_repeats_only_with_the_same_i
 /// How often each service is killed.
 const KILLS: usize = 52;
 
-/// A scan every second, and certificates that come one after the other. Gives how many messages came more than
-/// once.
+/// A scan every second, and certificates that come one after the other. Gives how many messages
+/// came more than once.
 async fn kill_again_and_again() -> usize {
     let now = certvigil::clock::now();
     let mut initial = World::with_projects(4, |n| format!("prod-{n}"));
@@ -204,7 +206,7 @@ async fn kill_again_and_again() -> usize {
         child.wait().unwrap();
     }
     let mut last = launch();
-    // Each receiver: who was told of what, under which id.
+    // For each receiver: the certificates and the ids of their messages.
     let told = || {
         let mut of_webhook: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for post in sim.receiver.posts() {
@@ -221,7 +223,8 @@ async fn kill_again_and_again() -> usize {
             let id =
                 text.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().to_owned();
             let read = certvigil::demo::pages::parts(&mail.data).unwrap();
-            // A mail tells ten in full, with their ids, and lists the others by their names: both are the same here.
+            // A mail tells ten in full, with their ids, and lists the others by their names: both
+            // are the same here.
             let words = read.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             for word in words.filter(|word| word.starts_with("cert_")) {
                 of_mail
@@ -242,10 +245,10 @@ async fn kill_again_and_again() -> usize {
     last.wait().unwrap();
     let (of_webhook, of_mail) = told();
     for (certificate, ids) in &of_webhook {
-        assert_eq!(ids.len(), 1, "{certificate} was told in {ids:?}: a repetition has the same id");
+        assert_eq!(ids.len(), 1, "{certificate} arrived in {ids:?}: a repetition has the same id");
     }
     for (who, ids) in &of_mail {
-        assert_eq!(ids.len(), 1, "{who:?} was told in {ids:?}");
+        assert_eq!(ids.len(), 1, "{who:?} arrived in {ids:?}");
     }
     let posts = sim.receiver.posts();
     let distinct: BTreeSet<&str> =

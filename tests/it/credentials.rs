@@ -91,18 +91,18 @@ async fn a_key_that_may_not_read_the_keys_is_said_once_and_makes_no_scan_incompl
     let why = report.admin_keys_fault.unwrap();
     assert!(why.contains("HTTP 403: the admin key has no permission to read this"), "{why}");
     assert_eq!(service.scan(start() + days(1)).await.admin_keys_fault, None, "once");
-    // What was known goes on, and is not over, while the list cannot be read.
+    // The last known keys stay in use, and nothing resolves, while the list is unreadable.
     sim.api.world().admin_keys_broken = None;
     let mut heard = Heard::of(&sim);
     step(&service, 2).await;
     assert_eq!(heard.news()[0].1, "opened");
     sim.api.world().admin_keys_broken = Some(403);
     step(&service, 18).await;
-    assert_eq!(heard.news()[0].1, "stage", "14 days, by what is known");
+    assert_eq!(heard.news()[0].1, "stage", "14 days, from the last known data");
     sim.api.world().admin_keys_broken = None;
     sim.api.world().admin_keys.retain(|key| key.id == "key_other");
     let report = service.scan(start() + days(19)).await;
-    let none = "none of the keys that are listed is the one in use";
+    let none = "the list of admin keys does not contain the key that certvigil uses";
     assert_eq!(report.admin_keys_fault.as_deref(), Some(none));
 }
 
@@ -133,7 +133,7 @@ async fn the_end_of_the_own_client_certificate_is_told_from_the_file() {
     let service = service.restart(&with(&other), start()).await;
     step(&service, 1).await;
     assert_eq!(heard.news()[0].1, "renewed");
-    // Whoever is told only of what is critical is not told 90 days ahead.
+    // A notifier for critical alerts gets nothing 90 days ahead.
     let critical = with(&identity).replace(
         "[notifiers.webhook.hook]",
         "[notifiers.webhook.hook]\nmin_severity = \"critical\"",

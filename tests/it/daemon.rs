@@ -1,5 +1,5 @@
-//! The real service as a process, with what an operator sees of it: its log, its health, its heartbeat, its
-//! signals.
+//! The real service as a process, with what an operator sees of it: its log, its health, its
+//! heartbeat, its signals.
 
 use axum::{Router, extract::State, http::Uri};
 use serde_json::Value;
@@ -32,7 +32,7 @@ impl Beats {
         Beats { address: serve(router).await, hits }
     }
 
-    /// The paths that were asked for, `/beat` for all is well.
+    /// The requested paths; `/beat` is the heartbeat.
     pub fn hits(&self) -> Vec<String> {
         self.hits.lock().unwrap().clone()
     }
@@ -60,7 +60,7 @@ impl Daemon {
         Daemon::start_in(tempfile::tempdir().unwrap(), text, |_| {})
     }
 
-    /// The same in a folder, with what is to be different about the command.
+    /// The same in a given folder, with changes to the command.
     pub fn start_in(folder: TempDir, text: &str, change: impl FnOnce(&mut Command)) -> Daemon {
         configure(folder.path(), text);
         let port = free_port();

@@ -23,7 +23,7 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
     ] {
         assert!(out.contains(expected), "{expected}\n{out}");
     }
-    assert!(!out.contains("retired-ca"), "what is active nowhere is left out");
+    assert!(!out.contains("retired-ca"), "inactive certificates are left out");
     assert!(!out.lines().any(|line| line.starts_with("Bcc:")), "a hostile name adds no header");
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "it leaves nothing behind");
 }

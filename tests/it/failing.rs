@@ -1,4 +1,4 @@
-//! A notifier that does not get through is told through the others.
+//! `notifier.failing`: a notifier that does not deliver is reported through the others.
 
 use certvigil::{
     demo::{receiver::Answer, world::World},
@@ -22,7 +22,7 @@ async fn look_since(service: &Service, since: DateTime<Utc>, now: DateTime<Utc>)
     watch::run_once(store, notifiers, give_up_after, since, lease, now).await.unwrap()
 }
 
-/// A look, and what comes of it, `minutes` after the start.
+/// A check and its result, `minutes` after the start.
 async fn look(service: &Service, minutes: i64) -> watch::Report {
     let now = start() + TimeDelta::minutes(minutes);
     let report = look_since(service, start(), now).await;
@@ -64,7 +64,7 @@ async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() 
         posts.iter().all(|post| !post.body.contains("notifier.failing")),
         "never through itself"
     );
-    // It takes what waits.
+    // It accepts the pending deliveries.
     drop(sim.receiver.take_answers());
     service.deliver(start() + days(2)).await;
     let report = look(&service, 2 * 24 * 60 + 5).await;
@@ -94,7 +94,7 @@ async fn a_refusal_for_good_is_told_at_once_with_the_recipient_and_the_answer() 
     assert_eq!((&failing["name"], &failing["receivers_total"]), (&"ops".into(), &1.into()));
     let receiver = &failing["receivers"][0];
     assert_eq!(
-        (&receiver["receiver"], &receiver["refused_for_good"]),
+        (&receiver["receiver"], &receiver["rejected"]),
         (&"b@acme.example".into(), &true.into())
     );
     assert!(receiver["error"].as_str().unwrap().contains("not this recipient"), "{receiver:#}");
@@ -129,7 +129,7 @@ async fn an_end_that_is_refused_and_a_receiver_that_is_taken_out_are_told_no_mor
     service.scan(start()).await;
     service.deliver(start()).await;
     assert_eq!(look(&service, 2).await.notifications, 1);
-    // The recipient takes mails again, and the webhook refuses to hear of it.
+    // The recipient accepts mails again, and the webhook rejects the message about it.
     sim.mailbox.refuse("b@acme.example", None);
     let later = start() + days(2);
     sim.api.world().add("cert_b", Some("other"), Some(later + days(5)), 1..=1);
@@ -144,7 +144,7 @@ async fn an_end_that_is_refused_and_a_receiver_that_is_taken_out_are_told_no_mor
     let posts = sim.receiver.posts();
     let ends = posts[before..].iter().filter(|post| post.body.contains("notifier.recovered"));
     assert_eq!(ends.count(), 1);
-    // What was under way to somebody who is taken out says nothing.
+    // A delivery in flight to a removed receiver raises no alert.
     let only = sim.config().replace("[notifiers.webhook.hook]", "[notifiers.webhook.other]");
     let service = service.restart(&only, later + days(1)).await;
     let report = look(&service, 3 * day + 120).await;
@@ -160,7 +160,7 @@ async fn a_refusal_is_told_also_where_the_next_message_is_taken_in_the_same_mome
     service.deliver(start()).await;
     service.scan(start() + TimeDelta::seconds(5)).await;
     service.deliver(start() + TimeDelta::seconds(5)).await;
-    assert_eq!(sim.receiver.posts().len(), 2, "told anew, and taken");
+    assert_eq!(sim.receiver.posts().len(), 2, "alerted again, and delivered");
     let now = start() + TimeDelta::seconds(75);
     assert_eq!(look_since(&service, start(), now).await.failing[0].0, "hook");
     assert_eq!(look(&service, 30).await.failing, [], "and is over");
@@ -184,7 +184,7 @@ async fn one_that_refuses_to_hear_of_the_other_is_not_told_again_at_each_look() 
     }
     // The certificate, and that the mails do not get through: once each.
     assert_eq!((posts[0], posts.last()), (2, Some(&2)), "{posts:?}");
-    // Each is told of the other a day later again.
+    // A day later each is reported through the other again.
     look(&service, 24 * 60 + 30).await;
     assert_eq!(sim.receiver.posts().len(), 3);
 }

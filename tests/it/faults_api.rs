@@ -1,5 +1,5 @@
-//! What the Admin API does wrong, one thing after the other, to the running service: it goes on, says what it
-//! could not read, withholds the heartbeat, takes nothing for gone, and sees everything again by itself.
+//! Each fault of the Admin API against the running service: it continues, reports unreadable lists,
+//! withholds the heartbeat, resolves nothing, and recovers by itself.
 
 use axum::{
     body::Body,
@@ -42,7 +42,7 @@ enum Fault {
     Redirects,
 }
 
-/// Each fault, and what the log says of it.
+/// Each fault with its log message.
 const FAULTS: [(Fault, &str); 18] = [
     (Fault::Status(401), "HTTP 401: the admin key is wrong, revoked or expired"),
     (Fault::Status(403), "HTTP 403: the admin key has no permission to read this"),
@@ -50,18 +50,18 @@ const FAULTS: [(Fault, &str); 18] = [
     (Fault::Status(429), "HTTP 429"),
     (Fault::Status(500), "HTTP 500"),
     (Fault::Status(503), "HTTP 503"),
-    (Fault::HangsBefore, "no complete answer within api.request_timeout"),
-    (Fault::HangsInside, "no complete answer within api.request_timeout"),
-    (Fault::Html, "the answer is not JSON (content type text/html"),
-    (Fault::Truncated, "the JSON breaks off"),
+    (Fault::HangsBefore, "no complete response within api.request_timeout"),
+    (Fault::HangsInside, "no complete response within api.request_timeout"),
+    (Fault::Html, "the response is not JSON (content type text/html"),
+    (Fault::Truncated, "the JSON is incomplete"),
     (Fault::BreaksOff, "the connection failed"),
-    (Fault::Garbage, "the answer is not JSON"),
+    (Fault::Garbage, "the response is not JSON"),
     (Fault::OtherShape, "unreadable items: data[0].id: invalid type"),
-    (Fault::TooLarge, "the answer is larger than 8 MiB"),
+    (Fault::TooLarge, "the response is larger than 8 MiB"),
     (Fault::Loops, "the list does not advance"),
     (Fault::LongCursor, "last_id: 1000000 bytes long"),
-    (Fault::EmptyWithMore, "an empty page promises more"),
-    (Fault::Redirects, "a redirect, which is not followed"),
+    (Fault::EmptyWithMore, "an empty page has has_more = true"),
+    (Fault::Redirects, "does not follow"),
 ];
 
 fn answer(fault: Fault) -> Response {
@@ -89,7 +89,7 @@ fn answer(fault: Fault) -> Response {
         Fault::Garbage => json("\u{1}\u{2}not json".to_owned()),
         Fault::OtherShape => json("{\"data\": [{\"id\": 7}]}".to_owned()),
         Fault::TooLarge => {
-            // Endless, in pieces: what is not read costs nothing.
+            // Endless, in pieces: unread data costs nothing.
             let piece = || Ok::<_, Infallible>(" ".repeat(64 * 1024));
             ([("content-type", "application/json")], Body::from_stream(stream::repeat_with(piece)))
                 .into_response()
@@ -109,7 +109,8 @@ fn answer(fault: Fault) -> Response {
     }
 }
 
-/// The simulated API behind something that does wrong, for all requests or for those of one project.
+/// The simulated API behind something that does wrong, for all requests or for those of one
+/// project.
 async fn faulty(sim: &Sim) -> (Arc<Mutex<Option<(Fault, &'static str)>>>, SocketAddr) {
     let fault: Arc<Mutex<Option<(Fault, &'static str)>>> = Arc::default();
     let now = Arc::clone(&fault);
@@ -194,14 +195,14 @@ async fn each_in_turn(of: &'static str) {
             before,
             "{one:?} of “{of}”: an all clear from a monitor that cannot see"
         );
-        // It can do its work; that it cannot see is said, and is told by itself.
+        // The service is ready; its body and an alert report the unreadable list.
         let body = daemon.ready(200).await;
         assert_eq!(body["organizations"][0]["complete"], false, "{one:?}");
         assert!(
             body["organizations"][0]["unreadable"].to_string().contains(said),
             "{one:?}: {body:#}"
         );
-        // What can be seen is told meanwhile, and what cannot is not over.
+        // Readable certificates still alert, and unreadable ones do not resolve.
         let known = events(&sim).len();
         if of != "/" {
             let id = format!("cert_new{n:02}");
@@ -265,7 +266,7 @@ async fn an_api_that_refuses_is_told_as_blindness_and_its_end_when_it_is_back() 
     assert_eq!(beats.well(), before);
     let last: serde_json::Value =
         serde_json::from_str(&sim.receiver.posts().last().unwrap().body).unwrap();
-    assert_eq!(last["alerts"][0]["monitor"]["projects_unseen"], 3);
+    assert_eq!(last["alerts"][0]["monitor"]["projects_affected"], 3);
     assert!(last.to_string().contains("Connection refused"), "{last:#}");
     let _running = server(TcpListener::bind(address).await.unwrap());
     until("that it sees again", || {
@@ -294,7 +295,7 @@ async fn a_name_that_does_not_resolve_and_an_untrusted_certificate_are_said_from
         let end = daemon.logged("complete=false", 0).await;
         daemon.logged(said, end).await;
         daemon.logged("complete=false", end).await;
-        // The operator who has just set it up must notice.
+        // The operator must notice this right after the setup.
         let body = daemon.ready(503).await;
         assert!(body["reasons"][0].to_string().contains("acme was never read"), "{body:#}");
         assert_eq!(body["organizations"][0]["complete"], false);

@@ -1,5 +1,6 @@
-//! What mail servers and webhooks do wrong, one thing after the other, to the running service: what waits
-//! arrives when it can, once; nobody else waits for it; the heartbeat is withheld while it waits too long.
+//! Each fault of mail servers and webhooks against the running service: a pending delivery arrives
+//! once, as soon as possible, delays no other, and withholds the heartbeat if it is pending too
+//! long.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use certvigil::demo::{
@@ -200,9 +201,9 @@ async fn each_in_turn(faults: &[(Fault, &str)], mailbox: Mailbox, more: &str) {
 async fn each_fault_of_a_mail_server_delays_its_mails_alone() {
     let faults = [
         (Fault::Refuses, "Connection refused"),
-        (Fault::NeverGreets, "connecting: no answer within"),
+        (Fault::NeverGreets, "connecting: no reply within"),
         (Fault::RefusesTheSender, "MAIL FROM: 550 not from you"),
-        (Fault::HangsAfterData, "DATA: no answer within 1s"),
+        (Fault::HangsAfterData, "DATA: no reply within 1s"),
     ];
     each_in_turn(&faults, Mailbox::start(Terms::default()).unwrap(), "tls = \"none\"\n").await;
 }
@@ -239,7 +240,7 @@ async fn a_mail_server_that_drops_starttls_gets_nothing() {
     let tls = Tls::new();
     let terms = Terms { tls: Some((tls.certificate.clone(), tls.key.clone())), login: None };
     let faults =
-        [(Fault::HasNoStartTls, "the server does not offer STARTTLS, and nothing is sent without")];
+        [(Fault::HasNoStartTls, "the server does not offer STARTTLS: nothing is sent without it")];
     let more = format!("tls = \"starttls\"\nca_file = \"{}\"\n", tls.ca.display());
     each_in_turn(&faults, Mailbox::start(terms).unwrap(), &more).await;
 }
@@ -257,8 +258,8 @@ async fn of_three_recipients_one_is_refused_for_a_while_and_one_for_good() {
     };
     until("the first one", || (to(RECIPIENTS[0]) == 1).then_some(())).await;
     daemon.logged("RCPT TO: 450", 0).await;
-    daemon.logged("notification not delivered: refused for good", 0).await;
-    until("the others are told of it", || (posted(&sim, "notifier.failing") == 1).then_some(()))
+    daemon.logged("notification not delivered: rejected", 0).await;
+    until("the others get the alert", || (posted(&sim, "notifier.failing") == 1).then_some(()))
         .await;
     daemon.logged("notifier failing: alerting through the others", 0).await;
     daemon.logged("a delivery has been pending for longer than delivery.retry_max", 0).await;
@@ -267,7 +268,7 @@ async fn of_three_recipients_one_is_refused_for_a_while_and_one_for_good() {
     until("the second one", || (to(RECIPIENTS[1]) == 1).then_some(())).await;
     until("the heartbeat: nothing waits", || (beats.well() > before).then_some(())).await;
     assert_eq!((to(RECIPIENTS[0]), to(RECIPIENTS[2])), (1, 0));
-    // Whoever was refused takes the next message, and that is told, too.
+    // The rejecting recipient accepts the next message, and the recovery is reported.
     sim.mailbox.refuse(RECIPIENTS[2], None);
     add(&sim, "cert_b");
     until("its end", || (posted(&sim, "notifier.recovered") == 1).then_some(())).await;
@@ -290,7 +291,7 @@ async fn a_webhook_that_refuses_for_now_is_tried_again_under_the_same_id_and_del
         (Answer { status: 503, headers: vec![] }, "HTTP 503 Service Unavailable"),
         (
             Answer { status: 307, headers: vec![("location", "http://127.0.0.1:9/".to_owned())] },
-            "a redirect, which is not followed",
+            "does not follow",
         ),
     ];
     for (n, (answer, said)) in answers.into_iter().enumerate() {
@@ -323,8 +324,8 @@ async fn what_a_webhook_refuses_for_good_is_told_through_the_others_and_anew_by_
     sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
     add(&sim, "cert_a");
     let mut daemon = Daemon::start(&text);
-    daemon.logged("notification not delivered: refused for good", 0).await;
-    until("it is told anew", || (posted(&sim, "cert_a") == 2).then_some(())).await;
+    daemon.logged("notification not delivered: rejected", 0).await;
+    until("the alert is raised again", || (posted(&sim, "cert_a") == 2).then_some(())).await;
     let posts = sim.receiver.posts();
     assert_ne!(posts[0].headers["webhook-id"], posts[1].headers["webhook-id"]);
     until("the heartbeat: nothing waits", || (beats.well() > 0).then_some(())).await;

@@ -1,5 +1,5 @@
-//! What happens where the state itself is the fault: nothing can be told then, so the log says it, the exit
-//! code or `/readyz`, and the heartbeat that does not come.
+//! Faults of the database: nothing can be sent, so the log, the exit code, `/readyz` and the
+//! missing heartbeat report them.
 
 use certvigil::demo::world::World;
 use chrono::TimeDelta;
@@ -49,8 +49,8 @@ async fn recorded(daemon: &Daemon) {
     panic!("no delivery was recorded within a minute");
 }
 
-/// A disk with little room: a file system of its own where that may be had, or else a limit on the size of
-/// files.
+/// A disk with little room: a file system of its own where that may be had, or else a limit on the
+/// size of files.
 enum SmallDisk {
     Mounted(PathBuf),
     Limited,
@@ -115,7 +115,8 @@ async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_ro
         *command = wrapped;
     });
     until("the first heartbeat", || (beats.well() > 0).then_some(())).await;
-    // What arrived but was not recorded is sent again, under the same id: that would be another test.
+    // What arrived but was not recorded is sent again, under the same id: that would be another
+    // test.
     recorded(&daemon).await;
     disk.fill(&daemon);
     let end = daemon.logged("scan not saved, will be repeated: no alerts until", 0).await;
@@ -128,11 +129,11 @@ async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_ro
     daemon.logged("scan not saved", end).await;
     assert_eq!((beats.well(), posted(&sim, "cert_b")), (before, 0));
     disk.empty(&daemon);
-    until("what could not be kept", || (posted(&sim, "cert_b") == 1).then_some(())).await;
+    until("the alert that was not saved", || (posted(&sim, "cert_b") == 1).then_some(())).await;
     until("the heartbeat again", || (beats.well() > before).then_some(())).await;
     daemon.ready(200).await;
     daemon.stop().await;
-    assert_eq!(posted(&sim, "cert_a"), 1, "nothing is told twice");
+    assert_eq!(posted(&sim, "cert_a"), 1, "nothing is repeated");
 }
 
 #[tokio::test]
@@ -146,7 +147,7 @@ async fn a_state_that_somebody_else_holds_is_waited_for() {
     daemon.logged("database is locked", 0).await;
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("database is locked"), "{body:#}");
-    // Who reads waits for nobody, and is told that it is not as it should be.
+    // Readers do not wait, and see that the database is damaged.
     let page = daemon.text("/").await;
     assert!(page.contains("was not saved") || page.contains("are blocked"), "{page}");
     let before = beats.well();
@@ -243,7 +244,7 @@ async fn a_state_that_cannot_be_written_refuses_to_start() {
     for (path, mode) in [(&file, 0o444), (&config, 0o444), (&folder.path().to_owned(), 0o555)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    // Whom everything is allowed is somebody else for this.
+    // Root ignores permissions, so this runs as another user.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let binary = elsewhere.path().join("certvigil");
@@ -262,7 +263,7 @@ async fn a_state_that_cannot_be_written_refuses_to_start() {
     let (code, _, log) = run(command).await;
     assert_eq!(code, 1, "{log}");
     let last = log.lines().last().unwrap();
-    assert!(last.contains("the state state.db cannot be opened: Permission denied"), "{log}");
+    assert!(last.contains("cannot open the database state.db: Permission denied"), "{log}");
     assert_eq!((beats.well(), sim.receiver.posts().len()), before);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
 
@@ -272,7 +273,7 @@ async fn a_state_that_cannot_be_written_refuses_to_start() {
     command.args(["--config", "c.toml", "run"]);
     let (code, _, log) = run(command).await;
     assert_eq!(code, 1);
-    assert!(log.contains("nowhere/state.db cannot be opened: No such file or directory"), "{log}");
+    assert!(log.contains("nowhere/state.db: No such file or directory"), "{log}");
 }
 
 #[tokio::test]
@@ -312,7 +313,7 @@ async fn a_second_service_on_the_same_database_is_refused_whatever_its_name_and_
         assert!(log.contains("is in use by another certvigil"), "{file}: {log}");
     }
     daemon.stop().await;
-    assert_eq!(posted(&sim, "cert_a"), 1, "nothing is told twice");
+    assert_eq!(posted(&sim, "cert_a"), 1, "nothing is repeated");
 }
 
 #[tokio::test]

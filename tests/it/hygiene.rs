@@ -1,5 +1,5 @@
-//! The admin key can do anything in the organization: it goes to the configured host alone, with `GET` and a
-//! short list of paths, and into nothing that somebody may read.
+//! The admin key can do anything in the organization: it goes to the configured host alone, with
+//! `GET` and a short list of paths, and into nothing that somebody may read.
 
 use axum::{
     Router,
@@ -24,7 +24,7 @@ use super::{
     window::{PATHS, TOKEN},
 };
 
-/// An API that repeats the key wherever it can: in names, in errors, in headers, in what it shows of its keys.
+/// An API that repeats the key wherever possible: in names, errors, headers and its list of keys.
 async fn indiscreet(sim: &Sim, asked: Arc<Mutex<BTreeSet<String>>>) -> std::net::SocketAddr {
     let expires = certvigil::clock::now() + days(5);
     {
@@ -90,7 +90,7 @@ async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats()
     });
     until("the alerts", || (sim.receiver.posts().len() >= 2).then_some(())).await;
     until("the mails", || (sim.mailbox.mails().len() >= 4).then_some(())).await;
-    daemon.logged("could not be read", 0).await;
+    daemon.logged("list unreadable", 0).await;
     let mut outputs = vec![("readyz", daemon.ready(200).await.to_string())];
     for path in PATHS {
         let answer = daemon.request(reqwest::Method::GET, path).bearer_auth(TOKEN).send().await;
@@ -156,7 +156,7 @@ async fn a_key_file_that_others_may_read_is_warned_about() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         let (code, out, _) = run(with(folder.path(), &text, &["config", "check"])).await;
         assert_eq!(code, 0);
-        let warning = "organizations.acme.admin_key: key: everybody may read it (mode 0644)";
+        let warning = "organizations.acme.admin_key: key: everyone can read it (mode 0644)";
         assert_eq!(out.contains(warning), warned, "{out}");
     }
 }

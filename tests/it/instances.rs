@@ -1,4 +1,5 @@
-//! Several instances on one PostgreSQL: real processes, killed, paused, cut off, and configured differently.
+//! Several instances on one PostgreSQL: real processes, killed, paused, cut off, and configured
+//! differently.
 
 use axum::{Router, extract::Request, middleware::Next};
 use certvigil::{
@@ -86,7 +87,8 @@ async fn pending(database: &Database) -> i64 {
     database.number("SELECT count(*) FROM deliveries WHERE state = 'pending'").await
 }
 
-/// Three instances, 20 organizations, 500 deliveries, and something happens to one of them all the time.
+/// Three instances, 20 organizations, 500 deliveries, and something happens to one of them all the
+/// time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_paused_at_random_everything_arrives_and_each_moment_is_scanned_once() {
     const ORGANIZATIONS: usize = 20;
@@ -159,7 +161,7 @@ async fn killed_and_paused_at_random_everything_arrives_and_each_moment_is_scann
     assert_eq!(left, i64::try_from(kills).unwrap(), "those that could have left");
 }
 
-/// Each organization, notifier and certificate that was told of, with the ids of the messages.
+/// Each organization, notifier and certificate of the messages, with their ids.
 fn told(posts: &[Post]) -> BTreeMap<(String, String, String), BTreeSet<String>> {
     let mut told: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for post in posts {
@@ -195,7 +197,7 @@ async fn who_was_paused_in_a_scan_keeps_nothing_of_it_once_another_has_taken_ove
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
     first.signal("CONT");
     first.logged("another instance took it over", 0).await;
-    first.logged("another instance works on the same state", 0).await;
+    first.logged("another instance uses the same database", 0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
     assert_eq!(told(&sim.receiver.posts()).len(), 1);
@@ -226,7 +228,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     second.logged("scan finished", 0).await;
     let at = first.logged("instances have different configurations", at).await;
     let at = first.logged("expired.repeat: here \"1d\", there \"2d\"", at).await;
-    second.logged("this one scans, and the other delivers until it is reloaded", 0).await;
+    second.logged("this one scans, the other only delivers until it is reloaded", 0).await;
     let at = first
         .logged("another instance has a newer configuration: this one only delivers", at)
         .await;
@@ -242,7 +244,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     first.signal("KILL");
     first.ended().await;
     let first = Daemon::start(&old);
-    first.logged("and this one delivers until it is reloaded", 0).await;
+    first.logged("this one only delivers until it is reloaded", 0).await;
     let scans = database.number("SELECT count(*) FROM scans").await;
     assert_eq!(scans, 2, "one by each configuration");
     // Reloaded with the new one, both scan.
@@ -290,7 +292,7 @@ async fn two_instances_tell_a_lost_protection_once_and_of_the_right_organization
     };
     scans_of_each(1).await;
     let mut second = Daemon::start(&text);
-    second.logged("another instance works on the same state", 0).await;
+    second.logged("another instance uses the same database", 0).await;
     one.api.world().certificate("cert_0").unwrap().projects.insert("proj_0001".into(), false);
     for (round, instance) in [&first, &second, &first].into_iter().enumerate() {
         instance.signal("USR1");
@@ -356,9 +358,9 @@ async fn the_database_away_pauses_the_scans_and_loses_nothing() {
         line.set(traffic);
         let not_ready = service.ready(503).await;
         let reasons = not_ready["reasons"].to_string();
-        assert!(reasons.contains("state"), "{traffic:?}: {reasons}");
+        assert!(reasons.contains("database"), "{traffic:?}: {reasons}");
         let at = service.log().len().saturating_sub(4_000);
-        service.logged("waits for the state", at).await;
+        service.logged("scan delayed: database unavailable", at).await;
         // Nothing is asked that nothing would come of.
         tokio::time::sleep(Duration::from_secs(12)).await;
         drop(sim.api.take_requests());
@@ -401,7 +403,7 @@ async fn the_server_has_to_prove_who_it_is() {
     let proven = text("sslmode=verify-full", &tls.ca);
     let (code, _, err) = run(with(place.path(), &proven, &["deliveries"])).await;
     assert_eq!(code, 1, "{err}");
-    assert!(err.contains("there is no state"), "the server was believed: {err}");
+    assert!(err.contains("no database at"), "the server was believed: {err}");
     let other = Tls::new();
     let (code, _, err) =
         run(with(place.path(), &text("sslmode=verify-full", &other.ca), &["deliveries"])).await;

@@ -1,4 +1,5 @@
-//! The contract of what is kept of an organization: in parts, each written where it has changed, and the form of before.
+//! The stored inventory: its parts, of which only changed ones are written, and the previous
+//! format.
 
 use certvigil::{
     domain::{
@@ -30,7 +31,7 @@ fn certificate(n: usize, name: &str) -> Arc<Certificate> {
     })
 }
 
-/// Of so many projects, half of which list the same and half what is theirs, and one cannot be read.
+/// So many projects: half share a list, half have their own, and one is unreadable.
 fn reading(before: &Inventory, projects: usize, name: &str) -> Reading {
     let mut reading = Reading::begin(Arc::new(before.clone()), "", false);
     reading.project_list = Ok(());

@@ -1,4 +1,5 @@
-//! The keys of the configuration: documented in one place, described for editors, and where their secrets come from.
+//! The keys of the configuration: documented in one place, described for editors, and where their
+//! secrets come from.
 
 use certvigil::config::{
     DEFAULTS, Needs, from_text,
@@ -23,7 +24,7 @@ fn every_key(schema: &Value, path: &str, found: &mut Vec<String>) {
         if inner["description"].as_str().is_some_and(|said| !said.is_empty()) {
             found.push(path.clone());
         } else {
-            // What has names in it is documented where the names are.
+            // Tables with user-defined names are documented below these names.
             let named = &inner["additionalProperties"]["description"];
             assert!(named.is_string(), "{path} is documented nowhere: {inner}");
         }
@@ -52,7 +53,7 @@ fn each_key_is_documented_in_one_place_and_what_is_documented_is_a_key() {
     }
 }
 
-/// What an editor is told of a file, as JSON: dates as the texts that editors make of them.
+/// A file as JSON, as an editor validates it: dates become texts.
 fn as_json(text: &str) -> Value {
     fn plain(value: toml::Value) -> Value {
         match value {

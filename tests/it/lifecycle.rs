@@ -13,7 +13,7 @@ use super::{
     support::{Sim, days, organization, raw_server, until},
 };
 
-/// A schedule that does not come round in a test.
+/// A schedule that never matches during a test.
 const RARELY: &str = "[schedule]\ncron = \"0 0 1 1 *\"\n";
 
 async fn sim() -> Sim {
@@ -22,7 +22,7 @@ async fn sim() -> Sim {
     Sim::start(world).await
 }
 
-/// The certificates that the webhook was told of, and how many requests those were.
+/// The certificates that the webhook received, and the number of requests.
 fn told(sim: &Sim) -> (BTreeSet<String>, usize) {
     let posts = sim.receiver.posts();
     let mut told = BTreeSet::new();
@@ -44,14 +44,12 @@ async fn a_reload_takes_what_is_added_and_ends_what_is_removed_and_a_bad_file_ch
     let end = daemon.logged("certvigil 0.1.0 started", 0).await;
 
     daemon.reload(&text.replace("[notifiers.webhook.hook]", "[notifiers.webhook.hook]\nurl_ = 3"));
-    let end = daemon
-        .logged("the configuration is refused, and the one that was loaded before", end)
-        .await;
+    let end = daemon.logged("reload failed: keeping the previous configuration", end).await;
     assert!(
         daemon.log().contains("c.toml") && daemon.log().contains("hook.url_: found an unknown key")
     );
 
-    // Another organization, another notifier; the certificates that have come since are told to all.
+    // Another organization, another notifier; new certificates alert through all of them.
     let expires = certvigil::clock::now() + days(3);
     sim.api.world().add("cert_b", Some("second"), Some(expires), 1..=1);
     other.api.world().add("cert_c", Some("third"), Some(expires), 1..=1);
@@ -67,9 +65,9 @@ async fn a_reload_takes_what_is_added_and_ends_what_is_removed_and_a_bad_file_ch
     assert!(daemon.log()[end..].contains("DEBUG"), "the level has changed");
     let before = told(&sim).1;
 
-    // Removed again: what was told of the organization ends, and nothing else is said.
+    // Removed again: the organization's alerts resolve, and nothing else is sent.
     daemon.reload(&text);
-    daemon.logged("the organization is no longer configured, and is forgotten", end).await;
+    daemon.logged("organization no longer configured: its data is deleted", end).await;
     until("its end", || (told(&sim).1 > before).then_some(())).await;
     let last: serde_json::Value =
         serde_json::from_str(&sim.receiver.posts().last().unwrap().body).unwrap();
@@ -109,7 +107,7 @@ async fn what_waits_at_a_reload_is_delivered_once_and_a_receiver_that_was_gone_i
     sim.receiver.answer([Answer { status: 410, headers: vec![] }]);
     let mut daemon = Daemon::start(&text);
     let end = daemon.logged("no deliveries to it until a reload", 0).await;
-    // The mails tell of it, and the next scan writes what it was not told.
+    // The mails report it, and the next scan logs the missing alerts.
     until("the mails", || (sim.mailbox.mails().len() == 4).then_some(())).await;
     daemon.signal("USR1");
     daemon.logged("notifications=1", end).await;
@@ -117,7 +115,7 @@ async fn what_waits_at_a_reload_is_delivered_once_and_a_receiver_that_was_gone_i
     assert_eq!(sim.receiver.posts().len(), 1, "it is left alone");
     daemon.reload(&text);
     until("what waited", || (sim.receiver.posts().len() == 2).then_some(())).await;
-    // The mails are told that it gets through again, and nothing else twice.
+    // The mails report the recovery, and nothing is repeated.
     until("its end", || (sim.mailbox.mails().len() == 6).then_some(())).await;
     let subjects: Vec<String> = sim
         .mailbox
@@ -166,7 +164,7 @@ async fn systemd_is_told_and_its_watchdog_is_fed_by_the_loops() {
     let has = |what: &str| said.lock().unwrap().iter().filter(|said| said.contains(what)).count();
     until("readiness", || (has("READY=1") == 1).then_some(())).await;
     until("the watchdog", || (has("WATCHDOG=1") >= 3).then_some(())).await;
-    // What is delivered is counted when nothing more is due.
+    // Count the deliveries once nothing is due.
     let counted = "certvigil_alert_lateness_seconds_count 3\n";
     let mut metrics = daemon.text("/metrics").await;
     for _ in 0..100 {

@@ -1,5 +1,5 @@
-//! A certificate's life, walked from 100 days before its end to 3 days after, with a real Admin API,
-//! a real mailbox and a real webhook receiver, and the messages counted where they arrive.
+//! A certificate's life, walked from 100 days before its end to 3 days after, with a real Admin
+//! API, a real mailbox and a real webhook receiver, and the messages counted where they arrive.
 
 use certvigil::demo::{pages::parts, world::World};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,7 +22,7 @@ impl Walk {
         Walk { sim, service, heard: Vec::new(), mails: 0 }
     }
 
-    /// One day: a scan at noon, deliveries, and what came of it.
+    /// One day: a scan at noon, deliveries, and the received messages.
     async fn day(&mut self, day: i64) {
         let now = start() + days(day);
         self.service.scan(now).await;
@@ -171,7 +171,10 @@ async fn an_outage_of_the_api_hides_no_threshold_and_resolves_nothing() {
     let body: Value = serde_json::from_str(&last.body).unwrap();
     assert_eq!(body["scan"]["complete"], false);
     assert_eq!(body["scan"]["projects_unreadable"], 20);
-    assert_eq!(body["scan"]["oldest_reading_at"], "2027-02-01T12:00:00Z", "how old it is, is said");
+    assert_eq!(
+        body["scan"]["oldest_read_at"], "2027-02-01T12:00:00Z",
+        "the message has the age of the data"
+    );
     // And every day that certvigil is blind.
     let mut expected = vec!["0: cert_a expiring 90d opened".to_owned()];
     expected.extend((1..=12).map(|day| match day {
@@ -224,11 +227,7 @@ async fn whoever_joins_later_is_told_of_what_is_open_and_nobody_else_again() {
     let service = service.restart(&added, now).await;
     service.scan(now).await;
     service.deliver(now).await;
-    assert_eq!(
-        walk.sim.receiver.posts().len(),
-        2,
-        "a notifier that is added is told of what is open"
-    );
+    assert_eq!(walk.sim.receiver.posts().len(), 2, "a new notifier gets the open alerts");
     assert_eq!(walk.sim.mailbox.mails().len(), mails.len());
 }
 

@@ -31,6 +31,7 @@ mod messages;
 mod notifiers;
 mod outlook;
 mod postgres;
+mod prose;
 mod protection;
 mod protocol;
 mod punctual;

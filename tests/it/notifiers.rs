@@ -1,5 +1,5 @@
-//! The contract of every notifier, against real receivers: what is accepted, what is tried again, what
-//! is final, that nothing hangs, and that no secret gets out.
+//! The contract of every notifier, against real receivers: accepted, retried and rejected messages,
+//! no hangs, and no leaked secret.
 
 use axum::http::HeaderMap;
 use certvigil::{
@@ -216,11 +216,11 @@ async fn a_mail_arrives_over_starttls_with_a_login() {
     assert_eq!(mails[0].from, "certvigil@acme.example");
     assert_eq!(
         parts(&mails[0].data).unwrap().subject,
-        "[certvigil] a test message: nothing has happened"
+        "[certvigil] a test message: no action needed"
     );
 
     let wrong = attempt(notifier(&secured(&mailbox, &tls, "hunter2-wrong")).as_ref()).await;
-    assert_eq!(words(&wrong), "retry login", "a password is mended, and then it is wanted");
+    assert_eq!(words(&wrong), "retry login", "the corrected password delivers it");
     has_no_secret(&format!("{wrong:?}"));
     let untrusted = secured(&mailbox, &tls, "hunter2");
     let untrusted = untrusted.lines().filter(|line| !line.starts_with("ca_file"));
@@ -276,7 +276,7 @@ async fn one_refused_recipient_stops_nobody_else() {
     for name in ["a@", "b@", "c@"] {
         assert!(header(&mails[0].data, "To: ").contains(name), "all are named");
     }
-    // Told to somebody is told: the next scan says nothing.
+    // One receiver is enough: the next scan sends nothing.
     assert_eq!(service.scan(start() + TimeDelta::hours(1)).await.notifications, 0);
 }
 
@@ -325,7 +325,7 @@ async fn a_mail_server_that_stalls_or_refuses_at_any_step_is_said_and_tried_agai
             _ => Some("250 ok\r\n"),
         }
     }
-    // What the step is answered with, and what comes of it; silence is `None`.
+    // The reply to the step, and the outcome; `None` is no reply.
     let cases: [(&'static str, Option<&'static str>, &str); 12] = [
         ("EHLO", None, "retry timeout"),
         ("EHLO", Some("554 go away\r\n"), "retry connect"),
@@ -356,7 +356,7 @@ async fn a_mail_server_that_stalls_or_refuses_at_any_step_is_said_and_tried_agai
     assert_eq!(words(&attempt(notifier(&mail_to(silent)).as_ref()).await), "retry timeout");
     let busy = scripted("421 too many\r\n", |_| None).await;
     assert_eq!(words(&attempt(notifier(&mail_to(busy)).as_ref()).await), "retry connect");
-    // Accepted, and silent at the goodbye: delivered all the same.
+    // Accepted, but no reply to QUIT: still delivered.
     let rude =
         scripted("220 hi\r\n", |line| if line == "QUIT" { None } else { polite(line) }).await;
     assert_eq!(words(&attempt(notifier(&mail_to(rude)).as_ref()).await), "delivered");

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use super::support::{Sim, days, organization, run, webhook, with};
 
-/// One that will expire, one that takes over in a project of two, and a folder with the configuration.
+/// One that will expire, one that takes over in a project of two, and a folder with the
+/// configuration.
 async fn sim(now: DateTime<Utc>) -> (Sim, String, TempDir) {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     let end = now + days(20) + TimeDelta::hours(1);
@@ -86,7 +87,7 @@ async fn a_forecast_says_who_is_told_what_from_the_api_and_from_the_state() {
     assert_eq!(run(with(folder.path(), &text, &["check", "--notify"])).await.0, 0);
     sim.api.take_requests();
     let kept = json(&folder, &text, &[&asked[..], &["--from-state"]].concat()).await;
-    assert_eq!(sorted(news(&kept)), and(&[]), "what was told is not told again");
+    assert_eq!(sorted(news(&kept)), and(&[]), "a sent alert is not repeated");
     assert_eq!(sim.api.take_requests(), [""; 0], "nobody is asked");
     let live = json(&folder, &text, &asked).await;
     assert_eq!(sorted(news(&live)), and(&[]), "nor where the API is asked");
@@ -114,7 +115,7 @@ async fn a_forecast_is_a_table_and_a_calendar_too() {
 
     let (code, _, said) = run(with(folder.path(), &text, &["forecast", "--from-state"])).await;
     assert_eq!(code, 1);
-    assert!(said.contains("there is no state at"), "{said}");
+    assert!(said.contains("no database at"), "{said}");
     let yearly = format!("schedule = {{ cron = \"0 0 1 1 *\", run_on_start = false }}\n{text}");
     let (code, out, _) = run(with(folder.path(), &yearly, &["forecast", "--days", "1"])).await;
     let new_year = (now + days(1)).format("%m-%d").to_string() == "01-01";
@@ -146,13 +147,13 @@ async fn explain_says_everything_that_the_decision_rests_on() {
     let (code, out, said) = run(with(folder.path(), &text, &["explain", "prod-ca"])).await;
     assert_eq!(code, 0, "{said}");
     for words in [
-        "“prod-ca” (cert_a) of the organization acme",
+        "“prod-ca” (cert_a) in organization acme",
         "it expires in 20 days",
         "stage        25%, info",
         "prod-1 (proj_0001): cert_b takes over",
         "prod-2 (proj_0002): no valid certificate from",
-        "The ladder of rules[1], the first that matches",
-        "It lives 100 days, from created_at: it has no valid_at.",
+        "Thresholds of rules[1], the first matching rule",
+        "Lifetime: 100 days, from created_at (no valid_at).",
         "hook: alerted; last alert: 25% (info), ",
         "pager: no alert: its severity is below min_severity; no open alert",
         "14d, warning (stage)",
@@ -176,9 +177,9 @@ async fn explain_says_everything_that_the_decision_rests_on() {
     );
     let (code, _, said) = run(with(folder.path(), &text, &["explain", "cert_z"])).await;
     assert_eq!(code, 1);
-    assert!(said.contains("there is no certificate “cert_z”"), "{said}");
+    assert!(said.contains("no certificate “cert_z”"), "{said}");
     let (code, _, said) =
         run(with(folder.path(), &text, &["explain", "cert_a", "--organization", "other"])).await;
     assert_eq!(code, 1);
-    assert!(said.contains("there is no organization “other”"), "{said}");
+    assert!(said.contains("no organization “other”"), "{said}");
 }

@@ -1,5 +1,7 @@
-//! A PostgreSQL server of the tests' own: started once, from the machine's binaries, by a user who is not root, on
-//! 127.0.0.1; it ends with the process. Each test has a database of its own. And a line to it that can be cut.
+//! A PostgreSQL server of the tests' own: started once, from the machine's binaries, by a user who
+//! is not root, on
+//! 127.0.0.1; it ends with the process. Each test has a database of its own. And a line to it that
+//! can be cut.
 
 use certvigil::{
     secret::Secret,
@@ -26,7 +28,7 @@ use tokio::{
 
 use super::support::{Running, days, free_port};
 
-/// Debian's `nobody`, as whom it runs where the tests are root, for a server refuses to be.
+/// Debian's `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
 
 struct Cluster {
@@ -69,7 +71,8 @@ fn as_nobody() -> Vec<String> {
     if is_root() { words.map(str::to_owned).to_vec() } else { Vec::new() }
 }
 
-/// A folder with a new cluster in it, whose superuser is `postgres`; `settings` are added to its configuration.
+/// A folder with a new cluster in it, whose superuser is `postgres`; `settings` are added to its
+/// configuration.
 pub fn new_cluster(binaries: &Path, settings: &str) -> PathBuf {
     let folder = tempfile::Builder::new().prefix("certvigil-pg").tempdir().unwrap().keep();
     if is_root() {
@@ -150,7 +153,7 @@ pub struct Database {
     pub name: String,
 }
 
-/// Makes one; none where there is no PostgreSQL, which is said.
+/// Starts a server; `None` if PostgreSQL is not installed, which the test reports.
 pub async fn database() -> Option<Database> {
     let port = cluster()?.port;
     let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::SeqCst));
@@ -191,7 +194,8 @@ pub fn settings(url: &str) -> Settings {
     Settings { place: Place::Server(server), history: days(400) }
 }
 
-/// A PgBouncer with its stock configuration, in front of the tests' server; none where it is not installed.
+/// A PgBouncer with its stock configuration, in front of the tests' server; none where it is not
+/// installed.
 pub async fn pooler(database: &Database) -> Option<(Running, String)> {
     let program = super::support::program("pgbouncer", "pgbouncer")?;
     let folder = tempfile::Builder::new().prefix("certvigil-pgb").tempdir().unwrap().keep();
@@ -216,11 +220,11 @@ pub async fn pooler(database: &Database) -> Option<(Running, String)> {
     Some((running, format!("postgres://postgres@127.0.0.1:{port}/{}", database.name)))
 }
 
-/// What becomes of what is sent along a [`Line`].
+/// The fate of data on a [`Line`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     Flows,
-    /// Nothing gets through, and nobody is told.
+    /// Data is dropped silently.
     Stuck,
     /// Every connection is ended, and none is taken.
     Cut,
@@ -288,7 +292,7 @@ async fn pass(
             read = tokio::io::AsyncReadExt::read(&mut from, &mut buffer) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(bytes) => {
-                    // What came in just before is stuck, too.
+                    // Data received just before is stuck, too.
                     while *traffic.borrow() == Traffic::Stuck {
                         if traffic.changed().await.is_err() { return }
                     }

@@ -166,7 +166,7 @@ const STORIES: [Story; 16] = [
         steps: &[(|_| (), &[]), (|world| activate(world, "cert_ca", "proj_0001", false), &[])],
     },
     Story {
-        title: "nobody wants to hear of it",
+        title: "no notifier selects it",
         config: "unprotected = \"off\"\n",
         steps: &[(|_| (), &[]), (|world| activate(world, "cert_ca", "proj_0001", false), &[])],
     },
@@ -207,7 +207,7 @@ const STORIES: [Story; 16] = [
                 |world| activate(world, "cert_ca", "proj_0001", false),
                 &[
                     LOST,
-                    "certificate.resolved deactivated: “ca”: it is active nowhere any more, and its project no \
+                    "certificate.resolved deactivated: “ca”: it is no longer active anywhere, and its project no \
                      longer enforces mutual TLS",
                 ],
             ),
@@ -231,7 +231,7 @@ const STORIES: [Story; 16] = [
                 |world| activate(world, "cert_ca", "proj_0001", false),
                 &[
                     LOST,
-                    "certificate.resolved deactivated: “ca”: it is active nowhere any more, and its project no \
+                    "certificate.resolved deactivated: “ca”: it is no longer active anywhere, and its project no \
                      longer enforces mutual TLS",
                 ],
             ),
@@ -277,7 +277,7 @@ const STORIES: [Story; 16] = [
             (
                 |world| activate(world, "cert_ca", "proj_0001", false),
                 &[
-                    "certificate.resolved deactivated: “ca” is resolved: it is active nowhere any more, and its \
+                    "certificate.resolved deactivated: “ca” is resolved: it is no longer active anywhere, and its \
                    project has another valid certificate",
                 ],
             ),
@@ -343,7 +343,7 @@ async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_he
     assert_eq!(
         scan(&service, &sim, start() + days(9)).await,
         [
-            "project.protected ignored: project “chat” does not enforce mutual TLS, and is in unprotected_ignore now"
+            "project.protected ignored: project “chat” does not enforce mutual TLS and is in unprotected_ignore now"
         ]
     );
 }
@@ -361,8 +361,8 @@ async fn what_flaps_is_told_once_in_a_day() {
     assert!(lost <= 2, "{told:#?}");
 }
 
-/// The organization's list is unreadable while a project loses its last certificate: told when it can be read, and not
-/// forgotten.
+/// The organization's list is unreadable while a project loses its last certificate: told when it
+/// can be read, and not forgotten.
 #[tokio::test]
 async fn a_loss_behind_an_unreadable_list_is_told_when_it_is_certain() {
     let sim = Sim::start(world()).await;
@@ -492,9 +492,9 @@ async fn an_acknowledged_project_is_quiet_until_its_date_or_until_it_is_protecte
         ["ack", "--project", project, "--until", &until, "--reason", "moving", "--by", "dana"]
     };
     let (code, _, err) = command(&ack("search")).await;
-    assert!(code == 1 && err.contains("is not reported as a project without mutual TLS"), "{err}");
+    assert!(code == 1 && err.contains("has no open alert for missing mutual TLS"), "{err}");
     let (code, _, err) = command(&ack("nobody")).await;
-    assert!(code == 1 && err.contains("there is no project “nobody”"), "{err}");
+    assert!(code == 1 && err.contains("no project “nobody”"), "{err}");
     let (code, out, err) = command(&ack("chat")).await;
     assert!(code == 0 && out.contains("the project “chat” (proj_0001) is acknowledged"), "{err}");
     let (_, out, _) = command(&["acks"]).await;
@@ -550,7 +550,7 @@ async fn check_pages_and_metrics_show_it() {
     }
     run(with(folder.path(), &text, &["check", "--notify"])).await;
     let (_, out, err) = run(with(folder.path(), &text, &["explain", "ca"])).await;
-    let said = "Not active in chat (proj_0001), which has had no active certificate since ";
+    let said = "Not active in chat (proj_0001), which has no active certificate since ";
     assert!(out.contains(said), "{out}{err}");
     let mut daemon = Daemon::start_in(folder, &text, |_| ());
     daemon.ready(200).await;

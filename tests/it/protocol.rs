@@ -1,4 +1,4 @@
-//! How the Admin API is spoken to: over HTTP/2 where it offers that, over connections that stay, and compressed.
+//! The transport of the Admin API: HTTP/2 where offered, persistent connections, compression.
 
 use axum::{
     Router,
@@ -95,7 +95,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 async fn compressed(request: Request, next: Next) -> Response {
     let accepted = request.headers().get(header::ACCEPT_ENCODING).cloned();
     assert!(accepted.is_some_and(|value| value.to_str().unwrap().contains("gzip")));
-    // Beyond what is read of any answer, in few bytes.
+    // A compressed body that exceeds the limit when decompressed.
     let bomb = request.uri().path().contains("proj_0007/");
     let (mut parts, body) = next.run(request).await.into_parts();
     let mut body = axum::body::to_bytes(body, 1 << 20).await.unwrap();

@@ -145,7 +145,8 @@ async fn where_the_clocks_differ_by_more_than_five_minutes_the_apis_counts_and_t
     let said = "Wrong clock. The clock of this certvigil host is 3 hours behind the API’s";
     let roughly = said.replace("3 hours", "2 hours");
     assert!(text.contains(said) || text.contains(&roughly), "{text}");
-    // A delivery is due at once, whatever the clocks say, and nothing is told twice when they agree again.
+    // A delivery is due at once despite the clock skew, and nothing is repeated once the clocks
+    // agree.
     let posts = sim.receiver.posts().len();
     ahead.store(0, Ordering::SeqCst);
     step(&service, 24).await;

@@ -49,7 +49,7 @@ async fn a_missing_scope_is_named_in_the_same_words_everywhere() {
         "{organization}{}[state]\nurl = \"sqlite:state.db\"\n[schedule]\ncron = \"0 0 1 1 *\"\n",
         webhook(sim.hook)
     );
-    let said = "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; make a key that has it: \
+    let said = "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; create a key that has it: \
                 You have insufficient permissions. Missing scopes: api.mtls.read.";
     let folder = tempfile::tempdir().unwrap();
     let (code, out, err) = run(with(folder.path(), &text, &["check"])).await;
@@ -76,15 +76,15 @@ async fn what_answers_in_between_is_said_to() {
     let cases: [(Answer, &str); 3] = [
         (
             || (StatusCode::FORBIDDEN, Html("<html>blocked</html>")).into_response(),
-            "HTTP 403 with text/html; charset=utf-8, which is not an answer of the API: something in between",
+            "HTTP 403 with text/html; charset=utf-8: not a response of the API but of something in between",
         ),
         (
             || (StatusCode::BAD_GATEWAY, Html("<html>502</html>")).into_response(),
-            "HTTP 502 with text/html; charset=utf-8, which is not an answer of the API: something in between",
+            "HTTP 502 with text/html; charset=utf-8: not a response of the API but of something in between",
         ),
         (
             || Html("<html>sign in</html>").into_response(),
-            "the answer is not JSON (content type text/html",
+            "the response is not JSON (content type text/html",
         ),
     ];
     for (answer, said) in cases {
@@ -140,7 +140,7 @@ fn identities() -> (String, Vec<Identity>) {
         let chain = format!("{}{more}", certificate.pem());
         Identity { title, chain, key: key.serialize_pem(), said }
     };
-    let unusable = "the API cannot use the certificate of client_identity: it has to be valid now, for client authentication";
+    let unusable = "the API rejects the certificate of client_identity: it must be valid now, allow client authentication";
     let untrusted =
         "no active trust anchor accepts the certificate of client_identity: activate its CA";
     let identities = vec![

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::support::{Service, Sim, days, organization, program, run, webhook, with};
 
-/// Three projects: `prod-ca` is active in two of them and ends in 20 days; something else protects the third.
+/// Three projects: `prod-ca` is active in two of them and ends in 20 days; something else protects
+/// the third.
 fn world(now: DateTime<Utc>) -> World {
     let mut world = World::with_projects(3, |n| ["chat", "search", "lab"][n - 1].to_owned());
     let at = |n: i64| Some(now + days(n) + TimeDelta::hours(1));
@@ -65,7 +66,7 @@ async fn follow(sim: &Sim, folder: &TempDir, text: &str, arguments: &[&str]) -> 
     for _ in 0..10 {
         let (code, out, err) = rotation(folder, text, arguments).await;
         if code == 1 {
-            assert!(err.contains("there is no certificate"), "{err}");
+            assert!(err.contains("no certificate"), "{err}");
             return made;
         }
         assert_eq!(code, 0, "{out}{err}");
@@ -163,7 +164,7 @@ async fn what_cannot_be_seen_is_neither_deactivated_nor_deleted() {
     sim.api.world().certificate("cert_old").unwrap().projects.insert("proj_0001".into(), false);
     let (_, out, _) = rotation(&folder, &text, &["cert_old"]).await;
     assert!(!out.contains("curl"), "{out}");
-    assert!(out.contains("5. Delete it: it is active nowhere"), "{out}");
+    assert!(out.contains("5. Delete it: it is not active anywhere"), "{out}");
 }
 
 #[tokio::test]
@@ -205,7 +206,7 @@ async fn the_successor_that_somebody_names_is_the_one() {
     for (successor, said) in [
         ("cert_lab", "cannot take over on"),
         ("cert_old", "a certificate does not replace itself"),
-        ("nobody", "there is no certificate “nobody”"),
+        ("nobody", "no certificate “nobody”"),
     ] {
         let (code, _, err) =
             rotation(&folder, &text, &["cert_old", "--successor", successor]).await;
@@ -289,8 +290,8 @@ async fn what_is_left_over_is_shown_with_its_step() {
     let (folder, text) = (tempfile::tempdir().unwrap(), config(&sim));
     let (_, out, err) = run(with(folder.path(), &text, &["check"])).await;
     let line = |id: &str| out.lines().rev().find(|line| line.contains(id)).unwrap().to_owned();
-    assert!(line("cert_old").contains("next: delete it: it is active nowhere"), "{out}{err}");
-    assert!(!line("cert_spare").contains("next"), "who knows what it is for: {out}");
+    assert!(line("cert_old").contains("next: delete it: it is not active anywhere"), "{out}{err}");
+    assert!(!line("cert_spare").contains("next"), "its purpose is unknown: {out}");
     let (_, out, _) = run(with(folder.path(), &text, &["check", "--output", "json"])).await;
     let document: Value = serde_json::from_str(&out).unwrap();
     let of = |id: &str| {

@@ -1,5 +1,5 @@
-//! Reading the Admin API: how often it is asked, how fast, how patiently, and what of its failures is
-//! believed.
+//! Reading the Admin API: how often it is asked, how fast, how patiently, and what of its failures
+//! is believed.
 
 use axum::{
     Json, Router,
@@ -103,7 +103,7 @@ async fn a_project_is_read_while_the_next_page_of_projects_is_on_its_way() {
     async fn hold(State(read): State<Arc<Notify>>, request: Request, next: Next) -> Response {
         let asked = request.uri().to_string();
         if asked.contains("/projects?") && asked.contains("after=") {
-            // The second page comes only when a project of the first has been asked for.
+            // The second page comes only after a request for a project of the first one.
             read.notified().await;
         } else if asked.contains("/proj_") {
             read.notify_one();
@@ -192,9 +192,9 @@ async fn a_wish_to_wait_for_long_fails_its_request_and_nobody_hammers_meanwhile(
     let asked = asked.load(Ordering::SeqCst);
     assert!((1..=8).contains(&asked), "{asked}: the others wait, and are not sent");
     let faults = report.record.faults;
-    let said = "(asked to wait for 600 seconds, which is too long)";
+    let said = "(the requested wait of 600 seconds is too long)";
     assert!(faults.iter().any(|fault| fault.contains(said)), "{faults:?}");
-    assert_eq!(faults.last().unwrap(), "and 50 more", "what is kept has a limit");
+    assert_eq!(faults.last().unwrap(), "and 50 more", "the stored error has a limit");
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn attempts_are_counted_and_end() {
     assert_eq!(
         only_fault(&report),
         "project proj_0001 “prod-1”: GET /organization/projects/proj_0001/certificates: HTTP 502 with \
-         text/plain; charset=utf-8, which is not an answer of the API: something in between answered (x-request-id req_abc)"
+         text/plain; charset=utf-8: not a response of the API but of something in between (x-request-id req_abc)"
     );
     assert_eq!((report.record.projects_read, report.record.projects_unreadable), (1, 1));
 }
@@ -301,24 +301,24 @@ async fn every_failure_of_a_listing_is_said_and_leaves_the_last_good_state() {
         ("HTTP 401: the admin key is wrong, revoked or expired", Box::new(|| status(401))),
         ("HTTP 403: the admin key has no permission", Box::new(|| status(403))),
         ("HTTP 404", Box::new(|| status(404))),
-        ("the answer is not JSON (content type text/html)", Box::new(html)),
+        ("the response is not JSON (content type text/html)", Box::new(html)),
         (
-            "the JSON breaks off",
+            "the JSON is incomplete",
             Box::new(|| ([("content-type", "application/json")], "{\"data\": [").into_response()),
         ),
         ("missing field `data`", Box::new(|| Json(json!({ "object": "list" })).into_response())),
         ("larger than 8 MiB", Box::new(endless)),
-        ("the cursor “cert_x” came again", Box::new(move || list(one(), true, Some("cert_x")))),
-        ("an empty page promises more", Box::new(|| list(json!([]), true, None))),
-        ("an empty page promises more", Box::new(|| list(json!([]), true, Some("cert_x")))),
+        (
+            "the API repeated the cursor “cert_x”",
+            Box::new(move || list(one(), true, Some("cert_x"))),
+        ),
+        ("an empty page has has_more = true", Box::new(|| list(json!([]), true, None))),
+        ("an empty page has has_more = true", Box::new(|| list(json!([]), true, Some("cert_x")))),
         (
             "data[0] (c): missing field `active`",
             Box::new(|| list(json!([{ "id": "c" }]), false, None)),
         ),
-        (
-            "a redirect, which is not followed",
-            Box::new(|| (StatusCode::FOUND, [("location", "/")]).into_response()),
-        ),
+        ("does not follow", Box::new(|| (StatusCode::FOUND, [("location", "/")]).into_response())),
     ];
     for (expected, answer) in cases {
         let api = AdminApi::new(world(3));
@@ -404,7 +404,7 @@ async fn connections_that_fail_hang_or_break_off_are_errors_and_not_empty_lists(
         let service = service(address, "max_attempts = 1\nrequest_timeout = \"300ms\"\n").await;
         let report = service.scan(start()).await;
         let fault = &report.record.faults[0];
-        assert!(fault.contains("no complete answer within api.request_timeout"), "{fault}");
+        assert!(fault.contains("no complete response within api.request_timeout"), "{fault}");
     }
 }
 
@@ -423,7 +423,7 @@ async fn when_the_scans_time_is_up_what_was_read_counts() {
     );
     let service = Service::start(&text).await;
     let report = service.scan(start()).await;
-    assert!(only_fault(&report).contains("proj_0002 “prod-2”: the scan's time was up"));
+    assert!(only_fault(&report).contains("proj_0002 “prod-2”: the scan reached scan_timeout"));
     assert_eq!(report.record.projects_read, 2);
     assert_eq!(report.notifications, 1);
 }
@@ -452,7 +452,7 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
     // Not found is gone when a scan five minutes later agrees.
     api.world().projects.remove(2);
     let report = service.scan(start()).await;
-    assert!(only_fault(&report).contains("no longer names it"), "{report:?}");
+    assert!(only_fault(&report).contains("no longer contains it"), "{report:?}");
     assert!(report.needs_confirmation);
     let report = service.scan(start() + chrono::TimeDelta::minutes(6)).await;
     assert!(report.record.complete && !report.needs_confirmation, "{report:?}");
@@ -569,7 +569,8 @@ proptest! {
                     let data: Vec<_> = (after..after + size).map(|n| json!({ "id": format!("p{n}"), "created_at": 1 })).collect();
                     let last = data.last().map(|last| last["id"].clone());
                     let end = after + size >= pages.iter().sum();
-                    // A server may end with an empty page of which it cannot say that there is more.
+                    // A server may end with an empty page of which it cannot say that there is
+                    // more.
                     let more = match (end, empty_end) {
                         (false, _) => json!(true),
                         (true, true) if size > 0 => json!(null),

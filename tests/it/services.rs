@@ -1,5 +1,5 @@
-//! Services that open an incident for each alert, and close it: along the lives of certificates, over real
-//! sockets, and against a real Alertmanager.
+//! Services that open an incident for each alert, and close it: along the lives of certificates,
+//! over real sockets, and against a real Alertmanager.
 
 use certvigil::{
     demo::{
@@ -15,7 +15,8 @@ use std::{collections::BTreeMap, process::Stdio};
 
 use super::support::{Running, Service, Sim, days, free_port, organization, program, start, until};
 
-/// A world with these certificates: an id, the days that it has left, and the projects where it is active.
+/// A world with these certificates: an id, the days that it has left, and the projects where it is
+/// active.
 fn world(projects: usize, certificates: &[(&str, i64, &[usize])]) -> World {
     let mut world = World::with_projects(projects, |n| format!("prod-{n}"));
     for (id, left, active_in) in certificates {
@@ -26,7 +27,8 @@ fn world(projects: usize, certificates: &[(&str, i64, &[usize])]) -> World {
     world
 }
 
-/// An inactive certificate in every project: a list that loses all its items at once is not believed at first.
+/// An inactive certificate in every project: a list that loses all its items at once is not
+/// believed at first.
 fn keep_a_spare(world: &mut World) {
     let all = 1..=world.projects.len();
     let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), all);
@@ -140,7 +142,7 @@ async fn projects_without_a_certificate_are_one_incident_that_ends_with_the_last
     let of_projects = |posts: &[Post]| open(posts).get(&projects).cloned();
     let first = of_projects(&sim.receiver.posts());
     assert_eq!(first.as_deref(), Some("acme: 8 projects have no valid certificate"));
-    // Five of them are repaired: the incident goes on, and nobody is told that anything is over.
+    // Five of them are repaired: the incident stays open, and no resolution is sent.
     for n in 1..=5 {
         sim.api.world().certificates.retain(|one| one.id != format!("cert_{n}"));
         sim.api.world().add(&format!("cert_new_{n}"), None, Some(start() + days(900)), [n]);
@@ -192,9 +194,9 @@ async fn an_incident_that_moves_to_another_service_is_opened_there_and_forgotten
         incidents(&sim, "pagerduty").replace(&sim.hook.to_string(), &other.hook.to_string());
     let now = start() + TimeDelta::hours(6);
     let service = service.restart(&moved, now).await;
-    // The new one takes one of them, and refuses the other for good.
+    // The new one accepts one of them and rejects the other.
     other.receiver.answer([Answer { status: 400, headers: vec![] }]);
-    assert_eq!(scan_and_deliver(&service, now).await, 2, "both are told to the new one");
+    assert_eq!(scan_and_deliver(&service, now).await, 2, "the new one gets both");
     let later = now + TimeDelta::hours(6);
     assert_eq!(scan_and_deliver(&service, later).await, 1, "the refused one again, and it alone");
     assert_eq!(open(&other.receiver.posts()).len(), 2);
@@ -311,7 +313,7 @@ async fn what_is_out_of_date_is_not_tried_again_by_hand() {
     let now = start() + TimeDelta::hours(7);
     let retried = service.store.retry(&refused.id.to_string(), now, now + days(3)).await;
     let said = retried.unwrap_err().to_string();
-    assert!(said.contains("is out of date: a later one tells"), "{said}");
+    assert!(said.contains("is superseded by a later one"), "{said}");
 }
 
 #[tokio::test]
@@ -343,7 +345,7 @@ async fn what_flips_is_not_closed_while_it_may_be_open() {
         }
     }
     assert_eq!(sent, [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3], "and no storm");
-    // Over for good: closed, when a day has passed.
+    // Resolved: closed after a day.
     scan_and_deliver(&service, start() + TimeDelta::hours(30)).await;
     assert!(open(&sim.receiver.posts()).is_empty());
 }
@@ -395,7 +397,8 @@ async fn what_is_open_in_alertmanager_is_kept_up_by_every_scan_and_by_nothing_el
     scan_and_deliver(&service, start()).await;
     let body = &bodies()[0];
     assert_eq!(labelled(body, start()), [told("cert_a", "warning", false)]);
-    // For two scans and what one may take, from the attempt on, which is some minute after the scan.
+    // For two scans and what one may take, from the attempt on, which is some minute after the
+    // scan.
     let lasts = |body: &str, from: DateTime<Utc>| {
         let ends_at = serde_json::from_str::<Value>(body).unwrap()[0]["endsAt"].clone();
         let lasts = ends_at.as_str().unwrap().parse::<DateTime<Utc>>().unwrap() - from;
@@ -463,7 +466,7 @@ async fn what_only_keeps_up_is_no_history_and_replaces_no_news() {
         scan_and_deliver(&service, start() + TimeDelta::hours(6 * n)).await;
     }
     let rows = service.store.deliveries(&Which::default(), 100).await.unwrap();
-    assert_eq!(rows.len(), 1, "what was told is what is shown: {rows:#?}");
+    assert_eq!(rows.len(), 1, "the sent alert is listed: {rows:#?}");
     let url = format!("sqlite:{}", service.config.state.place);
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
     let kept = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM notifications");
@@ -471,7 +474,7 @@ async fn what_only_keeps_up_is_no_history_and_replaces_no_news() {
     assert_eq!(kept, 2, "that, and the latest that keeps it up");
     pool.close().await;
 
-    // Alertmanager is away: what is new waits, however often it is kept up meanwhile.
+    // Alertmanager is down: a new alert stays pending, however often it is refreshed.
     sim.api.world().certificate("cert_a").unwrap().expires_at = Some(start() + days(10));
     let away = || Answer { status: 503, headers: vec![("retry-after", "3600".to_owned())] };
     sim.receiver.answer((0..60).map(|_| away()));
@@ -527,7 +530,7 @@ impl Alertmanager {
 async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     super::support::crypto();
     let Some(alertmanager) = Alertmanager::start().await else { return };
-    // It has the clock of this machine, and ends what is past.
+    // It uses this machine's clock and expires past alerts.
     let now = certvigil::clock::now();
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod “ca” <b>"), Some(now + days(5)), [1]);

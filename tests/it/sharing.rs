@@ -1,5 +1,5 @@
-//! The contract of a state that several instances share: leases, configurations, claims at the same moment, and a schema
-//! that grows under those who work with it.
+//! The contract of a state that several instances share: leases, configurations, claims at the same
+//! moment, and a schema that grows under those who work with it.
 
 use certvigil::{
     domain::retry::Verdict,
@@ -36,7 +36,7 @@ async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
     let short = TimeDelta::milliseconds(200);
     let Taken::Yes(second) = take(&other, short).await else { panic!() };
     assert_ne!(first, second);
-    // What it holds is kept by its signs, and taken over when there are none.
+    // Its heartbeats keep its leases; without them another instance takes over.
     other.beat(&member("a"), LEASE, start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     assert_eq!(take(&one, LEASE).await, Taken::Held);
@@ -57,15 +57,15 @@ async fn a_scheduled_moment_is_scanned_once() {
         async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
     let (before, after) = (start() - minutes(1), start() + minutes(1));
     assert_eq!(take(Some(start()), after).await, Taken::Done);
-    assert_eq!(take(Some(before), after).await, Taken::Done, "what is older has passed");
+    assert_eq!(take(Some(before), after).await, Taken::Done, "the older tick has passed");
     for (tick, now, why) in [
-        (None, after, "whoever asks for one gets one"),
+        (None, after, "a requested scan runs"),
         (Some(after), after, "the next one"),
         (Some(before), before, "what a clock that was ahead has written does not count"),
     ] {
         assert!(matches!(take(tick, now).await, Taken::Yes(_)), "{why}");
     }
-    // Judged by another configuration, it is judged anew.
+    // Under another configuration it is evaluated again.
     contract.store.join(&member("a"), false, start).await.unwrap();
     assert!(matches!(take(Some(start()), after).await, Taken::Yes(_)));
 }
@@ -81,7 +81,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     one.join(&member("a"), false, start).await.unwrap();
     assert!(in_force(&one).await);
     other.join(&member("b"), false, start).await.unwrap();
-    assert!(in_force(&other).await, "the other lets go of what it holds");
+    assert!(in_force(&other).await, "the other releases its leases");
     assert!(!in_force(&one).await);
     let instances = one.beat(&member("a"), LEASE, start).await.unwrap();
     let seen: Vec<_> = instances.iter().map(|one| (one.me, one.in_force)).collect();
@@ -89,7 +89,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     let differences = instances[0].differences(&instances[1]);
     assert_eq!((differences.len(), differences[0].here.as_str()), (1, "a"));
 
-    // What was begun with the old one is not kept any more.
+    // A scan started with the old configuration is discarded.
     other.join(&member("a"), true, start).await.unwrap();
     let held = lease(&one, Some(&acme())).await;
     let commit = Commit {
@@ -115,7 +115,8 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     assert!(in_force(&again).await && in_force(&other).await);
     other.join(&member("b"), true, start).await.unwrap();
     assert!(!in_force(&again).await);
-    // And where nobody has had the newest for some time, the other one is: sooner where that was meant.
+    // And where nobody has had the newest for some time, the other one is: sooner where that was
+    // meant.
     other.leave().await.unwrap();
     assert!(!in_force(&again).await, "it may be started again");
     let ago = |minutes: i64| {
@@ -137,7 +138,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     assert!(!in_force(&again).await, "the one that it had before");
     database.say(ago(6).leak()).await;
     assert!(in_force(&again).await);
-    // What nobody has had for long is new again.
+    // A configuration unused for a long time is new again.
     database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'b'").await;
     instance(&database).await.join(&member("b"), false, start).await.unwrap();
     assert!(!in_force(&again).await);
@@ -260,7 +261,7 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
     };
     running.commit(&commit).await.unwrap();
     assert_eq!(instance(&database).await.latest_scans().await.unwrap().len(), 1);
-    // What was prepared for the old tables fails once at most for each connection.
+    // A statement prepared for the old tables fails at most once per connection.
     let (mut failed, mut fine) = (0, 0);
     while fine < 10 {
         match look().await {

@@ -1,4 +1,4 @@
-//! What is not said, and that this is said: rules that ignore, acknowledgements, filters.
+//! Silences: ignore rules, acknowledgements and filters, and how they are shown.
 
 use certvigil::{
     demo::world::World,
@@ -33,7 +33,7 @@ async fn sim(end: DateTime<Utc>) -> (Sim, String) {
     (sim, text)
 }
 
-/// What came, each as the published schema says.
+/// The received bodies, each valid under the published schema.
 fn bodies(sim: &Sim) -> Vec<Value> {
     let posts = sim.receiver.posts();
     let bodies = posts.iter().map(|post| serde_json::from_str(&post.body).unwrap());
@@ -173,7 +173,7 @@ async fn an_acknowledgement_ends_with_what_it_was_about() {
             "certificate.expiring stage 30d",
             "certificate.expiring stage 14d"
         ],
-        "the new expiry is not what was acknowledged"
+        "the acknowledgement was for another expiry"
     );
 }
 
@@ -239,7 +239,7 @@ async fn an_expiry_in_milliseconds_is_unknown_and_said_so() {
     let alert = &bodies(&sim)[0]["alerts"][0];
     assert_eq!(alert["event"], "certificate.unknown_expiry");
     assert_eq!(alert["certificate"]["expires_at"], Value::Null);
-    assert_eq!(alert["certificate"]["expires_at_given"], milliseconds);
+    assert_eq!(alert["certificate"]["expires_at_reported"], milliseconds);
 }
 
 /// Runs the binary in a folder with a state, by the words of its arguments.
@@ -262,7 +262,7 @@ async fn ack_acks_and_unack_from_the_command_line() {
 
     let (code, _, said) = cli(&folder, &text, &ack("prod-ca")).await;
     assert_eq!(code, 1);
-    assert!(said.contains("there is no state at state.db"), "{said}");
+    assert!(said.contains("no database at state.db"), "{said}");
 
     assert_eq!(cli(&folder, &text, &["check", "--notify"]).await.0, 1);
     assert_eq!(heard(&sim), ["certificate.expiring opened 30d"]);
@@ -273,8 +273,12 @@ async fn ack_acks_and_unack_from_the_command_line() {
     assert!(said.contains("state: state.db"), "which state it was: {said}");
 
     let refusals: [(Vec<&str>, i32, &str); 6] = [
-        (ack("nobody"), 1, "there is no certificate “nobody”"),
-        (ack("twin"), 1, "“twin” is more than one certificate: cert_b of acme, cert_c of acme"),
+        (ack("nobody"), 1, "no certificate “nobody”"),
+        (
+            ack("twin"),
+            1,
+            "“twin” matches more than one certificate: cert_b of acme, cert_c of acme",
+        ),
         (
             vec!["ack", "cert_a", "--until", "soon", "--reason", "x"],
             2,
@@ -319,7 +323,7 @@ async fn ack_acks_and_unack_from_the_command_line() {
     assert_eq!(code, 1);
     assert!(said.contains("“prod-ca” (cert_a) is not acknowledged"), "{said}");
     assert_eq!(cli(&folder, &text, &["check", "--notify"]).await.0, 1);
-    assert_eq!(heard(&sim)[1..], ["certificate.expiring ack_ended 30d"], "its end is said");
+    assert_eq!(heard(&sim)[1..], ["certificate.expiring ack_ended 30d"], "its end is shown");
     assert_eq!(cli(&folder, &text, &["acks"]).await.1, "nothing is acknowledged\n");
     let (_, out, _) = cli(&folder, &text, &["acks", "--all"]).await;
     assert!(out.contains("withdrawn"), "{out}");
@@ -337,7 +341,7 @@ async fn a_ladder_with_a_single_step_cannot_be_acknowledged() {
     let arguments = ["ack", "cert_a", "--until", &until, "--reason", "x"];
     let (code, _, said) = cli(&folder, &text, &arguments).await;
     assert_eq!(code, 1);
-    assert!(said.contains("has a single step, 30d"), "{said}");
+    assert!(said.contains("its only threshold is 30d"), "{said}");
 }
 
 #[tokio::test]
@@ -373,7 +377,7 @@ async fn check_shows_projects_without_a_valid_certificate_in_four_outputs() {
     let (code, out, _) = cli(&folder, &text, &["check"]).await;
     assert_eq!(code, 2, "it is critical whatever the ladder says");
     assert!(
-        out.contains("Without a valid certificate now") && out.contains("lab-1 (proj_0001)"),
+        out.contains("Projects without a valid certificate") && out.contains("lab-1 (proj_0001)"),
         "{out}"
     );
     let (_, out, _) = cli(&folder, &text, &["check", "--output", "json"]).await;

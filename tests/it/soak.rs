@@ -1,5 +1,5 @@
-//! Thirty days at a scan a minute, in one process: what is kept is bounded by `state.history`, and memory and
-//! file descriptors stay where they are.
+//! Thirty days at a scan a minute, in one process: `state.history` bounds the database, and memory
+//! and file descriptors do not grow.
 
 use certvigil::demo::world::World;
 use chrono::TimeDelta;
@@ -30,7 +30,7 @@ impl Held {
     }
 }
 
-/// The days of the soak; what is kept is bounded from the tenth on.
+/// The days of the soak; the database is bounded from the tenth on.
 const DAYS: i64 = 30;
 
 async fn soak() -> Vec<Held> {
@@ -41,7 +41,7 @@ async fn soak() -> Vec<Held> {
         world.add(&format!("cert_{n}"), Some("some-ca"), Some(end), [1 + n as usize % 2]);
     }
     let sim = Sim::start(world).await;
-    // In memory where that can be had: a disk is slow, and is not what is measured.
+    // In memory if possible: the disk is slow and is not measured.
     let folder = match tempfile::tempdir_in("/dev/shm") {
         Ok(folder) => folder,
         Err(_) => tempfile::tempdir().unwrap(),
@@ -54,7 +54,7 @@ async fn soak() -> Vec<Held> {
     let (history, mut held) = (days(3), Vec::new());
     for minute in 0..DAYS * 24 * 60 {
         let now = start() + TimeDelta::minutes(minute);
-        // Something fails each hour, and one project each day for long enough to be told.
+        // A fault each hour, and one project each day for long enough to alert.
         let broken = minute % 60 == 7 || (minute % 1_440 > 600 && minute % 1_440 < 615);
         sim.api.world().projects[1].broken = broken.then_some(403);
         let news = service.scan(now).await.notifications > 0;

@@ -76,7 +76,7 @@ pub fn everybody() -> Vec<String> {
     ["a", "b", "c", "d", "r"].map(str::to_owned).into_iter().chain(many).collect()
 }
 
-/// What an instance with this configuration says of itself.
+/// The registration of an instance with this configuration.
 pub fn member(digest: &str) -> Membership {
     Membership {
         host: "host".into(),
@@ -271,7 +271,7 @@ impl Contract {
         self.store.ledger(Some(&acme()), "n", now).await.unwrap()
     }
 
-    /// What notifier `n` was told, as `id stage`.
+    /// The alerts sent to notifier `n`, as `id stage`.
     pub async fn told(&self) -> Vec<String> {
         let (ledger, _) = self.ledger(start()).await;
         let bare = |subject: &Subject| subject.to_string().replace("certificate:", "");
@@ -366,7 +366,7 @@ async fn a_second_instance_on_the_same_file_is_refused() {
 async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let missing = Store::open_beside(&settings(&folder)).await.unwrap_err().to_string();
-    assert!(missing.contains("there is no state at"), "{missing}");
+    assert!(missing.contains("no database at"), "{missing}");
     assert!(!file(&folder).exists(), "and none is made");
 
     std::fs::write(
@@ -408,7 +408,7 @@ async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died(contr
     let again = contract.claim(start() + minutes(5)).await;
     assert_eq!(again[0].attempt, 2, "an attempt that nobody recorded counts");
     let contract = contract.reopen().await;
-    // Where there may be others, whoever has it may be one of them.
+    // With several instances, another one may hold it.
     let left = usize::from(!contract.store.is_shared());
     assert_eq!(contract.claim(start() + minutes(5)).await.len(), left, "whoever had it is dead");
 }
@@ -430,7 +430,7 @@ async fn what_nobody_took_was_not_told(contract: Contract) {
         contract.record(&claims[0], verdict.clone(), later).await;
         assert_eq!(contract.told().await, ["c Within(604800)"], "the other may still take it");
         contract.record(&claims[1], verdict, later).await;
-        assert_eq!(contract.told().await, ["c Within(9999999)"], "back to what was told before");
+        assert_eq!(contract.told().await, ["c Within(9999999)"], "back to the previous alert");
         assert_eq!(contract.states().await[3].1, state);
     }
 }
@@ -495,7 +495,7 @@ async fn what_was_never_attempted_and_is_out_of_date_is_superseded(contract: Con
     assert_eq!(
         contract.states().await[1].1,
         DeliveryState::Pending,
-        "it tells of d, which is news still"
+        "it contains d, which is still new"
     );
 }
 
@@ -515,7 +515,7 @@ async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then(contract: 
     assert_eq!((claims[0].attempt, claims[0].give_up_at), (2, later + days(3)));
     contract.record(&claims[0], Verdict::Delivered, later).await;
     let done = contract.store.retry(prefix, later, later).await.unwrap_err().to_string();
-    assert!(done.contains("is delivered, and cannot be tried again"), "{done}");
+    assert!(done.contains("is delivered and cannot be retried"), "{done}");
     for nonsense in ["", "x", "%", "ffffffff", "'; DROP TABLE deliveries"] {
         let error = contract.store.retry(nonsense, later, later).await.unwrap_err();
         assert!(matches!(error, StoreFault::NoSuchDelivery(_)), "{nonsense}");
@@ -532,7 +532,7 @@ async fn what_is_owed_to_the_unconfigured_is_cancelled(contract: Contract) {
     assert_eq!(cancel(&only_a).await, [("n".to_owned(), 1)]);
     assert_eq!(contract.told().await, ["c Within(604800)"]);
     assert_eq!(cancel(&[]).await, [("n".to_owned(), 1)]);
-    assert_eq!(contract.told().await, [""; 0], "one that comes back is told of what is open");
+    assert_eq!(contract.told().await, [""; 0], "a notifier that returns gets the open alerts");
     assert!(contract.store.known_receivers(&acme(), "n").await.unwrap().is_empty());
     assert_eq!(cancel(&[]).await, []);
 }
@@ -548,7 +548,7 @@ async fn pruning_forgets_what_ended_and_keeps_what_counts(contract: Contract) {
     contract.store.prune(start() + days(30)).await.unwrap();
     assert_eq!(contract.told().await, ["c Within(604800)", "waits Within(604800)"]);
     assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start() + days(2)));
-    // The one of the newest tick, and the one that what is known comes from.
+    // The scan of the newest tick, and the one that the inventory comes from.
     assert_eq!(contract.store.scans(None, None, 9).await.unwrap().len(), 2);
     let left = contract.states().await;
     assert_eq!(left, [("a".to_owned(), DeliveryState::Pending)], "what waits is kept");
@@ -580,7 +580,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
     };
     contract.store.commit(&commit(start())).await.unwrap();
     let known = contract.store.known_receivers(&acme(), "n").await.unwrap();
-    assert_eq!(known.len(), 2, "what is on its way will do");
+    assert_eq!(known.len(), 2, "a delivery in flight is enough");
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Delivered, start()).await;
     contract.record(&claims[1], Verdict::Rejected, start()).await;
@@ -657,7 +657,11 @@ async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract)
                  WHERE id = (SELECT notification_id FROM deliveries ORDER BY seq LIMIT 1)";
     contract.say(first).await;
     assert_eq!(contract.claim(start()).await.len(), 1);
-    assert_eq!(contract.told().await, ["d Within(604800)"], "what nobody can read was not told");
+    assert_eq!(
+        contract.told().await,
+        ["d Within(604800)"],
+        "an unreadable alert was not delivered"
+    );
     assert_eq!(contract.states().await[0].1, DeliveryState::Rejected);
 }
 
@@ -739,7 +743,7 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan(con
     let kept = store.acknowledgements(&acme()).await.unwrap();
     assert_eq!(kept.get(&third.subject).unwrap().ended, Some((now, Ending::Over)));
 
-    assert_eq!(store.prune(start() + days(1)).await.unwrap(), 3, "what has ended is forgotten");
+    assert_eq!(store.prune(start() + days(1)).await.unwrap(), 3, "ended deliveries are deleted");
 }
 
 #[tokio::test]
@@ -767,7 +771,7 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
     let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     sqlx::query("DELETE FROM scans").execute(&mut other).await.unwrap();
-    assert_eq!(reading.version().await.unwrap(), before, "what is not committed is not seen");
+    assert_eq!(reading.version().await.unwrap(), before, "uncommitted changes are invisible");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     // A reader in the middle of it.
     sqlx::query("BEGIN").execute(&mut other).await.unwrap();

@@ -1,4 +1,5 @@
-//! What the tests share: the simulated world, a service with its own state, certificates, raw servers.
+//! What the tests share: the simulated world, a service with its own state, certificates, raw
+//! servers.
 
 use axum::Router;
 use certvigil::{
@@ -103,7 +104,7 @@ impl Service {
         Service { folder, config, target, notifiers, store }
     }
 
-    /// Ends it and starts it anew on the same state, with this configuration.
+    /// Restarts it on the same database with this configuration.
     pub async fn restart(self, text: &str, now: DateTime<Utc>) -> Service {
         let Service { folder, store, .. } = self;
         drop(store);
@@ -172,8 +173,8 @@ impl Sim {
     }
 }
 
-/// The alerts of the webhook since the last time: of each message's first one the event and the reason, and its
-/// summary.
+/// The alerts of the webhook since the last time: of each message's first one the event and the
+/// reason, and its summary.
 pub struct Heard<'a>(&'a Sim, usize);
 
 impl Heard<'_> {
@@ -268,8 +269,8 @@ impl Tls {
         }
     }
 
-    /// A TLS server's side with this certificate; with `clients`, one that demands a certificate of the
-    /// same authority of its clients.
+    /// A TLS server's side with this certificate; with `clients`, one that demands a certificate of
+    /// the same authority of its clients.
     pub fn acceptor(&self, clients: bool) -> tokio_rustls::TlsAcceptor {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
         let chain = vec![CertificateDer::from_pem_file(&self.certificate).unwrap()];
@@ -311,7 +312,7 @@ pub async fn serve_tls(router: Router, acceptor: tokio_rustls::TlsAcceptor) -> S
     address
 }
 
-/// The real binary, in a folder of its own, with nothing of this environment but what it needs.
+/// The real binary in its own folder, with a minimal environment.
 pub fn certvigil(folder: &Path) -> Command {
     // Measurements are of a release build.
     let binary = std::env::var_os("CERTVIGIL_BINARY");
@@ -342,8 +343,8 @@ pub async fn run(mut command: Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// A program that a test needs beyond Rust; where it is not there, a line says that the test was skipped.
-/// With `CI=true` nothing may be.
+/// A program that a test needs beyond Rust; where it is not there, a line says that the test was
+/// skipped. With `CI=true` nothing may be.
 pub fn program(name: &str, package: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
@@ -356,7 +357,8 @@ pub fn program(name: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// Whether this is root, which mounts and changes users; else a line says that the test was skipped.
+/// Whether this is root, which mounts and changes users; else a line says that the test was
+/// skipped.
 pub fn as_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {

@@ -1,11 +1,13 @@
-//! The commands in a terminal: as wide as that at most, in colours, with progress; and nothing of it in a pipe.
+//! The commands in a terminal: as wide as that at most, in colours, with progress; and nothing of
+//! it in a pipe.
 
 use certvigil::demo::world::World;
 use std::process::{Command, Stdio};
 
 use super::support::{Sim, certvigil, program, run, with};
 
-/// What a command writes into a terminal of so many columns, without what moves the cursor; and whether in colours.
+/// What a command writes into a terminal of so many columns, without what moves the cursor; and
+/// whether in colours.
 async fn shown(
     folder: &std::path::Path,
     columns: u16,
@@ -76,23 +78,23 @@ async fn what_is_empty_says_why_and_a_first_start_what_to_do() {
         let (_, out, err) = run(command).await;
         assert_eq!(out, "");
         assert!(err.contains("environment variable OPENAI_ADMIN_KEY is not set"), "{err}");
-        assert!(err.contains("hint: there is no configuration file"), "{err}");
+        assert!(err.contains("hint: no configuration file"), "{err}");
         assert!(err.contains("certvigil demo"), "{err}");
     }
     let sim = Sim::start(World::with_projects(3, |n| format!("prod-{n}"))).await;
     let (code, out, err) = run(with(folder.path(), &sim.config(), &["check"])).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.starts_with("no certificates: these projects use none"), "{out}");
+    assert!(out.starts_with("no certificates: nothing can expire"), "{out}");
     assert!(out.contains("0 certificates in 3 projects"), "{out}");
     let text = sim.config().replace(
         "requests_per_second = 0\n",
         "requests_per_second = 0\ninclude_projects = [\"none-*\"]\n",
     );
     let (_, out, _) = run(with(folder.path(), &text, &["check"])).await;
-    assert!(out.starts_with("no certificates, and no projects: include_projects"), "{out}");
+    assert!(out.starts_with("no certificates and no projects: check include_projects"), "{out}");
     let (_, out, _) = run(with(folder.path(), &sim.config(), &["forecast"])).await;
-    assert!(out.starts_with("no certificates known, so there is no forecast"), "{out}");
+    assert!(out.starts_with("no certificates known: run certvigil check"), "{out}");
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     let (_, out, _) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
-    assert_eq!(out, "no deliveries yet: certvigil notify test tries every notifier\n");
+    assert_eq!(out, "No deliveries yet. Run certvigil notify test to try every notifier.\n");
 }

@@ -1,4 +1,4 @@
-//! A state moves between databases, and nobody is told anything for it.
+//! Moving a database sends nothing.
 
 use certvigil::{clock, demo::world::World};
 use chrono::TimeDelta;
@@ -14,7 +14,8 @@ async fn certvigil(folder: &Path, text: &str, arguments: &[&str]) -> (i32, Strin
     run(with(folder, text, arguments)).await
 }
 
-/// A world with something to tell, and a configuration whose mail server is not there: something waits.
+/// A world with something to tell, and a configuration whose mail server is not there: something
+/// waits.
 async fn sim() -> (Sim, String) {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("it’s \"prod\"-ca"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
@@ -67,14 +68,14 @@ async fn from_a_file_to_a_server_and_back_without_one_message_more() {
     assert_eq!(read("one.jsonl"), read("two.jsonl"));
     assert_eq!(read("one.jsonl"), read("three.jsonl"));
 
-    // It works there, and says nothing that was said; what waits is tried again.
+    // It works there and repeats nothing; pending deliveries are retried.
     let (code, _, err) = certvigil(place, &on_server, &["check", "--notify"]).await;
     assert_eq!(code, 2, "{err}");
     assert_eq!(sim.receiver.posts().len(), told, "{err}");
     let end = clock::now() + TimeDelta::days(3);
     sim.api.world().add("cert_new", Some("new"), Some(end), 1..=2);
     certvigil(place, &on_server, &["check", "--notify"]).await;
-    assert_eq!(sim.receiver.posts().len(), told + 1, "what is new is said");
+    assert_eq!(sim.receiver.posts().len(), told + 1, "a new certificate alerts");
     let (_, acks, _) = certvigil(place, &on_server, &["acks"]).await;
     assert!(acks.contains("cert_b"), "{acks}");
 }
@@ -107,7 +108,7 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
     let (code, _, err) = certvigil(place, &full, &["state", "export", "whole.jsonl"]).await;
     assert!(code == 1 && err.contains("exists"), "{err}");
     let (code, _, err) = certvigil(place, &full, &["state", "import", "whole.jsonl"]).await;
-    assert!(code == 1 && err.contains("import fills an empty one"), "{err}");
+    assert!(code == 1 && err.contains("import needs an empty one"), "{err}");
     let whole = std::fs::read_to_string(place.join("whole.jsonl")).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
     let cut = lines[..lines.len() - 1].join("\n");
@@ -115,7 +116,7 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
     let cases = [
         ("", "the schema null"),
         ("{\"schema\":\"other/1\"}", "expected “certvigil.state/1”"),
-        (&cut, "it is not whole"),
+        (&cut, "the file is incomplete"),
         (&less, "rows before the end"),
         (&whole.replace("\"table\":\"scans\"", "\"table\":\"moods\""), "the table \"moods\""),
         (&whole.replace("\"tick\":", "\"tock\":"), "scans.tick"),
@@ -125,15 +126,21 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
         (&with_value(&lines, "deliveries", "seq", &json!(i64::MAX)), "at most 2^53"),
         (&with_value(&lines, "deliveries", "id", &json!("../../etc")), "expected a UUID"),
         (&with_value(&lines, "deliveries", "state", &json!("sent")), "the state of a delivery"),
-        (&with_value(&lines, "ledger", "told", &json!("{}")), "expected what was told"),
+        (&with_value(&lines, "ledger", "told", &json!("{}")), "expected a sent alert"),
         (
             &with_value(&lines, "ledger", "organization", &json!("a\u{1b}[2Jb")),
             "of an organization",
         ),
         (&with_value(&lines, "notifications", "model", &json!("[[[")), "expected JSON"),
         (&with_value(&lines, "notifications", "summary", &json!("x".repeat(70_000))), "64 KiB"),
-        (&with_value(&lines, "inventory_parts", "content", &json!("[1]")), "the organization acme"),
-        (&with_value(&lines, "organizations", "inventory", &json!("{}")), "the organization acme"),
+        (
+            &with_value(&lines, "inventory_parts", "content", &json!("[1]")),
+            "cannot import organization acme",
+        ),
+        (
+            &with_value(&lines, "organizations", "inventory", &json!("{}")),
+            "cannot import organization acme",
+        ),
     ];
     let empty = format!("{config}[state]\nurl = \"sqlite:b.db\"\n");
     for (text, words) in cases {

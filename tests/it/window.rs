@@ -1,4 +1,4 @@
-//! What the running service shows over HTTP, and to whom: pages, metrics, the calendar, and who may not.
+//! The HTTP interface of the running service: pages, metrics, the calendar, and their access rules.
 
 use certvigil::demo::world::World;
 use reqwest::{
@@ -88,7 +88,8 @@ async fn without_a_token_this_machine_reads_everything_and_nobody_writes() {
         ] {
             assert_eq!(answer.headers()[name], value, "{path}");
         }
-        // A name that points here and is not ours: a page elsewhere that has its name changed under it.
+        // A name that points here and is not ours: a page elsewhere that has its name changed under
+        // it.
         let other = daemon.request(Method::GET, path).header(HOST, "evil.example");
         assert_eq!(status(other).await, 421, "{path}");
     }
@@ -106,7 +107,7 @@ async fn without_a_token_this_machine_reads_everything_and_nobody_writes() {
         let answer = daemon.request(method, path).bearer_auth(TOKEN).send().await.unwrap();
         assert_eq!(answer.status(), 403, "{path}");
         let body: Value = answer.json().await.unwrap();
-        let why = "to write takes a token, and none is configured (http.token)";
+        let why = "writing needs a token: configure http.token";
         assert_eq!((&body["status"], &body["detail"]), (&403.into(), &why.into()));
     }
     daemon.stop().await;
@@ -133,7 +134,7 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(status(get(path)).await, 200, "{path}");
     }
-    // Only callers who may read the pages get details.
+    // Only callers with a token get details.
     let plainly = daemon.text("/readyz").await;
     assert!(plainly.contains("\"ready\"") && !plainly.contains("acme"), "{plainly}");
     let detailed = get("/readyz").bearer_auth(TOKEN).send().await.unwrap().text().await.unwrap();
@@ -168,7 +169,7 @@ async fn with_a_token_every_path_but_the_health_ones_asks_for_it() {
     assert_eq!(status(get(&format!("/?token={feed_token}"))).await, 401);
     assert_eq!(status(get("/").bearer_auth(feed_token)).await, 401);
     assert_eq!(status(get(&format!("/calendar.ics?token={TOKEN}"))).await, 401);
-    // What another site makes the browser send is refused, and what is asked for changes nothing.
+    // Requests from another site are refused and change nothing.
     let scan = || daemon.request(Method::POST, "/scan").header(COOKIE, cookie);
     assert_eq!(status(scan().header("sec-fetch-site", "cross-site")).await, 403);
     assert_eq!(status(get("/scan").header(COOKIE, cookie)).await, 405);
@@ -241,11 +242,11 @@ async fn a_scan_an_acknowledgement_and_another_attempt_can_be_asked_for() {
     assert_eq!(one["acknowledged"]["by"], "dana");
     assert_eq!(one["notifiers"][0]["status"], "acknowledged");
     for (change, code, detail) in [
-        (json!({ "certificate": "cert_none" }), 404, "there is no certificate cert_none"),
-        (json!({ "organization": "none" }), 404, "there is no organization “none”"),
+        (json!({ "certificate": "cert_none" }), 404, "no certificate cert_none"),
+        (json!({ "organization": "none" }), 404, "no organization “none”"),
         (json!({ "until": "2020-01-01T00:00:00Z" }), 422, "until: 2020-01-01 00:00 UTC has passed"),
-        (json!({ "reason": " " }), 422, "reason: found an empty text, expected why"),
-        (json!({ "until": "soon" }), 400, "until: found “soon”, expected an instant"),
+        (json!({ "reason": " " }), 422, "reason: found an empty reason, expected a text"),
+        (json!({ "until": "soon" }), 400, "until: found “soon”, expected a time"),
         (json!({ "until": 5 }), 400, "until"),
         (json!({ "more": 1 }), 400, "unknown field `more`"),
     ] {
@@ -356,7 +357,7 @@ async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_
     let page = daemon.text("/certificates/acme/cert_b").await;
     assert!(page.contains("not delivered yet"), "{page}");
     daemon.stop().await;
-    // Five days later, with an API that takes connections and says nothing.
+    // Five days later, with an API that accepts connections and never responds.
     let file = daemon.folder.path().join("certvigil.db");
     let url = format!("sqlite://{}", file.display());
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
@@ -371,7 +372,7 @@ async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_
     let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
     let mut daemon = Daemon::start_in(folder, &text, |_| {});
     daemon.ready(200).await;
-    answers(&daemon, "Not known: the data of acme is from ").await;
+    answers(&daemon, "Not known: the latest data of acme is from ").await;
     daemon.stop().await;
 }
 
@@ -412,10 +413,7 @@ async fn filters_are_in_the_address_and_a_wrong_one_is_said() {
     assert!(daemon.text("/projects?q=prod-chat-6").await.contains("proj_0006"));
     for (path, said) in [
         ("/certificates?severity=bad", "severity: found “bad”, expected info, warning or critical"),
-        (
-            "/certificates?organization=x",
-            "organization: found “x”, expected one that is configured",
-        ),
+        ("/certificates?organization=x", "organization: found “x”, expected a configured one"),
         (
             "/projects?status=x",
             "status: found “x”, expected one of uncovered, unprotected, ending,",
@@ -461,7 +459,7 @@ async fn the_metrics_are_what_prometheus_reads_in_both_formats() {
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
-    // Only what can happen: no mail is answered with a redirect.
+    // Only possible outcomes: a mail cannot be redirected.
     let outcome = |outcome: &str| format!("{{notifier=\"ops\",outcome=\"{outcome}\"}} 0");
     assert!(text.contains(&outcome("recipient")) && !text.contains(&outcome("redirect")), "{text}");
     assert!(text.contains("\ncertvigil_build_info{version=\"0.1.0\",commit=\""), "{text}");
@@ -493,8 +491,8 @@ async fn the_metrics_are_what_prometheus_reads_in_both_formats() {
     assert!(checked.status.success() && said.is_empty(), "{said}\n{text}");
 }
 
-/// The events of a calendar, as a library reads them that is not the one that wrote it: the UID, the beginning, the
-/// summary, and how many alarms.
+/// The events of a calendar, as a library reads them that is not the one that wrote it: the UID,
+/// the beginning, the summary, and how many alarms.
 fn events(text: &str) -> Vec<(String, String, String, usize)> {
     let mut calendars: Vec<_> = ical::IcalParser::new(text.as_bytes()).collect();
     assert_eq!(calendars.len(), 1);
@@ -640,7 +638,7 @@ async fn many_wrong_tokens_block_who_tries_and_nobody_who_is_signed_in() {
     let log = daemon.log();
     let said: Vec<_> = log.lines().filter(|line| line.contains("login failed")).collect();
     assert_eq!(said.len(), 10, "{log}");
-    assert!(said[0].contains("address=192.0.2.1 (by 127.0.0.1)"), "{log}");
+    assert!(said[0].contains("address=192.0.2.1 (via proxy 127.0.0.1)"), "{log}");
     assert!(said[9].contains("this address is blocked for a while"), "{log}");
 }
 
@@ -674,7 +672,8 @@ async fn requests_have_limits_and_many_slow_ones_stop_nobody() {
     let long = daemon.request(Method::GET, &format!("/?q={}", "x".repeat(60_000)));
     let refused = long.bearer_auth(TOKEN).send().await;
     assert!(refused.is_err() || refused.unwrap().status().is_client_error());
-    // More connections than there is room for, each with the beginning of a request that never ends.
+    // More connections than there is room for, each with the beginning of a request that never
+    // ends.
     let begun = Instant::now();
     let mut slow = Vec::new();
     for n in 0..600 {
@@ -727,7 +726,7 @@ async fn a_listener_for_everybody_without_a_token_is_warned_about() {
         let (code, out, err) = super::support::run(command).await;
         assert_eq!(code, 0, "{err}");
         let all = format!("{out}{err}");
-        assert_eq!(all.contains("can be reached from other machines"), warned, "{all}");
+        assert_eq!(all.contains("is reachable from other machines"), warned, "{all}");
         assert!(!all.contains(TOKEN));
     }
 }

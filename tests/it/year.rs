@@ -1,9 +1,9 @@
-//! A simulated year of an organization: 50 certificates and their successors, 300 projects, 6 notifiers,
-//! a scan every six hours, rotations, outages of the API and of receivers, restarts.
+//! A simulated year of an organization: 50 certificates and their successors, 300 projects, 6
+//! notifiers, a scan every six hours, rotations, outages of the API and of receivers, restarts.
 //!
-//! What has to be told is worked out a second time here, plainly and for these certificates alone, and
-//! compared with what the receivers got. The API's answers are made without HTTP, which the tests of the
-//! scan have; the receivers, the state and everything between are real.
+//! A second, simple implementation computes the expected messages for these certificates. They are
+//! compared with the messages that the receivers got. The API's responses are made without HTTP,
+//! which the tests of the scan cover; the receivers and the database are real.
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use certvigil::{
@@ -41,7 +41,7 @@ const PROJECTS: usize = 300;
 const EVERY: i64 = 6;
 const WEBHOOKS: [&str; 5] = ["all", "pager", "team_a", "team_b", "quiet"];
 
-/// A webhook that is down at times. It keeps what it accepted.
+/// A webhook that is down at times, and records accepted messages.
 #[derive(Clone, Default)]
 struct Hook {
     down: Arc<AtomicBool>,
@@ -121,10 +121,10 @@ const LADDER: [(u8, &str, i64, Option<i64>); 6] = [
     (2, "expired", 0, Some(24)),
 ];
 
-/// Of which expiry something was heard, which step of the ladder, how severe, and when.
+/// The last alert of a certificate: its expiry, step of the ladder, severity and time.
 type Heard = (Option<DateTime<Utc>>, usize, u8, DateTime<Utc>);
 
-/// A notifier's filters, and what it was told, as the rules of the contract have it.
+/// A notifier's filters, and the alerts that the contract requires for it.
 struct Expected {
     name: &'static str,
     least: u8,
@@ -137,7 +137,8 @@ struct Expected {
     protected: BTreeSet<String>,
     unprotected: BTreeSet<String>,
     unprotected_at: DateTime<Utc>,
-    /// For each scan what is to be said: `severity id label` of what is open, `id reason` of what is over.
+    /// The expected messages of each scan: `severity id label` for open alerts, `id reason` for
+    /// resolved ones.
     says: BTreeMap<DateTime<Utc>, BTreeSet<String>>,
 }
 
@@ -270,13 +271,13 @@ impl Expected {
 
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 
-/// Why a certificate that was told, with this end, is over.
+/// The reason why the alert of a certificate with this expiry is resolved.
 fn why_over(world: &World, id: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> &'static str {
     let known = world.certificates.iter().find(|one| one.id == id);
     if known.is_some_and(|one| one.expires_at != Some(end)) {
         return "renewed";
     }
-    // Whoever asks for critical things hears no more of what expires replaced.
+    // A notifier for critical alerts gets no more alerts about a replaced certificate.
     let replaced = projects_of(id).all(|project| outlived(world, id, end, &project, now));
     match known {
         _ if replaced => "replaced",
@@ -395,7 +396,7 @@ fn live(world: &mut World, now: DateTime<Utc>) {
         let at = |day: i64| passed >= days(day) && passed < days(day) + TimeDelta::hours(EVERY);
         let next = format!("cert_{n}_next");
         match n % 5 {
-            // Rotated in good time: the successor beside it, and then the old one out.
+            // Rotated in time: the successor is activated, then the old one is deactivated.
             0 | 1 if at(-40) => {
                 world.add(
                     &next,
@@ -454,7 +455,7 @@ impl Year {
             "[organizations.acme]\nadmin_key = \"sk-x\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
                         [monitoring]\nblind_after = \"400d\"\n\
                         [[rules]]\ncertificates = [\"cert_10\"]\n\
-                        ignore = { reason = \"for good\", until = 2099-01-01 }\n"
+                        ignore = { reason = \"being retired\", until = 2099-01-01 }\n"
                 .to_owned();
         let lapses = (start() + days(200)).to_rfc3339();
         text.push_str(&format!(
@@ -518,8 +519,8 @@ impl Year {
     }
 }
 
-/// In memory, where the system has such a place: a year has thousands of commits, and each waits for the
-/// disk.
+/// In memory, where the system has such a place: a year has thousands of commits, and each waits
+/// for the disk.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -573,14 +574,14 @@ async fn in_a_year_of_rotations_and_outages_everybody_is_told_what_is_theirs_onc
         );
         assert!(
             missed.is_empty() && unasked.is_empty(),
-            "{}:\nhad to be told {missed:#?}\nwas told {unasked:#?}",
+            "{}:\nmissing {missed:#?}\nunexpected {unasked:#?}",
             one.name
         );
         assert!(one.says.len() > 40, "{}: {}", one.name, one.says.len());
         let about_the_ignored = got.values().flatten().filter(|said| said.contains("cert_10 "));
         assert_eq!(about_the_ignored.count(), 0);
     }
-    // The mails say what the webhook with the same filters was told, one for each scan.
+    // The mails have the alerts of the webhook with the same filters, one mail per scan.
     let mails = year.mailbox.mails();
     let summaries: Vec<String> = mails
         .iter()
