@@ -78,7 +78,9 @@ impl Heartbeat {
             }
             // healthchecks.io answers so for an address that it does not know.
             match net::text_up_to(answer, MAX_ANSWER).await.contains("(not found)") {
-                true => Err(format!("HTTP {status}: the service does not know this URL")),
+                true => {
+                    Err(format!("the heartbeat service does not know this URL (HTTP {status})"))
+                }
                 false => Ok(()),
             }
         };

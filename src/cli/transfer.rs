@@ -89,7 +89,8 @@ async fn import(file: Option<&Path>, from: &Path) -> Result<(), Failure> {
     let rows = store.import(&mut lines).await.with_context(|| format!("{}", from.display()))?;
     store.close().await;
     eprintln!(
-        "{rows} rows read from {}: do not run certvigil on the exported database again",
+        "{rows} rows imported from {}. Do not start certvigil on the old database again: it \
+         would send its pending deliveries a second time",
         from.display()
     );
     Ok(())

@@ -23,7 +23,8 @@ const FEED: usize = 32;
 /// Where the system has no random numbers.
 pub fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| anyhow!("no random numbers from the system"))?;
+    rand::fill(&mut bytes)
+        .map_err(|_| anyhow!("cannot get random numbers from the operating system"))?;
     Ok(hexadecimal(&bytes))
 }
 
