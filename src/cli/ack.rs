@@ -10,15 +10,14 @@ use crate::{
     clock,
     config::{Config, Needs},
     domain::{
-        acknowledgement::{Acknowledgement, Acknowledgements, Refusal, Wanted},
-        certificate::{OrganizationName, Project},
+        acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
+        certificate::{Certificate, OrganizationName, Project},
         day,
-        evaluate::evaluate,
         inventory::Inventory,
         subject::Subject,
         text::one_line,
     },
-    store::id_at,
+    usecase::acknowledge::{self, AcknowledgeError, Target},
 };
 
 #[derive(Args)]
@@ -101,69 +100,60 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     })?;
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
-    let (reason, by) = (arguments.reason.as_str(), arguments.by.as_deref());
-    let wanted = Wanted { until, reason, by };
-    let none = Acknowledgements::default();
-    if let Some(project) = &arguments.project {
-        let (of, project) = state::find_project(&known, project, name)?;
-        let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
-        let one = Acknowledgement::of_project(&wanted, project, &evaluation, id_at(now), now);
-        let one = one.map_err(refused)?;
-        store.acknowledge(&of.organization, &one).await?;
-        let (title, until) = (project_title(project), local(&config, one.until));
-        return super::print(&format!(
-            "{}: {title} is acknowledged until {until}: it does not enforce mutual TLS\n",
-            of.organization
+    let new =
+        NewAcknowledgement { until, reason: arguments.reason.clone(), by: arguments.by.clone() };
+    let (of, target, title) = match &arguments.project {
+        Some(project) => {
+            let (of, project) = state::find_project(&known, project, name)?;
+            (of, Target::Project(project.id.to_string()), project_title(project))
+        }
+        None => {
+            let certificate = arguments.certificate.as_deref().unwrap_or_default();
+            let (of, certificate) = state::find(&known, certificate, name)?;
+            (of, Target::Certificate(certificate.id.to_string()), certificate_title(certificate))
+        }
+    };
+    let organization = &of.organization;
+    let stored = acknowledge::acknowledge(&store, organization, &of.policy, &target, &new, now);
+    let one = stored.await.map_err(refused)?;
+    let until = local(&config, one.acknowledgement.until);
+    let mut out = format!("{organization}: {title} is acknowledged until {until}");
+    if matches!(target, Target::Project(_)) {
+        return super::print(&format!("{out}: it does not enforce mutual TLS\n"));
+    }
+    out.push('\n');
+    if one.replaced {
+        out.push_str("Every project has a successor. If one loses it, the alert returns.\n");
+    }
+    if let Some((label, from)) = &one.last_threshold {
+        let from = local(&config, *from);
+        out.push_str(&format!(
+            "Warning: this does not silence the last threshold ({label}), which starts on {from}.\n"
         ));
     }
-    let certificate = arguments.certificate.as_deref().unwrap_or_default();
-    let (of, certificate) = state::find(&known, certificate, name)?;
-    let evaluation = evaluate(&of.organization, &of.inventory, &of.policy, &none, now);
-    let assessment = evaluation.assessment(&certificate.id);
-    let assessment =
-        assessment.ok_or_else(|| anyhow::anyhow!("the certificate is not in the inventory"))?;
-    let one =
-        Acknowledgement::new(&wanted, &assessment, of.policy.include_inactive, id_at(now), now);
-    let one = one.map_err(refused)?;
-    store.acknowledge(&of.organization, &one).await?;
+    if one.ignored {
+        out.push_str("An ignore rule matches it, so it sends no alerts anyway.\n");
+    }
+    super::print(&out)
+}
 
-    let steps = &assessment.ruling.steps;
-    let title = format!("“{}” ({})", certificate.title(), certificate.id);
-    let mut said = format!(
-        "{}: {title} is acknowledged until {}\n",
-        of.organization,
-        local(&config, one.until)
-    );
-    if let (Some(last), Some(expires_at)) = (steps.as_slice().last(), certificate.expires_at) {
-        let from = expires_at - last.lead;
-        if assessment.replaced {
-            said.push_str("Every project has a successor. If one loses it, the alert returns.\n");
-        } else if from < until {
-            said.push_str(&format!(
-                "Warning: this does not silence the last threshold ({}), which starts on {}.\n",
-                last.label,
-                local(&config, from)
-            ));
-        }
-    }
-    if assessment.ruling.ignored.is_some() {
-        said.push_str("An ignore rule matches it, so it sends no alerts anyway.\n");
-    }
-    super::print(&said)
+fn certificate_title(certificate: &Certificate) -> String {
+    format!("“{}” ({})", certificate.title(), certificate.id)
 }
 
 fn project_title(project: &Project) -> String {
     format!("the project “{}” ({})", project.title(), project.id)
 }
 
-fn refused(refusal: Refusal) -> Failure {
-    match refusal {
-        Refusal::Passed(_) => Failure::Usage(format!("--until: {refusal}")),
-        Refusal::NoReason => Failure::Usage(format!("--reason: {refusal}")),
-        Refusal::Inactive(_)
-        | Refusal::NotReported(_)
-        | Refusal::LastStage { .. }
-        | Refusal::SingleStep { .. } => Failure::Failed(refusal.into()),
+fn refused(error: AcknowledgeError) -> Failure {
+    match &error {
+        AcknowledgeError::Refused(Refusal::Passed(_)) => {
+            Failure::Usage(format!("--until: {error}"))
+        }
+        AcknowledgeError::Refused(Refusal::NoReason) => {
+            Failure::Usage(format!("--reason: {error}"))
+        }
+        _ => Failure::Failed(error.into()),
     }
 }
 
@@ -181,7 +171,7 @@ async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure>
         None => {
             let certificate = arguments.certificate.as_deref().unwrap_or_default();
             let (of, certificate) = state::find(&known, certificate, name)?;
-            let title = format!("“{}” ({})", certificate.title(), certificate.id);
+            let title = certificate_title(certificate);
             (of, title, of.acknowledgements.of_certificate(&certificate.id))
         }
     };

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::{
-    app::{self, Control},
     clock,
     config::{Config, Needs, from_text},
     demo::{
@@ -24,6 +23,7 @@ use crate::{
     },
     domain::text::one_line,
     logging,
+    service::{self, Control},
 };
 
 #[derive(Args)]
@@ -140,7 +140,7 @@ async fn serve(
     let stop = CancellationToken::new();
     let (scan_now, scans) = mpsc::channel(1);
     let control = Control { scans, ..Control::until(stop.clone()) };
-    let service = tokio::spawn(app::run(config, control));
+    let service = tokio::spawn(service::run(config, control));
     tokio::pin!(service);
     let story = async {
         let mail = arrived(|| sent.mail(" demo: ")).await?;

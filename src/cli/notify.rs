@@ -6,10 +6,11 @@ use std::path::Path;
 
 use super::{Failure, preview};
 use crate::{
-    app, clock,
+    clock,
     config::Needs,
     domain::{notification::Notification, retry::Outcome},
     notify::Notifier,
+    service,
     store::id_at,
 };
 
@@ -44,7 +45,7 @@ pub fn unknown(name: &str, names: &[&str]) -> Failure {
 async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
     let needs = Needs { notifiers: true, ..Needs::default() };
     let loaded = super::start(file, needs)?;
-    let notifiers = app::notifiers(&loaded.config)?;
+    let notifiers = service::notifiers(&loaded.config)?;
     if let Some(name) = name
         && notifiers.iter().all(|notifier| notifier.name() != name)
     {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{Failure, notify::unknown, state};
 use crate::{
-    app, clock,
+    clock,
     config::{Config, Needs, Told},
     domain::{
         compose::Occasion,
@@ -20,13 +20,14 @@ use crate::{
         sample,
         text::one_line,
     },
-    known::Known,
     notify::{
         email, log,
         webhook::{self, format::Call},
     },
+    service,
     store::id_at,
     store::{ScanRecord, Store, StoreFault},
+    usecase::organization::OrganizationState,
 };
 
 /// Stands where the configured address is not looked at, since it may be secret.
@@ -225,11 +226,11 @@ async fn open_now(
 async fn open_of(
     config: &Config,
     store: &Store,
-    known: &Known,
+    known: &OrganizationState,
     listener: &Listener,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<Notification>> {
-    let Known { organization, before, inventory, policy, acknowledgements, .. } = known;
+    let OrganizationState { organization, before, inventory, policy, acknowledgements, .. } = known;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, now);
     let scan = store.latest_scan(organization).await?;
     let oldest_reading = inventory.oldest_reading();
@@ -242,7 +243,7 @@ async fn open_of(
         oldest_reading,
         clock_skew: scan.clock_skew.map(|skew| skew.num_seconds()),
     };
-    let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
+    let when = service::when(&config.schedule, now, config.schedule.cron.latest(now));
     let occasion = Occasion {
         evaluation: &evaluation,
         before: None,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    app, clock,
+    clock,
     config::Config,
     domain::inventory::Inventory,
-    scan::{self, Progress, Target},
+    service,
+    usecase::scan::{self, Progress, Target},
 };
 
 /// The organizations of the configuration, ready to be read.
 pub fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
-    let targets = config.organizations.iter().map(|one| app::target(config, one));
+    let targets = config.organizations.iter().map(|one| service::target(config, one));
     targets.collect()
 }
 
@@ -34,7 +35,7 @@ pub async fn read<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Read
         let reading = scan::read(target, Arc::default(), told).await;
         let skew = target.clock(clock::now(), clock::synchronization()).skew();
         if let Some(skew) = skew {
-            app::say_clock(target.api.organization(), skew);
+            service::say_clock(target.api.organization(), skew);
         }
         let now = clock::now() + skew.unwrap_or_default();
         let inventory = Inventory::default().merge(reading, &target.selection, now);

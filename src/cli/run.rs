@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::{
-    app::{self, Control},
     config::{Config, Needs, fault::Refused, load},
     logging,
+    service::{self, Control},
 };
 
 /// How long stderr may take for the error that ends the service.
@@ -52,7 +52,7 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     // another.
     let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
-    app::run(loaded.config, Control { stop, reloads, scans, load }).await?;
+    service::run(loaded.config, Control { stop, reloads, scans, load }).await?;
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use crate::{
         certificate::{Certificate, Project},
         text::{Name, one_line},
     },
-    known::Known,
     store::{Store, StoreFault},
+    usecase::organization::OrganizationState,
 };
 
 /// Opens the state beside a running service, and says which one.
@@ -23,7 +23,10 @@ pub async fn open(config: &Config) -> Result<Store, StoreFault> {
 }
 
 /// The state, and all that it has of the organizations that are configured.
-pub async fn load(config: &Config, now: DateTime<Utc>) -> anyhow::Result<(Store, Vec<Known>)> {
+pub async fn load(
+    config: &Config,
+    now: DateTime<Utc>,
+) -> anyhow::Result<(Store, Vec<OrganizationState>)> {
     let store = open(config).await?;
     let mut known = Vec::new();
     for organization in &config.organizations {
@@ -40,10 +43,10 @@ pub async fn of(
     organization: &Organization,
     store: Option<&Store>,
     now: DateTime<Utc>,
-) -> Result<Known, StoreFault> {
+) -> Result<OrganizationState, StoreFault> {
     let name = organization.api.organization.clone();
     let listeners = config.notifiers.listeners();
-    Known::load(name, config.policy.of(organization), listeners, store, now).await
+    OrganizationState::load(name, config.policy.of(organization), listeners, store, now).await
 }
 
 /// The only certificate with this id, or else with this name.
@@ -51,11 +54,11 @@ pub async fn of(
 /// # Errors
 /// Where there is none, or more than one: then it says which.
 pub fn find<'a>(
-    known: &'a [Known],
+    known: &'a [OrganizationState],
     text: &str,
     organization: Option<&str>,
-) -> anyhow::Result<(&'a Known, &'a Certificate)> {
-    let all = |one: &'a Known| one.inventory.certificates.values().map(Arc::as_ref);
+) -> anyhow::Result<(&'a OrganizationState, &'a Certificate)> {
+    let all = |one: &'a OrganizationState| one.inventory.certificates.values().map(Arc::as_ref);
     let of = |one: &'a Certificate| (one.id.as_str(), one.name.as_ref());
     only("certificate", text, organization, known, all, of)
 }
@@ -65,11 +68,11 @@ pub fn find<'a>(
 /// # Errors
 /// As [`find`].
 pub fn find_project<'a>(
-    known: &'a [Known],
+    known: &'a [OrganizationState],
     text: &str,
     organization: Option<&str>,
-) -> anyhow::Result<(&'a Known, &'a Project)> {
-    let all = |one: &'a Known| one.inventory.projects.values();
+) -> anyhow::Result<(&'a OrganizationState, &'a Project)> {
+    let all = |one: &'a OrganizationState| one.inventory.projects.values();
     let of = |one: &'a Project| (one.id.as_str(), one.name.as_ref());
     only("project", text, organization, known, all, of)
 }
@@ -78,10 +81,10 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
     kind: &str,
     text: &str,
     organization: Option<&str>,
-    known: &'a [Known],
-    all: impl Fn(&'a Known) -> I,
+    known: &'a [OrganizationState],
+    all: impl Fn(&'a OrganizationState) -> I,
     of: impl Fn(&'a T) -> (&'a str, Option<&'a Name>),
-) -> anyhow::Result<(&'a Known, &'a T)> {
+) -> anyhow::Result<(&'a OrganizationState, &'a T)> {
     if let Some(name) = organization
         && known.iter().all(|one| one.organization.as_str() != name)
     {
@@ -90,7 +93,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
     let asked = known
         .iter()
         .filter(|one| organization.is_none_or(|name| one.organization.as_str() == name));
-    let all: Vec<(&Known, &T)> =
+    let all: Vec<(&OrganizationState, &T)> =
         asked.flat_map(|one| all(one).map(move |item| (one, item))).collect();
     let mut found: Vec<_> = all.iter().filter(|(_, item)| of(item).0 == text).collect();
     if found.is_empty() {

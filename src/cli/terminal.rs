@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 use unicode_width::UnicodeWidthStr;
 
-use crate::{domain::threshold::Severity, scan::Progress};
+use crate::{domain::threshold::Severity, usecase::scan::Progress};
 
 /// Below so many columns a table leaves out what it can.
 const NARROW: u16 = 140;

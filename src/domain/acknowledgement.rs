@@ -79,15 +79,15 @@ words! {
     }
 }
 
-/// What somebody asks for.
+/// The request for an acknowledgement.
 #[derive(Clone, Debug)]
-pub struct Wanted<'a> {
+pub struct NewAcknowledgement {
     pub until: DateTime<Utc>,
-    pub reason: &'a str,
-    pub by: Option<&'a str>,
+    pub reason: String,
+    pub by: Option<String>,
 }
 
-impl Wanted<'_> {
+impl NewAcknowledgement {
     fn check(&self, now: DateTime<Utc>) -> Result<(), Refusal> {
         if self.until <= now {
             return Err(Refusal::Passed(self.until));
@@ -96,7 +96,7 @@ impl Wanted<'_> {
     }
 
     fn clean_reason(&self) -> String {
-        one_line(self.reason, MAX_REASON)
+        one_line(&self.reason, MAX_REASON)
     }
 
     fn acknowledge(
@@ -110,7 +110,7 @@ impl Wanted<'_> {
             id,
             subject,
             reason: self.clean_reason(),
-            by: self.by.map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty()),
+            by: self.by.as_deref().map(|by| one_line(by, MAX_NAME)).filter(|by| !by.is_empty()),
             created_at: now,
             until: self.until,
             expires_at,
@@ -148,7 +148,7 @@ impl Acknowledgement {
     /// # Errors
     /// Where it would be quiet about nothing, or without a reason.
     pub fn new(
-        wanted: &Wanted<'_>,
+        wanted: &NewAcknowledgement,
         of: &Assessment<'_>,
         include_inactive: bool,
         id: Uuid,
@@ -177,7 +177,7 @@ impl Acknowledgement {
     /// # Errors
     /// As [`Acknowledgement::new`].
     pub fn of_project(
-        wanted: &Wanted<'_>,
+        wanted: &NewAcknowledgement,
         project: &Project,
         evaluation: &Evaluation<'_>,
         id: Uuid,

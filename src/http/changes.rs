@@ -1,5 +1,4 @@
-//! The few things that somebody may write: acknowledgements, another attempt, and a request for a
-//! scan. Only for whoever knows the token ([`super::guard`]).
+//! Requests that write: acknowledgements, retries, and a scan. They need the token ([`super::guard`]).
 
 use axum::http::StatusCode;
 use uuid::Uuid;
@@ -8,13 +7,13 @@ use super::{Shared, problem::Problem, session::Session};
 use crate::{
     clock,
     domain::{
-        acknowledgement::{Acknowledgement, Acknowledgements, Refusal, Wanted},
-        certificate::{CertificateId, OrganizationName, ProjectId},
-        evaluate::evaluate,
+        acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
+        certificate::OrganizationName,
         policy::Policy,
         text::one_line,
     },
-    store::{DeliveryRow, Store, StoreFault, id_at},
+    store::{DeliveryRow, Store, StoreFault},
+    usecase::acknowledge::{self, AcknowledgeError, Target},
 };
 
 /// A configured organization.
@@ -26,86 +25,57 @@ pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Po
         .ok_or_else(|| Problem::not_found(format!("no organization “{}”", one_line(name, 64))))
 }
 
-/// Writes to the state where the work is done: its connections belong there, and outlive whoever
-/// asks.
+/// Writes to the database on the runtime of the service: its connections belong there, and a request
+/// that is cancelled does not cancel the write.
 async fn write<T: Send + 'static, W>(
     shared: &Shared,
     what: impl FnOnce(Store) -> W,
 ) -> Result<T, Problem>
 where
-    W: Future<Output = Result<T, StoreFault>> + Send + 'static,
+    W: Future<Output = T> + Send + 'static,
 {
     let writing = shared.service.work.spawn(what(shared.service.store.clone()));
-    let written = writing.await.map_err(anyhow::Error::from)?;
-    written.map_err(|fault| match fault {
-        StoreFault::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
-        StoreFault::OutOfDate(_) | StoreFault::NotRetryable(..) => {
-            Problem::new(StatusCode::CONFLICT, fault.to_string())
-        }
-        other => other.into(),
-    })
+    Ok(writing.await.map_err(anyhow::Error::from)?)
 }
 
-/// The certificate or project to acknowledge, by id.
-#[derive(Clone, Copy, Debug)]
-pub enum Quieted<'a> {
-    Certificate(&'a str),
-    Project(&'a str),
-}
-
-/// Asks for quiet about a certificate or a project.
+/// Acknowledges a certificate or a project.
 pub async fn acknowledge(
     shared: &Shared,
     name: &str,
-    what: Quieted<'_>,
-    wanted: &Wanted<'_>,
+    target: Target,
+    new: NewAcknowledgement,
 ) -> Result<(OrganizationName, Acknowledgement), Problem> {
     let (organization, policy) = organization(shared, name)?;
-    let unknown = || {
-        let (kind, id) = match what {
-            Quieted::Certificate(id) => ("certificate", id),
-            Quieted::Project(id) => ("project", id),
-        };
-        let id = one_line(id, 120);
-        Problem::not_found(format!("no {kind} {id} in the latest scan of {organization}"))
-    };
-    let now = clock::now();
-    let inventory = shared.reading.inventory(&organization).await?;
-    let none = Acknowledgements::default();
-    let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
-    let one = match what {
-        Quieted::Certificate(id) => {
-            let id = CertificateId::parse(id).map_err(|_| unknown())?;
-            let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
-            Acknowledgement::new(wanted, &assessment, policy.include_inactive, id_at(now), now)
-        }
-        Quieted::Project(id) => {
-            let id = ProjectId::parse(id).map_err(|_| unknown())?;
-            let project = inventory.projects.get(&id).ok_or_else(unknown)?;
-            Acknowledgement::of_project(wanted, project, &evaluation, id_at(now), now)
-        }
-    };
-    let one = one.map_err(|refusal| {
-        let detail = match refusal {
-            Refusal::Passed(_) => format!("until: {refusal}"),
-            Refusal::NoReason => format!("reason: {refusal}"),
-            Refusal::Inactive(_)
-            | Refusal::NotReported(_)
-            | Refusal::LastStage { .. }
-            | Refusal::SingleStep { .. } => refusal.to_string(),
-        };
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-    })?;
-    let (of, kept) = (organization.clone(), one.clone());
-    write(shared, |store| async move { store.acknowledge(&of, &kept).await }).await?;
+    let of = organization.clone();
+    let acknowledging = write(shared, |store| async move {
+        acknowledge::acknowledge(&store, &of, &policy, &target, &new, clock::now()).await
+    });
+    let one = acknowledging.await?.map_err(refused)?.acknowledgement;
     shared.keeper.outdate().await;
     tracing::info!(%organization, subject = %one.subject, until = %one.until, "acknowledged over HTTP");
     Ok((organization, one))
 }
 
+fn refused(error: AcknowledgeError) -> Problem {
+    let refusal = match error {
+        AcknowledgeError::Store(fault) => return fault.into(),
+        AcknowledgeError::NotFound { .. } => return Problem::not_found(error.to_string()),
+        AcknowledgeError::Refused(refusal) => refusal,
+    };
+    let detail = match refusal {
+        Refusal::Passed(_) => format!("until: {refusal}"),
+        Refusal::NoReason => format!("reason: {refusal}"),
+        Refusal::Inactive(_)
+        | Refusal::NotReported(_)
+        | Refusal::LastStage { .. }
+        | Refusal::SingleStep { .. } => refusal.to_string(),
+    };
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
 /// Takes an acknowledgement back: alerts resume with the next scan.
 pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
-    if !write(shared, |store| async move { store.withdraw(id, clock::now()).await }).await? {
+    if !write(shared, |store| async move { store.withdraw(id, clock::now()).await }).await?? {
         let detail = format!("no acknowledgement {id}, or it has ended");
         return Err(Problem::not_found(detail));
     }
@@ -118,11 +88,16 @@ pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
 pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     let give_up_after = shared.service.configured.borrow().give_up_after;
     let now = clock::now();
-    write(
-        shared,
-        |store| async move { store.retry(&id.to_string(), now, now + give_up_after).await },
-    )
-    .await?;
+    let retrying = write(shared, |store| async move {
+        store.retry(&id.to_string(), now, now + give_up_after).await
+    });
+    retrying.await?.map_err(|fault| match fault {
+        StoreFault::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
+        StoreFault::OutOfDate(_) | StoreFault::NotRetryable(..) => {
+            Problem::new(StatusCode::CONFLICT, fault.to_string())
+        }
+        other => other.into(),
+    })?;
     shared.keeper.outdate().await;
     tracing::info!(delivery = %id, "delivery retry requested over HTTP");
     let row = shared.reading.delivery(id).await?;
@@ -132,7 +107,8 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
 /// Ends the session of a browser before its time.
 pub async fn end_session(shared: &Shared, session: Session) -> Result<(), Problem> {
     let (id, until, now) = (session.id, session.until, clock::now());
-    write(shared, |store| async move { store.end_session(id, until, now).await }).await
+    write(shared, |store| async move { store.end_session(id, until, now).await }).await??;
+    Ok(())
 }
 
 /// Asks for a scan of every organization.
@@ -143,7 +119,8 @@ pub fn scan(shared: &Shared) -> Result<(), Problem> {
     if !shared.service.status.borrow().is_in_force() {
         return Err(Problem::new(
             StatusCode::CONFLICT,
-            "another instance has a newer configuration and scans; ask that one, or reload this one",
+            "another instance has a newer configuration and scans; request the scan there, or reload this \
+             instance",
         ));
     }
     tracing::info!("scan of all organizations requested over HTTP");

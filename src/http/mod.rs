@@ -12,7 +12,6 @@ mod attempts;
 mod calendar;
 mod changes;
 mod counters;
-mod explained;
 mod guard;
 mod health;
 mod listener;
@@ -41,13 +40,19 @@ use crate::{
     schedule::Cron,
     secret::Secret,
     store::{self, Instance, Store},
+    usecase::{
+        explain::{Explained, explain},
+        organization::OrganizationState,
+    },
 };
 pub use api::document;
 use attempts::Attempts;
 pub use counters::Counters;
 use page::Pages;
+use problem::Problem;
 use session::Key;
 use snapshot::Keeper;
+use standing::CertificateRow;
 
 /// How many certificates are explained at once, and how many threads there are for what takes its
 /// time.
@@ -169,10 +174,31 @@ impl std::ops::Deref for Shared {
     }
 }
 
-/// Takes the address, so that one that cannot be had is known before anything else begins.
+impl Shared {
+    /// Explains a certificate at a time by the API's clock.
+    async fn explain(
+        &self,
+        row: &CertificateRow,
+        now: DateTime<Utc>,
+    ) -> Result<Explained, Problem> {
+        let (organization, id) = (&row.organization, &row.view.id);
+        let gone = || Problem::not_found(format!("{id} of {organization} is no longer watched"));
+        // With thousands of projects this takes much time and memory.
+        let _permit = self.explaining.acquire().await.map_err(anyhow::Error::from)?;
+        let configured = self.service.configured.borrow().clone();
+        let policy = configured.organizations.iter().find(|(name, _)| name == organization);
+        let policy = policy.map(|(_, policy)| policy.clone()).ok_or_else(gone)?;
+        let (name, listeners) = (organization.clone(), configured.listeners.clone());
+        let state = OrganizationState::load(name, policy, listeners, Some(&self.reading), now);
+        let explained = explain(&self.reading, state.await?, &configured.cron, id, now).await;
+        explained.map_err(anyhow::Error::from)?.ok_or_else(gone)
+    }
+}
+
+/// Binds the address before anything else starts.
 ///
 /// # Errors
-/// Where it cannot be had.
+/// If the address is not available.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

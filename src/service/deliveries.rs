@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{GRACE, Shared, pulse::Beat, scans::Task};
 use crate::{
-    clock, deliver, domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark,
+    clock, domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark,
+    usecase::deliver,
 };
 
 /// How long it waits for the receiver's rate at a time.

@@ -34,10 +34,10 @@ use crate::{
     http::{self, Configured, Counters, Status, Watched},
     net::error_chain,
     notify::{self, Notifier},
-    scan::{Target, When},
     schedule,
     secret::Secret,
     store::{Membership, Store, StoreFault},
+    usecase::scan::{Target, When},
 };
 use monitor::{Monitor, News, Watching};
 pub use peers::Member;

@@ -20,7 +20,7 @@ use crate::{
     notify::Notifier,
     schedule::Beats,
     store::{LEASE, Latest, Lease, Store, StoreFault, Taken, Waiting},
-    watch,
+    usecase::watch_notifiers,
 };
 
 /// After how many beats it looks round.
@@ -321,7 +321,8 @@ async fn watch_notifiers(
     known: &mut BTreeSet<String>,
 ) {
     let (store, now, give_up_after) = (&shared.store, clock::now(), delivery.give_up_after);
-    let looked = watch::run_once(store, notifiers, give_up_after, started_at, lease, now).await;
+    let looked =
+        watch_notifiers::run_once(store, notifiers, give_up_after, started_at, lease, now).await;
     let report = match looked {
         Ok(report) => report,
         Err(error) => {

@@ -11,8 +11,8 @@ use crate::{
     config::Config,
     logging,
     notify::Notifier,
-    scan,
     store::{LEASE, Lease, Store, Taken},
+    usecase::scan,
 };
 
 /// The configuration as it is now, with all that it needs; nothing where it is refused, and the old

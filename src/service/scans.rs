@@ -22,9 +22,9 @@ use crate::{
     http::{Last, Watched},
     net::error_chain,
     notify::Notifier,
-    scan::{self, Progress, Report, Target, When},
     schedule,
     store::{LEASE, Lease, ScanRecord, StoreFault, Taken},
+    usecase::scan::{self, Progress, Report, Target, When},
 };
 
 /// When a scan that failed inside certvigil, or could not be kept, is tried again.
@@ -355,7 +355,7 @@ async fn one_scan(
             let why = error_chain(error.as_ref());
             tracing::error!(
                 %organization, error = %why,
-                "scan not saved, will be repeated: no alerts until then"
+                "scan not saved, will be repeated: no alerts until it is saved"
             );
             Err(Unkept::Why(why))
         }

@@ -15,17 +15,17 @@ use crate::domain::{
     subject::Subject,
 };
 
-/// One message that told of a subject, and what has become of it.
+/// A notification about a subject, with the states of its deliveries.
 #[derive(Clone, Debug)]
-pub struct Telling {
+pub struct SentNotification {
     pub notification: Notification,
     /// How many deliveries are in each state.
     pub deliveries: BTreeMap<DeliveryState, usize>,
 }
 
-impl Telling {
-    /// Whether nobody has taken it yet, and somebody may.
-    pub fn is_on_its_way(&self) -> bool {
+impl SentNotification {
+    /// Whether no receiver has accepted it yet, and one still may.
+    pub fn is_pending(&self) -> bool {
         self.deliveries.contains_key(&DeliveryState::Pending)
             && !self.deliveries.contains_key(&DeliveryState::Delivered)
     }
@@ -152,12 +152,12 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails or what it holds cannot be read.
-    pub async fn tellings(
+    pub async fn sent_notifications(
         &self,
         organization: &OrganizationName,
         subject: &Subject,
         limit: u32,
-    ) -> Result<Vec<Telling>> {
+    ) -> Result<Vec<SentNotification>> {
         let rows = query(
             "SELECT n.id, n.model FROM notifications n
              JOIN notification_subjects s ON s.notification_id = n.id
@@ -182,7 +182,7 @@ impl Store {
                 *deliveries.entry(state).or_insert(0) += 1;
             }
             match serde_json::from_str(row.try_get("model")?) {
-                Ok(notification) => tellings.push(Telling { notification, deliveries }),
+                Ok(notification) => tellings.push(SentNotification { notification, deliveries }),
                 Err(error) => tracing::warn!(%error, "stored message unreadable"),
             }
         }

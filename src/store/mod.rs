@@ -45,7 +45,7 @@ pub use deliveries::{DeliveryRow, Waiting, Which};
 pub use heartbeats::Latest;
 pub use instances::{Difference, Instance, Membership};
 pub use leases::{LEASE, Lease, Taken};
-pub use ledger::{LedgerVersion, Telling};
+pub use ledger::{LedgerVersion, SentNotification};
 pub use open::Place;
 pub use outbox::{Attempted, Claim, Claimed, DeliveryState};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};

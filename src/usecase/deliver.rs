@@ -1,13 +1,12 @@
-//! Use case 2: hand over what waits in the outbox.
+//! Sends pending deliveries.
 //!
 //! Guarantees: at least once, with the same id on every attempt. A delivery is claimed with a
-//! lease, sent, and recorded, in this order; killed between sending and recording, it is sent once
-//! more by the next start. Each notifier is worked on by itself: a dead mail server delays no
-//! webhook. It never asks the Admin API anything.
+//! lease, sent and recorded, in this order; after a kill between sending and recording, the next
+//! start sends it again. Each notifier has its own pass: a dead mail server delays no webhook.
+//! Never calls the Admin API.
 //!
-//! The receiver is what it waits for, and not the disk: while attempts are under way, what came of
-//! those before is recorded, as many as there are in one transaction, and as many are claimed as
-//! have ended.
+//! Only receivers limit the throughput, not the disk: during attempts, finished ones are recorded
+//! in batches, and as many new deliveries are claimed.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -26,37 +25,35 @@ use crate::{
     store::{Attempted, Claim, Claimed, Store, StoreFault},
 };
 
-/// How much longer than an attempt a claim lasts, for recording what came of it.
+/// How much longer than an attempt a claim lasts, to record its result.
 const SPARE: Duration = Duration::from_secs(60);
-/// How long it may take to hear of what was claimed: after that somebody else may have it soon.
+/// The longest time to claim: later, another instance may take the claim over.
 const CLAIMED: Duration = Duration::from_secs(20);
-/// How long recording may be tried where the state is away; then another may take the claim over.
+/// How long recording is retried while the database is unavailable; then another instance may take
+/// the claim over.
 const RECORDING: Duration = Duration::from_secs(30);
-/// For how long a pass claims: it comes round then.
+/// How long a pass claims new deliveries.
 const CLAIMING: Duration = Duration::from_secs(10);
 
-/// What one pass over a notifier's outbox came to.
+/// The result of one pass over the outbox of a notifier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many attempts came to what, in a word each: `delivered`, or the reason of a failure.
+    /// Number of attempts by outcome: `delivered`, or the reason of a failure.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// How long after its time each of those arrived that were told for the first time.
+    /// Seconds after due of each first delivery of an alert.
     pub late: Vec<TimeDelta>,
     pub delivered: usize,
-    /// Failed, and tried again later.
+    /// Failed, will be retried.
     pub waiting: usize,
-    /// Refused for good, or given up.
+    /// Rejected or given up.
     pub failed: usize,
-    /// The receiver says that it is gone for good: it is left alone until the configuration is
-    /// loaded again.
+    /// Whether the receiver is permanently gone: nothing is sent to it until a reload.
     pub gone: bool,
-    /// How long the notifier has to wait before it may begin another, where its rate is what keeps
-    /// it.
+    /// How long the rate limit of the notifier delays the next attempt.
     pub wait: Option<Duration>,
 }
 
-/// Attempts everything that is due for one notifier, until nothing is, or nothing new is begun
-/// because of `stop`.
+/// Attempts every due delivery of one notifier, until none is left or `stop` is cancelled.
 ///
 /// # Errors
 /// Where the state fails.
@@ -83,7 +80,7 @@ pub async fn run_once(
     Ok(report)
 }
 
-/// How long one [`pass`] can take, as far as the network goes.
+/// The longest duration of one [`pass`], network included.
 pub fn pass_limit(notifier: &dyn Notifier) -> Duration {
     CLAIMING + lease(notifier)
 }
@@ -92,8 +89,8 @@ fn lease(notifier: &dyn Notifier) -> Duration {
     notifier.attempt_limit() + SPARE
 }
 
-/// Attempts what is due for one notifier, for a while, or until nothing new is begun because of
-/// `stop`. Nothing was due where the report says nothing.
+/// Attempts due deliveries of one notifier for a limited time, or until `stop` is cancelled. An
+/// empty report means that none was due.
 ///
 /// # Errors
 /// Where the state fails.
@@ -117,12 +114,12 @@ pub async fn pass(
     work.run(stop).await
 }
 
-/// What one pass needs.
+/// The context of one pass.
 struct Work<'a> {
     store: &'a Store,
     notifier: &'a dyn Notifier,
     policy: &'a RetryPolicy,
-    /// What time it was when `clock` began.
+    /// The time at which `clock` started.
     now: DateTime<Utc>,
     clock: Instant,
     receivers: Vec<String>,
@@ -140,14 +137,14 @@ impl Work<'_> {
         let mut fault = None;
         let mut under_way = FuturesUnordered::new();
         let mut done: Vec<Attempted> = Vec::new();
-        // These two go on beside the attempts, and nothing else is waited for.
+        // Recording and claiming run next to the attempts; nothing waits for them.
         let mut claiming: OptionFuture<BoxFuture<'_, _>> = None.into();
         let mut recording: OptionFuture<BoxFuture<'_, _>> = None.into();
         let (mut is_claiming, mut unrecorded, mut is_more) = (false, 0, true);
         loop {
             let goes_on = fault.is_none() && !report.gone && !stop.is_cancelled();
             let room = most.saturating_sub(under_way.len());
-            // What is not recorded is repeated where the process is killed: that is limited, too.
+            // Unrecorded deliveries are repeated after a kill: limit their number.
             let is_free = room > 0 && done.len() + unrecorded <= most;
             if goes_on && is_more && is_free && !is_claiming && self.clock.elapsed() < CLAIMING {
                 claiming = Some(self.claim(room).boxed()).into();
@@ -162,8 +159,8 @@ impl Work<'_> {
                     is_claiming = false;
                     match claimed {
                         Ok(Claimed { claims, wait }) => {
-                            // Where there is nothing, there may be when what is under way is
-                            // recorded: what is told of the same waits for it.
+                            // None is due now, but recording may free a delivery about the same
+                            // subject.
                             is_more = !claims.is_empty();
                             report.wait = wait.and_then(|wait| wait.to_std().ok());
                             under_way.extend(claims.into_iter().map(|claim| self.attempt(claim)));
@@ -181,13 +178,13 @@ impl Work<'_> {
                             }
                             is_more = true;
                         }
-                        // The others are under way, and are recorded as far as that works.
+                        // Attempts in flight are still recorded as far as possible.
                         Err(error) => fault = Some(error),
                     }
                 }
                 Some(attempted) = under_way.next(), if !under_way.is_empty() => {
                     done.push(attempted);
-                    // Those that have ended by now are recorded, and followed, together.
+                    // Record finished attempts together.
                     while let Some(Some(attempted)) = under_way.next().now_or_never() {
                         done.push(attempted);
                     }
@@ -205,8 +202,8 @@ impl Work<'_> {
             self.store.claim(name, &self.receivers, self.time(), self.lease, room, per_minute);
         let claimed = claimed.await?;
         if asked.elapsed() > CLAIMED {
-            // The process was paused, or the database was slow: it comes due again when the lease
-            // has ended.
+            // The process was paused or the database slow: the delivery is due again after its
+            // lease.
             return Ok(Claimed::default());
         }
         Ok(claimed)
@@ -220,9 +217,8 @@ impl Work<'_> {
         Attempted { claim, outcome, verdict, ended }
     }
 
-    /// They may have been accepted: not to record that is to send them again. A state that is away
-    /// is waited for until others may have taken the claims over; and where one cannot be recorded,
-    /// the others still are.
+    /// These may have been accepted: without a record they are sent again. Retries until other
+    /// instances may have taken the claims over. One failure does not stop the others.
     async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreFault> {
         match self.record_some(&attempts).await {
             Err(fault) if attempts.len() > 1 && !fault.is_away() => {

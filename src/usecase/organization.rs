@@ -1,5 +1,5 @@
-//! One organization, as far as the state has it: what is known of it, what is acknowledged there, and what each
-//! notifier was told. For whoever shows it; it changes nothing.
+//! The stored state of one organization: its inventory, its acknowledgements, and the alerts sent to
+//! each notifier. Read-only.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -20,32 +20,31 @@ use crate::{
     store::{Store, StoreFault},
 };
 
-/// One configured organization, and what is known and was told of it.
+/// A configured organization with its stored state.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct OrganizationState {
     pub organization: OrganizationName,
     pub policy: Policy,
-    /// What the state has.
+    /// The stored inventory.
     pub before: Inventory,
-    /// The same, or what was read on top of it.
+    /// The stored inventory, or a newer reading merged into it.
     pub inventory: Inventory,
     pub acknowledgements: Acknowledgements,
     pub listeners: Vec<Listener>,
 }
 
-impl Known {
-    /// What the state has of an organization; nothing where there is no state. The ledgers of the listeners are
-    /// filled from it.
+impl OrganizationState {
+    /// Loads the state of an organization, and the ledgers of the listeners; empty without a database.
     ///
     /// # Errors
-    /// Where the state cannot be read.
+    /// If the database cannot be read.
     pub async fn load(
         organization: OrganizationName,
         policy: Policy,
         mut listeners: Vec<Listener>,
         store: Option<&Store>,
         now: DateTime<Utc>,
-    ) -> Result<Known, StoreFault> {
+    ) -> Result<OrganizationState, StoreFault> {
         let (mut inventory, mut acknowledgements) =
             (Inventory::default(), Acknowledgements::default());
         if let Some(store) = store {
@@ -57,10 +56,17 @@ impl Known {
             }
         }
         let before = inventory.clone();
-        Ok(Known { organization, policy, before, inventory, acknowledgements, listeners })
+        Ok(OrganizationState {
+            organization,
+            policy,
+            before,
+            inventory,
+            acknowledgements,
+            listeners,
+        })
     }
 
-    /// Who will be told what by the scans from `first` on that come before `end`, or at it.
+    /// The notifications of the scans from `first` up to and including `end`.
     pub fn forecast(
         &self,
         cron: &Cron,
@@ -84,10 +90,9 @@ impl Known {
         forecast(&present, self.listeners.clone(), first, next, cron.timezone())
     }
 
-    /// The same with no more than decides what is told of one certificate, and when: of the projects in which it is
-    /// active, one of each kind that no filter or rule tells apart. A forecast for thousands of projects would
-    /// take its time.
-    pub fn narrowed(&self, id: &CertificateId) -> Known {
+    /// The part of the state that decides the alerts of one certificate: of its projects, one for each
+    /// group that no filter or rule distinguishes. A forecast over thousands of projects would be slow.
+    pub fn narrowed(&self, id: &CertificateId) -> OrganizationState {
         let inventory = &self.inventory;
         let unread = inventory.unread_projects();
         let listing = inventory.projects_that_list(id);
@@ -134,7 +139,7 @@ impl Known {
             ledger
         };
         let listeners = self.listeners.iter();
-        Known {
+        OrganizationState {
             organization: self.organization.clone(),
             policy: self.policy.clone(),
             before: narrow(&self.before),
@@ -163,14 +168,15 @@ mod tests {
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
     };
 
-    /// Three certificates: one for all, its successor in some, and another of its own.
-    fn known() -> Known {
+    /// Three certificates: one active everywhere, its successor in some projects, and an
+    /// independent one.
+    fn known() -> OrganizationState {
         let lists: [&[(&str, i64, bool)]; 3] =
             [&[("a", 40, true), ("b", 400, true)], &[("a", 40, true)], &[("c", 3, true)]];
         let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
         let mut scopes: Vec<Scoped<'_>> = vec![("", Ok(&[]))];
         scopes.extend(ids.iter().enumerate().map(|(n, id)| (id.as_str(), Ok(lists[n % 3]))));
-        // Some were never read, and one that lists a certificate as inactive cannot be read any more.
+        // Some were never read, and one that listed a certificate as inactive is unreadable now.
         scopes.push(("u1", Err("HTTP 500")));
         scopes.push(("u2", Err("HTTP 500")));
         scopes.push(("old", Ok(&[("c", 3, false)])));
@@ -189,7 +195,7 @@ mod tests {
             Ladder::new(vec![step(30, Severity::Warning), step(7, Severity::Critical)], expired);
         let only = Globs(vec![Glob::new("p1"), Glob::new("p2")]);
         let some = Routing { projects: only, ..Routing::all() };
-        Known {
+        OrganizationState {
             organization: OrganizationName::parse("acme").unwrap(),
             policy: Policy {
                 ladder: ladder.unwrap(),
@@ -226,25 +232,25 @@ mod tests {
     #[test]
     fn what_is_foretold_of_one_certificate_is_the_same_without_the_rest() {
         same(known());
-        // One unread project keeps it from being ignored; and all match.
+        // One unread project prevents ignoring it; then all match.
         for projects in [&["p*", "u1", "old"][..], &["p*", "u*", "old"], &["p1"]] {
             let mut known = known();
             known.policy.rules.push(ignore(projects));
             same(known);
         }
-        // What was told of one that no readable list names any more.
+        // A sent alert about a certificate that no readable list contains.
         let mut gone = known();
         gone.inventory.listings.retain(|id, _| id.as_str() == "old");
         same(gone);
     }
 
-    fn same(known: Known) {
+    fn same(known: OrganizationState) {
         let cron = Cron::parse("0 */6 * * *", chrono_tz::UTC).unwrap();
         for id in ["a", "b", "c"] {
             let id = CertificateId::parse(id).unwrap();
             let narrow = known.narrowed(&id);
             assert!(narrow.inventory.projects.len() <= 8, "{}", narrow.inventory.projects.len());
-            let next = |known: &Known| {
+            let next = |known: &OrganizationState| {
                 let forecast = known.forecast(&cron, start(), start() + TimeDelta::days(500));
                 let evaluation = evaluate(
                     &known.organization,

@@ -1,9 +1,7 @@
-//! Use case 3: the notifiers watch one another. Who does not get through is told through the
-//! others.
+//! Reports failing notifiers through the other notifiers.
 //!
-//! Guarantees: what is to be told is committed, as by a scan, before anybody sends it; never
-//! through the notifier that it is about; a restart tells nothing twice. It neither reads the Admin
-//! API nor sends anything.
+//! Guarantees: alerts are stored before they are sent, as for a scan; none goes through the failing
+//! notifier; a restart repeats nothing. Neither calls the Admin API nor sends anything.
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,23 +20,22 @@ use crate::{
     store::{Change, Commit, Lease, MessageKind, Plan, Store, StoreFault},
 };
 
-/// For services where an alert that is not said again ends by itself: it is said again daily.
+/// Refreshed daily for receivers that treat silence as resolved; stale after this time.
 const STALE: TimeDelta = TimeDelta::hours(50);
 
-/// What a look at the notifiers came to.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Who does not get through, and why, in words.
+    /// Failing notifiers with the error.
     pub failing: Vec<(String, String)>,
-    /// How many notifications were written to the outbox.
+    /// Number of notifications in the outbox.
     pub notifications: usize,
 }
 
-/// Looks who has failed for an hour or for good, and writes what the others are to be told.
-/// Attempts have been made since `started_at`.
+/// Finds notifiers that failed for an hour or rejected a message, and stores the alerts for the
+/// others. Attempts have been made since `started_at`.
 ///
-/// # Errors
-/// Where the state fails; then nothing has changed, and the next look decides afresh.
+/// If the database fails; nothing has changed then, and the next check decides again.
 pub async fn run_once(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
@@ -47,13 +44,12 @@ pub async fn run_once(
     lease: Lease,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    // Mostly there is nothing, and nothing was ever told.
+    // The usual case: nothing fails and no alert is open.
     if !store.has_told_of_failures().await.context("reading failing deliveries")? {
         return Ok(Report::default());
     }
     let mut failures = store.failures().await.context("reading failing deliveries")?;
-    // An attempt that was under way when its receiver was taken out of the configuration says
-    // nothing any more.
+    // Ignore attempts in flight to receivers that were removed from the configuration.
     failures.retain(|failure| {
         let mut its = notifiers.iter().filter(|notifier| notifier.name() == failure.notifier);
         its.any(|notifier| notifier.receivers().contains(&failure.receiver))
@@ -73,7 +69,7 @@ pub async fn run_once(
         let moment =
             Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
         let decisions = decide(&failures, &failing, &configured, &listener, moment);
-        // What flips is kept for a day, and changes nothing.
+        // Flapping is kept for a day, and changes nothing.
         if decisions.iter().all(|decision| matches!(decision, Decision::Damp { .. })) {
             continue;
         }
@@ -107,7 +103,7 @@ pub async fn run_once(
         let (of, lease, change) = (None, Some(lease), Change::None);
         let commit = Commit { of, lease, change, plans, over, now, give_up_at };
         match store.commit(&commit).await {
-            // The next look repeats the decision.
+            // The next check decides again.
             Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
             kept => kept.context("saving alerts about notifiers")?,
         }

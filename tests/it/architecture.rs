@@ -4,14 +4,11 @@
 use std::{fs, path::Path};
 
 /// For each room: the rooms of the crate that it may name.
-const MAY_KNOW: [(&str, &[&str]); 19] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("domain", &["domain"]),
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
     ("store", &["store", "domain", "files", "net", "redact", "secret"]),
     ("notify", &["notify", "domain", "net", "secret", "logging"]),
-    ("scan", &["admin_api", "build", "clock", "domain", "notify", "store"]),
-    ("deliver.rs", &["domain", "notify", "store"]),
-    ("watch.rs", &["domain", "notify", "store", "scan"]),
     (
         "http",
         &[
@@ -20,13 +17,16 @@ const MAY_KNOW: [(&str, &[&str]); 19] = [
             "clock",
             "descriptors",
             "domain",
-            "known",
             "schedule",
             "secret",
             "store",
+            "usecase",
         ],
     ),
-    ("known.rs", &["domain", "store", "schedule"]),
+    (
+        "usecase",
+        &["admin_api", "build", "clock", "domain", "notify", "schedule", "store", "usecase"],
+    ),
     ("heartbeat.rs", &["net", "secret"]),
     ("schedule.rs", &["domain", "clock"]),
     ("net.rs", &["domain"]),

@@ -2,7 +2,7 @@
 
 use certvigil::{
     demo::{receiver::Answer, world::World},
-    watch,
+    usecase::watch_notifiers,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -16,14 +16,18 @@ async fn sim() -> Sim {
 }
 
 /// A look at the attempts since an instant.
-async fn look_since(service: &Service, since: DateTime<Utc>, now: DateTime<Utc>) -> watch::Report {
+async fn look_since(
+    service: &Service,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> watch_notifiers::Report {
     let (store, notifiers) = (&service.store, &service.notifiers);
     let (lease, give_up_after) = (lease(store, None).await, service.config.delivery.give_up_after);
-    watch::run_once(store, notifiers, give_up_after, since, lease, now).await.unwrap()
+    watch_notifiers::run_once(store, notifiers, give_up_after, since, lease, now).await.unwrap()
 }
 
 /// A check and its result, `minutes` after the start.
-async fn look(service: &Service, minutes: i64) -> watch::Report {
+async fn look(service: &Service, minutes: i64) -> watch_notifiers::Report {
     let now = start() + TimeDelta::minutes(minutes);
     let report = look_since(service, start(), now).await;
     service.deliver(now - TimeDelta::minutes(1)).await;

@@ -3,7 +3,6 @@
 
 use axum::http::HeaderMap;
 use certvigil::{
-    app,
     demo::{
         mailbox::{Mailbox, Terms},
         pages::parts,
@@ -15,6 +14,7 @@ use certvigil::{
         retry::{FailureReason, Outcome},
     },
     notify::Notifier,
+    service,
     store::id_at,
 };
 use chrono::TimeDelta;
@@ -33,7 +33,7 @@ pub fn notifier(text: &str) -> Arc<dyn Notifier> {
     crypto();
     let folder = tempfile::tempdir().unwrap();
     let text = format!("[organizations.acme]\nadmin_key = \"sk-admin-x\"\n{text}");
-    app::notifiers(&config(folder.path(), &text)).unwrap().remove(0)
+    service::notifiers(&config(folder.path(), &text)).unwrap().remove(0)
 }
 
 pub async fn attempt(notifier: &dyn Notifier) -> Outcome {

@@ -16,7 +16,7 @@ use certvigil::{
         world::World,
     },
     domain::{certificate::ProjectId, inventory::Inventory},
-    scan::Report,
+    usecase::scan::Report,
 };
 use proptest::prelude::*;
 use serde_json::json;

@@ -65,9 +65,16 @@ async fn soak() -> Vec<Held> {
         let (store, notifiers) = (&service.store, &service.notifiers);
         if minute % 5 == 0 {
             let lease = super::support::lease(store, None).await;
-            certvigil::watch::run_once(store, notifiers, give_up_after, start(), lease, now)
-                .await
-                .unwrap();
+            certvigil::usecase::watch_notifiers::run_once(
+                store,
+                notifiers,
+                give_up_after,
+                start(),
+                lease,
+                now,
+            )
+            .await
+            .unwrap();
         }
         drop(sim.api.take_requests());
         if minute % 1_440 == 1_439 {

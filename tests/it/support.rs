@@ -3,9 +3,7 @@
 
 use axum::Router;
 use certvigil::{
-    app,
     config::{Config, Needs, from_text},
-    deliver,
     demo::{
         admin_api::{AdminApi, KEY},
         mailbox::{Mailbox, Terms},
@@ -17,8 +15,10 @@ use certvigil::{
         notification::{Event, Reason},
     },
     notify::Notifier,
-    scan::{self, Progress, Report, Target},
+    service,
     store::{LEASE, Lease, Store, Taken},
+    usecase::deliver,
+    usecase::scan::{self, Progress, Report, Target},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -98,8 +98,8 @@ impl Service {
     pub async fn start_in(folder: TempDir, text: &str) -> Service {
         crypto();
         let config = config(folder.path(), &format!("{text}[state]\nurl = \"sqlite:state.db\"\n"));
-        let target = app::target(&config, &config.organizations[0]).unwrap();
-        let notifiers = app::notifiers(&config).unwrap();
+        let target = service::target(&config, &config.organizations[0]).unwrap();
+        let notifiers = service::notifiers(&config).unwrap();
         let store = Store::open(&config.state).await.unwrap();
         Service { folder, config, target, notifiers, store }
     }
@@ -109,7 +109,7 @@ impl Service {
         let Service { folder, store, .. } = self;
         drop(store);
         let service = Service::start_in(folder, text).await;
-        app::settle_changes(&service.config, &service.store, &service.notifiers, now)
+        service::settle_changes(&service.config, &service.store, &service.notifiers, now)
             .await
             .unwrap();
         service
@@ -123,7 +123,7 @@ impl Service {
             &self.store,
             &self.notifiers,
             give_up_after,
-            app::when(&self.config.schedule, now, now),
+            service::when(&self.config.schedule, now, now),
             lease(&self.store, Some(self.target.api.organization())).await,
             &progress,
         )

@@ -7,7 +7,6 @@
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use certvigil::{
-    app,
     demo::{
         mailbox::{Mailbox, Terms},
         pages::parts,
@@ -21,8 +20,9 @@ use certvigil::{
         reading::{Listed, Reading},
         text::Name,
     },
-    scan::{self, Read},
+    service,
     store::{DeliveryState, Which},
+    usecase::scan::{self, Read},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -494,7 +494,7 @@ impl Year {
         let synchronization = certvigil::domain::skew::Synchronization::Synchronized;
         let reading = reading(&self.world, outage);
         let read = Read { before, reading, requests: 0, at: now, synchronization };
-        let when = app::when(&config.schedule, now, now);
+        let when = service::when(&config.schedule, now, now);
         let give_up_after = config.delivery.give_up_after;
         let lease = super::support::lease(store, Some(target.api.organization())).await;
         scan::keep(target, read, store, notifiers, give_up_after, when, lease).await.unwrap();

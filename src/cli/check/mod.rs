@@ -14,16 +14,16 @@ use super::{
     state,
 };
 use crate::{
-    app::{self, Beating, Member},
     clock,
     config::{Config, Needs},
-    deliver,
     domain::{acknowledgement::Acknowledgements, threshold::Severity, wording},
     heartbeat::Signal,
     notify::Notifier,
-    scan::{self, Progress, Target},
+    service::{self, Beating, Member},
     store::{Store, StoreFault},
-    watch as watch_notifiers,
+    usecase::deliver,
+    usecase::scan::{self, Progress, Target},
+    usecase::watch_notifiers,
 };
 use survey::Survey;
 
@@ -145,7 +145,7 @@ async fn deliver_all(
 async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
-    let notifiers = app::notifiers(config)?;
+    let notifiers = service::notifiers(config)?;
     let store = Store::open(&config.state).await?;
     let member = Member::join(config, &store, &notifiers).await?;
     let give_up_after = config.delivery.give_up_after;
@@ -154,7 +154,7 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     let mut well = BTreeSet::new();
     for target in targets {
         let now = clock::now();
-        let when = app::when(&config.schedule, now, config.schedule.cron.latest(now));
+        let when = service::when(&config.schedule, now, config.schedule.cron.latest(now));
         let scanned = async {
             let lease = member.lease(Some(target.api.organization())).await?;
             let held = lease.clone();
@@ -166,7 +166,7 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
         };
         match scanned.await {
             Ok(report) => {
-                app::say(&report);
+                service::say(&report);
                 skew = skew.or(report.record.clock_skew);
                 well.extend(Some(report.record.organization).filter(|_| report.record.complete));
             }
@@ -187,7 +187,7 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
         failed += deliver_all(config, &store, &notifiers).await?;
     }
     let late = store.overdue(clock::now() - config.delivery.max).await? > 0;
-    for Beating { heartbeat, of, .. } in app::heartbeats(config)? {
+    for Beating { heartbeat, of, .. } in service::heartbeats(config)? {
         let fine = !late && of.is_subset(&well);
         heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;
     }

@@ -22,7 +22,7 @@ use crate::{
         threshold::{Reached, Severity},
         wording,
     },
-    scan::Target,
+    usecase::scan::Target,
 };
 
 /// One certificate of one organization.

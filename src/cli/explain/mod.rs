@@ -11,19 +11,13 @@ use crate::{
     clock,
     config::{Config, Needs},
     domain::{
-        evaluate::evaluate,
-        explain::{Explanation, NotifierOutlook, explain},
+        explain::{Explanation, NotifierOutlook},
         notification::Alert,
-        subject::Subject,
     },
     notify::webhook::json,
-    store::{ScanRecord, Telling},
+    store::{ScanRecord, SentNotification},
+    usecase::explain::{Explained, explain},
 };
-
-/// How many messages that told of it are listed.
-const TELLINGS: u32 = 20;
-/// How far ahead is looked.
-const AHEAD: TimeDelta = TimeDelta::days(730);
 
 #[derive(Args)]
 pub struct Arguments {
@@ -55,22 +49,13 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
-    let evaluation =
-        evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
-    let assessment = evaluation.assessment(&certificate.id);
-    let assessment =
-        assessment.ok_or_else(|| anyhow::anyhow!("the certificate is not in the inventory"))?;
-    let forecast = match config.schedule.cron.next_after(now) {
-        Some(first) => {
-            of.narrowed(&certificate.id).forecast(&config.schedule.cron, first, now + AHEAD)
-        }
-        None => Vec::new(),
-    };
-    let explanation = explain(&evaluation, &assessment, &of.listeners, &forecast);
-    let subject = Subject::Certificate(certificate.id.clone());
-    let tellings = store.tellings(&of.organization, &subject, TELLINGS).await?;
-    let scan = store.latest_scan(&of.organization).await?;
-    let page = Page { config: &config, now, explanation, tellings, scan };
+    let (organization, id) = (of.organization.clone(), certificate.id.clone());
+    let scan = store.latest_scan(&organization).await?;
+    let explained = explain(&store, of.clone(), &config.schedule.cron, &id, now).await;
+    let explained = explained.map_err(anyhow::Error::from)?;
+    let Explained { explanation, notifications } =
+        explained.ok_or_else(|| anyhow::anyhow!("the certificate is not in the inventory"))?;
+    let page = Page { config: &config, now, explanation, notifications, scan };
     super::print(&match arguments.output {
         Output::Text => page.text()?,
         Output::Json => format!("{:#}\n", page.document()),
@@ -81,14 +66,14 @@ struct Page<'a> {
     config: &'a Config,
     now: DateTime<Utc>,
     explanation: Explanation,
-    tellings: Vec<Telling>,
+    notifications: Vec<SentNotification>,
     scan: Option<ScanRecord>,
 }
 
 impl Page<'_> {
-    /// The alert of this certificate in a message that told of it.
-    fn told<'a>(&self, telling: &'a Telling) -> Option<&'a Alert> {
-        telling.notification.alerts.iter().find(|alert| {
+    /// The alert about this certificate in a notification.
+    fn alert<'a>(&self, sent: &'a SentNotification) -> Option<&'a Alert> {
+        sent.notification.alerts.iter().find(|alert| {
             let certificate = alert.certificate.as_ref();
             certificate.is_some_and(|one| one.id == self.explanation.certificate.id)
         })
@@ -96,19 +81,19 @@ impl Page<'_> {
 
     fn document(&self) -> serde_json::Value {
         let notifications: Vec<_> = self
-            .tellings
+            .notifications
             .iter()
-            .filter_map(|telling| {
-                let alert = self.told(telling)?;
+            .filter_map(|sent| {
+                let alert = self.alert(sent)?;
                 Some(serde_json::json!({
-                    "at": instant(telling.notification.created_at),
-                    "notification_id": telling.notification.id,
-                    "notifier": telling.notification.notifier,
+                    "at": instant(sent.notification.created_at),
+                    "notification_id": sent.notification.id,
+                    "notifier": sent.notification.notifier,
                     "event": alert.event,
                     "reason": alert.reason,
                     "severity": alert.severity,
                     "stage": alert.stage,
-                    "deliveries": telling.deliveries,
+                    "deliveries": sent.deliveries,
                 }))
             })
             .collect();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{certificate::LifeFrom, explain::Explanation, notification::ProjectView, wording},
-    store::Telling,
+    store::SentNotification,
 };
 
 impl Page<'_> {
@@ -186,9 +186,9 @@ impl Page<'_> {
         for outlook in &self.explanation.notifiers {
             let known = match &outlook.sent {
                 Some(told) => {
-                    let mut its = self.tellings.iter();
+                    let mut its = self.notifications.iter();
                     let latest = its.find(|one| one.notification.notifier == outlook.notifier);
-                    let waits = latest.is_some_and(Telling::is_on_its_way);
+                    let waits = latest.is_some_and(SentNotification::is_pending);
                     let on_its_way = if waits { ", not delivered yet" } else { "" };
                     let (label, severity, at) = (&told.label, told.severity, self.at(told.at));
                     format!("; last alert: {label} ({severity}), {at}{on_its_way}")
@@ -220,13 +220,13 @@ impl Page<'_> {
     fn history(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nSent notifications, newest first")?;
         let mut table = terminal::table(&[], &[]);
-        for telling in &self.tellings {
-            let Some(alert) = self.told(telling) else { continue };
+        for sent in &self.notifications {
+            let Some(alert) = self.alert(sent) else { continue };
             let states: Vec<String> =
-                telling.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
+                sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
             table.add_row([
-                format!(" {}", self.at(telling.notification.created_at)),
-                telling.notification.notifier.clone(),
+                format!(" {}", self.at(sent.notification.created_at)),
+                sent.notification.notifier.clone(),
                 alert.event.to_string(),
                 alert.stage.clone().unwrap_or_default(),
                 alert.reason.map_or(String::new(), |reason| reason.to_string()),

@@ -9,12 +9,13 @@ use tokio::sync::watch;
 
 use super::{Failure, state};
 use crate::{
-    app, clock,
+    clock,
     config::{Config, Needs},
     domain::inventory::Inventory,
-    known::Known,
-    scan::{self, Progress},
+    service,
     store::StoreFault,
+    usecase::organization::OrganizationState,
+    usecase::scan::{self, Progress},
 };
 use output::Outlook;
 
@@ -87,11 +88,11 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
 }
 
 /// Reads every organization at once, on top of what is known; keeps nothing.
-async fn read(config: &Config, known: &mut [Known]) -> anyhow::Result<()> {
+async fn read(config: &Config, known: &mut [OrganizationState]) -> anyhow::Result<()> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
     let scans = config.organizations.iter().zip(known).map(|(organization, one)| async {
-        let target = app::target(config, organization)?;
+        let target = service::target(config, organization)?;
         let before: Arc<Inventory> = Arc::new(std::mem::take(&mut one.inventory));
         let reading = scan::read(&target, Arc::clone(&before), &progress).await;
         one.inventory = before.merge(reading, &target.selection, clock::now());

@@ -20,7 +20,7 @@ use crate::{
         threshold::Severity,
         wording,
     },
-    known::Known,
+    usecase::organization::OrganizationState,
 };
 
 /// What all organizations will be told of.
@@ -53,10 +53,10 @@ impl<'a> Outlook<'a> {
         Outlook { config, now, until, messages: Vec::new(), notes: Vec::new(), known: 0 }
     }
 
-    pub fn add(&mut self, known: &Known, messages: Vec<Notification>) {
+    pub fn add(&mut self, known: &OrganizationState, messages: Vec<Notification>) {
         self.messages.extend(messages);
         self.messages.sort_by_key(|message| message.created_at);
-        let Known { organization, policy, inventory, acknowledgements, .. } = known;
+        let OrganizationState { organization, policy, inventory, acknowledgements, .. } = known;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, self.now);
         self.known += evaluation.assessments().len();
         for assessment in evaluation.assessments() {

@@ -24,7 +24,7 @@ use crate::{
         },
         wording,
     },
-    known::Known,
+    usecase::organization::OrganizationState,
 };
 use request::{Api, Request};
 
@@ -68,9 +68,9 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         .filter(|one| name.is_none_or(|name| one.api.organization().as_str() == name));
     let read = read::read(asked).await;
     let now = clock::now() + read.iter().find_map(|one| one.skew).unwrap_or_default();
-    let known: Vec<Known> = read
+    let known: Vec<OrganizationState> = read
         .iter()
-        .map(|one| Known {
+        .map(|one| OrganizationState {
             organization: one.target.api.organization().clone(),
             policy: one.target.policy.clone(),
             before: one.inventory.clone(),
@@ -87,8 +87,9 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;
     let evaluation =
         evaluate(&of.organization, &of.inventory, &of.policy, &of.acknowledgements, now);
-    let assessment =
-        evaluation.assessment(&certificate.id).context("the certificate is in no list")?;
+    let assessment = evaluation
+        .assessment(&certificate.id)
+        .context("the certificate is not in the inventory")?;
     let successor = match &arguments.successor {
         Some(text) => {
             let only = std::slice::from_ref(of);

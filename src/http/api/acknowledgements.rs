@@ -7,23 +7,20 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    super::{
-        Shared,
-        changes::{self, Quieted},
-        problem::Problem,
-    },
+    super::{Shared, changes, problem::Problem},
     model::{Page, seconds},
     request::{Asked, Body, Named, limit},
 };
 use crate::{
     clock,
     domain::{
-        acknowledgement::{self, Ending},
+        acknowledgement::{self, Ending, NewAcknowledgement},
         certificate::OrganizationName,
         day,
         subject::Subject,
         text::one_line,
     },
+    usecase::acknowledge::Target,
 };
 
 /// Which acknowledgements.
@@ -175,23 +172,19 @@ pub async fn acknowledge(
              such as 2027-03-01"
         ))
     })?;
-    let wanted = acknowledgement::Wanted { until, reason: &new.reason, by: new.by.as_deref() };
-    let what = match (&new.certificate, &new.project) {
-        (Some(id), None) => Quieted::Certificate(id),
-        (None, Some(id)) => Quieted::Project(id),
+    let target = match (new.certificate, new.project) {
+        (Some(id), None) => Target::Certificate(id),
+        (None, Some(id)) => Target::Project(id),
         (None, None) => {
-            return Err(Problem::bad_request(
-                "found neither certificate nor project, expected one of them of them",
-            ));
+            return Err(Problem::bad_request("specify either certificate or project"));
         }
         (Some(_), Some(_)) => {
-            return Err(Problem::bad_request(
-                "found certificate and project, expected one of them",
-            ));
+            return Err(Problem::bad_request("specify either certificate or project, not both"));
         }
     };
+    let request = NewAcknowledgement { until, reason: new.reason, by: new.by };
     let (organization, one) =
-        changes::acknowledge(&shared, &new.organization, what, &wanted).await?;
+        changes::acknowledge(&shared, &new.organization, target, request).await?;
     let one = Acknowledgement::of(&organization, one, clock::now());
     Ok((StatusCode::CREATED, Json(one)))
 }

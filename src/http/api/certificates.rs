@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    super::{Shared, changes, explained, problem::Problem, standing::CertificateRow},
+    super::{Shared, changes, problem::Problem, standing::CertificateRow},
     model::{Page, ProjectOfCertificate, Silence, seconds},
     request::{Asked, Named, limit, place},
 };
@@ -286,7 +286,7 @@ pub async fn show(
 ) -> Result<Json<Explained>, Problem> {
     let snapshot = shared.keeper.snapshot().await?;
     let (_, row) = snapshot.certificate(&organization, &id)?;
-    let explained = explained::explain(&shared, row, snapshot.now).await?;
+    let explained = shared.explain(row, snapshot.now).await?;
     let explanation = &explained.explanation;
     Ok(Json(Explained {
         certificate: Certificate::of(row, snapshot.now),

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    super::{Shared, explained, problem::Problem, snapshot::Snapshot, standing::CertificateRow},
+    super::{Shared, problem::Problem, snapshot::Snapshot, standing::CertificateRow},
     Page,
     frame::{Frame, Moment},
     link,
@@ -20,7 +20,7 @@ use crate::{
         status::Status,
         wording,
     },
-    store::Telling,
+    store::SentNotification,
 };
 
 #[derive(Serialize)]
@@ -104,7 +104,7 @@ pub async fn page(
 ) -> Result<Shown, Problem> {
     let (standing, row) = snapshot.certificate(organization, id)?;
     let (now, timezone) = (snapshot.now, snapshot.configured.timezone);
-    let explained = explained::explain(shared, row, now).await?;
+    let explained = shared.explain(row, now).await?;
     let explanation = &explained.explanation;
     let moment = |at| Moment::new(at, now, timezone);
     let active = &explanation.certificate.active_in;
@@ -144,12 +144,12 @@ pub async fn page(
         notifiers: explanation
             .notifiers
             .iter()
-            .map(|one| notifier(one, &explained.tellings, now, timezone))
+            .map(|one| notifier(one, &explained.notifications, now, timezone))
             .collect(),
         told: explained
-            .tellings
+            .notifications
             .iter()
-            .filter_map(|telling| told(telling, explanation, now, timezone))
+            .filter_map(|one| told(one, explanation, now, timezone))
             .collect(),
         acknowledgement: holds.map(|one| one.id.to_string()),
         acknowledge: format!("{href}/acknowledge"),
@@ -217,12 +217,12 @@ fn step(rung: &Rung, now: DateTime<Utc>, timezone: Tz) -> Step {
 
 fn notifier(
     outlook: &NotifierOutlook,
-    tellings: &[Telling],
+    notifications: &[SentNotification],
     now: DateTime<Utc>,
     timezone: Tz,
 ) -> Notifier {
-    let mut its = tellings.iter().filter(|one| one.notification.notifier == outlook.notifier);
-    let waits = its.next().is_some_and(Telling::is_on_its_way);
+    let mut its = notifications.iter().filter(|one| one.notification.notifier == outlook.notifier);
+    let waits = its.next().is_some_and(SentNotification::is_pending);
     let moment = |at| Moment::new(at, now, timezone);
     let upcoming = outlook.upcoming.iter().map(|coming| {
         let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
@@ -252,17 +252,17 @@ fn notifier(
 }
 
 fn told(
-    telling: &Telling,
+    sent: &SentNotification,
     explanation: &Explanation,
     now: DateTime<Utc>,
     timezone: Tz,
 ) -> Option<Told> {
-    let notification = &telling.notification;
+    let notification = &sent.notification;
     let alert = notification.alerts.iter().find(|alert| {
         alert.certificate.as_ref().is_some_and(|one| one.id == explanation.certificate.id)
     })?;
     let deliveries: Vec<String> =
-        telling.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
     Some(Told {
         at: Moment::new(notification.created_at, now, timezone),
         notifier: notification.notifier.clone(),

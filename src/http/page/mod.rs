@@ -35,13 +35,15 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Shared,
-    changes::{self, Quieted},
+    Shared, changes,
     guard::{self, Caller},
     problem::Problem,
     snapshot::Snapshot,
 };
-use crate::domain::{acknowledgement::Wanted, day::instant};
+use crate::{
+    domain::{acknowledgement::NewAcknowledgement, day::instant},
+    usecase::acknowledge::Target,
+};
 use frame::Frame;
 
 /// The only style sheet. It stands in every page, so that a page that is kept looks the same for
@@ -303,11 +305,9 @@ async fn acknowledge(
                 "until: expected a date such as 2027-03-01; the acknowledgement ends with that day",
             )
         })?;
-        let by = asked.by.as_deref();
-        let wanted = Wanted { until, reason: &asked.reason, by };
-        changes::acknowledge(&shared, &organization, Quieted::Certificate(&id), &wanted)
-            .await
-            .map(drop)
+        let new = NewAcknowledgement { until, reason: asked.reason, by: asked.by };
+        let target = Target::Certificate(id.clone());
+        changes::acknowledge(&shared, &organization, target, new).await.map(drop)
     };
     written(&shared, caller, done.await, &link::certificate(&organization, &id))
 }

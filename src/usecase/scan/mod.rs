@@ -1,10 +1,9 @@
-//! Use case 1: read an organization, decide, and keep everything in one transaction.
+//! Reads an organization, decides, and stores everything in one transaction.
 //!
-//! Guarantees: the projects' certificates are read while the next page of projects is on its way;
+//! Guarantees: the certificates of projects are read while the next page of projects is requested;
 //! each page is read once. One unreadable project neither hides the others nor counts as gone. The
-//! last known inventory is evaluated even when nothing could be read. Nothing is sent from here:
-//! what is to be said is committed, with the ledger and the record of the scan, before anybody
-//! sends it.
+//! last known inventory is evaluated even if nothing could be read. Sends nothing: alerts are
+//! committed with the ledger and the scan record first.
 
 mod read;
 
@@ -45,32 +44,32 @@ pub use read::{Progress, read};
 /// How often a scan repeats its decision because a delivery ended before the commit.
 const PLANS: usize = 5;
 
-/// How many faults the record of a scan keeps: where the API is down, thousands are the same.
+/// How many faults a scan record keeps: if the API is down, thousands are the same.
 const MAX_FAULTS: usize = 50;
 
-/// What to read of an organization, and how to judge it.
+/// The organization to read, with its policy.
 pub struct Target {
     pub api: AdminApi,
     pub selection: Selection,
     pub policy: Policy,
     pub timeout: Duration,
-    /// How long an absence has to last before it is believed.
+    /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
 }
 
 impl Target {
-    /// Whether anybody wants to hear of the admin keys.
+    /// Whether a notifier selects alerts about admin keys.
     fn reads_admin_keys(&self) -> bool {
         self.policy.admin_keys != WatchedKeys::Off
     }
 
-    /// Which clock counts, by the answers of the API.
+    /// The clock in use, judged by the `Date` of responses.
     pub fn clock(&self, local: DateTime<Utc>, synchronization: Synchronization) -> ClockVerdict {
         ClockVerdict::of(self.api.take_skew(), local, build::built_at(), synchronization)
     }
 }
 
-/// When a scan is.
+/// The times of a scan.
 #[derive(Clone, Copy, Debug)]
 pub struct When {
     pub started_at: DateTime<Utc>,
@@ -78,36 +77,35 @@ pub struct When {
     pub tick: DateTime<Utc>,
     /// The zone of the schedule.
     pub timezone: Tz,
-    /// When what it says is out of date, because the scans after it have said how things stand.
+    /// When its refreshes go stale, because later scans have replaced them.
     pub stale_at: DateTime<Utc>,
-    /// How long after its time something is told where all goes well.
+    /// How late an alert may be without counting as late.
     pub allowed: TimeDelta,
 }
 
 impl When {
-    /// The moment of its start, as it is decided by.
+    /// The start of the scan, used for all decisions.
     pub fn moment(&self) -> Moment {
         let (tick, timezone) = (self.tick, self.timezone);
         Moment { now: self.started_at, tick, timezone, decided_at: None, clock_is_certain: true }
     }
 }
 
-/// What a scan came to.
+/// The result of a scan.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub record: ScanRecord,
-    /// How many notifications were written to the outbox.
+    /// Number of notifications in the outbox.
     pub notifications: usize,
-    /// Why the admin keys could not be read, where that is new. No scan is incomplete for it.
+    /// Why the admin keys are unreadable, if that is new. It makes no scan incomplete.
     pub admin_keys_fault: Option<String>,
     /// Whether another scan has to confirm that something is gone.
     pub needs_confirmation: bool,
 }
 
-/// One scan: read, merge with what was known, decide for each notifier, commit.
+/// One scan: read, merge into the inventory, decide for each notifier, commit.
 ///
-/// # Errors
-/// Where the state fails; then nothing has changed, and the next scan decides afresh.
+/// If the database fails; nothing has changed then, and the next scan decides again.
 pub async fn run_once(
     target: &Target,
     store: &Store,
@@ -121,7 +119,7 @@ pub async fn run_once(
     let known = store.inventory(target.api.organization()).await;
     let known = Arc::new(known.context("reading the last inventory")?);
     let before = target.api.requests();
-    // What fails inside certvigil has read nothing, and is told as what could not be read.
+    // An internal error counts as unreadable lists.
     let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
     let reading = reading.unwrap_or_else(|_| Reading::failed("internal error while reading"));
     let at = when.started_at + TimeDelta::from_std(started.elapsed()).unwrap_or(TimeDelta::zero());
@@ -131,18 +129,18 @@ pub async fn run_once(
     keep(target, read, store, notifiers, give_up_after, when, lease).await
 }
 
-/// What was read, with how many requests, and when it was done.
+/// A finished reading with its request count and end.
 pub struct Read {
-    /// What was known when it began.
+    /// The inventory at the start.
     pub before: Arc<Inventory>,
     pub reading: Reading,
     pub requests: u64,
     pub at: DateTime<Utc>,
-    /// Whether the operating system calls the local clock synchronized.
+    /// Whether the operating system reports the local clock as synchronized.
     pub synchronization: Synchronization,
 }
 
-/// The part of a scan that follows the reading: merge with what was known, decide, commit.
+/// The rest of a scan after the reading: merge, decide, commit.
 ///
 /// # Errors
 /// As [`run_once`].
@@ -160,11 +158,11 @@ pub async fn keep(
     let last = store.latest_scan(organization).await.context("reading the last scan")?;
     let clock = target.clock(local, synchronization);
     let skew = match clock {
-        // No answer told the time: the clock is as wrong as it was.
+        // No response had a `Date`: keep the known clock skew.
         ClockVerdict::Unchecked => last.as_ref().and_then(|last| last.clock_skew),
         clock => clock.skew(),
     };
-    // What is decided goes by the API's clock then; the state, its schedule and its leases by ours.
+    // Decisions use the API's clock; the database, schedule and leases use the local one.
     let now = local + skew.unwrap_or_default();
     let decided_at = last.map(|last| last.finished_at + last.clock_skew.unwrap_or_default());
     let after = Arc::new(before.merge(reading, &target.selection, now));
@@ -201,7 +199,7 @@ pub async fn keep(
         allowed: Some(when.allowed),
     };
     let world = World::watched(&before, &evaluation);
-    // A difference from an earlier scan is no witness, either.
+    // The skew of an earlier scan is no evidence either.
     let clock_is_certain = clock.is_certain(synchronization) && skew.is_none();
     let moment = Moment { now, decided_at, clock_is_certain, ..when.moment() };
     let over = acknowledgements.iter().filter(|one| one.is_over(&evaluation));
@@ -221,7 +219,7 @@ pub async fn keep(
             give_up_at: local + give_up_after,
         };
         match store.commit(&commit).await {
-            // A delivery that ended meanwhile changes the decision.
+            // A delivery that finished in between changes the decision.
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
             kept => kept.context("keeping the scan")?,
         }
@@ -231,12 +229,12 @@ pub async fn keep(
     Ok(Report { record, notifications, admin_keys_fault, needs_confirmation })
 }
 
-/// Why the admin keys could not be read, where the last scan did not meet the same, or that none of
-/// them is the one in use.
+/// Why the admin keys are unreadable, unless the last scan had the same error, or that none of them
+/// is the one in use.
 fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
     fn why(inventory: &Inventory) -> Option<String> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
-            // Every answer has an id of its own.
+            // Every response has its own request id.
             let why = unreadable.why.split(" (x-request-id").next();
             return why.map(str::to_owned);
         }
@@ -249,7 +247,7 @@ fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
     why(after).filter(|new| why(before).as_ref() != Some(new))
 }
 
-/// What could not be read, in words; of very many the first ones and their number.
+/// The unreadable lists with their errors; of many, the first ones and the total.
 fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
     let all = inventory.faults().count();
     let first = inventory.faults().take(MAX_FAULTS);
@@ -267,11 +265,9 @@ fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
     faults
 }
 
-/// Ends everything that was told of an organization that is no longer configured, and forgets it.
-/// Its acknowledgements stay for a week, so that a removal by mistake can be undone.
+/// Resolves every alert of an organization that is no longer configured, and deletes its data.
 ///
-/// # Errors
-/// Where the state fails; then nothing has changed.
+/// If the database fails; nothing has changed then.
 pub async fn retire(
     organization: &OrganizationName,
     policy: &Policy,
@@ -312,8 +308,8 @@ pub async fn retire(
     }
 }
 
-/// What each notifier is to be told, and what its ledger learns. `local` is this machine's clock,
-/// by which the ledger is kept.
+/// The notifications and ledger entries of each notifier. `local` is the local clock, which the
+/// ledger uses.
 async fn plan(
     occasion: &Occasion<'_>,
     world: &World<'_>,
@@ -347,8 +343,8 @@ async fn plan(
     Ok(plans)
 }
 
-/// The plans of one notifier. Whoever joins a notifier that was told things is told of all that is
-/// open, and not of the news alone. Where nothing was told yet, all that is open is news.
+/// The plans of one notifier. A new receiver of a notifier with sent alerts gets all open alerts,
+/// not only new ones. Without sent alerts, every open alert is new.
 fn plan_of(
     occasion: &Occasion<'_>,
     world: &World<'_>,
@@ -383,19 +379,18 @@ fn plan_of(
         };
         let kept_up = occasion.compose(new_id, listener, &kept_up.iter().collect::<Vec<_>>());
         let kept_up = Plan { messages: kept_up, ..of(MessageKind::Refresh, listening.clone()) };
-        // Where something was told before, they are already, or will be by what is on its way.
+        // With sent alerts, these receivers are up to date, or will be by a delivery in flight.
         let up_to_date = if nothing_open { listening.clone() } else { Vec::new() };
         let news = of(MessageKind::News, listening);
         plans.push(Plan { decisions, messages, up_to_date, ..news });
         plans.push(kept_up);
     }
     if !joined.is_empty() {
-        // Where nobody else is left, what they are told is all that the notifier was.
+        // Without other receivers, their alerts become the ledger of the notifier.
         let alone = plans.is_empty();
         let mut open = all_open(world, routing, moment);
         if alone && *grain != Grain::Digest {
-            // It may be the same service under another address: nothing else closes what it has
-            // open.
+            // It may be the same service under another URL: nothing else closes its open incidents.
             open.extend(decisions.into_iter().filter(|one| matches!(one, Decision::End { .. })));
         }
         let (messages, open) = occasion.tell(new_id, &listener.afresh(), open);
@@ -407,7 +402,7 @@ fn plan_of(
     plans
 }
 
-/// What is not told because it flips is logged.
+/// Logs alerts that flapping suppresses.
 fn say_damped(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
     if let Decision::Damp { subject, reached } = decision {
         tracing::info!(

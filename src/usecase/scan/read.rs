@@ -1,7 +1,7 @@
-//! The reading of a scan: everything that is selected, with as few requests as there are pages.
+//! Reads every selected list of an organization, one request per page.
 //!
-//! The projects' certificates are read while the next page of projects is on its way. What has
-//! arrived when the time is up counts.
+//! The certificates of projects are read while the next page of projects is requested. Responses
+//! that arrive before the time limit count.
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{collections::BTreeSet, sync::Arc};
@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// How many listed projects may wait to be read; the listing waits for room beyond.
+/// How many listed projects may be pending; the listing pauses beyond that.
 const WAITING_PROJECTS: usize = 1_000;
 
-/// How many answers may wait to be taken: the requests wait for room beyond.
+/// How many responses may be pending; the requests pause beyond that.
 const WAITING_ANSWERS: usize = 8;
 
-/// How many missing projects one scan asks the API about.
+/// How many missing projects one scan requests.
 const MAX_MISSING: usize = 1_000;
 
-/// Why something was not read that was still to be.
+/// The error of lists that were not read in time.
 const TIME_UP: &str = "the scan reached scan_timeout";
 
-/// How far a scan has come, for who watches it.
+/// The progress of a scan, for display.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     pub projects_listed: usize,
@@ -39,19 +39,19 @@ pub struct Progress {
     pub certificates: usize,
 }
 
-/// What the requests brought, as it comes in.
+/// A result of a request.
 enum Arrival {
     Projects(Vec<Project>),
     ProjectListEnd(Result<(), ReadError>),
     /// A list; `None` if its project was archived after it was listed.
     List(Scope, Result<Option<Certificates>, ReadError>),
-    /// A known project that the complete list of projects does not name.
+    /// A known project that the complete list of projects does not contain.
     Missing(Project, ReadError),
     AdminKeys(Result<Vec<AdminKey>, ReadError>),
 }
 
-/// Reads everything that is selected, until the time is up; what is as it was `before` is not kept
-/// twice.
+/// Reads every selected list until the time limit. Lists that equal those in `before` are shared
+/// with it.
 pub async fn read(
     target: &Target,
     before: Arc<Inventory>,
@@ -73,7 +73,7 @@ pub async fn read(
         doubtful = reading.without_protection(&before);
         read_again(target, &mut reading, &mut doubtful, progress).await;
     };
-    // What has arrived when the time is up counts.
+    // Responses before the time limit count.
     let in_time = tokio::time::timeout(target.timeout, all).await;
     for scope in doubtful {
         reading.fail(scope, TIME_UP.into());
@@ -94,8 +94,8 @@ pub async fn read(
     reading
 }
 
-/// Reads the lists a second time by which projects have lost their last active certificate: one
-/// that moved while the lists were read the first time may have been seen in none of them.
+/// Reads lists again if projects lost their last active certificate: a certificate that moved
+/// during the first reading may have been missed in all of them.
 async fn read_again(
     target: &Target,
     reading: &mut Reading,
@@ -129,8 +129,7 @@ async fn read_again(
     }
 }
 
-/// Boxed: the compiler cannot see through a stream of borrowing futures that the whole may be sent
-/// to another thread.
+/// Boxed: the compiler cannot prove that a stream of borrowing futures is `Send`.
 fn request_all<'a>(
     target: &'a Target,
     before: &'a Inventory,
@@ -159,7 +158,7 @@ fn request_all<'a>(
     .boxed()
 }
 
-/// Nobody listens any more only when the scan's time is up, and then nobody tells.
+/// The receiver is dropped only at the time limit, and then results do not matter.
 async fn tell(arrive: &mpsc::Sender<Arrival>, arrival: Arrival) {
     drop(arrive.send(arrival).await);
 }
@@ -172,7 +171,7 @@ async fn list_projects(
 ) {
     let Target { api, selection, .. } = target;
     let mut pages = api.projects(selection.archived);
-    // All that were listed, selected or not. A list that shifts while it is read names a project
+    // Every listed project, selected or not. A list that shifts during the reading has a project
     // twice.
     let mut seen = BTreeSet::new();
     let mut odd = OddItems::default();
@@ -211,8 +210,8 @@ async fn list_projects(
     tell(arrive, Arrival::ProjectListEnd(end)).await;
 }
 
-/// Asks the API about the known projects that its complete list does not name. One that it calls
-/// archived is gone; one that it does not find is gone when a later scan agrees.
+/// Requests known projects that the complete list does not contain. An archived one is gone; one
+/// that is not found is gone once a later scan confirms it.
 async fn read_missing(
     target: &Target,
     before: &Inventory,
@@ -232,7 +231,7 @@ async fn read_missing(
         } else {
             match target.api.project(&project.id).await {
                 Ok(Presence::Archived) => continue,
-                // Nothing was ever read of it: nothing can end with it.
+                // It was never read, so nothing can resolve.
                 Ok(Presence::NotFound) if !before.listings.contains_key(&project.id) => continue,
                 Ok(Presence::NotFound) => ReadError {
                     why: "the list of projects no longer contains it, and GET returns 404: not \
@@ -262,7 +261,7 @@ async fn read_missing(
     }
 }
 
-/// As many at once as the organization is asked for.
+/// Limited by the concurrency of the organization.
 async fn read_projects(
     target: &Target,
     arrive: &mpsc::Sender<Arrival>,
@@ -271,7 +270,7 @@ async fn read_projects(
     let (to_read, recent) = (Mutex::new(to_read), Recent::default());
     let one_after_another = || async {
         loop {
-            // Held until there is one, and not while it is read.
+            // The lock is held while waiting for a project, not while reading it.
             let Some(id) = to_read.lock().await.recv().await else { return };
             let archived = target.selection.archived;
             let listed = target.api.project_certificates(&id, archived, &recent).await;
@@ -316,9 +315,9 @@ fn take(
                 };
             });
             match (scope, listed) {
-                // There was no room for it.
+                // The organization exceeds its limits.
                 (Scope::Project(id), _) if !reading.projects.contains_key(&id) => {}
-                // It was archived between the listing and the reading.
+                // Archived between the listing and the reading.
                 (Scope::Project(id), Ok(None)) => {
                     reading.projects.remove(&id);
                 }

@@ -1,0 +1,105 @@
+//! Silencing a certificate, or a project without mutual TLS, until a date.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{
+        acknowledgement::{Acknowledgement, Acknowledgements, NewAcknowledgement, Refusal},
+        certificate::{CertificateId, OrganizationName, ProjectId},
+        evaluate::{Assessment, evaluate},
+        policy::Policy,
+        text::one_line,
+    },
+    store::{Store, StoreFault, id_at},
+};
+
+/// The certificate or project to silence, by id.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Certificate(String),
+    Project(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AcknowledgeError {
+    #[error("no {kind} {id} in the latest scan of {organization}")]
+    NotFound { kind: &'static str, id: String, organization: OrganizationName },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+/// A stored acknowledgement with its limits.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    pub acknowledgement: Acknowledgement,
+    /// Whether every project of the certificate has a successor.
+    pub replaced: bool,
+    /// Whether an ignore rule silences the certificate anyway.
+    pub ignored: bool,
+    /// The label and the start of the last threshold, if it starts before the end of the
+    /// acknowledgement and still alerts.
+    pub last_threshold: Option<(String, DateTime<Utc>)>,
+}
+
+impl Acknowledged {
+    fn of_certificate(acknowledgement: Acknowledgement, assessment: &Assessment<'_>) -> Self {
+        let last = assessment.ruling.steps.as_slice().last().filter(|_| !assessment.replaced);
+        let start = |lead| assessment.certificate.expires_at.map(|end| end - lead);
+        let last = last.and_then(|last| Some((last.label.clone(), start(last.lead)?)));
+        Acknowledged {
+            replaced: assessment.replaced && assessment.certificate.expires_at.is_some(),
+            ignored: assessment.ruling.ignored.is_some(),
+            last_threshold: last.filter(|(_, from)| *from < acknowledgement.until),
+            acknowledgement,
+        }
+    }
+}
+
+/// Stores an acknowledgement of a certificate or project in the latest inventory.
+///
+/// # Errors
+/// If the target is unknown, if the acknowledgement would silence nothing, or if the database fails.
+pub async fn acknowledge(
+    store: &Store,
+    organization: &OrganizationName,
+    policy: &Policy,
+    target: &Target,
+    new: &NewAcknowledgement,
+    now: DateTime<Utc>,
+) -> Result<Acknowledged, AcknowledgeError> {
+    let unknown = || {
+        let (kind, id) = match target {
+            Target::Certificate(id) => ("certificate", id),
+            Target::Project(id) => ("project", id),
+        };
+        let organization = organization.clone();
+        AcknowledgeError::NotFound { kind, id: one_line(id, 120), organization }
+    };
+    let inventory = store.inventory(organization).await?;
+    let none = Acknowledgements::default();
+    let evaluation = evaluate(organization, &inventory, policy, &none, now);
+    let acknowledged = match target {
+        Target::Certificate(id) => {
+            let id = CertificateId::parse(id).map_err(|_| unknown())?;
+            let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
+            let include_inactive = policy.include_inactive;
+            let one = Acknowledgement::new(new, &assessment, include_inactive, id_at(now), now)?;
+            Acknowledged::of_certificate(one, &assessment)
+        }
+        Target::Project(id) => {
+            let id = ProjectId::parse(id).map_err(|_| unknown())?;
+            let project = inventory.projects.get(&id).ok_or_else(unknown)?;
+            let one = Acknowledgement::of_project(new, project, &evaluation, id_at(now), now)?;
+            Acknowledged {
+                acknowledgement: one,
+                replaced: false,
+                ignored: false,
+                last_threshold: None,
+            }
+        }
+    };
+    store.acknowledge(organization, &acknowledged.acknowledgement).await?;
+    Ok(acknowledged)
+}
