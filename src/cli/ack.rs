@@ -221,16 +221,10 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
     for organization in &config.organizations {
         let name = &organization.api.organization;
         let inventory = store.inventory(name).await?;
-        for one in store.all_acknowledgements(name).await? {
-            if arguments.all || (one.ended.is_none() && one.until > now) {
-                rows.push((name.clone(), Acknowledged::of(&one, &inventory), one));
-            }
+        for one in acknowledge::list(&store, name, arguments.all, now).await? {
+            rows.push((name.clone(), Acknowledged::of(&one, &inventory), one));
         }
     }
-    let ended = |one: &Acknowledgement| match one.ended {
-        Some((at, ending)) => Some((at, ending.as_str())),
-        None => (one.until <= now).then_some((one.until, "on its date")),
-    };
     match arguments.output {
         Output::Json => {
             let entries: Vec<_> = rows
@@ -245,7 +239,7 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
                         "by": one.by,
                         "created_at": instant(one.created_at),
                         "until": instant(one.until),
-                        "ended_at": ended(one).map(|(at, _)| instant(at)),
+                        "ended_at": one.ended_at(now).map(instant),
                         "ending": one.ended.map(|(_, ending)| ending),
                     })
                 })
@@ -273,7 +267,9 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
                     one.reason.clone(),
                 ];
                 if arguments.all {
-                    let ended = ended(one).map(|(at, why)| format!("{} {why}", local(&config, at)));
+                    let why = one.ended.map_or("on its date", |(_, ending)| ending.as_str());
+                    let ended = one.ended_at(now);
+                    let ended = ended.map(|at| format!("{} {why}", local(&config, at)));
                     cells.push(ended.unwrap_or_else(|| "-".to_owned()));
                 }
                 table.add_row(cells);

@@ -201,6 +201,12 @@ impl Acknowledgement {
         self.holds(now) && same_expiry(self.expires_at, certificate.expires_at)
     }
 
+    /// The time at which it ended, early or on its date; `None` while it applies.
+    pub fn ended_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let early = self.ended.map(|(at, _)| at);
+        early.or((self.until <= now).then_some(self.until))
+    }
+
     /// When it ended with what it was about still there: on its date, or because it was taken back.
     pub fn lapsed_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self.ended {

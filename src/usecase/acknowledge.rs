@@ -57,6 +57,21 @@ impl Acknowledged {
     }
 }
 
+/// The acknowledgements of an organization: those that apply, or all stored ones.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(
+    store: &Store,
+    organization: &OrganizationName,
+    ended_too: bool,
+    now: DateTime<Utc>,
+) -> Result<Vec<Acknowledgement>, StoreFault> {
+    let mut all = store.all_acknowledgements(organization).await?;
+    all.retain(|one| ended_too || one.ended_at(now).is_none());
+    Ok(all)
+}
+
 /// Stores an acknowledgement of a certificate or project in the latest inventory.
 ///
 /// # Errors

@@ -45,6 +45,12 @@ fn the_description_is_valid_and_says_what_every_answer_is() {
         assert_eq!(operation.secured, writes, "{} {}", operation.method, operation.path);
     }
     assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    // OpenAPI 3.1, section 4.8.10: an operationId is unique in the document.
+    let paths = document["paths"].as_object().unwrap().values();
+    let items = paths.flat_map(|item| item.as_object().unwrap().values());
+    let ids: Vec<&str> = items.filter_map(|one| one["operationId"].as_str()).collect();
+    let unique: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!((ids.len(), unique.len()), (operations.len(), operations.len()), "{ids:?}");
 }
 
 /// One operation, as it is described.

@@ -20,7 +20,7 @@ use crate::{
         subject::Subject,
         text::one_line,
     },
-    usecase::acknowledge::Target,
+    usecase::acknowledge::{self, Target},
 };
 
 /// Which acknowledgements.
@@ -65,7 +65,7 @@ impl Acknowledgement {
         one: acknowledgement::Acknowledgement,
         now: DateTime<Utc>,
     ) -> Acknowledgement {
-        let ended_at = one.ended.map(|(at, _)| at).or((one.until <= now).then_some(one.until));
+        let ended_at = one.ended_at(now);
         let (certificate, project) = match &one.subject {
             Subject::Certificate(id) => (Some(id.to_string()), None),
             Subject::Protection(id) => (None, Some(id.to_string())),
@@ -94,6 +94,7 @@ impl Acknowledgement {
 #[utoipa::path(
     get,
     path = "/api/v1/acknowledgements",
+    operation_id = "listAcknowledgements",
     tag = "acknowledgements",
     params(Wanted),
     responses(
@@ -116,9 +117,8 @@ pub async fn list(
     let (now, all) = (clock::now(), wanted.all.unwrap_or(false));
     let mut found = Vec::new();
     for organization in &organizations {
-        let kept = shared.reading.all_acknowledgements(organization).await?;
-        let kept = kept.into_iter().map(|one| Acknowledgement::of(organization, one, now));
-        found.extend(kept.filter(|one| all || one.ended_at.is_none()));
+        let listed = acknowledge::list(&shared.reading, organization, all, now).await?;
+        found.extend(listed.into_iter().map(|one| Acknowledgement::of(organization, one, now)));
     }
     // The ids begin with the time (RFC 9562, section 5.7).
     found.retain(|one| wanted.cursor.is_none_or(|before| one.id < before));
@@ -152,6 +152,7 @@ pub struct New {
 #[utoipa::path(
     post,
     path = "/api/v1/acknowledgements",
+    operation_id = "acknowledge",
     tag = "acknowledgements",
     request_body = New,
     responses(
@@ -193,6 +194,7 @@ pub async fn acknowledge(
 #[utoipa::path(
     delete,
     path = "/api/v1/acknowledgements/{id}",
+    operation_id = "withdrawAcknowledgement",
     tag = "acknowledgements",
     params(("id" = Uuid, Path, description = "The id of the acknowledgement")),
     responses(

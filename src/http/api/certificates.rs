@@ -130,6 +130,7 @@ impl Certificate {
 #[utoipa::path(
     get,
     path = "/api/v1/certificates",
+    operation_id = "listCertificates",
     tag = "certificates",
     params(Wanted),
     responses(
@@ -270,6 +271,7 @@ impl From<&NotifierOutlook> for Notifier {
 #[utoipa::path(
     get,
     path = "/api/v1/certificates/{organization}/{id}",
+    operation_id = "getCertificate",
     tag = "certificates",
     params(
         ("organization" = String, Path, description = "The name of the organization"),

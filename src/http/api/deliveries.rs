@@ -88,6 +88,7 @@ impl From<DeliveryRow> for Delivery {
 #[utoipa::path(
     get,
     path = "/api/v1/deliveries",
+    operation_id = "listDeliveries",
     tag = "deliveries",
     params(Wanted),
     responses(
@@ -121,6 +122,7 @@ pub async fn list(
 #[utoipa::path(
     post,
     path = "/api/v1/deliveries/{id}/retry",
+    operation_id = "retryDelivery",
     tag = "deliveries",
     params(("id" = Uuid, Path, description = "The id of the delivery")),
     responses(

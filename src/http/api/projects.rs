@@ -84,6 +84,7 @@ impl From<&ProjectRow> for Project {
 #[utoipa::path(
     get,
     path = "/api/v1/projects",
+    operation_id = "listProjects",
     tag = "projects",
     params(Wanted),
     responses(

@@ -53,6 +53,7 @@ impl From<&ScanRecord> for Scan {
 #[utoipa::path(
     get,
     path = "/api/v1/scans",
+    operation_id = "listScans",
     tag = "scans",
     params(Wanted),
     responses(
@@ -85,6 +86,7 @@ pub struct Begun {
 #[utoipa::path(
     post,
     path = "/api/v1/scans",
+    operation_id = "requestScan",
     tag = "scans",
     responses(
         (status = 202, description = "The scan was requested", body = Begun),

@@ -110,7 +110,7 @@ pub async fn page(
     let active = &explanation.certificate.active_in;
     let acknowledgements = shared.reading.acknowledgements(&row.organization).await?;
     let acknowledgement = acknowledgements.of_certificate(&row.view.id);
-    let holds = acknowledgement.filter(|one| one.ended.is_none() && one.until > now);
+    let holds = acknowledgement.filter(|one| one.holds(now));
     let href = link::certificate(organization, id);
     Ok(Shown {
         frame: frame.titled(format!("{} – certvigil", row.view.title())),
