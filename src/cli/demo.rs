@@ -110,15 +110,15 @@ level = "warn"
     logging::start(&config.log);
     super::print(&format!(
         "A simulated organization, demo, with {projects} projects and {certificates} certificates: http://{api}/v1\n\
-         Another one, partners, in the middle of its rotations: http://{partners_api}/v1\n\
-         A mailbox that speaks SMTP: {}\n\
-         A webhook receiver that checks signatures: http://{hook}/hook\n\
-         The service runs against them, with its state in a temporary folder.\n\n",
+         A second one, partners, in the middle of its rotations: http://{partners_api}/v1\n\
+         A mail server: {}\n\
+         A webhook receiver that verifies signatures: http://{hook}/hook\n\
+         The service runs against them, with its database in a temporary folder.\n\n",
         mailbox.address,
     ))?;
     // With `--once` nobody has the time to look.
     if let Some(address) = config.http.listen.filter(|_| !once) {
-        super::print(&format!("Its pages: http://{address}/\n\n"))?;
+        super::print(&format!("The pages of the service: http://{address}/\n\n"))?;
     }
     let sent = Shown { mailbox, receiver };
     serve(config, once, &partners, &sent, &format!("http://{pages}/")).await
@@ -169,9 +169,9 @@ async fn serve(
     }
     if !once {
         super::print(&format!(
-            "\nThe service goes on, with a scan every 15 seconds. “watch-me-expire” does so within two \
-             minutes.\nOpen {pages} to see all that it sent, the mails as a mail program shows them.\n\
-             Ctrl-C ends it.\n"
+            "\nThe service keeps running and scans every 15 seconds. “watch-me-expire” expires within two \
+             minutes.\nOpen {pages} to see every message, mails as a mail program shows them.\n\
+             Press Ctrl-C to stop.\n"
         ))?;
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => interrupted?,

@@ -203,6 +203,8 @@ struct Told {
     projects: Vec<ProjectLine>,
     more_projects: usize,
     advice: Vec<String>,
+    /// Whether the last steps are those of [`Mail::shared`].
+    shares_steps: bool,
     runbook: Option<String>,
     quiet: Option<String>,
     /// The first command explains itself.
@@ -342,6 +344,7 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
         let mut shared = Shared { certificates: Vec::new(), steps, runbook: None };
         for entry in alerts {
             entry.advice.truncate(entry.advice.len() - entry.general_advice.len());
+            entry.shares_steps = true;
             shared.runbook = shared.runbook.or(entry.runbook.take());
             let name = entry.facts.first().map(|(_, name)| format!("“{name}”"));
             shared.certificates.extend(name);
@@ -367,6 +370,7 @@ impl From<Entry> for Told {
             projects: entry.projects,
             more_projects: entry.more_projects,
             advice: entry.advice,
+            shares_steps: entry.shares_steps,
             runbook: entry.runbook,
             quiet,
             first_quiet: false,
