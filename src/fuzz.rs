@@ -1,6 +1,5 @@
-//! The ways in for what comes from outside, each with one argument, for the fuzzer (`tests/fuzz`) and for its
-//! twin on stable Rust, the properties below. Whatever is given, none of them panics, and what is refused is
-//! refused with words of a limited length.
+//! Entry points for external input, for the fuzzer (`tests/fuzz`) and its property tests on stable
+//! Rust. No input panics, and errors have a limited length.
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::SecretString;
@@ -24,7 +23,7 @@ pub fn api_body(body: &[u8]) {
     }
 }
 
-/// A configuration file. What is taken can be shown; what is refused says why, in a line for each problem.
+/// A configuration file. An accepted one can be shown; a refused one has a line for each problem.
 pub fn configuration(text: &str) {
     match from_text(Path::new("c.toml"), text, Needs::default()) {
         Ok(loaded) => assert!(toml::to_string(&loaded.effective).is_ok()),
@@ -65,7 +64,7 @@ pub fn header(value: &[u8]) {
     let _taken = skew.take();
 }
 
-/// What an answer says of when to try again.
+/// A `Retry-After` header.
 pub fn retry_after(value: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(value) else { return };
     for name in ["retry-after", "retry-after-ms"] {

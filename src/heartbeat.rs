@@ -1,6 +1,5 @@
-//! The edge to whoever watches that certvigil itself is alive: an address that is asked for when
-//! all is well, and that somebody else misses when it is not (healthchecks.io, Cronitor, Uptime
-//! Kuma, and the like).
+//! Heartbeats: a URL that is requested after complete scans, so that another service
+//! (healthchecks.io, Cronitor, Uptime Kuma) can alert when the requests stop.
 
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::Client;
@@ -10,31 +9,31 @@ use url::Url;
 
 use crate::{net, secret::Secret};
 
-/// For one request and its answer.
+/// The time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer is read, in bytes.
+/// How much of a response is read, in bytes.
 const MAX_ANSWER: usize = 256;
-/// How often it is tried, beside the first time.
+/// Number of retries.
 const RETRIES: usize = 2;
-/// The longest that a signal can take: its attempts, and the pauses between them.
+/// The longest duration of a signal, with attempts and pauses.
 pub const LONGEST: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Often a secret by itself.
+    /// Often a secret.
     pub url: Secret,
-    /// Whether `/start` and `/fail` below it are asked for, too.
+    /// Whether `/start` and `/fail` are requested as well.
     pub start_fail: bool,
 }
 
-/// What is said.
+/// A signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// A scan begins.
+    /// A scan starts.
     Start,
-    /// All was read, and nothing waits for too long.
+    /// Every list was read, and no delivery is pending too long.
     Well,
-    /// Something was not read, or waits for too long.
+    /// A list is unreadable, or a delivery is pending too long.
     Fail,
 }
 
@@ -45,8 +44,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// # Errors
-    /// Where the address cannot be read, or TLS cannot be set up.
+    /// If the URL cannot be read, or TLS cannot be set up.
     pub fn new(settings: &Settings) -> anyhow::Result<Heartbeat> {
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim());
@@ -63,8 +61,8 @@ impl Heartbeat {
         Ok(Heartbeat { url, start_fail: settings.start_fail, client })
     }
 
-    /// Asks for the address of the signal. Gives whether it was answered with a success; a signal
-    /// that is not wanted is none.
+    /// Requests the URL of the signal; returns whether the response was a success. A disabled
+    /// signal counts as a failure.
     pub async fn send(&self, signal: Signal) -> bool {
         let Some(url) = self.address(signal) else {
             return true;
@@ -76,7 +74,7 @@ impl Heartbeat {
             if !status.is_success() {
                 return Err(format!("HTTP {status}"));
             }
-            // healthchecks.io answers so for an address that it does not know.
+            // healthchecks.io responds like this for an unknown URL.
             match net::text_up_to(answer, MAX_ANSWER).await.contains("(not found)") {
                 true => {
                     Err(format!("the heartbeat service does not know this URL (HTTP {status})"))

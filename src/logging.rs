@@ -19,8 +19,7 @@ use tracing_subscriber::{
 /// The target of the log notifier's lines, which no level hides.
 pub const ALERTS: &str = "certvigil::alerts";
 
-/// Libraries that say too much at the level of the rest: those that read mails even what stands in
-/// them.
+/// Libraries that log too much, some even the contents of mails.
 const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,sqlx::pool=error,\
                      rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info,\
                      html5ever=warn,markup5ever=warn,selectors=warn,css_inline=warn";

@@ -1,4 +1,4 @@
-//! What every edge to the network shares.
+//! Shared by every network client.
 
 use chrono::{DateTime, Utc};
 use reqwest::header::HeaderMap;
@@ -8,7 +8,7 @@ use url::{Host, Url};
 /// Sent with every HTTP request.
 pub const USER_AGENT: &str = concat!("certvigil/", env!("CARGO_PKG_VERSION"));
 
-/// The beginning of an answer's body as text: at most so many bytes are read, and what fails ends it.
+/// The start of a response body as text: at most `max` bytes; an error ends it.
 pub async fn text_up_to(mut response: reqwest::Response, max: usize) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Pem {
     }
 }
 
-/// Whether the URL's host is this machine itself.
+/// Whether the host of the URL is this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -41,10 +41,9 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a text is an address that requests can be sent to.
+/// Checks that a text is a URL for requests.
 ///
-/// # Errors
-/// What was expected of it.
+/// The expected form.
 pub fn fits_url(text: &str) -> Result<(), String> {
     match Url::parse(text.trim()) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(()),
@@ -52,7 +51,7 @@ pub fn fits_url(text: &str) -> Result<(), String> {
     }
 }
 
-/// An error with its sources, in one line: the cause is what one looks for.
+/// An error with its sources in one line, because the cause matters.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -72,7 +71,7 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// `retry-after-ms`, else `Retry-After` in seconds or as an HTTP date (RFC 9110, section 10.2.3).
-/// What is not one of these, or lies in the past, is no wish.
+/// Other values and times in the past are ignored.
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let positive =
         |seconds: f64| Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());

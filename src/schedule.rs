@@ -1,9 +1,8 @@
-//! What starts a scan: a cron expression in a time zone, counted from the last moment that was
-//! kept.
+//! The schedule of scans: a cron expression in a time zone, counted from the last saved tick.
 //!
-//! Guarantees: the right hour on both sides of a change to daylight saving; ticks that were missed
-//! (downtime, suspend, a long scan) run once, late; a clock that is set back does not stop the
-//! schedule. The scheduler is only the heartbeat: what is due is computed here.
+//! Guarantees: the right hour on both sides of a change to daylight saving; missed ticks (downtime,
+//! suspend, a long scan) run once, late; a clock that is set back does not stop the schedule. The
+//! scheduler only provides a tick every second; due scans are computed here.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -21,7 +20,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// By when two more scans have been, late ones included: what was said before is out of date
+    /// The time by which two more scans have run, late ones included: older refreshes are stale
     /// then.
     pub fn stale_after(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let next = self.cron.next_after(now).unwrap_or(now);
@@ -30,8 +29,8 @@ impl Settings {
         second + late.unwrap_or(TimeDelta::hours(1))
     }
 
-    /// How long after its time something is told by a scan of this tick, where all goes well: it
-    /// was not there for the tick before, and the scan itself may be late and slow.
+    /// How late an alert of this tick may be: it was not due at the previous tick, and the scan
+    /// itself may be late and slow.
     pub fn allowed(&self, tick: DateTime<Utc>) -> TimeDelta {
         let before = self.cron.latest(tick - TimeDelta::milliseconds(1));
         let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
@@ -54,11 +53,11 @@ struct Field {
     name: &'static str,
     /// How many values it has.
     length: u32,
-    /// When its values, and so its steps, start again.
+    /// When its values, and so its steps, restart.
     restarts: &'static str,
 }
 
-/// The fields in their order. The first may be left out.
+/// The fields in order. The first is optional.
 const FIELDS: [Field; 6] = [
     Field { name: "second", length: 60, restarts: "minute" },
     Field { name: "minute", length: 60, restarts: "hour" },
@@ -70,8 +69,7 @@ const FIELDS: [Field; 6] = [
 
 /// The first field whose steps do not divide it evenly.
 ///
-/// # Errors
-/// A step that is longer than its field: it is never taken.
+/// If a step is longer than its field: it is never reached.
 fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let skipped = FIELDS.len().saturating_sub(fields.len());
@@ -94,8 +92,7 @@ fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
 }
 
 impl Cron {
-    /// # Errors
-    /// Why it is none, or that it never matches a date.
+    /// If it is invalid, or never matches a date.
     pub fn parse(text: &str, timezone: Tz) -> Result<Cron, String> {
         let uneven = uneven_step(text)?;
         let pattern = CronParser::builder()
@@ -111,28 +108,28 @@ impl Cron {
         }
     }
 
-    /// The first tick after an instant.
+    /// The first tick after a time.
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = instant.with_timezone(&self.timezone);
         let next = self.pattern.find_next_occurrence(&local, false).ok()?;
         Some(next.with_timezone(&Utc))
     }
 
-    /// The tick that is due: the latest one not after `now`, if there is one after `last`.
+    /// The due tick: the latest one not after `now`, if it is after `last`.
     pub fn due(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let first = self.next_after(last.min(now)).filter(|next| *next <= now)?;
         Some(self.latest(now).max(first))
     }
 
-    /// The latest tick not after an instant: what a scan at that instant stands for.
+    /// The latest tick not after a time: the tick of a scan at that time.
     pub fn latest(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         let local = instant.with_timezone(&self.timezone);
         let before = self.pattern.find_previous_occurrence(&local, true).ok();
         before.map_or(instant, |before| before.with_timezone(&Utc))
     }
 
-    /// The longest time between two ticks, as far as a year shows it: to the second where it is
-    /// over twelve hours, or where the next month has it and it is over one.
+    /// The longest time between two ticks within a year. Exact to the second for gaps over twelve
+    /// hours, and for gaps over one hour within the next month.
     pub fn longest_gap(&self, from: DateTime<Utc>) -> TimeDelta {
         let within = |days: i64, step: TimeDelta| {
             let mut longest = TimeDelta::zero();
@@ -147,7 +144,7 @@ impl Cron {
         within(35, TimeDelta::hours(1)).max(within(400, TimeDelta::hours(12)))
     }
 
-    /// In words, in English.
+    /// A description in English.
     pub fn describe(&self) -> String {
         let described = self.pattern.describe();
         match self.uneven {
@@ -165,13 +162,13 @@ impl Cron {
     }
 }
 
-/// After how long a beat counts as missed.
+/// The time after which a tick counts as missed.
 const MISSED: Duration = Duration::from_secs(3);
-/// How long the scheduler may take to start before a timer takes its place.
+/// How long the scheduler may take to start before a timer replaces it.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// The beats of the scheduler, for a loop that does something about once a second: whatever waits
-/// for the same beat wakes the process once.
+/// The ticks of the scheduler for a loop that works about once a second: loops on the same tick
+/// wake the process once.
 #[derive(Clone)]
 pub struct Beats(watch::Receiver<()>);
 
@@ -180,17 +177,17 @@ impl Beats {
         Beats(beats)
     }
 
-    /// Waits for the next one, or for a few seconds where the scheduler has missed it.
+    /// Waits for the next tick, or for a few seconds if the scheduler misses it.
     pub async fn next(&mut self) {
         let beat = tokio::time::timeout(MISSED, self.0.changed()).await;
         if let Ok(Err(_)) = beat {
-            // Without the scheduler there is no beat any more.
+            // Without the scheduler there are no ticks.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }
 
-/// A beat every second, for as long as it is kept.
+/// A tick every second while it exists.
 pub struct Heartbeat {
     beats: watch::Receiver<()>,
     source: Source,
@@ -198,7 +195,7 @@ pub struct Heartbeat {
 
 enum Source {
     Scheduler(Box<JobScheduler>),
-    /// The scheduler would not start, which must not keep the service from its work.
+    /// A scheduler that fails to start must not stop the service.
     Timer(tokio::task::JoinHandle<()>),
 }
 
@@ -239,9 +236,8 @@ impl Heartbeat {
     }
 }
 
-/// The scheduler with its only job, in UTC, which does nothing but beat: the library's own
-/// schedules go wrong at changes to daylight saving, overlap, and wait for a clock that was set
-/// back.
+/// The scheduler with its only job, a tick in UTC: the schedules of the library go wrong at changes
+/// to daylight saving, overlap, and wait for a clock that was set back.
 async fn scheduler(beat: watch::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     let job = Job::new_async("* * * * * *", move |_, _| {

@@ -1,7 +1,7 @@
-//! Secrets: where they come from, and that they do not get out.
+//! Secrets: their places, and how they stay hidden.
 //!
-//! A [`Secret`] is a place to read from. Its value is read when it is needed, held in a
-//! [`SecretString`], and is in no `Debug`, error or log.
+//! A [`Secret`] is a place. Its value is read when needed, held in a [`SecretString`], and appears
+//! in no `Debug`, error or log.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{
@@ -16,23 +16,23 @@ use std::{
 
 use crate::{files, redact};
 
-/// The longest secret that is read, in bytes: a PEM bundle fits.
+/// The longest accepted secret, in bytes: a PEM bundle fits.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// Where a secret is read from.
+/// The place of a secret.
 #[derive(Clone, Debug)]
 pub enum Secret {
     Env(String),
     File(PathBuf),
     Credential(Credential),
-    /// Written into the configuration itself, which works and is warned about.
+    /// Written in the configuration, which causes a warning.
     Literal(SecretString),
 }
 
-/// A file that is named without its folder, which is the business of whoever starts the service.
+/// A file name; whoever starts the service chooses the folder.
 ///
-/// That folder is `$CREDENTIALS_DIRECTORY`, as systemd sets it (systemd.exec(5), "Credentials") and
-/// containers may. Where it is not set, as at a prompt, it is `secrets` beside the configuration
+/// The folder is `$CREDENTIALS_DIRECTORY`, as set by systemd (systemd.exec(5), "Credentials") and
+/// possibly by containers. Without it, as at a prompt, it is `secrets` next to the configuration
 /// file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
@@ -46,8 +46,8 @@ impl fmt::Display for Credential {
     }
 }
 
-/// What systemd puts before a file's name where `LoadCredential=certvigil:FOLDER` hands over a
-/// whole folder.
+/// The prefix that systemd adds to file names if `LoadCredential=certvigil:FOLDER` passes a whole
+/// folder.
 const PREFIX: &str = "certvigil_";
 
 impl Credential {
@@ -55,7 +55,7 @@ impl Credential {
         Credential { name: name.to_owned(), otherwise: PathBuf::from("secrets") }
     }
 
-    /// The file that holds it.
+    /// The path of the file.
     fn file(&self) -> PathBuf {
         let given = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|given| !given.is_empty());
         match given {
@@ -68,7 +68,7 @@ impl Credential {
     }
 }
 
-/// Why a secret cannot be had. Names the place, never the value.
+/// The error of an unreadable secret. Contains the place, never the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFault {
     #[error("environment variable {} is not set", redact::name(.0))]
@@ -88,10 +88,9 @@ pub enum SecretFault {
 }
 
 impl Secret {
-    /// Reads the value, less one line break at its end.
+    /// Reads the value without a final line break.
     ///
-    /// # Errors
-    /// Where it is missing, empty, unreadable or over 64 KiB.
+    /// If it is missing, empty, unreadable or over 64 KiB.
     pub fn read(&self) -> Result<SecretString, SecretFault> {
         match self {
             Secret::Env(name) => match std::env::var(name) {
@@ -110,10 +109,10 @@ impl Secret {
         }
     }
 
-    /// What is wrong with who may read it, or write it; nothing where that is nobody but its owner
-    /// and group.
+    /// The problem with the permissions of its file; `None` if only its owner and group have
+    /// access.
     ///
-    /// A file that everybody may read, or that its group may write, keeps no secret.
+    /// Everyone must not be able to read it, nor its group to write it.
     pub fn exposure(&self) -> Option<String> {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(self.file()?).ok()?.permissions().mode() & 0o777;
@@ -126,7 +125,7 @@ impl Secret {
         Some(format!("{who} (mode {mode:04o})"))
     }
 
-    /// The file that it is read from, where it is.
+    /// Its file, if it is read from one.
     pub fn file(&self) -> Option<PathBuf> {
         match self {
             Secret::File(path) => Some(path.clone()),
@@ -135,7 +134,7 @@ impl Secret {
         }
     }
 
-    /// The same with a relative file resolved against `base`.
+    /// Resolves a relative file against `base`.
     pub fn relative_to(self, base: &std::path::Path) -> Secret {
         match self {
             Secret::File(path) => Secret::File(base.join(path)),
@@ -170,7 +169,7 @@ fn trimmed(mut text: String) -> SecretString {
 }
 
 impl Serialize for Secret {
-    /// Shows where it comes from; a literal is left out.
+    /// Serializes its place; a literal is left out.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "lowercase")]
@@ -198,10 +197,10 @@ impl<'de> Deserialize<'de> for Secret {
 
 struct SecretVisitor;
 
-/// The places that a secret is read from, as they are written.
+/// The syntax of the places of a secret.
 pub const PLACES: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
 
-/// Whether it names a file, and no way to one.
+/// Whether it is a file name without a path.
 fn is_a_name(name: &str) -> bool {
     !name.is_empty() && !name.contains('/') && !name.starts_with('.')
 }

@@ -1,48 +1,48 @@
-//! Why something could not be read from the Admin API, in words that an operator can act on.
+//! Errors of the Admin API, with the cause and the remedy.
 
 use std::{fmt, time::Duration};
 
 use super::refusal::Refusal;
 use crate::domain::unreadable::{Cause, ReadError};
 
-/// One failed request, or one listing that cannot be trusted.
+/// A failed request, or a list that cannot be trusted.
 ///
-/// The message names the request and what to do. Neither the key nor the host's credentials are in
-/// it.
+/// The message names the request and the remedy. It contains neither the key nor credentials of the
+/// host.
 #[derive(Clone, Debug)]
 pub struct ApiFault {
     pub kind: Kind,
     /// `GET /organization/projects`.
     pub request: String,
-    /// The `x-request-id` of the failed response, worth keeping for a support request.
+    /// The `x-request-id` of the failed response, for a support request.
     pub request_id: Option<String>,
-    /// The pause that the API asked for.
+    /// The pause that the API requested.
     pub wait: Option<Duration>,
-    /// Whether the official clients would try again.
+    /// Whether the official clients would retry.
     pub retryable: bool,
 }
 
-/// What happened.
+/// The kind of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An answer with an HTTP status that is not a success.
+    /// A response with an unsuccessful HTTP status.
     Refused(Box<Refusal>),
-    /// An HTTP status of something between certvigil and the API, which answers JSON; the content
-    /// type of this answer.
+    /// A response with this status that is not JSON, from something between certvigil and the API;
+    /// its content type.
     NotFromApi(u16, String),
-    /// No answer, or one that broke off; and what to do, where that is known.
+    /// No response, or an incomplete one; with the remedy, if known.
     Connection(String, Option<String>),
     Timeout,
     TooLarge,
-    /// The body is not JSON; the content type that came with it.
+    /// The body is not JSON; its content type.
     NotJson(String),
-    /// JSON of another shape than the API promises: where, and what is wrong.
+    /// JSON that does not match the schema: the place and the problem.
     Shape(String),
     /// The cursor did not advance.
     Loop(String),
     EmptyPageWithMore,
     Endless(usize),
-    /// A list that always has an item is empty; what it lists.
+    /// A list that cannot be empty is empty; its items.
     EmptyList(&'static str),
 }
 
@@ -56,7 +56,7 @@ impl ApiFault {
         self.status() == Some(404)
     }
 
-    /// The HTTP status of the API's answer, where it was not a success.
+    /// The HTTP status of an unsuccessful response.
     pub fn status(&self) -> Option<u16> {
         match &self.kind {
             Kind::Refused(refusal) => Some(refusal.status),
@@ -87,7 +87,7 @@ impl fmt::Display for ApiFault {
                     f,
                     "HTTP {status} with {content_type}: not a response of the API but of something in between"
                 )?;
-                // Servers before the API answer so, too, when it is overloaded.
+                // Servers in front of the API return such statuses when it is overloaded, too.
                 if *status < 500 {
                     f.write_str(" (a proxy, a firewall or a challenge page); check HTTPS_PROXY and base_url")?;
                 }

@@ -3,14 +3,14 @@
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-/// How keys begin that may not read certificates: those of projects and of their service accounts.
+/// Prefixes of keys that cannot read certificates: those of projects and their service accounts.
 const OF_PROJECTS: [&str; 2] = ["sk-proj-", "sk-svcacct-"];
 
 /// The key, and the header that carries it (RFC 6750, section 2.1).
 pub struct Key {
-    /// Without what editors and copied text put around it.
+    /// Without surrounding characters of editors and copied text.
     pub secret: SecretString,
-    /// Marked as sensitive, so that it is in no log.
+    /// Marked as sensitive, so that no log contains it.
     pub bearer: HeaderValue,
 }
 
@@ -27,15 +27,14 @@ impl Key {
     }
 }
 
-/// The key without a byte order mark, blanks and quotes around it.
+/// The key without a byte order mark, spaces and quotes around it.
 fn clean(key: &str) -> &str {
     key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '"' | '\''))
 }
 
 /// Whether a text can be an admin key.
 ///
-/// # Errors
-/// What was expected of it.
+/// The expected form.
 pub fn fits_admin_key(key: &str) -> Result<(), String> {
     let key = clean(key);
     if OF_PROJECTS.iter().any(|prefix| key.starts_with(prefix)) {

@@ -1,64 +1,67 @@
-//! The rate that an organization allows, learned from its answers: nothing holds requests back until the first 429,
-//! and from then on they are sent evenly, at a rate that grows with every success and falls with a 429.
+//! The rate that an organization allows, learned from responses: requests are unlimited until the
+//! first 429. From then on they are evenly spaced, at a rate that grows with every success and
+//! falls with every 429.
 //!
-//! To where it falls can be counted. At a 429 nothing is left of what the server had saved up, so that what it answered
-//! from one to the next is what it allows in that time, less what it could not save; and what it answered in any time
-//! before is what it allows in that, and at most what it had saved. The largest of these is never more than the truth.
-//! From just below it the rate grows again, the slower the better it is known (additive increase, multiplicative
-//! decrease; Chiu and Jain 1989). Far beyond what was counted the limit seems to be another, and the rate doubles each
-//! second, as at the beginning.
+//! The rate after a fall is measured. A 429 means that the burst allowance of the server is used
+//! up. So the responses between two 429s are what the server allows in that time, less what it
+//! could not save. The responses in any earlier time are at most that plus the burst allowance. The
+//! largest of these estimates never exceeds the true rate. From just below it the rate grows again,
+//! the slower the better it is known (additive increase, multiplicative decrease; Chiu and Jain
+//! 1989). Far above the measured rate the limit must have changed: the rate doubles each second, as
+//! at the start.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
-/// To what part of the counted rate it falls.
+/// The rate after a fall, relative to the measured rate.
 const FALL: f64 = 0.98;
-/// By what part of the counted rate it grows in a second: the square of what the rate was above it, so often, within
-/// these bounds. Where the two are close, it is known well.
+/// The growth per second relative to the measured rate: the square of the last relative error,
+/// within these bounds. A small error means that the rate is well known.
 const GROWTH: f64 = 0.5;
 const MOST_GROWTH: f64 = 0.1;
 const LEAST_GROWTH: f64 = 0.002;
-/// Beyond so much of what was counted, the limit is not the same any more.
+/// Above this multiple of the measured rate, the limit must have changed.
 const OTHER: f64 = 1.5;
-/// What is tried after the first 429, where next to nothing was answered before; and the least at all, in a second.
+/// The rate per second after the first 429 if almost no response came before, and the minimum rate.
 const FIRST: f64 = 5.0;
 const LEAST: f64 = 1.0;
-/// Of fewer answers than these nothing can be counted.
+/// The minimum number of responses for a measurement.
 const FEW: f64 = 10.0;
-/// Beyond this rate, in a second, nothing is held back.
+/// Above this rate per second, requests are not delayed.
 const MOST: f64 = 10_000.0;
-/// After so long without an answer, what came before says nothing of what comes now.
+/// After this time without a response, earlier ones are not evidence.
 const IDLE: Duration = Duration::from_secs(10);
-/// Answers are counted by slices of time, so many of them.
+/// Responses are counted in this many slices of time.
 const SLICE: Duration = Duration::from_millis(100);
 const SLICES: usize = 600;
 
-/// What was learned so far.
+/// The learned rate.
 #[derive(Debug, Default)]
 pub struct Learned {
-    /// The answers since the rate fell last, or nothing was asked for a while, the latest slice last.
+    /// Responses since the last fall or idle time, latest slice last.
     answers: VecDeque<(Instant, u32)>,
-    /// `None` while nothing was ever refused.
+    /// `None` before the first 429.
     limit: Option<Limit>,
 }
 
 #[derive(Debug)]
 struct Limit {
-    /// Requests in a second.
+    /// Requests per second.
     rate: f64,
-    /// What was counted last, and by what part of it the rate grows in a second; `None` where nothing was yet.
+    /// The last measured rate and the growth per second relative to it; `None` before the first
+    /// measurement.
     counted: Option<(f64, f64)>,
-    /// How much the server may have saved up, at the most: what was answered before the first refusal.
+    /// The largest possible burst allowance: the responses before the first 429.
     saved: f64,
-    /// When the next request may be sent.
+    /// The time of the next request.
     next: Instant,
-    /// When it fell last; and since when it counts what is answered.
+    /// The time of the last fall, and the start of the count.
     fell: Instant,
     since: Instant,
 }
 
 impl Learned {
-    /// When a request may be sent that wants to be sent now. It is taken to be sent then.
+    /// The time at which a request may be sent; counts it as sent then.
     pub fn next(&mut self, now: Instant) -> Instant {
         let Some(limit) = &mut self.limit else { return now };
         let interval = Duration::from_secs_f64(1.0 / limit.rate);
@@ -67,7 +70,7 @@ impl Learned {
         at
     }
 
-    /// Notes an answer that was no refusal.
+    /// Records a response other than 429.
     pub fn answered(&mut self, now: Instant) {
         let idle = self.answers.back().is_some_and(|(latest, _)| now - *latest > IDLE);
         if idle {
@@ -84,7 +87,7 @@ impl Learned {
             self.answers.pop_front();
         }
         let Some(limit) = &mut self.limit else { return };
-        // As much as in a second, spread over what is answered in it.
+        // The growth of a second, spread over its responses.
         limit.rate += match limit.counted {
             Some((counted, growth)) => counted * growth / limit.rate,
             None => 1.0,
@@ -97,8 +100,8 @@ impl Learned {
         }
     }
 
-    /// Notes that a request was refused (429) that was sent at `sent`. What was sent before the rate fell says nothing
-    /// about the rate now.
+    /// Records a 429 for a request sent at `sent`. Requests from before the last fall are no
+    /// evidence about the current rate.
     pub fn refused(&mut self, sent: Instant, now: Instant) {
         let answers = std::mem::take(&mut self.answers);
         let answered = |within: Duration| -> f64 {
@@ -106,7 +109,7 @@ impl Learned {
             within.map(|(_, count)| f64::from(*count)).sum()
         };
         let Some(limit) = &mut self.limit else {
-            // Half of what was answered just now, for that may have been saved up.
+            // Half of the recent responses, because they may have used the burst allowance.
             let rate = (answered(Duration::from_secs(1)) / 2.0).max(FIRST);
             let saved = answered(SLICE * SLICES as u32);
             self.limit =
@@ -120,7 +123,7 @@ impl Learned {
         let since_fall = now - limit.since;
         let all = answered(since_fall);
         if all < FEW {
-            // One project may be refused, and not the rate.
+            // The 429 may concern one project, not the rate.
             limit.rate = (limit.rate / 2.0).max(LEAST);
             (limit.counted, limit.fell, limit.since, limit.next) = (None, now, now, now);
             return;
@@ -142,15 +145,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A server that allows `rate` requests in a second, saves up `burst` of them, and asks for a second's pause, and a
-    /// client that always has more to ask, 16 at once. Gives what was answered and refused from ten seconds on, in a
-    /// second.
+    /// A server that allows `rate` requests per second with a burst of `burst`, and asks for a
+    /// pause of one second; and a client with 16 concurrent requests. Returns responses and
+    /// refusals per second after ten seconds.
     fn after_ten_seconds(rate: f64, burst: f64, latency: f64, seconds: f64) -> (f64, f64) {
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
         let mut learned = Learned::default();
         let (mut saved, mut as_of) = (burst, 0.0);
-        // When each of those that ask is ready to ask, and until when all pause.
+        // When each worker can send, and the end of the common pause.
         let (mut ready, mut pause): ([f64; 16], f64) = ([0.0; 16], 0.0);
         let (mut answered, mut refused) = (0.0, 0.0);
         let mut events: Vec<(f64, f64, bool)> = Vec::new();
@@ -203,7 +206,8 @@ mod tests {
             (300.0, 100.0),
         ];
         for (rate, burst) in servers {
-            // Where nothing is saved up, each pause that is asked for is lost, and the first minute has more of them.
+            // Without a burst allowance, each requested pause is lost, and the first minute has
+            // more of them.
             for (seconds, used) in [(20.0, 0.8), (60.0, 0.9), (300.0, 0.9)] {
                 let (answered, refused) = after_ten_seconds(rate, burst, 0.02, seconds);
                 let shown = format!(

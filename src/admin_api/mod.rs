@@ -1,11 +1,10 @@
-//! The edge to the Admin API: HTTPS in, words of the domain out.
+//! The Admin API: HTTPS in, domain types out.
 //!
-//! Guarantees: only `GET`, to a short list of paths below the base URL; each page of a listing is
-//! asked for once, retries apart; a listing ends where the API says so, and in no other way: a
-//! cursor that does not advance, an empty page that promises more, a body that is too large or not
-//! the promised JSON is an error of that listing. The key goes to the base URL's host alone:
-//! redirects are not followed. It does not: decide what an answer means, or remember anything
-//! between scans but the rate that the API takes.
+//! Guarantees: only `GET`, to a short list of paths below the base URL. Each page of a list is
+//! requested once, except for retries. A list ends only where the API ends it: a cursor that does
+//! not advance, an empty page with `has_more`, a body that is too large or not valid JSON is an
+//! error of that list. The key goes only to the host of the base URL: redirects are not followed.
+//! This module does not interpret data, and remembers only the learned rate between scans.
 
 mod fault;
 mod key;
@@ -59,14 +58,14 @@ pub use wire::{ListedProject, Page};
 
 /// A list of certificates.
 pub struct Certificates {
-    /// Page by page. A page that was read before is the same one.
+    /// By page; equal pages are shared.
     pub pages: Vec<Arc<Vec<Listed>>>,
     pub odd: OddItems,
-    /// Limits how many long lists are in memory at once.
+    /// Limits the number of long lists in memory.
     _turn: Option<OwnedSemaphorePermit>,
 }
 
-/// The items of a list that are not understood.
+/// Unreadable items of a list.
 #[derive(Debug, Default)]
 pub struct OddItems {
     /// The errors of the first items.
@@ -86,7 +85,7 @@ impl OddItems {
         self.count == 0
     }
 
-    /// The first ones and their number; `None` if there are none.
+    /// The first ones and their number; `None` without any.
     pub fn summary(&self) -> Option<String> {
         let more = match self.count.saturating_sub(self.first.len()) {
             0 => String::new(),
@@ -96,7 +95,7 @@ impl OddItems {
     }
 }
 
-/// What the API says of one project.
+/// The state of a project according to the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     Active(Project),
@@ -105,22 +104,21 @@ pub enum Presence {
 }
 
 const PROJECTS: &[&str] = &["organization", "projects"];
-/// The API's largest page.
+/// The largest page of the API.
 const LIMIT: &str = "100";
-/// The most pages of the list of projects: 25,000 of them.
+/// The maximum number of pages of the list of projects: 25,000 projects.
 const MAX_PROJECT_PAGES: usize = 250;
-/// The most pages of a list of certificates, of which an organization holds at most 50, or of admin
-/// keys.
+/// The maximum number of pages of a list of certificates, of which an organization has at most 50,
+/// or of admin keys.
 const MAX_PAGES: usize = 100;
-/// A list of more pages than this is read while no other such list is, so that the memory for lists
-/// is limited.
+/// Only one list with more pages than this is read at a time, to limit memory.
 const LONG_LIST: usize = 5;
 /// The longest cursor, in bytes. The API's cursors are ids.
 const MAX_CURSOR: usize = 500;
-/// How many unreadable items of a list a message names.
+/// How many unreadable items a message names.
 const SHOWN_ODD: usize = 3;
 
-/// One organization's access.
+/// The access to one organization.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub organization: OrganizationName,
@@ -134,17 +132,16 @@ pub struct Settings {
     pub identity: Option<ClientIdentity>,
 }
 
-/// The client certificate for organizations that demand one of their API clients.
+/// The client certificate for organizations that require one of API clients.
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
     pub certificate: Pem,
     pub key: Secret,
 }
 
-/// Whether a client certificate and this key (PEM) can be used together.
+/// Checks that a client certificate and this key (PEM) belong together.
 ///
-/// # Errors
-/// What was expected of the key.
+/// The expected form of the key.
 pub fn fits_certificate(certificate: &Pem, key: &str) -> Result<(), String> {
     together(certificate, key)
         .and_then(|identity| Client::builder().identity(identity).build())
@@ -159,23 +156,22 @@ fn together(certificate: &Pem, key: &str) -> reqwest::Result<reqwest::Identity> 
     reqwest::Identity::from_pem(&bundle)
 }
 
-/// A client of one organization's Admin API. Shared by everything that reads it.
+/// A client of the Admin API of one organization, shared by all its readers.
 pub struct AdminApi {
     settings: Settings,
     client: Client,
     key: Mutex<Arc<Key>>,
     pace: Pace,
     requests: AtomicU64,
-    /// How the requests since the last time were answered.
+    /// The results of requests since the last call.
     answers: Mutex<Answers>,
     skew: Skew,
-    /// Limits how many large answers are in memory at once.
+    /// Limits the number of large responses in memory.
     large_bodies: Semaphore,
     long_lists: Arc<Semaphore>,
 }
 
-/// How many requests were answered how: by the status (`200`), or `timeout` or `connection` where
-/// there was no answer.
+/// Number of requests by status (`200`), or `timeout` or `connection` without a response.
 pub type Answers = BTreeMap<String, u64>;
 
 impl std::fmt::Debug for AdminApi {
@@ -185,10 +181,9 @@ impl std::fmt::Debug for AdminApi {
 }
 
 impl AdminApi {
-    /// Sends nothing yet.
+    /// Creates a client; sends nothing yet.
     ///
-    /// # Errors
-    /// Where a secret cannot be read, or the certificates do not make a client.
+    /// If a secret cannot be read, or the certificates are unusable.
     pub fn new(settings: Settings) -> anyhow::Result<AdminApi> {
         let mut builder = Client::builder()
             .user_agent(net::USER_AGENT)
@@ -229,39 +224,38 @@ impl AdminApi {
         &self.settings.organization
     }
 
-    /// How many listings are worth reading at once.
+    /// How many lists to read concurrently.
     pub fn concurrency(&self) -> usize {
         self.settings.concurrency
     }
 
-    /// Requests sent since the start, retries included.
+    /// Requests sent since the start, including retries.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How the requests since the last time were answered, retries included.
+    /// The results of requests since the last call, including retries.
     pub fn take_answers(&self) -> Answers {
         std::mem::take(&mut *self.lock_answers())
     }
 
-    /// How far the API's clock is ahead of this machine's, by the answers since the last time;
+    /// How far the API's clock is ahead of the local one, by the responses since the last call;
     /// `None` without any.
     pub fn take_skew(&self) -> Option<TimeDelta> {
         self.skew.take()
     }
 
-    /// The pages of the list of projects, each as it comes; archived ones only if asked for.
+    /// The pages of the list of projects as they arrive; archived projects on request.
     pub fn projects(&self, archived: bool) -> Projects<'_> {
         let asked: &[_] = if archived { &[("include_archived", "true")] } else { &[] };
         Projects(self.pages(PROJECTS, asked, MAX_PROJECT_PAGES))
     }
 
-    /// Every certificate that the project lists; `None` if the API says that the project was
-    /// archived meanwhile. A 404 alone says nothing of a project that is listed: it may be a lost
-    /// route or a missing permission.
+    /// Every certificate in the list of the project; `None` if the API reports the project as
+    /// archived. A 404 alone proves nothing about a listed project: it may be a lost route or a
+    /// missing permission.
     ///
-    /// # Errors
-    /// If the list could not be read to its end.
+    /// If the list could not be read completely.
     pub async fn project_certificates(
         &self,
         id: &ProjectId,
@@ -280,10 +274,9 @@ impl AdminApi {
         }
     }
 
-    /// What the API says of one project.
+    /// The state of a project according to the API.
     ///
-    /// # Errors
-    /// If the API does not answer the question.
+    /// If the API does not report it.
     pub async fn project(&self, id: &ProjectId) -> Result<Presence, ApiFault> {
         let path = ["organization", "projects", id.as_str()];
         match self.get::<ListedProject>(&path, &[]).await {
@@ -294,7 +287,7 @@ impl AdminApi {
         }
     }
 
-    /// Every certificate of the organization, with whether it is active for all projects.
+    /// Every certificate of the organization, and whether it is active for all projects.
     ///
     /// # Errors
     /// Where the list could not be read to its end.
@@ -302,11 +295,9 @@ impl AdminApi {
         self.certificates(&["organization", "certificates"], &Recent::default()).await
     }
 
-    /// The organization's admin keys, each with whether what the API shows of it fits the key in
-    /// use.
+    /// The admin keys of the organization, each with whether it matches the key in use.
     ///
-    /// # Errors
-    /// Where the list could not be read to its end; some keys may not read it.
+    /// If the list could not be read completely; some keys may not read it.
     pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiFault> {
         let path = ["organization", "admin_api_keys"];
         let mut pages = self.pages::<ListedAdminKey>(&path, &[], MAX_PAGES);
@@ -319,7 +310,7 @@ impl AdminApi {
             keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret())));
         }
         if keys.is_empty() {
-            // The key in use is one of them.
+            // The key in use must be one of them.
             return Err(ApiFault::new(Kind::EmptyList("admin keys"), &describe(&path)));
         }
         Ok(keys)
@@ -357,8 +348,7 @@ pub struct Projects<'a>(Pages<'a, ListedProject>);
 impl Projects<'_> {
     /// The next page; `None` after the last one.
     ///
-    /// # Errors
-    /// If it could not be read; then there is no next one.
+    /// If it could not be read; the listing ends then.
     pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiFault> {
         let api = self.0.api;
         self.0.next(|body| api.parse_page(body, PROJECTS)).await
@@ -370,9 +360,9 @@ struct Pages<'a, T> {
     api: &'a AdminApi,
     path: &'a [&'a str],
     asked: &'static [(&'static str, &'static str)],
-    /// How many there may be.
+    /// The maximum number of pages.
     most: usize,
-    /// Behind what the next one begins; `None` where there is none.
+    /// The cursor of the next page; `None` after the last one.
     after: Option<Option<String>>,
     seen: HashSet<String>,
     item: PhantomData<T>,

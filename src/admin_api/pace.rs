@@ -1,5 +1,5 @@
-//! How fast an organization is asked: the rate that is configured and the one that it allows, one bound on what is under
-//! way, one pause for all.
+//! The pace of requests to an organization: the configured rate, the learned rate, a limit of
+//! concurrent requests, and a common pause.
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::{
@@ -14,8 +14,8 @@ use tokio::{
 
 use super::learned::Learned;
 
-/// The official clients wait no longer than this for a `Retry-After`. Nor does anybody here wait longer
-/// for the wish of another: one answer must not make the organization invisible for a day.
+/// The longest accepted `Retry-After`, as in the official clients: one response must not blind an
+/// organization for a day.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 pub struct Pace {
@@ -25,7 +25,7 @@ pub struct Pace {
     paused_until: Mutex<Option<Instant>>,
 }
 
-/// Leave to send a request, held while it is under way.
+/// A permit to send a request, held until its response.
 pub struct Turn<'a> {
     pace: &'a Pace,
     sent: Instant,
@@ -33,7 +33,7 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Notes how the request was answered: refused for its rate (429), or not.
+    /// Records the response: a 429, or another one.
     pub fn answered(&self, refused: bool) {
         let now = Instant::now();
         let mut learned = lock(&self.pace.learned);
@@ -48,7 +48,7 @@ impl Pace {
     /// `per_second` of 0 is no limit.
     pub fn new(per_second: u32, concurrency: usize) -> Pace {
         let limiter = NonZeroU32::new(per_second).map(|per_second| {
-            // A tenth of a second's worth at once at most, so that the rate holds over short times too.
+            // Bursts of at most a tenth of a second, so that the rate also holds over short times.
             let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
             RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
         });
@@ -74,14 +74,14 @@ impl Pace {
             if allowed > now {
                 tokio::time::sleep_until(allowed).await;
             }
-            // A 429 may have come while this one waited.
+            // A 429 may have arrived during the wait.
             if self.left_of_pause().is_none() {
                 return Turn { pace: self, sent: Instant::now(), _under_way: under_way };
             }
         }
     }
 
-    /// Lets nobody ask for so long, two minutes at most.
+    /// Pauses every request, for two minutes at most.
     pub fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_WAIT);
         let mut paused = lock(&self.paused_until);
@@ -90,7 +90,7 @@ impl Pace {
 
     async fn wait_out_pause(&self) {
         while let Some(left) = self.left_of_pause() {
-            // Up to a tenth later, so that not all of them come back in the same instant.
+            // Up to a tenth later, so that not all requests resume at once.
             tokio::time::sleep(left + left.mul_f64(0.1 * fastrand::f64())).await;
         }
     }

@@ -1,5 +1,5 @@
-//! The last pages of a scan: where many projects have the same certificates, their lists are the same bytes, and are
-//! read once.
+//! The last pages of a scan: projects with the same certificates have lists with the same bytes,
+//! which are parsed once.
 
 use bytes::Bytes;
 use std::{
@@ -10,16 +10,16 @@ use std::{
 use super::wire::Page;
 use crate::domain::reading::Listed;
 
-/// How many pages are kept, and the largest, in bytes.
+/// How many pages are kept, and the maximum size, in bytes.
 const KEPT: usize = 16;
 const LARGEST: usize = 64 * 1024;
 
-/// The last pages that were read, with the bytes that they came as.
+/// The last parsed pages with their bytes.
 #[derive(Default)]
 pub struct Recent(Mutex<VecDeque<(Bytes, Page<Listed>)>>);
 
 impl Recent {
-    /// The page of these bytes, read if it is none of the last ones.
+    /// The page of these bytes; parsed unless it is one of the last pages.
     pub fn page<E>(
         &self,
         bytes: &Bytes,
@@ -32,7 +32,7 @@ impl Recent {
         let page = read()?;
         if bytes.len() <= LARGEST {
             pages.truncate(KEPT - 1);
-            // A copy: the bytes are a piece of a larger buffer, which would be kept with them.
+            // A copy: the bytes are part of a larger buffer, which would stay in memory.
             pages.push_front((Bytes::copy_from_slice(bytes), page.clone()));
         }
         Ok(page)

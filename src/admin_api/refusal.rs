@@ -1,8 +1,8 @@
 //! Refusals of the Admin API: their meaning and their remedy.
 //!
-//! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Which HTTP status comes with them
-//! is not documented, so that the code counts. Where no code or scope says more than the status,
-//! the API's own sentence comes first: nobody knows better why it refuses an address or a region.
+//! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Their HTTP status is not
+//! documented, so the code decides. If neither code nor scope explains the status, the API's own
+//! message comes first: it knows why it refuses an address or a region.
 
 use reqwest::Url;
 use rustls::AlertDescription;
@@ -13,14 +13,14 @@ use crate::domain::text::one_line;
 /// The host for mutual TLS, and those of regions.
 pub const MUTUAL_TLS: &str =
     "https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls)";
-/// Before the names of scopes that a key lacks.
+/// The text before the names of missing scopes.
 const MISSING_SCOPES: &str = "Missing scopes:";
 /// The longest name of a scope.
 const MAX_SCOPE: usize = 60;
-/// How much of the API's sentence is kept, in characters.
+/// How much of the API's message is kept, in characters.
 const LONGEST_MESSAGE: usize = 200;
 
-/// Whether a host of OpenAI's asks its clients for a certificate.
+/// Whether a host of OpenAI requests client certificates.
 pub fn is_for_mutual_tls(host: &str) -> bool {
     host.starts_with("mtls") && host.ends_with(".openai.com")
 }
@@ -33,7 +33,7 @@ pub struct Shown<'a> {
     pub certificate: bool,
 }
 
-/// An answer with an HTTP status that is not a success.
+/// A response with an unsuccessful HTTP status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
@@ -116,8 +116,8 @@ const UNTRUSTED: &str = "no active trust anchor accepts the certificate of clien
                          activate its CA in the organization, and append its intermediates to client_identity.certificate";
 
 impl Refusal {
-    /// `message` and `code` are what the body said, without secrets; `list` is the path of the
-    /// request, and `shown` what certvigil showed of itself.
+    /// `message` and `code` come from the body, without secrets; `list` is the path of the request,
+    /// and `shown` the API address and client identity.
     pub fn new(
         status: u16,
         message: &str,
@@ -130,7 +130,7 @@ impl Refusal {
         let remedy = match (known, status) {
             (Some(code), _) => code.remedy(shown),
             (None, _) if !scopes.is_empty() => lacks(&scopes, list),
-            // The API says why: an address that is not allowed, a region, or whatever comes.
+            // The API gives the reason: a disallowed address, a region, or another one.
             (None, 401 | 403) if code.is_some_and(|code| code != "invalid_api_key") => {
                 String::new()
             }
@@ -186,7 +186,7 @@ pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
     use AlertDescription as A;
     let meaning = match alert {
         A::CertificateRequired => Code::CertificateRequired.remedy(shown),
-        // Servers say so of a missing certificate, too.
+        // Servers also send this alert for a missing certificate.
         A::HandshakeFailure if !shown.certificate => return None,
         A::BadCertificate
         | A::UnsupportedCertificate

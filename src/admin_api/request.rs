@@ -1,5 +1,4 @@
-//! One `GET`, tried as often and as patiently as the official clients do it, and what its failures
-//! mean.
+//! A `GET` with the retries of the official clients, and the meaning of its failures.
 
 use backon::Retryable;
 use bytes::{Bytes, BytesMut};
@@ -28,22 +27,20 @@ use crate::{
     net::{self, header, retry_after},
 };
 
-/// The largest body that is read, in bytes. A page of 100 objects has some 50 kB.
+/// The largest accepted body, in bytes. A page of 100 objects has about 50 kB.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// A body of more bytes than this is read while few others are, so that the memory for bodies is
-/// limited.
+/// Only a few bodies larger than this are read at a time, to limit memory.
 const LARGE_BODY: usize = 512 * 1024;
 /// How many large bodies are read at once.
 pub(super) const LARGE_BODIES: usize = 2;
-/// How much of an error's body is read.
+/// How much of an error body is read.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The first and the longest pause between attempts, as in the official clients.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(8);
 
 impl AdminApi {
-    /// One `GET`, tried as often and as patiently as the official clients do it, and what is in its
-    /// body.
+    /// A `GET` with the retries of the official clients; returns the parsed body.
     pub(super) async fn get<T: serde::de::DeserializeOwned>(
         &self,
         path: &[&str],
@@ -52,7 +49,7 @@ impl AdminApi {
         self.parse(&self.body(path, query).await?, path)
     }
 
-    /// One `GET`, as far as its body.
+    /// A `GET`; returns the raw body.
     pub(super) async fn body(
         &self,
         path: &[&str],
@@ -89,7 +86,7 @@ impl AdminApi {
         .await
     }
 
-    /// Reads a page of a list. If some items are not understood, the others still are.
+    /// Parses a page of a list. Unreadable items do not affect the others.
     pub(super) fn parse_page<T: Item>(
         &self,
         body: &Body,
@@ -99,7 +96,7 @@ impl AdminApi {
         page.map_err(|kind| ApiFault::new(kind, &describe(path)))
     }
 
-    /// Reads a body that a request for this path has brought.
+    /// Parses the body of a request for this path.
     pub(super) fn parse<T: serde::de::DeserializeOwned>(
         &self,
         body: &Body,
@@ -162,7 +159,7 @@ impl AdminApi {
         self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// After a 401 the key's file is read again: it may have been rotated.
+    /// After a 401 the file of the key is read again: the key may have been rotated.
     fn key_has_changed(&self, used: &Key) -> bool {
         let fresh = self.settings.admin_key.read().map_err(anyhow::Error::from).and_then(Key::new);
         let Ok(fresh) = fresh else {
@@ -184,7 +181,7 @@ impl AdminApi {
     }
 }
 
-/// A request, as its faults name it.
+/// The name of a request in errors.
 pub(super) fn describe(path: &[&str]) -> String {
     format!("GET /{}", path.join("/"))
 }
@@ -195,7 +192,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// The content type, if it says that the body is no JSON.
+    /// The content type, if it is not JSON.
     fn foreign_type(&self) -> Option<String> {
         let content_type = self.content_type.as_ref()?.to_str().ok()?;
         (!content_type.contains("json")).then(|| content_type.to_owned())
@@ -234,7 +231,7 @@ async fn read_body(
         if let Some(large) = large.filter(|_| length > LARGE_BODY && turn.is_none()) {
             turn = large.acquire().await.ok();
         }
-        // Most come in one piece.
+        // Most bodies arrive in one piece.
         match bytes.is_empty() {
             true => bytes = chunk,
             false => rest.extend_from_slice(&chunk),
@@ -249,15 +246,14 @@ async fn read_body(
     Ok(Body { content_type, bytes })
 }
 
-/// Reads a body; what is wrong with it is said without the key, which is hidden before anything is
-/// cut.
+/// Parses a body. Errors hide the key, before they are shortened.
 fn parse<T: serde::de::DeserializeOwned>(body: &Body, key: &SecretString) -> Result<T, Kind> {
-    // Where it is wrong is looked for where it is wrong: keeping track of it takes longer than all
-    // the rest.
+    // The position of an error is computed only for invalid bodies: tracking it takes longer than
+    // everything else.
     serde_json::from_slice(&body.bytes).or_else(|_| parse_with_care(body, key))
 }
 
-/// Reads a page, item by item where it is not as promised.
+/// Parses a page, item by item if it is not as expected.
 fn page<T: Item>(body: &Body, key: &SecretString) -> Result<Page<T>, Kind> {
     if let Ok(page) = serde_json::from_slice::<RawPage<T>>(&body.bytes) {
         return Ok(page.into());
@@ -332,11 +328,11 @@ fn transport(error: reqwest::Error, path: &[&str], shown: Shown<'_>) -> ApiFault
     ApiFault::new(kind, &describe(path))
 }
 
-/// With which alert the server ended TLS, if that is what happened.
+/// The TLS alert of the server, if it sent one.
 fn tls_alert(error: &(dyn std::error::Error + 'static)) -> Option<rustls::AlertDescription> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // An I/O error holds the one of TLS, and does not give it as its source.
+        // An I/O error contains the TLS error without exposing it as its source.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let inner: Option<&(dyn std::error::Error + 'static)> = inner.map(|inner| inner as _);
         let tls = inner.and_then(|inner| inner.downcast_ref()).or(error.downcast_ref());
@@ -348,12 +344,12 @@ fn tls_alert(error: &(dyn std::error::Error + 'static)) -> Option<rustls::AlertD
     None
 }
 
-/// A text of the API's without the key.
+/// A text of the API without the key.
 pub(super) fn hidden(text: &str, key: &SecretString) -> String {
     hide_secret(text, key.expose_secret())
 }
 
-/// Reads a body as everything that one may be; gives what is wrong with it.
+/// Parses a body as every type; returns the errors.
 #[cfg(any(test, fuzzing))]
 pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
     use super::wire::{ListedAdminKey, ListedProject};
@@ -383,7 +379,7 @@ pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
-/// What a response that is no success means, as the official clients read it.
+/// The meaning of an unsuccessful response, as in the official clients.
 async fn refused(
     response: Response,
     path: &[&str],
@@ -392,7 +388,7 @@ async fn refused(
 ) -> ApiFault {
     let status = response.status();
     let headers = response.headers().clone();
-    // An error's body is for reading; where it cannot be read, the status says enough.
+    // The body of an error is informative; without it the status is enough.
     let body = read_body(response, MAX_ERROR_BODY, None).await.ok();
     let foreign = body.as_ref().and_then(|body| body.foreign_type());
     let said = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());

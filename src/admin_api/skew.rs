@@ -1,5 +1,5 @@
-//! How far the API's clock is ahead of this machine's, by the `Date` of its good answers (RFC 9110, section 6.6.1):
-//! an error may be a proxy's.
+//! How far the API's clock is ahead of the local one, by the `Date` of successful responses (RFC
+//! 9110, section 6.6.1): an error may come from a proxy.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::HeaderMap;
@@ -7,19 +7,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::net::header;
 
-/// The smallest difference of the answers since it was taken: one right answer is enough, if a cache in between gives
-/// old ones.
+/// The smallest difference of the responses: one correct response is enough if a cache returns old
+/// ones.
 #[derive(Default)]
 pub struct Skew(Mutex<Option<TimeDelta>>);
 
 impl Skew {
-    /// Notes an answer that came now.
+    /// Records a response that arrived now.
     pub fn note(&self, headers: &HeaderMap) {
         self.note_at(headers, crate::clock::now());
     }
 
     fn note_at(&self, headers: &HeaderMap, now: DateTime<Utc>) {
-        // What a cache in between has kept says what time it was then.
+        // A cached response has the time at which it was cached.
         if headers.contains_key("age") {
             return;
         }
@@ -32,7 +32,8 @@ impl Skew {
         }
     }
 
-    /// The difference by the answers since the last time; an earlier one is no witness of the clock as it is now.
+    /// The difference of the responses since the last call; earlier ones are no evidence about the
+    /// present.
     pub fn take(&self) -> Option<TimeDelta> {
         self.lock().take()
     }

@@ -1,4 +1,5 @@
-//! The shapes that the Admin API sends, as far as they are read. New fields may appear at any time.
+//! The types of Admin API responses, as far as certvigil uses them. New fields may appear at any
+//! time.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, de};
@@ -11,28 +12,29 @@ use crate::domain::{
     text::Name,
 };
 
-/// Beyond the year 9999 an instant is a mistake (milliseconds for seconds), and so unknown.
+/// A time beyond the year 9999 is a mistake (milliseconds for seconds), and so unknown.
 const LAST_SECOND: i64 = 253_402_300_799;
-/// The last midnight of the year 9999. Zones ahead of UTC would write what is later with a year of five digits.
+/// The last midnight of the year 9999: time zones ahead of UTC would print later times with a year
+/// of five digits.
 const LAST_DAY: i64 = 253_402_214_400;
 
-/// The most items of a page: as many as certvigil requests, which is the API's own limit.
+/// The maximum number of items of a page: the requested number, which is the limit of the API.
 pub const MAX_ITEMS: usize = 100;
 
 /// One page of any list.
 #[derive(Clone)]
 pub struct Page<T> {
     pub data: Arc<Vec<T>>,
-    /// What is wrong with the items that are not in `data`, with their places.
+    /// The errors of items that are not in `data`, with their positions.
     pub odd: Arc<[String]>,
-    /// The cursor of the next page: `last_id`, or the last item's own id.
+    /// The cursor of the next page: `last_id`, or the id of the last item.
     pub last_id: Option<String>,
     pub has_more: Option<bool>,
-    /// Whether the page has no items, odd ones included.
+    /// Whether the page has no items, unreadable ones included.
     pub is_empty: bool,
 }
 
-/// A page as it comes, with items that are understood or raw JSON.
+/// A received page, with parsed items or raw JSON.
 #[derive(Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub struct RawPage<T> {
@@ -42,7 +44,7 @@ pub struct RawPage<T> {
     pub has_more: Option<bool>,
 }
 
-/// No more items than certvigil requested: their number is not the server's to choose.
+/// At most the requested number of items: the server does not choose it.
 fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     struct Visitor<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
@@ -73,15 +75,15 @@ impl<T: Item> From<RawPage<T>> for Page<T> {
     }
 }
 
-/// What a list is made of.
+/// An item of a list.
 pub trait Item: serde::de::DeserializeOwned {
     fn id(&self) -> &str;
 
-    /// What is still known of an item that is not understood, by its id.
+    /// The item of an unreadable object with a known id, if the id is enough.
     fn with_id_only(id: &str) -> Option<Self>;
 }
 
-/// The id of an item that is not understood otherwise.
+/// The id of an unreadable item.
 #[derive(Deserialize)]
 pub struct IdOnly {
     pub id: String,
@@ -92,9 +94,8 @@ pub struct ListedProject {
     pub archived: bool,
 }
 
-/// A name, which somebody else chose. JSON can hold what is no text (half a surrogate pair, RFC 8259,
-/// section 8.2), and so can the bytes that it comes in: one such name must not make a whole list
-/// unreadable.
+/// A name chosen by other people. JSON can contain invalid text (half a surrogate pair, RFC 8259,
+/// section 8.2), and so can its bytes: one such name must not make the whole list unreadable.
 struct Chosen(Option<Name>);
 
 impl<'de> Deserialize<'de> for Chosen {
@@ -127,7 +128,7 @@ impl<'de> Deserialize<'de> for ListedProject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawProject::deserialize(deserializer)?;
         let id = id(ProjectId::parse(&raw.id))?;
-        // The status decides; without one, an instant at which the project was archived. 0 is none.
+        // The status decides; without it, the time of archiving. 0 means none.
         let archived = match raw.status.as_deref() {
             Some(status) => status == "archived",
             None => raw.archived_at.is_some_and(|at| at.instant().is_some()),
@@ -137,7 +138,7 @@ impl<'de> Deserialize<'de> for ListedProject {
     }
 }
 
-/// An id, or what is wrong with it.
+/// An id, or its error.
 fn id<T, E: de::Error>(parsed: Result<T, &str>) -> Result<T, E> {
     parsed.map_err(|why| E::custom(format_args!("id: {why}")))
 }
@@ -147,7 +148,7 @@ impl Item for ListedProject {
         self.project.id.as_str()
     }
 
-    /// A project's certificates are read by its id alone.
+    /// The id of a project is enough to read its certificates.
     fn with_id_only(id: &str) -> Option<ListedProject> {
         let id = ProjectId::parse(id).ok()?;
         Some(ListedProject { project: Project { id, name: None }, archived: false })
@@ -201,7 +202,7 @@ impl Item for Listed {
     }
 }
 
-/// An admin key. What the API shows of its value is compared and not kept.
+/// An admin key. Its redacted value is compared and not kept.
 pub struct ListedAdminKey {
     id: AdminKeyId,
     name: Option<Name>,
@@ -245,7 +246,7 @@ impl Item for ListedAdminKey {
 }
 
 impl ListedAdminKey {
-    /// The key, with whether it is the one in use.
+    /// The key, and whether it is the one in use.
     pub fn admin_key(&self, in_use: &str) -> AdminKey {
         let own = fits(&self.redacted_value, in_use);
         let (id, name) = (self.id.clone(), self.name.clone());
@@ -253,26 +254,26 @@ impl ListedAdminKey {
     }
 }
 
-/// Whether a value may be what is shown as `sk-admin...def`: its beginning, anything, and its end.
+/// Whether a value matches a redacted one such as `sk-admin...def`: prefix, anything, suffix.
 fn fits(redacted: &str, value: &str) -> bool {
     let hidden = |c: char| matches!(c, '.' | '*' | '…' | '•');
     let Some((start, rest)) = redacted.split_once(hidden) else {
         return false;
     };
     let end = rest.rsplit(hidden).next().unwrap_or_default();
-    // What shows nothing of its end fits every key.
+    // Without a suffix it would match every key.
     !end.is_empty()
         && start.len() + end.len() <= value.len()
         && value.starts_with(start)
         && value.ends_with(end)
 }
 
-/// Unix seconds, as given.
+/// Unix seconds as reported.
 #[derive(Clone, Copy)]
 struct UnixTime(i64);
 
 impl UnixTime {
-    /// `None` where they name no instant that could be meant: 0 and less stand for a missing value.
+    /// `None` if they are not a plausible time: 0 and less mean a missing value.
     fn instant(self) -> Option<DateTime<Utc>> {
         (1..=LAST_SECOND)
             .contains(&self.0)
@@ -292,7 +293,7 @@ impl<'de> Deserialize<'de> for UnixTime {
             fn visit_i64<E>(self, seconds: i64) -> Result<UnixTime, E> {
                 Ok(UnixTime(seconds))
             }
-            // Beyond 64 bits it is cut to their range, which is as strange.
+            // Beyond 64 bits it is clamped, which is as implausible.
             fn visit_u64<E>(self, seconds: u64) -> Result<UnixTime, E> {
                 Ok(UnixTime(i64::try_from(seconds).unwrap_or(i64::MAX)))
             }
@@ -304,7 +305,7 @@ impl<'de> Deserialize<'de> for UnixTime {
     }
 }
 
-/// The API's own error: `{"error": {"message", "code"}}`, or `{"error": "…"}` for missing scopes.
+/// An error of the API: `{"error": {"message", "code"}}`, or `{"error": "…"}` for missing scopes.
 #[derive(Deserialize)]
 pub struct ErrorBody {
     pub error: ErrorMessage,
@@ -316,14 +317,14 @@ pub enum ErrorMessage {
     Text(String),
     Object {
         message: Option<String>,
-        /// A word; whatever else is no code.
+        /// A string; other types are ignored.
         #[serde(default)]
         code: serde_json::Value,
     },
 }
 
 impl ErrorMessage {
-    /// The sentence, and the code where there is one.
+    /// The message, and the code if there is one.
     pub fn parts(self) -> (String, Option<String>) {
         let (message, code) = match self {
             ErrorMessage::Text(message) => (Some(message), None),

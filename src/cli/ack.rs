@@ -1,5 +1,5 @@
-//! `certvigil ack`, `acks` and `unack`: quiet for one certificate, or for a project without mutual
-//! TLS, for a reason and until a date.
+//! `certvigil ack`, `acks` and `unack`: silences a certificate, or a project without mutual TLS,
+//! until a date.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;

@@ -20,12 +20,12 @@ pub enum Command {
     Schema,
 }
 
-/// How many coming scans are listed: enough to see what a cron expression really means.
+/// How many upcoming scans are listed: enough to verify a cron expression.
 const COMING: usize = 5;
 
 pub fn main(file: Option<&Path>, command: Command) -> u8 {
     let done = match command {
-        // Show needs no secret; check wants them all.
+        // `show` needs no secret, `check` needs all.
         Command::Show => load(file, Needs::default()).map_err(Failure::Refused).and_then(show),
         Command::Schema => print_schema(),
         Command::Check => load(file, Needs::ALL)

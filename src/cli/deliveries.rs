@@ -1,4 +1,4 @@
-//! `certvigil deliveries`: what was sent to whom, what waits, what failed and why.
+//! `certvigil deliveries`: sent, pending and failed deliveries.
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Cell, Table};

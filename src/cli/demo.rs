@@ -1,4 +1,4 @@
-//! `certvigil demo`: the real service against a simulated world on loopback, and what it sent.
+//! `certvigil demo`: the real service with simulated organizations on loopback, and its messages.
 
 use anyhow::Context;
 use clap::Args;
@@ -45,8 +45,8 @@ pub async fn main(arguments: Arguments) -> u8 {
     }
 }
 
-/// A folder for the demo's database: where the state is kept in an image or under systemd, which
-/// may have no other folder to write to, or else among the temporary files.
+/// A folder for the demo's database: the state folder of an image or of systemd, where no other may
+/// be writable, otherwise a temporary one.
 fn folder() -> anyhow::Result<tempfile::TempDir> {
     let of_state = std::env::var_os("STATE_DIRECTORY").unwrap_or_default();
     let of_state = std::env::split_paths(&of_state).next();
@@ -116,7 +116,7 @@ level = "warn"
          The service runs against them, with its database in a temporary folder.\n\n",
         mailbox.address,
     ))?;
-    // With `--once` nobody has the time to look.
+    // `--once` ends before anyone could open them.
     if let Some(address) = config.http.listen.filter(|_| !once) {
         super::print(&format!("The pages of the service: http://{address}/\n\n"))?;
     }
@@ -124,7 +124,7 @@ level = "warn"
     serve(config, once, &partners, &sent, &format!("http://{pages}/")).await
 }
 
-/// Where the service answers: on its own port, or on one that is free.
+/// The address of the pages: the usual port, or a free one.
 fn window() -> std::io::Result<SocketAddr> {
     let usual = TcpListener::bind(("127.0.0.1", 9764));
     usual.or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?.local_addr()
@@ -149,7 +149,7 @@ async fn serve(
         })
         .await?;
         super::print(&shown(&mail, &post)?)?;
-        // It has to be known with its certificate before it can lose it.
+        // The project must be scanned with its certificate before it loses it.
         arrived(|| sent.mail(" partners: ")).await?;
         partners.world().lose_protection();
         // A full channel means that a scan is requested already.
@@ -185,7 +185,7 @@ async fn serve(
     Ok(())
 }
 
-/// Waits for something to arrive.
+/// Waits for a message.
 async fn arrived<T>(look: impl Fn() -> Option<T>) -> Result<T, Failure> {
     let look = async {
         loop {
@@ -199,7 +199,7 @@ async fn arrived<T>(look: impl Fn() -> Option<T>) -> Result<T, Failure> {
     Ok(found.map_err(|_| anyhow::anyhow!("nothing arrived within {PATIENCE:?}"))?)
 }
 
-/// A mail as a person reads it.
+/// The text of a mail.
 fn text(mail: &Mail) -> anyhow::Result<String> {
     let read =
         parts(&mail.data).ok_or_else(|| anyhow::anyhow!("the received message is not a mail"))?;

@@ -1,5 +1,5 @@
-//! `certvigil health`: asks the service on this machine, for whoever has no other way (a container
-//! without a shell).
+//! `certvigil health`: requests the health of the service on this host, for containers without a
+//! shell.
 
 use anyhow::{Context, bail};
 use std::{
@@ -18,9 +18,9 @@ pub struct Arguments {
     ready: bool,
 }
 
-/// For the whole answer: more than the service gives its state to answer in.
+/// The time limit: longer than the limit of the service for its database.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer is shown, in bytes.
+/// How much of a response is shown, in bytes.
 const SHOWN: usize = 2_000;
 
 pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
@@ -39,7 +39,7 @@ async fn ask(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> 
     super::print(&format!("{said}\n"))
 }
 
-/// What it says, where it says that all is well.
+/// The body of a successful response.
 async fn answer(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let client = reqwest::Client::builder()
         .user_agent(net::USER_AGENT)
@@ -57,7 +57,7 @@ async fn answer(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     Ok(said)
 }
 
-/// Who takes requests at every address takes them at loopback.
+/// A wildcard address is reachable at loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,5 +1,5 @@
-//! What packages ship beside the program: manual pages and completions, made of the command line
-//! and of what is said of each key of the configuration.
+//! Manual pages and completions for packages, generated from the command line and the documented
+//! configuration keys.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -45,13 +45,13 @@ fn said(done: Result<(), Failure>) -> u8 {
 
 fn write_all(folder: &Path) -> Result<(), Failure> {
     clap_mangen::generate_to(Arguments::command(), folder)?;
-    // The first page says more than the command line does.
+    // The main page contains more than the command line.
     std::fs::write(folder.join("certvigil.1"), main_page()?)?;
     std::fs::write(folder.join("certvigil.toml.5"), of_the_configuration())?;
     Ok(())
 }
 
-/// certvigil(1), as man(7) wants it.
+/// certvigil(1) in the format of man(7).
 fn main_page() -> Result<String, Failure> {
     let mut out = Vec::new();
     Page::new(Arguments::command()).render(&mut out)?;
@@ -130,7 +130,7 @@ fn section(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {
     }
 }
 
-/// certvigil.toml(5): every key, its default or an example, and what it means.
+/// certvigil.toml(5): every key with its default or an example, and its documentation.
 fn of_the_configuration() -> String {
     let mut roff = Roff::new();
     roff.control(

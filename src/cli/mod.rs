@@ -35,7 +35,7 @@ use crate::{
 const FAILED: u8 = 1;
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
-/// `check` could not tell.
+/// `check` has an incomplete result.
 const UNKNOWN: u8 = 3;
 
 /// Monitors the mutual TLS certificates of OpenAI organizations and alerts you before one expires.
@@ -100,8 +100,8 @@ pub fn main() -> ExitCode {
     }
     // Before anything makes a connection: one provider of cryptography for the whole process.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    // One thread: the work is waiting. What is passed from one thread to another wakes it, which
-    // costs as much as the rest of a request.
+    // One thread: the program mostly waits. Waking another thread costs as much as the rest of a
+    // request.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -109,8 +109,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    // A supervisor may signal the service as soon as it has started it: until there is a handler,
-    // SIGHUP kills.
+    // A supervisor may signal the service right after its start: without a handler, SIGHUP kills
+    // it.
     let signals = std::env::args_os().any(|argument| argument == "run").then(|| {
         let _entered = runtime.enter();
         run::Signals::new()
@@ -119,7 +119,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let wrong = if is_check(std::env::args().skip(1)) { UNKNOWN } else { USAGE };
-            // Help and version are asked for, and no fault.
+            // Help and version are no errors.
             let code = if error.use_stderr() { wrong } else { 0 };
             drop(error.print());
             return ExitCode::from(code);
@@ -151,12 +151,12 @@ pub fn main() -> ExitCode {
             Command::Man(arguments) => manual::man(&arguments),
         }
     });
-    // What still runs (a connection that hangs) must not hold the exit up.
+    // Pending work, such as a hanging connection, must not delay the exit.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-/// Whether the command is `check`, in arguments that could not be read.
+/// Whether unparsable arguments name the command `check`.
 fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -168,17 +168,17 @@ fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
     false
 }
 
-/// Said where there is nothing yet: no file, and no key in the environment.
+/// Printed without a configuration file and without a key in the environment.
 const FIRST_START: &str = "\
 hint: no configuration file, and no key in the environment. To get started:
   certvigil demo                                runs a demo, without a key
   OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once and stores nothing
   ./certvigil.toml                              names the receivers; config/default.toml documents every key";
 
-/// Why a command ends early, with its exit code.
+/// The failure of a command, with its exit code.
 enum Failure {
     Refused(Refused),
-    /// An argument that cannot be meant.
+    /// An invalid argument.
     Usage(String),
     Failed(anyhow::Error),
 }
@@ -197,7 +197,7 @@ impl Failure {
         }
     }
 
-    /// Writes it to stderr, and gives the exit code.
+    /// Prints it to stderr and returns the exit code.
     fn say(&self) -> u8 {
         match self {
             Failure::Refused(refused) => {
@@ -215,7 +215,7 @@ impl Failure {
     }
 }
 
-/// Loads the configuration and starts the log; warnings go there.
+/// Loads the configuration, starts the log, and logs the warnings.
 fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure> {
     let loaded = load(file, needs).map_err(Failure::Refused)?;
     logging::start(&loaded.config.log);
@@ -223,7 +223,7 @@ fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure
     Ok(loaded)
 }
 
-/// Says which file counts and where the admin key is sent, for whoever did not expect either.
+/// Prints the configuration file and the API that the admin key is sent to.
 fn say_source(loaded: &Loaded) {
     let file = loaded.file.as_ref().map_or("none found, built-in defaults".into(), |file| {
         std::fs::canonicalize(file).unwrap_or(file.clone()).display().to_string()
@@ -265,7 +265,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Prints to stdout. A reader that went away (`| head`) has had enough, and is no failure.
+/// Prints to stdout. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::{ErrorKind, Write};
     let text = harmless(text);
@@ -278,7 +278,7 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// An instant for machines (RFC 3339).
+/// A time for machines (RFC 3339).
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -1,5 +1,5 @@
-//! `certvigil notify test`: a marked sample through the real path, and what the receiver answered.
-//! `certvigil notify preview` is beside it.
+//! `certvigil notify test`: sends a test message through the real path and prints the replies.
+//! `certvigil notify preview` is in its own file.
 
 use clap::Subcommand;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub async fn main(file: Option<&Path>, command: Command) -> u8 {
     }
 }
 
-/// Says which notifiers there are to somebody who has named another.
+/// The error for an unknown notifier, with the known ones.
 pub fn unknown(name: &str, names: &[&str]) -> Failure {
     let name = crate::domain::text::one_line(name, 64);
     Failure::Usage(format!("there is no notifier “{name}”; there are {}", names.join(", ")))
@@ -63,7 +63,7 @@ async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// The exit code, and what to say.
+/// The exit code and the line to print.
 async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
     let now = clock::now();
     let sample = Notification::test(id_at(now), notifier.name(), now);

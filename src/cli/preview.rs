@@ -1,5 +1,5 @@
-//! `certvigil notify preview`: what a notifier would send of what is open now, or of a sample. It
-//! sends nothing, and reads no secret.
+//! `certvigil notify preview`: the message about open alerts, or a sample. It sends nothing and
+//! reads no secret.
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
@@ -30,7 +30,7 @@ use crate::{
     usecase::organization::OrganizationState,
 };
 
-/// Stands where the configured address is not looked at, since it may be secret.
+/// Replaces the configured URL, which may be secret.
 const NOWHERE: &str = "https://configured.invalid/";
 
 #[derive(Args)]
@@ -109,7 +109,7 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
     })
 }
 
-/// A page can show but one message.
+/// HTML can show only one message.
 fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     let count = previews.len();
     let Some(page) = previews.into_iter().next().and_then(|preview| preview.html) else {
@@ -132,7 +132,7 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a browser needs of the environment. The rest may hold the admin key.
+/// The environment variables for a browser. Others may contain the admin key.
 const OF_A_BROWSER: [&str; 9] = [
     "PATH",
     "HOME",
@@ -145,7 +145,7 @@ const OF_A_BROWSER: [&str; 9] = [
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
-/// Opens a file in the browser, which outlives this command.
+/// Opens a file in the browser, which may outlive this command.
 fn browse(file: &Path) -> std::io::Result<()> {
     let mut last = std::io::Error::other("no program to open files");
     for mut command in open::commands(file) {
@@ -184,8 +184,7 @@ fn samples(
     Ok(vec![sample::of(event, notifier, now)])
 }
 
-/// The messages about all that is open, as somebody who joins the notifier is told; or why there
-/// are none.
+/// The messages that a new notifier would get about open alerts, or the reason for none.
 async fn open_now(
     config: &Config,
     arguments: &Arguments,
@@ -218,7 +217,7 @@ async fn open_now(
     if messages.is_empty() {
         return Ok(Err(format!("no open alerts for “{}”", arguments.name)));
     }
-    // The worst organization first, and each one's messages in their order.
+    // The most severe organization first, its messages in order.
     messages.sort_by_key(|message| std::cmp::Reverse(message.severity));
     Ok(Ok(messages))
 }
@@ -290,7 +289,7 @@ impl Preview {
                 Ok(Preview { text, html: Some(mail.html), json })
             }
             Told::Webhook(settings) => {
-                // Any other may be secret, and is not looked at.
+                // Any other URL may be secret and is not read.
                 let own = settings.format.default_url().filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
                 let calls = webhook::preview(settings, &url, message, now);
@@ -310,7 +309,7 @@ impl Preview {
     }
 }
 
-/// One request, for people and for machines.
+/// A request, as text and as JSON.
 fn request(call: &Call, own_url: bool) -> (String, Value) {
     let body: Option<Value> = serde_json::from_str(&call.body).ok();
     let shown = match &body {

@@ -1,4 +1,4 @@
-//! Reading organizations now, beside a service that may be running, and keeping nothing.
+//! Reads organizations now, next to a running service; stores nothing.
 
 use chrono::TimeDelta;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::{
     usecase::scan::{self, Progress, Target},
 };
 
-/// The organizations of the configuration, ready to be read.
+/// The scan settings of the configured organizations.
 pub fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
     let targets = config.organizations.iter().map(|one| service::target(config, one));
     targets.collect()
 }
 
-/// One organization as it was read.
+/// The reading of an organization.
 pub struct Read<'a> {
     pub target: &'a Target,
     pub inventory: Inventory,
-    /// How far this machine's clock is off, where that is too much.
+    /// The clock skew of this host, if it is too large.
     pub skew: Option<TimeDelta>,
 }
 
-/// Reads all of these at once. Progress is shown on a terminal.
+/// Reads all of them in parallel, with progress on a terminal.
 pub async fn read<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Read<'a>> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
@@ -35,7 +35,7 @@ pub async fn read<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Read
         let reading = scan::read(target, Arc::default(), told).await;
         let skew = target.clock(clock::now(), clock::synchronization()).skew();
         if let Some(skew) = skew {
-            service::say_clock(target.api.organization(), skew);
+            service::log_clock_skew(target.api.organization(), skew);
         }
         let now = clock::now() + skew.unwrap_or_default();
         let inventory = Inventory::default().merge(reading, &target.selection, now);
@@ -43,7 +43,7 @@ pub async fn read<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Read
     });
     let read = futures_util::future::join_all(scans).await;
     drop(progress);
-    // Nothing else is written while its line stands.
+    // Print nothing else while the progress line is shown.
     drop(shown.await);
     read
 }

@@ -1,5 +1,5 @@
-//! `certvigil run`: the service, until SIGTERM or SIGINT. SIGHUP loads the configuration again,
-//! SIGUSR1 scans now.
+//! `certvigil run`: the service, until SIGTERM or SIGINT. SIGHUP reloads the configuration, SIGUSR1
+//! scans.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use crate::{
     service::{self, Control},
 };
 
-/// How long stderr may take for the error that ends the service.
+/// How long printing the final error may take.
 const SAYING: Duration = Duration::from_secs(2);
 
 pub async fn main(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> u8 {
@@ -38,7 +38,7 @@ pub async fn main(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> 
 async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Result<(), Failure> {
     let signals = signals.unwrap_or_else(Signals::new)?;
     let loaded = load(file, Needs::ALL).map_err(Failure::Refused)?;
-    // Whoever reads the log must not be able to stop the work.
+    // A blocked reader of the log must not stop the service.
     let _log = logging::start_in_background(&loaded.config.log);
     super::log_warnings(&loaded);
     match &loaded.file {
@@ -48,8 +48,7 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     let stop = CancellationToken::new();
     let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));
     tokio::spawn(listen(signals, stop.clone(), reload, scan));
-    // A reload reads the same file: one that is gone meanwhile is an error, and no reason to read
-    // another.
+    // A reload reads the same file: if it is gone, that is an error, and no other file is read.
     let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
     service::run(loaded.config, Control { stop, reloads, scans, load }).await?;
@@ -64,7 +63,7 @@ fn again(file: Option<&Path>) -> Result<Config, Refused> {
     Ok(loaded.config)
 }
 
-/// The signals that the service obeys; from here on none of them kills the process.
+/// The signals that the service handles; from here on none of them kills the process.
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -97,7 +96,7 @@ async fn listen(
             _ = signals.user.recv() => Ok(&scan),
         };
         match wanted {
-            // One that is waiting already does what this one asks for.
+            // A pending request already covers this one.
             Ok(wanted) => drop(wanted.try_send(())),
             Err(signal) => {
                 tracing::info!(signal, "stopping");

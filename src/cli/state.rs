@@ -1,5 +1,5 @@
-//! What the commands that look into the state share: opening it, the organizations in it, and
-//! finding a certificate or a project by its id or name.
+//! Shared by the commands that use the database: opening it, its organizations, and finding a
+//! certificate or project by id or name.
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
@@ -15,14 +15,14 @@ use crate::{
     usecase::organization::OrganizationState,
 };
 
-/// Opens the state beside a running service, and says which one.
+/// Opens the database next to a running service, and prints its location.
 pub async fn open(config: &Config) -> Result<Store, StoreFault> {
     let store = Store::open_beside(&config.state).await?;
     eprintln!("state: {}", config.state.place);
     Ok(store)
 }
 
-/// The state, and all that it has of the organizations that are configured.
+/// The database, and the stored state of every configured organization.
 pub async fn load(
     config: &Config,
     now: DateTime<Utc>,
@@ -37,7 +37,7 @@ pub async fn load(
     Ok((store, known))
 }
 
-/// What the state has of a configured organization; nothing where there is no state.
+/// The stored state of a configured organization; empty without a database.
 pub async fn of(
     config: &Config,
     organization: &Organization,
@@ -49,10 +49,9 @@ pub async fn of(
     OrganizationState::load(name, config.policy.of(organization), listeners, store, now).await
 }
 
-/// The only certificate with this id, or else with this name.
+/// The certificate with this id, or the only one with this name.
 ///
-/// # Errors
-/// Where there is none, or more than one: then it says which.
+/// If there is none or more than one; the error lists them.
 pub fn find<'a>(
     known: &'a [OrganizationState],
     text: &str,
@@ -63,7 +62,7 @@ pub fn find<'a>(
     only("certificate", text, organization, known, all, of)
 }
 
-/// The only project with this id, or else with this name.
+/// The project with this id, or the only one with this name.
 ///
 /// # Errors
 /// As [`find`].
@@ -97,7 +96,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
         asked.flat_map(|one| all(one).map(move |item| (one, item))).collect();
     let mut found: Vec<_> = all.iter().filter(|(_, item)| of(item).0 == text).collect();
     if found.is_empty() {
-        // As names are kept.
+        // Names are stored cleaned.
         let name = Name::clean(text);
         found =
             all.iter().filter(|(_, item)| name.is_some() && of(item).1 == name.as_ref()).collect();

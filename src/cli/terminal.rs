@@ -1,5 +1,4 @@
-//! What is only for a terminal: colours, tables that fit its width, progress. A pipe gets the data
-//! and nothing else.
+//! Terminal output: colours, tables that fit the width, progress. A pipe gets only the data.
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
 use std::{
@@ -11,10 +10,10 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{domain::threshold::Severity, usecase::scan::Progress};
 
-/// Below so many columns a table leaves out what it can.
+/// Below this width, tables leave out optional columns.
 const NARROW: u16 = 140;
 
-/// What a text is about, as far as its colour says so.
+/// The colour of a text by its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tint {
     Plain,
@@ -69,13 +68,12 @@ pub fn cell(text: impl Display, tint: Tint) -> Cell {
     }
 }
 
-/// A cell of numbers, to the right.
+/// A right-aligned cell.
 pub fn number(text: impl Display) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// A table, empty yet. On a terminal it is as wide as that at most, and the columns that are named
-/// `whole` are not broken.
+/// An empty table. On a terminal it is at most as wide; columns in `whole` do not wrap.
 pub fn table(header: &[&str], whole: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -95,13 +93,12 @@ pub fn table(header: &[&str], whole: &[&str]) -> Table {
     table
 }
 
-/// A table's lines, without the blanks at their ends.
+/// The lines of a table without trailing spaces.
 pub fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The same for a pipe, of rows of one line each: there may be very many of them. They are asked
-/// for twice.
+/// The same for a pipe, with one line per row and possibly very many rows; iterates twice.
 pub fn plain<Rows: Iterator<Item = Vec<String>>>(
     header: &[&str],
     rows: impl Fn() -> Rows,
@@ -128,7 +125,7 @@ pub fn plain<Rows: Iterator<Item = Vec<String>>>(
     out
 }
 
-/// A line on the terminal while requests are made; nothing where stderr is no terminal.
+/// A progress line on the terminal; nothing without a terminal.
 pub fn show_progress(mut watched: watch::Receiver<Progress>) -> JoinHandle<()> {
     tokio::spawn(async move {
         if !stderr().is_terminal() {

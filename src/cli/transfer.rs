@@ -1,5 +1,5 @@
-//! `certvigil state export` and `state import`: everything that a state holds, in a file, and back
-//! into an empty one.
+//! `certvigil state export` and `state import`: the whole database in a file, and back into an
+//! empty one.
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -56,7 +56,7 @@ async fn export(file: Option<&Path>, to: &Path) -> Result<(), Failure> {
         out.flush().context("writing to stdout")?;
         rows
     } else {
-        // What is there is whole, and nobody else can read it.
+        // The file appears only when complete, and only its owner can read it.
         let folder = match to.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),

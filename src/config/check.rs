@@ -1,4 +1,4 @@
-//! Turning written values into what they mean, noting each that cannot be.
+//! Converts written values into typed ones, and collects every problem.
 
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -27,26 +27,25 @@ use crate::{
     secret::{PLACES, Secret},
 };
 
-/// The longest duration that is taken; beyond it, instants stop being ones.
+/// The longest accepted duration: beyond it, times overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// The largest certificate file that is read, in bytes.
+/// The largest accepted certificate file, in bytes.
 const MAX_PEM: u64 = 1024 * 1024;
 
-/// Collects faults, one for each key at most.
+/// Collects problems, at most one for each key.
 pub struct Checker<'a> {
     pub origins: &'a Origins,
     pub base: &'a Path,
-    /// What the layers have refused and taken out.
+    /// Keys that the layers have refused and removed.
     pub taken_out: Vec<KeyPath>,
-    /// Which secrets are read and checked.
+    /// The secrets to read and check.
     pub needs: Needs,
     pub faults: Vec<(KeyPath, Fault)>,
     pub warnings: Vec<String>,
 }
 
 impl Checker<'_> {
-    /// Notes a problem, unless one of the same key is known, or the key is missing only because it
-    /// was refused before.
+    /// Records a problem, unless the key has one already or is missing only because it was refused.
     pub fn problem(&mut self, path: &KeyPath, problem: impl Display) {
         let known = self.faults.iter().any(|(known, _)| known == path);
         if known || self.taken_out.iter().any(|taken| taken.touches(path)) {
@@ -82,7 +81,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A duration that is longer than nothing.
+    /// A duration above zero.
     pub fn positive(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
         let duration = self.duration(path, text)?;
         if duration.is_zero() {
@@ -108,7 +107,7 @@ impl Checker<'_> {
         severity
     }
 
-    /// A number between two bounds, both included.
+    /// A number within inclusive bounds.
     pub fn within<T: PartialOrd + Display + Copy>(
         &mut self,
         path: &KeyPath,
@@ -124,12 +123,12 @@ impl Checker<'_> {
         Some(number)
     }
 
-    /// Globs as written; `left_out` where they are not.
+    /// Globs as written; `left_out` if the key is missing.
     pub fn globs(&mut self, path: &KeyPath, list: Option<&Strings>, left_out: Globs) -> Globs {
         let Some(Strings(list)) = list else {
             return left_out;
         };
-        // To match nothing is what leaving a list out says, where that is the default.
+        // If the default matches nothing, an empty list is the default.
         if list.is_empty() && !left_out.0.is_empty() {
             self.fault(path, "an empty list", "at least one glob such as \"*\"");
         }
@@ -139,7 +138,7 @@ impl Checker<'_> {
         Globs(list.iter().map(|glob| Glob::new(glob)).collect())
     }
 
-    /// A value that a library parses, without its own words for what is wrong.
+    /// A value that a library parses; its own error message is not shown.
     pub fn parsed<T: FromStr>(&mut self, path: &KeyPath, text: &str, expected: &str) -> Option<T> {
         let parsed = text.parse().ok();
         if parsed.is_none() {
@@ -160,7 +159,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A secret that has no business in the configuration: a literal in the file is warned about.
+    /// A secret: a literal value in the file causes a warning.
     pub fn secret(
         &mut self,
         path: &KeyPath,
@@ -178,8 +177,8 @@ impl Checker<'_> {
         self.place(path, Some(secret), needed, fits)
     }
 
-    /// A value that may be secret, with its file resolved. Where it is needed it is read now, so
-    /// that one that is missing or does not fit refuses to start.
+    /// A value that may be secret, with its file path resolved. A needed value is read now, so that
+    /// a missing or invalid one stops the start.
     pub fn place(
         &mut self,
         path: &KeyPath,
@@ -205,7 +204,7 @@ impl Checker<'_> {
         Some(secret)
     }
 
-    /// Warns of an address to which everything is sent for anybody on the way to read.
+    /// Warns of a URL without TLS to another host.
     pub fn in_the_open(&mut self, path: &KeyPath, url: Option<&Secret>) {
         if read_url(url).is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
             self.warnings.push(format!(
@@ -214,7 +213,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The text of a file of at most `max` bytes, read now so that a wrong one is found now.
+    /// The text of a file of at most `max` bytes, read now to find errors early.
     pub fn text(
         &mut self,
         path: &KeyPath,
@@ -232,7 +231,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A file with certificates in PEM, read now so that a wrong one is found now.
+    /// A file with certificates in PEM, read now to find errors early.
     pub fn pem(&mut self, path: &KeyPath, file: Option<&PathBuf>) -> Option<Pem> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
         let file = self.base.join(file?);
@@ -253,7 +252,7 @@ impl Checker<'_> {
     }
 }
 
-/// The URL that a secret holds, where it can be read.
+/// The URL in a secret, if it can be read.
 pub fn read_url(secret: Option<&Secret>) -> Option<Url> {
     Url::parse(secret?.read().ok()?.expose_secret().trim()).ok()
 }

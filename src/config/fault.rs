@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, what was found, what was expected. All of it at once.
+//! The problems of a configuration, each with its place; all at once.
 
 use std::{fmt, path::PathBuf};
 
@@ -7,7 +7,7 @@ use crate::redact;
 /// Where a key got its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A file, and the line where it is known.
+    /// A file, with the line if known.
     File(PathBuf, Option<usize>),
     Environment(String),
     Default,
@@ -30,11 +30,11 @@ pub struct Fault {
     /// The key's path, `smtp.port`; empty for the file as a whole.
     pub path: String,
     pub origin: Origin,
-    /// What is wrong; mostly of the form of [`mismatch`].
+    /// The problem, mostly in the form of [`mismatch`].
     pub problem: String,
 }
 
-/// The usual problem: a value of another kind than the key takes.
+/// The usual problem: a value of the wrong kind.
 pub fn mismatch(found: impl fmt::Display, expected: impl fmt::Display) -> String {
     format!("found {found}, expected {expected}")
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Why a configuration is refused. Never empty.
+/// The problems of a refused configuration. Never empty.
 #[derive(Debug)]
 pub struct Refused(pub Vec<Fault>);
 
@@ -66,8 +66,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Refused {
-    /// Whether nothing is configured at all: what is missing is the key that the built-in defaults
-    /// look for.
+    /// Whether nothing is configured: only the default admin key is missing.
     pub fn lacks_everything(&self) -> bool {
         let is_that = |fault: &Fault| {
             fault.origin == Origin::Default && fault.path == "organizations.default.admin_key"
@@ -104,13 +103,13 @@ impl KeyPath {
         &self.0
     }
 
-    /// The list that the path leads into, where it ends at one of its items.
+    /// The list of the path, if it ends at an item.
     pub fn without_index(&self) -> KeyPath {
         let item = self.0.iter().rposition(|segment| matches!(segment, Segment::Key(_)));
         KeyPath(self.0.iter().take(item.map_or(0, |item| item + 1)).cloned().collect())
     }
 
-    /// Whether one of the two is at or under the other.
+    /// Whether one path contains the other.
     pub fn touches(&self, other: &KeyPath) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)
     }

@@ -1,4 +1,4 @@
-//! `[http]`: where requests are taken, and who may ask.
+//! `[http]`: listener, tokens and external URL.
 
 use crate::redact::quoted;
 use std::net::SocketAddr;
@@ -9,9 +9,9 @@ use crate::http::Settings;
 
 /// The shortest token, in bytes: a shorter one can be guessed.
 const SHORT: usize = 16;
-/// The longest address of the pages, in bytes: it stands in every message.
+/// The longest external URL, in bytes: every message contains it.
 const LONGEST_URL: usize = 200;
-/// The longest, in bytes: it has to fit into a header.
+/// The longest token, in bytes: it must fit into a header.
 const LONG: usize = 1_024;
 
 pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
@@ -50,10 +50,9 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
     Some(Settings { listen, token, read_token, public_url })
 }
 
-/// Where requests are taken, if anywhere.
+/// The address of the listener, if any.
 ///
-/// # Errors
-/// What was expected.
+/// The expected value.
 pub fn listens(text: &str) -> Result<Option<SocketAddr>, &'static str> {
     match text {
         "off" => Ok(None),

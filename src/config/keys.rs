@@ -1,25 +1,25 @@
-//! What each key means, as `config/default.toml` says it: the one place where that is written.
+//! The documentation of every key, parsed from `config/default.toml`.
 //!
-//! That file keeps to a form: prose begins with `# `; a setting that has no default stands as an example behind
-//! a `#` without a blank; what is said of a key or a table stands right above it.
+//! Format of that file: prose starts with `# `; an example of a setting without default starts with
+//! `#` and no space; the documentation of a key or table is directly above it.
 
 use super::DEFAULTS;
 
 /// A key or a table of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Its table, with `*` for the names that users give: `notifiers.email.*`. Empty for the keys of none.
+    /// Its table, with `*` for user-defined names: `notifiers.email.*`. Empty at the top level.
     pub table: String,
     /// Empty for the table itself.
     pub name: String,
-    /// What is said of it.
+    /// Its documentation.
     pub said: String,
-    /// Its default as TOML; or an example, where it has none.
+    /// Its default or an example, as TOML.
     pub value: String,
     pub has_default: bool,
 }
 
-/// All that is documented, in the order of the file.
+/// Every documented key, in the order of the file.
 pub fn documented() -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     let mut table = String::new();
@@ -37,7 +37,7 @@ pub fn documented() -> Vec<Key> {
         } else if let Some((name, value)) = line.split_once(" = ") {
             (name.to_owned(), value.to_owned())
         } else {
-            // A blank line, or a `#` alone: what stands above it is said of nothing below.
+            // An empty line or a lone `#` ends the documentation above it.
             said.clear();
             continue;
         };
@@ -59,7 +59,7 @@ fn as_setting(line: &str) -> &str {
     line.strip_prefix('#').filter(is_example).unwrap_or(line)
 }
 
-/// The table's path with the names that users give left open.
+/// The table's path with `*` for user-defined names.
 fn pattern(table: &str) -> String {
     let mut parts: Vec<&str> = table.split('.').collect();
     let named = match parts.first() {

@@ -1,8 +1,7 @@
 //! The layers (built-in defaults, file, environment) merged into one [`Raw`] configuration.
 //!
-//! The merging is the `config` crate's, which is lenient with types; so the file passes a strict
-//! reading of its own first. A key that is refused is noted, taken out, and the reading goes on, so
-//! that all problems are found at once.
+//! The `config` crate merges them and is lenient with types, so the file is first parsed strictly.
+//! A refused key is recorded and removed, so that every problem is found at once.
 
 use config::{Environment, File, FileFormat};
 use serde::de::DeserializeOwned;
@@ -17,8 +16,7 @@ use crate::redact::quoted;
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const PREFIX: &str = "CERTVIGIL";
 pub const SEPARATOR: &str = "__";
-/// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces the whole
-/// of it.
+/// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces all of it.
 const SECRET_KEYS: [&str; 8] =
     ["admin_key", "password", "url", "key", "secret", "token", "read_token", "heartbeat_url"];
 
@@ -35,7 +33,7 @@ pub struct Layers {
     pub faults: Vec<(KeyPath, Fault)>,
 }
 
-/// Knows where a key got its value.
+/// The source of each key.
 pub struct Origins {
     file: Option<Source>,
     environment: BTreeMap<String, KeyPath>,
@@ -52,7 +50,7 @@ impl Origins {
         match &self.file {
             Some(source) => match line_of(&source.text, path) {
                 Line::Exactly(line) => Origin::File(source.path.clone(), Some(line)),
-                // A key that is missing from a table is best looked for at the table.
+                // For a missing key, show the line of its table.
                 Line::Near(line) => Origin::File(source.path.clone(), Some(line)),
                 Line::Nowhere if in_defaults(path) => Origin::Default,
                 Line::Nowhere => Origin::File(source.path.clone(), None),
@@ -61,13 +59,13 @@ impl Origins {
         }
     }
 
-    /// Whether the value was written into the file, and not given by the environment.
+    /// Whether the value comes from the file and not from the environment.
     pub fn is_from_file(&self, path: &KeyPath) -> bool {
         matches!(self.of(path), Origin::File(..))
     }
 }
 
-/// Reads and merges the layers. `environment` is that of the process.
+/// Parses and merges the layers.
 pub fn merge(
     file: Option<Source>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -91,7 +89,7 @@ pub fn merge(
         file,
     };
 
-    // The strict reading of the file alone: no conversions, and its own line numbers.
+    // Strict parsing of the file: no conversions, and exact line numbers.
     while let Err((path, message)) = read::<Raw, _>(toml::Value::Table(table.clone())) {
         let origin = match &origins.file {
             Some(source) => {
@@ -135,8 +133,7 @@ pub fn merge(
     }
 }
 
-/// Parses the file's syntax. The error says the line and not what stands there, which may be a
-/// secret.
+/// Parses the TOML syntax. The error has the line but not its text, which may be a secret.
 fn strict_table(source: &Source) -> Result<toml::Table, Box<Fault>> {
     toml::from_str::<toml::Table>(&source.text).map_err(|error| {
         let line = error.span().map(|span| line_at(&source.text, span.start));
@@ -201,16 +198,16 @@ fn secret_that_it_replaces(path: &KeyPath) -> Option<KeyPath> {
     of_a_secret.then(|| parents.iter().fold(KeyPath::default(), |path, key| path.key(key)))
 }
 
-/// Turns serde's message into found and expected.
+/// Converts a message of serde into the form “found …, expected …”.
 fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
-    // The config crate adds where it found it, which we say ourselves.
+    // The config crate appends the source, which is printed separately.
     let message = message.lines().next().unwrap_or_default();
     let message = message.split(" for key `").next().unwrap_or_default();
     let (found, expected) = match message.split_once(", expected ") {
         Some((found, expected)) => (found, expected),
         None => (message, "a valid value"),
     };
-    // Values come in the library's own words: only numbers and truth values are shown as they are.
+    // The library prints values: show only numbers and booleans.
     let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
     let unknown = found.strip_prefix("unknown variant `").and_then(|rest| rest.strip_suffix('`'));
     let found = match (found, unknown) {
@@ -265,7 +262,7 @@ fn take_out(table: &mut toml::Table, path: &KeyPath) -> bool {
 
 enum Line {
     Exactly(usize),
-    /// The line of the innermost table on the way that is there.
+    /// The line of the innermost existing table.
     Near(usize),
     Nowhere,
 }

@@ -1,4 +1,4 @@
-//! `[messages]`: where they lead to.
+//! `[messages]`: the links in messages.
 
 use crate::redact::quoted;
 use url::Url;
@@ -6,11 +6,11 @@ use url::Url;
 use super::{check::Checker, fault::KeyPath, raw};
 use crate::notify::style::Links;
 
-/// The longest address, in bytes: it stands in every message.
+/// The longest URL, in bytes: every message contains it.
 const MAX: usize = 200;
 
 pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
-    // What is wrong with it is said where it is checked.
+    // Its own check reports an invalid URL.
     let page = raw.http.public_url.as_ref().and_then(|text| Url::parse(text).ok());
     let own = raw.messages.runbook_url.as_ref().and_then(|text| match Url::parse(text) {
         Ok(url) if leads_somewhere(&url) && text.len() <= MAX => Some(url),

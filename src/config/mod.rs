@@ -1,7 +1,7 @@
 //! The configuration: layers, validation, and one typed section for each owner.
 //!
-//! A configuration is taken whole or refused whole, with all its problems at once, each with its
-//! key, what was found and what was expected. What leaves here is right: nobody checks it again.
+//! A configuration is accepted or refused as a whole, with every problem and its key. An accepted
+//! one is valid: nothing checks it again.
 
 mod check;
 pub mod fault;
@@ -47,7 +47,7 @@ pub use notifiers::{Notifiers, Told};
 pub use organizations::Organization;
 pub use policy::Policies;
 
-/// The largest configuration file that is read, in bytes.
+/// The largest accepted configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// A configuration that was accepted.
@@ -61,17 +61,17 @@ pub struct Config {
     pub delivery: RetryPolicy,
     pub state: store::Settings,
     pub http: crate::http::Settings,
-    /// Pinged when all organizations were read.
+    /// Sent after complete scans of all organizations.
     pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
-    /// What of it decides who is told what, by key.
+    /// The keys that decide the alerts, with their values.
     pub outline: BTreeMap<String, String>,
-    /// Whether it comes from a file, and not from built-in defaults and the environment alone.
+    /// Whether it comes from a file.
     pub has_file: bool,
 }
 
 impl Config {
-    /// Where the admin keys are sent: scheme, host and port of each API, once.
+    /// The APIs that receive the admin keys: scheme, host and port.
     pub fn api_origins(&self) -> String {
         let apis = self.organizations.iter().map(|one| one.api.base_url.origin());
         let origins: BTreeSet<String> = apis.map(|origin| origin.ascii_serialization()).collect();
@@ -79,39 +79,38 @@ impl Config {
     }
 }
 
-/// Which secrets a command needs; those are read and checked, and no others.
+/// The secrets that a command needs; others are not read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Needs {
     pub organizations: bool,
     pub notifiers: bool,
-    /// Those of whoever answers over HTTP.
+    /// Those of the HTTP server.
     pub http: bool,
 }
 
 impl Needs {
     pub const ALL: Needs = Needs { organizations: true, notifiers: true, http: true };
 
-    /// Only who scans and tells sends heartbeats.
+    /// Only commands that scan and send alerts send heartbeats.
     fn heartbeats(self) -> bool {
         self.organizations && self.notifiers
     }
 }
 
-/// A configuration with what can be said about it.
+/// A configuration with its warnings.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// The file it came from; `None`: built-in defaults and environment alone.
+    /// Its file; `None` for built-in defaults and environment.
     pub file: Option<PathBuf>,
     pub warnings: Vec<String>,
-    /// What is in force, with secrets as their places.
+    /// The effective configuration, with the places of secrets.
     pub effective: raw::Raw,
 }
 
-/// Finds, reads, merges and checks the configuration.
+/// Finds, reads, merges and validates the configuration.
 ///
-/// # Errors
-/// Everything that is wrong with it, at once. No secret's value is in it.
+/// Every problem, without values of secrets.
 pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
     let found = place::find(file)?;
     let source = found.path.map(read_source).transpose()?;
@@ -122,11 +121,10 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
     Ok(loaded)
 }
 
-/// Where a service with this configuration answers requests: all the rest of it may be wrong, as it
-/// may be while a service goes on with what it was before.
+/// The listener of a service with this configuration. Other keys may be invalid, as while a service
+/// keeps its previous configuration.
 ///
-/// # Errors
-/// Where the file cannot be read, or this key is wrong.
+/// If the file cannot be read, or this key is invalid.
 pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
     let source = place::find(file)?.path.map(read_source).transpose()?;
     let Layers { raw, origins, .. } = layers::merge(source, environment());
@@ -143,7 +141,7 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The same, from a text with a path that gives relative files their place.
+/// The same from a text; relative files are resolved against the folder of `path`.
 ///
 /// # Errors
 /// As [`load`].
@@ -209,11 +207,11 @@ fn from_layers(
     }
 }
 
-/// What the organization `default` is read with, unless it says otherwise.
+/// The default admin key of the organization `default`.
 fn default_key(base: &Path) -> Secret {
     let variable = Secret::Env("OPENAI_ADMIN_KEY".to_owned());
     let credential = Secret::Credential(Credential::named("openai_admin_key"));
-    // Where there is neither, the variable is what is missed.
+    // If both are missing, report the variable.
     let is_there = |secret: &Secret| secret.clone().relative_to(base).read().is_ok();
     if !is_there(&variable) && is_there(&credential) { credential } else { variable }
 }

@@ -18,7 +18,7 @@ use crate::{
     redact::quoted,
 };
 
-/// Everyone who is told.
+/// The configured notifiers.
 #[derive(Clone, Debug, Default)]
 pub struct Notifiers {
     pub email: Vec<email::Settings>,
@@ -27,7 +27,7 @@ pub struct Notifiers {
 }
 
 impl Notifiers {
-    /// What each of them wants to hear of, and how, by its name.
+    /// The name, routing and grouping of each notifier.
     pub fn listening(&self) -> Vec<(&str, &Routing, Grain)> {
         let email = self.email.iter().map(|one| (one.name.as_str(), &one.routing, Grain::Digest));
         let webhook =
@@ -36,19 +36,19 @@ impl Notifiers {
         email.chain(webhook).chain(log).collect()
     }
 
-    /// The same, as those who have been told nothing yet.
+    /// The same with empty ledgers.
     pub fn listeners(&self) -> Vec<Listener> {
         let all = self.listening().into_iter();
         all.map(|(name, routing, grain)| Listener::new(name, routing, grain)).collect()
     }
 
-    /// How the one of this name wants to be told.
+    /// The grouping of the notifier with this name.
     pub fn grain(&self, name: &str) -> Grain {
         let all = self.listening();
         all.iter().find(|(known, ..)| *known == name).map_or(Grain::Digest, |(.., grain)| *grain)
     }
 
-    /// The one of this name.
+    /// The notifier with this name.
     pub fn find(&self, name: &str) -> Option<Told<'_>> {
         let mut email = self.email.iter().filter(|one| one.name == name).map(Told::Email);
         let mut webhook = self.webhook.iter().filter(|one| one.name == name).map(Told::Webhook);
@@ -57,14 +57,14 @@ impl Notifiers {
     }
 }
 
-/// One who is told.
+/// A configured notifier.
 pub enum Told<'a> {
     Email(&'a email::Settings),
     Webhook(&'a webhook::Settings),
     Log(&'a log::Settings),
 }
 
-/// What a kind of notifier shares with the others.
+/// The keys that every kind of notifier has.
 macro_rules! routing {
     ($checker:expr, $path:expr, $raw:expr) => {
         super::routing::Filters {
@@ -177,7 +177,7 @@ fn smtp(
     let shared_path = KeyPath::of("smtp");
     let empty = raw::Smtp::default();
     let own = own.unwrap_or(&empty);
-    // Each key, and where it is written: with the notifier, or in the section that all share.
+    // Each key with its path: in the notifier, or in `[smtp]`.
     macro_rules! pick {
         ($key:ident) => {
             match &own.$key {
@@ -189,7 +189,7 @@ fn smtp(
     let (path, host) = pick!(host);
     let host = match host {
         Some(text) => {
-            // An IPv6 address stands in brackets in URLs, and by itself elsewhere.
+            // IPv6 addresses have brackets only in URLs.
             let address: Option<std::net::IpAddr> = text.trim_matches(['[', ']']).parse().ok();
             let host = match address {
                 Some(address) => Some(address.to_string()),

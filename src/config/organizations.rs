@@ -28,16 +28,16 @@ pub struct Organization {
     pub api: admin_api::Settings,
     pub selection: Selection,
     pub include_inactive: bool,
-    /// When its client certificate ends, where it has one.
+    /// The validity of its client certificate, if configured.
     pub client_identity: Option<ClientIdentity>,
     pub protection: ProtectionPolicy,
-    /// Pinged after its scans.
+    /// Sent after its scans.
     pub heartbeat: Option<heartbeat::Settings>,
 }
 
 pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
     let parent = KeyPath::of("organizations");
-    // The defaults are checked where they are written, once.
+    // The defaults are checked once, at their own keys.
     let api = limits(checker, &KeyPath::of("api"), &whole.api);
     let start_fail = whole.monitoring.heartbeat_start_fail.unwrap_or(false);
     whole
@@ -67,7 +67,7 @@ pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
         .collect()
 }
 
-/// `[api]`, as far as it is given and right.
+/// The valid keys of `[api]`.
 struct Limits {
     concurrency: Option<usize>,
     requests_per_second: Option<u32>,
@@ -179,7 +179,7 @@ fn organization(
     })
 }
 
-/// Warns if `base_url` and `client_identity` do not fit together.
+/// Warns if `base_url` does not match `client_identity`.
 fn warn_of_host(checker: &mut Checker<'_>, path: &KeyPath, host: &str, shows_certificate: bool) {
     if !host.ends_with(".openai.com") || shows_certificate == admin_api::is_for_mutual_tls(host) {
         return;
@@ -228,7 +228,7 @@ fn protection(
     Some(ProtectionPolicy { expected, ignored, severity })
 }
 
-/// When the first certificate of a chain, which is the client's own, begins and ends (RFC 5280,
+/// The validity of the first certificate of a chain, which is the client certificate (RFC 5280,
 /// section 4.1.2.5).
 fn validity(pem: &Pem) -> Option<ClientIdentity> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};

@@ -1,20 +1,20 @@
-//! What of a configuration decides who is told what, and when: by it instances that work on one state see whether
-//! they agree. Nothing in it is secret, or belongs to one machine alone.
+//! The part of a configuration that decides the alerts: instances on the same database compare it.
+//! It contains no secret and nothing that is specific to a host.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 use super::raw::Raw;
 
-/// Sections and keys that may differ from one instance to the next.
+/// Sections and keys that may differ between instances.
 const OWN: [&str; 5] = ["http", "log", "state", "schedule.run_on_start", "schedule.jitter"];
-/// The same, by the last part of a key.
+/// The same, by the last segment of a key.
 const PATHS: [&str; 3] = ["ca_file", "client_identity", "password"];
 
-/// Keys and values, as they are written in a configuration.
+/// Keys and values as in a configuration.
 pub fn of(raw: &Raw) -> BTreeMap<String, String> {
     let mut outline = BTreeMap::new();
-    // A configuration that was read can be written.
+    // Serializing a parsed configuration cannot fail.
     if let Ok(value) = serde_json::to_value(raw) {
         flatten("", &value, &mut outline);
     }
@@ -28,7 +28,7 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
     }
     match value {
         Value::Object(table) if is_a_place(table) => {}
-        // That it is there says something.
+        // An empty table has a meaning.
         Value::Object(table) if table.is_empty() => {
             drop(outline.insert(path.to_owned(), "{}".to_owned()));
         }
@@ -47,7 +47,7 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Whether a table says where a secret is.
+/// Whether a table is the place of a secret.
 fn is_a_place(table: &serde_json::Map<String, Value>) -> bool {
     table.len() == 1 && ["env", "file", "credential"].iter().any(|key| table.contains_key(*key))
 }

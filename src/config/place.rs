@@ -1,8 +1,8 @@
-//! Where the configuration file is.
+//! The location of the configuration file.
 //!
-//! A file in the current folder decides where the admin key is sent. So the system's file comes
-//! first, and a file in the current folder has to be one that only its reader or root can change
-//! (CWE-426, untrusted search path).
+//! A file in the current folder decides where the admin key is sent. So the system file comes
+//! first, and one in the current folder must be writable only by its user or root (CWE-426,
+//! untrusted search path).
 
 use std::{
     fs::Metadata,
@@ -12,9 +12,9 @@ use std::{
 
 use super::fault::{Fault, Origin, Refused};
 
-/// The system's file.
+/// The system file.
 pub const SYSTEM: &str = "/etc/certvigil/certvigil.toml";
-/// The file in the current folder, if there is no system's file.
+/// The file in the current folder, if there is no system file.
 pub const LOCAL: &str = "certvigil.toml";
 /// Read by earlier versions.
 const FORMER: &str = "config/certvigil.toml";
@@ -22,21 +22,20 @@ const FORMER: &str = "config/certvigil.toml";
 /// The configuration file to read.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// `None`: there is none, and the built-in defaults and the environment count alone.
+    /// `None`: built-in defaults and environment only.
     pub path: Option<PathBuf>,
     pub warnings: Vec<String>,
 }
 
-/// Finds the configuration file: the named one, the system's, or one in the current folder.
+/// Finds the configuration file: the named one, the system file, or one in the current folder.
 ///
-/// # Errors
-/// If somebody else could have put or changed the file in the current folder.
+/// If other users can change the file in the current folder.
 pub fn find(named: Option<&Path>) -> Result<Found, Refused> {
     find_in(named, Path::new(SYSTEM), Path::new(""))
 }
 
 fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, Refused> {
-    // A file that may not be looked at is there, and reading it says why it cannot be read.
+    // An inaccessible file counts as existing; reading it gives the error.
     let exists = |path: &Path| path.try_exists().unwrap_or(true);
     let (local, former) = (folder.join(LOCAL), folder.join(FORMER));
     let mut found = Found::default();
@@ -73,8 +72,8 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
     Ok(found)
 }
 
-/// Why a file in the current folder may be somebody else's: the file, its folder, or what a
-/// symbolic link leads to.
+/// Why other users can change a file in the current folder: the file, its folder, or the target of
+/// a symbolic link.
 fn untrusted(file: &Path) -> Option<String> {
     let real = std::fs::canonicalize(file).ok()?;
     let here = match file.parent() {
@@ -88,7 +87,7 @@ fn untrusted(file: &Path) -> Option<String> {
     })
 }
 
-/// Who else can change a file or folder.
+/// Why other users can change a file or folder.
 fn exposure(metadata: &Metadata) -> Option<String> {
     let me = rustix::process::geteuid().as_raw();
     if metadata.mode() & 0o022 != 0 {
@@ -136,7 +135,7 @@ mod tests {
         if std::os::unix::fs::chown(&local, Some(65_534), None).is_ok() {
             refused("it belongs to user 65534");
         }
-        // A link into a folder of somebody else's is no better.
+        // A link into another user's folder is refused, too.
         let theirs = folder.path().join("theirs");
         fs::create_dir(&theirs).unwrap();
         mode(&theirs, 0o777);

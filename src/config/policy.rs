@@ -1,4 +1,4 @@
-//! `[[thresholds]]`, `[expired]` and `[[rules]]`: what is told when.
+//! `[[thresholds]]`, `[expired]` and `[[rules]]`.
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -30,7 +30,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// What is wanted of one organization.
+    /// The policy of an organization.
     pub fn of(&self, organization: &Organization) -> Policy {
         Policy {
             include_inactive: organization.include_inactive,
@@ -40,7 +40,7 @@ impl Policies {
         }
     }
 
-    /// The same of one that may not be configured any more, as far as its name says.
+    /// The policy of an organization that may no longer be configured, by its name.
     pub fn of_name(&self, organization: &OrganizationName) -> Policy {
         let its = self
             .rules
@@ -76,7 +76,7 @@ pub fn check(
     let global = raw.thresholds.as_deref().unwrap_or_default();
     let expired = expired(checker, &KeyPath::of("expired"), &raw.expired);
     let ladder = ladder(checker, &thresholds, global, expired.clone());
-    // Where it is wrong, that is said once.
+    // An invalid global ladder is reported only once.
     let inherited = ladder.is_some().then_some(global);
     let parent = KeyPath::of("rules");
     if raw.rules.as_ref().is_some_and(Vec::is_empty) {
@@ -132,11 +132,10 @@ fn admin_keys(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<WatchedKeys> 
     watched
 }
 
-/// How long something may be unseen, unless the schedule has longer gaps.
+/// The default of `blind_after`, unless the schedule has longer gaps.
 const BLIND_AFTER: TimeDelta = TimeDelta::hours(24);
 
-/// Shorter than the longest gap between two scans it would be told of a single one that failed, or
-/// of none.
+/// A value below the longest gap between scans would alert without any failed scan.
 fn blind_after(
     checker: &mut Checker<'_>,
     raw: &raw::Raw,
@@ -161,7 +160,7 @@ fn blind_after(
     Some(given)
 }
 
-/// A rule's ladder. What it leaves out is as it is globally.
+/// The ladder of a rule; omitted parts are those of the global one.
 fn watched(
     checker: &mut Checker<'_>,
     path: &KeyPath,
@@ -176,7 +175,7 @@ fn watched(
             let repeat = own.repeat.clone().or_else(|| written.repeat.clone());
             expired(checker, &path.key("expired"), &raw::Expired { severity, repeat })
         }
-        // That is wrong, and is said there.
+        // Invalid; reported there.
         (Some(_), None) => None,
         (None, global) => global.clone(),
     };
@@ -233,8 +232,7 @@ fn expired(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Expired) -> Opt
     Some(ExpiredStep { severity: severity?, repeat })
 }
 
-/// The ladder of these thresholds; `path` is where a fault of the whole is said, and of each
-/// threshold, where that was not said before.
+/// The ladder of these thresholds. Problems of the whole ladder are reported at `path`.
 fn ladder(
     checker: &mut Checker<'_>,
     path: &KeyPath,

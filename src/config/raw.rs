@@ -1,6 +1,6 @@
-//! The shape of a configuration, as written: every key optional, none checked beyond its type.
+//! The written form of a configuration: every key optional, only types checked.
 //!
-//! An unknown key is an error. What a key means, and what is required, is decided in the sections.
+//! An unknown key is an error. The sections decide meaning and required keys.
 
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for Strings {
     }
 }
 
-/// A date, or an instant (RFC 3339): as TOML has them, or as a text.
+/// A date or time (RFC 3339), in TOML or as a string.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(transparent)]
 pub struct Date(pub String);
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Date {
     }
 }
 
-/// Where the state is: it may be a secret, or hold one.
+/// The URL of the database: may be a secret or contain one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Address(pub Secret);
@@ -103,7 +103,7 @@ macro_rules! sections {
     };
 }
 
-/// Whether `config show` leaves a key out.
+/// Whether `config show` omits a key.
 fn is_unset<T: Unset>(value: &T) -> bool {
     value.is_unset()
 }

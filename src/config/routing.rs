@@ -1,4 +1,4 @@
-//! The filters of the notifiers, and whether somebody hears of everything.
+//! The filters of notifiers, and the check that every organization is selected.
 
 use super::{Notifiers, Organization, check::Checker, fault::KeyPath, raw::Strings};
 use crate::domain::{routing::Routing, selection::Globs, threshold::Severity};
@@ -29,7 +29,7 @@ impl Filters<'_> {
     }
 }
 
-/// Warns of organizations that nobody hears of, and of notifiers that hear of none.
+/// Warns of organizations without a notifier, and of notifiers without an organization.
 pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifiers: &Notifiers) {
     let notifiers = notifiers.listening();
     for (name, routing, _) in &notifiers {

@@ -1,5 +1,5 @@
-//! The configuration as a JSON Schema, for editors: the types are those of [`raw`](super::raw),
-//! what is said of each key and its default are from `config/default.toml`.
+//! The configuration as a JSON Schema for editors: types from [`raw`](super::raw), documentation
+//! and defaults from `config/default.toml`.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Value, json};
@@ -11,19 +11,19 @@ use super::{
     raw::Raw,
 };
 
-/// What it is known by: a name, and not an address.
+/// The identifier: a name, not a URL.
 const ID: &str = "urn:certvigil:configuration";
-/// Tables whose keys are those of another.
+/// Tables with the keys of another table.
 const ALIKE: [(&str, &str); 4] = [
     ("api", "organizations.*"),
     ("smtp", "notifiers.email.*.smtp"),
     ("thresholds", "rules.thresholds"),
     ("expired", "rules.expired"),
 ];
-/// What organizations and notifiers may be called.
+/// The pattern of the names of organizations and notifiers.
 const NAME: &str = "^[a-z0-9_]{1,64}$";
 
-/// The schema, in draft 7, which the editors of TOML files read.
+/// The schema in draft 7, which TOML editors support.
 ///
 /// # Errors
 /// Never for the defaults that are built in.
@@ -60,7 +60,7 @@ fn describe(schema: &mut Value, key: &Key) {
     }
 }
 
-/// Where the schema speaks of a key.
+/// The schema of a key.
 fn place<'a>(schema: &'a mut Value, key: &Key) -> Option<&'a mut Value> {
     let table = key.table.split('.').filter(|part| !part.is_empty());
     let path = table.chain((!key.name.is_empty()).then_some(key.name.as_str()));
@@ -73,7 +73,7 @@ fn place<'a>(schema: &'a mut Value, key: &Key) -> Option<&'a mut Value> {
     })
 }
 
-/// Takes out what only says how Rust holds it: TOML has no null, and every key may be left out.
+/// Removes details of the Rust types: TOML has no null, and every key is optional.
 fn plain(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -107,7 +107,7 @@ fn plain(schema: &mut Value) {
     }
 }
 
-/// Types that a text in the configuration stands for.
+/// Types written as strings.
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: $schema:tt)*) => {
         $(
@@ -126,9 +126,9 @@ macro_rules! texts {
 }
 
 texts! {
-    /// As `humantime` reads it.
+    /// The format of `humantime`.
     Duration: { "type": "string", "pattern": "^([0-9]+ *[a-zA-Zµ]+ *)+$" }
-    /// A duration, or a share of a certificate's life.
+    /// A duration, or a share of a certificate's lifetime.
     Within: { "type": "string", "pattern": "^(([0-9]+ *[a-zA-Zµ]+ *)+|[0-9]+(\\.[0-9]+)?%)$" }
     SeverityWord: { "enum": ["info", "warning", "critical"] }
     Tls: { "enum": ["starttls", "implicit", "none"] }
@@ -143,7 +143,7 @@ texts! {
     AdminKeys: { "enum": ["own", "all", "off"] }
     Http: { "type": "string", "pattern": "^https?://" }
     Strings: { "type": "array", "items": { "type": "string" } }
-    /// A date or an instant of TOML, which editors hand over as a text.
+    /// A TOML date or time, which editors treat as a string.
     Date: { "type": "string" }
     Secret: {
         "anyOf": [
@@ -165,7 +165,7 @@ texts! {
             }
         ]
     }
-    /// Headers, whose names are not ours to say.
+    /// Headers, with user-defined names.
     Headers: {
         "type": "object",
         "propertyNames": { "minLength": 1 },

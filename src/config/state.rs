@@ -11,7 +11,7 @@ use crate::{
     store::{self, LEAST_CONNECTIONS, Place, Server},
 };
 
-/// The most connections that one instance may be given.
+/// The maximum number of connections of an instance.
 const MOST_CONNECTIONS: u32 = 200;
 
 pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings> {
@@ -24,7 +24,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Setti
             Some(file) => Some(Place::File(file)),
             None => server(checker, &path, raw),
         },
-        // A file's address is no secret.
+        // The path of a file is not a secret.
         Some(Secret::Env(_) | Secret::File(_) | Secret::Credential(_)) => {
             server(checker, &path, raw)
         }
@@ -39,7 +39,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Setti
 
 fn by_default() -> PathBuf {
     match std::env::var_os("STATE_DIRECTORY") {
-        // systemd gives a list of folders, separated by colons.
+        // systemd sets a list of folders, separated by colons.
         Some(folders) => {
             std::env::split_paths(&folders).next().unwrap_or_default().join("certvigil.db")
         }
@@ -47,7 +47,7 @@ fn by_default() -> PathBuf {
     }
 }
 
-/// The file of an address, where it has one.
+/// The file of a `sqlite:` URL.
 fn file(url: &str, base: &Path) -> Option<PathBuf> {
     let rest = url.strip_prefix("sqlite:")?;
     let file = rest.strip_prefix("//").unwrap_or(rest);
@@ -61,7 +61,7 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
     if let Secret::Literal(text) = url {
         let text = text.expose_secret();
         if !["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme)) {
-            // Another database's address may hold a password: only its scheme is repeated.
+            // The URL of another database may contain a password: show only its scheme.
             let scheme = text.split(':').next().unwrap_or_default();
             let scheme = crate::domain::text::one_line(scheme, 40);
             let expected = "\"sqlite:///path/to/state.db\" or \"postgres://user@host/database\"";
@@ -79,7 +79,7 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
     }
     let needed = checker.needs.organizations || checker.needs.notifiers;
     let url = match url {
-        // An address is a secret only where there is a password in it.
+        // A URL is a secret only with a password.
         Secret::Literal(text) if store::password_in(text) => {
             checker.secret(&url_path, Some(url), false, store::fits_url)
         }
@@ -92,7 +92,7 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
         ));
     }
     let password = checker.secret(&path.key("password"), raw.password.as_ref(), needed, |_| Ok(()));
-    // That it can be read, and is one, is seen now; it is read again for each connection.
+    // Validated now; read again for each connection.
     let _: Option<_> = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
     let most = path.key("max_connections");
     let max_connections =

@@ -1,4 +1,4 @@
-//! Environment variables that look like a key of the configuration, and are not read.
+//! Environment variables that resemble a key of the configuration but are not read.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -10,8 +10,7 @@ use super::{
 };
 use crate::domain::selection::Glob;
 
-/// A warning for each variable such as `CERTVIGIL_SMTP_PORT`, where `CERTVIGIL__SMTP__PORT` would
-/// be read.
+/// A warning for each variable such as `CERTVIGIL_SMTP_PORT` instead of `CERTVIGIL__SMTP__PORT`.
 pub fn misspelled(names: impl IntoIterator<Item = String>, raw: &Raw) -> Vec<String> {
     let mut secrets = BTreeSet::new();
     if let Ok(value) = serde_json::to_value(raw) {
@@ -33,7 +32,7 @@ pub fn misspelled(names: impl IntoIterator<Item = String>, raw: &Raw) -> Vec<Str
         .collect()
 }
 
-/// The variable of a key as it would be written with single underscores, and as it is read.
+/// The variable of a key with single underscores, and the correct one.
 fn variable(key: &Key) -> (Glob, String) {
     let parts: Vec<String> = [PREFIX]
         .into_iter()
@@ -44,7 +43,7 @@ fn variable(key: &Key) -> (Glob, String) {
     (Glob::new(&parts.join("_")), parts.join(SEPARATOR).replace('*', "NAME"))
 }
 
-/// The variables that hold secrets: those may have any name.
+/// The variables with secrets, which may have any name.
 fn secret_variables(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(table) => {

@@ -23,7 +23,7 @@ use crate::{
     secret::{PLACES, Secret},
 };
 
-/// The largest template that is read, in bytes.
+/// The largest accepted template, in bytes.
 const MAX_TEMPLATE: u64 = 256 * 1024;
 
 pub(super) fn check(
@@ -42,7 +42,7 @@ pub(super) fn check(
     if raw.url.is_none() && known.is_none_or(|known| known.default_url().is_none()) {
         checker.missing(&path.key("url"), format!("a URL, {PLACES}"));
     }
-    // Addresses and headers may be secret, and often are not: a literal one is not warned about.
+    // URLs and headers may be secret but often are not: a literal value causes no warning.
     let needed = checker.needs.notifiers;
     let url = checker.place(&path.key("url"), url, needed, fits_url);
     checker.in_the_open(&path.key("url"), url.as_ref());
@@ -113,8 +113,7 @@ pub(super) fn check(
     })
 }
 
-/// Warns of an Alertmanager's URL with another path than that of its API, such as that of another
-/// version.
+/// Warns of an unexpected path in an Alertmanager URL, such as that of another API version.
 fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>) {
     let is_usual = |url: &Url| ["", "/api/v2/alerts"].contains(&url.path().trim_end_matches('/'));
     if read_url(url).is_some_and(|url| !is_usual(&url)) {
@@ -125,7 +124,7 @@ fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>)
     }
 }
 
-/// The format, with the operator's template compiled and tried.
+/// The format, with the template compiled and tried.
 fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Option<Format> {
     let word = raw.format.as_deref().unwrap_or("json");
     if word == "template" {

@@ -26,7 +26,7 @@ pub const KEY: &str = "sk-admin-simulated";
 const LACKS_SCOPE: &str =
     "You have insufficient permissions for this operation. Missing scopes: api.mtls.read.";
 
-/// The simulated organization and what it was asked.
+/// The simulated organization and the received requests.
 #[derive(Clone, Default)]
 pub struct AdminApi {
     world: Arc<Mutex<World>>,
@@ -80,7 +80,7 @@ impl AdminApi {
     }
 }
 
-/// Keeps what was asked, and refuses whoever has not the key.
+/// Records the request, and refuses wrong keys.
 async fn admit(
     State(api): State<AdminApi>,
     headers: HeaderMap,

@@ -72,12 +72,12 @@ impl Mailbox {
         Ok(mailbox)
     }
 
-    /// What has arrived, oldest first.
+    /// The received mails, oldest first.
     pub fn mails(&self) -> Vec<Mail> {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets what has arrived.
+    /// Deletes the received mails.
     pub fn forget(&self) {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

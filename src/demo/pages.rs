@@ -15,7 +15,7 @@ use super::{
     receiver::Receiver,
 };
 
-/// What is shown.
+/// The shown messages.
 #[derive(Clone)]
 pub struct Shown {
     pub mailbox: Mailbox,
@@ -47,7 +47,7 @@ pub struct Parts {
     pub html: String,
 }
 
-/// Takes a mail apart as a mail program does; `None` for what is no mail.
+/// Parses a mail as a mail program does; `None` for invalid ones.
 pub fn parts(data: &[u8]) -> Option<Parts> {
     let message = MessageParser::default().parse(data)?;
     Some(Parts {

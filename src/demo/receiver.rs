@@ -1,4 +1,4 @@
-//! A webhook receiver: keeps what it is sent, and answers as it is told.
+//! A webhook receiver that records requests and returns configured responses.
 
 use axum::{
     Router,
@@ -45,12 +45,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// What has come, oldest first.
+    /// The received requests, oldest first.
     pub fn posts(&self) -> Vec<Post> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets what has come.
+    /// Deletes the received requests.
     pub fn forget(&self) {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -32,7 +32,7 @@ pub struct Certificate {
 pub struct AdminKey {
     pub id: String,
     pub name: Option<String>,
-    /// What is shown of it.
+    /// The redacted value.
     pub redacted_value: String,
     pub expires_at: Option<DateTime<Utc>>,
 }

@@ -23,7 +23,8 @@ pub struct Peer(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     peer: IpAddr,
-    /// For whom a proxy on this machine asks. Of others it is not believed: anybody can write it.
+    /// The client address reported by a proxy on this machine. Other senders are not trusted:
+    /// anyone can set the header.
     forwarded: Option<IpAddr>,
 }
 

@@ -32,7 +32,7 @@ use crate::domain::{
 /// The most events of each kind for an organization: the soonest. A calendar with more helps
 /// nobody.
 const MAX_EVENTS: usize = 500;
-/// What is longer ago, or farther away, is in no calendar.
+/// Older and later events are left out.
 const PAST: TimeDelta = TimeDelta::days(400);
 const AHEAD: TimeDelta = TimeDelta::days(20 * 366);
 /// How long an event lasts in the calendar: an expiry is a moment.
@@ -73,7 +73,7 @@ fn text(snapshot: &Snapshot) -> String {
     calendar.done().to_string()
 }
 
-/// Of what is active nowhere nothing breaks; an ignored one is not to be heard of.
+/// An inactive certificate breaks nothing; an ignored one is silenced.
 fn is_shown(row: &CertificateRow) -> bool {
     row.status != Status::Inactive && row.view.ignored.is_none()
 }

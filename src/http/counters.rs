@@ -1,5 +1,4 @@
-//! What has been counted since the start, for `/metrics`: a Prometheus takes a restart for what it
-//! is.
+//! Counters since the start, for `/metrics`: Prometheus handles restarts.
 
 use chrono::TimeDelta;
 use prometheus_client::{
@@ -72,7 +71,7 @@ impl Counters {
         }
     }
 
-    /// Something that was told for the first time, so long after its time.
+    /// Records the lateness of a first alert.
     pub fn arrived(&self, late: TimeDelta) {
         self.lateness.observe(seconds(late));
     }

@@ -1,11 +1,10 @@
-//! Who may ask, and from where.
+//! Access control.
 //!
-//! Guarantees: a token is compared in constant time, and is in no answer; a browser holds a session
-//! and not the token itself; nothing is changed by a request that another site made a browser send,
-//! nor by one without a token; and a page of another site that has its name point to this machine
-//! (DNS rebinding) reads nothing but how healthy the service is. A wrong token costs a moment, and
-//! is said in the log with the address it came from; after too many, none from there is compared
-//! for a while. What is written is said with who asked for it, and from where.
+//! Guarantees: tokens are compared in constant time and appear in no response. A browser holds a
+//! session instead of the token. A request from another site or without a token changes nothing. A
+//! page whose name points to this machine (DNS rebinding) reads only the health status. A wrong
+//! token costs a moment and is logged with its address; after too many, tokens from there are not
+//! compared for a while. Writes are logged with their caller and address.
 
 use axum::{
     Extension, Router,
@@ -35,7 +34,7 @@ use crate::{clock, store};
 const WRONG: Duration = Duration::from_millis(300);
 const COOKIE: &str = "certvigil_session";
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// No token is configured: everybody may read, and nobody may write.
@@ -73,7 +72,7 @@ pub fn feed(key: &Key, configured: &Configured) -> String {
     tokens(configured).next().map(|(token, _)| key.feed(token)).unwrap_or_default()
 }
 
-/// Lets nobody pass who may not ask.
+/// Rejects requests without access.
 pub async fn check(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let configured = shared.service.configured.borrow().clone();
     let (mut parts, body) = request.into_parts();
@@ -101,14 +100,14 @@ pub async fn check(State(shared): State<Shared>, request: Request, next: Next) -
     };
     parts.extensions.insert(caller);
     let span = match writes {
-        // What the log says of it carries who asked, and from where.
+        // Log lines of the request carry the caller and address.
         true => tracing::info_span!("http", caller = caller.token(), address = %origin(&parts)),
         false => tracing::Span::none(),
     };
     next.run(Request::from_parts(parts, body)).instrument(span).await
 }
 
-/// Whether somebody who asks for how things go may be told in detail.
+/// Whether the caller may see health details.
 pub async fn may_read(shared: &Shared, parts: &Parts) -> bool {
     let configured = shared.service.configured.borrow().clone();
     match is_open(&configured) {
@@ -330,7 +329,7 @@ async fn sign_in(
     signed_in(&configured, &shared.key.cookie(token, session), session::LASTS, next)
 }
 
-/// Ends the session for everybody who has its cookie.
+/// Ends the session for every holder of its cookie.
 async fn sign_out(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let configured = shared.service.configured.borrow().clone();
     let ended = async {

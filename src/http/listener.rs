@@ -1,5 +1,4 @@
-//! Connections, and what is allowed to them: how many, for how long, how large, and how much of the
-//! processor.
+//! Connections and their limits: number, duration, size and priority.
 
 use axum::{
     Router,
@@ -47,7 +46,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// The largest head of a request, and the largest body, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_BODY: usize = 64 * 1024;
-/// What is under way when the service ends may take so long.
+/// How long requests in progress may continue at shutdown.
 const ENDING: Duration = Duration::from_secs(2);
 /// How much less of the processor this thread asks for (`nice`, POSIX): a fifteenth, where others
 /// want it.
@@ -102,8 +101,8 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Answers on every connection until `stop`. Where there are too many, a new one takes the place of
-/// one of whoever has the most of them, so that nobody keeps others out.
+/// Serves connections until `stop`. At the limit, a new one replaces one of the address with the
+/// most, so that no client keeps others out.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let most = descriptors::for_pages();
     let room = Arc::new(Semaphore::new(most));

@@ -1,5 +1,4 @@
-//! `/metrics`, for a Prometheus to scrape: gauges of how things stand, and what was counted since
-//! the start.
+//! `/metrics` for Prometheus: gauges of the current state, and the counters since the start.
 //!
 //! How many series there are is bounded: by the organizations and notifiers that are configured, by
 //! closed sets of words, and by [`MAX_CERTIFICATES`] for each organization, those that expire
@@ -201,7 +200,7 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
 fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     let (pending, oldest, failing) = (Gauges::default(), Gauges::default(), Gauges::default());
     let configured = snapshot.configured.listeners.iter().map(|one| one.name.as_str());
-    // What is configured no longer owes nothing.
+    // Removed notifiers have no pending deliveries.
     for notifier in configured {
         let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == notifier);
         let age = |since: DateTime<Utc>| (snapshot.at - since).num_seconds().max(0);
@@ -226,7 +225,7 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     );
 }
 
-/// Whether OpenMetrics is asked for, and not less than the older format (RFC 9110, section 12.5.1).
+/// Whether the client prefers OpenMetrics (RFC 9110, section 12.5.1).
 fn prefers_open_metrics(accept: &str) -> bool {
     let quality = |kind: &str| {
         let wanted = accept.split(',').filter(|one| {

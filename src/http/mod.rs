@@ -1,11 +1,9 @@
-//! The edge to whoever asks over HTTP: pages for people, lists for programs, metrics, a calendar,
-//! and whether the service works.
+//! The HTTP server: pages, API, metrics, calendar and health.
 //!
-//! Guarantees: it runs on a thread of its own, of less priority than the work, and reads over
-//! connections of its own that cannot write: whoever reads delays no scan and no delivery. Where a
-//! token is configured, every path but `/healthz`, `/readyz` and `/login` asks for it; to write
-//! always takes one. Nothing secret is in an answer; sizes, times and connections have limits. It
-//! decides nothing: what it shows is the domain's evaluation of the state.
+//! Guarantees: runs in its own thread with lower priority, and reads over its own read-only
+//! connections: readers delay no scan and no delivery. With a token, every path except `/healthz`,
+//! `/readyz` and `/login` needs it; writing always does. Responses contain no secret. Sizes, times
+//! and connections have limits. Decides nothing: it shows evaluations of the domain.
 
 mod api;
 mod attempts;
@@ -66,11 +64,11 @@ pub struct Settings {
     /// What one has to know to ask, and to write.
     pub token: Option<Secret>,
     pub read_token: Option<Secret>,
-    /// Where a browser finds it, as far as it is not `listen`.
+    /// The external URL, if it differs from `listen`.
     pub public_url: Option<Url>,
 }
 
-/// What is watched, who is told, and who may ask, as it is configured now.
+/// The part of the configuration that requests need.
 #[derive(Debug)]
 pub struct Configured {
     pub timezone: Tz,
@@ -78,11 +76,11 @@ pub struct Configured {
     /// How long after its tick a scan has ended, where all goes well.
     pub late: TimeDelta,
     pub organizations: Vec<(OrganizationName, Policy)>,
-    /// The notifiers, as if nothing had been told yet.
+    /// The notifiers with empty ledgers.
     pub listeners: Vec<Listener>,
-    /// How long something is tried that is told to be tried again.
+    /// How long a requested retry may take until it is given up.
     pub give_up_after: TimeDelta,
-    /// What waits for longer is late.
+    /// Deliveries pending for longer are late.
     pub retry_max: TimeDelta,
     /// May read and write.
     pub token: Option<SecretString>,
@@ -127,13 +125,13 @@ pub struct Watched {
 pub struct Last {
     pub finished_at: DateTime<Utc>,
     pub complete: bool,
-    /// What could not be read, in words.
+    /// The unreadable lists with their errors.
     pub faults: Vec<String>,
     /// How far the API's clock is ahead, in seconds, where that is too much.
     pub clock_skew: Option<i64>,
 }
 
-/// What is served.
+/// The parts of the service that requests use.
 pub struct Service {
     /// Written to where somebody acknowledges, or asks for another attempt.
     pub store: Store,

@@ -14,7 +14,7 @@ use crate::domain::text::one_line;
 /// Problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// `about:blank`: the status says what kind of problem it is.
+    /// `about:blank`: the status is the kind of the problem.
     #[schema(example = "about:blank")]
     r#type: &'static str,
     /// The status in words.
@@ -23,7 +23,7 @@ pub struct Problem {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What was wrong, and what was expected.
+    /// The error, with the expected value.
     detail: String,
     #[serde(skip)]
     #[schema(ignore)]

@@ -1,8 +1,8 @@
 //! Everything that is shown, read at one moment and kept for the next requests.
 //!
-//! Guarantees: however many ask, the state is read at most once a second, and evaluated when it has
-//! changed or a minute has passed. It is read over connections that cannot write, so that no scan
-//! and no delivery waits for a reader. What nobody has asked for in a while is let go of.
+//! Guarantees: the database is read at most once a second regardless of the number of requests, and
+//! evaluated after a change or a minute. Read-only connections delay no scan and no delivery.
+//! Unused snapshots are dropped.
 
 use chrono::{DateTime, Utc};
 use std::{
@@ -28,7 +28,7 @@ use crate::{
     store::{DeliveryRow, Store, Version, Waiting, Which},
 };
 
-/// How long what was read counts as fresh.
+/// How long a snapshot is fresh.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long an evaluation holds while nothing changes but the hour.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -37,13 +37,13 @@ const UNUSED: Duration = Duration::from_secs(120);
 /// How many deliveries of each kind are read.
 pub const LISTED: u32 = 50;
 
-/// What is shown.
+/// The data of the pages.
 #[derive(Debug)]
 pub struct Snapshot {
     /// No other one has it.
     pub number: u64,
     pub at: DateTime<Utc>,
-    /// The same by the API's clock, where this machine's is wrong: what expires goes by it.
+    /// The time by the API's clock, if the local one is wrong; expiries use it.
     pub now: DateTime<Utc>,
     pub configured: Arc<Configured>,
     pub status: Status,
@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub outbox: Outbox,
 }
 
-/// What waits, what failed, and what was sent last.
+/// Pending, failed and recent deliveries.
 #[derive(Debug)]
 pub struct Outbox {
     pub waiting: Vec<Waiting>,
@@ -137,14 +137,14 @@ impl Keeper {
         Ok(snapshot)
     }
 
-    /// Makes the next one read anew: something was written.
+    /// Makes the next snapshot read the database again, after a write.
     pub async fn outdate(&self) {
         if let Some(kept) = self.kept.lock().await.as_mut() {
             kept.outdated = true;
         }
     }
 
-    /// Lets go of what nobody asks for, from time to time.
+    /// Drops an unused snapshot from time to time.
     pub async fn forget(&self) {
         loop {
             tokio::time::sleep(UNUSED / 4).await;

@@ -50,7 +50,7 @@ pub struct Standing {
     pub scan: Option<ScanRecord>,
     /// When the latest complete one ended.
     pub complete_at: Option<DateTime<Utc>>,
-    /// What could not be read, since when, and why.
+    /// The unreadable lists, with time and error.
     pub faults: Vec<(String, Unreadable)>,
 }
 
@@ -130,7 +130,7 @@ pub struct CredentialRow {
 }
 
 impl Standing {
-    /// Evaluates what is known.
+    /// Evaluates the inventory.
     pub fn of(
         known: &What,
         scan: Option<ScanRecord>,
@@ -194,7 +194,7 @@ fn certificate(
     assessment: &Assessment<'_>,
 ) -> CertificateRow {
     let Shown { certificate: mut view, successor, .. } = occasion.view(assessment, &Routing::all());
-    // What has ended is of no interest here.
+    // Ended silences are left out.
     view.ignored = compose::ignored(assessment).filter(|silence| !silence.ended);
     view.acknowledged =
         compose::acknowledged(assessment, evaluation.now).filter(|silence| !silence.ended);
@@ -228,7 +228,7 @@ fn project(evaluation: &Evaluation<'_>, project: &Project) -> ProjectRow {
         let ends = active.iter().find(|one| one.expires_at == Some(from))?;
         evaluation.assessment(&ends.id)
     });
-    // That what comes next is not valid yet ends nothing.
+    // A next certificate that is not valid yet ends no coverage.
     let ends = |reached: &&Reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired);
     let reached = cause.as_ref().and_then(Assessment::open).filter(ends);
     let unprotected = evaluation.unprotected(&project.id);
@@ -274,8 +274,7 @@ impl CredentialRow {
 }
 
 impl CertificateRow {
-    /// What comes first in a list: the least time left; then what has no end, and what is active
-    /// nowhere.
+    /// The order of a list: least time left first; then those without expiry and inactive ones.
     pub fn urgency(&self) -> impl Ord + use<> {
         let expires_at = self.view.expires_at;
         (
@@ -309,7 +308,7 @@ impl ProjectRow {
         has(self.project.id.as_str(), self.project.name.as_ref(), text)
     }
 
-    /// Where something has to be done comes first, the soonest first; then what is not seen.
+    /// Projects that need action come first, soonest first; then unreadable ones.
     pub fn urgency(&self) -> impl Ord + use<> {
         let rank = match (self.coverage, self.severity) {
             (Coverage::Uncovered, Some(_)) => 0,

@@ -89,7 +89,7 @@ impl Notifier for Log {
     }
 }
 
-/// What it would say, without the fields.
+/// The log lines without fields.
 pub fn lines(notification: &Notification, now: DateTime<Utc>) -> Vec<String> {
     let line = |alert: &Alert| format!("{}: {}", alert.severity, wording::headline(alert, now));
     notification.alerts.iter().map(line).collect()

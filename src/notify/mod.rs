@@ -1,4 +1,4 @@
-//! The edge to those who are told.
+//! Notifiers: the channels that send messages.
 //!
 //! A notifier renders one notification and hands it to one receiver, once. What a failure means for
 //! the delivery is the domain's business, when it is tried again is the outbox's. To add a kind: a
@@ -28,11 +28,11 @@ pub trait Notifier: Send + Sync {
     /// Its configured name.
     fn name(&self) -> &str;
 
-    /// Whom it tells, each in a delivery of its own: mail addresses, or a webhook's host with a
-    /// mark of the rest of its address. They are shown, and so are free of secrets.
+    /// The receivers, each with its own delivery: mail addresses, or the host of a webhook with a
+    /// mark for the rest of its URL. Shown to users, so without secrets.
     fn receivers(&self) -> Vec<String>;
 
-    /// What it wants to hear of.
+    /// The alerts that it selects.
     fn routing(&self) -> &Routing;
 
     /// How it wants what a scan has to say.
@@ -81,10 +81,9 @@ pub fn all(
     Ok(notifiers)
 }
 
-/// Whether a secret can stand in an HTTP header (RFC 9110, section 5.5).
+/// Checks that a secret is a valid HTTP header value (RFC 9110, section 5.5).
 ///
-/// # Errors
-/// What was expected of it.
+/// The expected form.
 pub fn header_value(value: &str) -> Result<(), String> {
     reqwest::header::HeaderValue::from_str(value)
         .map(drop)

@@ -1,4 +1,5 @@
-//! One notifier's loop: hands over what waits for it, so that one that hangs delays no other.
+//! The loop of one notifier: sends its pending deliveries, so that a hanging notifier delays no
+//! other.
 
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
@@ -10,16 +11,16 @@ use crate::{
     usecase::deliver,
 };
 
-/// How long it waits for the receiver's rate at a time.
+/// The longest wait for the receiver's rate limit at a time.
 const LOOK: Duration = Duration::from_secs(1);
-/// After how many beats it looks into the outbox though nothing seems to have changed.
+/// Number of ticks after which the outbox is queried although nothing seems to have changed.
 const UNSEEN: u32 = 10;
-/// How long the database may take to say whether something is due.
+/// The longest duration of the query for due deliveries.
 const LOOKING: Duration = Duration::from_secs(120);
-/// How much longer than its attempts a pass may take, for recording what came of them.
+/// How much longer than its attempts a pass may take, to record their results.
 const RECORDING: Duration = Duration::from_secs(120);
 
-/// Runs until its end, and then still ends what is under way, unless the process stops.
+/// Runs until cancelled, then finishes the attempts in flight unless the process stops.
 pub async fn run(
     notifier: Arc<dyn Notifier>,
     policy: RetryPolicy,
@@ -30,7 +31,7 @@ pub async fn run(
     let name = notifier.name().to_owned();
     let pulse = shared.pulse.enter();
     let mut quiet = Quiet::default();
-    // A start or a reload may have changed why deliveries failed.
+    // A start or a reload may have fixed the cause of failed deliveries.
     if let Err(error) = shared.store.retry_all(&name, clock::now()).await {
         tracing::warn!(notifier = name, %error, "cannot retry pending deliveries at once: \
                                                  database unavailable");
@@ -103,8 +104,8 @@ pub async fn run(
     }
 }
 
-/// One pass, in a task of its own, so that a panic in it does not end the loop. `None` where the
-/// process stops before its end: what is not recorded then is repeated by the next start.
+/// One pass in its own task, so that a panic does not end the loop. `None` if the process stops
+/// first: the next start repeats unrecorded attempts.
 async fn pass(
     notifier: &Arc<dyn Notifier>,
     policy: &RetryPolicy,
@@ -144,10 +145,10 @@ async fn pass(
     })
 }
 
-/// A time in which nothing is due, as far as one can tell without asking the database.
+/// A time without due deliveries, judged without a query.
 #[derive(Default)]
 struct Quiet {
-    /// What the state was like when it was asked last, and when something is due by that.
+    /// The fingerprint of the database at the last query, and the next due time then.
     seen: Option<(Mark, Option<DateTime<Utc>>)>,
     beats: u32,
 }
@@ -157,7 +158,7 @@ impl Quiet {
         *self = Quiet { seen: mark.map(|mark| (mark, next)), beats: 0 };
     }
 
-    /// Whether the database is to be asked, at this beat.
+    /// Whether the outbox must be queried at this tick.
     fn is_over(&mut self, mark: Option<Mark>) -> bool {
         self.beats += 1;
         let Some((seen, next)) = self.seen else { return true };

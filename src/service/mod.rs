@@ -1,8 +1,8 @@
-//! The only wiring: adapters from configuration sections, the loops, reload, and their end.
+//! The wiring: adapters from configuration sections, the loops, reload and shutdown.
 //!
-//! Each organization has a loop that scans when its schedule is due, and each notifier one that
-//! hands over what waits for it. They meet in the outbox alone. A reload ends the loops and starts
-//! them anew with what is configured now; what is in the outbox waits for them there.
+//! Each organization has a loop that scans on schedule, and each notifier one that sends its
+//! pending deliveries. They meet only in the outbox. A reload ends the loops and starts new ones
+//! with the new configuration; the outbox keeps pending deliveries.
 
 mod deliveries;
 mod monitor;
@@ -44,21 +44,20 @@ pub use peers::Member;
 use pulse::Pulse;
 pub use reload::settle_changes;
 use scans::{Due, Scans};
-pub use scans::{say, say_clock};
+pub use scans::{log_clock_skew, log_scan};
 
-/// How long what is under way has after the signal to stop. The contract is 10 s for all of it.
+/// How long work in progress may continue after the signal to stop. The contract is 10 s in total.
 const GRACE: Duration = Duration::from_secs(8);
-/// How long a scan that is dropped by a reload may take to end.
+/// How long a scan that a reload drops may take to end.
 const ENDING: Duration = Duration::from_secs(5);
-/// How long a reload may take: the state may be somebody else's for a while.
+/// The longest duration of a reload: another instance may hold the lease.
 const CHANGING: Duration = Duration::from_secs(180);
-/// How often what is older than `state.history` is forgotten.
+/// How often records older than `state.history` are deleted.
 const PRUNE: Duration = Duration::from_secs(24 * 3_600);
 
-/// What an organization's scans need.
+/// The settings for the scans of an organization.
 ///
-/// # Errors
-/// Where a secret cannot be read any more, or TLS cannot be set up.
+/// If a secret is no longer readable, or TLS cannot be set up.
 pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Target> {
     let name = organization.api.organization.clone();
     Ok(Target {
@@ -71,7 +70,7 @@ pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Ta
     })
 }
 
-/// When a scan is that starts now, and until when what it says holds.
+/// The times of a scan that starts now.
 pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Utc>) -> When {
     let timezone = schedule.cron.timezone();
     let (stale_at, allowed) = (schedule.stale_after(now), schedule.allowed(tick));
@@ -87,18 +86,17 @@ pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
     notify::all(&told.email, &told.webhook, &told.log)
 }
 
-/// A heartbeat, and the organizations that it speaks for. In the state it goes by the name of the
-/// organization whose own it is, and that of all has none.
+/// A heartbeat and its organizations. In the database it has the name of its organization; the one
+/// for all organizations has none.
 pub struct Beating {
     pub name: String,
     pub heartbeat: Heartbeat,
     pub of: BTreeSet<OrganizationName>,
 }
 
-/// The configured heartbeats: one for all organizations, and those of their own.
+/// The configured heartbeats: one for all organizations, and one for each that has its own.
 ///
-/// # Errors
-/// Where an address cannot be read.
+/// If a URL is not readable.
 pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
     let all: BTreeSet<_> =
         config.organizations.iter().map(|one| one.api.organization.clone()).collect();
@@ -114,10 +112,9 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
         .collect()
 }
 
-/// What is shown over HTTP of a configuration, and to whom.
+/// The part of a configuration that the HTTP server needs.
 ///
-/// # Errors
-/// Where the token cannot be read any more.
+/// If the token is no longer readable.
 fn configured(config: &Config) -> anyhow::Result<Configured> {
     let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
     let organizations = config.organizations.iter();
@@ -137,12 +134,12 @@ fn configured(config: &Config) -> anyhow::Result<Configured> {
     })
 }
 
-/// How a running service is told what to do.
+/// Controls a running service.
 pub struct Control {
     pub stop: CancellationToken,
-    /// That the configuration is to be loaded again.
+    /// Requests to reload the configuration.
     pub reloads: mpsc::Receiver<()>,
-    /// That every organization is to be scanned now.
+    /// Requests to scan every organization.
     pub scans: mpsc::Receiver<()>,
     /// Loads the configuration again.
     pub load: Box<dyn Fn() -> Result<Config, Refused> + Send + Sync>,
@@ -151,23 +148,23 @@ pub struct Control {
 /// Everything that outlives a reload.
 struct Shared {
     store: Store,
-    /// Rung when something was written to the outbox.
+    /// Notified after a write to the outbox.
     outbox: Notify,
-    /// Changed when every organization is to be scanned now.
+    /// Changed to scan every organization now.
     scan_now: watch::Sender<()>,
     status: watch::Sender<Status>,
-    /// What is configured, as far as it is shown.
+    /// The configuration for the HTTP server.
     configured: watch::Sender<Arc<Configured>>,
     counters: Counters,
     pulse: Pulse,
     stop: CancellationToken,
-    /// Cancelled if the database was lost: then the service ends with an error.
+    /// Cancelled if the database file is removed: then the service exits with an error.
     lost: CancellationToken,
     started_at: DateTime<Utc>,
-    /// What this instance says of itself to the others.
+    /// The registration of this instance for the others.
     membership: watch::Sender<Arc<Membership>>,
     schedule: watch::Sender<schedule::Settings>,
-    /// How many scans are under way here.
+    /// Number of scans in progress in this process.
     scanning: AtomicU32,
 }
 
@@ -209,7 +206,7 @@ impl Shared {
         }
     }
 
-    /// Gives whether that is news.
+    /// Returns whether the fault is new.
     fn note_outbox(&self, notifier: &str, fault: Option<String>) -> bool {
         self.status.send_if_modified(|status| match fault {
             Some(fault) => status.outbox.insert(notifier.to_owned(), fault).is_none(),
@@ -218,7 +215,7 @@ impl Shared {
     }
 }
 
-/// What is made of a configuration, before anything of it runs.
+/// The parts built from a configuration before any loop starts.
 struct Parts {
     targets: Vec<Target>,
     notifiers: Vec<Arc<dyn Notifier>>,
@@ -238,23 +235,23 @@ impl Parts {
     }
 }
 
-/// How the loops of a configuration begin.
+/// The start of the loops of a configuration.
 struct Begin {
-    /// Whether there is a scan at once, and why.
+    /// The reason for an immediate scan, if any.
     first: Option<Due>,
-    /// Whether the state is in line with the configuration.
+    /// Whether the cleanup of removed organizations and notifiers is done.
     settled: bool,
 }
 
 /// The loops of one configuration.
 struct Generation {
     end: CancellationToken,
-    /// The loops that must have ended before others take their place.
+    /// The loops that must end before new ones start.
     scans: TaskTracker,
 }
 
 impl Control {
-    /// Nothing is asked of it but to stop.
+    /// A service that only stops.
     pub fn until(stop: CancellationToken) -> Control {
         let ((_, reloads), (_, scans)) = (mpsc::channel(1), mpsc::channel(1));
         Control { stop, reloads, scans, load: Box::new(|| Err(Refused(Vec::new()))) }
@@ -262,7 +259,8 @@ impl Control {
 }
 
 impl Generation {
-    /// Starts the loops. Those of the notifiers belong to `tasks`, for they end what is under way.
+    /// Starts the loops. Those of the notifiers belong to `tasks`, because they finish attempts in
+    /// flight.
     fn start(
         config: &Config,
         parts: Parts,
@@ -322,7 +320,7 @@ impl Generation {
         Generation { end, scans: own }
     }
 
-    /// Ends the loops: a scan under way is dropped, a delivery under way is ended.
+    /// Ends the loops: a scan in progress is dropped, attempts in flight are finished.
     async fn end(self) {
         self.end.cancel();
         if tokio::time::timeout(ENDING, self.scans.wait()).await.is_err() {
@@ -331,7 +329,7 @@ impl Generation {
     }
 }
 
-/// A loop that goes on after a failure inside certvigil, which ends nothing else.
+/// Restarts a loop after a panic, which then affects nothing else.
 async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
     while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
         tracing::error!("{what} failed: internal error, restarting");
@@ -339,11 +337,10 @@ async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
     }
 }
 
-/// The service: runs until it is stopped, and ends within ten seconds of it.
+/// Runs the service until it is stopped; it ends within ten seconds of the signal.
 ///
-/// # Errors
-/// Where the state cannot be opened, or something cannot be set up; once running, failures are
-/// logged and lived with.
+/// If the database cannot be opened or a part cannot be set up. Later failures are logged, and the
+/// service continues.
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
     let parts = Parts::of(&config)?;
@@ -363,7 +360,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let configured = watch::channel(Arc::clone(&parts.configured)).0;
     let shared = Arc::new(Shared::new(store, &config, membership, configured, stop.clone()));
     let tasks = TaskTracker::new();
-    say_started(&config);
+    log_started(&config);
     let answering = if let Some(listener) = listener {
         let service = http::Service {
             store: shared.store.clone(),
@@ -415,7 +412,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                     let Some(settled) = stop.run_until_cancelled(changing).await else {
                         break;
                     };
-                    // What has changed is seen at once, by one of those who have it.
+                    // Scan at once to apply the changes; with several instances, one of them does.
                     let first = Due::Again { asked: !shared.store.is_shared() };
                     let begin = Begin { first: Some(first), settled };
                     let beats = heartbeat.beats();
@@ -434,13 +431,13 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     }
     systemd::stopping();
     tasks.close();
-    // Dropped, where it does not end by itself.
+    // Dropped if it does not end in time.
     drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("shutdown timed out: unfinished work continues at the next start");
     }
     if let Some(answering) = answering {
-        // It has been ending as long as the work has, and takes two seconds at most.
+        // It has been stopping together with the loops, and takes at most two seconds.
         drop(tokio::time::timeout(Duration::from_millis(2_500), answering.wait()).await);
     }
     let farewell = async {
@@ -451,13 +448,13 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     };
     drop(tokio::time::timeout(Duration::from_millis(500), farewell).await);
     tracing::info!("certvigil stopped");
-    // A supervisor starts it again, and the next start opens the database that is there then.
+    // A supervisor restarts the process, which then opens the new file.
     anyhow::ensure!(!shared.lost.is_cancelled(), "the database file was removed or replaced");
     Ok(())
 }
 
-/// Opens the state, joins those who work on it, and brings it in line with the configuration; gives
-/// whether that is done. A server that does not answer yet is waited for.
+/// Opens the database, registers this instance, and cleans up after removals; returns whether that
+/// is done. Waits for a server that does not respond yet.
 async fn open(
     config: &Config,
     parts: &Parts,
@@ -483,7 +480,7 @@ async fn open(
         .await
 }
 
-fn say_started(config: &Config) {
+fn log_started(config: &Config) {
     let told = config.notifiers.listening().len();
     tracing::info!(
         organizations = config.organizations.len(),
@@ -497,12 +494,12 @@ fn say_started(config: &Config) {
     );
 }
 
-/// How long the acknowledgements of an organization outlive its configuration.
+/// How long acknowledgements outlive the configuration of their organization.
 const WEEK: chrono::TimeDelta = chrono::TimeDelta::days(7);
 
 async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: CancellationToken) {
     loop {
-        // How long things are kept is decided by the configuration that is in force.
+        // The newest configuration decides the retention.
         if shared.status.borrow().is_in_force() {
             match shared.store.prune(clock::now() - history).await {
                 Ok(0) => {}
@@ -543,7 +540,7 @@ mod tests {
         },
     };
 
-    /// A notifier that fails inside: at each delivery, and when the first scan asks whom it tells.
+    /// A notifier that panics: in each delivery, and when the first scan reads its routing.
     struct Panicking {
         at_a_scan: AtomicBool,
         routing: Routing,
@@ -598,7 +595,7 @@ mod tests {
         }
     }
 
-    /// Two organizations and a webhook, beside what fails.
+    /// Two organizations and a webhook, in addition to the panicking notifier.
     async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let mut organizations = String::new();

@@ -1,5 +1,5 @@
-//! The watcher is watched: whether notifiers get through, told through the others; and the
-//! heartbeats, by which somebody else notices that certvigil is gone, blind or mute.
+//! Monitors certvigil itself: failing notifiers are reported through the others, and heartbeats let
+//! another service notice that certvigil is down, blind or mute.
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -23,22 +23,22 @@ use crate::{
     usecase::watch_notifiers,
 };
 
-/// After how many beats it looks round.
+/// Number of ticks between two checks.
 const LOOK: u32 = 5;
-/// When a heartbeat that could not be sent is tried again.
+/// The pause before a failed heartbeat is retried.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How long one look may take, beside what it sends.
+/// The longest duration of a check, without its requests.
 const LOOKING: Duration = Duration::from_secs(60);
 
-/// What happens in the loops of the organizations.
+/// Events in the loops of the organizations.
 #[derive(Clone, Debug)]
 pub enum Happened {
     ScanBegins(OrganizationName),
-    /// And whether it was complete, and kept.
+    /// Whether it was complete and saved.
     ScanEnded(OrganizationName, bool),
 }
 
-/// Where it is told.
+/// Sends events to the monitor.
 #[derive(Clone)]
 pub struct News(mpsc::UnboundedSender<Happened>);
 
@@ -48,20 +48,21 @@ impl News {
         (News(sender), receiver)
     }
 
-    /// Nobody listens any more only when everything ends.
+    /// The receiver is dropped only at shutdown.
     pub fn tell(&self, happened: Happened) {
         drop(self.0.send(happened));
     }
 }
 
-/// A heartbeat, and what it waits for.
+/// A heartbeat and its state.
 pub struct Watching {
     heartbeat: Heartbeat,
-    /// The organizations that it speaks for.
+    /// Its organizations.
     of: BTreeSet<OrganizationName>,
-    /// What it is called in the state: the organization where it is one's own.
+    /// Its name in the database: the organization, if it has its own heartbeat.
     name: String,
-    /// Whether something waits for too long, and whether that was said since the last scan.
+    /// Whether a delivery has been pending too long, and whether that was logged since the last
+    /// scan.
     late: bool,
     said_late: bool,
     not_before: Option<Instant>,
@@ -73,7 +74,7 @@ impl Watching {
         Watching { heartbeat, of, name, late: false, said_late: false, not_before: None }
     }
 
-    /// What is said at once of all that has happened since the last look, each signal once.
+    /// Sends start and fail signals for the events since the last check, each signal once.
     async fn hear(&mut self, happened: &[Happened]) {
         let (mut begins, mut failed) = (false, false);
         for one in happened {
@@ -98,8 +99,7 @@ impl Watching {
         }
     }
 
-    /// The scans of which it can be said that all is well, where they are all complete, and of none
-    /// of them it was said before.
+    /// The scans that allow a heartbeat: all complete, and none counted before.
     async fn owed(
         &self,
         latest: &[Latest],
@@ -117,8 +117,8 @@ impl Watching {
         Ok(Some(scans).filter(|scans| scans.is_disjoint(&said)))
     }
 
-    /// Says that all is well, or that something waits for too long. Gives whether the former was
-    /// said.
+    /// Sends the heartbeat, or logs that a delivery has been pending too long. Returns whether the
+    /// heartbeat was sent.
     async fn say(&mut self, late: bool) -> bool {
         if late && !self.late {
             tracing::warn!(
@@ -140,10 +140,10 @@ impl Watching {
     }
 }
 
-/// What the loop needs.
+/// The parts of the loop.
 pub struct Monitor {
     pub config: Arc<Config>,
-    /// Whether the state is in line with the configuration.
+    /// Whether the cleanup of removed organizations and notifiers is done.
     pub settled: bool,
     pub notifiers: Vec<Arc<dyn Notifier>>,
     pub delivery: RetryPolicy,
@@ -153,14 +153,14 @@ pub struct Monitor {
     pub end: CancellationToken,
 }
 
-/// Runs until its end.
+/// Runs until cancelled.
 pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let pulse = shared.pulse.enter();
     let started_at = clock::now();
-    // The notifiers that were logged before.
+    // The notifiers that are logged already.
     let (mut failing, mut held_back) = (BTreeSet::new(), BTreeSet::new());
     let mut log = DroppedLines::default();
-    // Each signal has its time.
+    // Each request has its own time limit.
     let signals = u32::try_from(monitor.heartbeats.len()).unwrap_or(u32::MAX);
     let limit = LOOKING + heartbeat::LONGEST.saturating_mul(signals.saturating_mul(2));
     loop {
@@ -169,7 +169,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             () = until_look(&mut monitor.beats, &pulse) => None,
             () = monitor.end.cancelled() => return,
         };
-        // All of it, so that nothing is said by what is out of date.
+        // Take every pending event, so that no signal is out of date.
         let mut heard: Vec<Happened> = first.into_iter().collect();
         heard.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
         let end = monitor.end.clone();
@@ -186,7 +186,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             for heartbeat in &mut monitor.heartbeats {
                 heartbeat.hear(&heard).await;
             }
-            // One instance does it for all of them.
+            // One instance checks for all.
             match shared.store.take(None, None, LEASE, clock::now()).await {
                 Ok(Taken::Yes(lease)) => {
                     let logged = (&mut failing, &mut held_back);
@@ -206,7 +206,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     }
 }
 
-/// The lines of the log that were dropped, as far as they were counted and logged.
+/// Dropped log lines, as counted and as logged.
 #[derive(Default)]
 struct DroppedLines {
     counted: u64,
@@ -220,7 +220,7 @@ impl DroppedLines {
         self.counted = dropped;
         if dropped > self.logged {
             tracing::warn!(lines = dropped - self.logged, "log lines dropped: stderr was not read");
-            // As long as nobody does, this line is dropped, too.
+            // While stderr is not read, this line is dropped, too.
             if logging::dropped_lines() == dropped {
                 self.logged = dropped;
             }
@@ -228,7 +228,7 @@ impl DroppedLines {
     }
 }
 
-/// Waits until it is time to look, coming round meanwhile.
+/// Waits for the next check, reporting to the watchdog in between.
 async fn until_look(beats: &mut Beats, pulse: &Beat) {
     for _ in 0..LOOK {
         pulse.beat();
@@ -236,7 +236,7 @@ async fn until_look(beats: &mut Beats, pulse: &Beat) {
     }
 }
 
-/// What is done by one instance for all.
+/// The work of one instance for all.
 async fn look(
     monitor: &mut Monitor,
     shared: &Shared,
@@ -262,15 +262,14 @@ async fn look(
         Ok(held_back) => log_held_back(held_back, held),
         Err(error) => tracing::error!(%error, "cannot read pending deliveries"),
     }
-    // Where nobody gets through, nobody can be told of it either.
+    // If every notifier fails, no alert can be sent.
     let mute = known.len() == notifiers.len();
     if let Err(error) = beat(heartbeats, delivery, mute, shared).await {
         tracing::error!(%error, "heartbeat withheld: database unavailable");
     }
 }
 
-/// Logs the deliveries that wait without an attempt; `known` are the notifiers that were logged
-/// before.
+/// Logs deliveries pending without an attempt; `known` are the notifiers that are logged already.
 fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
     for one in &held_back {
         if !known.contains(&one.notifier) {
@@ -283,7 +282,7 @@ fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
     *known = held_back.into_iter().map(|one| one.notifier).collect();
 }
 
-/// Sends the heartbeats that are owed.
+/// Sends due heartbeats.
 async fn beat(
     heartbeats: &mut [Watching],
     delivery: &RetryPolicy,
@@ -296,7 +295,7 @@ async fn beat(
     let latest = shared.store.latest_scans().await?;
     for heartbeat in heartbeats {
         let Some(scans) = heartbeat.owed(&latest, &shared.store).await? else { continue };
-        // What was read long ago says nothing of now.
+        // An overdue scan does not describe the present.
         let (now, schedule) = (clock::now(), shared.schedule.borrow().clone());
         let mut of = latest.iter().filter(|one| scans.contains(&one.scan));
         if of.any(|one| overdue(&schedule, one.tick, one.tick) < now) {
@@ -310,8 +309,7 @@ async fn beat(
     Ok(())
 }
 
-/// Tells through the others who does not get through. `known` are those of whom the log has been
-/// told.
+/// Reports failing notifiers through the others. `known` are those that are logged already.
 async fn watch_notifiers(
     notifiers: &[Arc<dyn Notifier>],
     delivery: &RetryPolicy,
@@ -349,7 +347,7 @@ async fn watch_notifiers(
     *known = failing;
 }
 
-/// How things stand, in a line.
+/// The status in one line.
 fn line(shared: &Shared) -> String {
     let status = shared.status.borrow();
     let all = status.organizations.len();

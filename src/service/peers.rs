@@ -1,5 +1,5 @@
-//! The other instances that work on the same state: that each is there, what they have scanned, and
-//! whether their configurations agree.
+//! The other instances on the same database: which are running, their scans, and whether their
+//! configurations agree.
 
 use chrono::{DateTime, Utc};
 use std::{
@@ -27,14 +27,14 @@ use crate::{
     store::{Instance, LEASE, Lease, Membership, Store, Taken},
 };
 
-/// How often an instance says that it is there.
+/// How often an instance renews its registration.
 const BEAT: Duration = Duration::from_secs(2);
-/// How long a command waits for its turn.
+/// How long a command waits for a lease.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many of the keys that differ are logged.
+/// How many differing keys are logged.
 const LOGGED: usize = 20;
 
-/// What this instance says of itself.
+/// The registration of this instance.
 pub fn membership(
     config: &Config,
     notifiers: &[Arc<dyn Notifier>],
@@ -58,23 +58,21 @@ pub fn membership(
 }
 
 fn host() -> String {
-    // Not from /proc, which a service may not see.
+    // Not from /proc, which the service may be unable to read.
     let system = rustix::system::uname();
     crate::domain::text::one_line(&system.nodename().to_string_lossy(), 64)
 }
 
-/// One that works on the state for a while, beside those who run: it holds up no lease longer than
-/// it lives.
+/// A temporary instance, such as a command: its leases end with it.
 pub struct Member {
     store: Store,
     beats: tokio::task::JoinHandle<()>,
 }
 
 impl Member {
-    /// Joins the others, and brings the state in line with the configuration.
+    /// Registers, and cleans up after removals from the configuration.
     ///
-    /// # Errors
-    /// Where the state fails, or another instance is at it.
+    /// If the database fails, or another instance holds the lease.
     pub async fn join(
         config: &Config,
         store: &Store,
@@ -99,10 +97,9 @@ impl Member {
         Ok(member)
     }
 
-    /// Waits for its turn, which comes when another instance has ended what it is at.
+    /// Waits for the lease until the other instance releases it.
     ///
-    /// # Errors
-    /// Where the state fails, the turn does not come, or another configuration is in force.
+    /// If the database fails, the lease is not released in time, or another configuration is newer.
     pub async fn lease(&self, of: Option<&OrganizationName>) -> anyhow::Result<Lease> {
         let begun = tokio::time::Instant::now();
         loop {
@@ -121,7 +118,7 @@ impl Member {
         }
     }
 
-    /// Leaves what it holds to the others.
+    /// Releases its leases and ends its registration.
     pub async fn leave(self) {
         self.beats.abort();
         if let Err(error) = self.store.leave().await {
@@ -130,11 +127,9 @@ impl Member {
     }
 }
 
-/// A configuration file that was not found is a mistake, and no decision to remove what the
-/// database knows.
+/// A missing configuration file is a mistake, not a decision to remove the stored organizations.
 ///
-/// # Errors
-/// If there is no file, and the database knows what is not configured; or if it fails.
+/// If there is no file and the database has unconfigured names; or if the database fails.
 pub async fn refuse_to_forget(
     config: &Config,
     store: &Store,
@@ -168,7 +163,7 @@ impl Drop for Member {
     }
 }
 
-/// Gives a sign from time to time, until the process ends.
+/// Renews the registration until the process ends.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let pulse = shared.pulse.enter();
     let mut known = Known::default();
@@ -215,12 +210,12 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// Takes note of a scan, whoever made it.
+/// Updates the status after a scan of any instance.
 async fn note(shared: &Shared, organization: &OrganizationName) {
     let Ok(Some(record)) = shared.store.latest_scan(organization).await else { return };
     let schedule: schedule::Settings = shared.schedule.borrow().clone();
     shared.status.send_modify(|status| {
-        // Whether it is watched is a matter of the configuration.
+        // The configuration decides whether it is watched.
         if let Some(watched) = status.organizations.get_mut(organization) {
             watched.overdue_at =
                 watched.overdue_at.max(overdue(&schedule, record.tick, record.tick));
@@ -231,12 +226,12 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
     });
 }
 
-/// What was heard before, so that it is said once.
+/// The previous observations, so that each change is logged once.
 #[derive(Default)]
 struct Known {
     scans: BTreeMap<OrganizationName, Uuid>,
     there: BTreeMap<String, String>,
-    /// The instances whose configuration is another, with its digest and one's own.
+    /// Instances with another configuration, with its digest and the own one.
     differ: BTreeSet<(String, String, String)>,
     scanning: Option<bool>,
 }
@@ -289,7 +284,7 @@ impl Known {
     }
 }
 
-/// An instance, as it is called.
+/// The display name of an instance.
 fn name(instance: &Instance) -> String {
     format!("{} (process {}, certvigil {})", instance.host, instance.process, instance.version)
 }

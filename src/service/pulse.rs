@@ -1,5 +1,5 @@
-//! The pulse of the loops, for a supervisor that restarts what hangs: systemd's watchdog is fed when every loop
-//! has come round since it was fed last, by the one that was still missing. There is no timer beside them.
+//! Liveness of the loops for a supervisor: the systemd watchdog is fed when every loop has reported
+//! since the last time, by the last one to report. There is no separate timer.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::systemd;
 
-/// How often a loop that waits for something comes round.
+/// How often a waiting loop reports.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// All loops.
@@ -22,23 +22,23 @@ pub struct Pulse(Arc<Mutex<Loops>>);
 #[derive(Default)]
 struct Loops {
     next: u64,
-    /// Each loop, and whether it has come round.
+    /// Each loop, and whether it has reported.
     came_round: BTreeMap<u64, bool>,
-    /// When each loop came round last.
+    /// The last report of each loop.
     last: BTreeMap<u64, Instant>,
 }
 
-/// A loop that has not come round for so long hangs.
+/// A loop without a report for this long hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
-/// One loop, as long as it lasts.
+/// A registered loop.
 pub struct Beat {
     pulse: Pulse,
     id: u64,
 }
 
 impl Pulse {
-    /// A loop that begins.
+    /// Registers a loop.
     pub fn enter(&self) -> Beat {
         let mut loops = self.lock();
         let id = loops.next;
@@ -59,7 +59,7 @@ impl Pulse {
 }
 
 impl Loops {
-    /// Notes that a loop has come round; says whether all have.
+    /// Records a report; returns whether all loops have reported.
     fn beat(&mut self, id: u64) -> bool {
         self.came_round.insert(id, true);
         self.last.insert(id, Instant::now());
@@ -72,14 +72,14 @@ impl Loops {
 }
 
 impl Beat {
-    /// The loop has come round.
+    /// Reports that the loop is alive.
     pub fn beat(&self) {
         if self.pulse.lock().beat(self.id) {
             systemd::alive();
         }
     }
 
-    /// Does some work that may take up to `limit`, coming round meanwhile; what takes longer is not alive.
+    /// Runs work of at most `limit`, reporting in between; afterwards the loop counts as hanging.
     pub async fn during<T>(&self, limit: Duration, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let mut work = pin!(work);

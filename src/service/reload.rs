@@ -1,5 +1,4 @@
-//! A reload: the configuration as it is now takes the place of the one that was loaded before, or
-//! is refused.
+//! A reload: the new configuration replaces the previous one, or is refused.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
@@ -15,8 +14,8 @@ use crate::{
     usecase::scan,
 };
 
-/// The configuration as it is now, with all that it needs; nothing where it is refused, and the old
-/// one goes on.
+/// The new configuration with its parts; `None` if it is refused, and the previous one stays in
+/// force.
 pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     let refused = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "reload failed: keeping the previous configuration");
@@ -42,14 +41,14 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     Some((config, parts))
 }
 
-/// Brings the state, and what is shown, in line with a configuration that takes the place of
-/// another. Gives whether that is done as far as the state goes.
+/// Applies a new configuration to the database and the status. Returns whether the cleanup in the
+/// database is done.
 pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let membership = Arc::new(peers::membership(config, &parts.notifiers, shared.started_at));
     let join = || shared.store.join(&membership, true, clock::now);
     let joined = join.retry(ExponentialBuilder::default()).await;
     if let Err(error) = joined {
-        // The next sign that it gives says it, too.
+        // The next renewal announces it.
         tracing::error!(%error, "cannot announce the configuration to other instances yet");
     }
     shared.membership.send_replace(membership);
@@ -70,7 +69,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     settled
 }
 
-/// Does what `settle` does, where it is this instance's turn.
+/// As `settle`, if this instance gets the lease.
 ///
 /// # Errors
 /// Where the state fails.

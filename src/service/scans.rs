@@ -1,7 +1,6 @@
-//! One organization's loop: a scan when its schedule is due, when it is asked for, and again where
-//! one could not be kept. Its scans never overlap, and one that hangs delays no other. Where
-//! several instances work on one state, each scan is one of theirs, by a lease; if that one dies
-//! another takes over.
+//! The loop of one organization: it scans on schedule, on request, and again after a scan that was
+//! not saved. Its scans never overlap, and a hanging one delays no other organization. With several
+//! instances, a lease decides which one scans; if it fails, another takes over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -27,36 +26,36 @@ use crate::{
     usecase::scan::{self, Progress, Report, Target, When},
 };
 
-/// When a scan that failed inside certvigil, or could not be kept, is tried again.
+/// The pause before a failed or unsaved scan is repeated.
 const AGAIN: Duration = Duration::from_secs(60);
-/// A scheduler that has not beaten for so long is not waited for.
+/// How long the loop waits for a tick of the scheduler.
 const MISSING_BEAT: Duration = Duration::from_secs(30);
-/// When a scan is looked at again that another instance has under way.
+/// The pause before a scan of another instance is checked again.
 const HELD: Duration = Duration::from_secs(2);
-/// When one is tried again whose state does not answer.
+/// The pause before a retry while the database is unavailable.
 const UNREACHED: Duration = Duration::from_secs(5);
-/// How long the state may take to say whose turn it is.
+/// The longest duration of taking a lease.
 const TAKING: Duration = Duration::from_secs(120);
-/// How long it may take to let go of a scan that was made.
+/// The longest duration of releasing a lease.
 const RELEASING: Duration = Duration::from_secs(2);
-/// Within how long instances that work together take their scans.
+/// The time within which several instances share out their scans.
 const TURN: Duration = Duration::from_millis(500);
-/// How much longer than `scan_timeout` a scan may take, for what follows the reading.
+/// How much longer than `scan_timeout` a scan may take, to decide and commit.
 const KEEPING: Duration = Duration::from_secs(300);
 
-/// What a loop needs.
+/// The parts of the loop.
 pub struct Scans {
     pub target: Arc<Target>,
     pub schedule: schedule::Settings,
     pub notifiers: Vec<Arc<dyn Notifier>>,
     pub delivery: RetryPolicy,
-    /// Whether there is one at once, and why.
+    /// The reason for an immediate scan, if any.
     pub first: Option<Due>,
-    /// Changes when there is to be one now.
+    /// Changes on a request to scan.
     pub asked: watch::Receiver<()>,
     pub beats: watch::Receiver<()>,
     pub news: News,
-    /// No scan begins after it, and the one under way is dropped.
+    /// Cancelled to end the loop: no scan starts after it, and the one in progress is dropped.
     pub end: CancellationToken,
 }
 
@@ -65,7 +64,7 @@ pub struct Scans {
 pub enum Due {
     Start,
     Schedule(DateTime<Utc>),
-    /// Because it could not be, or not be kept, or has to be anew: whether it was asked for.
+    /// A retry of a failed or unsaved scan; `asked` if a user requested it.
     Again {
         asked: bool,
     },
@@ -73,7 +72,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// The same, later.
+    /// The same as a retry.
     fn again(self) -> Due {
         match self {
             Due::Start | Due::Schedule(_) => Due::Again { asked: false },
@@ -83,7 +82,7 @@ impl Due {
     }
 }
 
-/// Runs until its end.
+/// Runs until cancelled.
 pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let Scans { target, schedule, news, end, .. } = scans.as_ref();
     let mut beats = scans.beats.clone();
@@ -99,7 +98,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
         }
     };
     let overdue_at = overdue(schedule, last.min(started), started);
-    // If the database does not say, the organization counts as read before.
+    // Without an answer of the database, assume that the organization was read before.
     let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
     shared.note_scan(&organization, |watched| {
         watched.overdue_at = overdue_at;
@@ -107,7 +106,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     });
     let mut due = scans.first;
     if let Some(Due::Again { asked }) = &mut due {
-        // What could not be read may be readable with what is configured now.
+        // The new configuration may make unreadable lists readable.
         let status = shared.status.borrow();
         let last = status.organizations.get(&organization).and_then(|one| one.last.as_ref());
         *asked |= last.is_none_or(|last| !last.complete);
@@ -116,7 +115,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let mut fault: Option<String> = None;
     loop {
         pulse.beat();
-        // A clock that was set back must not wait for the moment that it has been at.
+        // A clock that was set back must not delay the next scan.
         let now = clock::now();
         last = last.min(now);
         let failed = again.take_if(|(at, _)| *at <= Instant::now()).map(|(_, due)| due);
@@ -146,7 +145,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             }
             let lease = match taken {
                 Ok(Taken::Yes(lease)) => lease,
-                // It is there, whoever has made it.
+                // Another instance has already run this scan.
                 Ok(Taken::Done) => {
                     shared.note_scan(&organization, |watched| watched.fault = None);
                     continue;
@@ -161,7 +160,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                             %organization,
                             "scan not started: another instance has a newer configuration and scans"
                         ),
-                        // That one may go away before it does.
+                        // The other instance may stop before it scans.
                         due => again = Some((Instant::now() + UNREACHED, due)),
                     }
                     continue;
@@ -191,7 +190,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 tracing::debug!(%organization, "lease not released: it expires by itself");
             }
             let Some(kept) = kept else {
-                // Nothing of it is kept; the next start scans again.
+                // Nothing is saved; the next start scans again.
                 return;
             };
             let now = clock::now();
@@ -220,7 +219,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     let confirm_after = target.confirm_after.to_std().unwrap_or(AGAIN);
                     confirm.map(|due| (Instant::now() + confirm_after, due))
                 }
-                // The other one scans later than this one was asked to, and says how that ends.
+                // The other instance scans later than requested, and reports the result.
                 Err(Unkept::TakenOver) => {
                     Some((Instant::now() + HELD, Due::Again { asked: false }))
                 }
@@ -232,10 +231,10 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
         }
         tokio::select! {
             beat = beats.changed() => if beat.is_err() {
-                // Without the scheduler there is no beat any more, and the schedule goes on.
+                // Without the scheduler there are no ticks, but the schedule continues.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             },
-            // It may have been asked for while a scan was under way: then there is another.
+            // A request during a scan starts another one afterwards.
             order = asked.changed() => if order.is_ok() {
                 due = Some(Due::Asked);
             },
@@ -247,8 +246,8 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     }
 }
 
-/// How long an instance waits before it takes a scan, so that those that work together share them:
-/// the longer, the more it has under way.
+/// How long an instance waits before it takes a scan. Longer with more scans in progress, so that
+/// several instances share them.
 fn turn(shared: &Shared) -> Duration {
     if shared.status.borrow().instances.iter().filter(|one| one.there).count() < 2 {
         return Duration::ZERO;
@@ -257,7 +256,7 @@ fn turn(shared: &Shared) -> Duration {
     TURN.mul_f64(fastrand::f64()) + Duration::from_millis(20) * under_way
 }
 
-/// Wants to make a scan: for a scheduled moment, unless it was made already.
+/// Takes the lease for a scan; a scheduled one only if it was not run already.
 async fn take(
     shared: &Shared,
     organization: &OrganizationName,
@@ -271,7 +270,7 @@ async fn take(
     shared.store.take(Some(organization), unless, LEASE, clock::now()).await
 }
 
-/// A scan that is under way, for as long as it lasts.
+/// Counts a scan in progress while it exists.
 struct Held<'a>(&'a Shared);
 
 impl Held<'_> {
@@ -287,14 +286,14 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Why nothing of a scan is kept.
+/// The reason why a scan is not saved.
 enum Unkept {
     /// Another instance has taken over.
     TakenOver,
     Why(String),
 }
 
-/// By when a scan has ended that is the next after an instant, were all to go well.
+/// The time by which the next scan after a given time should have ended.
 pub fn overdue(
     schedule: &schedule::Settings,
     after: DateTime<Utc>,
@@ -303,7 +302,7 @@ pub fn overdue(
     schedule.cron.next_after(after).unwrap_or(now).max(now) + late(schedule)
 }
 
-/// How long after its tick a scan has ended, were all to go well.
+/// How long after its tick a scan should have ended.
 pub fn late(schedule: &schedule::Settings) -> TimeDelta {
     let late = schedule.jitter + schedule.scan_timeout + AGAIN + KEEPING;
     TimeDelta::from_std(late).unwrap_or(TimeDelta::hours(1))
@@ -318,8 +317,7 @@ pub fn last_of(record: &ScanRecord) -> Last {
     }
 }
 
-/// One scan, in a task of its own, so that a panic in it does not end the loop; or why it could not
-/// be kept.
+/// One scan in its own task, so that a panic does not end the loop.
 async fn one_scan(
     scans: &Scans,
     shared: Arc<Shared>,
@@ -340,7 +338,7 @@ async fn one_scan(
     };
     match Task(tokio::spawn(work)).join().await {
         Ok(Ok(report)) => {
-            say(&report);
+            log_scan(&report);
             shared.outbox.notify_waiters();
             Ok(report)
         }
@@ -366,7 +364,7 @@ async fn one_scan(
     }
 }
 
-/// A task that ends with whoever waits for it.
+/// A task that is aborted when its handle is dropped.
 pub(super) struct Task<T>(pub tokio::task::JoinHandle<T>);
 
 impl<T> Task<T> {
@@ -382,8 +380,8 @@ impl<T> Drop for Task<T> {
 }
 
 /// The log lines of a scan.
-pub fn say(report: &Report) {
-    /// How many of the faults are logged; the first ones tell the cause.
+pub fn log_scan(report: &Report) {
+    /// How many faults are logged; the first ones show the cause.
     const LOGGED: usize = 3;
     let record = &report.record;
     let seconds = (record.finished_at - record.started_at).as_seconds_f64();
@@ -403,7 +401,7 @@ pub fn say(report: &Report) {
         );
     }
     if let Some(why) = &report.admin_keys_fault {
-        // It is said once. A key need not be allowed to read them; all else is worth a look.
+        // Logged once. A key without the permission is normal; any other error is a warning.
         let what = "expiry of the admin key in use not watched";
         match why.contains("HTTP 403") {
             true => tracing::info!(%organization, error = %why, "{what}"),
@@ -411,19 +409,19 @@ pub fn say(report: &Report) {
         }
     }
     if let Some(skew) = record.clock_skew {
-        say_clock(organization, skew);
+        log_clock_skew(organization, skew);
     }
 }
 
-/// That this machine's clock is not the API's.
-pub fn say_clock(organization: &OrganizationName, skew: chrono::TimeDelta) {
+/// Warns of a difference between the local clock and the API's.
+pub fn log_clock_skew(organization: &OrganizationName, skew: chrono::TimeDelta) {
     tracing::warn!(
         %organization, api_ahead_seconds = skew.num_seconds(),
         "clock skew of more than five minutes: using the API's clock, correct the clock of this host"
     );
 }
 
-/// An organization of which nothing is known yet.
+/// An organization without data.
 pub fn unknown(now: DateTime<Utc>) -> Watched {
     Watched { overdue_at: now, scanning: false, last: None, fault: None, never_read: false }
 }

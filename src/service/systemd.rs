@@ -1,4 +1,4 @@
-//! What is said to systemd (`sd_notify(3)`), where it listens.
+//! Notifications to systemd (`sd_notify(3)`), if it listens.
 
 use sd_notify::{NotifyState, notify};
 
@@ -7,7 +7,7 @@ pub fn ready() {
     say(&[NotifyState::Ready]);
 }
 
-/// A reload begins; [`ready`] ends it.
+/// A reload starts; [`ready`] ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => say(&[NotifyState::Reloading, now]),
@@ -19,7 +19,7 @@ pub fn stopping() {
     say(&[NotifyState::Stopping]);
 }
 
-/// One line about how things stand.
+/// The status line.
 pub fn status(line: &str) {
     say(&[NotifyState::Status(line)]);
 }
@@ -31,7 +31,7 @@ pub fn alive() {
     }
 }
 
-/// Nothing happens where no service manager listens.
+/// Does nothing without a service manager.
 fn say(states: &[NotifyState<'_>]) {
     if let Err(error) = notify(states) {
         tracing::debug!(%error, "cannot notify the service manager");

@@ -17,8 +17,7 @@ use crate::domain::{
 impl Store {
     /// The latest acknowledgements of an organization.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn acknowledgements(
         &self,
         organization: &OrganizationName,
@@ -28,8 +27,7 @@ impl Store {
 
     /// All that are kept of an organization, in the order in which they were made.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn all_acknowledgements(
         &self,
         organization: &OrganizationName,

@@ -58,7 +58,7 @@ macro_rules! wanted {
     };
 }
 
-/// Which deliveries are asked for.
+/// A selection of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct Which<'a> {
     /// Those that were refused or given up, and those that have failed at least once and wait.
@@ -70,7 +70,7 @@ pub struct Which<'a> {
     pub before: Option<i64>,
 }
 
-/// What waits for one notifier.
+/// The pending deliveries of a notifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub notifier: String,
@@ -86,12 +86,12 @@ impl From<(String, i64, i64)> for Waiting {
 }
 
 impl Store {
-    /// Deliveries, newest first, without those that only kept up what was told, and did.
+    /// Deliveries, newest first, without successful refreshes.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn deliveries(&self, which: &Which<'_>, limit: u32) -> Result<Vec<DeliveryRow>> {
-        // Of what has failed there is little, and it is found without looking through the rest.
+        // Failed deliveries are few and have an index.
         let statement = match which.failed {
             true => select!(
                 "WHERE (d.state IN ('rejected', 'given_up')
@@ -123,7 +123,7 @@ impl Store {
         row.as_ref().map(delivery_row).transpose()
     }
 
-    /// What waits, by notifier.
+    /// Pending deliveries by notifier.
     ///
     /// # Errors
     /// Where the database fails.
@@ -182,7 +182,7 @@ impl Store {
             return Err(no_such());
         };
         let id = uuid(row, "id")?;
-        // What is recorded of it meanwhile counts.
+        // A result that is recorded in between counts.
         let notification: String = row.try_get("notification_id")?;
         lock(&mut tx, &notification).await?;
         let row = query("SELECT state FROM deliveries WHERE id = $1")
@@ -198,8 +198,8 @@ impl Store {
                 return Err(StoreFault::NotRetryable(id.to_string(), done));
             }
         }
-        // Sent after what is newer, it would open what is over, or say what is no more. What waits
-        // goes first.
+        // Sent after a newer message, it would reopen a resolved alert or show old data. Pending
+        // ones come first.
         let newer: bool = query(
             "SELECT EXISTS (
                SELECT 1 FROM deliveries d
@@ -235,8 +235,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Gives up what is owed to notifiers and receivers that are no longer configured, and forgets
-    /// what such a notifier was told. Gives the number of deliveries for each notifier.
+    /// Cancels the pending deliveries of notifiers and receivers that are no longer configured, and
+    /// deletes the ledgers of such notifiers. Returns the number of deliveries for each notifier.
     ///
     /// # Errors
     /// Where the database fails.

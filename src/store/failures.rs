@@ -1,4 +1,4 @@
-//! Receivers that take nothing: kept with each attempt, so that nobody has to look through all of them.
+//! Failing receivers, updated with each attempt, so that no query scans all attempts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -71,7 +71,7 @@ impl Store {
     }
 }
 
-/// Notes what an attempt says of its receiver.
+/// Records the result of an attempt for its receiver.
 pub(super) async fn note(
     tx: &mut Transaction,
     claim: &Claim,

@@ -1,4 +1,5 @@
-//! Of which scans it was said that all is well, so that it is said once of each, whoever made them and whoever says it.
+//! The scans that have had a heartbeat: each counts once, whichever instance ran the scan or sends
+//! the heartbeat.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ pub struct Latest {
 }
 
 impl Store {
-    /// The scan of each organization that what is known of it comes from.
+    /// The scan of each organization that its inventory comes from.
     ///
     /// # Errors
     /// Where the database fails.
@@ -47,8 +48,7 @@ impl Store {
 
     /// Of which scans the heartbeat of this name last said that all is well.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn said_well(&self, heartbeat: &str) -> Result<BTreeSet<Uuid>> {
         let said: Option<String> = query("SELECT said FROM heartbeats WHERE name = $1")
             .bind(heartbeat)
@@ -57,10 +57,9 @@ impl Store {
         Ok(said.map(|said| serde_json::from_str(&said)).transpose()?.unwrap_or_default())
     }
 
-    /// Keeps of which scans it was said.
+    /// Records the scans of a heartbeat.
     ///
-    /// # Errors
-    /// Where the database fails; then it may be said again.
+    /// If the database fails; the heartbeat may be repeated then.
     pub async fn say_well(&self, heartbeat: &str, of: &BTreeSet<Uuid>) -> Result<()> {
         query(
             "INSERT INTO heartbeats (name, said) VALUES ($1, $2)

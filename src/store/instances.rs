@@ -1,8 +1,8 @@
 //! The instances that work on one state: who is there, and whose configuration is in force.
 //!
-//! Guarantees: where configurations differ, the one that appeared last scans, as long as an instance has it and some
-//! minutes longer, so that what is told does not alternate; an instance that is merely started again does not bring an
-//! old one back. Time is told by the database's clock.
+//! Guarantees: with different configurations, instances with the newest one scan, as long as one of
+//! them runs and some minutes longer, so that alerts do not alternate; a restart does not make an
+//! old configuration the newest. Uses the clock of the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -24,7 +24,7 @@ const LEFT: TimeDelta = TimeDelta::minutes(1);
 /// How long an instance that gave no sign is shown.
 const SHOWN: TimeDelta = TimeDelta::hours(1);
 
-/// What an instance says of itself.
+/// The registration of an instance.
 #[derive(Clone, Debug)]
 pub struct Membership {
     pub host: String,
@@ -32,7 +32,7 @@ pub struct Membership {
     pub version: &'static str,
     /// By this machine's clock.
     pub started_at: DateTime<Utc>,
-    /// What decides who is told what, by key; nothing in it is secret.
+    /// The keys that decide the alerts, with their values; no secrets.
     pub settings: BTreeMap<String, String>,
     /// Two that differ have another one.
     pub digest: String,
@@ -129,8 +129,8 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Gives a sign that this instance is there, and keeps its leases for another `length`. Tells who is there: this one, and then
-    /// those that started last first.
+    /// Renews the registration of this instance, and its leases for another `length`. Returns the
+    /// running instances: this one, then the most recently started ones.
     ///
     /// # Errors
     /// Where the database fails.
@@ -192,7 +192,7 @@ impl Store {
         Ok(instances)
     }
 
-    /// How many instances work on the state; none that can be told of where it is a file.
+    /// The number of running instances; unknown for a file.
     ///
     /// # Errors
     /// Where the database fails.
@@ -262,7 +262,7 @@ impl Store {
         .bind(serde_json::to_string(&membership.settings)?)
         .execute(&mut *tx)
         .await?;
-        // One that could not be said before is new.
+        // A configuration without a record is new.
         query(
             "INSERT INTO configurations (digest, seq, seen_at)
              SELECT $1, coalesce(max(seq), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint

@@ -1,6 +1,5 @@
-//! What is known of an organization, as it is kept: in parts of limited size, so that however much
-//! there is, no more than one of them is in memory beside it. A list that many projects have is
-//! kept once, and a part that has not changed is not written again.
+//! The stored inventory: in parts of limited size, so that only one part is in memory in addition
+//! to the inventory. Shared lists are stored once, and unchanged parts are not written again.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -33,7 +32,7 @@ const CERTIFICATES: &str = "certificates";
 const LISTS: &str = "lists";
 const PROJECTS: &str = "projects";
 
-/// What is not in the parts.
+/// The data outside the parts.
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
     form: u32,
@@ -54,7 +53,7 @@ struct Head<'a> {
 /// A certificate; instants are Unix seconds, for that is what the API gives.
 type CertificateRow<'a> =
     (Text<'a>, Option<Text<'a>>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
-/// A list: the ids of what is active and of what is not.
+/// A list: the ids of active and of inactive certificates.
 type ListRow<'a> = (Vec<Text<'a>>, Vec<Text<'a>>);
 /// A project: its id and name, and its list and when that was read, as in [`Head::organization`].
 type ProjectRow<'a> = (Text<'a>, Option<Text<'a>>, Option<(usize, usize)>);
@@ -85,7 +84,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Keeps what is known of an organization, and with it the scan that it comes from.
+/// Stores the inventory of an organization with the scan that it comes from.
 pub async fn keep(
     tx: &mut Transaction,
     organization: &str,
@@ -192,7 +191,7 @@ impl Parts<'_> {
         Ok(())
     }
 
-    /// Writes the last one, and forgets those of before that are behind it.
+    /// Writes the last part, and deletes old parts after it.
     async fn end(mut self, tx: &mut Transaction) -> Result<()> {
         if !self.content.is_empty() {
             self.write(tx).await?;
@@ -207,7 +206,7 @@ impl Parts<'_> {
     }
 }
 
-/// What is known of an organization; nothing of one that was never scanned.
+/// The inventory of an organization; empty before the first scan.
 pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Result<Inventory> {
     let head: Option<String> = query("SELECT inventory FROM organizations WHERE name = $1")
         .bind(organization.as_str())

@@ -1,9 +1,9 @@
-//! Who may commit for an organization, where several instances work on one state.
+//! Leases: the right to commit for an organization, with several instances.
 //!
-//! Guarantees: one at a time, by a lease that ends by itself when its holder dies; a scheduled moment that was scanned
-//! is not taken again, unless the configuration has changed since. Each time that a lease is taken it has another token, and a commit by an older one is refused in
-//! its transaction, however long its holder was paused. Time is told by the database's clock. In a file there is nobody
-//! else, and every lease is had.
+//! Guarantees: one holder at a time, by a lease that expires if its holder dies. A scanned tick is
+//! not taken again, unless the configuration has changed. Each lease has a new token, and a
+//! transaction refuses commits with an older one, however long the holder was paused. Uses the
+//! clock of the database. A file has a single instance, which always gets the lease.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::PoisonError;
@@ -25,7 +25,7 @@ pub struct Lease {
     token: i64,
 }
 
-/// What came of the wish for a lease.
+/// The result of taking a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It is held, until it is let go of, or was not renewed for its length.
@@ -39,8 +39,8 @@ pub enum Taken {
 }
 
 impl Store {
-    /// Wants to commit for an organization, or for what is of none, and, where it is for a scheduled moment, unless
-    /// that was scanned already.
+    /// Takes the lease of an organization, or the one without an organization; for a scheduled tick
+    /// only if it was not scanned yet.
     ///
     /// # Errors
     /// Where the database fails.
@@ -85,8 +85,8 @@ impl Store {
             return Ok(Taken::Held);
         };
         if let Some(tick) = tick {
-            // What a clock that was ahead has written holds nobody up; and what was judged by another configuration
-            // is judged anew by this one.
+            // Times from a clock that was ahead delay nothing; and a tick scanned under another
+            // configuration is scanned again under this one.
             let done: bool = query(
                 "SELECT EXISTS (SELECT 1 FROM scans WHERE organization = $1 AND tick >= $2 AND tick <= $3)
                     AND (SELECT digest FROM leases WHERE name = $1)

@@ -1,4 +1,4 @@
-//! What each notifier was told: the ledger's rows, read and learnt.
+//! The ledger: the alerts sent to each notifier.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -32,10 +32,9 @@ impl SentNotification {
 }
 
 impl Store {
-    /// What the notifier was told of the organization, or of what is of none.
+    /// The alerts sent to the notifier about the organization, or without one.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn ledger(
         &self,
         of: Option<&OrganizationName>,
@@ -79,7 +78,7 @@ impl Store {
     }
 }
 
-/// What was to be told of each subject last, where nothing has been told since, and reached nobody.
+/// The latest undelivered alert of each subject, if no other was sent since.
 async fn untold(
     tx: &mut Transaction,
     organization: &str,
@@ -150,8 +149,7 @@ pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan)
 impl Store {
     /// The latest messages that told of a subject, newest first; not those that only kept it up.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn sent_notifications(
         &self,
         organization: &OrganizationName,
@@ -190,7 +188,7 @@ impl Store {
     }
 }
 
-/// Forgets all that a notifier was told of the organization: nobody who was told it is left.
+/// Deletes the ledger of a notifier for the organization: none of its receivers is left.
 pub(super) async fn forget(tx: &mut Transaction, commit: &Commit, plan: &Plan) -> Result<()> {
     query("UPDATE ledger SET withdrawn = TRUE WHERE organization = $1 AND notifier = $2")
         .bind(commit.organization())
@@ -220,7 +218,7 @@ pub(super) async fn learn(
         }
     };
     let subject = decision.subject().to_string();
-    // Only what may be gone back to is kept: a telling that was delivered is never withdrawn.
+    // Keep only entries that may be restored: a delivered alert is never withdrawn.
     query(
         "DELETE FROM ledger
          WHERE organization = $1 AND notifier = $2 AND subject = $3 AND at <= $4
@@ -235,7 +233,7 @@ pub(super) async fn learn(
     .bind(millis(commit.now - FLIP))
     .execute(&mut *tx)
     .await?;
-    // A note says nothing new: it hangs on what was said before.
+    // A note is not a new alert: it belongs to the previous one.
     query(
         "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
          VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN $6 ELSE (

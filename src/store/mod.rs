@@ -1,9 +1,8 @@
-//! The edge to the database: what is kept, in the words of the domain.
+//! The database, in domain types.
 //!
-//! Guarantees: the notifications, the ledger and the record of a scan are committed in one
-//! transaction; what attempts came to, and what follows from it, in another. No transaction is open
-//! while anything is sent. `now` is always an argument. It does not decide anything: what is
-//! superseded or withdrawn is bookkeeping of what was said.
+//! Guarantees: one transaction commits notifications, ledger and scan record; another one the
+//! results of attempts and their consequences. No transaction is open while sending. `now` is
+//! always an argument. Decides nothing: superseding and withdrawing is bookkeeping of sent alerts.
 //!
 //! There are two databases: SQLite in a file, for one instance, and PostgreSQL on a server, for any
 //! number of them. The statements are written once, for both. Where several work on one state, who
@@ -55,7 +54,7 @@ pub use transfer::TransferFault;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub place: Place,
-    /// How long scans, deliveries and what was told are kept.
+    /// How long scans, deliveries and sent alerts are kept.
     pub history: TimeDelta,
 }
 
@@ -124,8 +123,7 @@ impl StoreFault {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
-    /// Over which this instance says that it is there: a connection of its own, where there are
-    /// several.
+    /// The connection for renewing the registration, with several instances.
     beats: Pool,
     /// Who this is, to the others.
     me: Uuid,
@@ -170,7 +168,7 @@ pub struct ScanRecord {
     pub projects_unreadable: usize,
     pub certificates: usize,
     pub requests: u64,
-    /// What could not be read, and why.
+    /// The unreadable lists with their errors.
     pub faults: Vec<String>,
     /// Seconds by which the API's clock was ahead of this host's clock, if more than five minutes.
     pub clock_skew: Option<TimeDelta>,
@@ -183,20 +181,20 @@ impl ScanRecord {
     }
 }
 
-/// What one notifier is told after a scan.
+/// The messages and ledger entries of one notifier after a scan.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub notifier: String,
-    /// What the ledger learns. Empty where the messages tell what it has already.
+    /// The ledger entries. Empty if the messages only repeat the ledger.
     pub decisions: Vec<Decision>,
-    /// What is said; empty where the ledger learns something that is not.
+    /// The messages; empty for ledger entries without a message.
     pub messages: Vec<Composed>,
     pub kind: MessageKind,
-    /// To whom.
+    /// The receivers.
     pub receivers: Vec<String>,
     /// Those of them that are up to date with this commit.
     pub up_to_date: Vec<String>,
-    /// Whether nobody who was told before is left: what the ledger has is forgotten first.
+    /// Whether no previous receiver is left: the ledger is deleted first.
     pub afresh: bool,
     /// The ledger that the plan was made by. If it has changed since, the commit is refused.
     pub ledger_version: LedgerVersion,
@@ -205,11 +203,11 @@ pub struct Plan {
 words! {
     /// What a message is to the bookkeeping.
     MessageKind {
-        /// What has changed.
+        /// New alerts and resolutions.
         News = "news",
-        /// All that is open, to receivers that join: who has taken it is up to date.
+        /// All open alerts for new receivers: once delivered, they are up to date.
         CatchUp = "catch_up",
-        /// What was told before, kept up: the ledger does not hang on it, and the next one replaces
+        /// A refresh of sent alerts: the ledger does not depend on it, and the next one replaces
         /// it.
         Refresh = "refresh",
     }
@@ -218,20 +216,20 @@ words! {
 /// Everything that one scan, or one look at the notifiers, changes.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// Of which organization; `None` for what is of none.
+    /// The organization; `None` for alerts without one.
     pub of: Option<OrganizationName>,
     /// By which lease; `None` where nobody else can work on the state.
     pub lease: Option<Lease>,
     pub change: Change,
     pub plans: Vec<Plan>,
-    /// The acknowledgements that end with what they were about.
+    /// The acknowledgements whose subject is resolved.
     pub over: Vec<Uuid>,
     pub now: DateTime<Utc>,
-    /// When what is said now is given up.
+    /// When these messages are given up.
     pub give_up_at: DateTime<Utc>,
 }
 
-/// What becomes of what is known.
+/// The change of the inventory.
 #[derive(Clone, Debug)]
 pub enum Change {
     Scan(Box<(ScanRecord, Arc<Inventory>)>),
@@ -248,7 +246,7 @@ impl Commit {
     }
 }
 
-/// What is of no organization is kept under an empty name, which none has.
+/// Rows without an organization have an empty name, which no organization has.
 fn organization(of: Option<&OrganizationName>) -> &str {
     of.map_or("", OrganizationName::as_str)
 }
@@ -276,18 +274,16 @@ impl Store {
         now + TimeDelta::milliseconds(ahead)
     }
 
-    /// Whether anything has changed since, without asking the database: the same mark says that
-    /// most likely nothing has, for file systems count time in milliseconds. `None` where it cannot
-    /// be told.
+    /// A fingerprint of the database without a query: an equal one most likely means no change,
+    /// because file systems count milliseconds. `None` if unknown.
     pub fn mark(&self) -> Option<Mark> {
         let log = std::fs::metadata(self.log.as_ref()?).ok()?;
         Some(Mark { length: log.len(), written_at: log.modified().ok()? })
     }
 
-    /// What is known of an organization; nothing of one that was never scanned.
+    /// The inventory of an organization; empty before the first scan.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn inventory(&self, organization: &OrganizationName) -> Result<Inventory> {
         let mut tx = self.pool.begin_reading().await?;
         let inventory = inventories::read(&mut tx, organization).await;
@@ -334,11 +330,10 @@ impl Store {
         .await?)
     }
 
-    /// The organization's latest scan: the one that what is known of it comes from, whatever the
-    /// clocks said. None where nothing is known.
+    /// The latest scan of an organization: the one that its inventory comes from, regardless of
+    /// clocks. `None` before the first scan.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn latest_scan(&self, organization: &OrganizationName) -> Result<Option<ScanRecord>> {
         let row = query(
             "SELECT s.* FROM organizations o JOIN scans s ON s.id = coalesce(o.scan_id,
@@ -352,11 +347,10 @@ impl Store {
         row.as_ref().map(scan_record).transpose()
     }
 
-    /// The latest scans, the one that began last first; of one organization, and begun before
-    /// another one, where that is asked for.
+    /// The latest scans, most recent start first; optionally of one organization and started before
+    /// another one.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn scans(
         &self,
         organization: Option<&OrganizationName>,
@@ -400,7 +394,7 @@ impl Store {
         Ok(at.map(instant))
     }
 
-    /// Something that is another whenever what is known or acknowledged has changed.
+    /// A version that changes with every inventory or acknowledgement.
     ///
     /// # Errors
     /// Where the database fails.
@@ -416,8 +410,7 @@ impl Store {
         Ok(Version { organizations, acknowledgements })
     }
 
-    /// The notifier's receivers that are up to date with the organization, or will be by what is on
-    /// its way to them.
+    /// The receivers that are up to date with the organization, or will be by a delivery in flight.
     ///
     /// # Errors
     /// Where the database fails.
@@ -516,8 +509,7 @@ impl Store {
         Ok(orphaned.execute(&self.pool).await?)
     }
 
-    /// Forgets what ended before `before`: scans, settled notifications, and what was told and is
-    /// over.
+    /// Deletes scans, settled notifications and resolved alerts older than `before`.
     ///
     /// # Errors
     /// Where the database fails.

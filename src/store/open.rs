@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether it is another place, as far as one can tell without reading secrets.
+    /// Whether it is another database, as far as known without reading secrets.
     pub fn differs(&self, other: &Place) -> bool {
         self.to_string() != other.to_string()
     }
@@ -64,8 +64,8 @@ impl Store {
         self.file.as_ref().filter(|file| file.is_gone()).map(|file| file.path.as_path())
     }
 
-    /// Opens the state to work on it, and brings it up to date where needed. A file is made where there is none, is
-    /// worked on by one alone, and what a worker that died had claimed is taken back.
+    /// Opens the database for the service and upgrades it if needed. Creates a missing file, allows
+    /// one instance on it, and releases the claims of a crashed one.
     ///
     /// # Errors
     /// Where another worker has the file, the state is of a newer version, or cannot be opened or written.
@@ -101,8 +101,7 @@ impl Store {
 
     /// Opens a state that is there, beside a running service.
     ///
-    /// # Errors
-    /// Where there is none, or it is of another version.
+    /// If it does not exist or has another version.
     pub async fn open_beside(settings: &Settings) -> Result<Store> {
         Ok(Store::of(match &settings.place {
             Place::File(file) => sqlite::beside(file).await?,

@@ -1,4 +1,4 @@
-//! The outbox at work: what is written to it, claimed, attempted and recorded.
+//! The outbox: writing, claiming, attempting and recording deliveries.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::num::NonZeroU32;
@@ -19,12 +19,12 @@ use crate::domain::{
 };
 
 words! {
-    /// What has become of a delivery.
+    /// The state of a delivery.
     DeliveryState {
         /// Waits for its first or its next attempt.
         Pending = "pending",
         Delivered = "delivered",
-        /// Refused for good by the receiver.
+        /// Rejected by the receiver.
         Rejected = "rejected",
         /// Not accepted within `delivery.give_up_after`.
         GivenUp = "given_up",
@@ -55,14 +55,14 @@ pub struct Claim {
     /// The number of this attempt, from 1.
     pub attempt: u32,
     pub give_up_at: DateTime<Utc>,
-    /// Since when there was something to tell, of what is told for the first time.
+    /// When the alert became due, if it is sent for the first time.
     pub due_at: Option<DateTime<Utc>>,
     /// How far the API's clock was ahead of this machine's at the latest scan, where that is too
     /// much.
     pub clock_skew: Option<TimeDelta>,
 }
 
-/// A delivery that was attempted, and what came of it.
+/// An attempted delivery with its result.
 #[derive(Debug)]
 pub struct Attempted {
     pub claim: Claim,
@@ -71,7 +71,7 @@ pub struct Attempted {
     pub ended: DateTime<Utc>,
 }
 
-/// What may be attempted now.
+/// The deliveries to attempt now.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
     pub claims: Vec<Claim>,
@@ -79,9 +79,9 @@ pub struct Claimed {
     pub wait: Option<TimeDelta>,
 }
 
-/// The statement that claims; how rows are locked is the database's own. What is older is looked
-/// for by what is told of, delivery by delivery, until there are enough: `OFFSET 0` keeps
-/// PostgreSQL from comparing all with all.
+/// The claiming statement; row locking depends on the database. Older deliveries are searched by
+/// subject, one delivery at a time, until there are enough: `OFFSET 0` keeps PostgreSQL from
+/// comparing all pairs.
 macro_rules! claim {
     ($receivers:literal, $lock:literal) => {
         concat!(
@@ -121,11 +121,11 @@ const LONGEST_CLAIM: TimeDelta = TimeDelta::hours(1);
 /// be a correction of the clock by its time service.
 const CLOCK_SLACK: TimeDelta = TimeDelta::minutes(1);
 
-/// What stands for all projects together: one incident is opened and closed for them, so that what
-/// is told of one is not overtaken by what is told of another.
+/// The subject of all projects together: they share one incident, so that alerts about one project
+/// do not overtake those about another.
 const PROJECTS: &str = "projects";
 
-/// Writes a message and one delivery for each receiver, and retires what it makes out of date.
+/// Writes a message with one delivery for each receiver, and supersedes outdated ones.
 pub(super) async fn insert(
     tx: &mut Transaction,
     commit: &Commit,
@@ -221,7 +221,7 @@ async fn hasten(
     Ok(())
 }
 
-/// Of what is kept up by each scan only the last counts: those that are settled are not history.
+/// Only the last refresh counts: settled ones are not history.
 async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
     query(
         "DELETE FROM notifications
@@ -241,10 +241,10 @@ async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
     Ok(())
 }
 
-/// What was never attempted, or may have arrived already, and tells only of subjects that the new
-/// notification tells of is out of date. What only keeps up what was told replaces nothing but its
-/// like: news are news until they arrive. And news do not replace a catch-up: by its arrival one
-/// knows that the receiver is up to date.
+/// Supersedes deliveries that were never attempted, or may have arrived, if the new notification
+/// covers all their subjects. A refresh supersedes only refreshes: new alerts stay until they
+/// arrive. New alerts do not supersede a catch-up, whose arrival shows that the receiver is up to
+/// date.
 async fn supersede(
     tx: &mut Transaction,
     notification: &str,
@@ -285,7 +285,7 @@ async fn supersede(
     Ok(())
 }
 
-/// Notes that a receiver knows what is open.
+/// Records that a receiver has every open alert.
 pub(super) async fn up_to_date(
     tx: &mut Transaction,
     organization: &str,
@@ -316,9 +316,8 @@ pub(super) async fn lock(tx: &mut Transaction, notification: &str) -> Result<()>
     Ok(())
 }
 
-/// A notification that nobody took and nobody will was not told: the ledger forgets it. But for the
-/// end of what is of no organization, where no scan comes that tells it anew: it would be told
-/// again and again.
+/// A notification that no receiver accepted or will accept was not sent: its ledger entries are
+/// withdrawn. Except resolutions without an organization, where no scan sends them again.
 pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<()> {
     // What others record of it waits, so that the last of them sees that nobody has taken it.
     lock(tx, notification).await?;
@@ -361,12 +360,11 @@ impl Store {
         Ok(next.map(instant))
     }
 
-    /// Claims what is due for a notifier, oldest first, at most `limit`, and at most as fast as it
-    /// may go. Another instance may have other `receivers`, and claims what is theirs. For one
-    /// receiver nothing is claimed while something older of the same subject waits.
+    /// Claims due deliveries of a notifier, oldest first, at most `limit` and within its rate.
+    /// Other instances may have other `receivers`, and claim theirs. A receiver gets nothing while
+    /// an older delivery about the same subject is pending.
     ///
-    /// # Errors
-    /// Where the database fails or what it holds cannot be read.
+    /// If the database fails or contains unreadable data.
     pub async fn claim(
         &self,
         notifier: &str,
@@ -448,7 +446,7 @@ impl Store {
         rows.sort_by_key(|row| row.try_get::<i64>("seq").unwrap_or_default());
         let found = rows.len();
         if found == 0 {
-            // What is due waits for something older: nothing has changed.
+            // Due deliveries wait for older ones: nothing has changed.
             tx.rollback().await?;
             return Ok((Claimed::default(), 0));
         }
@@ -470,7 +468,7 @@ impl Store {
                         .try_get::<Option<i64>>("clock_skew")?
                         .and_then(TimeDelta::try_milliseconds),
                 }),
-                // One that cannot be read must not stand in the way of the others.
+                // An unreadable delivery must not block the others.
                 Err(error) => unreadable(&mut tx, id, attempt, &error, now).await?,
             }
         }
@@ -499,8 +497,7 @@ impl Store {
                 tracing::warn!(%delivery, attempt, outcome, "attempt not recorded: its claim ended before the attempt did");
             }
         }
-        // What is known of a receiver is what it said last; and each has its place in one order,
-        // too.
+        // The state of a receiver is its last result; and a fixed order prevents deadlocks.
         ours.sort_by_key(|one| (&one.claim.receiver, one.ended));
         for Attempted { claim, outcome, verdict, ended } in ours {
             failures::note(&mut tx, claim, outcome, verdict, *ended).await?;
@@ -564,7 +561,7 @@ async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<bool> {
     Ok(true)
 }
 
-/// Ends a delivery whose message cannot be read: it was not told, and the next scan tells it anew.
+/// Ends a delivery with an unreadable message: the next scan raises its alerts again.
 async fn unreadable(
     tx: &mut Transaction,
     id: Uuid,

@@ -1,9 +1,8 @@
 //! A state on a server: PostgreSQL, for any number of instances.
 //!
-//! Guarantees: what is done to the schema is done once, however many instances start at the same
-//! time; an instance of an older version goes on beside a newer schema that only adds to its own. A
-//! session that says nothing more, in the middle of a transaction, is ended by the server, so that
-//! a paused instance holds nobody up.
+//! Guarantees: schema changes run once, however many instances start; an instance of an older
+//! version works with a newer schema that only adds to it. The server ends idle sessions in a
+//! transaction, so that a paused instance blocks no other.
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -22,13 +21,12 @@ use crate::{
 
 /// Connections that only read, for whoever is shown something.
 const READERS: u32 = 2;
-/// The connections over which an instance says that it is there: the work must not keep it waiting,
-/// and one that hangs must not, either.
+/// The connections for renewing the registration: independent of the work, and of a hanging one.
 const BEATS: u32 = 2;
 /// The fewest connections that an instance gets along with.
 pub const LEAST_CONNECTIONS: u32 = READERS + BEATS + 2;
 
-/// Where it is, and how it is spoken to.
+/// The connection settings of a server.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub url: Secret,
@@ -46,8 +44,7 @@ pub struct Server {
 
 /// Whether a text is the address of a server, and all in it is understood.
 ///
-/// # Errors
-/// What is wrong with it, without the address, which may hold a password.
+/// The problem, without the URL, which may contain a password.
 pub fn fits_url(text: &str) -> std::result::Result<(), String> {
     parse(text).map(drop)
 }
@@ -101,7 +98,7 @@ fn is_here(options: &PgConnectOptions) -> bool {
 }
 
 impl Server {
-    /// As it is shown: where it is, and as whom it is spoken to.
+    /// The URL to show: server, database and user.
     pub fn shown(&self) -> String {
         match &self.url {
             Secret::Env(name) => format!("a PostgreSQL server (${})", redact::name(name)),
@@ -216,10 +213,10 @@ fn set_all(limits: &[(&str, String)]) -> Arc<str> {
 
 /// How long it may take to bring the tables up to date, where another instance may be at it.
 const MIGRATING: Duration = Duration::from_secs(180);
-/// How long a session may say nothing in the middle of a transaction.
+/// How long a session may be idle in a transaction.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// An address as it is shown: where it is, and as whom it is spoken to.
+/// A URL to show: server, database and user.
 pub fn shown_url(text: &str) -> String {
     let Ok((mut url, _)) = parse(text) else {
         return "a PostgreSQL server".to_owned();
@@ -243,12 +240,12 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Opens the state as one of its workers, and brings it up to date where needed. Gives the
-/// connections for the work, and the one over which the instance says that it is there.
+/// Opens the database as an instance and upgrades it if needed. Returns the connections for the
+/// work, and the one for the registration.
 pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
-    // A session that holds the lock on the schema, and says nothing more, is ended.
+    // End an idle session that holds the schema lock.
     let limits = ["idle_session_timeout", "idle_in_transaction_session_timeout"];
     let limits = limits.map(|name| (name, "60s".to_owned()));
     let migrating = server.connections(options.clone(), 1, &limits);
@@ -306,7 +303,7 @@ async fn compatible(server: &Server, one: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// A password that stands in the address itself.
+/// Whether the URL contains a password.
 pub fn password_in(url: &SecretString) -> bool {
     Url::parse(url.expose_secret().trim()).is_ok_and(|url| url.password().is_some())
 }

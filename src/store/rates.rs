@@ -10,8 +10,8 @@ use super::{
 
 const MINUTE: i64 = 60_000_000;
 
-/// What a notifier may do now, by the generic cell rate algorithm (ITU-T I.371). What was not used in one minute is not
-/// added to the next.
+/// The rate of a notifier by the generic cell rate algorithm (ITU-T I.371). Unused capacity does
+/// not carry over to the next minute.
 pub(super) struct Allowance {
     /// How long the allowance for one delivery takes to come back, in microseconds.
     step: i64,

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::{Result, Store, millis, sql::query};
 
 impl Store {
-    /// Returns the key with this name. If there is none, stores `new` first. All instances get the same key.
+    /// Returns the key with this name; stores `new` first if it is missing. Every instance gets the
+    /// same key.
     ///
     /// # Errors
     /// Where the database fails.

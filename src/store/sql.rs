@@ -45,7 +45,7 @@ impl Pool {
         }))
     }
 
-    /// Reads what is there now, whatever is written meanwhile, and takes its time.
+    /// A consistent read-only snapshot, for long reads.
     pub async fn begin_reading(&self) -> Result<Transaction> {
         Ok(Transaction(match self {
             Pool::Sqlite(pool) => Inner::Sqlite(pool.begin().await?),
@@ -59,8 +59,7 @@ impl Pool {
         }))
     }
 
-    /// Writes what comes from elsewhere, and takes its time; nobody else writes to these tables
-    /// meanwhile.
+    /// A long write of imported data; the tables are locked for others.
     pub async fn begin_filling(&self, lock: &'static str) -> Result<Transaction> {
         let mut transaction = self.begin().await?;
         if let Inner::Postgres(open) = &mut transaction.0 {
@@ -79,7 +78,7 @@ impl Pool {
     }
 }
 
-/// All or nothing of what is said to it, and nothing where it is dropped.
+/// A transaction: rolled back if dropped.
 pub struct Transaction(Inner);
 
 enum Inner {
@@ -150,8 +149,8 @@ impl Held {
             Ok(Err(sqlx::Error::Database(error)))
                 if error.code().as_deref() == Some(OTHER_PLAN) =>
             {
-                // A newer version has added a column to a table that a prepared statement reads:
-                // the next connection prepares it anew.
+                // A newer version added a column to a table of a prepared statement: the next
+                // connection prepares it again.
                 self.connection.close_on_drop();
                 Err(sqlx::Error::Database(error))
             }
@@ -167,7 +166,7 @@ impl Held {
 }
 
 impl Transaction {
-    /// Keeps what was said. Where the answer is lost it may be kept, too.
+    /// Commits. If the answer is lost, it may have been committed.
     pub async fn commit(self) -> Result<()> {
         match self.0 {
             Inner::Sqlite(transaction) => transaction.commit().await,
@@ -177,7 +176,7 @@ impl Transaction {
 }
 
 impl Transaction {
-    /// Forgets what was said, and keeps the connection.
+    /// Rolls back and keeps the connection.
     pub async fn rollback(self) -> Result<()> {
         match self.0 {
             Inner::Sqlite(transaction) => transaction.rollback().await,
@@ -191,7 +190,7 @@ impl Transaction {
     }
 }
 
-/// What a statement is said to.
+/// The target of a statement.
 pub enum On<'a> {
     Pool(&'a Pool),
     Transaction(&'a mut Transaction),
@@ -209,7 +208,7 @@ impl<'a> From<&'a mut Transaction> for On<'a> {
     }
 }
 
-/// What stands in the place of a `$1`.
+/// A bound value.
 #[derive(Clone, Debug)]
 pub enum Value {
     Text(Option<String>),
@@ -263,7 +262,7 @@ impl From<bool> for Value {
     }
 }
 
-/// A statement, with what stands in its places.
+/// A statement with its bound values.
 pub struct Query {
     sqlite: &'static str,
     postgres: &'static str,
@@ -275,7 +274,7 @@ pub fn query(statement: &'static str) -> Query {
     either(statement, statement)
 }
 
-/// One that has to be said differently.
+/// A statement that differs between the databases.
 pub fn either(sqlite: &'static str, postgres: &'static str) -> Query {
     Query { sqlite, postgres, values: Vec::new() }
 }

@@ -1,5 +1,5 @@
-//! A state in a file: SQLite, for one worker. A second one is refused by a lock beside the file, which the system
-//! lets go of when its holder dies.
+//! SQLite, for one instance. A lock file refuses a second one; the system releases it if its holder
+//! dies.
 
 use backon::{ExponentialBuilder, Retryable};
 use rustix::fs::OFlags;
@@ -143,7 +143,7 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
-    // A process that closes the file or recovers it locks it for a moment, beside the busy timeout.
+    // Closing or recovering the file locks it briefly, in addition to the busy timeout.
     let pool = lasting().max_connections(1).before_acquire(|connection, _| {
         // Where the disk is full, SQLite ends a transaction by itself, and sqlx believes for ever that it goes
         // on. Then there is another connection.

@@ -1,9 +1,9 @@
 //! Moving a state from one database to another: everything that it holds, in lines of JSON.
 //!
-//! Guarantees: what is read is of one moment; it is written wholly or not at all, only where there
-//! is nothing yet, and only what the service can read: whoever wrote the file cannot stop the
-//! service with it. What instances settle among themselves stays behind, and so does who was at
-//! what: what was under way is attempted again under the same id.
+//! Guarantees: an export is a consistent snapshot; an import is complete or does nothing, needs an
+//! empty database, and accepts only readable data: nobody can stop the service with a prepared
+//! file. Registrations, leases and claims are left out: attempts in flight are repeated under the
+//! same id.
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value as Json, json};
@@ -21,11 +21,11 @@ use crate::domain::{
     acknowledgement::Ending, certificate::OrganizationName, ledger::Told, subject::Subject,
 };
 
-/// What is in the first line of a file.
+/// The schema in the first line of a file.
 const SCHEMA: &str = "certvigil.state/1";
 /// How many rows are read at once.
 const ROWS: i64 = 500;
-/// The longest line that is read, in bytes: what is known of an organization was one.
+/// The longest accepted line, in bytes: an inventory was one line in earlier versions.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// Why a state cannot be moved.
@@ -85,8 +85,7 @@ const LAST_INSTANT: i64 = 253_402_300_799_999;
 impl Kind {
     /// Checks a text of this column.
     ///
-    /// # Errors
-    /// What was expected.
+    /// The expected value.
     fn fits(self, text: &str) -> std::result::Result<(), &'static str> {
         let (fits, expected) = match self {
             Text => (text.len() <= MAX_TEXT, "a text of at most 64 KiB"),
@@ -212,11 +211,10 @@ impl Store {
         Ok(written)
     }
 
-    /// Fills an empty state with what was exported. Gives the number of rows.
+    /// Imports an export into an empty database; returns the number of rows.
     ///
-    /// # Errors
-    /// Where the state is not empty, the file is not what was expected, or the database fails; then
-    /// nothing is written.
+    /// If the database is not empty, the file is invalid, or the database fails; nothing is written
+    /// then.
     pub async fn import(&self, from: &mut impl BufRead) -> std::result::Result<u64, TransferFault> {
         let mut lines = Lines { from, number: 0 };
         let head = lines.next()?.unwrap_or_default();
@@ -224,7 +222,7 @@ impl Store {
             let found = format!("the schema {}", head["schema"]);
             return Err(lines.fault(found, format!("“{SCHEMA}”, as state export writes it")));
         }
-        // Who starts meanwhile waits, and finds what was written.
+        // An instance that starts in between waits, and then finds the imported data.
         const LOCK: &str = "LOCK TABLE instances, configurations, leases, organizations, deliveries IN EXCLUSIVE MODE";
         let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreFault::from)?;
         if self.instances_there(&mut tx).await? > 0 {
@@ -290,7 +288,7 @@ impl<R: BufRead> Lines<'_, R> {
 
 /// Some rows of a table, behind those that were read.
 async fn rows(tx: &mut Transaction, table: &Table, read: i64) -> Result<Vec<Map<String, Json>>> {
-    // What is known of an organization may be large.
+    // An inventory may be large.
     let most = match table.name {
         "organizations" | "inventory_parts" => 1,
         _ => ROWS,
@@ -312,7 +310,7 @@ async fn rows(tx: &mut Transaction, table: &Table, read: i64) -> Result<Vec<Map<
     Ok(rows)
 }
 
-/// What writes a row, or what was found in it and what was expected.
+/// The statement that writes a row, or the found and the expected value.
 fn insert(table: &Table, row: &Json) -> std::result::Result<Query, (String, String)> {
     let mut insert = query(table.insert);
     for (column, kind) in table.columns {
@@ -359,7 +357,7 @@ async fn read_back(tx: &mut Transaction) -> std::result::Result<(), TransferFaul
     Ok(())
 }
 
-/// What is counted goes on behind what was written. SQLite does so by itself.
+/// Continue sequences after the imported rows. SQLite does so by itself.
 async fn reset_sequences(tx: &mut Transaction) -> std::result::Result<(), sqlx::Error> {
     for (sqlite, postgres) in [
         ("SELECT 0", "SELECT setval(pg_get_serial_sequence('deliveries', 'seq'), coalesce(max(seq), 0) + 1) FROM deliveries"),

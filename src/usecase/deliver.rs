@@ -178,7 +178,7 @@ impl Work<'_> {
                             }
                             is_more = true;
                         }
-                        // Attempts in flight are still recorded as far as possible.
+                        // Attempts in flight are still recorded if possible.
                         Err(error) => fault = Some(error),
                     }
                 }

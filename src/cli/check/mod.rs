@@ -1,4 +1,4 @@
-//! `certvigil check`: one scan, and every certificate with how it stands.
+//! `certvigil check`: one scan, and every certificate with its state.
 
 mod output;
 mod survey;
@@ -50,7 +50,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
         Err(failure) => {
             failure.say();
             if arguments.output == Output::Nagios {
-                // Where that fails, too, stderr has said so.
+                // If printing fails, too, stderr has the error.
                 drop(super::print("CERTVIGIL UNKNOWN - the check itself failed, see stderr\n"));
             }
             UNKNOWN
@@ -91,11 +91,10 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
     })
 }
 
-/// Reads every organization at once; keeps nothing.
+/// Reads every organization in parallel; stores nothing.
 async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let read = read::read(targets).await;
-    // Acknowledgements, and what projects have lost, are shown where there is a state that knows
-    // them.
+    // Acknowledgements and lost protections are shown if there is a database.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) => None,
@@ -122,7 +121,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     Ok(survey)
 }
 
-/// Hands over what waits; gives how many attempts failed.
+/// Sends pending deliveries; returns the number of failed attempts.
 async fn deliver_all(
     config: &Config,
     store: &Store,
@@ -166,18 +165,18 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
         };
         match scanned.await {
             Ok(report) => {
-                service::say(&report);
+                service::log_scan(&report);
                 skew = skew.or(report.record.clock_skew);
                 well.extend(Some(report.record.organization).filter(|_| report.record.complete));
             }
-            // What the others have to say is still delivered.
+            // The alerts of other organizations are still delivered.
             Err(error) => failed_scan = Some(error),
         }
     }
     drop(progress);
     drop(shown.await);
     let mut failed = deliver_all(config, &store, &notifiers).await?;
-    // Who does not get through is told through the others.
+    // Report failing notifiers through the others.
     let lease = member.lease(None).await?;
     let now = clock::now();
     let looked =

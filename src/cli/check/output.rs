@@ -1,4 +1,4 @@
-//! A survey for people, for machines, for spreadsheets and for monitoring plugins.
+//! The output of a check: table, JSON, CSV, and the format of monitoring plugins.
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Table};
@@ -63,12 +63,12 @@ pub fn table(survey: &Survey) -> String {
     text
 }
 
-/// `, since 2026-11-29`; nothing where it is not known.
+/// `, since 2026-11-29`; empty if unknown.
 fn since(unprotected: &Unprotected) -> String {
     unprotected.since.map_or(String::new(), |since| format!(", since {}", wording::day(since)))
 }
 
-/// Why there is no certificate to show.
+/// The reason for an empty table.
 fn none(survey: &Survey) -> &'static str {
     match (survey.unreadable.is_empty(), survey.projects_read) {
         (false, _) => "no certificates found, but some lists could not be read\n",
@@ -80,7 +80,7 @@ fn none(survey: &Survey) -> &'static str {
     }
 }
 
-/// `: 2 critical, 1 warning`; nothing where all is well.
+/// `: 2 critical, 1 warning`; empty without alerts.
 fn counted(survey: &Survey) -> String {
     let all = [Severity::Critical, Severity::Warning, Severity::Info];
     let counts = all.map(|severity| (survey.count(severity), severity.as_str()));
@@ -89,7 +89,7 @@ fn counted(survey: &Survey) -> String {
     if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) }
 }
 
-/// The certificates, in as many columns as there is room for.
+/// The certificates, in as many columns as fit.
 fn certificates(survey: &Survey) -> String {
     if terminal::is_narrow() {
         return lines(&narrow(survey));
@@ -316,7 +316,8 @@ fn inert(text: &str) -> String {
     out
 }
 
-/// One line and its performance data, as the Monitoring Plugins' guidelines say; then the details.
+/// One line with performance data, as the Monitoring Plugins guidelines define it; then the
+/// details.
 pub fn nagios(survey: &Survey) -> String {
     let status = match survey.worst() {
         Severity::Critical => "CRITICAL",

@@ -1,4 +1,4 @@
-//! What a check found: every certificate with how it stands, and what could not be read.
+//! The result of a check: every certificate with its state, and the unreadable lists.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -33,7 +33,7 @@ pub struct Row {
     /// The stage it is in, unless it is ignored.
     pub reached: Option<Reached>,
     pub organization_wide: bool,
-    /// Their names; those that many certificates are active in are there once.
+    /// Their names; certificates with the same projects share the list.
     pub projects: Arc<[String]>,
     pub ignored: Option<SilenceView>,
     pub acknowledged: Option<SilenceView>,
@@ -50,7 +50,7 @@ pub struct Credential {
     /// Whether certvigil itself uses it.
     pub own: bool,
     pub expires_at: DateTime<Utc>,
-    /// Of the stage that it is in.
+    /// Severity of its stage.
     pub severity: Option<Severity>,
 }
 
@@ -70,29 +70,29 @@ impl Credential {
 /// A project that does not enforce mutual TLS.
 pub struct Unprotected {
     pub project: Project,
-    /// When it lost its last active certificate; `None` where it was never seen with one.
+    /// When it lost its last active certificate; `None` if none was ever seen.
     pub since: Option<DateTime<Utc>>,
     pub severity: Severity,
 }
 
-/// What all organizations came to.
+/// The results of all organizations.
 pub struct Survey {
     pub now: DateTime<Utc>,
-    /// For what people read.
+    /// The time zone for people.
     pub timezone: Tz,
     pub rows: Vec<Row>,
-    /// Organization, and what could not be read of it.
+    /// Organization and error of each unreadable list.
     pub unreadable: Vec<(OrganizationName, String)>,
-    /// The projects without a valid certificate now; not those where all of them are ignored.
+    /// Projects without a valid certificate now, unless all of them are ignored.
     pub uncovered: Vec<(OrganizationName, Project)>,
     /// The projects without an active certificate that are reported.
     pub unprotected: Vec<(OrganizationName, Unprotected)>,
-    /// What certvigil reads with, and when that ends.
+    /// The credentials of certvigil with their expiry.
     pub credentials: Vec<Credential>,
     pub projects_read: usize,
-    /// Deliveries that failed, where the check also tells.
+    /// Failed deliveries, if the check sends alerts.
     pub undelivered: usize,
-    /// Each of `[[rules]]` by its place, and whether it decides about any certificate.
+    /// Each of `[[rules]]` by index, and whether it applies to a certificate.
     rules: BTreeMap<usize, bool>,
 }
 
@@ -142,7 +142,7 @@ impl Survey {
             expires_at: one.expires_at,
             severity: one.reached.as_ref().map(|reached| reached.severity),
         }));
-        // By where they are: as long as they are kept here, nothing else is there.
+        // By address: while these lists exist, no other list has it.
         let mut named: HashMap<usize, (Projects<'_>, Arc<[String]>)> = HashMap::new();
         for assessment in evaluation.assessments() {
             let status = evaluation.status(&assessment);
@@ -171,7 +171,7 @@ impl Survey {
         for (scope, fault) in inventory.faults() {
             self.unreadable.push((organization.clone(), format!("{scope}: {}", fault.why)));
         }
-        // The least time left first; what is active nowhere and what has no end come last.
+        // Least time left first; inactive certificates and those without expiry last.
         self.rows.sort_by_key(|row| {
             let expires_at = row.certificate.expires_at;
             let rank = (row.status == Status::Inactive, expires_at.is_none(), expires_at);
@@ -179,13 +179,12 @@ impl Survey {
         });
     }
 
-    /// Whether everything could be read, and be told where it had to be.
+    /// Whether every list was read and every alert delivered.
     pub fn is_certain(&self) -> bool {
         self.unreadable.is_empty() && self.undelivered == 0
     }
 
-    /// The places of the rules that decide about no certificate. Nothing can be said where a list
-    /// was not read.
+    /// The rules that apply to no certificate; none if a list is unreadable.
     pub fn idle_rules(&self) -> impl Iterator<Item = usize> {
         let known = self.unreadable.is_empty();
         self.rules.iter().filter(move |(_, decides)| known && !**decides).map(|(index, _)| *index)
@@ -222,7 +221,7 @@ impl Row {
         self.reached.as_ref().map(|reached| reached.severity.as_str())
     }
 
-    /// Why it is silenced, or else the next step.
+    /// The reason of its silence, or the next step.
     pub fn note(&self, timezone: Tz) -> Option<String> {
         let said = |what: &str, view: &Option<SilenceView>| {
             view.as_ref().map(|view| format!("{what} {}", wording::silence(view, timezone)))

@@ -1,4 +1,4 @@
-//! `certvigil explain`: why one certificate did or did not alert, and what comes next.
+//! `certvigil explain`: why a certificate did or did not alert, and its upcoming alerts.
 
 mod text;
 

@@ -1,4 +1,4 @@
-//! `certvigil forecast`: who will be told what, and when, if nothing changes.
+//! `certvigil forecast`: upcoming notifications, if nothing changes.
 
 mod output;
 
@@ -19,7 +19,7 @@ use crate::{
 };
 use output::Outlook;
 
-/// The longest that is looked ahead, in days.
+/// The longest forecast, in days.
 const MAX_DAYS: i64 = 3_650;
 
 #[derive(Args)]
@@ -53,7 +53,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let needs = Needs { organizations: !arguments.from_state, ..Needs::default() };
     let config = super::start(file, needs)?.config;
     let now = clock::now();
-    // What was told already is not told again: a state that is there counts in any case.
+    // Sent alerts are not repeated, so an existing database is always used.
     let store = match state::open(&config).await {
         Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) if !arguments.from_state => {
@@ -70,7 +70,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         read(&config, &mut known).await?;
     }
     let first = match &store {
-        // As a first start does, which scans at once.
+        // As a first start, which scans at once.
         None if config.schedule.run_on_start => Some(now),
         _ => config.schedule.cron.next_after(now),
     };
@@ -87,7 +87,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     })
 }
 
-/// Reads every organization at once, on top of what is known; keeps nothing.
+/// Reads every organization in parallel and merges it into the stored state; stores nothing.
 async fn read(config: &Config, known: &mut [OrganizationState]) -> anyhow::Result<()> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);

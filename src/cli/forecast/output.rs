@@ -1,4 +1,4 @@
-//! A forecast for people, for machines and for calendars.
+//! The output of a forecast: table, JSON and calendar.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Cell;
@@ -23,25 +23,25 @@ use crate::{
     usecase::organization::OrganizationState,
 };
 
-/// What all organizations will be told of.
+/// The upcoming notifications of all organizations.
 pub struct Outlook<'a> {
     config: &'a Config,
     now: DateTime<Utc>,
     until: DateTime<Utc>,
     messages: Vec<Notification>,
-    /// What is quiet now, and what could not be read: a forecast that is silent says why.
+    /// Current silences and unreadable lists, which explain missing alerts.
     notes: Vec<String>,
-    /// How many certificates are known.
+    /// Number of known certificates.
     known: usize,
 }
 
-/// Said where there is nothing to tell of.
+/// Printed without any certificate.
 const NOTHING_KNOWN: &str = "no certificates known: run certvigil check for unreadable lists\n";
 
 /// A line of the table, and the repeats that follow it.
 struct Row {
     severity: Severity,
-    /// It says that something is over.
+    /// Whether it is a resolution.
     over: bool,
     cells: [String; 6],
     repeats: usize,
@@ -201,7 +201,7 @@ impl<'a> Outlook<'a> {
         })
     }
 
-    /// A calendar (RFC 5545) with an event for each message that says more than a repeat.
+    /// A calendar (RFC 5545) with an event for each message that is not a repeat.
     pub fn calendar(&self) -> String {
         let mut calendar = Calendar::empty();
         calendar.append_property(("VERSION", "2.0"));
@@ -213,8 +213,8 @@ impl<'a> Outlook<'a> {
             }
             let at = message.created_at;
             let organization = message.organization.as_ref().map_or("", |name| name.as_str());
-            // The same message has the same id in every forecast (RFC 7986, section 5.3): a
-            // notifier is sent one for an organization and a scan.
+            // Stable ids for calendars (RFC 7986, section 5.3): a notifier gets one message per
+            // organization and scan.
             let key = format!("{organization}/{}/{}", message.notifier, instant(at));
             let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
             let lines: Vec<String> = message

@@ -1,5 +1,5 @@
-//! `certvigil rotation`: how far the rotation of a certificate is, and the requests that continue
-//! it. It reads the API now, and sends nothing but `GET`.
+//! `certvigil rotation`: the progress of replacing a certificate, and the next requests. It reads
+//! the API now and sends only `GET`.
 
 mod request;
 mod text;
@@ -118,7 +118,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     })
 }
 
-/// Refuses what cannot be a successor.
+/// Refuses a certificate that cannot be the successor.
 fn can_take_over(
     successor: &Certificate,
     assessment: &Assessment<'_>,
@@ -148,12 +148,12 @@ struct Page<'a> {
     evaluation: &'a Evaluation<'a>,
     plan: Plan<'a>,
     api: Api,
-    /// Whether no project of the organization is left out by the configuration.
+    /// Whether every project of the organization is watched.
     watches_all: bool,
     now: DateTime<Utc>,
 }
 
-/// The steps that certvigil knows of, in their order.
+/// The steps in order.
 const STEPS: [RotationStep; 5] = [
     RotationStep::Upload,
     RotationStep::Activate,
@@ -167,7 +167,7 @@ impl Page<'_> {
         self.evaluation.organization
     }
 
-    /// The requests of a step that can be made now.
+    /// The requests of a step that are safe now.
     fn requests(&self, step: RotationStep) -> Vec<Request> {
         let plan = &self.plan;
         match step {

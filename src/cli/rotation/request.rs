@@ -1,4 +1,4 @@
-//! The requests of a rotation, for a person or a program to send. certvigil sends none of them.
+//! The requests of a rotation, to be sent by the operator. certvigil sends none of them.
 
 use serde_json::{Value, json};
 use url::Url;
@@ -8,17 +8,17 @@ use crate::domain::{
     rotation::plan::Place,
 };
 
-/// Where the requests go.
+/// The API of the requests.
 pub struct Api {
     pub base: Url,
-    /// Whether a client has to show a certificate there.
+    /// Whether the API requires a client certificate.
     pub shows_certificate: bool,
 }
 
 /// One request (API reference, Certificates).
 pub struct Request {
     method: &'static str,
-    /// Below the base.
+    /// Path segments below the base URL.
     path: Vec<String>,
     body: Body,
 }
@@ -33,7 +33,7 @@ enum Body {
     },
 }
 
-/// The file that is uploaded, and where the key is.
+/// The uploaded file.
 const FILE: &str = "successor.pem";
 
 impl Request {
@@ -87,7 +87,7 @@ impl Request {
         json!({ "method": self.method, "url": self.url(api), "body": body })
     }
 
-    /// For a shell: `curl`, with the key in `OPENAI_ADMIN_KEY`.
+    /// As a `curl` command, with the key in `OPENAI_ADMIN_KEY`.
     pub fn command(&self, api: &Api) -> String {
         let quoted =
             |text: &str| shlex::try_quote(text).map_or_else(|_| "''".to_owned(), Into::into);

@@ -12,7 +12,7 @@ use crate::domain::{
     wording,
 };
 
-/// How many candidates are named.
+/// How many candidates are listed.
 const CANDIDATES: usize = 5;
 
 impl Page<'_> {
@@ -62,7 +62,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// A step, and how far it is.
+    /// A step with its progress.
     fn heading(&self, step: RotationStep) -> String {
         let plan = &self.plan;
         let progress = plan.progress(step);

@@ -267,7 +267,7 @@ impl From<&NotifierOutlook> for Notifier {
     }
 }
 
-/// One certificate: why it did or did not alert, and what comes next.
+/// Why a certificate did or did not alert, and its upcoming alerts.
 #[utoipa::path(
     get,
     path = "/api/v1/certificates/{organization}/{id}",

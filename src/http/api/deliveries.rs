@@ -1,5 +1,4 @@
-//! Deliveries: what was sent to whom, what waits, what failed and why; and to ask for another
-//! attempt.
+//! Deliveries: sent, pending and failed ones, and retries.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};

@@ -1,9 +1,8 @@
 //! `/api/v1`: what programs read, and the little that they may write.
 //!
-//! Answers change only by addition. Lists come in pages: `next_cursor` is the `cursor` of the next
-//! one, and null at the end; they are in an order that does not change while somebody reads them.
-//! What goes wrong is said as problem details (RFC 9457). The description ([`document`]) is made
-//! from the code that answers.
+//! Responses change only by addition. Lists are paginated: `next_cursor` is the `cursor` of the
+//! next page and null on the last one; their order is stable during pagination. Errors are problem
+//! details (RFC 9457). The description ([`document`]) is generated from the code.
 
 mod acknowledgements;
 mod certificates;

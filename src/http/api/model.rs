@@ -66,7 +66,7 @@ pub struct ProjectOfCertificate {
     /// Start of the time without a valid certificate; null if there is a successor, or if it is
     /// unknown.
     pub uncovered_from: Option<DateTime<Utc>>,
-    /// The next rotation step in this project; null if there is none.
+    /// The next rotation step in this project, if any.
     pub next_step: Option<RotationStep>,
     /// The certificate to activate, if that is the next step.
     pub candidate_id: Option<String>,

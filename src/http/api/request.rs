@@ -1,5 +1,5 @@
-//! What is asked, read strictly: an unknown parameter or a value out of range is an error that
-//! names it.
+//! Strict parsing of requests: an unknown parameter or a value out of range is an error that names
+//! it.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
@@ -50,7 +50,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, Problem> {
         let read = axum::Json::from_request(request, state).await;
         read.map(|axum::Json(body)| Body(body)).map_err(|error: JsonRejection| {
-            // What is JSON and not what is expected is of the same kind as what is not JSON.
+            // Valid JSON of the wrong type is the same kind of error as invalid JSON.
             let status = match error.status() {
                 StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
                 other => other,

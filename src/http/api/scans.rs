@@ -1,4 +1,4 @@
-//! Scans: what was read when, and how completely; and to ask for one.
+//! Scans: their results, and requesting one.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Filters in the address: what is asked for, and the addresses of what else could be.
+//! Filters in the query, and links to other filters.
 
 use axum::http::Uri;
 use serde::Serialize;
@@ -15,7 +15,7 @@ pub const ROWS: usize = 50;
 /// The longest text that is looked for, in characters.
 const MAX_TEXT: usize = 100;
 
-/// What is asked for, as it was given.
+/// The filter as given.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Filter {
     pub organization: String,
@@ -76,7 +76,7 @@ impl Filter {
         self.organization.is_empty() || self.organization == organization
     }
 
-    /// Whether a severity is the one that is asked for, or a worse one.
+    /// Whether a severity is at least the selected one.
     pub fn is_as_bad(&self, severity: Option<Severity>) -> bool {
         match Severity::parse(&self.severity) {
             None => true,
@@ -136,7 +136,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Cuts a list to the page that is asked for.
+    /// Cuts a list to the requested page.
     pub fn cut<T>(filter: &Filter, path: &str, all: Vec<T>) -> (Vec<T>, Position) {
         let total = all.len();
         // Behind the end there is the last page.

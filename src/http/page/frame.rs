@@ -1,4 +1,4 @@
-//! What is around every page: where one is, how fresh it is, and what one may do.
+//! The frame of every page: navigation, freshness and access.
 
 use axum::http::Uri;
 use chrono::{DateTime, Utc};
@@ -24,7 +24,7 @@ pub struct Frame {
     pub trusted: bool,
     /// Whether the caller has the read-only token.
     pub reader: bool,
-    /// When what is shown was read.
+    /// The time of the data.
     pub made_at: Option<Moment>,
     pub version: &'static str,
     /// Where a calendar subscribes.

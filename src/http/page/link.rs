@@ -1,4 +1,4 @@
-//! The addresses of pages: what comes from outside is encoded, so that it stays in its place.
+//! Links to pages, with external text encoded.
 
 use std::fmt::Display;
 use url::form_urlencoded::Serializer;
@@ -18,7 +18,7 @@ pub fn path(segments: &[&str]) -> String {
     url.path().to_owned()
 }
 
-/// A path with what is asked of it; what is empty is left out.
+/// A path with its query; empty parameters are left out.
 pub fn asking(path: &str, pairs: &[(&str, &str)]) -> String {
     let mut query = Serializer::new(String::new());
     query.extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty()));

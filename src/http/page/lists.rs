@@ -108,7 +108,7 @@ pub fn projects(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<List<Pro
     })
 }
 
-/// What is asked for where only what failed is.
+/// The filter value for failed deliveries.
 const FAILED: &str = "failed";
 
 /// The latest deliveries.

@@ -1,8 +1,7 @@
-//! The pages: what an operator who has two minutes looks at.
+//! The pages, for an operator with two minutes.
 //!
-//! Made on the server, of one snapshot each, without scripts and without anything that is asked for
-//! elsewhere; what is made is kept for those who ask the same before something has changed. Texts
-//! from outside are escaped by the template engine, and by nothing else.
+//! Rendered on the server from one snapshot each, without scripts and external resources; a
+//! rendered page is reused until the data changes. Only the template engine escapes external text.
 
 mod certificate;
 mod filter;
@@ -46,8 +45,7 @@ use crate::{
 };
 use frame::Frame;
 
-/// The only style sheet. It stands in every page, so that a page that is kept looks the same for
-/// ever.
+/// The only style sheet. Pages embed it, so that a saved page keeps its look.
 const STYLE: &str = include_str!("style.css");
 /// How many pages are kept at once.
 const KEPT: usize = 64;
@@ -72,7 +70,7 @@ fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The templates, and what was made of them.
+/// The templates and the rendered pages.
 pub struct Pages {
     templates: Environment<'static>,
     kept: Mutex<Kept>,
@@ -167,7 +165,7 @@ fn html(status: StatusCode, page: anyhow::Result<Bytes>) -> Response {
     }
 }
 
-/// What one page shows: its template, and what is put into it.
+/// A page: its template and data.
 trait Page: Serialize {
     const TEMPLATE: &'static str;
 }

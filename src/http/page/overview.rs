@@ -67,7 +67,7 @@ struct Organization {
     credentials: Vec<String>,
 }
 
-/// What waits for a notifier.
+/// The pending deliveries of a notifier.
 #[derive(Serialize)]
 struct Notifier {
     name: String,

@@ -240,7 +240,7 @@ impl Delivery {
                 Some((outcome, detail)) => format!("{outcome}: {detail}"),
                 None => String::new(),
             },
-            // What is told by the scan that sees it is in time.
+            // An alert of the first possible scan is on time.
             late: row.late.filter(|late| late.num_minutes() > 0).map(wording::span),
             retryable,
         }

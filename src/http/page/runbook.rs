@@ -47,7 +47,7 @@ fn rendered(markdown: &str) -> String {
     }
     let mut out = String::with_capacity(2 * markdown.len());
     html::push_html(&mut out, events.into_iter());
-    // Who hears a table is told what each column is.
+    // Screen readers need the scope of column headers.
     out.replace("<th>", "<th scope=\"col\">")
 }
 

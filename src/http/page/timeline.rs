@@ -1,6 +1,6 @@
-//! The picture of the coming expiries: a lane for each certificate, from now to its end, coloured from each of its
-//! thresholds on. Widths are shares of the picture's, so that it fits a phone and a wide screen alike. What is near has
-//! more room than what is far: places go by the square root of the time.
+//! The chart of upcoming expiries: a lane for each certificate from now to its expiry, coloured by
+//! its thresholds. Widths are percentages, so that it fits every screen. Positions use the square
+//! root of the time, which gives near expiries more room.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;

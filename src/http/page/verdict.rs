@@ -1,6 +1,6 @@
 //! The one question first: is anything about to break?
 //!
-//! “No” is said only where everything was read of late and whoever is to be told can be told.
+//! The answer is “No” only if every list was read recently and every notifier works.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -220,7 +220,7 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     let mut points = Vec::new();
     for listener in &snapshot.configured.listeners {
         let name = &listener.name;
-        // One that has taken something since has only refused what was sent before.
+        // A receiver that has accepted a later message only rejected earlier ones.
         let failing = snapshot.outbox.failures.iter();
         let failing = failing.filter(|one| one.taken_at.is_none());
         let failing = failing.filter(|one| one.notifier == *name).min_by_key(|one| one.since);

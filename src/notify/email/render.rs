@@ -1,8 +1,8 @@
 //! A notification as a mail: the same said in HTML and in plain text, by one template each.
 //!
-//! No text from outside is markup: the HTML template escapes everything, headers are encoded by the mail
-//! library, and what looks like a link is kept from being made one. The styles stand in the elements
-//! themselves, for programs that strip `<style>`; what is left of it is for dark mode alone.
+//! External text is never markup: the HTML template escapes everything, the mail library encodes
+//! headers, and texts that look like links are not linked. Styles are inlined for programs that
+//! strip `<style>`, which only has dark mode.
 
 use chrono::{DateTime, Utc};
 use css_inline::{CSSInliner, InlineOptions};
@@ -127,8 +127,7 @@ impl Renderer {
     }
 }
 
-/// The same for every mail whose worst certificate is this one, so that they thread; where none is told
-/// of, for those about the organization's projects.
+/// The thread of a mail: its most urgent certificate; without one, the alert about projects.
 fn root(organization: &OrganizationName, notification: &Notification) -> Option<Uuid> {
     let of_certificate = notification.alerts.iter().find_map(|alert| alert.certificate.as_ref());
     let about = match of_certificate {
@@ -144,7 +143,7 @@ fn root(organization: &OrganizationName, notification: &Notification) -> Option<
 struct Mail {
     subject: String,
     title: String,
-    /// What an inbox shows beside the subject.
+    /// The preview text of an inbox.
     preview: String,
     organization: Option<String>,
     mark: &'static str,
@@ -179,7 +178,7 @@ struct Line {
     headline: String,
     /// When, and for how many projects.
     detail: String,
-    /// What breaks, of what is critical.
+    /// The consequence of a critical alert.
     breaks: Option<String>,
 }
 
@@ -285,7 +284,7 @@ fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
             let projects = of_certificate && entry.mark != Mark::Resolved;
             let projects = projects && !entry.projects_label.is_empty();
             let projects = projects.then(|| entry.projects_label.clone());
-            // And of what is over, when it would have been is of no interest.
+            // The expiry of a resolved alert is not interesting.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
             let breaks = entry.consequence.as_deref().map(capitalized);
             let breaks = breaks.filter(|_| entry.mark == Mark::Critical);

@@ -43,12 +43,12 @@ impl Line {
 }
 
 impl Reply {
-    /// Whether the server has done, or begun, what it was asked for.
+    /// Whether the command succeeded or continues.
     pub fn is_positive(&self) -> bool {
         self.code < 400
     }
 
-    /// Whether the server refuses for good.
+    /// Whether the error is permanent.
     pub fn is_permanent(&self) -> bool {
         self.code >= 500
     }

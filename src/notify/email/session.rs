@@ -1,8 +1,8 @@
 //! A connection to a mail server: commands out, replies in.
 //!
-//! Guarantees: a reply has a limit, whatever the server sends; what came before the TLS handshake
-//! is not read after it (CVE-2011-0411); the first digit of a reply decides, and its text changes
-//! nothing. It has no deadlines: each step of the dialogue has its own (`smtp.rs`).
+//! Guarantees: replies have a size limit; data from before the TLS handshake is not read after it
+//! (CVE-2011-0411); only the first digit of a reply decides. Has no deadlines: each step has its
+//! own (`smtp.rs`).
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rustls::pki_types::ServerName;
@@ -104,7 +104,7 @@ impl Session {
         self.offers.iter().any(|(keyword, _)| keyword == "STARTTLS")
     }
 
-    /// Encrypts the connection (RFC 3207), and says hello anew.
+    /// Encrypts the connection (RFC 3207) and sends EHLO again.
     pub async fn starttls(
         mut self,
         connector: &TlsConnector,

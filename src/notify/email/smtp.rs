@@ -70,7 +70,7 @@ impl Transport {
 
     pub async fn send(&self, recipient: &Address, message: &[u8]) -> Outcome {
         let outcome = self.dialogue(recipient, message).await.unwrap_or_else(|failure| failure);
-        // A server may say anything, and what it says is kept and shown.
+        // A server may send any text, which is stored and shown.
         let Some((username, password)) = &self.login else { return outcome };
         let password = password.expose_secret();
         // What AUTH PLAIN sends (RFC 4616); the password's own forms are hidden with it.
@@ -191,7 +191,7 @@ impl Transport {
     fn failure(&self, what: &str, reason: FailureReason, error: &SessionError) -> Outcome {
         use FailureReason as Why;
         let text = match error {
-            // A server may repeat what it was sent, and here that is the password.
+            // A server may repeat its input, which is the password here.
             SessionError::Refused(reply) if reason == Why::Login => reply.status(),
             error => net::error_chain(error),
         };
@@ -262,7 +262,7 @@ fn host_name() -> String {
     if is_plain { name } else { "[127.0.0.1]".to_owned() }
 }
 
-/// Nobody waits for it: what was accepted is recorded at once.
+/// In the background: the accepted message is recorded at once.
 fn goodbye(mut session: Session) {
     tokio::spawn(async move {
         // Whatever comes of it: the connection is dropped then.

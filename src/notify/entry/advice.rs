@@ -124,7 +124,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
                 _ if active.projects_total == 0 && !active.organization => {
                     &["It is active nowhere: delete {title}, if nobody needs it."]
                 }
-                // What is well here would break others.
+                // Deactivating it would break other projects.
                 (true, 1..) => &[
                     "Move your clients to certificates that the successor signed, unless it has the same key.",
                     "Leave {title} active where other projects have no successor yet.",
@@ -299,7 +299,7 @@ pub(super) fn quiet_projects(
     )))
 }
 
-/// An id for a command: what could mean something to a shell does not stand in one.
+/// An id for a command, without characters that a shell interprets.
 fn plain(id: &str) -> &str {
     let is_plain = id.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if is_plain { id } else { "ID" }

@@ -1,4 +1,4 @@
-//! The facts around an alert, in words: why it is told, when things happen, how it was read.
+//! The facts of an alert as text: reason, times, and the quality of the data.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -60,7 +60,7 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
     })
 }
 
-/// What stands in the place of an expiry that is not known.
+/// The text for an unknown expiry.
 pub(super) fn unknown(certificate: &CertificateView) -> String {
     match certificate.strange_expiry {
         None => "unknown: the API does not report it".to_owned(),
@@ -81,7 +81,7 @@ pub fn reading(scan: &ScanView, timezone: Tz) -> String {
     format!("{how} scan, {}, {projects}.", instant(scan.finished_at, timezone))
 }
 
-/// How late something is told, and when it was due; nothing where it is in time.
+/// The lateness of an alert and its due time; `None` if it is on time.
 pub(super) fn late(alert: &Alert, timezone: Tz, now: DateTime<Utc>) -> Option<String> {
     let (late, due_at) = alert.late_by(now).zip(alert.due_at)?;
     Some(format!(
@@ -91,8 +91,7 @@ pub(super) fn late(alert: &Alert, timezone: Tz, now: DateTime<Utc>) -> Option<St
     ))
 }
 
-/// What has to be known of how it was read: what could not be seen, and that the clock is wrong. Nothing where
-/// all is well.
+/// The limits of the data: unreadable lists, and a wrong clock. `None` without any.
 pub fn caveat(scan: &ScanView) -> Option<String> {
     let caveats: Vec<String> = [unseen(scan), wrong_clock(scan)].into_iter().flatten().collect();
     (!caveats.is_empty()).then(|| caveats.join(" "))
@@ -109,7 +108,7 @@ pub fn wrong_clock(scan: &ScanView) -> Option<String> {
     ))
 }
 
-/// What could not be seen, and what that means; nothing where all could.
+/// Unreadable lists and the consequence; `None` without any.
 pub fn unseen(scan: &ScanView) -> Option<String> {
     if scan.complete {
         return None;
@@ -118,7 +117,7 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
         0 => "Some lists could not be read".to_owned(),
         n => format!("{} could not be read", wording::count(n, "project")),
     };
-    // What was read a while ago says so; what was never read has nothing to say.
+    // Old data shows its age.
     let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
     let rests = old.map_or(String::new(), |at| {
         format!(" Data about the rest was last read on {}.", wording::day(at))

@@ -81,7 +81,7 @@ pub struct Entry {
     pub consequence: Option<String>,
     /// When a certificate expires, or becomes valid, where that is known.
     pub when: Option<String>,
-    /// What it is, in rows of a label and a value.
+    /// Details in rows of a label and a value.
     pub facts: Vec<(&'static str, String)>,
     pub projects_label: String,
     pub projects: Vec<ProjectLine>,

@@ -1,9 +1,9 @@
 //! `format = "alertmanager"`: `POST /api/v2/alerts` of Prometheus' Alertmanager, one for each alert.
 //!
-//! <https://prometheus.io/docs/alerting/latest/alerts_api>: labels say which alert it is, so only what stays
-//! the same from its beginning to its end is one, and the severity, by which people route. Where that
-//! changes, the alert of the severity before ends with the same request. What is open carries `endsAt`
-//! two scans ahead, and every scan says it again: where certvigil is gone, its alerts end by themselves.
+//! <https://prometheus.io/docs/alerting/latest/alerts_api>: labels identify an alert, so only
+//! constant values are labels, and the severity, which routes it. If the severity changes, the same
+//! request ends the alert of the previous one. Open alerts have an `endsAt` two scans ahead, and
+//! every scan extends it: if certvigil stops, its alerts expire.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ use crate::domain::{
 };
 
 const PATH: &str = "api/v2/alerts";
-/// What is over has ended so long before: by Alertmanager's clock an end must not lie ahead, where the
-/// later end that it was told before would count.
+/// How far in the past resolved alerts end: an end in the future of the clock of Alertmanager would
+/// lose against an earlier, later one.
 const BEFORE: TimeDelta = TimeDelta::minutes(5);
 
 pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
@@ -70,7 +70,7 @@ fn address(url: &Url) -> Url {
     url
 }
 
-/// Label names are of letters, digits and `_`; a label without a value is none.
+/// Label names have letters, digits and `_`; empty values are left out.
 fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
     let alert = incident.alert;
     let name = match alert.event {

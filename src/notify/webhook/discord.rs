@@ -21,7 +21,7 @@ const MAX_TITLE: usize = 256;
 const MAX_DESCRIPTION: usize = 4_096;
 const MAX_VALUE: usize = 1_024;
 const MAX_TOTAL: usize = 6_000;
-/// Kept free for what is said at the end.
+/// Reserved for the last embed.
 const LAST_WORDS: usize = 900;
 const SHOWN_PROJECTS: usize = 5;
 
@@ -90,7 +90,7 @@ fn short(notification: &Notification, entry: &Entry) -> Value {
     })
 }
 
-/// What could not be seen, how many there is no room for, and when it was read.
+/// Unreadable lists, the number of omitted alerts, and the time of the scan.
 fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Value {
     let scan = notification.scan.as_ref();
     let more = notification.alerts_total.saturating_sub(shown);

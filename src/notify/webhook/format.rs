@@ -48,7 +48,7 @@ pub enum Key {
     Bearer,
     /// Demanded, and sent as `Authorization: GenieKey …`.
     Genie,
-    /// Demanded, and a part of the message itself: it says which of the service's teams is told.
+    /// Required and part of the message: it selects the team of the service.
     Routing,
 }
 
@@ -135,8 +135,8 @@ impl Format {
         }
     }
 
-    /// How many deliveries start within a minute, unless configured. Alertmanager is one's own, and has to
-    /// be told of all that is open by every scan.
+    /// The default rate per minute. An Alertmanager is private and needs every open alert in every
+    /// scan.
     pub fn max_per_minute(&self) -> u32 {
         match self {
             Format::Alertmanager => 6_000,
@@ -228,7 +228,7 @@ pub fn cut(text: &str, max: usize) -> String {
         }
         out.push(c);
     }
-    // An escape that has lost what it escapes would escape the ellipsis.
+    // A cut escape would escape the ellipsis.
     let out = out.trim_end_matches('\\');
     format!("{out}…")
 }

@@ -30,7 +30,7 @@ pub struct Incident<'a> {
     pub notification: &'a Notification,
     pub alert: &'a Alert,
     pub entry: Entry,
-    /// The same from the alert's beginning to its end, but for its severity.
+    /// Constant from the start to the end of the alert, except for its severity.
     key: String,
     /// One line, with the organization.
     pub summary: String,
@@ -52,8 +52,8 @@ impl<'a> Incident<'a> {
     ) -> Result<Incident<'a>, String> {
         let alert = notification.alerts.first().ok_or("the message has no alert")?;
         let of = notification.organization.as_ref().map(|name| name.as_str());
-        // Two notifiers may ask for different projects, and tell the same service: what is over for
-        // one is not for the other.
+        // Two notifiers of the same service may select different projects: an alert resolved for
+        // one may be open for the other.
         let notifier = &notification.notifier;
         let mut key = match of {
             Some(organization) => format!("certvigil:{notifier}:{organization}:{}", alert.key()),
@@ -71,8 +71,8 @@ impl<'a> Incident<'a> {
         Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
     }
 
-    /// The key of the incident of this severity. Services page nobody for worse news of what is
-    /// open, so that each severity is an incident of its own.
+    /// The key of the incident of this severity. Services do not page again for an open incident,
+    /// so each severity is its own incident.
     pub fn key_of(&self, severity: Severity) -> String {
         format!("{}:{severity}", self.key)
     }
@@ -88,7 +88,7 @@ impl<'a> Incident<'a> {
         }
     }
 
-    /// The organization, or what stands in its place for a test.
+    /// The organization, or a substitute for a test.
     pub fn source(&self) -> String {
         let of = self.notification.organization.as_ref();
         of.map_or("certvigil".to_owned(), |organization| {

@@ -62,7 +62,7 @@ pub struct Settings {
     pub url: Secret,
     /// Whether that is the service's own address, since none is configured.
     pub url_by_default: bool,
-    /// What it is to the receiver, the format says.
+    /// The format decides its use.
     pub key: Option<Secret>,
     /// Signs the body (Standard Webhooks, symmetric).
     pub signing: Option<Secret>,
@@ -95,8 +95,7 @@ fn instant(at: DateTime<Utc>) -> String {
 
 /// Whether a text is a signing secret.
 ///
-/// # Errors
-/// What was expected of it.
+/// The expected form.
 pub fn fits_signing(text: &str) -> Result<(), String> {
     Signer::new(text.trim())
         .map(drop)
@@ -106,16 +105,15 @@ pub fn fits_signing(text: &str) -> Result<(), String> {
 /// How long the words of an answer are waited for, once its status is there.
 const LISTEN: Duration = Duration::from_secs(1);
 
-/// What is shorter is no secret, and is in every answer.
+/// Shorter values are not secret and occur in every response.
 const LONG: usize = 8;
 
-/// Who is told, as it is kept and shown: the host, since the rest of the address may be secret, and
-/// three hexadecimal digits that tell one channel, team or format of a service from another. They
-/// are too few to find out a secret by, and enough to notice that messages go elsewhere now, where
-/// nothing was told yet.
+/// The stored and shown receiver: the host, because the rest of the URL may be secret, and three
+/// hexadecimal digits that distinguish channels of one service. They are too few to reveal a
+/// secret, and enough to detect a new destination without sent alerts.
 fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
     let key = match format.key() {
-        // It says who is told.
+        // It selects the receiver.
         Key::Routing | Key::Genie => key.map(|key| key.expose_secret().trim()).unwrap_or_default(),
         Key::Bearer | Key::None => "",
     };
@@ -146,7 +144,7 @@ pub struct Webhook {
     /// Of a service that wants its key in the message.
     routing_key: SecretString,
     signer: Option<Signer>,
-    /// What must not be repeated from an answer.
+    /// Values to hide in responses.
     secrets: Vec<SecretString>,
 }
 
@@ -270,7 +268,7 @@ impl Webhook {
         let status = response.status();
         let after = net::retry_after(response.headers(), now)
             .and_then(|after| TimeDelta::from_std(after).ok());
-        // An answer that trickles in changes nothing: what was accepted is recorded at once.
+        // A slow body changes nothing: the accepted message is recorded at once.
         let said = tokio::time::timeout(LISTEN, self.said(response)).await.unwrap_or_default();
         let detail = match said.as_str() {
             "" => format!("HTTP {status}"),

@@ -2,8 +2,8 @@
 //! events that close the others.
 //!
 //! <https://developer.pagerduty.com/docs/send-alert-event>: a summary of at most 1024 characters, a
-//! `dedup_key` of 255, 512 kB in all; an alert is opened by `trigger` and closed by `resolve` with the same
-//! key, and a `trigger` for what is open is added to it.
+//! `dedup_key` of 255, 512 kB in total; `trigger` opens an alert and `resolve` closes it with the
+//! same key; another `trigger` is added to an open alert.
 
 use serde_json::{Value, json};
 

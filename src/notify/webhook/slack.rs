@@ -1,7 +1,7 @@
 //! `format = "slack"`: Block Kit, for an incoming webhook.
 //!
-//! What others wrote stands in plain text and in the text elements of rich text alone, which Slack takes
-//! for no markup, mention or link; the fallback is escaped as its formatting page says.
+//! External text is only in plain text and in text elements of rich text, where Slack interprets no
+//! markup, mentions or links; the fallback is escaped by the rules of its formatting page.
 //!
 //! Limits (<https://docs.slack.dev/reference/block-kit/blocks>): 50 blocks; a header of 150 characters, any
 //! text of 3000. For rich text none is given: a block of it is held to the 3000 of a text.
@@ -68,7 +68,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A block of rich text that grows up to its limit; what does not fit is left out, and said.
+/// A block of rich text up to its limit; omitted content is mentioned.
 struct RichText {
     elements: Vec<Value>,
     /// The section that is being written: it breaks lines only where it says so.

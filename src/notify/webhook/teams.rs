@@ -1,7 +1,7 @@
 //! `format = "teams"`: an Adaptive Card, for the workflow “When a Teams webhook request is received”.
 //!
-//! What others wrote stands in text runs alone, which are no Markdown
-//! (<https://adaptivecards.io/explorer/TextRun.html>); text blocks and facts would be.
+//! External text is only in text runs, which are not Markdown
+//! (<https://adaptivecards.io/explorer/TextRun.html>), unlike text blocks and facts.
 //!
 //! Limit: 28 kB, as the workflow measures it: a card of 24 453 bytes was refused as one of 28 897
 //! (<https://github.com/MicrosoftDocs/msteams-docs/issues/11274>). So it is held well below.
@@ -16,7 +16,7 @@ use crate::{
 
 /// In bytes of JSON.
 const MAX_CARD: usize = 18_000;
-/// Kept free for what is said at the end, and around the card.
+/// Reserved for the end of the card.
 const LAST_WORDS: usize = 1_500;
 const MAX_LINE: usize = 600;
 const SHOWN_PROJECTS: usize = 5;

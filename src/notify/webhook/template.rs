@@ -1,9 +1,9 @@
 //! `format = "template"`: the operator's own body, a minijinja template over the document that
 //! `format = "json"` sends.
 //!
-//! It is tried with a sample of every event when the configuration is read, so that what would fail
-//! then refuses to start. Values are escaped as the content type wants: in JSON each is written as
-//! a JSON value, quotes included; in HTML and XML as text.
+//! Rendered with a sample of every event when the configuration is loaded, so that errors stop the
+//! start. The content type decides the escaping: in JSON each value is written as a JSON value with
+//! quotes; in HTML and XML as text.
 
 use chrono::{DateTime, Utc};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde};
