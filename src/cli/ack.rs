@@ -123,7 +123,9 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     }
     out.push('\n');
     if one.replaced {
-        out.push_str("Every project has a successor. If one loses it, the alert returns.\n");
+        out.push_str(
+            "Every project has a successor. If a project loses its successor, the alert returns.\n",
+        );
     }
     if let Some((label, from)) = &one.last_threshold {
         let from = local(&config, *from);
@@ -132,7 +134,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
         ));
     }
     if one.ignored {
-        out.push_str("An ignore rule matches it, so it sends no alerts anyway.\n");
+        out.push_str("An ignore rule silences this certificate anyway.\n");
     }
     super::print(&out)
 }

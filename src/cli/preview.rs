@@ -117,7 +117,10 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
         return Err(Failure::Usage(error.to_owned()));
     };
     if count > 1 {
-        eprintln!("the first of {count} messages; --organization chooses another");
+        eprintln!(
+            "this is the first of {count} messages, one for each organization; choose \
+                   another one with --organization"
+        );
     }
     if !open {
         return super::print(&page);

@@ -80,7 +80,11 @@ pub fn check(
     let inherited = ladder.is_some().then_some(global);
     let parent = KeyPath::of("rules");
     if raw.rules.as_ref().is_some_and(Vec::is_empty) {
-        checker.fault(&parent, "an empty list", "at least one rule, or no rules key");
+        checker.fault(
+            &parent,
+            "an empty list",
+            "at least one rule; otherwise leave out the key rules",
+        );
     }
     let written = raw.rules.as_deref().unwrap_or_default();
     let mut rules = Vec::new();
@@ -208,7 +212,7 @@ fn ignored(
     let reason = one_line(ignore.reason.as_deref().unwrap_or_default(), MAX_REASON);
     if reason.is_empty() {
         let found = if ignore.reason.is_some() { "an empty text" } else { "nothing" };
-        checker.fault(&path.key("reason"), found, "the reason, as a text");
+        checker.fault(&path.key("reason"), found, "a text with the reason");
     }
     let expected = "a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z";
     let Some(raw::Date(text)) = &ignore.until else {

@@ -100,15 +100,15 @@ impl AlertStatus {
             AlertStatus::Alerted => "alerted",
             AlertStatus::NoStage => "no alert: the certificate is in no stage",
             AlertStatus::Ignored => "no alert: a rule ignores it",
-            AlertStatus::Acknowledged => "no alert: it is acknowledged",
+            AlertStatus::Acknowledged => "no alert: the certificate is acknowledged",
             AlertStatus::Flapping => {
-                "no alert yet: it is flapping, and alerts again within 24 hours"
+                "no alert yet: the alert is flapping and is sent again within 24 hours"
             }
             AlertStatus::Organization => "no alert: the notifier does not select this organization",
             AlertStatus::Projects => {
-                "no alert: the notifier does not select the projects where it is active"
+                "no alert: the certificate is active only in projects that this notifier does not select"
             }
-            AlertStatus::Severity => "no alert: its severity is below min_severity",
+            AlertStatus::Severity => "no alert: the severity is below min_severity of the notifier",
         }
     }
 }

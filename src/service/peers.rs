@@ -259,10 +259,15 @@ impl Known {
             if !self.differ.contains(&key) {
                 let differences = differences(me, other);
                 let who = match (me.in_force, other.in_force) {
-                    (true, _) => "this one scans, the other only delivers until it is reloaded",
-                    (false, true) => "the other scans, this one only delivers until it is reloaded",
+                    (true, _) => {
+                        "this instance scans; the other instance only delivers until it is reloaded"
+                    }
+                    (false, true) => {
+                        "the other instance scans; this instance only delivers \
+                                      until it is reloaded"
+                    }
                     (false, false) => {
-                        "a third one scans, these two only deliver until they are reloaded"
+                        "a third instance scans; these two instances only deliver until they are reloaded"
                     }
                 };
                 tracing::warn!(
@@ -275,7 +280,7 @@ impl Known {
         self.differ = differ;
         if self.scanning.replace(me.in_force).is_some_and(|before| before != me.in_force) {
             match me.in_force {
-                true => tracing::info!("this instance's configuration is the newest: it scans"),
+                true => tracing::info!("this instance has the newest configuration: it scans"),
                 false => tracing::warn!(
                     "another instance has a newer configuration: this one only delivers until it is reloaded"
                 ),

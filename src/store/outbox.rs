@@ -494,7 +494,8 @@ impl Store {
             } else {
                 let (delivery, attempt) = (one.claim.id, one.claim.attempt);
                 let outcome = one.outcome.as_str();
-                tracing::warn!(%delivery, attempt, outcome, "attempt not recorded: its claim ended before the attempt did");
+                tracing::warn!(%delivery, attempt, outcome, "attempt not recorded: the claim \
+                    ended before the attempt");
             }
         }
         // The state of a receiver is its last result; and a fixed order prevents deadlocks.

@@ -93,7 +93,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
         ),
         (
             "[[rules]]\nignore = { until = 2099-01-01 }\n",
-            "c.toml:2: rules[0].ignore.reason: found nothing, expected the reason, as a text",
+            "c.toml:2: rules[0].ignore.reason: found nothing, expected a text with the reason",
         ),
         (
             "[[rules]]\nignore = { reason = \"old\" }\n",

@@ -228,7 +228,9 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     second.logged("scan finished", 0).await;
     let at = first.logged("instances have different configurations", at).await;
     let at = first.logged("expired.repeat: here \"1d\", there \"2d\"", at).await;
-    second.logged("this one scans, the other only delivers until it is reloaded", 0).await;
+    second
+        .logged("this instance scans; the other instance only delivers until it is reloaded", 0)
+        .await;
     let at = first
         .logged("another instance has a newer configuration: this one only delivers", at)
         .await;
@@ -244,12 +246,12 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
     first.signal("KILL");
     first.ended().await;
     let first = Daemon::start(&old);
-    first.logged("this one only delivers until it is reloaded", 0).await;
+    first.logged("this instance only delivers until it is reloaded", 0).await;
     let scans = database.number("SELECT count(*) FROM scans").await;
     assert_eq!(scans, 2, "one by each configuration");
     // Reloaded with the new one, both scan.
     first.reload(&new);
-    let at = first.logged("this instance's configuration is the newest", at.min(1)).await;
+    let at = first.logged("this instance has the newest configuration", at.min(1)).await;
     second.stop().await;
     first.signal("USR1");
     first.logged("scan finished", at).await;

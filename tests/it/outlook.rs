@@ -155,7 +155,7 @@ async fn explain_says_everything_that_the_decision_rests_on() {
         "Thresholds of rules[1], the first matching rule",
         "Lifetime: 100 days, from created_at (no valid_at).",
         "hook: alerted; last alert: 25% (info), ",
-        "pager: no alert: its severity is below min_severity; no open alert",
+        "pager: no alert: the severity is below min_severity of the notifier; no open alert",
         "14d, warning (stage)",
         "certificate.expiring  25%  opened  1 delivered",
     ] {

@@ -313,7 +313,7 @@ async fn ack_acks_and_unack_from_the_command_line() {
     assert!(out.contains("acknowledged by dana, until"), "{out}");
     let (_, out, _) = cli(&folder, &text, &["explain", "cert_a"]).await;
     assert!(out.contains("acknowledged by dana, until"), "{out}");
-    assert!(out.contains("no alert: it is acknowledged"), "{out}");
+    assert!(out.contains("no alert: the certificate is acknowledged"), "{out}");
 
     assert_eq!(cli(&folder, &text, &["check", "--notify"]).await.0, 1);
     assert_eq!(heard(&sim).len(), 1);

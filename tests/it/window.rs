@@ -237,7 +237,7 @@ async fn a_scan_an_acknowledgement_and_another_attempt_can_be_asked_for() {
     let shown = daemon.request(Method::GET, page).bearer_auth(TOKEN).send().await.unwrap();
     let shown = shown.text().await.unwrap();
     assert!(shown.contains("acknowledged by dana, until 2099-01-01"), "{shown}");
-    assert!(shown.contains("no alert: it is acknowledged"), "{shown}");
+    assert!(shown.contains("no alert: the certificate is acknowledged"), "{shown}");
     let one = get("/api/v1/certificates/acme/cert_demo_weeks").await;
     assert_eq!(one["acknowledged"]["by"], "dana");
     assert_eq!(one["notifiers"][0]["status"], "acknowledged");

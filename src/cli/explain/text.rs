@@ -63,8 +63,7 @@ impl Page<'_> {
             None => line("latest scan", "none".to_owned())?,
         }
         if self.explanation.stale {
-            let doubt =
-                "the latest scan could not read a list that names it, so it may have changed";
+            let doubt = "the latest scan could not read a list with this certificate, so the data may be old";
             line("stale", doubt.to_owned())?;
         }
         match (&self.explanation.stage, self.explanation.severity) {
@@ -136,7 +135,11 @@ impl Page<'_> {
             )?;
         }
         if self.explanation.replaced {
-            writeln!(out, "  Every project has a successor: its expiry sends one info message.")?;
+            writeln!(
+                out,
+                "  Every project has a successor: the expiry of this certificate sends \
+                           one info message."
+            )?;
         }
         Ok(())
     }

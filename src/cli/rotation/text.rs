@@ -88,7 +88,7 @@ impl Page<'_> {
             (RotationStep::Activate, Progress::Next) => "next".to_owned(),
             (RotationStep::MoveClients, Progress::Unseen) => {
                 "next. certvigil cannot see clients: check your own logs. If the successor has \
-                 the same key, clients need nothing"
+                 the same key as the old certificate, clients need nothing"
                     .to_owned()
             }
             (RotationStep::MoveClients, Progress::Done) if places > 0 => {

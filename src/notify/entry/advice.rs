@@ -122,11 +122,12 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
             let covered = active.without_successor == 0;
             match (covered, active.elsewhere_without_successor) {
                 _ if active.projects_total == 0 && !active.organization => {
-                    &["It is active nowhere: delete {title}, if nobody needs it."]
+                    &["{title} is not active anywhere: delete it if nobody needs it."]
                 }
                 // Deactivating it would break other projects.
                 (true, 1..) => &[
-                    "Move your clients to certificates that the successor signed, unless it has the same key.",
+                    "Move your clients to certificates that the successor signed, unless the \
+                     successor has the same key as {title}.",
                     "Leave {title} active where other projects have no successor yet.",
                 ],
                 (true, 0) if alert.event == Event::CertificateExpired => &[
@@ -134,17 +135,20 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
                     "Clients that still use certificates it signed are rejected: move them to the successor.",
                 ],
                 (true, 0) => &[
-                    "Move the clients to certificates that the successor signed, unless it has the same key.",
+                    "Move the clients to certificates that the successor signed, unless the \
+                     successor has the same key as {title}.",
                     "Deactivate {title} {where}, and delete it.",
                 ],
                 (false, _) if !alert.candidates.is_empty() => &[
-                    "If the successor has another key, issue client certificates under it and move the clients: this takes longest.",
+                    "If the successor has a different key, issue client certificates that it \
+                     signs and move the clients: this takes longest.",
                     "When every project has a successor, deactivate {title} {where}, and delete it.",
                 ],
                 (false, _) => &[
-                    "Upload its successor, a new CA certificate, to the organization.",
+                    "Upload the successor of {title}, a new CA certificate, to the organization.",
                     "Activate the successor {beside}, and keep {title} active.",
-                    "If the successor has another key, issue client certificates under it and move the clients: this takes longest.",
+                    "If the successor has a different key, issue client certificates that it \
+                     signs and move the clients: this takes longest.",
                     "When every project has a successor, deactivate {title} {where}, and delete it.",
                 ],
             }
@@ -153,13 +157,13 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
             &["Wait, or keep another certificate active in its projects until then."]
         }
         Event::CertificateUnknownExpiry => &[
-            "Look up when {title} expires in the certificate itself: nothing will warn you of it.",
+            "Read the expiry of {title} from the certificate file: certvigil cannot warn you before it.",
         ],
         Event::CertificateResolved if alert.ends_badly() => {
             &["If that was not intended, activate a valid certificate in these projects."]
         }
         Event::CertificateResolved if certificate.next == Some(RotationStep::Delete) => {
-            &["Delete {title}: it is active nowhere, and another certificate has replaced it."]
+            &["Delete {title}: another certificate has replaced it, and it is not active anywhere."]
         }
         Event::CertificateResolved
         | Event::ProjectUncovered
