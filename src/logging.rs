@@ -73,7 +73,7 @@ fn wanted(settings: &Settings) -> EnvFilter {
         .unwrap_or_default()
 }
 
-/// Changes the level to the a configured one now.
+/// Changes the level to a configured one now.
 pub fn change_level(settings: &Settings) {
     if let Some(handle) = FILTER.get()
         && let Err(error) = handle.reload(wanted(settings))

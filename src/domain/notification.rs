@@ -348,8 +348,7 @@ pub struct ActiveIn {
     /// Active for the organization and therefore in every project.
     pub organization: bool,
     pub projects_total: usize,
-    /// How many of them the notifier did not ask for: they are counted, and nothing else is said of
-    /// them.
+    /// Number of further projects that the notifier does not select; they are only counted.
     #[serde(default)]
     pub projects_elsewhere: usize,
     /// How many of those have no successor for it: its severity is that of all projects.
@@ -475,9 +474,9 @@ impl ProjectView {
 }
 
 impl Alert {
-    /// What it is about, in a word that stays the same from its beginning to its end: its
-    /// subject's, `projects` for those of an organization without a valid certificate,
-    /// `projects:unprotected` for those without an active one, or `test`.
+    /// Identifies its incident from start to end: the subject, `projects` for the projects of an
+    /// organization without a valid certificate, `projects:unprotected` for those without an active
+    /// one, or `test`.
     pub fn key(&self) -> String {
         match self.about() {
             About::Certificate(certificate) => {
@@ -574,8 +573,7 @@ impl Notification {
         skew.and_then(|skew| now.checked_add_signed(skew)).unwrap_or(now)
     }
 
-    /// Since when there was something to tell of what it tells for the first time; the earliest of
-    /// it.
+    /// The time at which the earliest of its first alerts became due.
     pub fn due_at(&self) -> Option<DateTime<Utc>> {
         self.alerts.iter().filter_map(|alert| alert.due_at).min()
     }

@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether it is another database, as far as known without reading secrets.
+    /// Whether it is another database, judged without reading secrets.
     pub fn differs(&self, other: &Place) -> bool {
         self.to_string() != other.to_string()
     }

@@ -89,7 +89,7 @@ fn people_read_plain_words() {
         PHRASES.iter().map(|phrase| Regex::new(&format!("(?i){phrase}")).unwrap()).collect();
     let mut refused = Vec::new();
     let mut read = 0;
-    // Tests beside the source are read by those who read the source.
+    // Source files of tests are not read by users.
     for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
         let Ok(text) = std::fs::read_to_string(file) else { continue };
         for (line, words) in prose(file, &text) {

@@ -1,4 +1,4 @@
-//! The files in `deploy/`, tested as far as possible without a cluster.
+//! The files in `deploy/`, tested without a cluster.
 
 mod container;
 mod debian;
