@@ -44,6 +44,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// # Errors
     /// If the URL cannot be read, or TLS cannot be set up.
     pub fn new(settings: &Settings) -> anyhow::Result<Heartbeat> {
         let address = settings.url.read()?;

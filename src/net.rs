@@ -43,6 +43,7 @@ pub fn is_loopback(url: &Url) -> bool {
 
 /// Checks that a text is a URL for requests.
 ///
+/// # Errors
 /// The expected form.
 pub fn fits_url(text: &str) -> Result<(), String> {
     match Url::parse(text.trim()) {

@@ -69,6 +69,7 @@ const FIELDS: [Field; 6] = [
 
 /// The first field whose steps do not divide it evenly.
 ///
+/// # Errors
 /// If a step is longer than its field: it is never reached.
 fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
@@ -92,6 +93,7 @@ fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
 }
 
 impl Cron {
+    /// # Errors
     /// If it is invalid, or never matches a date.
     pub fn parse(text: &str, timezone: Tz) -> Result<Cron, String> {
         let uneven = uneven_step(text)?;

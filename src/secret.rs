@@ -90,6 +90,7 @@ pub enum SecretFault {
 impl Secret {
     /// Reads the value without a final line break.
     ///
+    /// # Errors
     /// If it is missing, empty, unreadable or over 64 KiB.
     pub fn read(&self) -> Result<SecretString, SecretFault> {
         match self {

@@ -34,6 +34,7 @@ fn clean(key: &str) -> &str {
 
 /// Whether a text can be an admin key.
 ///
+/// # Errors
 /// The expected form.
 pub fn fits_admin_key(key: &str) -> Result<(), String> {
     let key = clean(key);

@@ -141,6 +141,7 @@ pub struct ClientIdentity {
 
 /// Checks that a client certificate and this key (PEM) belong together.
 ///
+/// # Errors
 /// The expected form of the key.
 pub fn fits_certificate(certificate: &Pem, key: &str) -> Result<(), String> {
     together(certificate, key)
@@ -183,6 +184,7 @@ impl std::fmt::Debug for AdminApi {
 impl AdminApi {
     /// Creates a client; sends nothing yet.
     ///
+    /// # Errors
     /// If a secret cannot be read, or the certificates are unusable.
     pub fn new(settings: Settings) -> anyhow::Result<AdminApi> {
         let mut builder = Client::builder()
@@ -255,6 +257,7 @@ impl AdminApi {
     /// archived. A 404 alone proves nothing about a listed project: it may be a lost route or a
     /// missing permission.
     ///
+    /// # Errors
     /// If the list could not be read completely.
     pub async fn project_certificates(
         &self,
@@ -276,6 +279,7 @@ impl AdminApi {
 
     /// The state of a project according to the API.
     ///
+    /// # Errors
     /// If the API does not report it.
     pub async fn project(&self, id: &ProjectId) -> Result<Presence, ApiFault> {
         let path = ["organization", "projects", id.as_str()];
@@ -297,6 +301,7 @@ impl AdminApi {
 
     /// The admin keys of the organization, each with whether it matches the key in use.
     ///
+    /// # Errors
     /// If the list could not be read completely; some keys may not read it.
     pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiFault> {
         let path = ["organization", "admin_api_keys"];
@@ -348,6 +353,7 @@ pub struct Projects<'a>(Pages<'a, ListedProject>);
 impl Projects<'_> {
     /// The next page; `None` after the last one.
     ///
+    /// # Errors
     /// If it could not be read; the listing ends then.
     pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiFault> {
         let api = self.0.api;

@@ -51,6 +51,7 @@ pub async fn of(
 
 /// The certificate with this id, or the only one with this name.
 ///
+/// # Errors
 /// If there is none or more than one; the error lists them.
 pub fn find<'a>(
     known: &'a [OrganizationState],

@@ -52,6 +52,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Option<Settings> {
 
 /// The address of the listener, if any.
 ///
+/// # Errors
 /// The expected value.
 pub fn listens(text: &str) -> Result<Option<SocketAddr>, &'static str> {
     match text {

@@ -110,6 +110,7 @@ pub struct Loaded {
 
 /// Finds, reads, merges and validates the configuration.
 ///
+/// # Errors
 /// Every problem, without values of secrets.
 pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
     let found = place::find(file)?;
@@ -124,6 +125,7 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
 /// The listener of a service with this configuration. Other keys may be invalid, as while a service
 /// keeps its previous configuration.
 ///
+/// # Errors
 /// If the file cannot be read, or this key is invalid.
 pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
     let source = place::find(file)?.path.map(read_source).transpose()?;

@@ -29,6 +29,7 @@ pub struct Found {
 
 /// Finds the configuration file: the named one, the system file, or one in the current folder.
 ///
+/// # Errors
 /// If other users can change the file in the current folder.
 pub fn find(named: Option<&Path>) -> Result<Found, Refused> {
     find_in(named, Path::new(SYSTEM), Path::new(""))

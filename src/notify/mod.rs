@@ -83,6 +83,7 @@ pub fn all(
 
 /// Checks that a secret is a valid HTTP header value (RFC 9110, section 5.5).
 ///
+/// # Errors
 /// The expected form.
 pub fn header_value(value: &str) -> Result<(), String> {
     reqwest::header::HeaderValue::from_str(value)

@@ -57,6 +57,7 @@ const PRUNE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The settings for the scans of an organization.
 ///
+/// # Errors
 /// If a secret is no longer readable, or TLS cannot be set up.
 pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Target> {
     let name = organization.api.organization.clone();
@@ -96,6 +97,7 @@ pub struct Beating {
 
 /// The configured heartbeats: one for all organizations, and one for each that has its own.
 ///
+/// # Errors
 /// If a URL is not readable.
 pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
     let all: BTreeSet<_> =
@@ -114,6 +116,7 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
 
 /// The part of a configuration that the HTTP server needs.
 ///
+/// # Errors
 /// If the token is no longer readable.
 fn configured(config: &Config) -> anyhow::Result<Configured> {
     let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
@@ -339,6 +342,7 @@ async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
 
 /// Runs the service until it is stopped; it ends within ten seconds of the signal.
 ///
+/// # Errors
 /// If the database cannot be opened or a part cannot be set up. Later failures are logged, and the
 /// service continues.
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {

@@ -72,6 +72,7 @@ pub struct Member {
 impl Member {
     /// Registers, and cleans up after removals from the configuration.
     ///
+    /// # Errors
     /// If the database fails, or another instance holds the lease.
     pub async fn join(
         config: &Config,
@@ -99,6 +100,7 @@ impl Member {
 
     /// Waits for the lease until the other instance releases it.
     ///
+    /// # Errors
     /// If the database fails, the lease is not released in time, or another configuration is newer.
     pub async fn lease(&self, of: Option<&OrganizationName>) -> anyhow::Result<Lease> {
         let begun = tokio::time::Instant::now();
@@ -129,6 +131,7 @@ impl Member {
 
 /// A missing configuration file is a mistake, not a decision to remove the stored organizations.
 ///
+/// # Errors
 /// If there is no file and the database has unconfigured names; or if the database fails.
 pub async fn refuse_to_forget(
     config: &Config,

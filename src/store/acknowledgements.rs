@@ -17,6 +17,7 @@ use crate::domain::{
 impl Store {
     /// The latest acknowledgements of an organization.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn acknowledgements(
         &self,
@@ -27,6 +28,7 @@ impl Store {
 
     /// All that are kept of an organization, in the order in which they were made.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn all_acknowledgements(
         &self,

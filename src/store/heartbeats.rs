@@ -48,6 +48,7 @@ impl Store {
 
     /// Of which scans the heartbeat of this name last said that all is well.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn said_well(&self, heartbeat: &str) -> Result<BTreeSet<Uuid>> {
         let said: Option<String> = query("SELECT said FROM heartbeats WHERE name = $1")
@@ -59,6 +60,7 @@ impl Store {
 
     /// Records the scans of a heartbeat.
     ///
+    /// # Errors
     /// If the database fails; the heartbeat may be repeated then.
     pub async fn say_well(&self, heartbeat: &str, of: &BTreeSet<Uuid>) -> Result<()> {
         query(

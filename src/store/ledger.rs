@@ -34,6 +34,7 @@ impl SentNotification {
 impl Store {
     /// The alerts sent to the notifier about the organization, or without one.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn ledger(
         &self,
@@ -149,6 +150,7 @@ pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan)
 impl Store {
     /// The latest messages that told of a subject, newest first; not those that only kept it up.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn sent_notifications(
         &self,

@@ -283,6 +283,7 @@ impl Store {
 
     /// The inventory of an organization; empty before the first scan.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn inventory(&self, organization: &OrganizationName) -> Result<Inventory> {
         let mut tx = self.pool.begin_reading().await?;
@@ -333,6 +334,7 @@ impl Store {
     /// The latest scan of an organization: the one that its inventory comes from, regardless of
     /// clocks. `None` before the first scan.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn latest_scan(&self, organization: &OrganizationName) -> Result<Option<ScanRecord>> {
         let row = query(
@@ -350,6 +352,7 @@ impl Store {
     /// The latest scans, most recent start first; optionally of one organization and started before
     /// another one.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn scans(
         &self,

@@ -101,6 +101,7 @@ impl Store {
 
     /// Opens a state that is there, beside a running service.
     ///
+    /// # Errors
     /// If it does not exist or has another version.
     pub async fn open_beside(settings: &Settings) -> Result<Store> {
         Ok(Store::of(match &settings.place {

@@ -364,6 +364,7 @@ impl Store {
     /// Other instances may have other `receivers`, and claim theirs. A receiver gets nothing while
     /// an older delivery about the same subject is pending.
     ///
+    /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn claim(
         &self,

@@ -44,6 +44,7 @@ pub struct Server {
 
 /// Whether a text is the address of a server, and all in it is understood.
 ///
+/// # Errors
 /// The problem, without the URL, which may contain a password.
 pub fn fits_url(text: &str) -> std::result::Result<(), String> {
     parse(text).map(drop)

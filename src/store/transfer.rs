@@ -85,6 +85,7 @@ const LAST_INSTANT: i64 = 253_402_300_799_999;
 impl Kind {
     /// Checks a text of this column.
     ///
+    /// # Errors
     /// The expected value.
     fn fits(self, text: &str) -> std::result::Result<(), &'static str> {
         let (fits, expected) = match self {
@@ -213,6 +214,7 @@ impl Store {
 
     /// Imports an export into an empty database; returns the number of rows.
     ///
+    /// # Errors
     /// If the database is not empty, the file is invalid, or the database fails; nothing is written
     /// then.
     pub async fn import(&self, from: &mut impl BufRead) -> std::result::Result<u64, TransferFault> {

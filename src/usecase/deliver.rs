@@ -55,6 +55,7 @@ pub struct Report {
 
 /// Attempts every due delivery of one notifier, until none is left or `stop` is cancelled.
 ///
+/// # Errors
 /// If the database fails.
 pub async fn run_once(
     store: &Store,
@@ -91,6 +92,7 @@ fn lease(notifier: &dyn Notifier) -> Duration {
 /// Attempts due deliveries of one notifier for a limited time, or until `stop` is cancelled. An
 /// empty report means that none was due.
 ///
+/// # Errors
 /// If the database fails.
 pub async fn pass(
     store: &Store,

@@ -35,6 +35,7 @@ pub struct Report {
 /// Finds notifiers that failed for an hour or rejected a message, and stores the alerts for the
 /// others. Attempts have been made since `started_at`.
 ///
+/// # Errors
 /// If the database fails; nothing has changed then, and the next check decides again.
 pub async fn run_once(
     store: &Store,

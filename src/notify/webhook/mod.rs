@@ -95,6 +95,7 @@ fn instant(at: DateTime<Utc>) -> String {
 
 /// Whether a text is a signing secret.
 ///
+/// # Errors
 /// The expected form.
 pub fn fits_signing(text: &str) -> Result<(), String> {
     Signer::new(text.trim())

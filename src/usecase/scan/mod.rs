@@ -105,6 +105,7 @@ pub struct Report {
 
 /// One scan: read, merge into the inventory, decide for each notifier, commit.
 ///
+/// # Errors
 /// If the database fails; nothing has changed then, and the next scan decides again.
 pub async fn run_once(
     target: &Target,
@@ -267,6 +268,7 @@ fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
 
 /// Resolves every alert of an organization that is no longer configured, and deletes its data.
 ///
+/// # Errors
 /// If the database fails; nothing has changed then.
 pub async fn retire(
     organization: &OrganizationName,
