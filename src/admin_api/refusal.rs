@@ -197,7 +197,7 @@ pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
         },
         A::UnknownCA | A::DecryptError if shown.certificate => UNTRUSTED.to_owned(),
         A::CertificateRevoked if shown.certificate => {
-            "the certificate of client_identity is revoked: use another one".to_owned()
+            "the certificate of client_identity is revoked: use another certificate".to_owned()
         }
         A::AccessDenied if shown.certificate => {
             "the certificate of client_identity is valid, but not allowed to read this".to_owned()
@@ -232,10 +232,10 @@ fn lacks(scopes: &[&str], list: &[&str]) -> String {
         _ => "the projects",
     };
     match scopes {
-        [scope] => format!("reading {what} needs the scope {scope}; create a key that has it"),
+        [scope] => format!("reading {what} needs the scope {scope}; create a key with this scope"),
         scopes => {
             format!(
-                "reading {what} needs the scopes {}; create a key that has them",
+                "reading {what} needs the scopes {}; create a key with these scopes",
                 scopes.join(" and ")
             )
         }
@@ -304,8 +304,8 @@ mod tests {
                 LIST,
                 plain,
                 false,
-                "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; create a key that has \
-                 it: You have insufficient permissions. Missing scopes: api.mtls.read.",
+                "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; create a key with this \
+                 scope: You have insufficient permissions. Missing scopes: api.mtls.read.",
             ),
             (
                 401,
@@ -314,7 +314,7 @@ mod tests {
                 plain,
                 false,
                 "HTTP 401: reading the admin keys needs the scopes api.management.read and api.mtls.read; create a \
-                 key that has them: Missing scopes: api.management.read, api.mtls.read. Check your key.",
+                 key with these scopes: Missing scopes: api.management.read, api.mtls.read. Check your key.",
             ),
             (
                 403,
@@ -323,7 +323,7 @@ mod tests {
                 plain,
                 false,
                 "HTTP 403: the admin key has no permission to read this: reading a project’s certificates needs the \
-                 scope api.mtls.read; create a key that has it",
+                 scope api.mtls.read; create a key with this scope",
             ),
             (
                 400,

@@ -119,7 +119,7 @@ async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure
     let until = local(&config, one.acknowledgement.until);
     let mut out = format!("{organization}: {title} is acknowledged until {until}");
     if matches!(target, Target::Project(_)) {
-        return super::print(&format!("{out}: it does not enforce mutual TLS\n"));
+        return super::print(&format!("{out} (missing mutual TLS)\n"));
     }
     out.push('\n');
     if one.replaced {
@@ -185,7 +185,7 @@ async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure>
         return Err(anyhow::anyhow!("{title} is not acknowledged").into());
     }
     super::print(&format!(
-        "{}: {title} is no longer acknowledged: the next scan alerts if it is still open\n",
+        "{}: {title} is no longer acknowledged: the next scan alerts again unless the reason is gone\n",
         of.organization
     ))
 }

@@ -130,7 +130,7 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     let (_, path) = file.keep()?;
     super::print(&format!("{}\n", path.display()))?;
     if let Err(error) = browse(&path) {
-        eprintln!("cannot open it ({error}): open the file by hand");
+        eprintln!("cannot open the file ({error}): open it by hand");
     }
     Ok(())
 }

@@ -35,7 +35,8 @@ pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifier
     for (name, routing, _) in &notifiers {
         if !organizations.iter().any(|one| routing.hears_of(&one.api.organization)) {
             checker.warnings.push(format!(
-                "notifier {name}: its organizations match no configured one, so it sends nothing"
+                "notifier {name}: its key organizations matches no configured organization, so \
+                 this notifier sends nothing"
             ));
         }
     }

@@ -152,7 +152,8 @@ texts! {
                 "type": "object",
                 "properties": {
                     "env": { "type": "string", "description": "the name of an environment variable" },
-                    "file": { "type": "string", "description": "a file; relative to this one" },
+                    "file": { "type": "string", "description": "a path, absolute or relative to \
+                     the folder of the configuration file" },
                     "credential": {
                         "type": "string",
                         "description": "a file name in $CREDENTIALS_DIRECTORY, or in the folder \

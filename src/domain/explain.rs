@@ -99,10 +99,11 @@ impl AlertStatus {
         match self {
             AlertStatus::Alerted => "alerted",
             AlertStatus::NoStage => "no alert: the certificate is in no stage",
-            AlertStatus::Ignored => "no alert: a rule ignores it",
+            AlertStatus::Ignored => "no alert: a rule ignores this certificate",
             AlertStatus::Acknowledged => "no alert: the certificate is acknowledged",
             AlertStatus::Flapping => {
-                "no alert yet: the alert is flapping and is sent again within 24 hours"
+                "held back: this alert was raised and resolved repeatedly (flapping), and is \
+                 sent within 24 hours unless it is resolved before"
             }
             AlertStatus::Organization => "no alert: the notifier does not select this organization",
             AlertStatus::Projects => {

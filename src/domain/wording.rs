@@ -127,7 +127,7 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
             )
         }
         (_, Some(Reason::Ignored)) => {
-            format!("{who} {has} no valid certificate; a rule ignores the expired ones now")
+            format!("{who} {has} no valid certificate; a rule ignores the expired certificates now")
         }
         _ => format!("{who} {has} a valid certificate again"),
     }
@@ -196,7 +196,7 @@ fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>)
     }
     let why = match (alert.reason, credential.expires_at) {
         (Some(Reason::Renewed), Some(until)) => format!("it expires on {} now", day(until)),
-        (Some(Reason::Replaced), _) => "certvigil uses another one now".to_owned(),
+        (Some(Reason::Replaced), _) => "certvigil uses a new one now".to_owned(),
         (Some(Reason::Deleted), _) => "it was deleted".to_owned(),
         (Some(Reason::Corrected), _) => "its expiry was reported wrongly before".to_owned(),
         (Some(Reason::PolicyChanged), _) => "other thresholds apply to it now".to_owned(),

@@ -104,9 +104,9 @@ fn expiry(
         wording::count(active.projects_total, "project")
     )];
     lines.push(match (&row.successor, row.left_alone()) {
-        (_, 0) if active.projects_total > 0 => "Every project has a successor.".to_owned(),
+        (_, 0) if active.projects_total > 0 => "A successor is active in every project.".to_owned(),
         (Some(successor), left) => format!(
-            "{} takes over in some; {} left without one.",
+            "Its successor “{}” is not active in {}.",
             successor.title(),
             wording::count(left, "project")
         ),
@@ -141,9 +141,14 @@ fn uncovered(
         format!("{}: project “{title}” has no valid certificate{left}", standing.organization);
     let lines = [
         format!("Project {title} ({}).", row.project.id),
-        "From then on every API call of this project over mutual TLS fails, unless another \
-         certificate is activated."
-            .to_owned(),
+        if is_now {
+            "Every API call of this project over mutual TLS fails until a valid certificate is \
+             activated."
+        } else {
+            "From the time of this event on, every API call of this project over mutual TLS fails \
+             unless another certificate is activated before."
+        }
+        .to_owned(),
     ];
     let key = format!("{}/project/{}", standing.organization, row.project.id);
     let mut event = event(&key, &summary, &lines, from, now);

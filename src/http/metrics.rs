@@ -191,7 +191,8 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     );
     registry.register_with_unit(
         "credential_expiry_timestamp",
-        "Expiry of the watched admin keys and of certvigil's client certificate; own: certvigil uses it",
+        "Expiry of the watched admin keys and of certvigil's client certificate; own is true for \
+         those that certvigil uses",
         Unit::Seconds,
         credentials,
     );
@@ -220,7 +221,7 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     );
     registry.register(
         "notifier_failing_receivers",
-        "Receivers whose latest delivery failed, or that rejected one within a day",
+        "Receivers whose latest delivery failed, or that rejected a delivery within a day",
         failing,
     );
 }

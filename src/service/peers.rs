@@ -270,7 +270,8 @@ impl Known {
                                       until it is reloaded"
                     }
                     (false, false) => {
-                        "a third instance scans; these two instances only deliver until they are reloaded"
+                        "this instance and the other one have older configurations: a third \
+                         instance scans, and these two only deliver until each is reloaded"
                     }
                 };
                 tracing::warn!(
@@ -285,7 +286,8 @@ impl Known {
             match me.in_force {
                 true => tracing::info!("this instance has the newest configuration: it scans"),
                 false => tracing::warn!(
-                    "another instance has a newer configuration: this one only delivers until it is reloaded"
+                    "another instance has a newer configuration: this instance only delivers \
+                     until it is reloaded"
                 ),
             }
         }

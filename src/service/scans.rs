@@ -239,7 +239,8 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 due = Some(Due::Asked);
             },
             () = tokio::time::sleep(MISSING_BEAT) => {
-                tracing::warn!(%organization, "scheduler unresponsive: checking the schedule without it");
+                tracing::warn!(%organization, "scheduler unresponsive: this instance checks the \
+                                               schedule itself");
             }
             () = end.cancelled() => return,
         }
@@ -345,7 +346,7 @@ async fn one_scan(
         Ok(Err(error)) if matches!(error.downcast_ref(), Some(StoreFault::TakenOver)) => {
             tracing::warn!(
                 %organization,
-                "scan discarded: another instance took it over while this one was unresponsive"
+                "scan discarded: this instance was unresponsive, and another one took over the scan"
             );
             Err(Unkept::TakenOver)
         }
@@ -353,7 +354,7 @@ async fn one_scan(
             let why = error_chain(error.as_ref());
             tracing::error!(
                 %organization, error = %why,
-                "scan not saved, will be repeated: no alerts until it is saved"
+                "scan not saved: no alerts until its repetition is saved"
             );
             Err(Unkept::Why(why))
         }
@@ -397,7 +398,7 @@ pub fn log_scan(report: &Report) {
     if record.faults.len() > LOGGED {
         tracing::warn!(
             %organization, %scan, projects = record.projects_unreadable,
-            "more lists unreadable: certificates there may expire unnoticed"
+            "more lists unreadable: certificates in them may expire unnoticed"
         );
     }
     if let Some(why) = &report.admin_keys_fault {

@@ -72,8 +72,8 @@ pub enum StoreFault {
     #[error("the database {0} was written by an older certvigil: certvigil run upgrades it")]
     Older(String),
     #[error(
-        "the database {state} is damaged: {why}; restore a backup, or move it away to start with \
-         an empty one, which sends every open alert again"
+        "the database {state} is damaged: {why}; restore it from a backup, or move the file \
+         away: certvigil then starts with an empty database and sends every open alert again"
     )]
     Damaged { state: String, why: String },
     #[error("cannot open the database {state}: {why}")]
@@ -91,7 +91,7 @@ pub enum StoreFault {
     Database(#[from] sqlx::Error),
     #[error("no delivery {0}")]
     NoSuchDelivery(String),
-    #[error("delivery {0} is superseded by a later one to the same receiver")]
+    #[error("delivery {0} is superseded by a later message to the same receiver")]
     OutOfDate(String),
     #[error("delivery {0} is {1} and cannot be retried")]
     NotRetryable(String, DeliveryState),

@@ -37,7 +37,7 @@ pub enum TransferFault {
     File(#[from] std::io::Error),
     #[error("line {line}: {found}; expected {expected}")]
     Line { line: usize, found: String, expected: String },
-    #[error("the database already has {0}: import needs an empty one")]
+    #[error("the database already has {0}: import needs an empty database")]
     NotEmpty(&'static str),
     #[error("cannot import organization {organization}: {why}")]
     Inventory { organization: String, why: StoreFault },

@@ -555,7 +555,7 @@ fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_e
     let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
     for words in [
         "organization acme: no notifier selects it",
-        "notifier a: its organizations match no configured one",
+        "notifier a: its key organizations matches no configured organization",
         "rules[0].ignore: ended on 2020-01-02 00:00 UTC, so it ignores nothing now",
     ] {
         assert!(

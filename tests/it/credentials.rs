@@ -57,7 +57,7 @@ async fn the_expiry_of_the_own_key_is_told_along_the_ladder_until_another_one_is
     sim.api.world().admin_keys[1].redacted_value = "sk-admin...old".to_owned();
     sim.api.world().admin_keys.push(key("key_new", OWN, Some(start() + days(400))));
     step(&service, 33).await;
-    let over = "the admin key “name of key_own” that certvigil uses is resolved: certvigil uses another one now";
+    let over = "the admin key “name of key_own” that certvigil uses is resolved: certvigil uses a new one now";
     assert_eq!(heard.news(), [("admin_key.resolved", "replaced", over.to_owned())]);
     sim.api.world().admin_keys.remove(1);
     step(&service, 34).await;

@@ -119,7 +119,7 @@ async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_ro
     // test.
     recorded(&daemon).await;
     disk.fill(&daemon);
-    let end = daemon.logged("scan not saved, will be repeated: no alerts until", 0).await;
+    let end = daemon.logged("scan not saved: no alerts until", 0).await;
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("was not saved"), "{body:#}");
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200, "the process works");

@@ -196,7 +196,7 @@ async fn who_was_paused_in_a_scan_keeps_nothing_of_it_once_another_has_taken_ove
     second.logged("scan finished", 0).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
     first.signal("CONT");
-    first.logged("another instance took it over", 0).await;
+    first.logged("another one took over the scan", 0).await;
     first.logged("another instance uses the same database", 0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
@@ -232,7 +232,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
         .logged("this instance scans; the other instance only delivers until it is reloaded", 0)
         .await;
     let at = first
-        .logged("another instance has a newer configuration: this one only delivers", at)
+        .logged("another instance has a newer configuration: this instance only delivers", at)
         .await;
     // The page of each says so.
     let page = first.text("/").await;

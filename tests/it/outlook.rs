@@ -153,7 +153,7 @@ async fn explain_says_everything_that_the_decision_rests_on() {
         "prod-1 (proj_0001): cert_b takes over",
         "prod-2 (proj_0002): no valid certificate from",
         "Thresholds of rules[1], the first matching rule",
-        "Lifetime: 100 days, from created_at (no valid_at).",
+        "Lifetime: 100 days, counted from created_at because valid_at is missing.",
         "hook: alerted; last alert: 25% (info), ",
         "pager: no alert: the severity is below min_severity of the notifier; no open alert",
         "14d, warning (stage)",
@@ -172,7 +172,8 @@ async fn explain_says_everything_that_the_decision_rests_on() {
 
     let (_, out, _) = run(with(folder.path(), &text, &["explain", "silent-ca"])).await;
     assert!(
-        out.contains("no alert: a rule ignores it") && out.contains("OPS-1 (rules[0])"),
+        out.contains("no alert: a rule ignores this certificate")
+            && out.contains("OPS-1 (rules[0])"),
         "{out}"
     );
     let (code, _, said) = run(with(folder.path(), &text, &["explain", "cert_z"])).await;

@@ -49,7 +49,7 @@ async fn a_missing_scope_is_named_in_the_same_words_everywhere() {
         "{organization}{}[state]\nurl = \"sqlite:state.db\"\n[schedule]\ncron = \"0 0 1 1 *\"\n",
         webhook(sim.hook)
     );
-    let said = "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; create a key that has it: \
+    let said = "HTTP 403: reading the organization’s certificates needs the scope api.mtls.read; create a key with this scope: \
                 You have insufficient permissions. Missing scopes: api.mtls.read.";
     let folder = tempfile::tempdir().unwrap();
     let (code, out, err) = run(with(folder.path(), &text, &["check"])).await;

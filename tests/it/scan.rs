@@ -452,7 +452,7 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
     // Not found is gone when a scan five minutes later agrees.
     api.world().projects.remove(2);
     let report = service.scan(start()).await;
-    assert!(only_fault(&report).contains("no longer contains it"), "{report:?}");
+    assert!(only_fault(&report).contains("no longer in the list of projects"), "{report:?}");
     assert!(report.needs_confirmation);
     let report = service.scan(start() + chrono::TimeDelta::minutes(6)).await;
     assert!(report.record.complete && !report.needs_confirmation, "{report:?}");

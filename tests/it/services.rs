@@ -313,7 +313,7 @@ async fn what_is_out_of_date_is_not_tried_again_by_hand() {
     let now = start() + TimeDelta::hours(7);
     let retried = service.store.retry(&refused.id.to_string(), now, now + days(3)).await;
     let said = retried.unwrap_err().to_string();
-    assert!(said.contains("is superseded by a later one"), "{said}");
+    assert!(said.contains("is superseded by a later message"), "{said}");
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
     let (code, _, err) = certvigil(place, &full, &["state", "export", "whole.jsonl"]).await;
     assert!(code == 1 && err.contains("exists"), "{err}");
     let (code, _, err) = certvigil(place, &full, &["state", "import", "whole.jsonl"]).await;
-    assert!(code == 1 && err.contains("import needs an empty one"), "{err}");
+    assert!(code == 1 && err.contains("import needs an empty database"), "{err}");
     let whole = std::fs::read_to_string(place.join("whole.jsonl")).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
     let cut = lines[..lines.len() - 1].join("\n");

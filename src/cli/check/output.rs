@@ -55,7 +55,7 @@ pub fn table(survey: &Survey) -> String {
         text.push_str(&ending.concat());
     }
     if !survey.unreadable.is_empty() {
-        text.push_str("\nUnreadable (certificates there may expire unnoticed):\n");
+        text.push_str("\nUnreadable lists (certificates in them may expire unnoticed):\n");
         for (organization, fault) in &survey.unreadable {
             text.push_str(&format!("  {organization}: {fault}\n"));
         }

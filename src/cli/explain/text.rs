@@ -50,7 +50,7 @@ impl Page<'_> {
                 let why = "which is not a time in Unix seconds before the year 10000";
                 line("expiry", format!("unknown: the API reports {given}, {why}"))?;
             }
-            (None, None) => line("expiry", "unknown: the API does not report it".to_owned())?,
+            (None, None) => line("expiry", "unknown: the API reports no expiry".to_owned())?,
         }
         let since =
             certificate.valid_at.map_or("not reported by the API".to_owned(), |at| self.at(at));
@@ -98,7 +98,7 @@ impl Page<'_> {
         if self.explanation.watched {
             "none: no threshold reached yet"
         } else {
-            "none: it is not active in any project"
+            "none: not active in any project"
         }
     }
 
@@ -112,7 +112,9 @@ impl Page<'_> {
                 format!("no valid certificate since {}", self.at(from))
             }
             (None, Some(from)) => format!("no valid certificate from {}", self.at(from)),
-            (None, None) => "unknown how long it has a valid certificate".to_owned(),
+            (None, None) => {
+                "unknown when the last valid certificate of this project expires".to_owned()
+            }
         };
         for project in &active.projects {
             let next = project.next.map_or(String::new(), |next| {
@@ -128,7 +130,8 @@ impl Page<'_> {
             let since = project.unprotected_since.map(|at| format!(" since {}", self.at(at)));
             writeln!(
                 out,
-                "  Not active in {} ({}), which has no active certificate{}: mutual TLS is off there",
+                "  Not active in {} ({}), which has no active certificate{}: mutual TLS is off \
+                 in this project",
                 project.title(),
                 project.id,
                 since.unwrap_or_default()
@@ -152,12 +155,15 @@ impl Page<'_> {
         if let Some((life, from)) = self.explanation.life {
             let life = wording::span(life);
             match from {
-                LifeFrom::ValidAt => writeln!(out, "  Lifetime: {life}, from valid_at.")?,
+                LifeFrom::ValidAt => writeln!(out, "  Lifetime: {life}, counted from valid_at.")?,
                 LifeFrom::CreatedAt => {
-                    writeln!(out, "  Lifetime: {life}, from created_at (no valid_at).")?;
+                    writeln!(
+                        out,
+                        "  Lifetime: {life}, counted from created_at because valid_at is missing."
+                    )?;
                 }
                 LifeFrom::Unknown => {
-                    writeln!(out, "  Lifetime unknown: {life} assumed.")?;
+                    writeln!(out, "  Lifetime unknown: {life} is assumed.")?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The requests of a rotation, to be sent by the operator. certvigil sends none of them.
+//! The requests of a rotation, to be sent by the operator. certvigil does not send these requests.
 
 use serde_json::{Value, json};
 use url::Url;

@@ -41,7 +41,7 @@ impl Page<'_> {
         }
         writeln!(
             out,
-            "\nThe requests need a key with the scope api.mtls.write in OPENAI_ADMIN_KEY. certvigil sends none of them.\n\
+            "\nThe requests need a key with the scope api.mtls.write in OPENAI_ADMIN_KEY. certvigil does not send these requests.\n\
              Coverage is by date: certvigil cannot see filters (CEL) on trust anchors."
         )?;
         Ok(out)

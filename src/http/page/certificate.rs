@@ -120,9 +120,9 @@ pub async fn page(
         scan: standing.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
         why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
             (true, _, Some(_)) => "none: no threshold reached yet",
-            (true, _, None) => "none: it is not active in any project, and its expiry is unknown",
-            (false, Status::UnknownActivity, _) => "none: it is not active in any readable project",
-            (false, _, _) => "none: it is not active in any project",
+            (true, _, None) => "none: not active in any project, and the expiry is unknown",
+            (false, Status::UnknownActivity, _) => "none: not active in any readable project",
+            (false, _, _) => "none: not active in any project",
         },
         organization_wide: active.organization,
         projects: active.projects.iter().map(|one| project(one, row, now, timezone)).collect(),
@@ -178,14 +178,14 @@ fn project(
             let carried = row.view.expires_at.is_some_and(|at| from > at.max(now));
             severity = if carried { "warning" } else { "critical" };
             match (carried, from <= now) {
-                (true, _) => format!("no successor; others cover it until {moment}"),
+                (true, _) => format!("no successor; other certificates are valid until {moment}"),
                 (false, true) => format!("no valid certificate since {moment}"),
                 (false, false) => format!("no valid certificate from {moment}"),
             }
         }
         (None, None) => {
             severity = "warning";
-            "unknown how long it has a valid certificate".to_owned()
+            "unknown when the last valid certificate of this project expires".to_owned()
         }
     };
     let (title, id) = (view.title().to_owned(), view.id.to_string());
@@ -197,9 +197,11 @@ fn life(explanation: &Explanation) -> Option<String> {
     let (life, from) = explanation.life?;
     let life = wording::span(life);
     Some(match from {
-        LifeFrom::ValidAt => format!("Lifetime: {life}, from valid_at."),
-        LifeFrom::CreatedAt => format!("Lifetime: {life}, from created_at (no valid_at)."),
-        LifeFrom::Unknown => format!("Lifetime unknown: {life} assumed."),
+        LifeFrom::ValidAt => format!("Lifetime: {life}, counted from valid_at."),
+        LifeFrom::CreatedAt => {
+            format!("Lifetime: {life}, counted from created_at because valid_at is missing.")
+        }
+        LifeFrom::Unknown => format!("Lifetime unknown: {life} is assumed."),
     })
 }
 

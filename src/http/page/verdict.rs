@@ -194,10 +194,14 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
     }
     if !scan.complete || !standing.faults.is_empty() {
         let lists = wording::count(standing.faults.len().max(1), "list");
-        let first =
-            standing.faults.first().map_or(String::new(), |(scope, _)| format!(" ({scope})"));
+        let which = match standing.faults.as_slice() {
+            [] => String::new(),
+            [(scope, _)] => format!(" ({scope})"),
+            [(scope, _), more @ ..] => format!(" ({scope} and {} more)", more.len()),
+        };
         points.push(point(format!(
-            "the latest scan could not read {lists} of {name}{first}: certificates there may expire unnoticed"
+            "the latest scan could not read {lists} of {name}{which}: certificates in unread \
+             lists may expire unnoticed"
         )));
     }
     points

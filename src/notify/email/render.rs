@@ -384,7 +384,7 @@ fn why(settings: &Settings, notification: &Notification) -> String {
     let about = match &notification.organization {
         Some(organization) => selected(settings, organization),
         None if is_test => "a test message".to_owned(),
-        None => "failures of other notifiers, regardless of its filters".to_owned(),
+        None => "it reports failures of other notifiers, whatever its filters are".to_owned(),
     };
     let readers: Vec<String> =
         settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();

@@ -18,9 +18,11 @@ const QUIET: TimeDelta = TimeDelta::days(7);
 const NAMED: usize = 3;
 
 /// The consequence of a project without an active certificate.
-pub(super) const UNPROTECTED: &str = "mutual TLS is off there: the API accepts every client that has an API key, with or without a certificate";
+pub(super) const UNPROTECTED: &str = "mutual TLS is off: the API accepts every client that has \
+                                      an API key, with or without a certificate";
 /// The consequence of a project without a valid certificate.
-pub(super) const UNCOVERED: &str = "every API call over mutual TLS fails there now, and workload identity federation issues no tokens";
+pub(super) const UNCOVERED: &str = "every API call over mutual TLS fails now, and workload \
+                                    identity federation issues no tokens";
 
 /// What breaks, and from when; nothing where nothing does.
 pub(super) fn consequence(
@@ -98,7 +100,8 @@ fn without_outage(active: &ActiveIn) -> Option<String> {
             "your projects have a successor, so {calm}; {n} other projects have no successor"
         )),
         (_, n, _) => Some(format!(
-            "the effect on {} is unknown: the API does not report when another certificate there expires",
+            "the effect on {} is unknown: the API does not report when another certificate \
+             active there expires",
             wording::count(n, "project")
         )),
     }
@@ -156,9 +159,10 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
         Event::CertificateNotYetValid => {
             &["Wait, or keep another certificate active in its projects until then."]
         }
-        Event::CertificateUnknownExpiry => &[
-            "Read the expiry of {title} from the certificate file: certvigil cannot warn you before it.",
-        ],
+        Event::CertificateUnknownExpiry => {
+            &["Read the expiry of {title} from the certificate file: certvigil cannot warn you \
+             before that date."]
+        }
         Event::CertificateResolved if alert.ends_badly() => {
             &["If that was not intended, activate a valid certificate in these projects."]
         }
@@ -213,7 +217,7 @@ pub(super) fn activate(
     for_organization: bool,
     keep: Option<&str>,
 ) -> Vec<String> {
-    let keep = keep.map_or(String::new(), |title| format!(" and keep “{title}” active"));
+    let and_keep = keep.map_or(String::new(), |title| format!(" and keep “{title}” active"));
     let step = |candidate: &CandidateView| {
         let here = projects
             .iter()
@@ -230,14 +234,16 @@ pub(super) fn activate(
         let expires =
             expires.map_or(String::new(), |at| format!(" and expires {}", wording::day(at)));
         // Nobody knows what an upload is meant for, until it is in use.
-        let (known, action) = match (candidate.is_successor, keep.is_empty()) {
-            (true, _) => ("replaces it in other projects", "Activate"),
-            (false, false) => ("is uploaded", "If it is the successor, activate"),
-            (false, true) => ("is uploaded", "If it is the right one, activate"),
+        let uploaded = "is uploaded".to_owned();
+        let (known, action) = match (candidate.is_successor, keep) {
+            (true, Some(title)) => (format!("replaces “{title}” in other projects"), "Activate"),
+            (true, None) => ("is active in other projects".to_owned(), "Activate"),
+            (false, Some(_)) => (uploaded, "If it is the successor, activate"),
+            (false, None) => (uploaded, "If it is the right certificate, activate"),
         };
         let title = candidate.title();
         Some(format!(
-            "{title} {known}{expires}, but is not active {place}. {action} it{there}{keep}."
+            "{title} {known}{expires}, but is not active {place}. {action} it{there}{and_keep}."
         ))
     };
     candidates.iter().filter_map(step).collect()

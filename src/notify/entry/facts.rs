@@ -63,7 +63,7 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
 /// The text for an unknown expiry.
 pub(super) fn unknown(certificate: &CertificateView) -> String {
     match certificate.strange_expiry {
-        None => "unknown: the API does not report it".to_owned(),
+        None => "unknown: the API reports no expiry".to_owned(),
         Some(given) => format!(
             "unknown: the API reports {given}, which is not a time in Unix seconds before the year 10000"
         ),
@@ -122,7 +122,7 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
     let rests = old.map_or(String::new(), |at| {
         format!(" Data about the rest was last read on {}.", wording::day(at))
     });
-    Some(format!("{unreadable}: certificates there may expire unnoticed.{rests}"))
+    Some(format!("{unreadable}: certificates in unread lists may expire unnoticed.{rests}"))
 }
 
 /// `Sunday 2026-11-29 14:03 UTC`, and the same in the configured zone.

@@ -346,21 +346,23 @@ impl Entry {
         self.advice = activate(&alert.candidates, &projects.listed, false, None);
         if unprotected {
             if self.advice.is_empty() {
-                let first = "Upload a certificate, and activate it in each of them, or for the whole organization.";
+                let first = "Upload a certificate, and activate it in each of these projects or \
+                             for the whole organization.";
                 self.advice.push(first.to_owned());
             }
             let steps = [
-                "Look up in the organization’s audit log who deactivated the last one, and why.",
+                "Look up in the organization’s audit log who deactivated the last certificate, and why.",
                 "Add the projects to unprotected_ignore in the configuration, if mutual TLS is off on purpose.",
             ];
             self.advice.extend(steps.map(str::to_owned));
         } else {
             if self.advice.is_empty() {
-                let first = "Upload a new CA certificate, and activate it in each of them.";
+                let first =
+                    "Upload a new CA certificate, and activate it in each of these projects.";
                 self.advice.push(first.to_owned());
             }
             let steps = [
-                "Give the clients certificates that it signed.",
+                "Issue client certificates that the new CA certificate signs, and give them to the clients.",
                 "Deactivate the certificates that have expired.",
             ];
             self.advice.extend(steps.map(str::to_owned));
@@ -390,7 +392,7 @@ fn coverage(active: &ActiveIn) -> Option<String> {
     match (active.projects_here(), active.without_successor) {
         (0, _) => None,
         (1, 0) => Some("its project has a successor".to_owned()),
-        (_, 0) => Some("every project has a successor".to_owned()),
+        (_, 0) => Some("a successor is active in every project".to_owned()),
         (n, without) if n == without => Some("no successor".to_owned()),
         (_, without) => Some(format!("no successor in {}", wording::count(without, "project"))),
     }

@@ -86,17 +86,19 @@ impl Entry {
         let steps: &[&str] = match (of_key, credential.own) {
             (true, true) => &[
                 "Create an admin key with the scopes api.mtls.read and api.management.read.",
-                "Store it where admin_key of the organization points. certvigil reads a file again after a 401 and on \
+                "Store the new key where admin_key of the organization points. certvigil reads a file again after a 401 and on \
                  a reload (SIGHUP), and a systemd credential on a restart.",
                 "Run certvigil check, and delete the old key.",
             ],
-            (true, false) => &[
-                "Find out who uses it and replace it. With monitoring.admin_keys = \"own\", certvigil watches only its \
-                 own key.",
-            ],
+            (true, false) => {
+                &["Find out who uses this key, and replace it. With monitoring.admin_keys = \
+                 \"own\", certvigil watches only its \
+                 own key."]
+            }
             (false, _) => &[
                 "Issue a new client certificate for certvigil that leads to an active trust anchor.",
-                "Store it and its key where client_identity of the organization points.",
+                "Store the new certificate and its private key where client_identity of the \
+                 organization points.",
                 "Reload certvigil (SIGHUP), and run certvigil check.",
             ],
         };

@@ -70,7 +70,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
         field("Runbook", vec![url.clone()]);
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
-        field("To silence it for a while", vec![format!("`{command}`")]);
+        field("To silence this alert for a while", vec![format!("`{command}`")]);
     }
     json!({
         "title": title(notification, entry),

@@ -257,7 +257,7 @@ impl Webhook {
         }
         match request.body(call.body).send().await {
             Ok(response) if call.closes && response.status() == StatusCode::NOT_FOUND => {
-                let answer = "HTTP 404: there is nothing to close".to_owned();
+                let answer = "HTTP 404: the receiver has no open incident to close".to_owned();
                 Outcome::Delivered { answer }
             }
             Ok(response) => self.outcome(response, now).await,

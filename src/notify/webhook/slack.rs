@@ -151,7 +151,7 @@ fn block(entry: &Entry) -> Value {
         text.section.push(json!({ "type": "link", "url": url }));
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
-        text.styled("bold", "\nTo silence it for a while: ");
+        text.styled("bold", "\nTo silence this alert for a while: ");
         text.styled("code", command);
     }
     if text.is_cut {

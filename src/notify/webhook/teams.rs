@@ -100,7 +100,7 @@ fn full(entry: &Entry) -> Value {
     }
     if let Some(Quiet::Command(command)) = &entry.quiet {
         let command = run(command).monospace();
-        items.push(paragraph(&[run("To silence it for a while: ").bolder(), command]));
+        items.push(paragraph(&[run("To silence this alert for a while: ").bolder(), command]));
     }
     container(items)
 }

@@ -225,17 +225,15 @@ async fn read_missing(
     let mut unlisted = None;
     for (number, project) in missing.enumerate() {
         let error = if number >= MAX_MISSING {
-            ReadError::from(
-                "the list of projects no longer contains it; not requested in this scan",
-            )
+            ReadError::from("no longer in the list of projects; not requested in this scan")
         } else {
             match target.api.project(&project.id).await {
                 Ok(Presence::Archived) => continue,
                 // It was never read, so nothing can resolve.
                 Ok(Presence::NotFound) if !before.listings.contains_key(&project.id) => continue,
                 Ok(Presence::NotFound) => ReadError {
-                    why: "the list of projects no longer contains it, and GET returns 404: not \
-                          trusted until a scan five minutes later confirms it"
+                    why: "no longer in the list of projects, and GET returns 404: not trusted \
+                          until a scan five minutes later confirms the removal"
                         .into(),
                     cause: Cause::Missing,
                 },
