@@ -26,8 +26,8 @@
 //! is one notification for one receiver. Data is *stale* if the latest scan could not read its list; a
 //! list is *blind* if that has lasted too long.
 //!
-//! Dependencies: [`domain`] depends on nothing. [`admin_api`], [`store`] and [`notify`] depend on the
-//! domain and not on each other. [`usecase`] has every operation once and depends on the domain and the
+//! Dependencies: [`domain`] depends on nothing. [`view`] gives each thing one shape for all outputs.
+//! [`admin_api`], [`store`] and [`notify`] depend on these two and not on each other. [`usecase`] has every operation once and depends on the domain and the
 //! edges that it uses. [`http`] and [`cli`] translate arguments and results, and call [`usecase`].
 //! [`config`] makes each owner's settings, and no owner depends on it. [`service`] runs scans,
 //! deliveries and [`usecase::watch_notifiers`] in loops, and reports their status to [`http`], systemd
@@ -75,3 +75,4 @@ pub mod secret;
 pub mod service;
 pub mod store;
 pub mod usecase;
+pub mod view;

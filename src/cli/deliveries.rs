@@ -12,8 +12,12 @@ use super::{
 use crate::{
     clock,
     config::Needs,
-    domain::threshold::Severity,
-    store::{DeliveryRow, DeliveryState, Which},
+    domain::{
+        delivery::{DeliveryRow, DeliveryState},
+        threshold::Severity,
+    },
+    store::Which,
+    view::Delivery,
 };
 
 #[derive(Args)]
@@ -72,7 +76,7 @@ async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let rows = store.deliveries(&which, arguments.limit).await?;
     match arguments.output {
         Output::Json => {
-            let deliveries: Vec<_> = rows.iter().map(entry).collect();
+            let deliveries: Vec<_> = rows.into_iter().map(Delivery::from).collect();
             let document = json!({ "schema": "certvigil.deliveries/1", "deliveries": deliveries });
             super::print(&format!("{document:#}\n"))?;
         }
@@ -87,25 +91,6 @@ fn none(failed: bool) -> &'static str {
         true => "No failed deliveries.\n",
         false => "No deliveries yet. Run certvigil notify test to try every notifier.\n",
     }
-}
-
-fn entry(row: &DeliveryRow) -> serde_json::Value {
-    json!({
-        "id": row.id,
-        "notification_id": row.notification_id,
-        "organization": row.organization,
-        "notifier": row.notifier,
-        "receiver": row.receiver,
-        "summary": row.summary,
-        "state": row.state,
-        "created_at": row.created_at,
-        "attempts": row.attempts,
-        "next_attempt_at": row.next_attempt_at,
-        "settled_at": row.settled_at,
-        "seconds_after_due": row.late.map(|late| late.num_seconds()),
-        "last_outcome": row.last.as_ref().map(|(outcome, _)| outcome),
-        "last_detail": row.last.as_ref().map(|(_, detail)| detail),
-    })
 }
 
 fn table(rows: &[DeliveryRow]) -> Table {
@@ -124,11 +109,7 @@ fn table(rows: &[DeliveryRow]) -> Table {
             }
             _ => row.state.to_string(),
         };
-        let answer = match &row.last {
-            Some((outcome, detail)) if outcome == "delivered" => detail.clone(),
-            Some((outcome, detail)) => format!("{outcome}: {detail}"),
-            None => String::new(),
-        };
+        let answer = row.answer();
         let tint = match row.state {
             DeliveryState::Delivered => Tint::Well,
             DeliveryState::Rejected | DeliveryState::GivenUp => Tint::Of(Severity::Critical),

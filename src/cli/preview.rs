@@ -26,7 +26,7 @@ use crate::{
     },
     service,
     store::id_at,
-    store::{ScanRecord, Store, StoreFault},
+    store::{Store, StoreFault},
     usecase::organization::OrganizationState,
 };
 
@@ -235,24 +235,10 @@ async fn open_of(
     let OrganizationState { organization, before, inventory, policy, acknowledgements, .. } = known;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, now);
     let scan = store.latest_scan(organization).await?;
-    let oldest_reading = inventory.oldest_reading();
-    let view = |scan: ScanRecord| ScanView {
-        id: scan.id,
-        finished_at: scan.finished_at,
-        complete: scan.complete,
-        projects_read: scan.projects_read,
-        projects_unreadable: scan.projects_unreadable,
-        oldest_reading,
-        clock_skew: scan.clock_skew.map(|skew| skew.num_seconds()),
-    };
+    let scan = scan.map(|scan| ScanView::of(&scan, inventory.oldest_reading()));
     let when = service::when(&config.schedule, now, config.schedule.cron.latest(now));
-    let occasion = Occasion {
-        evaluation: &evaluation,
-        before: None,
-        scan: scan.map(view),
-        stale_at: Some(when.stale_at),
-        allowed: None,
-    };
+    let occasion =
+        Occasion { scan, stale_at: Some(when.stale_at), ..Occasion::without_scan(&evaluation) };
     let world = World::watched(before, &evaluation);
     let open = all_open(&world, &listener.routing, when.moment());
     let open: Vec<&Decision> = open.iter().collect();

@@ -1,15 +1,14 @@
-//! Reads organizations now, next to a running service; stores nothing.
+//! Reads organizations, with progress on a terminal.
 
-use chrono::TimeDelta;
-use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    clock,
     config::Config,
-    domain::inventory::Inventory,
     service,
-    usecase::scan::{self, Progress, Target},
+    usecase::{
+        check::{self, Read},
+        scan::{Progress, Target},
+    },
 };
 
 /// The scan settings of the configured organizations.
@@ -18,30 +17,11 @@ pub fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
     targets.collect()
 }
 
-/// The reading of an organization.
-pub struct Read<'a> {
-    pub target: &'a Target,
-    pub inventory: Inventory,
-    /// The clock skew of this host, if it is too large.
-    pub skew: Option<TimeDelta>,
-}
-
 /// Reads all of them in parallel, with progress on a terminal.
 pub async fn read<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Read<'a>> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
-    let told = &progress;
-    let scans = targets.into_iter().map(|target| async move {
-        let reading = scan::read(target, Arc::default(), told).await;
-        let skew = target.clock(clock::now(), clock::synchronization()).skew();
-        if let Some(skew) = skew {
-            service::log_clock_skew(target.api.organization(), skew);
-        }
-        let now = clock::now() + skew.unwrap_or_default();
-        let inventory = Inventory::default().merge(reading, &target.selection, now);
-        Read { target, inventory, skew }
-    });
-    let read = futures_util::future::join_all(scans).await;
+    let read = check::read(targets, &progress).await;
     drop(progress);
     // Print nothing else while the progress line is shown.
     drop(shown.await);

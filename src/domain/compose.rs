@@ -45,25 +45,26 @@ const MAX_ALERTS: usize = 100;
 /// Everything that the notifications of one scan have in common.
 pub struct Occasion<'a> {
     pub evaluation: &'a Evaluation<'a>,
-    /// What was known before the scan; `None` where nothing can have ended by it.
+    /// The inventory before the scan; `None` if nothing can be resolved by comparison.
     pub before: Option<&'a Inventory>,
     /// `None` where nothing was read: for a forecast, and for an organization that is watched no more.
     pub scan: Option<ScanView>,
     /// When the messages are out of date.
     pub stale_at: Option<DateTime<Utc>>,
-    /// How long after its time something is told where all goes well; `None` where that is not said.
+    /// The longest delay after the due time that still counts as on time; `None` if punctuality is
+    /// not reported.
     pub allowed: Option<TimeDelta>,
 }
 
-/// A message, and what it tells of: nothing of a later one of the same subject may overtake it, and what
-/// it has no room for was not told.
+/// A notification and its subjects. No later notification about one of them may overtake it; a
+/// subject without room in it was not sent.
 #[derive(Clone, Debug)]
 pub struct Composed {
     pub notification: Notification,
     pub subjects: BTreeSet<Subject>,
 }
 
-/// An alert, and what it tells of.
+/// An alert and its subjects.
 type Entry = (Alert, Vec<Subject>);
 
 /// The most urgent of any number of entries. Memory holds at most a few times the number that is sent.
@@ -98,9 +99,17 @@ impl MostUrgent {
     }
 }
 
+impl<'a> Occasion<'a> {
+    /// Nothing was read: for forecasts, explanations, and an organization that is no longer watched.
+    pub fn without_scan(evaluation: &'a Evaluation<'a>) -> Occasion<'a> {
+        Occasion { evaluation, before: None, scan: None, stale_at: None, allowed: None }
+    }
+}
+
 impl Occasion<'_> {
-    /// The messages that say what `decisions` want said, and what is to be learnt of them: what the messages
-    /// have no room for was not told, and is news to the next scan. `new_id` makes each message its id.
+    /// Composes the notifications for `decisions`, and returns the decisions that the ledger
+    /// learns: an alert without room in the notifications was not sent, and is new to the next
+    /// scan. `new_id` creates the id of each notification.
     pub fn tell(
         &self,
         new_id: impl Fn() -> Uuid,
@@ -116,7 +125,8 @@ impl Occasion<'_> {
         (messages, decisions)
     }
 
-    /// The messages that say what `decisions` want said: one at most for a digest, or one for each alert.
+    /// Composes the notifications for `decisions`: at most one for a digest, else one for each
+    /// alert.
     pub fn compose(
         &self,
         new_id: impl Fn() -> Uuid,
@@ -147,7 +157,7 @@ impl Occasion<'_> {
             Grain::Digest => vec![self.message(new_id(), &listener.name, entries, total)],
             Grain::EachAlert | Grain::EachAlertKeptUp => entries
                 .into_iter()
-                // The incident of all projects goes on while one is left; its end is told with the last.
+                // The incident of all projects stays open until the last one is resolved.
                 .filter(|(alert, _)| {
                     alert.projects.as_ref().is_none_or(|projects| projects.remaining == 0)
                 })
@@ -173,13 +183,13 @@ impl Occasion<'_> {
         Composed { notification, subjects: subjects.into_iter().flatten().collect() }
     }
 
-    /// When something was due that is told for the first time, and by when it is told in time.
+    /// The due time of a first alert, and the latest time that counts as on time.
     fn punctuality(
         &self,
         reason: Reason,
         told: &Told,
     ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
-        // What is only kept up was told.
+        // A refresh repeats an alert that was sent before.
         let due_at = told.due_at.filter(|_| reason != Reason::Refresh);
         let timely_until = due_at.zip(self.allowed).map(|(due_at, allowed)| due_at + allowed);
         (due_at, timely_until)
@@ -207,7 +217,7 @@ impl Occasion<'_> {
     /// That certvigil is blind, or sees again.
     fn of_sight(&self, decision: &Decision) -> Option<Entry> {
         let alert = match decision {
-            // What is only kept up may be seen again.
+            // A refresh may be about lists that are readable again.
             Decision::Tell { subject: Subject::Sight, reason, reached, told } => {
                 let blind = self.evaluation.blind.as_ref()?;
                 let (due_at, timely_until) = self.punctuality(*reason, told);

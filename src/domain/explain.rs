@@ -35,7 +35,7 @@ pub struct Explanation {
     pub stale: bool,
     /// Whether every project where it is active has a successor.
     pub replaced: bool,
-    /// Active somewhere, or watched all the same.
+    /// Whether it is active somewhere, or inactive certificates are watched too.
     pub watched: bool,
     /// The stage that it is in.
     pub stage: Option<String>,
@@ -58,7 +58,7 @@ pub struct Rung {
     /// When it is reached; `None` where the expiry is not known.
     pub at: Option<DateTime<Utc>>,
     pub severity: Severity,
-    /// After how long it is told again.
+    /// The repeat interval.
     pub repeat: Option<TimeDelta>,
     pub reached: bool,
 }
@@ -134,7 +134,7 @@ pub fn explain(
     listeners: &[Listener],
     forecast: &[Notification],
 ) -> Explanation {
-    let occasion = Occasion { evaluation, before: None, scan: None, stale_at: None, allowed: None };
+    let occasion = Occasion::without_scan(evaluation);
     let Shown { certificate, successor, candidates } = occasion.view(assessment, &Routing::all());
     let ruling = &assessment.ruling;
     let (life, from) = assessment.certificate.life();
@@ -172,7 +172,8 @@ fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<Pr
     unprotected.map(view).collect()
 }
 
-/// The ladder of a certificate, from the widest step to its end, as it will be told.
+/// The ladder of a certificate from the widest threshold to the expiry, with the effective
+/// severities.
 pub fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
     let steps = &assessment.ruling.steps;
     let rung = |label: &str, lead: TimeDelta, severity, repeat: Option<TimeDelta>| {
@@ -191,7 +192,7 @@ pub fn rungs(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Rung> {
         .map(|step| rung(&step.label, step.lead, step.severity, step.repeat));
     let expired = &steps.expired;
     let mut end = rung("expired", TimeDelta::zero(), expired.severity, expired.repeat);
-    // As it will be told: calmly, where it is replaced.
+    // The severity is limited and repeats stop if it is replaced.
     if assessment.replaced {
         end.severity = end.severity.min(Severity::Warning);
         end.repeat = None;
@@ -247,7 +248,8 @@ fn status(
     }
 }
 
-/// What a forecast has for one notifier of one certificate; repeats hang on what they repeat.
+/// The alerts of a forecast about one certificate for one notifier; repeats are counted at the
+/// alert that they repeat.
 fn coming(
     listener: &Listener,
     assessment: &Assessment<'_>,

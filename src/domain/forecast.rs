@@ -1,5 +1,4 @@
-//! Who will be told what, and when, if nothing changes: the same evaluate and reconcile, walked along the
-//! calendar.
+//! The future notifications if nothing changes: evaluate and reconcile at each future scan.
 //!
 //! From each scan it goes on to the first at which something may be due, so that a schedule of every second
 //! costs no more than one of every day.
@@ -29,7 +28,7 @@ const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 /// One organization as it is now.
 pub struct Present<'a> {
     pub organization: &'a OrganizationName,
-    /// What was known when the listeners were told last.
+    /// The inventory at the time of the latest notifications.
     pub before: &'a Inventory,
     pub inventory: &'a Inventory,
     pub policy: &'a Policy,
@@ -55,7 +54,7 @@ pub fn forecast(
     let mut tick = first;
     loop {
         let due = scan(present, &mut listeners, tick, timezone, &mut messages);
-        // A tick at that very instant counts; one just before it says nothing.
+        // A tick at the due time counts; one just before it has no alert.
         match next(tick.max(due - TimeDelta::seconds(1))) {
             Some(next) => tick = next,
             None => return messages,
@@ -63,7 +62,8 @@ pub fn forecast(
     }
 }
 
-/// One scan: adds what it says to `messages`, and gives the first instant at which something may be due.
+/// Simulates one scan: adds its notifications to `messages` and returns the first time at which
+/// another alert may be due.
 fn scan(
     present: &Present<'_>,
     listeners: &mut [Listener],
@@ -73,13 +73,7 @@ fn scan(
 ) -> DateTime<Utc> {
     let Present { organization, before, inventory, policy, acknowledgements } = present;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
-    let occasion = Occasion {
-        evaluation: &evaluation,
-        before: None,
-        scan: None,
-        stale_at: None,
-        allowed: None,
-    };
+    let occasion = Occasion::without_scan(&evaluation);
     let world = World::watched(before, &evaluation);
     let moment = Moment { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
     for listener in listeners.iter_mut() {
@@ -103,8 +97,7 @@ fn repeat_at(told: &Told, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
     by_ticks.min(told.at + repeat)
 }
 
-/// The first instant after the evaluation's at which something may be due; every tick before it says
-/// nothing.
+/// The first time after the evaluation at which an alert may be due; no earlier tick has one.
 fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz) -> DateTime<Utc> {
     let now = evaluation.now;
     let mut instants: Vec<DateTime<Utc>> = Vec::new();

@@ -1,4 +1,4 @@
-//! What a notifier is told: one model, kept in the outbox, that every format is rendered from.
+//! The notification: one model, stored in the outbox, from which every format is rendered.
 //!
 //! It holds facts and instants. What depends on the hour ("in 6 days") is worked out when it is
 //! rendered, at each attempt.
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     certificate::{AdminKeyId, Certificate, CertificateId, OrganizationName, Project, ProjectId},
     rotation::RotationStep,
+    scan::ScanRecord,
     subject::Subject,
     text::Name,
     threshold::{Severity, Stage},
@@ -88,19 +89,19 @@ impl Event {
 }
 
 words! {
-    /// Why it is told now.
+    /// The reason for an alert.
     Reason {
-        /// The notifier hears of it for the first time.
+        /// The first alert.
         Opened = "opened",
         /// A tighter stage was entered.
         Stage = "stage",
-        /// It was told before, and its repeat is due.
+        /// A repeat is due.
         Repeat = "repeat",
         /// It was ignored until now.
         IgnoreEnded = "ignore_ended",
         /// It was acknowledged until now.
         AckEnded = "ack_ended",
-        /// Nothing is new: it is kept up where what is not said again counts as over.
+        /// A refresh for a receiver that treats an alert without one as resolved.
         Refresh = "refresh",
         /// An end: another certificate covers every project it was in.
         Replaced = "replaced",
@@ -110,11 +111,11 @@ words! {
         Deleted = "deleted",
         /// An end: a certificate is active there again.
         Protected = "protected",
-        /// An end: it expires later than what was told.
+        /// Resolved: it expires later than it did at the alert.
         Renewed = "renewed",
         /// An end: all projects that it was active in are archived, or excluded now.
         Archived = "archived",
-        /// An end: what was not known is known now, and it is well.
+        /// Resolved: missing data is known now, and healthy.
         Corrected = "corrected",
         /// An end: the thresholds changed, and it is in none now.
         PolicyChanged = "policy_changed",
@@ -132,7 +133,7 @@ pub struct Notification {
     pub id: Uuid,
     pub created_at: DateTime<Utc>,
     pub notifier: String,
-    /// `None` for what is about no organization: a test, and other notifiers.
+    /// `None` for tests and alerts about other notifiers.
     pub organization: Option<OrganizationName>,
     /// The highest severity of the alerts.
     pub severity: Severity,
@@ -160,6 +161,20 @@ pub struct ScanView {
     /// instants here go by the API's.
     #[serde(default)]
     pub clock_skew: Option<i64>,
+}
+
+impl ScanView {
+    pub fn of(scan: &ScanRecord, oldest_reading: Option<DateTime<Utc>>) -> ScanView {
+        ScanView {
+            id: scan.id,
+            finished_at: scan.finished_at,
+            complete: scan.complete,
+            projects_read: scan.projects_read,
+            projects_unreadable: scan.projects_unreadable,
+            oldest_reading,
+            clock_skew: scan.clock_skew.map(|skew| skew.num_seconds()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,7 +216,7 @@ pub struct Alert {
     /// Time at which the alert became due; null for a repeat.
     #[serde(default)]
     pub due_at: Option<DateTime<Utc>>,
-    /// By when it is told where all goes well; what is told later is late.
+    /// The latest time that counts as on time.
     #[serde(default)]
     pub timely_until: Option<DateTime<Utc>>,
 }
@@ -258,7 +273,7 @@ pub struct CredentialView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailingView {
     pub notifier: String,
-    /// How many of its receivers do not take what is sent; 0 of an end.
+    /// The number of failing receivers; 0 in a resolution.
     pub total: usize,
     /// The longest failing first; at most 50.
     pub receivers: Vec<ReceiverView>,
@@ -270,7 +285,7 @@ pub struct ReceiverView {
     pub since: DateTime<Utc>,
     /// The latest error.
     pub why: String,
-    /// It refused something for good.
+    /// Whether it rejected a notification permanently.
     pub refused: bool,
 }
 
@@ -332,7 +347,7 @@ pub struct CertificateView {
     pub acknowledged: Option<SilenceView>,
 }
 
-/// Why nothing is said, or was not, and until when.
+/// An acknowledgement or an ignore rule: reason and end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SilenceView {
     pub reason: String,
@@ -497,7 +512,7 @@ impl Alert {
         }
     }
 
-    /// What it is about.
+    /// The kind of subject.
     pub fn about(&self) -> About<'_> {
         if let Some(projects) = &self.projects {
             About::Projects(projects)
@@ -546,7 +561,7 @@ impl Alert {
         self.event.is_end() && (left || nothing_active)
     }
 
-    /// How late it is told now; `None` where it is in time, and where that is not said of it.
+    /// The delay of a delivery now; `None` if it is on time or punctuality is not reported.
     pub fn late_by(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
         let timely_until = self.timely_until?;
         self.due_at.filter(|_| now > timely_until).map(|due_at| now - due_at)

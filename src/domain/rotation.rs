@@ -13,7 +13,6 @@ use super::{
     certificate::{Certificate, CertificateId, Project, ProjectId},
     coverage,
     evaluate::{Assessment, Evaluation},
-    notification::Named,
     text::Name,
     threshold::Stage,
     words::words,
@@ -33,7 +32,7 @@ words! {
         MoveClients = "move_clients",
         /// The old certificate has expired and the successor is active.
         Deactivate = "deactivate",
-        /// The old certificate is active nowhere.
+        /// The old certificate is not active in any project.
         Delete = "delete",
     }
 }
@@ -136,22 +135,14 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The next step for a certificate that is in a stage or left over, and the certificate to activate.
-    pub fn to_do(&self, assessment: &Assessment<'a>) -> Option<(RotationStep, Option<Named>)> {
-        let rotation = self.rotation(assessment);
-        let due = self.ends_soon(assessment) || rotation.leftover;
-        let (step, candidate) = rotation.next().filter(|_| due)?;
-        Some((step, candidate.map(Named::of)))
-    }
-
     /// Whether a certificate has reached a threshold or expired.
     pub fn ends_soon(&self, assessment: &Assessment<'_>) -> bool {
         let stage = assessment.reached.as_ref().map(|reached| reached.stage);
         matches!(stage, Some(Stage::Within(_) | Stage::Expired))
     }
 
-    /// Whether a certificate is active nowhere and replaced: it has expired, or an active certificate with a similar name
-    /// is newer and expires later.
+    /// Whether a certificate is left over: not active in any project, and either expired, or there
+    /// is an active certificate with a similar name that is newer and expires later.
     fn is_leftover(&self, assessment: &Assessment<'a>) -> bool {
         let certificate = assessment.certificate;
         // An unreadable list may have it active.

@@ -1,8 +1,9 @@
 //! Text that others wrote, made safe to show.
 //!
-//! Certificate and project names are chosen by whoever may upload one. They are cleaned once, where
-//! they enter, so that no later reader (a header, a log line, a terminal, a table) has to think of
-//! it. Escaping for a format (HTML, JSON) stays with the library that owns the format.
+//! Certificate and project names come from outside: anyone with upload permission chooses them.
+//! They are cleaned once, where they enter, so that no later reader (a header, a log line, a
+//! terminal, a table) has to. Escaping for a format (HTML, JSON) is left to the library of that
+//! format.
 
 use base64::{
     Engine,
@@ -33,6 +34,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it contains a text, given in lower case; the case of the name does not matter.
+    pub fn has(&self, text: &str) -> bool {
+        self.0.to_lowercase().contains(text)
+    }
 }
 
 impl fmt::Display for Name {
@@ -41,9 +47,9 @@ impl fmt::Display for Name {
     }
 }
 
-/// One line of visible text: runs of white space become one space, control and formatting characters
-/// (line breaks, bidirectional overrides, zero-width characters) are dropped, and what is longer than
-/// `max` characters is cut with an ellipsis.
+/// One line of visible text: white space is collapsed, control and formatting characters (line
+/// breaks, bidirectional overrides, zero-width characters) are removed, and the text is cut to
+/// `max` characters with an ellipsis.
 pub fn one_line(raw: &str, max: usize) -> String {
     if is_plain_line(raw) && raw.len() <= max {
         return raw.to_owned();
@@ -219,7 +225,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(unlinked(text), expected);
-            // Whoever copies it finds what it names all the same.
+            // A search for the copied name still finds it.
             assert_eq!(one_line(&unlinked(text), 200), text);
         }
     }

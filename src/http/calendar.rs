@@ -15,18 +15,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use icalendar::{Alarm, Calendar, Component, Event, EventLike, Trigger};
 use uuid::Uuid;
 
-use super::{
-    Configured, Shared,
-    page::link,
-    problem::Problem,
-    snapshot::Snapshot,
-    standing::{CertificateRow, Coverage, ProjectRow, Standing},
-};
-use crate::domain::{
-    explain::Rung,
-    status::Status,
-    text::{one_line, unlinked},
-    wording,
+use super::{Configured, Shared, page::link, problem::Problem, snapshot::Snapshot};
+use crate::{
+    domain::{
+        explain::Rung,
+        status::Status,
+        text::{one_line, unlinked},
+        wording,
+    },
+    view::{CertificateRow, Coverage, Overview, Project},
 };
 
 /// The most events of each kind for an organization: the soonest. A calendar with more helps
@@ -62,12 +59,12 @@ fn text(snapshot: &Snapshot) -> String {
     calendar.append_property(("X-PUBLISHED-TTL", "PT1H"));
     calendar.name("certvigil: coming expiries").timezone(configured.timezone.name());
     let now = snapshot.now;
-    for standing in &snapshot.organizations {
-        let certificates = standing.certificates.iter().filter(|row| is_shown(row));
-        let events = certificates.filter_map(|row| expiry(standing, row, configured, now));
+    for overview in &snapshot.organizations {
+        let certificates = overview.certificates.iter().filter(|row| is_shown(row));
+        let events = certificates.filter_map(|row| expiry(overview, row, configured, now));
         calendar.extend(events.take(MAX_EVENTS));
-        let projects = standing.projects.iter().filter(|row| is_left(row));
-        let events = projects.filter_map(|row| uncovered(standing, row, configured, now));
+        let projects = overview.projects.iter().filter(|row| is_left(row));
+        let events = projects.filter_map(|row| uncovered(overview, row, configured, now));
         calendar.extend(events.take(MAX_EVENTS));
     }
     calendar.done().to_string()
@@ -79,7 +76,7 @@ fn is_shown(row: &CertificateRow) -> bool {
 }
 
 /// Of those whose certificates are all ignored nobody wants to hear.
-fn is_left(row: &ProjectRow) -> bool {
+fn is_left(row: &Project) -> bool {
     row.severity.is_some() && matches!(row.coverage, Coverage::Uncovered | Coverage::Ending)
 }
 
@@ -90,7 +87,7 @@ fn is_near(at: &DateTime<Utc>, now: DateTime<Utc>) -> bool {
 }
 
 fn expiry(
-    standing: &Standing,
+    overview: &Overview,
     row: &CertificateRow,
     configured: &Configured,
     now: DateTime<Utc>,
@@ -116,8 +113,8 @@ fn expiry(
         lines.push(format!("Acknowledged {}", wording::silence(silence, configured.timezone)));
     }
     let verb = if expires_at > now { "expires" } else { "expired" };
-    let summary = format!("{}: “{title}” {verb}", standing.organization);
-    let key = format!("{}/certificate/{}", standing.organization, row.view.id);
+    let summary = format!("{}: “{title}” {verb}", overview.organization);
+    let key = format!("{}/certificate/{}", overview.organization, row.view.id);
     let mut event = event(&key, &summary, &lines, expires_at, now);
     alarms(&mut event, &key, &summary, &row.rungs, now);
     address(&mut event, configured, &link::certificate(&row.organization, &row.view.id));
@@ -125,12 +122,12 @@ fn expiry(
 }
 
 fn uncovered(
-    standing: &Standing,
-    row: &ProjectRow,
+    overview: &Overview,
+    row: &Project,
     configured: &Configured,
     now: DateTime<Utc>,
 ) -> Option<Event> {
-    let title = row.project.title();
+    let title = row.title();
     let is_now = row.coverage == Coverage::Uncovered;
     // Where none was valid yet it has no such moment: it is today.
     let today = || now.date_naive().and_hms_opt(0, 0, 0).map(|midnight| midnight.and_utc());
@@ -138,9 +135,9 @@ fn uncovered(
     let from = from.filter(|at| is_near(at, now))?;
     let left = if is_now { "" } else { " left" };
     let summary =
-        format!("{}: project “{title}” has no valid certificate{left}", standing.organization);
+        format!("{}: project “{title}” has no valid certificate{left}", overview.organization);
     let lines = [
-        format!("Project {title} ({}).", row.project.id),
+        format!("Project {title} ({}).", row.id),
         if is_now {
             "Every API call of this project over mutual TLS fails until a valid certificate is \
              activated."
@@ -150,7 +147,7 @@ fn uncovered(
         }
         .to_owned(),
     ];
-    let key = format!("{}/project/{}", standing.organization, row.project.id);
+    let key = format!("{}/project/{}", overview.organization, row.id);
     let mut event = event(&key, &summary, &lines, from, now);
     if let Some(id) = &row.ended_by {
         address(&mut event, configured, &link::certificate(&row.organization, id));

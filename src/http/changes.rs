@@ -9,10 +9,11 @@ use crate::{
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
         certificate::OrganizationName,
+        delivery::DeliveryRow,
         policy::Policy,
         text::one_line,
     },
-    store::{DeliveryRow, Store, StoreFault},
+    store::{Store, StoreFault},
     usecase::acknowledge::{self, AcknowledgeError, Target},
 };
 

@@ -22,9 +22,11 @@ use super::{
     counters::{Counters, Labels},
     problem::Problem,
     snapshot::Snapshot,
-    standing::{Coverage, Standing},
 };
-use crate::domain::status::Status;
+use crate::{
+    domain::status::Status,
+    view::{Coverage, Overview},
+};
 
 /// The most certificates of an organization that have series of their own.
 const MAX_CERTIFICATES: usize = 1_000;
@@ -84,22 +86,22 @@ fn instances(registry: &mut Registry, snapshot: &Snapshot) {
     );
 }
 
-fn of(standing: &Standing) -> (&'static str, String) {
-    ("organization", standing.organization.to_string())
+fn of(overview: &Overview) -> (&'static str, String) {
+    ("organization", overview.organization.to_string())
 }
 
 fn number(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Standing>]) {
+fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Overview>]) {
     let (expiry, active, left_out) = (Gauges::default(), Gauges::default(), Gauges::default());
     let by_status = Gauges::default();
-    for standing in organizations {
-        for row in standing.certificates.iter().take(MAX_CERTIFICATES) {
+    for overview in organizations {
+        for row in overview.certificates.iter().take(MAX_CERTIFICATES) {
             let name = row.view.name.as_ref().map_or("", |name| name.as_str());
             let labels = vec![
-                of(standing),
+                of(overview),
                 ("certificate", row.view.id.to_string()),
                 ("name", name.to_owned()),
             ];
@@ -108,11 +110,11 @@ fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Standin
             }
             active.get_or_create(&labels).set(number(row.view.active_in.projects_total));
         }
-        let more = standing.certificates.len().saturating_sub(MAX_CERTIFICATES);
-        left_out.get_or_create(&vec![of(standing)]).set(number(more));
+        let more = overview.certificates.len().saturating_sub(MAX_CERTIFICATES);
+        left_out.get_or_create(&vec![of(overview)]).set(number(more));
         for status in Status::ALL {
-            let count = standing.certificates.iter().filter(|row| row.status == *status).count();
-            let labels = vec![of(standing), ("status", status.to_string())];
+            let count = overview.certificates.iter().filter(|row| row.status == *status).count();
+            let labels = vec![of(overview), ("status", status.to_string())];
             by_status.get_or_create(&labels).set(number(count));
         }
     }
@@ -139,27 +141,27 @@ fn certificates(registry: &mut Registry, organizations: &[std::sync::Arc<Standin
 fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     let (projects, success, credentials) =
         (Gauges::default(), Gauges::default(), Gauges::default());
-    for standing in &snapshot.organizations {
-        let all = standing.projects.iter();
+    for overview in &snapshot.organizations {
+        let all = overview.projects.iter();
         let unreadable = all.clone().filter(|row| row.unreadable.is_some()).count();
         let of_coverage = |coverage| all.clone().filter(|row| row.coverage == coverage).count();
         for (state, count) in [
-            ("read", standing.projects.len() - unreadable),
+            ("read", overview.projects.len() - unreadable),
             ("unreadable", unreadable),
             ("uncovered", of_coverage(Coverage::Uncovered)),
             ("unprotected", of_coverage(Coverage::Unprotected)),
         ] {
-            let labels = vec![of(standing), ("state", state.to_owned())];
+            let labels = vec![of(overview), ("state", state.to_owned())];
             projects.get_or_create(&labels).set(number(count));
         }
         // Where none was, it was long ago: an alert on its age has to come.
-        let at = standing.complete_at.map_or(0, |at| at.timestamp());
-        success.get_or_create(&vec![of(standing)]).set(at);
-        for row in standing.credentials.iter().take(MAX_CERTIFICATES) {
+        let at = overview.complete_at.map_or(0, |at| at.timestamp());
+        success.get_or_create(&vec![of(overview)]).set(at);
+        for row in overview.credentials.iter().take(MAX_CERTIFICATES) {
             let labels = vec![
-                of(standing),
+                of(overview),
                 ("kind", row.kind.to_string()),
-                ("id", row.id.clone()),
+                ("id", row.id.as_ref().map_or(row.kind.to_string(), ToString::to_string)),
                 ("own", row.own.to_string()),
             ];
             credentials.get_or_create(&labels).set(row.expires_at.timestamp());

@@ -18,7 +18,6 @@ mod page;
 mod problem;
 mod session;
 mod snapshot;
-mod standing;
 
 use anyhow::Context;
 use axum::{Router, middleware, routing::get};
@@ -42,6 +41,7 @@ use crate::{
         explain::{Explained, explain},
         organization::OrganizationState,
     },
+    view::CertificateRow,
 };
 pub use api::document;
 use attempts::Attempts;
@@ -50,7 +50,6 @@ use page::Pages;
 use problem::Problem;
 use session::Key;
 use snapshot::Keeper;
-use standing::CertificateRow;
 
 /// How many certificates are explained at once, and how many threads there are for what takes its
 /// time.
@@ -93,7 +92,7 @@ pub struct Configured {
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub organizations: BTreeMap<OrganizationName, Watched>,
-    /// Why the outbox of a notifier cannot be worked on.
+    /// The reason why the outbox of a notifier is blocked.
     pub outbox: BTreeMap<String, String>,
     /// Who works on the same state, where several can; this one first.
     pub instances: Vec<Instance>,
@@ -274,7 +273,7 @@ async fn serve(
         () = serving => {}
         () = shared.keeper.forget() => {}
     }
-    // Who reads last would keep the file from standing by itself.
+    // Who reads last would keep the file from overview by itself.
     shared.reading.close().await;
     Ok(())
 }

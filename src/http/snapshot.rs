@@ -4,7 +4,7 @@
 //! evaluated after a change or a minute. Read-only connections delay no scan and no delivery.
 //! Unused snapshots are dropped.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     sync::{
         Arc,
@@ -17,15 +17,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    Configured, Status,
-    problem::Problem,
-    standing::{CertificateRow, Standing, What},
-};
+use super::{Configured, Status, problem::Problem};
 use crate::{
     clock,
-    domain::{failing::Failure, text::one_line},
-    store::{DeliveryRow, Store, Version, Waiting, Which},
+    domain::{delivery::DeliveryRow, evaluate::evaluate, failing::Failure, text::one_line},
+    store::{Store, Version, Waiting, Which},
+    view::{CertificateRow, Overview},
 };
 
 /// How long a snapshot is fresh.
@@ -48,7 +45,7 @@ pub struct Snapshot {
     pub configured: Arc<Configured>,
     pub status: Status,
     /// In the order of the configuration.
-    pub organizations: Vec<Arc<Standing>>,
+    pub organizations: Vec<Arc<Overview>>,
     pub outbox: Outbox,
 }
 
@@ -70,12 +67,12 @@ impl Snapshot {
         &self,
         organization: &str,
         id: &str,
-    ) -> Result<(&Standing, &CertificateRow), Problem> {
-        let standing =
+    ) -> Result<(&Overview, &CertificateRow), Problem> {
+        let overview =
             self.organizations.iter().find(|one| one.organization.as_str() == organization);
-        let row = standing.and_then(|standing| {
-            let row = standing.certificates.iter().find(|row| row.view.id.as_str() == id)?;
-            Some((standing.as_ref(), row))
+        let row = overview.and_then(|overview| {
+            let row = overview.certificates.iter().find(|row| row.view.id.as_str() == id)?;
+            Some((overview.as_ref(), row))
         });
         row.ok_or_else(|| {
             let (id, organization) = (one_line(id, 120), one_line(organization, 64));
@@ -169,7 +166,8 @@ impl Keeper {
             Some(kept) => (kept.snapshot.organizations.clone(), kept.evaluated_at),
             None => (self.evaluate(&configured, now).await?, Instant::now()),
         };
-        let skew = organizations.iter().map(|one| one.skew).find(|skew| !skew.is_zero());
+        let skews = organizations.iter().filter_map(|one| Some(one.scan.as_ref()?.skew(now)));
+        let skew = skews.into_iter().find(|skew| !skew.is_zero());
         let outbox = Outbox {
             waiting: store.waiting().await?,
             failures: store.failures().await?,
@@ -194,21 +192,21 @@ impl Keeper {
         &self,
         configured: &Configured,
         now: DateTime<Utc>,
-    ) -> anyhow::Result<Vec<Arc<Standing>>> {
+    ) -> anyhow::Result<Vec<Arc<Overview>>> {
         let mut all = Vec::new();
         for (organization, policy) in &configured.organizations {
-            let what = What {
-                organization: organization.clone(),
-                policy: policy.clone(),
-                inventory: self.store.inventory(organization).await?,
-                acknowledgements: self.store.acknowledgements(organization).await?,
-            };
+            let (name, policy) = (organization.clone(), policy.clone());
+            let inventory = self.store.inventory(organization).await?;
+            let acknowledgements = self.store.acknowledgements(organization).await?;
             let scan = self.store.latest_scan(organization).await?;
             let complete_at = self.store.last_complete_scan(organization, now).await?;
-            // It takes its time where there are thousands.
-            let standing =
-                tokio::task::spawn_blocking(move || Standing::of(&what, scan, complete_at, now));
-            all.push(Arc::new(standing.await?));
+            // Thousands of projects take seconds.
+            let overview = tokio::task::spawn_blocking(move || {
+                let at = now + scan.as_ref().map_or(TimeDelta::zero(), |scan| scan.skew(now));
+                let evaluation = evaluate(&name, &inventory, &policy, &acknowledgements, at);
+                Overview::of(&evaluation, scan, complete_at)
+            });
+            all.push(Arc::new(overview.await?));
         }
         Ok(all)
     }

@@ -43,8 +43,8 @@ use monitor::{Monitor, News, Watching};
 pub use peers::Member;
 use pulse::Pulse;
 pub use reload::settle_changes;
+pub use scans::log_scan;
 use scans::{Due, Scans};
-pub use scans::{log_clock_skew, log_scan};
 
 /// How long work in progress may continue after the signal to stop. The contract is 10 s in total.
 const GRACE: Duration = Duration::from_secs(8);

@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     clock,
-    domain::{certificate::OrganizationName, retry::RetryPolicy},
+    domain::{certificate::OrganizationName, retry::RetryPolicy, scan::ScanRecord},
     http::{Last, Watched},
     net::error_chain,
     notify::Notifier,
     schedule,
-    store::{LEASE, Lease, ScanRecord, StoreFault, Taken},
+    store::{LEASE, Lease, StoreFault, Taken},
     usecase::scan::{self, Progress, Report, Target, When},
 };
 
@@ -410,16 +410,8 @@ pub fn log_scan(report: &Report) {
         }
     }
     if let Some(skew) = record.clock_skew {
-        log_clock_skew(organization, skew);
+        scan::log_clock_skew(organization, skew);
     }
-}
-
-/// Warns of a difference between the local clock and the API's.
-pub fn log_clock_skew(organization: &OrganizationName, skew: chrono::TimeDelta) {
-    tracing::warn!(
-        %organization, api_ahead_seconds = skew.num_seconds(),
-        "clock skew of more than five minutes: using the API's clock, correct the clock of this host"
-    );
 }
 
 /// An organization without data.

@@ -1,38 +1,15 @@
 //! Deliveries as the operator sees and handles them: listed, retried, cancelled.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreFault, failures, instant,
+    DeliveryRow, DeliveryState, Result, Store, StoreFault, failures, instant,
     leases::{self, Lease},
     millis,
-    outbox::{DeliveryState, lock, settle, uuid},
+    outbox::{lock, settle, uuid},
     sql::{Row, query},
 };
-
-/// A delivery, as `certvigil deliveries` shows it.
-#[derive(Clone, Debug)]
-pub struct DeliveryRow {
-    /// Its place in the order in which they were written.
-    pub seq: i64,
-    pub id: Uuid,
-    pub notification_id: Uuid,
-    pub organization: String,
-    pub notifier: String,
-    pub receiver: String,
-    pub summary: String,
-    pub state: DeliveryState,
-    pub created_at: DateTime<Utc>,
-    pub attempts: u32,
-    /// When it is tried next, while it is pending.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    pub settled_at: Option<DateTime<Utc>>,
-    /// Seconds from an alert being due to its acceptance; null for repeats.
-    pub late: Option<TimeDelta>,
-    /// The latest attempt: its outcome in a word, and what the receiver said.
-    pub last: Option<(String, String)>,
-}
 
 /// A statement that gives [`DeliveryRow`]s.
 macro_rules! select {

@@ -37,16 +37,22 @@ use std::{
 use uuid::Uuid;
 
 use crate::domain::{
-    acknowledgement::Ending, certificate::OrganizationName, compose::Composed,
-    inventory::Inventory, reconcile::Decision, words::words,
+    acknowledgement::Ending,
+    certificate::OrganizationName,
+    compose::Composed,
+    delivery::{DeliveryRow, DeliveryState},
+    inventory::Inventory,
+    reconcile::Decision,
+    scan::ScanRecord,
+    words::words,
 };
-pub use deliveries::{DeliveryRow, Waiting, Which};
+pub use deliveries::{Waiting, Which};
 pub use heartbeats::Latest;
 pub use instances::{Difference, Instance, Membership};
 pub use leases::{LEASE, Lease, Taken};
 pub use ledger::{LedgerVersion, SentNotification};
 pub use open::Place;
-pub use outbox::{Attempted, Claim, Claimed, DeliveryState};
+pub use outbox::{Attempted, Claim, Claimed};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
 use sql::{Pool, Row, Transaction, query};
 pub use transfer::TransferFault;
@@ -152,33 +158,6 @@ pub struct Mark {
 pub struct Version {
     organizations: Vec<(String, i64, Option<String>)>,
     acknowledgements: (i64, i64),
-}
-
-/// The record of one scan.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScanRecord {
-    pub id: Uuid,
-    pub organization: OrganizationName,
-    /// The scheduled time of the scan.
-    pub tick: DateTime<Utc>,
-    pub started_at: DateTime<Utc>,
-    pub finished_at: DateTime<Utc>,
-    pub complete: bool,
-    pub projects_read: usize,
-    pub projects_unreadable: usize,
-    pub certificates: usize,
-    pub requests: u64,
-    /// The unreadable lists with their errors.
-    pub faults: Vec<String>,
-    /// Seconds by which the API's clock was ahead of this host's clock, if more than five minutes.
-    pub clock_skew: Option<TimeDelta>,
-}
-
-impl ScanRecord {
-    /// Whether at least part of the organization was read.
-    pub fn has_read(&self) -> bool {
-        self.complete || self.projects_read > 0
-    }
 }
 
 /// The messages and ledger entries of one notifier after a scan.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use uuid::Uuid;
 
 use super::{
-    Commit, MessageKind, Plan, Result, Store, failures, instant, millis,
+    Commit, DeliveryState, MessageKind, Plan, Result, Store, failures, instant, millis,
     rates::Allowance,
     sql::{Row, Transaction, either, query},
 };
@@ -15,36 +15,7 @@ use crate::domain::{
     retry::{FailureReason, Outcome, Verdict},
     subject::Subject,
     wording,
-    words::words,
 };
-
-words! {
-    /// The state of a delivery.
-    DeliveryState {
-        /// Waits for its first or its next attempt.
-        Pending = "pending",
-        Delivered = "delivered",
-        /// Rejected by the receiver.
-        Rejected = "rejected",
-        /// Not accepted within `delivery.give_up_after`.
-        GivenUp = "given_up",
-        /// Never attempted, and out of date: a later one says it better.
-        Superseded = "superseded",
-        /// Its notifier or receiver is no longer configured.
-        Cancelled = "cancelled",
-    }
-}
-
-impl From<&Verdict> for DeliveryState {
-    fn from(verdict: &Verdict) -> DeliveryState {
-        match verdict {
-            Verdict::Delivered => DeliveryState::Delivered,
-            Verdict::WaitUntil(_) => DeliveryState::Pending,
-            Verdict::Rejected => DeliveryState::Rejected,
-            Verdict::GivenUp => DeliveryState::GivenUp,
-        }
-    }
-}
 
 /// A delivery that this worker alone may attempt until its lease ends.
 #[derive(Clone, Debug)]

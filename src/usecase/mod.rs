@@ -3,6 +3,7 @@
 //! and results.
 
 pub mod acknowledge;
+pub mod check;
 pub mod deliver;
 pub mod explain;
 pub mod organization;

@@ -3,9 +3,10 @@
 use axum::{Router, routing::any};
 use certvigil::{
     demo::{receiver::Answer, world::World},
+    domain::delivery::DeliveryState,
     heartbeat::{Heartbeat, Settings, Signal},
     secret::Secret,
-    store::{DeliveryState, Which},
+    store::Which,
 };
 
 use super::support::{Service, Sim, crypto, days, organization, serve, start};

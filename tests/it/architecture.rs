@@ -4,11 +4,12 @@
 use std::{fs, path::Path};
 
 /// For each room: the rooms of the crate that it may name.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("domain", &["domain"]),
     ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
     ("store", &["store", "domain", "files", "net", "redact", "secret"]),
-    ("notify", &["notify", "domain", "net", "secret", "logging"]),
+    ("view", &["view", "domain"]),
+    ("notify", &["notify", "domain", "net", "secret", "logging", "view"]),
     (
         "http",
         &[
@@ -21,11 +22,22 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "secret",
             "store",
             "usecase",
+            "view",
         ],
     ),
     (
         "usecase",
-        &["admin_api", "build", "clock", "domain", "notify", "schedule", "store", "usecase"],
+        &[
+            "admin_api",
+            "build",
+            "clock",
+            "domain",
+            "notify",
+            "schedule",
+            "store",
+            "usecase",
+            "view",
+        ],
     ),
     ("heartbeat.rs", &["net", "secret"]),
     ("schedule.rs", &["domain", "clock"]),

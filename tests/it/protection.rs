@@ -539,7 +539,7 @@ async fn check_pages_and_metrics_show_it() {
             "json",
             "\"unprotected_projects\": [\n    {\n      \"organization\": \"acme\",\n      \"id\": \"proj_0001\"",
         ),
-        ("nagios", "critical: acme chat (proj_0001) does not enforce mutual TLS, since "),
+        ("nagios", "critical: acme: chat (proj_0001) does not enforce mutual TLS, since "),
         ("csv", "error: acme: chat (proj_0001) does not enforce mutual TLS, since "),
     ];
     for (output, expected) in expected {

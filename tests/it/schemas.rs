@@ -4,10 +4,11 @@ use certvigil::{
     domain::{
         acknowledgement::Acknowledgement,
         certificate::{CertificateId, OrganizationName},
+        delivery::DeliveryState,
         notification::Notification,
         subject::Subject,
     },
-    store::{DeliveryState, Settings, Store, Which},
+    store::{Settings, Store, Which},
 };
 use sqlx::{Connection, migrate::Migrator};
 use std::path::Path;

@@ -2,8 +2,8 @@
 //! moment, and a schema that grows under those who work with it.
 
 use certvigil::{
-    domain::retry::Verdict,
-    store::{Change, Commit, DeliveryState, LEASE, Store, StoreFault, Taken},
+    domain::{delivery::DeliveryState, retry::Verdict},
+    store::{Change, Commit, LEASE, Store, StoreFault, Taken},
 };
 use chrono::TimeDelta;
 

@@ -6,6 +6,7 @@ use certvigil::{
         certificate::{Certificate, CertificateId, OrganizationName},
         compose::{Composed, Occasion},
         credential::WatchedKeys,
+        delivery::DeliveryState,
         evaluate::evaluate,
         inventory::Inventory,
         ledger::{Ledger, Told},
@@ -15,13 +16,14 @@ use certvigil::{
         reconcile::Decision,
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
+        scan::ScanRecord,
         subject::Subject,
         text::Name,
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
     store::{
-        Attempted, Change, Commit, DeliveryState, Lease, LedgerVersion, Membership, MessageKind,
-        Place, Plan, ScanRecord, Settings, Store, StoreFault, Which, id_at,
+        Attempted, Change, Commit, Lease, LedgerVersion, Membership, MessageKind, Place, Plan,
+        Settings, Store, StoreFault, Which, id_at,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};

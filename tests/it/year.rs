@@ -14,6 +14,7 @@ use certvigil::{
     },
     domain::{
         certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
+        delivery::DeliveryState,
         forecast::{Present, forecast},
         listener::Listener,
         notification::Notification,
@@ -21,7 +22,7 @@ use certvigil::{
         text::Name,
     },
     service,
-    store::{DeliveryState, Which},
+    store::Which,
     usecase::scan::{self, Read},
 };
 use chrono::{DateTime, TimeDelta, Utc};

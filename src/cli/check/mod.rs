@@ -1,31 +1,28 @@
 //! `certvigil check`: one scan, and every certificate with its state.
 
 mod output;
-mod survey;
 
 use clap::{Args, ValueEnum};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Failure, UNKNOWN,
-    read::{self, Read},
-    state,
-};
+use super::{Failure, UNKNOWN, read, state};
 use crate::{
     clock,
     config::{Config, Needs},
-    domain::{acknowledgement::Acknowledgements, threshold::Severity, wording},
+    domain::{threshold::Severity, wording},
     heartbeat::Signal,
     notify::Notifier,
     service::{self, Beating, Member},
     store::{Store, StoreFault},
-    usecase::deliver,
-    usecase::scan::{self, Progress, Target},
-    usecase::watch_notifiers,
+    usecase::{
+        check::Survey,
+        deliver,
+        scan::{self, Progress, Target},
+        watch_notifiers,
+    },
 };
-use survey::Survey;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -71,7 +68,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
     };
     let text = match arguments.output {
         Output::Table => output::table(&survey),
-        Output::Json => format!("{:#}\n", output::document(&survey)),
+        Output::Json => output::json(&survey)?,
         Output::Csv => output::csv(&survey)?,
         Output::Nagios => output::nagios(&survey),
     };
@@ -104,21 +101,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
             None
         }
     };
-    let skew = read.iter().find_map(|one| one.skew);
-    let mut survey = Survey::new(clock::now() + skew.unwrap_or_default(), config.timezone);
-    for Read { target, mut inventory, .. } in read {
-        let acknowledgements = match &store {
-            Some(store) => {
-                let organization = target.api.organization();
-                let known = store.inventory(organization).await?;
-                inventory.protection_lost = inventory.protection_lost_since(&known, survey.now);
-                store.acknowledgements(organization).await?
-            }
-            None => Acknowledgements::default(),
-        };
-        survey.add(target, &inventory, &acknowledgements);
-    }
-    Ok(survey)
+    Ok(Survey::of(read, store.as_ref(), config.timezone).await?)
 }
 
 /// Sends pending deliveries; returns the number of failed attempts.
@@ -193,12 +176,8 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     if let Some(error) = failed_scan {
         return Err(error);
     }
-    let mut survey = Survey::new(clock::now() + skew.unwrap_or_default(), config.timezone);
-    for target in targets {
-        let organization = target.api.organization();
-        let acknowledgements = store.acknowledgements(organization).await?;
-        survey.add(target, &store.inventory(organization).await?, &acknowledgements);
-    }
+    let now = clock::now() + skew.unwrap_or_default();
+    let mut survey = Survey::stored(targets, &store, now, config.timezone).await?;
     survey.undelivered = failed;
     member.leave().await;
     store.close().await;

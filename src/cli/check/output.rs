@@ -2,75 +2,100 @@
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Table};
-use serde_json::json;
+use serde::{Serialize, Serializer};
+use std::cmp::Reverse;
 
-use super::{
-    super::{
-        instant,
-        terminal::{self, Tint, lines},
-    },
-    survey::{Row, Survey, Unprotected},
+use super::super::{
+    instant,
+    terminal::{self, Tint, lines},
 };
-use crate::domain::{notification::SilenceView, status::Status, threshold::Severity, wording};
+use crate::{
+    domain::{certificate::OrganizationName, status::Status, threshold::Severity, wording},
+    usecase::check::Survey,
+    view::{Certificate, CertificateRow, Credential, Project, seconds},
+};
 
 pub fn table(survey: &Survey) -> String {
     let mut text = String::new();
-    if survey.rows.is_empty() {
+    let rows = survey.certificates();
+    if rows.is_empty() {
         text.push_str(none(survey));
     } else {
-        text.push_str(&certificates(survey));
+        text.push_str(&certificates(survey, &rows));
     }
     text.push_str(&format!(
         "\n{} in {}{}\n",
-        wording::count(survey.rows.len(), "certificate"),
-        wording::count(survey.projects_read, "project"),
+        wording::count(rows.len(), "certificate"),
+        wording::count(survey.projects_read(), "project"),
         counted(survey),
     ));
-    if !survey.uncovered.is_empty() {
-        text.push_str(
-            "\nProjects without a valid certificate (every API call over mutual TLS fails):\n",
-        );
-        for (organization, project) in &survey.uncovered {
-            text.push_str(&format!("  {organization}: {} ({})\n", project.title(), project.id));
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("\n{title}:\n  {}\n", lines.join("\n  ")));
         }
-    }
-    if !survey.unprotected.is_empty() {
-        text.push_str("\nProjects without an active certificate (mutual TLS is not enforced):\n");
-        for (organization, one) in &survey.unprotected {
-            let (title, id, since) = (one.project.title(), &one.project.id, since(one));
-            text.push_str(&format!("  {organization}: {title} ({id}){since} ({})\n", one.severity));
-        }
-    }
-    let ending = survey.credentials.iter().filter(|one| one.severity.is_some());
-    let ending: Vec<String> = ending
-        .map(|one| {
-            let (organization, what) = (&one.organization, one.title());
-            let severity = one.severity.map_or("", Severity::as_str);
-            let expiry = wording::expiry(one.expires_at, survey.now);
-            format!("  {organization}: {what} {expiry} ({severity})\n")
-        })
-        .collect();
-    if !ending.is_empty() {
-        text.push_str("\nKeys and client certificates:\n");
-        text.push_str(&ending.concat());
-    }
-    if !survey.unreadable.is_empty() {
-        text.push_str("\nUnreadable lists (certificates in them may expire unnoticed):\n");
-        for (organization, fault) in &survey.unreadable {
-            text.push_str(&format!("  {organization}: {fault}\n"));
-        }
-    }
+    };
+    section(
+        "Projects without a valid certificate (every API call over mutual TLS fails)",
+        survey.uncovered().into_iter().map(project).collect(),
+    );
+    let unprotected = survey.unprotected();
+    let unprotected = unprotected
+        .iter()
+        .map(|row| format!("{}{} ({})", project(row), since(row), word(row.severity)));
+    section(
+        "Projects without an active certificate (mutual TLS is not enforced)",
+        unprotected.collect(),
+    );
+    let ending = survey.credentials().filter(|one| one.severity.is_some());
+    let ending = ending.map(|one| format!("{} ({})", credential(one, survey), word(one.severity)));
+    section("Keys and client certificates", ending.collect());
+    section(
+        "Unreadable lists (certificates in them may expire unnoticed)",
+        survey.unreadable().iter().map(|(of, fault)| format!("{of}: {fault}")).collect(),
+    );
     text
 }
 
+/// `acme: chat (proj_1)`.
+fn project(row: &Project) -> String {
+    format!("{}: {} ({})", row.organization, row.title(), row.id)
+}
+
+/// `the admin key “certvigil” that reads acme expires in 3 days`.
+fn credential(one: &Credential, survey: &Survey) -> String {
+    let expiry = wording::expiry(one.expires_at, survey.now);
+    format!("{} {expiry}", one.title())
+}
+
+fn word(severity: Option<Severity>) -> &'static str {
+    severity.map_or("-", Severity::as_str)
+}
+
 /// `, since 2026-11-29`; empty if unknown.
-fn since(unprotected: &Unprotected) -> String {
-    unprotected.since.map_or(String::new(), |since| format!(", since {}", wording::day(since)))
+fn since(row: &Project) -> String {
+    row.unprotected_since.map_or(String::new(), |since| format!(", since {}", wording::day(since)))
+}
+
+/// `5 days`, `expired 3 hours ago`.
+fn time_left(row: &CertificateRow, now: DateTime<Utc>) -> String {
+    match row.view.expires_at {
+        None => "unknown".to_owned(),
+        Some(expires_at) if expires_at <= now => {
+            format!("expired {} ago", wording::span(now - expires_at))
+        }
+        Some(expires_at) => wording::span(expires_at - now),
+    }
+}
+
+/// The reason of its silence, or the next step.
+fn note(row: &CertificateRow, survey: &Survey) -> Option<String> {
+    let next = || row.next_step().map(|step| format!("next: {step}"));
+    row.silence(survey.timezone).or_else(next)
 }
 
 /// The reason for an empty table.
 fn none(survey: &Survey) -> &'static str {
-    match (survey.unreadable.is_empty(), survey.projects_read) {
+    match (survey.is_complete(), survey.projects_read()) {
         (false, _) => "no certificates found, but some lists could not be read\n",
         (true, 0) => {
             "no certificates and no projects: check include_projects and exclude_projects \
@@ -90,19 +115,19 @@ fn counted(survey: &Survey) -> String {
 }
 
 /// The certificates, in as many columns as fit.
-fn certificates(survey: &Survey) -> String {
+fn certificates(survey: &Survey, rows: &[&CertificateRow]) -> String {
     if terminal::is_narrow() {
-        return lines(&narrow(survey));
+        return lines(&narrow(survey, rows));
     }
-    let noted = survey.rows.iter().any(|row| row.note(survey.timezone).is_some());
+    let noted = rows.iter().any(|row| note(row, survey).is_some());
     let mut header =
         vec!["LEFT", "SEVERITY", "STATUS", "NAME", "ID", "ORGANIZATION", "EXPIRES", "ACTIVE IN"];
     header.extend(noted.then_some("NOTE"));
-    let texts = |row: &Row| {
-        let certificate = &row.certificate;
+    let texts = |row: &&CertificateRow| {
+        let certificate = &row.view;
         let mut texts = vec![
-            row.time_left(survey.now),
-            row.severity().unwrap_or("-").to_owned(),
+            time_left(row, survey.now),
+            word(row.severity).to_owned(),
             row.status.to_string(),
             certificate.name.as_ref().map_or("-", |name| name.as_str()).to_owned(),
             certificate.id.to_string(),
@@ -110,15 +135,15 @@ fn certificates(survey: &Survey) -> String {
             certificate.expires_at.map_or("-".to_owned(), instant),
             row.scope(),
         ];
-        texts.extend(noted.then(|| row.note(survey.timezone).unwrap_or("-".to_owned())));
+        texts.extend(noted.then(|| note(row, survey).unwrap_or("-".to_owned())));
         texts
     };
     if !terminal::is_one() {
-        return terminal::plain(&header, || survey.rows.iter().map(texts));
+        return terminal::plain(&header, || rows.iter().map(texts));
     }
     let whole = ["LEFT", "SEVERITY", "STATUS", "ORGANIZATION", "EXPIRES"];
     let mut table = terminal::table(&header, &whole);
-    for row in &survey.rows {
+    for row in rows {
         let coloured = ["LEFT", "SEVERITY", "STATUS"];
         let tinted = header.iter().zip(texts(row)).map(|(column, text)| {
             let tint = if coloured.contains(column) { tint(row) } else { Tint::Plain };
@@ -130,18 +155,18 @@ fn certificates(survey: &Survey) -> String {
 }
 
 /// The same in four columns, of several lines.
-fn narrow(survey: &Survey) -> Table {
+fn narrow(survey: &Survey, rows: &[&CertificateRow]) -> Table {
     let header = ["LEFT", "SEVERITY", "CERTIFICATE", "ACTIVE IN"];
     let mut table = terminal::table(&header, &["LEFT", "SEVERITY"]);
-    for row in &survey.rows {
-        let (certificate, tint) = (&row.certificate, tint(row));
+    for row in rows {
+        let (certificate, tint) = (&row.view, tint(row));
         let expires = certificate.expires_at.map(|at| format!("\n{}", wording::day(at)));
-        let left = format!("{}{}", row.time_left(survey.now), expires.unwrap_or_default());
-        let note = row.note(survey.timezone).map(|note| format!("\n{note}")).unwrap_or_default();
+        let left = format!("{}{}", time_left(row, survey.now), expires.unwrap_or_default());
+        let note = note(row, survey).map(|note| format!("\n{note}")).unwrap_or_default();
         let (title, id, organization) = (certificate.title(), &certificate.id, &row.organization);
         table.add_row([
             terminal::cell(left, tint),
-            terminal::cell(row.severity().unwrap_or(row.status.as_str()), tint),
+            terminal::cell(row.severity.map_or(row.status.as_str(), Severity::as_str), tint),
             Cell::new(format!("{title}\n{id} of {organization}{note}")),
             Cell::new(row.scope()),
         ]);
@@ -149,9 +174,9 @@ fn narrow(survey: &Survey) -> Table {
     table
 }
 
-fn tint(row: &Row) -> Tint {
-    match (row.reached.as_ref(), row.status) {
-        (Some(reached), _) => Tint::Of(reached.severity),
+fn tint(row: &CertificateRow) -> Tint {
+    match (row.severity, row.status) {
+        (Some(severity), _) => Tint::Of(severity),
         (None, Status::Healthy) => Tint::Well,
         (None, Status::UnknownActivity | Status::UnknownExpiry) => Tint::Unknown,
         (None, Status::Inactive | Status::Expired | Status::Expiring | Status::NotYetValid) => {
@@ -160,90 +185,54 @@ fn tint(row: &Row) -> Tint {
     }
 }
 
-pub fn document(survey: &Survey) -> serde_json::Value {
-    let certificates: Vec<_> = survey
-        .rows
-        .iter()
-        .map(|row| {
-            let certificate = &row.certificate;
-            json!({
-                "organization": row.organization,
-                "id": certificate.id,
-                "name": certificate.name,
-                "status": row.status,
-                "severity": row.severity(),
-                "stage": row.reached.as_ref().map(|reached| &reached.label),
-                "valid_at": certificate.valid_at.map(instant),
-                "expires_at": certificate.expires_at.map(instant),
-                "expires_in_seconds":
-                    certificate.expires_at.map(|expires_at| (expires_at - survey.now).num_seconds()),
-                "active_in": {
-                    "organization": row.organization_wide,
-                    "projects_total": row.projects.len(),
-                    "projects": &*row.projects,
-                },
-                "ignored": row.ignored.as_ref().map(silence),
-                "acknowledged": row.acknowledged.as_ref().map(silence),
-                "next_step": row.to_do.as_ref().map(|(step, _)| step),
-                "candidate_id": row.to_do.as_ref().and_then(|(_, candidate)| candidate.as_ref().map(|one| &one.id)),
-            })
-        })
-        .collect();
-    let unreadable: Vec<_> = survey
-        .unreadable
-        .iter()
-        .map(|(organization, error)| json!({ "organization": organization, "error": error }))
-        .collect();
-    let uncovered: Vec<_> = survey
-        .uncovered
-        .iter()
-        .map(|(organization, project)| {
-            json!({ "organization": organization, "id": project.id, "name": project.name })
-        })
-        .collect();
-    let unprotected: Vec<_> = survey
-        .unprotected
-        .iter()
-        .map(|(organization, one)| {
-            json!({
-                "organization": organization,
-                "id": one.project.id,
-                "name": one.project.name,
-                "unprotected_since": one.since.map(instant),
-                "severity": one.severity,
-            })
-        })
-        .collect();
-    let credentials: Vec<_> = survey
-        .credentials
-        .iter()
-        .map(|one| {
-            json!({
-                "organization": one.organization,
-                "kind": one.kind,
-                "id": one.id,
-                "name": one.name,
-                "expires_at": instant(one.expires_at),
-                "severity": one.severity,
-            })
-        })
-        .collect();
-    json!({
-        "schema": "certvigil.check/1",
-        "checked_at": instant(survey.now),
-        "severity": survey.worst(),
-        "complete": survey.unreadable.is_empty(),
-        "projects_read": survey.projects_read,
-        "certificates": certificates,
-        "uncovered_projects": uncovered,
-        "unprotected_projects": unprotected,
-        "unreadable": unreadable,
-        "credentials": credentials,
-    })
+/// The schema `certvigil.check/1`.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    checked_at: DateTime<Utc>,
+    severity: Severity,
+    complete: bool,
+    projects_read: usize,
+    certificates: Certificates<'a>,
+    uncovered_projects: Vec<&'a Project>,
+    unprotected_projects: Vec<&'a Project>,
+    unreadable: Vec<Unreadable<'a>>,
+    credentials: Vec<&'a Credential>,
 }
 
-fn silence(view: &SilenceView) -> serde_json::Value {
-    json!({ "reason": view.reason, "by": view.by, "until": instant(view.until) })
+/// Each is made when it is written: thousands of them would not fit into little memory.
+struct Certificates<'a>(&'a Survey);
+
+impl Serialize for Certificates<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rows = self.0.certificates();
+        serializer.collect_seq(rows.into_iter().map(|row| Certificate::of(row, self.0.now)))
+    }
+}
+
+#[derive(Serialize)]
+struct Unreadable<'a> {
+    organization: &'a OrganizationName,
+    error: String,
+}
+
+pub fn json(survey: &Survey) -> serde_json::Result<String> {
+    let unreadable = survey.unreadable().into_iter();
+    let document = Document {
+        schema: "certvigil.check/1",
+        checked_at: seconds(survey.now),
+        severity: survey.worst(),
+        complete: survey.is_complete(),
+        projects_read: survey.projects_read(),
+        certificates: Certificates(survey),
+        uncovered_projects: survey.uncovered(),
+        unprotected_projects: survey.unprotected(),
+        unreadable: unreadable
+            .map(|(organization, error)| Unreadable { organization, error })
+            .collect(),
+        credentials: survey.credentials().collect(),
+    };
+    serde_json::to_string_pretty(&document).map(|text| text + "\n")
 }
 
 pub fn csv(survey: &Survey) -> anyhow::Result<String> {
@@ -262,37 +251,34 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
         "projects",
         "note",
     ])?;
-    for row in &survey.rows {
-        let certificate = &row.certificate;
-        let left = certificate.expires_at.map(|expires_at| (expires_at - survey.now).num_seconds());
+    for row in survey.certificates() {
+        let view = &row.view;
+        let left = view.expires_at.map(|expires_at| (expires_at - survey.now).num_seconds());
         writer.write_record([
             row.organization.as_str(),
-            &inert(certificate.id.as_str()),
-            &inert(certificate.name.as_ref().map_or("", |name| name.as_str())),
+            &inert(view.id.as_str()),
+            &inert(view.name.as_ref().map_or("", |name| name.as_str())),
             row.status.as_str(),
-            row.severity().unwrap_or_default(),
-            row.reached.as_ref().map_or("", |reached| &reached.label),
-            &certificate.valid_at.map(instant).unwrap_or_default(),
-            &certificate.expires_at.map(instant).unwrap_or_default(),
+            row.severity.map_or("", Severity::as_str),
+            row.severity.and(row.stage.as_deref()).unwrap_or_default(),
+            &view.valid_at.map(instant).unwrap_or_default(),
+            &view.expires_at.map(instant).unwrap_or_default(),
             &left.map(|left| left.to_string()).unwrap_or_default(),
-            if row.organization_wide { "true" } else { "false" },
-            &row.projects.len().to_string(),
-            &inert(&row.note(survey.timezone).unwrap_or_default()),
+            if view.active_in.organization { "true" } else { "false" },
+            &view.active_in.projects_total.to_string(),
+            &inert(&note(row, survey).unwrap_or_default()),
         ])?;
     }
-    for (organization, project) in &survey.uncovered {
-        let (title, id) = (project.title(), &project.id);
-        eprintln!("error: {organization}: {title} ({id}) has no valid certificate");
+    for row in survey.uncovered() {
+        eprintln!("error: {} has no valid certificate", project(row));
     }
-    for (organization, one) in &survey.unprotected {
-        let (title, id, since) = (one.project.title(), &one.project.id, since(one));
-        eprintln!("error: {organization}: {title} ({id}) does not enforce mutual TLS{since}");
+    for row in survey.unprotected() {
+        eprintln!("error: {} does not enforce mutual TLS{}", project(row), since(row));
     }
-    for one in survey.credentials.iter().filter(|one| one.severity.is_some()) {
-        let expiry = wording::expiry(one.expires_at, survey.now);
-        eprintln!("error: {}: {} {expiry}", one.organization, one.title());
+    for one in survey.credentials().filter(|one| one.severity.is_some()) {
+        eprintln!("error: {}", credential(one, survey));
     }
-    for (organization, fault) in &survey.unreadable {
+    for (organization, fault) in survey.unreadable() {
         eprintln!("error: {organization}: {fault}");
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
@@ -327,81 +313,58 @@ pub fn nagios(survey: &Survey) -> String {
     };
     // A bar separates the performance data.
     let plain = |text: &str| text.replace('|', "/");
-    let reached: Vec<&Row> = survey.rows.iter().filter(|row| row.reached.is_some()).collect();
-    let worst = reached
-        .iter()
-        .max_by_key(|row| {
-            let severity = row.reached.as_ref().map(|reached| (reached.severity, reached.stage));
-            (severity, row.certificate.expires_at.map(std::cmp::Reverse))
-        })
-        .map(|row| format!(", {}", describe(row, survey.now)))
-        .unwrap_or_default();
-    let uncovered = match survey.uncovered.len() {
+    let mut reached = survey.certificates();
+    reached.retain(|row| row.severity.is_some());
+    let urgency = |row: &&&CertificateRow| (row.severity, row.view.expires_at.map(Reverse));
+    let worst = reached.iter().max_by_key(urgency);
+    let worst = worst.map_or(String::new(), |row| format!(", {}", describe(row, survey.now)));
+    let (uncovered, unprotected) = (survey.uncovered(), survey.unprotected());
+    let unreadable = survey.unreadable();
+    let counted = |n: usize, noun: &str, what: &str| match n {
         0 => String::new(),
-        n => format!(", {} without a valid certificate", wording::count(n, "project")),
+        n => format!(", {} {what}", wording::count(n, noun)),
     };
-    let unprotected = match survey.unprotected.len() {
-        0 => String::new(),
-        n => format!(", {} without mutual TLS", wording::count(n, "project")),
-    };
-    let unread = match survey.unreadable.len() {
-        0 => String::new(),
-        n => format!(", {} could not be read", wording::count(n, "list")),
-    };
-    let ending = survey.credentials.iter().filter(|one| one.severity >= Some(Severity::Warning));
-    let ending = match ending.min_by_key(|one| one.expires_at) {
-        None => String::new(),
-        Some(one) => {
-            format!(", {} {}", one.title(), wording::expiry(one.expires_at, survey.now))
-        }
-    };
+    let ending = survey.credentials().filter(|one| one.severity >= Some(Severity::Warning));
+    let ending = ending.min_by_key(|one| one.expires_at);
+    let ending = ending.map_or(String::new(), |one| format!(", {}", credential(one, survey)));
     let (critical, warning) = (survey.count(Severity::Critical), survey.count(Severity::Warning));
+    let certificates = survey.certificates().len();
     let mut text = format!(
-        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{uncovered}{unprotected}{}{unread} | \
-         certificates={} critical={critical};;0 warning={warning};0 unreadable={} uncovered={};;0 unprotected={}\n",
-        wording::count(survey.rows.len(), "certificate"),
+        "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{}{}{}{} | \
+         certificates={certificates} critical={critical};;0 warning={warning};0 unreadable={} \
+         uncovered={};;0 unprotected={}\n",
+        wording::count(certificates, "certificate"),
         plain(&worst),
+        counted(uncovered.len(), "project", "without a valid certificate"),
+        counted(unprotected.len(), "project", "without mutual TLS"),
         plain(&ending),
-        survey.rows.len(),
-        survey.unreadable.len(),
-        survey.uncovered.len(),
-        survey.unprotected.len(),
+        counted(unreadable.len(), "list", "could not be read"),
+        unreadable.len(),
+        uncovered.len(),
+        unprotected.len(),
     );
+    let mut line = |what: &str, of: String| text.push_str(&plain(&format!("{what}: {of}\n")));
     for row in reached {
-        let severity = row.severity().unwrap_or_default();
-        text.push_str(&format!("{severity}: {}\n", plain(&describe(row, survey.now))));
+        line(word(row.severity), describe(row, survey.now));
     }
-    for (organization, project) in &survey.uncovered {
-        let (title, id) = (project.title(), &project.id);
-        let line = format!("critical: {organization} {title} ({id}) has no valid certificate\n");
-        text.push_str(&plain(&line));
+    for row in uncovered {
+        line("critical", format!("{} has no valid certificate", project(row)));
     }
-    for (organization, one) in &survey.unprotected {
-        let (title, id, since) = (one.project.title(), &one.project.id, since(one));
-        let severity = one.severity;
-        let line = format!(
-            "{severity}: {organization} {title} ({id}) does not enforce mutual TLS{since}\n"
-        );
-        text.push_str(&plain(&line));
+    for row in unprotected {
+        let what = format!("{} does not enforce mutual TLS{}", project(row), since(row));
+        line(word(row.severity), what);
     }
-    for one in &survey.credentials {
-        if let Some(severity) = one.severity {
-            let expiry = wording::expiry(one.expires_at, survey.now);
-            text.push_str(&plain(&format!(
-                "{severity}: {} {} {expiry}\n",
-                one.organization,
-                one.title()
-            )));
-        }
+    for one in survey.credentials().filter(|one| one.severity.is_some()) {
+        line(word(one.severity), credential(one, survey));
     }
-    for (organization, fault) in &survey.unreadable {
-        text.push_str(&plain(&format!("unreadable: {organization}: {fault}\n")));
+    for (organization, fault) in unreadable {
+        line("unreadable", format!("{organization}: {fault}"));
     }
     text
 }
 
-fn describe(row: &Row, now: DateTime<Utc>) -> String {
-    let certificate = &row.certificate;
+fn describe(row: &CertificateRow, now: DateTime<Utc>) -> String {
+    let certificate = &row.view;
     let state = match (row.status, certificate.expires_at) {
         (Status::UnknownExpiry, _) | (_, None) => "has no known expiry".to_owned(),
         (Status::NotYetValid, _) => "is not yet valid".to_owned(),

@@ -2,7 +2,7 @@
 
 mod text;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use std::path::Path;
 
@@ -10,13 +10,10 @@ use super::{Failure, instant, state};
 use crate::{
     clock,
     config::{Config, Needs},
-    domain::{
-        explain::{Explanation, NotifierOutlook},
-        notification::Alert,
-    },
-    notify::webhook::json,
-    store::{ScanRecord, SentNotification},
+    domain::{explain::Explanation, notification::Alert, scan::ScanRecord},
+    store::SentNotification,
     usecase::explain::{Explained, explain},
+    view::{Candidate, CertificateDetails, Notifier, ProjectOfCertificate, Step, Successor},
 };
 
 #[derive(Args)]
@@ -103,68 +100,30 @@ impl Page<'_> {
             })
         });
         let Explanation { certificate, .. } = &self.explanation;
-        let seconds = |span: TimeDelta| span.num_seconds();
-        let ladder: Vec<_> = self
-            .explanation
-            .ladder
-            .iter()
-            .map(|rung| {
-                serde_json::json!({
-                    "stage": rung.label,
-                    "at": rung.at.map(instant),
-                    "severity": rung.severity,
-                    "repeat_seconds": rung.repeat.map(seconds),
-                    "reached": rung.reached,
-                })
-            })
-            .collect();
-        let notifiers: Vec<_> = self.explanation.notifiers.iter().map(notifier).collect();
+        let (candidates, unprotected) =
+            (&self.explanation.candidates, &self.explanation.unprotected);
         serde_json::json!({
             "schema": "certvigil.explain/1",
             "explained_at": instant(self.now),
             "organization": self.explanation.organization,
             "scan": scan,
             "stale": self.explanation.stale,
-            "certificate": json::certificate(certificate, self.now),
+            "certificate": CertificateDetails::of(certificate, self.now),
             "created_at": self.explanation.created_at.map(instant),
-            "successor": self.explanation.successor.as_ref().map(json::successor),
-            "candidates": json::candidates(&self.explanation.candidates),
-            "unprotected_projects": json::projects(&self.explanation.unprotected),
+            "successor": self.explanation.successor.as_ref().map(Successor::from),
+            "candidates": candidates.iter().map(Candidate::from).collect::<Vec<_>>(),
+            "unprotected_projects": unprotected.iter().map(ProjectOfCertificate::from).collect::<Vec<_>>(),
             "replaced": self.explanation.replaced,
             "stage": self.explanation.stage,
             "severity": self.explanation.severity,
             "ladder_of_rule": self.explanation.ladder_of_rule,
             "ignored_by_rule": self.explanation.ignored_by_rule,
             "lifetime": self.explanation.life.map(|(life, from)| {
-                serde_json::json!({ "seconds": seconds(life), "from": from })
+                serde_json::json!({ "seconds": life.num_seconds(), "from": from })
             }),
-            "ladder": ladder,
-            "notifiers": notifiers,
+            "ladder": self.explanation.ladder.iter().map(Step::from).collect::<Vec<_>>(),
+            "notifiers": self.explanation.notifiers.iter().map(Notifier::from).collect::<Vec<_>>(),
             "notifications": notifications,
         })
     }
-}
-
-fn notifier(outlook: &NotifierOutlook) -> serde_json::Value {
-    let sent = outlook.sent.as_ref().map(|told| {
-        serde_json::json!({ "stage": told.label, "severity": told.severity, "at": instant(told.at) })
-    });
-    let upcoming: Vec<_> = outlook
-        .upcoming
-        .iter()
-        .map(|coming| {
-            serde_json::json!({
-                "at": instant(coming.at),
-                "event": coming.event,
-                "reason": coming.reason,
-                "stage": coming.stage,
-                "severity": coming.severity,
-                "repeats": coming.repeats,
-                "last_repeat_at": coming.last_repeat.map(instant),
-            })
-        })
-        .collect();
-    serde_json::json!({
-        "name": outlook.notifier, "status": outlook.status, "sent": sent, "upcoming": upcoming,
-    })
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     super::{Shared, changes, problem::Problem},
-    model::{Page, seconds},
+    page::Page,
     request::{Asked, Body, Named, limit},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         text::one_line,
     },
     usecase::acknowledge::{self, Target},
+    view::seconds,
 };
 
 /// Which acknowledgements.

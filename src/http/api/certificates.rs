@@ -7,17 +7,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    super::{Shared, changes, problem::Problem, standing::CertificateRow},
-    model::{Page, ProjectOfCertificate, Silence, seconds},
+    super::{Shared, changes, problem::Problem},
+    page::Page,
     request::{Asked, Named, limit, place},
 };
-use crate::domain::{
-    certificate::LifeFrom,
-    explain::{AlertStatus, NotifierOutlook, Rung},
-    notification::{Event, Reason},
-    rotation::RotationStep,
-    status::Status,
-    threshold::Severity,
+use crate::{
+    domain::{certificate::LifeFrom, status::Status, threshold::Severity},
+    view::{Certificate, CertificateRow, Notifier, Step, seconds},
 };
 
 /// Which certificates.
@@ -41,89 +37,6 @@ pub struct Wanted {
     /// `next_cursor` of the previous page
     #[param(pattern = "^[^:]*:.*$")]
     cursor: Option<String>,
-}
-
-/// A certificate in its current state.
-#[derive(Serialize, ToSchema)]
-pub struct Certificate {
-    organization: String,
-    id: String,
-    name: Option<String>,
-    status: Status,
-    /// Severity of its stage; null if it is in none or ignored.
-    severity: Option<Severity>,
-    /// The tightest threshold it has reached, `expired`, or the name of its state.
-    stage: Option<String>,
-    valid_at: Option<DateTime<Utc>>,
-    /// Null if the API does not report it.
-    expires_at: Option<DateTime<Utc>>,
-    /// Negative if it has expired.
-    expires_in_seconds: Option<i64>,
-    active_in: ActiveIn,
-    /// The successor in most projects.
-    successor: Option<Successor>,
-    /// Whether every project where it is active has a successor.
-    replaced: bool,
-    /// The next step of its rotation, if it is in a stage or left over.
-    next_step: Option<RotationStep>,
-    /// Whether the latest scan could not read a list that contains it: it may have changed.
-    stale: bool,
-    ignored: Option<Silence>,
-    acknowledged: Option<Silence>,
-}
-
-/// Where a certificate is active.
-#[derive(Serialize, ToSchema)]
-struct ActiveIn {
-    /// Active for the organization and therefore in every project.
-    organization: bool,
-    projects_total: usize,
-    projects_without_successor: usize,
-    /// At most 50 of `projects_total`; those that lose coverage first come first.
-    projects: Vec<ProjectOfCertificate>,
-}
-
-/// The certificate that takes over.
-#[derive(Serialize, ToSchema)]
-struct Successor {
-    id: String,
-    name: Option<String>,
-    expires_at: Option<DateTime<Utc>>,
-    covers_every_project: bool,
-}
-
-impl Certificate {
-    fn of(row: &CertificateRow, now: DateTime<Utc>) -> Certificate {
-        let view = &row.view;
-        Certificate {
-            organization: row.organization.to_string(),
-            id: view.id.to_string(),
-            name: view.name.as_ref().map(ToString::to_string),
-            status: row.status,
-            severity: row.severity,
-            stage: row.stage.clone(),
-            valid_at: view.valid_at.map(seconds),
-            expires_at: view.expires_at.map(seconds),
-            expires_in_seconds: view.expires_at.map(|at| (at - now).num_seconds()),
-            active_in: ActiveIn {
-                organization: view.active_in.organization,
-                projects_total: view.active_in.projects_total,
-                projects_without_successor: row.left_alone(),
-                projects: view.active_in.projects.iter().map(Into::into).collect(),
-            },
-            successor: row.successor.as_ref().map(|one| Successor {
-                id: one.id.to_string(),
-                name: one.name.as_ref().map(ToString::to_string),
-                expires_at: one.expires_at.map(seconds),
-                covers_every_project: one.covers_every_project,
-            }),
-            replaced: row.replaced,
-            next_step: view.next,
-            stale: row.stale,
-            ignored: view.ignored.as_ref().map(Into::into),
-            acknowledged: view.acknowledged.as_ref().map(Into::into),
-        }
-    }
 }
 
 /// Every known certificate, ordered by organization and id.
@@ -150,8 +63,8 @@ pub async fn list(
     let snapshot = shared.keeper.snapshot().await?;
     let text = wanted.q.as_deref().map(str::to_lowercase);
     let mut found: Vec<&CertificateRow> = Vec::new();
-    for standing in &snapshot.organizations {
-        let rows = standing.certificates.iter().filter(|row| {
+    for overview in &snapshot.organizations {
+        let rows = overview.certificates.iter().filter(|row| {
             wanted.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
                 && wanted.status.is_none_or(|status| row.status == status)
                 && wanted.severity.is_none_or(|severity| row.severity == Some(severity))
@@ -164,7 +77,7 @@ pub async fn list(
     found.sort_by_key(|row| (row.organization.as_str(), row.view.id.as_str()));
     let data = found.iter().take(limit + 1);
     let data = data.map(|row| Certificate::of(row, snapshot.now)).collect();
-    Ok(Json(Page::of(data, limit, |last| format!("{}:{}", last.organization, last.id))))
+    Ok(Json(Page::of(data, limit, |last| format!("{}:{}", last.organization, last.details.id))))
 }
 
 /// A certificate with its thresholds, its silences and its alerts.
@@ -182,89 +95,6 @@ pub struct Explained {
     /// From the widest threshold to the expiry.
     ladder: Vec<Step>,
     notifiers: Vec<Notifier>,
-}
-
-/// A threshold.
-#[derive(Serialize, ToSchema)]
-struct Step {
-    stage: String,
-    /// Time at which it is reached; null if the expiry is unknown.
-    at: Option<DateTime<Utc>>,
-    severity: Severity,
-    repeat_seconds: Option<i64>,
-    reached: bool,
-}
-
-impl From<&Rung> for Step {
-    fn from(rung: &Rung) -> Step {
-        Step {
-            stage: rung.label.clone(),
-            at: rung.at.map(seconds),
-            severity: rung.severity,
-            repeat_seconds: rung.repeat.map(|repeat| repeat.num_seconds()),
-            reached: rung.reached,
-        }
-    }
-}
-
-/// How a notifier is alerted of a certificate.
-#[derive(Serialize, ToSchema)]
-struct Notifier {
-    name: String,
-    /// Whether it is alerted now, or why not.
-    status: AlertStatus,
-    /// The latest alert that it was sent and that is not resolved.
-    sent: Option<Told>,
-    /// The next alerts, if nothing changes.
-    upcoming: Vec<Coming>,
-}
-
-/// An alert that was sent.
-#[derive(Serialize, ToSchema)]
-struct Told {
-    stage: String,
-    severity: Severity,
-    at: DateTime<Utc>,
-}
-
-/// A future alert.
-#[derive(Serialize, ToSchema)]
-struct Coming {
-    at: DateTime<Utc>,
-    event: Event,
-    reason: Option<Reason>,
-    stage: Option<String>,
-    severity: Severity,
-    /// Number of repeats within the time that is looked ahead.
-    repeats: usize,
-    last_repeat_at: Option<DateTime<Utc>>,
-}
-
-impl From<&NotifierOutlook> for Notifier {
-    fn from(outlook: &NotifierOutlook) -> Notifier {
-        Notifier {
-            name: outlook.notifier.clone(),
-            status: outlook.status,
-            sent: outlook.sent.as_ref().map(|told| Told {
-                stage: told.label.clone(),
-                severity: told.severity,
-                at: seconds(told.at),
-            }),
-            upcoming: outlook
-                .upcoming
-                .iter()
-                .map(|coming| Coming {
-                    at: seconds(coming.at),
-                    event: coming.event,
-                    reason: coming.reason,
-                    stage: coming.stage.clone(),
-                    severity: coming.severity,
-                    repeats: coming.repeats,
-                    last_repeat_at: coming.last_repeat.map(seconds),
-                })
-                .collect(),
-        }
-    }
 }
 
 /// Why a certificate did or did not alert, and its upcoming alerts.

@@ -1,17 +1,16 @@
 //! Deliveries: sent, pending and failed ones, and retries.
 
 use axum::{Json, extract::State};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
     super::{Shared, changes, problem::Problem},
-    model::{Page, seconds},
+    page::Page,
     request::{Asked, NO_CURSOR, Named, limit},
 };
-use crate::store::{DeliveryRow, DeliveryState, Which};
+use crate::{domain::delivery::DeliveryState, store::Which, view::Delivery};
 
 /// Which deliveries.
 #[derive(Deserialize, IntoParams)]
@@ -32,55 +31,6 @@ pub struct Wanted {
     limit: Option<u32>,
     /// `next_cursor` of the previous page
     cursor: Option<u64>,
-}
-
-/// One notification to one receiver.
-#[derive(Serialize, ToSchema)]
-pub struct Delivery {
-    #[serde(skip)]
-    seq: i64,
-    id: Uuid,
-    notification_id: Uuid,
-    /// Null if the notification is not about an organization.
-    organization: Option<String>,
-    notifier: String,
-    receiver: String,
-    summary: String,
-    state: DeliveryState,
-    created_at: DateTime<Utc>,
-    attempts: u32,
-    /// Time of the next attempt of a pending delivery.
-    next_attempt_at: Option<DateTime<Utc>>,
-    settled_at: Option<DateTime<Utc>>,
-    /// Seconds from an alert being due to its acceptance; null for repeats.
-    seconds_after_due: Option<i64>,
-    /// Result of the latest attempt.
-    last_outcome: Option<String>,
-    /// Reply of the receiver.
-    last_detail: Option<String>,
-}
-
-impl From<DeliveryRow> for Delivery {
-    fn from(row: DeliveryRow) -> Delivery {
-        let (last_outcome, last_detail) = row.last.unzip();
-        Delivery {
-            seq: row.seq,
-            id: row.id,
-            notification_id: row.notification_id,
-            organization: Some(row.organization).filter(|name| !name.is_empty()),
-            notifier: row.notifier,
-            receiver: row.receiver,
-            summary: row.summary,
-            state: row.state,
-            created_at: seconds(row.created_at),
-            attempts: row.attempts,
-            next_attempt_at: row.next_attempt_at.map(seconds),
-            settled_at: row.settled_at.map(seconds),
-            seconds_after_due: row.late.map(|late| late.num_seconds()),
-            last_outcome,
-            last_detail,
-        }
-    }
 }
 
 /// Stored deliveries, newest first.

@@ -7,7 +7,7 @@
 mod acknowledgements;
 mod certificates;
 mod deliveries;
-mod model;
+mod page;
 mod projects;
 mod request;
 mod scans;

@@ -7,13 +7,10 @@ use uuid::Uuid;
 
 use super::{
     super::{Shared, changes, problem::Problem},
-    model::{Page, Scan, seconds},
+    page::Page,
     request::{Asked, limit},
 };
-use crate::store::ScanRecord;
-
-/// How many faults of a scan are listed.
-const MAX_FAULTS: usize = 50;
+use crate::view::Scan;
 
 /// Which scans.
 #[derive(Deserialize, IntoParams)]
@@ -27,26 +24,6 @@ pub struct Wanted {
     limit: Option<u32>,
     /// `next_cursor` of the previous page
     cursor: Option<Uuid>,
-}
-
-impl From<&ScanRecord> for Scan {
-    fn from(record: &ScanRecord) -> Scan {
-        Scan {
-            id: record.id,
-            organization: record.organization.to_string(),
-            scheduled_at: seconds(record.tick),
-            started_at: seconds(record.started_at),
-            finished_at: seconds(record.finished_at),
-            complete: record.complete,
-            projects_read: record.projects_read,
-            projects_unreadable: record.projects_unreadable,
-            certificates: record.certificates,
-            requests: record.requests,
-            faults: record.faults.iter().take(MAX_FAULTS).cloned().collect(),
-            faults_total: record.faults.len(),
-            clock_skew_seconds: record.clock_skew.map(|skew| skew.num_seconds()),
-        }
-    }
 }
 
 /// Stored scans, newest first.

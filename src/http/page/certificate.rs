@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    super::{Shared, problem::Problem, snapshot::Snapshot, standing::CertificateRow},
+    super::{Shared, problem::Problem, snapshot::Snapshot},
     Page,
     frame::{Frame, Moment},
     link,
@@ -21,6 +21,7 @@ use crate::{
         wording,
     },
     store::SentNotification,
+    view::CertificateRow,
 };
 
 #[derive(Serialize)]
@@ -102,7 +103,7 @@ pub async fn page(
     organization: &str,
     id: &str,
 ) -> Result<Shown, Problem> {
-    let (standing, row) = snapshot.certificate(organization, id)?;
+    let (overview, row) = snapshot.certificate(organization, id)?;
     let (now, timezone) = (snapshot.now, snapshot.configured.timezone);
     let explained = shared.explain(row, now).await?;
     let explanation = &explained.explanation;
@@ -117,7 +118,7 @@ pub async fn page(
         timeline: Timeline::of(std::iter::once(row), now, timezone),
         valid_from: row.view.valid_at.map(moment),
         strange_expiry: row.view.strange_expiry,
-        scan: standing.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
+        scan: overview.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
         why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
             (true, _, Some(_)) => "none: no threshold reached yet",
             (true, _, None) => "none: not active in any project, and the expiry is unknown",

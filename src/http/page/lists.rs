@@ -4,7 +4,7 @@ use axum::http::Uri;
 use serde::Serialize;
 
 use super::{
-    super::{Shared, problem::Problem, snapshot::Snapshot, standing::Coverage},
+    super::{Shared, problem::Problem, snapshot::Snapshot},
     Page,
     filter::{Choice, Filter, Position, ROWS},
     frame::Frame,
@@ -12,8 +12,9 @@ use super::{
     rows::{Certificate, Delivery, Project},
 };
 use crate::{
-    domain::{status::Status, threshold::Severity},
-    store::{DeliveryState, Which},
+    domain::{delivery::DeliveryState, status::Status, threshold::Severity},
+    store::Which,
+    view::Coverage,
 };
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use axum::http::Uri;
 use serde::Serialize;
 
 use super::{
-    super::{problem::Problem, snapshot::Snapshot, standing::Standing},
+    super::{problem::Problem, snapshot::Snapshot},
     Page,
     filter::{Choice, Filter},
     frame::{Frame, Moment},
@@ -13,7 +13,10 @@ use super::{
     timeline::Timeline,
     verdict::Verdict,
 };
-use crate::domain::{threshold::Severity, wording};
+use crate::{
+    domain::{delivery::DeliveryRow, threshold::Severity, wording},
+    view::{self, Unreadable},
+};
 
 /// How many rows of each kind are shown here; the lists have them all.
 const ROWS: usize = 15;
@@ -82,7 +85,7 @@ struct Notifier {
 pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Problem> {
     let filter = Filter { status: String::new(), ..Filter::of(uri, snapshot)? };
     let timezone = snapshot.configured.timezone;
-    let of: Vec<&Standing> = snapshot
+    let of: Vec<&view::Overview> = snapshot
         .organizations
         .iter()
         .map(AsRef::as_ref)
@@ -107,7 +110,7 @@ pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Pr
         level => format!("{level} – certvigil"),
     };
     let delivery = |row| Delivery::of(row, snapshot.at, timezone);
-    let its = |row: &&crate::store::DeliveryRow| filter.is_of(&row.organization);
+    let its = |row: &&DeliveryRow| filter.is_of(&row.organization);
     Ok(Overview {
         frame: frame.titled(title),
         organizations_known: choices(snapshot),
@@ -140,11 +143,11 @@ pub fn choices(snapshot: &Snapshot) -> Vec<Choice> {
     names.map(|name| Choice { value: name.to_owned(), label: name.to_owned() }).collect()
 }
 
-fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
+fn organization(snapshot: &Snapshot, overview: &view::Overview) -> Organization {
     let timezone = snapshot.configured.timezone;
     let moment = |at| Moment::new(at, snapshot.at, timezone);
-    let watched = snapshot.status.organizations.get(&standing.organization);
-    let scan = standing.scan.as_ref();
+    let watched = snapshot.status.organizations.get(&overview.organization);
+    let scan = overview.scan.as_ref();
     let scanning = watched.is_some_and(|watched| watched.scanning);
     let fault = watched.and_then(|watched| watched.fault.clone());
     let overdue = watched.is_some_and(|watched| watched.overdue_at < snapshot.at);
@@ -157,25 +160,26 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
         (Some(_), None) => ("unknown", "incomplete".to_owned()),
     };
     let state = if scanning && scan.is_some() { format!("{state}; scanning now") } else { state };
-    let unreadable = standing.projects.iter().filter(|row| row.unreadable.is_some()).count();
-    let read = wording::count(standing.projects.len() - unreadable, "project");
-    let fault = |(scope, one): &(String, crate::domain::unreadable::Unreadable)| {
-        format!("{scope}: {} (since {})", one.why, moment(one.since).local)
+    let read = overview.projects_read();
+    let unreadable = overview.projects.len() - read;
+    let read = wording::count(read, "project");
+    let fault = |(scope, one): &(String, Unreadable)| {
+        format!("{scope}: {} (since {})", one.error, moment(one.since).local)
     };
     Organization {
-        name: standing.organization.to_string(),
+        name: overview.organization.to_string(),
         level,
         state,
         scan: scan.map(|scan| moment(scan.finished_at)),
-        complete: standing.complete_at.map(moment),
+        complete: overview.complete_at.map(moment),
         next: snapshot.configured.cron.next_after(snapshot.at).map(moment),
         projects: match unreadable {
             0 => format!("{read} read"),
             n => format!("{read} read, {n} unreadable"),
         },
-        certificates: standing.certificates.len(),
-        faults: standing.faults.iter().take(FAULTS).map(fault).collect(),
-        faults_more: standing.faults.len().saturating_sub(FAULTS),
+        certificates: overview.certificates.len(),
+        faults: overview.faults.iter().take(FAULTS).map(fault).collect(),
+        faults_more: overview.faults.len().saturating_sub(FAULTS),
         clock: scan.and_then(|scan| scan.clock_skew).map(|skew| {
             let way = if skew.num_seconds() > 0 { "behind" } else { "ahead of" };
             format!(
@@ -183,12 +187,12 @@ fn organization(snapshot: &Snapshot, standing: &Standing) -> Organization {
                 wording::span(skew)
             )
         }),
-        credentials: standing
+        credentials: overview
             .credentials
             .iter()
             .map(|row| {
                 let expiry = wording::expiry(row.expires_at, snapshot.now);
-                format!("{} {expiry}", row.title(&standing.organization))
+                format!("{} {expiry}", row.title())
             })
             .collect(),
     }

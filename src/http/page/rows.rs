@@ -4,18 +4,15 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::{
-    super::standing::{CertificateRow, Coverage, ProjectRow},
-    frame::Moment,
-    link,
-};
+use super::{frame::Moment, link};
 use crate::{
-    domain::{notification::CertificateView, rotation::RotationStep, status::Status, wording},
-    store::{DeliveryRow, DeliveryState},
+    domain::{
+        delivery::{DeliveryRow, DeliveryState},
+        status::Status,
+        wording,
+    },
+    view::{self, CertificateRow, Coverage},
 };
-
-/// How many projects a row names.
-const NAMED: usize = 3;
 
 /// A certificate in a list.
 #[derive(Serialize)]
@@ -47,9 +44,6 @@ impl Certificate {
     pub fn of(row: &CertificateRow, now: DateTime<Utc>, timezone: Tz) -> Certificate {
         let view = &row.view;
         let expired = view.expires_at.is_some_and(|at| at <= now);
-        let silence = |what: &str, one: &Option<_>| {
-            one.as_ref().map(|one| format!("{what} {}", wording::silence(one, timezone)))
-        };
         let (successor, alone) = successor(row);
         Certificate {
             href: link::certificate(&row.organization, &view.id),
@@ -70,7 +64,7 @@ impl Certificate {
             stage: row.stage.clone(),
             expires: view.expires_at.map(|at| Moment::new(at, now, timezone)),
             expired,
-            scope: scope(row),
+            scope: row.scope(),
             successor,
             successor_href: row
                 .successor
@@ -78,9 +72,8 @@ impl Certificate {
                 .map(|one| link::certificate(&row.organization, &one.id))
                 .unwrap_or_default(),
             alone,
-            next: view.next.map(|step| next_step(step, view)),
-            silence: silence("acknowledged", &view.acknowledged)
-                .or_else(|| silence("ignored", &view.ignored)),
+            next: row.next_step(),
+            silence: row.silence(timezone),
             stale: row.stale,
         }
     }
@@ -96,26 +89,6 @@ fn status(status: Status) -> &'static str {
         Status::Inactive => "not active",
         Status::Healthy => "healthy",
     }
-}
-
-fn scope(row: &CertificateRow) -> String {
-    let active = &row.view.active_in;
-    let count = wording::count(active.projects_total, "project");
-    if active.organization {
-        return format!("the organization ({count})");
-    }
-    let named: Vec<&str> = active.projects.iter().take(NAMED).map(|one| one.title()).collect();
-    match active.projects_total {
-        0 if row.status == Status::UnknownActivity => "no readable project".to_owned(),
-        0 => "no project".to_owned(),
-        total if total > NAMED => format!("{} and {} more", named.join(", "), total - named.len()),
-        _ => named.join(", "),
-    }
-}
-
-fn next_step(step: RotationStep, view: &CertificateView) -> String {
-    let proposed = view.active_in.projects.iter().find(|one| one.next == Some(step));
-    wording::next_step(step, proposed.and_then(|one| one.candidate.as_ref()))
 }
 
 /// What takes over, and whether somewhere nothing does though it is needed.
@@ -149,11 +122,11 @@ pub struct Project {
 }
 
 impl Project {
-    pub fn of(row: &ProjectRow, now: DateTime<Utc>, timezone: Tz) -> Project {
+    pub fn of(row: &view::Project, now: DateTime<Utc>, timezone: Tz) -> Project {
         let moment = |at| Moment::new(at, now, timezone);
         Project {
-            title: row.project.title().to_owned(),
-            id: row.project.id.to_string(),
+            title: row.title().to_owned(),
+            id: row.id.to_string(),
             organization: row.organization.to_string(),
             level: match (row.severity, row.coverage) {
                 (Some(severity), _) => severity.as_str(),
@@ -185,7 +158,7 @@ impl Project {
             unreadable: row
                 .unreadable
                 .as_ref()
-                .map(|one| format!("unreadable since {}: {}", moment(one.since).local, one.why)),
+                .map(|one| format!("unreadable since {}: {}", moment(one.since).local, one.error)),
             read: row.read_at.map(moment),
         }
     }
@@ -235,11 +208,7 @@ impl Delivery {
             severity,
             attempts: row.attempts,
             next: row.next_attempt_at.filter(|_| failed).map(moment),
-            answer: match &row.last {
-                Some((outcome, detail)) if outcome == "delivered" => detail.clone(),
-                Some((outcome, detail)) => format!("{outcome}: {detail}"),
-                None => String::new(),
-            },
+            answer: row.answer(),
             // An alert of the first possible scan is on time.
             late: row.late.filter(|late| late.num_minutes() > 0).map(wording::span),
             retryable,

@@ -6,8 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::{super::standing::CertificateRow, frame::Moment, link};
-use crate::domain::{explain::Rung, status::Status, text::one_line};
+use super::{frame::Moment, link};
+use crate::{
+    domain::{explain::Rung, status::Status, text::one_line},
+    view::CertificateRow,
+};
 
 /// How many lanes there are at most.
 const LANES: usize = 12;

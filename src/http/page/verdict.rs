@@ -6,16 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{
-    super::{
-        snapshot::Snapshot,
-        standing::{CertificateRow, Coverage, ProjectRow, Standing},
-    },
-    filter::Filter,
-    frame::Moment,
-    link,
+use super::{super::snapshot::Snapshot, filter::Filter, frame::Moment, link};
+use crate::{
+    domain::{status::Status, threshold::Severity, wording},
+    view::{CertificateRow, Coverage, Overview, Project},
 };
-use crate::domain::{status::Status, threshold::Severity, wording};
 
 /// How many certificates are named.
 const NAMED: usize = 5;
@@ -44,8 +39,8 @@ impl Point {
 
 impl Verdict {
     pub fn of(snapshot: &Snapshot, filter: &Filter) -> Verdict {
-        let of = |standing: &&Arc<Standing>| filter.is_of(standing.organization.as_str());
-        let organizations: Vec<&Standing> =
+        let of = |overview: &&Arc<Overview>| filter.is_of(overview.organization.as_str());
+        let organizations: Vec<&Overview> =
             snapshot.organizations.iter().filter(of).map(AsRef::as_ref).collect();
         let mut breaking: Vec<Point> =
             organizations.iter().filter_map(|one| uncovered(one)).collect();
@@ -100,23 +95,23 @@ fn cut(mut points: Vec<Point>, severity: &'static str, filter: &Filter) -> Vec<P
     points
 }
 
-fn uncovered(standing: &Standing) -> Option<Point> {
-    let open = |row: &&ProjectRow| row.coverage == Coverage::Uncovered && !row.ignored;
-    let rows: Vec<&ProjectRow> = standing.projects.iter().filter(open).collect();
+fn uncovered(overview: &Overview) -> Option<Point> {
+    let open = |row: &&Project| row.coverage == Coverage::Uncovered && !row.ignored;
+    let rows: Vec<&Project> = overview.projects.iter().filter(open).collect();
     let (who, is_one) = who(&rows)?;
-    let organization = standing.organization.as_str();
+    let organization = overview.organization.as_str();
     let has = if is_one { "has" } else { "have" };
     let text = format!("{who} of {organization} {has} no valid certificate now");
     Some(Point::new("critical", text, projects(organization, Coverage::Uncovered)))
 }
 
 /// The projects that do not enforce mutual TLS.
-fn unprotected(standing: &Standing) -> Option<Point> {
-    let open = |row: &&ProjectRow| row.coverage == Coverage::Unprotected && !row.acknowledged;
-    let rows: Vec<&ProjectRow> = standing.projects.iter().filter(open).collect();
+fn unprotected(overview: &Overview) -> Option<Point> {
+    let open = |row: &&Project| row.coverage == Coverage::Unprotected && !row.acknowledged;
+    let rows: Vec<&Project> = overview.projects.iter().filter(open).collect();
     let severity = rows.iter().filter_map(|row| row.severity).max()?;
     let (who, is_one) = who(&rows)?;
-    let organization = standing.organization.as_str();
+    let organization = overview.organization.as_str();
     let does = if is_one { "does" } else { "do" };
     let text = format!(
         "{who} of {organization} {does} not enforce mutual TLS: no certificate is active there"
@@ -125,10 +120,10 @@ fn unprotected(standing: &Standing) -> Option<Point> {
 }
 
 /// The project, or how many there are; and whether it is one.
-fn who(rows: &[&ProjectRow]) -> Option<(String, bool)> {
+fn who(rows: &[&Project]) -> Option<(String, bool)> {
     match rows {
         [] => None,
-        [only] => Some((format!("the project “{}”", only.project.title()), true)),
+        [only] => Some((format!("the project “{}”", only.title()), true)),
         more => Some((wording::count(more.len(), "project"), false)),
     }
 }
@@ -165,10 +160,10 @@ fn expiring(row: &CertificateRow, severity: Severity, now: DateTime<Utc>) -> Poi
 }
 
 /// What of an organization is not seen.
-fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
-    let name = standing.organization.as_str();
+fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
+    let name = overview.organization.as_str();
     let point = |text: String| Point::new("unknown", text, "#organizations".to_owned());
-    let watched = snapshot.status.organizations.get(&standing.organization);
+    let watched = snapshot.status.organizations.get(&overview.organization);
     let mut points = Vec::new();
     let timezone = snapshot.configured.timezone;
     if let Some(fault) = watched.and_then(|watched| watched.fault.as_ref()) {
@@ -178,7 +173,7 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
         let at = Moment::new(at, snapshot.at, timezone);
         points.push(point(format!("the scan of {name} is overdue since {}", at.local)));
     }
-    let Some(scan) = &standing.scan else {
+    let Some(scan) = &overview.scan else {
         points.push(point(format!("{name} has not been scanned yet")));
         return points;
     };
@@ -192,9 +187,9 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
             at.local
         )));
     }
-    if !scan.complete || !standing.faults.is_empty() {
-        let lists = wording::count(standing.faults.len().max(1), "list");
-        let which = match standing.faults.as_slice() {
+    if !scan.complete || !overview.faults.is_empty() {
+        let lists = wording::count(overview.faults.len().max(1), "list");
+        let which = match overview.faults.as_slice() {
             [] => String::new(),
             [(scope, _)] => format!(" ({scope})"),
             [(scope, _), more @ ..] => format!(" ({scope} and {} more)", more.len()),
@@ -207,12 +202,12 @@ fn sight(snapshot: &Snapshot, standing: &Standing) -> Vec<Point> {
     points
 }
 
-fn credentials(standing: &Standing, now: DateTime<Utc>) -> Vec<Point> {
-    let rows = standing.credentials.iter().filter_map(|row| Some((row, row.severity?)));
+fn credentials(overview: &Overview, now: DateTime<Utc>) -> Vec<Point> {
+    let rows = overview.credentials.iter().filter_map(|row| Some((row, row.severity?)));
     rows.filter(|(_, severity)| *severity >= Severity::Warning)
         .map(|(row, severity)| {
             let expiry = wording::expiry(row.expires_at, now);
-            let text = format!("{} {expiry}", row.title(&standing.organization));
+            let text = format!("{} {expiry}", row.title());
             Point::new(severity.as_str(), text, "#organizations".to_owned())
         })
         .collect()

@@ -7,13 +7,11 @@ use serde_json::{Value, json};
 use super::instant;
 use crate::{
     domain::{
-        notification::{
-            Alert, CandidateView, CertificateView, Notification, ProjectView, ReceiverView,
-            SilenceView, SuccessorView, UnseenView,
-        },
+        notification::{Alert, Notification, ProjectView, ReceiverView, UnseenView},
         wording,
     },
     notify::style::Links,
+    view::{Candidate, CertificateDetails, ProjectOfCertificate, Successor},
 };
 
 pub const SCHEMA: &str = "certvigil.notification/1";
@@ -54,9 +52,9 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
         "stage": alert.stage,
         "last_stage": alert.last,
         "runbook_url": links.runbook(alert.event),
-        "certificate": alert.certificate.as_ref().map(|view| certificate(view, now)),
-        "successor": alert.successor.as_ref().map(successor),
-        "candidates": candidates(&alert.candidates),
+        "certificate": alert.certificate.as_ref().map(|view| CertificateDetails::of(view, now)),
+        "successor": alert.successor.as_ref().map(Successor::from),
+        "candidates": alert.candidates.iter().map(Candidate::from).collect::<Vec<_>>(),
         "due_at": alert.due_at.map(instant),
         "late_seconds": alert.late_by(now).map(|late| late.num_seconds()),
     });
@@ -64,7 +62,7 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
         entry["projects_total"] = view.total.into();
         entry["projects_elsewhere"] = view.elsewhere.into();
         entry["projects_remaining"] = view.remaining.into();
-        entry["projects"] = projects(&view.listed);
+        entry["projects"] = json!(projects(&view.listed));
     }
     if let Some(left) = &alert.left_behind {
         entry["left_behind"] = json!({
@@ -119,75 +117,6 @@ fn unseen(view: &UnseenView) -> Value {
     })
 }
 
-/// What takes over from a certificate.
-pub fn successor(view: &SuccessorView) -> Value {
-    json!({
-        "id": view.id,
-        "name": view.name,
-        "expires_at": view.expires_at.map(instant),
-        "covers_every_project": view.covers_every_project,
-        "ignored": view.ignored.as_ref().map(silence),
-        "acknowledged": view.acknowledged.as_ref().map(silence),
-    })
-}
-
-/// Certificates that could be activated in projects without a successor.
-pub fn candidates(views: &[CandidateView]) -> Value {
-    let one = |view: &CandidateView| {
-        json!({
-            "id": view.id,
-            "name": view.name,
-            "expires_at": view.expires_at.map(instant),
-            "successor_elsewhere": view.is_successor,
-        })
-    };
-    views.iter().map(one).collect()
-}
-
-fn silence(view: &SilenceView) -> Value {
-    json!({
-        "reason": view.reason,
-        "by": view.by,
-        "until": instant(view.until),
-        "ended": view.ended,
-    })
-}
-
-/// Projects, as every document names their parts.
-pub fn projects(listed: &[ProjectView]) -> Value {
-    let entry = |project: &ProjectView| {
-        json!({
-            "id": project.id,
-            "name": project.name,
-            "successor_id": project.successor_id,
-            "uncovered_from": project.uncovered_from.map(instant),
-            "unprotected_since": project.unprotected_since.map(instant),
-            "next_step": project.next,
-            "candidate_id": project.candidate.as_ref().map(|one| &one.id),
-        })
-    };
-    listed.iter().map(entry).collect()
-}
-
-/// A certificate, as every document names its parts.
-pub fn certificate(view: &CertificateView, now: DateTime<Utc>) -> Value {
-    json!({
-        "id": view.id,
-        "name": view.name,
-        "valid_at": view.valid_at.map(instant),
-        "expires_at": view.expires_at.map(instant),
-        "expires_in_seconds": view.expires_at.map(|expires_at| (expires_at - now).num_seconds()),
-        "active_in": {
-            "organization": view.active_in.organization,
-            "projects_total": view.active_in.projects_total,
-            "projects_without_successor": view.active_in.without_successor,
-            "projects_elsewhere": view.active_in.projects_elsewhere,
-            "projects_elsewhere_without_successor": view.active_in.elsewhere_without_successor,
-            "projects": projects(&view.active_in.projects),
-        },
-        "next_step": view.next,
-        "expires_at_reported": view.strange_expiry,
-        "ignored": view.ignored.as_ref().map(silence),
-        "acknowledged": view.acknowledged.as_ref().map(silence),
-    })
+fn projects(listed: &[ProjectView]) -> Vec<ProjectOfCertificate> {
+    listed.iter().map(Into::into).collect()
 }

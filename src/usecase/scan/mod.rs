@@ -30,14 +30,12 @@ use crate::{
         policy::Policy,
         reading::Reading,
         reconcile::{Decision, Moment, World, all_open, decide, keep_up},
+        scan::ScanRecord,
         selection::Selection,
         skew::{ClockVerdict, Synchronization},
     },
     notify::Notifier,
-    store::{
-        Change, Commit, Lease, LedgerVersion, MessageKind, Plan, ScanRecord, Store, StoreFault,
-        id_at,
-    },
+    store::{Change, Commit, Lease, LedgerVersion, MessageKind, Plan, Store, StoreFault, id_at},
 };
 pub use read::{Progress, read};
 
@@ -67,6 +65,14 @@ impl Target {
     pub fn clock(&self, local: DateTime<Utc>, synchronization: Synchronization) -> ClockVerdict {
         ClockVerdict::of(self.api.take_skew(), local, build::built_at(), synchronization)
     }
+}
+
+/// Warns of a difference between the local clock and the API's.
+pub fn log_clock_skew(organization: &OrganizationName, skew: TimeDelta) {
+    tracing::warn!(
+        %organization, api_ahead_seconds = skew.num_seconds(),
+        "clock skew of more than five minutes: using the API's clock, correct the clock of this host"
+    );
 }
 
 /// The times of a scan.
@@ -187,15 +193,7 @@ pub async fn keep(
     let occasion = Occasion {
         evaluation: &evaluation,
         before: Some(&before),
-        scan: Some(ScanView {
-            id: record.id,
-            finished_at: now,
-            complete: record.complete,
-            projects_read: record.projects_read,
-            projects_unreadable: record.projects_unreadable,
-            oldest_reading: after.oldest_reading(),
-            clock_skew: skew.map(|skew| skew.num_seconds()),
-        }),
+        scan: Some(ScanView { finished_at: now, ..ScanView::of(&record, after.oldest_reading()) }),
         stale_at: Some(when.stale_at + skew.unwrap_or_default()),
         allowed: Some(when.allowed),
     };
@@ -282,13 +280,7 @@ pub async fn retire(
     let nothing = Inventory::default();
     let none = Acknowledgements::default();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
-    let occasion = Occasion {
-        evaluation: &evaluation,
-        before: None,
-        scan: None,
-        stale_at: None,
-        allowed: None,
-    };
+    let occasion = Occasion::without_scan(&evaluation);
     let moment =
         Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
     let mut tries = 0..PLANS;

@@ -1,0 +1,68 @@
+//! A delivery: one notification for one receiver.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::{retry::Verdict, words::words};
+
+words! {
+    /// The state of a delivery.
+    DeliveryState {
+        /// Waits for its first or its next attempt.
+        Pending = "pending",
+        Delivered = "delivered",
+        /// Rejected by the receiver.
+        Rejected = "rejected",
+        /// Not accepted within `delivery.give_up_after`.
+        GivenUp = "given_up",
+        /// Never attempted, and out of date: a later one says it better.
+        Superseded = "superseded",
+        /// Its notifier or receiver is no longer configured.
+        Cancelled = "cancelled",
+    }
+}
+
+impl From<&Verdict> for DeliveryState {
+    fn from(verdict: &Verdict) -> DeliveryState {
+        match verdict {
+            Verdict::Delivered => DeliveryState::Delivered,
+            Verdict::WaitUntil(_) => DeliveryState::Pending,
+            Verdict::Rejected => DeliveryState::Rejected,
+            Verdict::GivenUp => DeliveryState::GivenUp,
+        }
+    }
+}
+
+/// A delivery with its latest attempt.
+#[derive(Clone, Debug)]
+pub struct DeliveryRow {
+    /// Its position in the order of storing.
+    pub seq: i64,
+    pub id: Uuid,
+    pub notification_id: Uuid,
+    pub organization: String,
+    pub notifier: String,
+    pub receiver: String,
+    pub summary: String,
+    pub state: DeliveryState,
+    pub created_at: DateTime<Utc>,
+    pub attempts: u32,
+    /// Time of the next attempt of a pending delivery.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub settled_at: Option<DateTime<Utc>>,
+    /// From an alert being due to its acceptance; `None` for repeats.
+    pub late: Option<TimeDelta>,
+    /// The latest attempt: its outcome, and the reply of the receiver.
+    pub last: Option<(String, String)>,
+}
+
+impl DeliveryRow {
+    /// `connect: connection refused`; the reply only, if it was delivered; empty before an attempt.
+    pub fn answer(&self) -> String {
+        match &self.last {
+            Some((outcome, detail)) if outcome == "delivered" => detail.clone(),
+            Some((outcome, detail)) => format!("{outcome}: {detail}"),
+            None => String::new(),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What every output shows: one shape of each thing for the pages, the API, `check`, `explain`, the
+//! metrics, the calendar and the JSON webhook, so that a field has the same name everywhere.
+//!
+//! [`Overview`] evaluates one organization into rows. The types that serialize are the documents'
+//! parts; their times have whole seconds.
+
+mod certificate;
+mod delivery;
+mod explanation;
+mod overview;
+mod project;
+mod scan;
+
+pub use certificate::{
+    ActiveIn, Candidate, Certificate, CertificateDetails, CertificateRow, ProjectOfCertificate,
+    Silence, Successor,
+};
+pub use delivery::Delivery;
+pub use explanation::{Notifier, Step};
+pub use overview::{Credential, Overview};
+pub use project::{Coverage, Project, Unreadable};
+pub use scan::Scan;
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+/// A time as documents have it: in whole seconds.
+pub fn seconds(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(0)
+}
