@@ -3,12 +3,12 @@
 //! falls with every 429.
 //!
 //! The rate after a fall is measured. A 429 means that the burst allowance of the server is used
-//! up. So the responses between two 429s are what the server allows in that time, less what it
-//! could not save. The responses in any earlier time are at most that plus the burst allowance. The
-//! largest of these estimates never exceeds the true rate. From just below it the rate grows again,
-//! the slower the better it is known (additive increase, multiplicative decrease; Chiu and Jain
-//! 1989). Far above the measured rate the limit must have changed: the rate doubles each second, as
-//! at the start.
+//! up. In the time between two 429s, the server therefore allowed at least the responses that it
+//! gave; it allowed more if its allowance was full in between. The responses in any earlier time
+//! are at most that number plus the burst allowance. The largest of these estimates never exceeds
+//! the true rate. From just below it the rate grows again, the slower the better it is known
+//! (additive increase, multiplicative decrease; Chiu and Jain 1989). Far above the measured rate
+//! the limit must have changed: the rate doubles each second, as at the start.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;

@@ -1,5 +1,5 @@
-//! The types of Admin API responses, as far as certvigil uses them. New fields may appear at any
-//! time.
+//! The types of Admin API responses, with the fields that certvigil uses. New fields may appear at
+//! any time.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, de};

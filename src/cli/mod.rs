@@ -100,8 +100,8 @@ pub fn main() -> ExitCode {
     }
     // Before anything makes a connection: one provider of cryptography for the whole process.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    // One thread: the program mostly waits. Waking another thread costs as much as the rest of a
-    // request.
+    // One thread: the program mostly waits, and waking another thread costs about the same as the
+    // rest of a request.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -52,7 +52,7 @@ pub async fn of(
 /// The certificate with this id, or the only one with this name.
 ///
 /// # Errors
-/// If there is none or more than one; the error lists them.
+/// If no certificate matches, or several do; the error lists them.
 pub fn find<'a>(
     known: &'a [OrganizationState],
     text: &str,

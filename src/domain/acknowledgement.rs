@@ -1,9 +1,9 @@
 //! "I know, be quiet": for one certificate, or for a project that does not enforce mutual TLS, for
 //! a reason, and until an instant.
 //!
-//! Of a certificate it mutes neither the last threshold nor `expired`, and it ends by itself: on
-//! its date, or when what it is about is over or expires at another time. While it lasts the ledger
-//! does not advance, so that its end tells the stage of that day.
+//! For a certificate, it silences neither the last threshold nor `expired`. It ends on its date, or
+//! earlier if its subject is resolved or its expiry changes. While it lasts the ledger does not
+//! advance, so that the alert at its end has the stage of that day.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ pub struct Acknowledgement {
     /// A certificate, or a project's not enforcing mutual TLS.
     pub subject: Subject,
     pub reason: String,
-    /// Who said so, as far as they said.
+    /// The name that was given with it.
     pub by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub until: DateTime<Utc>,
@@ -74,7 +74,7 @@ words! {
         Withdrawn = "withdrawn",
         /// Another one took its place.
         Superseded = "superseded",
-        /// What it was about is over: replaced, renewed, deactivated or deleted.
+        /// The subject is resolved: replaced, renewed, deactivated or deleted.
         Over = "over",
     }
 }
@@ -207,7 +207,7 @@ impl Acknowledgement {
         early.or((self.until <= now).then_some(self.until))
     }
 
-    /// When it ended with what it was about still there: on its date, or because it was taken back.
+    /// The time it ended while its subject was still open: its date, or when it was withdrawn.
     pub fn lapsed_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self.ended {
             Some((at, Ending::Withdrawn)) => Some(at.min(self.until)),
@@ -216,8 +216,8 @@ impl Acknowledgement {
         }
     }
 
-    /// Whether its subject has changed: the certificate has another expiry, is active nowhere or
-    /// was deleted; the project is protected again or was archived. Stale data ends nothing.
+    /// Whether its subject has changed: the certificate has another expiry, is active in no project
+    /// or was deleted; the project is protected again or was archived. Stale data proves neither.
     pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
         if !self.holds(evaluation.now) {
             return false;

@@ -1,4 +1,5 @@
-//! What is active where. Projects that list the same have it once, for there may be thousands of them.
+//! The active certificates of each project. Projects with equal lists share one: there may be
+//! thousands.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +18,7 @@ pub struct Active<'a> {
     group_of: BTreeMap<&'a ProjectId, usize>,
     /// The groups that have a certificate active of their own, in the order of the ids.
     own: Vec<Own<'a>>,
-    /// What is active for the organization, in order.
+    /// The certificates that are active for the organization, ordered by id.
     inherited: Vec<&'a CertificateId>,
     all: Projects<'a>,
 }
@@ -25,13 +26,14 @@ pub struct Active<'a> {
 /// A certificate, and by its number a group of projects that has it active of its own.
 type Own<'a> = (&'a CertificateId, usize);
 
-/// What is active where, gone through once: of many certificates, none is looked for.
+/// Iterates over the groups of equal projects once, in the order of the certificate ids, instead of
+/// a search for each certificate.
 pub struct Walk<'b, 'a> {
     rest: &'b [Own<'a>],
 }
 
 impl<'b, 'a> Walk<'b, 'a> {
-    /// The groups that have this certificate, which comes after those that were asked for before.
+    /// The groups with this certificate. Calls must be in ascending order of ids.
     pub fn next(&mut self, id: &CertificateId) -> &'b [Own<'a>] {
         let before = self.rest.iter().take_while(|(other, _)| !other.is(id) && *other < id);
         let rest = &self.rest[before.count()..];
@@ -99,7 +101,7 @@ impl<'a> Active<'a> {
         Active { groups, group_of, own, inherited, all }
     }
 
-    /// Goes through what is active where, in the order of the certificates' ids.
+    /// Starts a walk over the certificates in the order of their ids.
     pub fn walk(&self) -> Walk<'_, 'a> {
         Walk { rest: &self.own }
     }
@@ -113,8 +115,8 @@ impl<'a> Active<'a> {
         self.groups.get(*self.group_of.get(project)?)
     }
 
-    /// Every project with what is active in it, in the order of the projects' ids, and which of them have the same: they
-    /// have the same number.
+    /// Each project in the order of ids, with the number of its group and the active certificates.
+    /// Projects with equal lists have the same number.
     pub fn projects(&self) -> impl Iterator<Item = (usize, &[&'a Certificate], &'a Project)> {
         self.all
             .iter()
@@ -159,7 +161,7 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// What is active in the projects in which the certificate is, once where it is the same in several.
+    /// The lists of the projects where the certificate is active, each distinct list once.
     pub fn beside(&self, id: &CertificateId) -> impl Iterator<Item = &[&'a Certificate]> {
         let everywhere = if self.is_inherited(id) { self.groups.as_slice() } else { &[] };
         let own = if everywhere.is_empty() { self.own_groups(id) } else { &[] };

@@ -10,7 +10,7 @@ use super::{
     unreadable::{Cause, Unreadable},
 };
 
-/// How often one is told again that something is not seen.
+/// The repeat interval of `monitor.blind`.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
 /// A list that was read late in its scan is not seen for a little less than the scans lie apart;
@@ -22,7 +22,7 @@ const PART: i32 = 10;
 /// An organization of which something was not seen for too long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blind<'a> {
-    /// What was not, the longest unseen first; never empty.
+    /// The unreadable lists, the longest first; never empty.
     pub unseen: Vec<Unseen<'a>>,
     /// How many projects may have certificates that nobody sees.
     pub projects: usize,
@@ -55,7 +55,7 @@ impl<'a> Unseen<'a> {
         last_read: Option<DateTime<Utc>>,
     ) -> Unseen<'a> {
         let Unreadable { since, why, cause } = unreadable;
-        // A list that waits for confirmation was read: what is unknown is whether it is true.
+        // A list that waits for confirmation was read; only its content is in doubt.
         let last_read = last_read.filter(|_| !cause.needs_confirmation());
         Unseen { list, since: last_read.unwrap_or(*since).min(*since), why }
     }

@@ -21,8 +21,8 @@ macro_rules! id {
             /// Takes an id as the API wrote it.
             ///
             /// # Errors
-            /// Says what is wrong with one that could not stand in a URL's path or on a log line:
-            /// empty, a dot segment, over 200 bytes, or with white space or invisible characters.
+            /// If the id cannot appear in a URL path or on a log line: empty, a dot segment, over
+            /// 200 bytes, or with white space or invisible characters.
             pub fn parse(raw: &str) -> Result<Self, &'static str> {
                 check_id(raw).map(|()| $name(raw.into()))
             }
@@ -79,10 +79,10 @@ fn check_id(raw: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What the API says of one certificate, whatever the scope.
+/// A certificate as the API reports it, independent of scope.
 ///
-/// Each is a CA certificate of the customer. What is `None` was not given: unknown, which is
-/// neither healthy nor expired.
+/// Each is a CA certificate of the customer. `None` means not reported: unknown, which is neither
+/// healthy nor expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     pub id: CertificateId,
@@ -96,8 +96,8 @@ pub struct Certificate {
     pub strange_expiry: Option<i64>,
 }
 
-/// Certificates by their ids. What is known before and after a scan, and has not changed, is the
-/// same one.
+/// Certificates by id. A certificate that a scan did not change is shared with the inventory before
+/// it.
 pub type Certificates = BTreeMap<CertificateId, Arc<Certificate>>;
 
 /// What the length of a certificate's life was counted from.
@@ -179,7 +179,7 @@ fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-/// A project, as far as messages name it.
+/// A project as messages name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
     pub id: ProjectId,
@@ -193,8 +193,7 @@ impl Project {
     }
 }
 
-/// Where a certificate is active. What is active for the organization is inherited by every
-/// project.
+/// Where a certificate is active. Every project inherits those of the organization.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     Organization,

@@ -16,10 +16,10 @@ use super::{
     threshold::{Reached, Severity, Stage},
 };
 
-/// How often one is told again that a certificate is not yet valid, that its end is unknown, or that a project has no
+/// The repeat interval of not yet valid certificates, unknown expiries, and projects without an
 /// active certificate.
 pub(super) const WEEKLY: TimeDelta = TimeDelta::days(7);
-/// How often one is told again that projects have no valid certificate.
+/// The repeat interval of uncovered projects.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
 /// How an organization stands.
@@ -28,14 +28,14 @@ pub struct Evaluation<'a> {
     pub inventory: &'a Inventory,
     pub policy: &'a Policy,
     pub now: DateTime<Utc>,
-    /// The certificates that are in a stage, in the order of their ids. Of the others, of which there may be very many,
-    /// each is assessed when it is asked for.
+    /// The certificates in a stage, ordered by id. The others, of which there may be many, are
+    /// assessed on demand.
     pub in_stage: Vec<Assessment<'a>>,
     /// The projects without a valid certificate, in the order of their ids.
     pub uncovered: Vec<Uncovered<'a>>,
     /// The projects without an active certificate that are to be reported, in the order of their ids.
     pub unprotected: Vec<Unprotected<'a>>,
-    /// What was not seen for too long.
+    /// The lists that have been unreadable for too long.
     pub blind: Option<Blind<'a>>,
     /// The admin keys that are watched, and certvigil's own client certificate.
     pub credentials: Vec<Credential<'a>>,
@@ -53,7 +53,7 @@ pub struct Assessment<'a> {
     pub organization_wide: bool,
     /// The projects in which it is active, its own or inherited.
     pub projects: Projects<'a>,
-    /// What the rules say of it.
+    /// The result of the rules.
     pub ruling: Ruling<'a>,
     /// The stage it is in, even where it is ignored; `None` where there is nothing to say.
     pub reached: Option<Reached>,
@@ -158,7 +158,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// What the rules say of a certificate that is active in these projects, and the stage that it is in.
+    /// The result of the rules for a certificate in these projects, and its stage.
     fn stage(
         &self,
         certificate: &'a Certificate,

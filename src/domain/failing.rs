@@ -15,11 +15,11 @@ use super::{
     threshold::{Reached, Severity, Stage},
 };
 
-/// How long a receiver may fail before that is told.
+/// How long a receiver may fail before it is reported.
 pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
-/// For how long a refusal is told of by a receiver that took another message at once.
+/// How long a rejection is reported for a receiver that has accepted another message since.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(20);
-/// How often it is told again.
+/// The repeat interval of `notifier.failing`.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
 /// A receiver that has taken nothing since its attempts began to fail.
@@ -34,13 +34,13 @@ pub struct Failure {
     /// Why that failed; `None` for a word that is not known.
     pub reason: Option<FailureReason>,
     pub detail: String,
-    /// It refused something for good.
+    /// Whether it rejected a notification permanently.
     pub refused: bool,
     /// It has taken something else since.
     pub taken_at: Option<DateTime<Utc>>,
 }
 
-/// A notifier that has failed for too long, or for good.
+/// A notifier that has failed for too long, or that rejected a notification permanently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing<'a> {
     pub notifier: &'a str,
@@ -75,8 +75,9 @@ impl Failing<'_> {
     }
 }
 
-/// Who has failed for an hour, or for good. What failed before `started_at`, when the attempts began anew
-/// after a time without any, is first tried again.
+/// The notifiers that have failed for an hour or rejected a notification permanently. Failures
+/// before `started_at`, the first attempt after a time without any, count only after another
+/// attempt.
 pub fn failing<'a>(
     failures: &'a [Failure],
     started_at: DateTime<Utc>,
@@ -97,8 +98,9 @@ pub fn failing<'a>(
     of.into_iter().map(failing).collect()
 }
 
-/// What one notifier is to be told of the others; `configured` are the names of all. Never of itself. It is over
-/// for one when nothing of it fails any more: a receiver that was not tried again yet may still fail.
+/// Decides the alerts of one notifier about the others, never about itself; `configured` has all
+/// names. An alert is resolved when no receiver fails any more: one that was not attempted again
+/// may still fail.
 pub fn decide(
     failures: &[Failure],
     failing: &[Failing<'_>],
@@ -133,7 +135,7 @@ fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: Moment) -> bool {
     untold.is_some_and(|untold| untold.at <= moment.now && moment.now - untold.at < DAILY)
 }
 
-/// Whether it reminds of what nobody has tried since it was told: nothing was to be sent there.
+/// Whether a repeat is without a new attempt: no notification was due for that receiver.
 fn is_stale(decision: &Decision, failing: &[Failing<'_>], ledger: &Ledger) -> bool {
     let Decision::Tell { subject, reason: Reason::Repeat, .. } = decision else {
         return false;
@@ -236,7 +238,7 @@ mod tests {
         assert!(untried.is_empty(), "not resolved without a new attempt: {untried:?}");
         let gone = decide(&[], &[], &["b"], &other, at(105));
         assert!(matches!(gone.as_slice(), [Decision::End { reason: Reason::Unwatched, .. }]));
-        // What it refused is not told to it again at once.
+        // The rejecting notifier gets no immediate alert about the rejection.
         let mut refusing = listener("b");
         let Some(Decision::Tell { subject, told, .. }) =
             decide(&failures, &bad, &names, &refusing, at(0)).into_iter().next()
@@ -246,7 +248,7 @@ mod tests {
         refusing.ledger.untold.insert(subject, told);
         assert!(decide(&failures, &bad, &names, &refusing, at(1)).is_empty());
         assert_eq!(decide(&failures, &bad, &names, &refusing, at(24)).len(), 1);
-        // Nobody is reminded of what nobody has tried since.
+        // No repeat without an attempt since.
         let still = [Failure { last_at: start(), ..failure("a", 0, true) }];
         let refused = failing(&still, long_ago, start());
         let mut other = listener("b");

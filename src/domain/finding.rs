@@ -1,4 +1,4 @@
-//! What is in a stage now, as one notifier is concerned with it.
+//! The findings of one notifier: everything in a stage that it selects.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,7 +15,7 @@ use super::{
     threshold::{Reached, Stage},
 };
 
-/// For how long a silence that has ended is shown, and is a reason to those who were told nothing before.
+/// How long an ended silence is shown, and counts as the reason for a first alert.
 pub const RECENT: TimeDelta = TimeDelta::days(7);
 
 /// One subject that is in a stage.
@@ -30,7 +30,8 @@ pub struct Finding {
     pub since: Option<DateTime<Utc>>,
     /// Acknowledged, so that this stage is not told.
     pub muted: bool,
-    /// When a silence ended with the trouble there, and which: what is still there is told then.
+    /// The end of a silence while the finding was still there, and its kind: the alert follows
+    /// then.
     pub silence_ended: Option<(DateTime<Utc>, Reason)>,
 }
 
@@ -139,8 +140,7 @@ fn of_protection(unprotected: &Unprotected<'_>, now: DateTime<Utc>) -> Finding {
     }
 }
 
-/// The later of what was ignored and what was acknowledged, where it silenced something that this
-/// notifier would have been told.
+/// The later end of an ignore rule or an acknowledgement that silenced an alert of this notifier.
 fn silence_ended(
     assessment: &Assessment<'_>,
     routing: &Routing,
@@ -151,7 +151,7 @@ fn silence_ended(
     let silenced = |at: &DateTime<Utc>| certificate.created_at.is_none_or(|made| made < *at);
     let stage_then = |at: DateTime<Utc>| match (reached.stage, certificate.expires_at) {
         (Stage::Within(_) | Stage::Expired, Some(end)) => assessment.ruling.steps.reached(end, at),
-        // Of what is told without an expiry, or before its time, no more is known than that it is so.
+        // A finding without an expiry, or from before its time, has no earlier stage.
         _ => Some(reached.clone()),
     };
     let told_then = |at: DateTime<Utc>| {
@@ -169,7 +169,7 @@ fn silence_ended(
         .filter(|one| same_expiry(one.expires_at, certificate.expires_at))
         .and_then(|one| one.lapsed_at(now))
         .filter(silenced)
-        // The last threshold was told all the same.
+        // An acknowledgement does not silence the last threshold.
         .filter(|at| told_then(*at).is_some_and(|reached| !reached.last))
         .map(|at| (at, Reason::AckEnded));
     ignored.into_iter().chain(acknowledged).max_by_key(|(at, _)| *at)

@@ -1,7 +1,8 @@
-//! What is known of an organization: the pages of many scopes merged into one certificate each.
+//! The inventory of an organization: the pages of all scopes merged into one entry for each
+//! certificate.
 //!
-//! Absence is believed only after a complete listing: what could not be read this time keeps what
-//! was last known of it. The merge does not depend on the order in which pages came.
+//! A certificate counts as absent only after a complete listing; an unreadable list keeps its last
+//! known content. The result does not depend on the order of pages.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -54,8 +55,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// What is known after `reading`, on top of what was known before. If both do not fit together,
-    /// the reading counts as failed.
+    /// Merges a reading into the inventory. Lists that contradict each other count as unreadable.
     pub fn merge(&self, reading: Reading, selection: &Selection, now: DateTime<Utc>) -> Inventory {
         let Reading {
             mut projects,
@@ -95,7 +95,7 @@ impl Inventory {
         let unreadable_project_list =
             project_list.err().map(|error| since(self.unreadable_project_list.as_ref(), error));
         if unreadable_project_list.is_some() {
-            // The rest of the list is not known to be gone; what is excluded now is.
+            // An incomplete list proves no absence; an excluded project is dropped.
             let known = self.projects.iter().filter(|(_, known)| selection.matches(known));
             for (id, project) in known {
                 if !projects.contains_key(id) {
@@ -280,8 +280,8 @@ impl Inventory {
             .collect()
     }
 
-    /// The projects of which it is not known what is active there: their list, or the
-    /// organization's, was never read.
+    /// The projects with unknown active certificates: their list, or the organization’s, was never
+    /// read.
     pub fn unread_projects(&self) -> Vec<&Project> {
         let read = |project: &&Project| {
             self.organization.is_some() && self.listings.contains_key(&project.id)
@@ -399,7 +399,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Changes what a reading says of its certificates.
+    /// Changes the certificates of a reading.
     pub(crate) fn each(reading: &mut Reading, change: impl Fn(&mut Certificate)) {
         reading.certificates.values_mut().for_each(|one| change(Arc::make_mut(one)));
     }

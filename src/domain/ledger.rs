@@ -1,4 +1,4 @@
-//! What one notifier was told of one organization: the only memory of alerts.
+//! The sent alerts of one notifier about one organization: the only memory of alerts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,10 @@ use super::{
     threshold::{Reached, Severity, Stage},
 };
 
-/// The same subject, expiry and stage is told as opened again once in so long.
+/// An alert with the same subject, expiry and stage opens again at most once in this time.
 pub const FLIP: TimeDelta = TimeDelta::hours(24);
 
-/// The last thing that one notifier was told of one subject.
+/// The latest alert that was sent to one notifier about one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     pub stage: Stage,
@@ -28,11 +28,10 @@ pub struct Told {
     pub at: DateTime<Utc>,
     /// The scheduled moment of the scan that told it; repeats are counted from there.
     pub tick: DateTime<Utc>,
-    /// Whether the same was told, and over, before.
+    /// Whether the same alert was sent and resolved before.
     #[serde(default)]
     pub again: bool,
-    /// Since when there was something to tell, where this told it for the first time: what is told later is
-    /// late.
+    /// The due time of a first alert; a later delivery is late.
     #[serde(default)]
     pub due_at: Option<DateTime<Utc>>,
     /// The severities that were sent before for the same alert. Each may be an open incident.
@@ -67,7 +66,7 @@ impl Told {
         severities
     }
 
-    /// The stage that was told, as it was told.
+    /// The stage as it was sent.
     pub fn reached(&self) -> Reached {
         Reached {
             stage: self.stage,
@@ -92,19 +91,19 @@ impl Told {
     }
 }
 
-/// What one notifier was told.
+/// The sent alerts of one notifier.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
-    /// What is not over.
+    /// The open alerts.
     pub open: BTreeMap<Subject, Told>,
     /// For each subject the latest telling, over or not, and those of the last day, in their order.
     pub past: BTreeMap<Subject, Vec<Told>>,
-    /// What was to be told last, and reached nobody.
+    /// Alerts that no receiver accepted.
     pub untold: BTreeMap<Subject, Told>,
 }
 
 impl Ledger {
-    /// Whether nothing was told that is not over.
+    /// Whether no alert is open.
     pub fn has_nothing_open(&self) -> bool {
         self.open.is_empty()
     }
@@ -114,9 +113,9 @@ impl Ledger {
         self.past.get(subject)?.last()
     }
 
-    /// Since when there has been something to tell that is told now. What was to be told before, and reached
-    /// nobody, has been due since then. Where it began after the last decisions, it is due since its beginning;
-    /// what is older could not be known by then.
+    /// The due time of an alert that is sent now. An alert that no receiver accepted keeps its
+    /// first due time. A finding that began after the last decision is due since its beginning; an
+    /// older one could not be known before this scan.
     pub(super) fn due_at(&self, finding: &Finding, moment: Moment) -> DateTime<Utc> {
         let untold = self.untold.get(&finding.subject).filter(|untold| untold.is_same(finding));
         let began = finding.since.filter(|since| moment.decided_at.is_some_and(|at| *since > at));
@@ -124,7 +123,7 @@ impl Ledger {
         due_at.map_or(moment.now, |due_at| due_at.min(moment.now))
     }
 
-    /// Whether the same was told before.
+    /// Whether the same alert was sent before.
     pub(super) fn was_told(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         self.same(finding, now).next().is_some()
     }
@@ -134,7 +133,7 @@ impl Ledger {
         self.same(finding, now).any(|told| told.flips(now))
     }
 
-    /// Whether what was told would be damped, were it to open again now.
+    /// Whether the alert would be held back as flapping if it opened again now.
     pub(super) fn is_flipping(&self, subject: &Subject, told: &Told, now: DateTime<Utc>) -> bool {
         let past = self.past.get(subject).into_iter().flatten();
         past.filter(|past| {
@@ -149,7 +148,7 @@ impl Ledger {
         past.filter(move |told| told.is_same(finding) && told.at <= now)
     }
 
-    /// What it is after a decision was carried out.
+    /// Applies a decision.
     pub fn learn(&mut self, decision: &Decision) {
         let subject = decision.subject().clone();
         match decision {

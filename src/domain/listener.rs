@@ -1,5 +1,4 @@
-//! One notifier, as far as it decides what there is to say: its filters, how it wants to be told, and what
-//! it was told so far.
+//! A notifier as decisions see it: its filters, how it groups alerts, and its ledger.
 
 use super::{ledger::Ledger, routing::Routing};
 
@@ -12,7 +11,8 @@ pub enum Grain {
     /// One message for each alert, for services that open and close an incident for each. It is for
     /// notifiers with a single receiver.
     EachAlert,
-    /// The same; and what is still open is said again by every scan, since what is not counts as over.
+    /// One notification for each alert, and every scan refreshes the open ones: the receiver treats
+    /// an alert that is not refreshed as resolved.
     EachAlertKeptUp,
 }
 
@@ -25,7 +25,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One that has been told nothing yet.
+    /// A listener with an empty ledger.
     pub fn new(name: &str, routing: &Routing, grain: Grain) -> Listener {
         let (name, routing) = (name.to_owned(), routing.clone());
         Listener { name, routing, grain, ledger: Ledger::default() }

@@ -9,7 +9,7 @@ use super::{
     threshold::{Ladder, Severity, Steps},
 };
 
-/// What the user wants to hear of, for one organization.
+/// The rules and limits of one organization.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Where no rule says otherwise.
@@ -20,7 +20,8 @@ pub struct Policy {
     pub include_inactive: bool,
     /// The highest severity of a certificate that every project has a successor for.
     pub replaced_severity: Severity,
-    /// How long something may be unseen before that is told; `None` where nothing is, as in a forecast.
+    /// How long a list may be unreadable before `monitor.blind`; `None` in a forecast, which reads
+    /// nothing.
     pub blind_after: Option<TimeDelta>,
     /// Which admin keys are watched.
     pub admin_keys: WatchedKeys,
@@ -67,14 +68,14 @@ pub enum Says {
     Ignore(Ignore),
 }
 
-/// Nothing is said of a certificate, for a reason and until an instant.
+/// Silences a certificate until a time, with a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignore {
     pub reason: String,
     pub until: DateTime<Utc>,
 }
 
-/// What the rules say of one certificate.
+/// The result of the rules for one certificate.
 #[derive(Clone, Debug)]
 pub struct Ruling<'a> {
     /// The rule that gives the ladder; `None`: the global one.
@@ -96,10 +97,11 @@ impl<'a> Ruling<'a> {
 }
 
 impl Policy {
-    /// What is said of a certificate that is active in these projects, and may be in the unread ones.
+    /// Applies the rules to a certificate that is active in these projects, and may be in the
+    /// unread ones.
     ///
-    /// The first rule that matches wins; an `ignore` that has ended does not count any more. What is
-    /// ignored still has a ladder, by which its successors are judged.
+    /// The first matching rule wins; an ended `ignore` does not count. An ignored certificate still
+    /// has a ladder, which judges its successors.
     pub fn ruling(
         &self,
         certificate: &Certificate,

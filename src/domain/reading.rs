@@ -31,7 +31,7 @@ pub struct Listed {
 pub struct List(Arc<[(CertificateId, bool)]>);
 
 impl List {
-    /// Makes a list. What is named twice is active if it is active once.
+    /// Creates a list. An id that occurs twice is active if either entry is.
     pub fn new(mut listed: Vec<(CertificateId, bool)>) -> List {
         listed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         listed.dedup_by(|(again, active), (id, kept)| {
@@ -56,7 +56,7 @@ impl List {
         self.0.iter()
     }
 
-    /// The ids of what is active, in order.
+    /// The ids of the active certificates, in order.
     pub fn active(&self) -> impl Iterator<Item = &CertificateId> {
         self.0.iter().filter(|(_, active)| *active).map(|(id, _)| id)
     }
@@ -89,7 +89,7 @@ pub struct Reading {
     pub projects: BTreeMap<ProjectId, Project>,
     /// Whether the list of projects was read to its end; else why not.
     pub project_list: Result<(), ReadError>,
-    /// What is said of the certificates that the listings name.
+    /// The certificates of the listings.
     pub certificates: Certificates,
     /// The listings that were read to their ends, and why the others were not.
     pub listings: BTreeMap<Scope, Result<List, ReadError>>,
@@ -99,7 +99,7 @@ pub struct Reading {
     pub admin_keys: Option<Result<Vec<AdminKey>, ReadError>>,
     /// How long an absence has to last before it is believed.
     pub confirm_after: TimeDelta,
-    /// What was known before: what has not changed is the same one.
+    /// The inventory before; unchanged certificates are shared with it.
     before: Arc<Inventory>,
     /// How much may still be kept.
     pub(super) capacity: Capacity,

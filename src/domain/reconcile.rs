@@ -1,9 +1,9 @@
-//! What is, against what was told: what to say now.
+//! Compares the findings with the ledger and decides what to send.
 //!
-//! The ledger is the only memory of alerts. Comparing it with how things stand gives first alerts,
-//! escalation, repeats, resolution and a notifier that was added later, without a special case. A
-//! second reconcile with nothing new says nothing. Stale data resolves nothing: while a list that
-//! names a certificate could not be read, its end is not believed.
+//! The ledger is the only memory of alerts. This one comparison yields first alerts, escalation,
+//! repeats, resolution, and the alerts of a new notifier. A second reconcile without a change
+//! decides nothing. Stale data resolves nothing: while a list that contains a certificate is
+//! unreadable, its end is not believed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -29,16 +29,16 @@ use super::{
 /// An expired certificate repeats as configured for so long, and then weekly.
 const INSISTENT: TimeDelta = TimeDelta::days(7);
 
-/// What is to be done about one subject, for one notifier.
+/// The decision about one subject for one notifier.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Say it, and keep `told`.
     Tell { subject: Subject, reason: Reason, reached: Reached, told: Told },
-    /// Say that it is over, and forget it.
+    /// Send the resolution, and forget the alert.
     End { subject: Subject, reason: Reason, told: Told },
-    /// Say nothing, and keep `told`: the ledger was dated after now.
+    /// Send nothing, and store `told`: the ledger had a time after now.
     Note { subject: Subject, told: Told },
-    /// Say nothing, and forget nothing: the same was opened again within a day already.
+    /// Send nothing, and forget nothing: the same alert opened again within a day (flapping).
     Damp { subject: Subject, reached: Reached },
 }
 
@@ -79,9 +79,9 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Whether something that was told is to be told again. Ticks are compared, so that a repeat of six
-    /// hours is due at each scan of a six-hourly schedule, however late one of them ran; but what a
-    /// start told shortly before a tick is not repeated at it.
+    /// Whether a repeat is due. Ticks are compared, so that a repeat of six hours is due at each
+    /// scan of a six-hourly schedule, however late one of them ran; an alert of a start shortly
+    /// before a tick is not repeated at the tick.
     fn is_due(&self, told: &Told, repeat: TimeDelta) -> bool {
         let local = |at: DateTime<Utc>| at.with_timezone(&self.timezone).naive_local();
         let by_the_wall = local(self.tick) - local(told.tick);
@@ -95,11 +95,11 @@ impl Moment {
 pub enum World<'a> {
     Watched {
         before: &'a Inventory,
-        /// What was active where, looked up where something has ended.
+        /// The active certificates before the scan; computed only if something ended.
         was_active: OnceLock<Active<'a>>,
         after: &'a Evaluation<'a>,
     },
-    /// The organization is no longer configured; that ends everything that was told of it.
+    /// The organization is no longer configured, which resolves all its alerts.
     Unwatched,
 }
 
@@ -109,7 +109,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Decides what one notifier is to be told.
+/// Decides the alerts of one notifier.
 pub fn reconcile(
     world: &World<'_>,
     routing: &Routing,
@@ -128,8 +128,8 @@ pub fn reconcile(
     decisions
 }
 
-/// What is found against what was told; `end` says why something that is not found any more is over, or that
-/// its data is stale.
+/// Compares the findings with the ledger; `end` gives the reason of a resolution, or says that the
+/// data is stale.
 pub(super) fn compare_all(
     findings: &[Finding],
     end: impl Fn(&Subject, &Told) -> Option<Reason>,
@@ -158,8 +158,8 @@ pub(super) fn compare_all(
     decisions
 }
 
-/// Projects without a valid certificate are one alert, and so are those without an active one: where one of them is told,
-/// all are, so that the list is whole and its repeats stay in step.
+/// All uncovered projects are one alert, and so are all unprotected ones: an alert about one of
+/// them is sent for all, so that the list is complete and the repeats coincide.
 fn tell_projects_together(
     kind: ProjectKind,
     decisions: &mut Vec<Decision>,
@@ -176,7 +176,7 @@ fn tell_projects_together(
     if told.is_empty() {
         return;
     }
-    // What was only noted or damped is in the list, too.
+    // Noted and held-back projects belong to the list, too.
     decisions.retain(|one| {
         let quiet = matches!(one, Decision::Note { .. } | Decision::Damp { .. });
         !(quiet && of_project(one.subject()))
@@ -187,7 +187,7 @@ fn tell_projects_together(
     decisions.extend(rest.map(|finding| tell(finding, ledger, Reason::Repeat, moment)));
 }
 
-/// All that is open, as somebody is told it who joins: to whom no silence has ended.
+/// All open alerts, for a new receiver: the ends of silences do not matter to it.
 pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Decision> {
     let mut open = reconcile(world, routing, &Ledger::default(), moment);
     for decision in &mut open {
@@ -198,13 +198,13 @@ pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Dec
     open
 }
 
-/// Decides what a listener is to be told.
+/// Decides the alerts of a listener.
 pub fn decide(world: &World<'_>, listener: &Listener, moment: Moment) -> Vec<Decision> {
     let decisions = reconcile(world, &listener.routing, &listener.ledger, moment);
     for_grain(decisions, listener, moment.now)
 }
 
-/// The decisions as a listener's way of being told needs them.
+/// Adapts the decisions to the grouping of a listener.
 pub(super) fn for_grain(
     decisions: Vec<Decision>,
     listener: &Listener,
@@ -218,8 +218,8 @@ pub(super) fn for_grain(
     }
 }
 
-/// What opens again and again is not over between: what is damped would stand as over, for a day, while it is
-/// there.
+/// A flapping alert is not resolved in between: it would count as resolved for a day, although its
+/// reason is there.
 fn lasting(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasts = |decision: &Decision| match decision {
         Decision::End { subject, told, .. } => !ledger.is_flipping(subject, told, now),
@@ -241,9 +241,9 @@ fn for_incidents(
     lasting(decisions, ledger, now)
 }
 
-/// What was told, is not over, and is not told of now: said again as it was told, where what is not said
-/// counts as over. It is said, and not learnt. What is acknowledged since is among it, and what is known
-/// from stale data: neither is over. `ledger` is that before the decisions.
+/// The refreshes: open alerts without a decision now, as they were sent, for receivers that treat
+/// an alert without a refresh as resolved. They are sent, and not learnt. Acknowledged and stale
+/// ones are among them, because neither is resolved. `ledger` is the one before the decisions.
 pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
     let mut after = ledger.clone();
     decisions.iter().for_each(|decision| after.learn(decision));
@@ -333,7 +333,7 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
     corrected.into_iter().chain([decision]).collect()
 }
 
-/// After how long a stage is told again, by a scan that stands for `tick`.
+/// The repeat interval of a stage, for a scan of `tick`.
 pub(super) fn repeat(
     reached: &Reached,
     expires_at: Option<DateTime<Utc>>,
@@ -438,7 +438,7 @@ fn end_of_certificate(
     })
 }
 
-/// Whether it ends at another time than was told.
+/// The reason of a resolution if the expiry has changed since the alert.
 fn changed(told: &Told, now: Option<DateTime<Utc>>) -> Option<Reason> {
     match (told.expires_at, now) {
         (told, now) if same_expiry(told, now) => None,
@@ -447,7 +447,7 @@ fn changed(told: &Told, now: Option<DateTime<Utc>>) -> Option<Reason> {
     }
 }
 
-/// Why an admin key or the client certificate is told no more.
+/// The reason of a resolution for an admin key or the client certificate.
 fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> Reason {
     if let Some(credential) = after.credential(subject) {
         let changed = changed(told, Some(credential.expires_at));
@@ -481,7 +481,7 @@ fn end_of_blindness(told: &Told, before: &Inventory, after: &Evaluation<'_>) -> 
     match after.policy.blind_after {
         // It is, and this notifier does not ask for the organization any more.
         _ if after.blind.is_some() => Reason::Unwatched,
-        // By what was known before it would be: it has been read.
+        // The previous inventory would still be in this stage: the list has been read since.
         Some(limit) if still(limit) => Reason::Corrected,
         // It was put off for a day, since it flips: it has been read meanwhile.
         Some(_) if told.again => Reason::Corrected,

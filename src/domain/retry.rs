@@ -1,4 +1,4 @@
-//! What comes of an attempt to deliver: delivered, tried again at a time, refused, or given up.
+//! The result of a delivery attempt: delivered, retried at a time, rejected, or given up.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -25,7 +25,7 @@ words! {
         Unavailable = "unavailable",
         /// The webhook answered with a redirect, which is not followed.
         Redirect = "redirect",
-        /// The webhook says that it is gone for good.
+        /// The webhook answers that it is permanently gone.
         Gone = "gone",
         /// The answer was not what the protocol allows.
         Protocol = "protocol",
@@ -84,7 +84,7 @@ pub struct RetryPolicy {
     pub max: TimeDelta,
 }
 
-/// What is done with the delivery after an attempt.
+/// The state of the delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Delivered,

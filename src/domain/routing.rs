@@ -1,4 +1,4 @@
-//! What one notifier wants to hear of.
+//! The filters of one notifier.
 
 use super::{
     certificate::{OrganizationName, Project},
@@ -13,7 +13,7 @@ pub struct Routing {
     pub organizations: Globs,
     /// Told only of certificates that are active in a matching project.
     pub projects: Globs,
-    /// Whether it says what is over.
+    /// Whether it sends resolutions.
     pub send_resolved: bool,
 }
 

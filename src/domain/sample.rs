@@ -1,5 +1,5 @@
-//! Samples: one message for each event, as a scan would make them. For looking at what would be sent, and
-//! for trying a template before it is needed.
+//! Samples: one notification for each event, as a scan would compose it, for previews and for the
+//! check of templates.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;

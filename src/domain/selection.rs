@@ -75,7 +75,7 @@ impl Globs {
 pub struct Selection {
     pub include: Globs,
     pub exclude: Globs,
-    /// Whether the API is asked for archived projects, too.
+    /// Whether archived projects are requested, too.
     pub archived: bool,
 }
 

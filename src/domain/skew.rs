@@ -7,7 +7,7 @@ const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 /// How far the API may be away from a local clock that the operating system calls synchronized.
 const FROM_SYNCHRONIZED: TimeDelta = TimeDelta::days(1);
 
-/// What the operating system says of the local clock.
+/// The state of the local clock as the operating system reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synchronization {
     Synchronized,

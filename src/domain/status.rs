@@ -7,7 +7,7 @@ use super::{
 };
 
 words! {
-    /// How a certificate stands now, whether or not anybody is told.
+    /// The state of a certificate, whether or not anybody is alerted.
     Status {
         Expired = "expired",
         /// It has reached a threshold.
@@ -16,7 +16,7 @@ words! {
         UnknownExpiry = "unknown_expiry",
         /// Not valid before a time that is ahead.
         NotYetValid = "not_yet_valid",
-        /// Active nowhere, as far as could be read; and something could not.
+        /// Not active in any readable list, and some lists are unreadable.
         UnknownActivity = "unknown_activity",
         /// Active nowhere.
         Inactive = "inactive",
@@ -37,7 +37,7 @@ impl Evaluation<'_> {
             None if !active && !self.inventory.is_complete() => Status::UnknownActivity,
             None if !active => Status::Inactive,
             None if !assessment.certificate.has_started(self.now) => Status::NotYetValid,
-            // What is of no certificate is no stage of one.
+            // The stages of other subjects do not occur here.
             None | Some(Stage::Uncovered | Stage::Unprotected | Stage::Blind | Stage::Failing) => {
                 Status::Healthy
             }

@@ -1,4 +1,4 @@
-//! The ladder: how long before its end a certificate is told of, and how urgently.
+//! The ladder: the thresholds before an expiry, and their severities.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ pub struct Threshold {
     /// The lead as the user wrote it. Only shown, never compared.
     pub label: String,
     pub severity: Severity,
-    /// How long after having been told of it one is told again; `None`: never.
+    /// The repeat interval; `None` for no repeats.
     pub repeat: Option<TimeDelta>,
 }
 

@@ -1,5 +1,5 @@
-//! Whether the process works, and whether it does its work. Both answer anybody; in detail, whoever
-//! may read the pages.
+//! Liveness and readiness. Both answer without authentication; the details are for callers that may
+//! read the pages.
 
 use axum::{
     Json,

@@ -232,8 +232,8 @@ pub fn shown_url(text: &str) -> String {
 pub fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // Class 08: the connection; 53: too many, or a full disk; 57P: it starts, stops, or was
-        // told to.
+        // Class 08: the connection; 53: too many connections, or a full disk; 57P: the server
+        // starts, stops, or was shut down.
         sqlx::Error::Database(error) => error
             .code()
             .is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class))),

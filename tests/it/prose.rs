@@ -1,5 +1,5 @@
 //! The words that people read: phrases that hide who does what are refused in documentation,
-//! configuration comments, templates and the strings of the program.
+//! configuration comments, templates, and the strings and comments of the program.
 
 use regex::Regex;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn prose(path: &Path, text: &str) -> Vec<(usize, String)> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     match extension {
-        "rs" => strings(text),
+        "rs" => [strings(text), comments(text)].concat(),
         "md" | "html" | "j2" | "json" => lines.map(|(at, line)| (at, line.to_owned())).collect(),
         _ => lines
             .filter(|(_, line)| line.starts_with('#'))
@@ -37,10 +37,38 @@ fn prose(path: &Path, text: &str) -> Vec<(usize, String)> {
     }
 }
 
+/// A source without its tests.
+fn production(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod tests {").next().unwrap()
+}
+
+/// The paragraphs of a source's comments, each with its first line.
+fn comments(source: &str) -> Vec<(usize, String)> {
+    let mut paragraphs: Vec<(usize, String)> = Vec::new();
+    let mut is_open = false;
+    for (index, line) in production(source).lines().enumerate() {
+        let words = line
+            .trim_start()
+            .strip_prefix("//")
+            .map(|rest| rest.trim_start_matches(['/', '!']).trim());
+        match (words.filter(|words| !words.is_empty()), is_open) {
+            (Some(words), true) => {
+                let (_, paragraph) = paragraphs.last_mut().unwrap();
+                paragraph.push(' ');
+                paragraph.push_str(words);
+            }
+            (Some(words), false) => paragraphs.push((index + 1, words.to_owned())),
+            (None, _) => {}
+        }
+        is_open = words.is_some_and(|words| !words.is_empty());
+    }
+    paragraphs
+}
+
 /// The strings of a source that have several words, without those of its tests.
 fn strings(source: &str) -> Vec<(usize, String)> {
     let string = Regex::new(r#""((?:[^"\\]|\\[\s\S]){12,})""#).unwrap();
-    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let source = production(source);
     // Comments may have single quotation marks; their lines stay, for the numbers.
     let is_comment = |line: &&str| line.trim_start().starts_with("//");
     let code: Vec<&str> =
@@ -135,6 +163,8 @@ fn markdown_wraps_at_100_columns() {
 fn the_phrases_are_found() {
     let source = "// told of\nfn f() { log(\"what is told to \\\n      nobody\"); }\n#[cfg(test)]\nmod tests {\n\"who hears of it\"";
     assert_eq!(strings(source), [(2, "what is told to nobody".to_owned())]);
+    let source = "//! One\n//! told.\n//!\nlet a = 1; // not read\n    // Two.\n";
+    assert_eq!(comments(source), [(1, "One told.".to_owned()), (5, "Two.".to_owned())]);
     let comment = "key = 1 # not read\n# It is said to whoever asks.\n";
     assert_eq!(prose(Path::new("a.toml"), comment)[0].0, 2);
 }

@@ -14,7 +14,7 @@ use crate::domain::{
     threshold::Severity,
 };
 
-/// The messages that say who does not get through, and who does again: one for a digest, or one for each.
+/// The notifications about failing and recovered notifiers: one for a digest, else one for each.
 pub fn of_notifiers(
     new_id: impl Fn() -> Uuid,
     listener: &Listener,

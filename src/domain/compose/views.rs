@@ -1,4 +1,5 @@
-//! What a message shows of what it is about: certificates with where they are active, projects, silences.
+//! The contents of alerts: certificates with the projects where they are active, projects,
+//! silences.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -120,7 +121,7 @@ impl Occasion<'_> {
 
     fn fate<'a>(&self, certificate: &Certificate, rotation: &'a ProjectRotation<'a>) -> Fate<'a> {
         let successor = takes_over(certificate, rotation);
-        // Of a certificate without a known end nothing can be said.
+        // Without a known expiry nothing is known about the time after it.
         let uncovered_from = match (successor, certificate.expires_at) {
             (Some(_), _) | (_, None) => None,
             (None, Some(_)) => {
@@ -227,7 +228,7 @@ pub(super) fn sight(blind: &Blind<'_>) -> SightView {
     }
 }
 
-/// The acknowledgement that holds, or has ended of late. One of another expiry says nothing of today.
+/// The active acknowledgement, or one that ended recently. One for another expiry does not count.
 pub fn acknowledged(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Option<SilenceView> {
     let one = assessment.acknowledgement?;
     let holds = one.is_active(assessment.certificate, now);

@@ -87,7 +87,7 @@ impl Listener {
         decisions
     }
 
-    /// What is heard when only time, or the configuration, goes on.
+    /// The notifications when only the time or the configuration changes.
     fn again(&mut self, now: DateTime<Utc>) -> Vec<String> {
         let before = self.inventory.clone();
         words(&self.decide(&before, now))
@@ -428,7 +428,7 @@ fn a_project_without_a_valid_certificate_is_told_and_so_is_its_end() {
         let heard = listener.hears(then, hour(1));
         let of_p: Vec<&String> = heard.iter().filter(|one| one.contains("project:p")).collect();
         if reason == "unreadable" {
-            // Said again, because q joins: what is not known to be over is not over.
+            // Repeated because q joins: a project without a proven end is not resolved.
             assert_eq!(of_p, ["project:p repeat uncovered"]);
         } else {
             assert!(
