@@ -200,15 +200,11 @@ async fn open_now(
         let name = one_line(name, 64);
         return Err(Failure::Usage(format!("--organization: no organization “{name}”")));
     }
-    let (store, known) = match state::load(config, now).await {
-        Ok(loaded) => loaded,
-        Err(error) => match error.downcast_ref::<StoreFault>() {
-            Some(StoreFault::Missing(state)) => {
-                return Ok(Err(format!("no database at {state} yet")));
-            }
-            _ => return Err(error.into()),
-        },
+    let store = match state::open(config).await {
+        Err(StoreFault::Missing(state)) => return Ok(Err(format!("no database at {state} yet"))),
+        opened => opened?,
     };
+    let known = state::known(config, &store, now).await?;
     let mut messages = Vec::new();
     for one in known.iter().filter(|one| asked.is_none_or(|name| one.organization.as_str() == name))
     {

@@ -28,13 +28,23 @@ pub async fn load(
     now: DateTime<Utc>,
 ) -> anyhow::Result<(Store, Vec<OrganizationState>)> {
     let store = open(config).await?;
+    let known = known(config, &store, now).await?;
+    Ok((store, known))
+}
+
+/// The stored state of every configured organization.
+pub async fn known(
+    config: &Config,
+    store: &Store,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<OrganizationState>> {
     let mut known = Vec::new();
     for organization in &config.organizations {
-        let one = of(config, organization, Some(&store), now).await;
+        let one = of(config, organization, Some(store), now).await;
         let name = &organization.api.organization;
         known.push(one.with_context(|| format!("the organization {name}"))?);
     }
-    Ok((store, known))
+    Ok(known)
 }
 
 /// The stored state of a configured organization; empty without a database.

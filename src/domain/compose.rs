@@ -20,8 +20,8 @@ use super::{
     ledger::{Ledger, Told},
     listener::{Grain, Listener},
     notification::{
-        ActiveIn, Alert, CertificateView, CredentialKind, CredentialView, Event, Notification,
-        Reason, ScanView, SightView,
+        ActiveIn, Alert, Body, CertificateBody, CertificateView, CredentialKind, CredentialView,
+        Event, Notification, Reason, ScanView, SightView,
     },
     reconcile::Decision,
     routing::Routing,
@@ -159,7 +159,7 @@ impl Occasion<'_> {
                 .into_iter()
                 // The incident of all projects stays open until the last one is resolved.
                 .filter(|(alert, _)| {
-                    alert.projects.as_ref().is_none_or(|projects| projects.remaining == 0)
+                    alert.projects().is_none_or(|projects| projects.remaining == 0)
                 })
                 .map(|entry| self.message(new_id(), &listener.name, vec![entry], 1))
                 .collect(),
@@ -224,20 +224,24 @@ impl Occasion<'_> {
                 Alert {
                     stage: Some(reached.label.clone()),
                     last: true,
-                    sight: Some(sight(blind)),
                     due_at,
                     timely_until,
-                    ..Alert::of(Event::MonitorBlind, Some(*reason), reached.severity)
+                    ..Alert::new(
+                        Event::MonitorBlind,
+                        Some(*reason),
+                        reached.severity,
+                        Body::Sight(sight(blind)),
+                    )
                 }
             }
-            Decision::End { subject: Subject::Sight, reason, told } => Alert {
-                stage: Some(told.label.clone()),
-                sight: Some(SightView {
-                    total: self.evaluation.inventory.faults().count(),
-                    ..SightView::default()
-                }),
-                ..Alert::of(Event::MonitorRecovered, Some(*reason), told.severity)
-            },
+            Decision::End { subject: Subject::Sight, reason, told } => {
+                let total = self.evaluation.inventory.faults().count();
+                let body = Body::Sight(SightView { total, ..SightView::default() });
+                Alert {
+                    stage: Some(told.label.clone()),
+                    ..Alert::new(Event::MonitorRecovered, Some(*reason), told.severity, body)
+                }
+            }
             Decision::Tell { .. }
             | Decision::End { .. }
             | Decision::Note { .. }
@@ -262,15 +266,17 @@ impl Occasion<'_> {
             }
         };
         let credential = self.evaluation.credential(subject);
-        let view = |name: Option<Name>, expires_at| CredentialView {
-            kind,
-            id,
-            name: credential.and_then(|one| one.name().cloned()).or(name),
-            expires_at: credential.map(|one| one.expires_at).or(expires_at),
-            own: credential.is_none_or(|one| match one.which {
-                Which::AdminKey(key) => key.own,
-                Which::ClientIdentity => true,
-            }),
+        let body = |name: Option<Name>, expires_at| {
+            Body::Credential(CredentialView {
+                kind,
+                id,
+                name: credential.and_then(|one| one.name().cloned()).or(name),
+                expires_at: credential.map(|one| one.expires_at).or(expires_at),
+                own: credential.is_none_or(|one| match one.which {
+                    Which::AdminKey(key) => key.own,
+                    Which::ClientIdentity => true,
+                }),
+            })
         };
         let alert = match decision {
             Decision::Note { .. } | Decision::Damp { .. } => return None,
@@ -282,13 +288,13 @@ impl Occasion<'_> {
                     (ClientIdentity, true) => Event::ClientIdentityExpired,
                 };
                 let (due_at, timely_until) = self.punctuality(*reason, told);
+                let body = body(told.name.clone(), told.expires_at);
                 Alert {
                     stage: Some(reached.label.clone()),
                     last: reached.last,
-                    credential: Some(view(told.name.clone(), told.expires_at)),
                     due_at,
                     timely_until,
-                    ..Alert::of(event, Some(*reason), reached.severity)
+                    ..Alert::new(event, Some(*reason), reached.severity, body)
                 }
             }
             Decision::End { reason, told, .. } => {
@@ -296,10 +302,10 @@ impl Occasion<'_> {
                     AdminKey => Event::AdminKeyResolved,
                     ClientIdentity => Event::ClientIdentityResolved,
                 };
+                let body = body(told.name.clone(), told.expires_at);
                 Alert {
                     stage: Some(told.label.clone()),
-                    credential: Some(view(told.name.clone(), told.expires_at)),
-                    ..Alert::of(event, Some(*reason), told.severity)
+                    ..Alert::new(event, Some(*reason), told.severity, body)
                 }
             }
         };
@@ -313,14 +319,14 @@ impl Occasion<'_> {
         reason: Reason,
         reached: &Reached,
     ) -> Alert {
-        let shown = self.view(assessment, routing);
+        let Shown { certificate, successor, candidates } = self.view(assessment, routing);
+        let left_behind = None;
+        let body = CertificateBody { certificate, successor, candidates, left_behind };
+        let body = Body::Certificate(Box::new(body));
         Alert {
             stage: Some(reached.label.clone()),
             last: assessment.reached.as_ref().is_some_and(|reached| reached.last),
-            certificate: Some(shown.certificate),
-            successor: shown.successor,
-            candidates: shown.candidates,
-            ..Alert::of(Event::from(reached.stage), Some(reason), reached.severity)
+            ..Alert::new(Event::from(reached.stage), Some(reason), reached.severity, body)
         }
     }
 
@@ -346,11 +352,13 @@ impl Occasion<'_> {
             },
         };
         let is_gone = matches!(reason, Reason::Replaced | Reason::Deactivated | Reason::Deleted);
+        let left_behind = is_gone.then(|| self.left_behind(id, routing)).flatten();
+        let (successor, candidates) = (None, Vec::new());
+        let body = CertificateBody { certificate, successor, candidates, left_behind };
+        let body = Body::Certificate(Box::new(body));
         Alert {
             stage: Some(told.label.clone()),
-            certificate: Some(certificate),
-            left_behind: is_gone.then(|| self.left_behind(id, routing)).flatten(),
-            ..Alert::of(Event::CertificateResolved, Some(reason), told.severity)
+            ..Alert::new(Event::CertificateResolved, Some(reason), told.severity, body)
         }
     }
 }
@@ -376,9 +384,11 @@ fn closes(ledger: &Ledger, decision: &Decision) -> BTreeSet<Severity> {
 /// Open alerts come before resolved ones, then by severity, then outages, then the expiry that is closest to now: five
 /// hours ahead before three days ago.
 fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
-    let of_credential = alert.credential.as_ref().and_then(|credential| credential.expires_at);
-    let of_certificate = alert.certificate.as_ref().and_then(|certificate| certificate.expires_at);
-    let ends = of_certificate.or(of_credential);
+    let ends = match &alert.body {
+        Body::Certificate(body) => body.certificate.expires_at,
+        Body::Credential(credential) => credential.expires_at,
+        Body::Projects(_) | Body::Sight(_) | Body::Failing(_) | Body::Test => None,
+    };
     let broken = matches!(
         alert.event,
         Event::ProjectUncovered | Event::ProjectUnprotected | Event::MonitorBlind

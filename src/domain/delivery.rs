@@ -40,7 +40,8 @@ pub struct DeliveryRow {
     pub seq: i64,
     pub id: Uuid,
     pub notification_id: Uuid,
-    pub organization: String,
+    /// `None` if the notification is not about an organization.
+    pub organization: Option<String>,
     pub notifier: String,
     pub receiver: String,
     pub summary: String,

@@ -262,7 +262,7 @@ fn coming(
             notification.alerts.iter().map(|alert| (notification.created_at, alert))
         })
         .filter(|(_, alert)| {
-            alert.certificate.as_ref().is_some_and(|one| one.id == assessment.certificate.id)
+            alert.certificate().is_some_and(|one| one.id == assessment.certificate.id)
         });
     let mut next: Vec<Coming> = Vec::new();
     for (at, alert) in alerts {

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{
     certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
     notification::{
-        ActiveIn, Alert, CandidateView, CertificateView, CredentialKind, CredentialView, Event,
-        FailingView, Named, Notification, ProjectView, ProjectsView, Reason, ReceiverView,
+        ActiveIn, Alert, Body, CandidateView, CertificateView, CredentialKind, CredentialView,
+        Event, FailingView, Named, Notification, ProjectView, ProjectsView, Reason, ReceiverView,
         ScanView, SightView, SuccessorView, UnseenView,
     },
     rotation::RotationStep,
@@ -33,12 +33,13 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
                 ("batch", Some(SUCCESSOR_ID), None),
             ]);
             let mut alert = about(event, "7d", expires_at, projects, now);
-            alert.successor = successor(now);
-            alert.candidates = candidates(true, now);
-            if let Some(certificate) = &mut alert.certificate {
-                certificate.next = Some(RotationStep::Activate);
-                plan(&mut certificate.active_in.projects, RotationStep::Activate);
-                certificate.active_in.projects[2].next = Some(RotationStep::MoveClients);
+            if let Body::Certificate(body) = &mut alert.body {
+                body.successor = successor(now);
+                body.candidates = candidates(true, now);
+                body.certificate.next = Some(RotationStep::Activate);
+                let projects = &mut body.certificate.active_in.projects;
+                plan(projects, RotationStep::Activate);
+                projects[2].next = Some(RotationStep::MoveClients);
             }
             alert
         }
@@ -47,8 +48,8 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             let mut projects = projects(&[("chat", None, expired_at)]);
             plan(&mut projects, RotationStep::Upload);
             let mut alert = about(event, "expired", expired_at, projects, now);
-            if let Some(certificate) = &mut alert.certificate {
-                certificate.next = Some(RotationStep::Upload);
+            if let Body::Certificate(body) = &mut alert.body {
+                body.certificate.next = Some(RotationStep::Upload);
             }
             alert
         }
@@ -56,8 +57,8 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             let expires_at = Some(now + TimeDelta::days(700));
             let projects = projects(&[("chat", None, None)]);
             let mut alert = about(event, "not_yet_valid", expires_at, projects, now);
-            if let Some(certificate) = &mut alert.certificate {
-                certificate.valid_at = Some(now + TimeDelta::days(3));
+            if let Body::Certificate(body) = &mut alert.body {
+                body.certificate.valid_at = Some(now + TimeDelta::days(3));
             }
             alert
         }
@@ -73,18 +74,17 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             let listed = [("chat", None, since), ("search", None, since)];
             let mut listed = projects(&listed);
             plan(&mut listed, RotationStep::Activate);
-            let candidates = candidates(false, now);
-            Alert { candidates, ..of_projects(event, Reason::Opened, listed) }
+            let mut alert = of_projects(event, Reason::Opened, listed);
+            if let Body::Projects(body) = &mut alert.body {
+                body.candidates = candidates(false, now);
+            }
+            alert
         }
-        Event::MonitorBlind => Alert {
-            sight: Some(SightView {
-                total: 2,
-                projects: 2,
-                unseen: ["chat", "search"].map(|name| unseen(name, now)).to_vec(),
-            }),
-            ..of_sight(event, Reason::Opened)
-        },
-        Event::MonitorRecovered => of_sight(event, Reason::Corrected),
+        Event::MonitorBlind => {
+            let unseen = ["chat", "search"].map(|name| unseen(name, now)).to_vec();
+            of_sight(event, Reason::Opened, SightView { total: 2, projects: 2, unseen })
+        }
+        Event::MonitorRecovered => of_sight(event, Reason::Corrected, SightView::default()),
         Event::AdminKeyExpiring => of_credential(event, CredentialKind::AdminKey, 6, now),
         Event::AdminKeyExpired => of_credential(event, CredentialKind::AdminKey, -2, now),
         Event::AdminKeyResolved => Alert {
@@ -196,10 +196,8 @@ fn about(
     };
     let mild = matches!(event, Event::CertificateNotYetValid | Event::CertificateUnknownExpiry);
     let severity = if mild { Severity::Warning } else { Severity::Critical };
-    Alert {
-        stage: Some(stage.to_owned()),
-        last: event == Event::CertificateExpired,
-        certificate: CertificateId::parse(id).ok().map(|id| CertificateView {
+    let body = CertificateId::parse(id).ok().map(|id| {
+        Body::from(CertificateView {
             id,
             name: Name::clean(name),
             valid_at: Some(now - TimeDelta::days(359)),
@@ -216,41 +214,46 @@ fn about(
             next: None,
             ignored: None,
             acknowledged: None,
-        }),
-        ..Alert::of(event, Some(Reason::Stage), severity)
+        })
+    });
+    let body = body.unwrap_or(Body::Test);
+    Alert {
+        stage: Some(stage.to_owned()),
+        last: event == Event::CertificateExpired,
+        ..Alert::new(event, Some(Reason::Stage), severity, body)
     }
 }
 
 fn of_projects(event: Event, reason: Reason, listed: Vec<ProjectView>) -> Alert {
+    let (total, candidates) = (listed.len(), Vec::new());
+    let body = ProjectsView { total, elsewhere: 0, remaining: 0, listed, candidates };
     Alert {
         stage: Some("uncovered".to_owned()),
         last: true,
-        projects: Some(ProjectsView { total: listed.len(), elsewhere: 0, remaining: 0, listed }),
-        ..Alert::of(event, Some(reason), Severity::Critical)
+        ..Alert::new(event, Some(reason), Severity::Critical, Body::Projects(body))
     }
 }
 
-fn of_sight(event: Event, reason: Reason) -> Alert {
+fn of_sight(event: Event, reason: Reason, sight: SightView) -> Alert {
     Alert {
         stage: Some("blind".to_owned()),
         last: true,
-        sight: Some(SightView::default()),
-        ..Alert::of(event, Some(reason), Severity::Critical)
+        ..Alert::new(event, Some(reason), Severity::Critical, Body::Sight(sight))
     }
 }
 
 fn of_credential(event: Event, kind: CredentialKind, days: i64, now: DateTime<Utc>) -> Alert {
     let of_key = kind == CredentialKind::AdminKey;
+    let body = Body::Credential(CredentialView {
+        kind,
+        id: AdminKeyId::parse("key_sample1").ok().filter(|_| of_key),
+        name: Name::clean("certvigil").filter(|_| of_key),
+        expires_at: Some(now + TimeDelta::days(days)),
+        own: true,
+    });
     Alert {
         stage: Some(if days < 0 { "expired" } else { "7d" }.to_owned()),
-        credential: Some(CredentialView {
-            kind,
-            id: AdminKeyId::parse("key_sample1").ok().filter(|_| of_key),
-            name: Name::clean("certvigil").filter(|_| of_key),
-            expires_at: Some(now + TimeDelta::days(days)),
-            own: true,
-        }),
-        ..Alert::of(event, Some(Reason::Stage), Severity::Critical)
+        ..Alert::new(event, Some(Reason::Stage), Severity::Critical, body)
     }
 }
 
@@ -263,14 +266,11 @@ fn of_failing(event: Event, reason: Reason, now: DateTime<Utc>) -> Alert {
     };
     let receivers: Vec<ReceiverView> =
         Some(receiver).filter(|_| !event.is_end()).into_iter().collect();
+    let (notifier, total) = ("mails".to_owned(), receivers.len());
+    let body = Body::Failing(FailingView { notifier, total, receivers });
     Alert {
         stage: Some("failing".to_owned()),
-        failing: Some(FailingView {
-            notifier: "mails".to_owned(),
-            total: receivers.len(),
-            receivers,
-        }),
-        ..Alert::of(event, Some(reason), Severity::Warning)
+        ..Alert::new(event, Some(reason), Severity::Warning, body)
     }
 }
 

@@ -6,8 +6,8 @@ use std::fmt::Display;
 
 use super::{
     notification::{
-        About, Alert, CertificateView, CredentialKind, CredentialView, Event, FailingView,
-        LeftBehind, Named, Notification, ProjectsView, Reason, SightView, SilenceView,
+        Alert, Body, CertificateBody, CertificateView, CredentialKind, CredentialView, Event,
+        FailingView, LeftBehind, Named, Notification, ProjectsView, Reason, SightView, SilenceView,
     },
     rotation::RotationStep,
     text::Name,
@@ -38,22 +38,23 @@ pub fn expiry(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 /// What one alert says, in a line.
 pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
-    match alert.about() {
-        About::Certificate(certificate) => of_certificate(alert, certificate, now),
-        About::Projects(projects) => of_projects(alert, projects),
-        About::Sight(sight) => of_sight(alert, sight, now),
-        About::Credential(credential) => of_credential(alert, credential, now),
-        About::Failing(failing) => of_failing(alert, failing, now),
-        About::Nothing => "a test message: no action needed".to_owned(),
+    match &alert.body {
+        Body::Certificate(body) => of_certificate(alert, body, now),
+        Body::Projects(projects) => of_projects(alert, projects),
+        Body::Sight(sight) => of_sight(alert, sight, now),
+        Body::Credential(credential) => of_credential(alert, credential, now),
+        Body::Failing(failing) => of_failing(alert, failing, now),
+        Body::Test => "a test message: no action needed".to_owned(),
     }
 }
 
-fn of_certificate(alert: &Alert, certificate: &CertificateView, now: DateTime<Utc>) -> String {
+fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> String {
+    let certificate = &body.certificate;
     let title = certificate.title();
     let what = match alert.event {
         Event::CertificateResolved => {
             let why = alert.reason.map_or(String::new(), |reason| end(reason, alert, certificate));
-            let left = alert.left_behind.as_ref().map_or(String::new(), left_behind);
+            let left = body.left_behind.as_ref().map_or(String::new(), left_behind);
             return match alert.ends_badly() {
                 true => format!("“{title}”: {why}{left}"),
                 false => format!("“{title}” is resolved: {why}{left}"),

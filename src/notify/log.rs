@@ -96,14 +96,14 @@ pub fn lines(notification: &Notification, now: DateTime<Utc>) -> Vec<String> {
 }
 
 fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTime<Utc>) {
-    let certificate = alert.certificate.as_ref();
+    let certificate = alert.certificate();
     let organization = notification.organization.as_ref().map(|name| name.as_str());
     let expires_at = certificate
         .and_then(|certificate| certificate.expires_at)
         .map(|expires_at| expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    let projects = match (certificate, &alert.projects) {
+    let projects = match (certificate, alert.projects()) {
         (Some(certificate), _) => Some(certificate.active_in.projects_total),
-        (None, projects) => projects.as_ref().map(|projects| projects.total),
+        (None, projects) => projects.map(|projects| projects.total),
     };
     macro_rules! say {
         ($level:ident) => {

@@ -36,11 +36,12 @@ use crate::{
     notify::{self, Notifier},
     schedule,
     secret::Secret,
-    store::{Membership, Store, StoreFault},
+    store::{Membership, Store},
     usecase::scan::{Target, When},
 };
 use monitor::{Monitor, News, Watching};
 pub use peers::Member;
+use peers::OpenFault;
 use pulse::Pulse;
 pub use reload::settle_changes;
 pub use scans::log_scan;
@@ -463,22 +464,22 @@ async fn open(
     config: &Config,
     parts: &Parts,
     membership: &Membership,
-) -> anyhow::Result<(Store, bool)> {
+) -> Result<(Store, bool), OpenFault> {
     let open = || async {
         let store = Store::open(&config.state).await?;
         peers::refuse_to_forget(config, &store, &parts.notifiers).await?;
         store.join(membership, false, clock::now).await?;
         let settled = settle_changes(config, &store, &parts.notifiers, clock::now()).await?;
-        anyhow::Ok((store, settled))
+        Ok::<_, OpenFault>((store, settled))
     };
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_secs(1))
         .with_max_delay(Duration::from_secs(10))
         .without_max_times();
     open.retry(pauses)
-        .when(|fault| fault.downcast_ref().is_some_and(StoreFault::is_passing))
+        .when(OpenFault::is_passing)
         .notify(|error, pause| {
-            let error = error_chain(error.as_ref());
+            let error = error_chain(error);
             tracing::error!(error, "database unavailable, next attempt in {pause:?}");
         })
         .await

@@ -324,7 +324,7 @@ async fn watch_notifiers(
     let report = match looked {
         Ok(report) => report,
         Err(error) => {
-            let error = error_chain(error.as_ref());
+            let error = error_chain(&error);
             tracing::error!(error, "notifier status unknown: database unavailable");
             return;
         }

@@ -24,7 +24,8 @@ use crate::{
     domain::certificate::OrganizationName,
     notify::Notifier,
     schedule,
-    store::{Instance, LEASE, Lease, Membership, Store, Taken},
+    store::{Instance, LEASE, Lease, Membership, Store, StoreFault, Taken},
+    usecase::Failed,
 };
 
 /// How often an instance renews its registration.
@@ -137,7 +138,7 @@ pub async fn refuse_to_forget(
     config: &Config,
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
-) -> anyhow::Result<()> {
+) -> Result<(), OpenFault> {
     if config.has_file {
         return Ok(());
     }
@@ -151,13 +152,37 @@ pub async fn refuse_to_forget(
         .map(|name| format!("the organization {name}"))
         .chain(pending.map(|name| format!("pending deliveries of the notifier {name}")))
         .collect();
-    anyhow::ensure!(
-        unknown.is_empty(),
-        "no configuration file was found ({SYSTEM}, ./{LOCAL}), but the database has {}: name the file with --config or \
-         CERTVIGIL_CONFIG (an empty file, if the environment is the whole configuration)",
-        unknown.join(", ")
-    );
-    Ok(())
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(OpenFault::Unknown(unknown.join(", "))),
+    }
+}
+
+/// Why the service cannot start on a database.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFault {
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    #[error(
+        "no configuration file was found ({SYSTEM}, ./{LOCAL}), but the database has {0}: name the \
+         file with --config or CERTVIGIL_CONFIG (an empty file, if the environment is the whole \
+         configuration)"
+    )]
+    Unknown(String),
+}
+
+impl OpenFault {
+    /// Whether the server may respond later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            OpenFault::Store(fault) | OpenFault::Failed(Failed { source: fault, .. }) => {
+                fault.is_passing()
+            }
+            OpenFault::Unknown(_) => false,
+        }
+    }
 }
 
 impl Drop for Member {

@@ -9,9 +9,10 @@ use crate::{
     clock,
     config::Config,
     logging,
+    net::error_chain,
     notify::Notifier,
     store::{LEASE, Lease, Store, Taken},
-    usecase::scan,
+    usecase::{Doing, Failed, scan},
 };
 
 /// The new configuration with its parts; `None` if it is refused, and the previous one stays in
@@ -55,7 +56,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     shared.schedule.send_replace(config.schedule.clone());
     let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
     let settled = settle.retry(ExponentialBuilder::default()).await.unwrap_or_else(|error| {
-        let error = format!("{error:#}");
+        let error = error_chain(&error);
         tracing::error!(error, "cleanup of removed organizations and notifiers failed, will retry");
         false
     });
@@ -78,8 +79,8 @@ pub async fn settle_changes(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     now: DateTime<Utc>,
-) -> anyhow::Result<bool> {
-    match store.take(None, None, LEASE, now).await? {
+) -> Result<bool, Failed> {
+    match store.take(None, None, LEASE, now).await.doing("taking the lease")? {
         Taken::Yes(lease) => settle(config, store, notifiers, &lease, now).await,
         Taken::Held | Taken::Done | Taken::Superseded => Ok(false),
     }
@@ -97,12 +98,13 @@ pub async fn settle(
     notifiers: &[Arc<dyn Notifier>],
     lease: &Lease,
     now: DateTime<Utc>,
-) -> anyhow::Result<bool> {
+) -> Result<bool, Failed> {
     let configured: Vec<(String, Vec<String>)> = notifiers
         .iter()
         .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
         .collect();
-    for (notifier, deliveries) in store.cancel_removed(&configured, lease, now).await? {
+    let cancelled = store.cancel_removed(&configured, lease, now).await;
+    for (notifier, deliveries) in cancelled.doing("cancelling deliveries")? {
         tracing::warn!(
             notifier,
             deliveries,
@@ -110,9 +112,10 @@ pub async fn settle(
         );
     }
     let mut done = true;
-    for organization in store.organizations().await? {
+    for organization in store.organizations().await.doing("reading the organizations")? {
         if config.organizations.iter().all(|one| one.api.organization != organization) {
-            let Taken::Yes(lease) = store.take(Some(&organization), None, LEASE, now).await? else {
+            let taken = store.take(Some(&organization), None, LEASE, now).await;
+            let Taken::Yes(lease) = taken.doing("taking the lease")? else {
                 done = false;
                 continue;
             };
@@ -122,7 +125,7 @@ pub async fn settle(
             let held = lease.clone();
             scan::retire(&organization, &policy, store, notifiers, give_up_after, held, now)
                 .await?;
-            store.release(&lease).await?;
+            store.release(&lease).await.doing("releasing the lease")?;
         }
     }
     Ok(done)

@@ -23,7 +23,8 @@ use crate::{
     notify::Notifier,
     schedule,
     store::{LEASE, Lease, StoreFault, Taken},
-    usecase::scan::{self, Progress, Report, Target, When},
+    usecase::Failed,
+    usecase::scan::{self, AdminKeysFault, Progress, Report, Target, When},
 };
 
 /// The pause before a failed or unsaved scan is repeated.
@@ -343,7 +344,7 @@ async fn one_scan(
             shared.outbox.notify_waiters();
             Ok(report)
         }
-        Ok(Err(error)) if matches!(error.downcast_ref(), Some(StoreFault::TakenOver)) => {
+        Ok(Err(Failed { source: StoreFault::TakenOver, .. })) => {
             tracing::warn!(
                 %organization,
                 "scan discarded: this instance was unresponsive, and another one took over the scan"
@@ -351,7 +352,7 @@ async fn one_scan(
             Err(Unkept::TakenOver)
         }
         Ok(Err(error)) => {
-            let why = error_chain(error.as_ref());
+            let why = error_chain(&error);
             tracing::error!(
                 %organization, error = %why,
                 "scan not saved: no alerts until its repetition is saved"
@@ -401,10 +402,10 @@ pub fn log_scan(report: &Report) {
             "more lists unreadable: certificates in them may expire unnoticed"
         );
     }
-    if let Some(why) = &report.admin_keys_fault {
+    if let Some(AdminKeysFault { why, refused }) = &report.admin_keys_fault {
         // Logged once. A key without the permission is normal; any other error is a warning.
         let what = "expiry of the admin key in use not watched";
-        match why.contains("HTTP 403") {
+        match refused {
             true => tracing::info!(%organization, error = %why, "{what}"),
             false => tracing::warn!(%organization, error = %why, "{what}"),
         }

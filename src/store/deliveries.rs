@@ -301,7 +301,7 @@ fn delivery_row(row: &Row) -> Result<DeliveryRow> {
         seq: row.try_get("seq")?,
         id: uuid(row, "id")?,
         notification_id: uuid(row, "notification_id")?,
-        organization: row.try_get("organization")?,
+        organization: Some(row.try_get("organization")?).filter(|name: &String| !name.is_empty()),
         notifier: row.try_get("notifier")?,
         receiver: row.try_get("receiver")?,
         summary: row.try_get("summary")?,

@@ -195,8 +195,6 @@ words! {
 /// Everything that one scan, or one look at the notifiers, changes.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// The organization; `None` for alerts without one.
-    pub of: Option<OrganizationName>,
     /// By which lease; `None` where nobody else can work on the state.
     pub lease: Option<Lease>,
     pub change: Change,
@@ -208,20 +206,24 @@ pub struct Commit {
     pub give_up_at: DateTime<Utc>,
 }
 
-/// The change of the inventory.
+/// The cause of a commit, with its change of the inventory.
 #[derive(Clone, Debug)]
 pub enum Change {
     Scan(Box<(ScanRecord, Arc<Inventory>)>),
     /// The organization is no longer watched.
-    Retired,
-    /// Nothing.
-    None,
+    Retired(OrganizationName),
+    /// Alerts about notifiers, which change no inventory.
+    Notifiers,
 }
 
 impl Commit {
-    /// The organization as it is kept.
+    /// The organization as it is stored.
     fn organization(&self) -> &str {
-        organization(self.of.as_ref())
+        organization(match &self.change {
+            Change::Scan(scan) => Some(&scan.0.organization),
+            Change::Retired(organization) => Some(organization),
+            Change::Notifiers => None,
+        })
     }
 }
 
@@ -436,13 +438,13 @@ impl Store {
                 let updated_at = millis(commit.now);
                 inventories::keep(&mut tx, organization, inventory, updated_at, &scan).await?;
             }
-            Change::Retired => {
+            Change::Retired(_) => {
                 query("DELETE FROM organizations WHERE name = $1")
                     .bind(commit.organization())
                     .execute(&mut tx)
                     .await?;
             }
-            Change::None => {}
+            Change::Notifiers => {}
         }
         for plan in &commit.plans {
             ledger::check(&mut tx, commit.organization(), plan).await?;

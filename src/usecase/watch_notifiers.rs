@@ -3,11 +3,11 @@
 //! Guarantees: alerts are stored before they are sent, as for a scan; none goes through the failing
 //! notifier; a restart repeats nothing. Neither calls the Admin API nor sends anything.
 
-use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use std::sync::Arc;
 
+use super::{Doing, Failed};
 use crate::{
     domain::{
         compose::of_notifiers,
@@ -44,12 +44,12 @@ pub async fn run_once(
     started_at: DateTime<Utc>,
     lease: Lease,
     now: DateTime<Utc>,
-) -> anyhow::Result<Report> {
+) -> Result<Report, Failed> {
     // The usual case: nothing fails and no alert is open.
-    if !store.has_told_of_failures().await.context("reading failing deliveries")? {
+    if !store.has_told_of_failures().await.doing("reading failing deliveries")? {
         return Ok(Report::default());
     }
-    let mut failures = store.failures().await.context("reading failing deliveries")?;
+    let mut failures = store.failures().await.doing("reading failing deliveries")?;
     // Ignore attempts in flight to receivers that were removed from the configuration.
     failures.retain(|failure| {
         let mut its = notifiers.iter().filter(|notifier| notifier.name() == failure.notifier);
@@ -60,7 +60,7 @@ pub async fn run_once(
     let mut plans = Vec::new();
     for notifier in notifiers {
         let ledger = store.ledger(None, notifier.name(), now).await;
-        let (ledger, ledger_version) = ledger.context("reading the ledger")?;
+        let (ledger, ledger_version) = ledger.doing("reading the ledger")?;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
@@ -101,12 +101,12 @@ pub async fn run_once(
     if !plans.is_empty() {
         let give_up_at = now + give_up_after;
         let over = Vec::new();
-        let (of, lease, change) = (None, Some(lease), Change::None);
-        let commit = Commit { of, lease, change, plans, over, now, give_up_at };
+        let (lease, change) = (Some(lease), Change::Notifiers);
+        let commit = Commit { lease, change, plans, over, now, give_up_at };
         match store.commit(&commit).await {
             // The next check decides again.
             Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
-            kept => kept.context("saving alerts about notifiers")?,
+            kept => kept.doing("saving alerts about notifiers")?,
         }
     }
     Ok(report)

@@ -42,7 +42,7 @@ impl From<DeliveryRow> for Delivery {
             seq: row.seq,
             id: row.id,
             notification_id: row.notification_id,
-            organization: Some(row.organization).filter(|name| !name.is_empty()),
+            organization: row.organization,
             notifier: row.notifier,
             receiver: row.receiver,
             summary: row.summary,

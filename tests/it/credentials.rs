@@ -1,6 +1,9 @@
 //! What certvigil reads with is watched, too: its admin key, and its own client certificate.
 
-use certvigil::demo::world::{AdminKey, World};
+use certvigil::{
+    demo::world::{AdminKey, World},
+    usecase::scan::AdminKeysFault,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
@@ -88,7 +91,8 @@ async fn a_key_that_may_not_read_the_keys_is_said_once_and_makes_no_scan_incompl
     sim.api.world().admin_keys_broken = Some(403);
     let report = service.scan(start()).await;
     assert!(report.record.complete && report.record.faults.is_empty());
-    let why = report.admin_keys_fault.unwrap();
+    let AdminKeysFault { why, refused } = report.admin_keys_fault.unwrap();
+    assert!(refused);
     assert!(why.contains("HTTP 403: the admin key has no permission to read this"), "{why}");
     assert_eq!(service.scan(start() + days(1)).await.admin_keys_fault, None, "once");
     // The last known keys stay in use, and nothing resolves, while the list is unreadable.
@@ -103,7 +107,7 @@ async fn a_key_that_may_not_read_the_keys_is_said_once_and_makes_no_scan_incompl
     sim.api.world().admin_keys.retain(|key| key.id == "key_other");
     let report = service.scan(start() + days(19)).await;
     let none = "the list of admin keys does not contain the key that certvigil uses";
-    assert_eq!(report.admin_keys_fault.as_deref(), Some(none));
+    assert_eq!(report.admin_keys_fault.map(|fault| fault.why).as_deref(), Some(none));
 }
 
 #[tokio::test]

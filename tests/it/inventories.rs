@@ -61,7 +61,6 @@ fn merged(before: &Inventory, projects: usize, name: &str, now: DateTime<Utc>) -
 
 async fn keep(contract: &Contract, inventory: &Inventory, now: DateTime<Utc>) {
     let commit = Commit {
-        of: Some(acme()),
         lease: Some(lease(&contract.store, Some(&acme())).await),
         change: Change::Scan(Box::new((record(now), Arc::new(inventory.clone())))),
         plans: vec![],

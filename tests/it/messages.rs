@@ -6,7 +6,9 @@ use certvigil::{
     demo::{pages::parts, world::World},
     domain::{
         certificate::{CertificateId, ProjectId},
-        notification::{Event, Named, Notification, ProjectView, SilenceView},
+        notification::{
+            Alert, Body, CertificateBody, Event, Named, Notification, ProjectView, SilenceView,
+        },
         rotation::RotationStep,
         sample,
         text::Name,
@@ -128,7 +130,7 @@ pub fn largest() -> Notification {
     };
     let mut message = sample::of(Event::CertificateExpiring, "ops", start());
     let mut alert = message.alerts.remove(0);
-    let certificate = alert.certificate.as_mut().unwrap();
+    let certificate = &mut body(&mut alert).certificate;
     certificate.name = name();
     (certificate.ignored, certificate.acknowledged) = (Some(silence()), Some(silence()));
     certificate.active_in.projects_total = 3_000;
@@ -143,13 +145,13 @@ pub fn largest() -> Notification {
         candidate: CertificateId::parse(&id(n)).ok().map(|id| Named { id, name: name() }),
     };
     certificate.active_in.projects = (0..50).map(project).collect();
-    let successor = alert.successor.as_mut().unwrap();
+    let successor = body(&mut alert).successor.as_mut().unwrap();
     (successor.name, successor.ignored) = (name(), Some(silence()));
     successor.acknowledged = Some(silence());
     message.alerts = (0..100)
         .map(|n| {
             let mut alert = alert.clone();
-            alert.certificate.as_mut().unwrap().id = CertificateId::parse(&id(n)).unwrap();
+            body(&mut alert).certificate.id = CertificateId::parse(&id(n)).unwrap();
             alert
         })
         .collect();
@@ -293,14 +295,15 @@ fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_says_how_many_
     let usual = {
         let mut message = largest();
         for alert in &mut message.alerts {
-            let certificate = alert.certificate.as_mut().unwrap();
+            let body = body(alert);
+            body.successor = None;
+            let certificate = &mut body.certificate;
             certificate.name = Name::clean("internal-ca-of-the-search-team-2026");
             (certificate.ignored, certificate.acknowledged) = (None, None);
             for project in &mut certificate.active_in.projects {
                 project.id = ProjectId::parse("proj_abcdefghijklmnopqrst").unwrap();
                 project.name = Name::clean("search-ranking-production-eu");
             }
-            alert.successor = None;
         }
         message
     };
@@ -318,12 +321,12 @@ fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_says_how_many_
 fn a_digest_repeats_no_sentence_more_than_three_times() {
     let config = everybody();
     let samples = samples().into_iter().map(|(_, message)| message);
-    for sample in samples.filter(|message| message.alerts[0].certificate.is_some()) {
+    for sample in samples.filter(|message| message.alerts[0].certificate().is_some()) {
         let mut message = sample;
         let alert = message.alerts[0].clone();
         let named = |n: usize| {
             let mut alert = alert.clone();
-            let certificate = alert.certificate.as_mut().unwrap();
+            let certificate = &mut body(&mut alert).certificate;
             certificate.id = CertificateId::parse(&format!("cert_{n}")).unwrap();
             certificate.name = Name::clean(&format!("ca-{n}"));
             alert
@@ -373,13 +376,20 @@ fn hostile() -> Vec<String> {
     .to_vec()
 }
 
+fn body(alert: &mut Alert) -> &mut CertificateBody {
+    match &mut alert.body {
+        Body::Certificate(body) => body,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A message in which every name is hostile.
 pub fn hostile_message() -> Notification {
     let mut message = sample::of(Event::CertificateExpiring, "ops", start());
     let alert = message.alerts.remove(0);
     for name in hostile() {
         let mut alert = alert.clone();
-        let certificate = alert.certificate.as_mut().unwrap();
+        let certificate = &mut body(&mut alert).certificate;
         certificate.name = Name::clean(&name);
         certificate.active_in.projects[0].name = Name::clean(&name);
         message.alerts.push(alert);

@@ -93,7 +93,6 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     other.join(&member("a"), true, start).await.unwrap();
     let held = lease(&one, Some(&acme())).await;
     let commit = Commit {
-        of: Some(acme()),
         lease: Some(held),
         change: Change::Scan(Box::new((record(start()), std::sync::Arc::default()))),
         plans: vec![],
@@ -251,7 +250,6 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
         )
         .await;
     let commit = Commit {
-        of: Some(acme()),
         lease: None,
         change: Change::Scan(Box::new((record(start()), std::sync::Arc::default()))),
         plans: vec![],

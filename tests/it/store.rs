@@ -234,7 +234,6 @@ impl Contract {
         };
         let inventory = Arc::default();
         let commit = Commit {
-            of: Some(acme()),
             lease: Some(lease(&self.store, Some(&acme())).await),
             change: Change::Scan(Box::new((record(now), inventory))),
             plans: vec![plan],
@@ -571,7 +570,6 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
         };
         let change = Change::Scan(Box::new((record(now), Arc::default())));
         Commit {
-            of: Some(acme()),
             lease: None,
             change,
             plans: vec![plan],
@@ -636,9 +634,8 @@ async fn acknowledgements_outlive_a_removed_organization_for_a_week(contract: Co
     };
     assert_eq!(end(start() + days(30)).await, 0, "it is configured");
     let retired = Commit {
-        of: Some(acme()),
         lease: None,
-        change: Change::Retired,
+        change: Change::Retired(acme()),
         plans: vec![],
         over: vec![],
         now: start() + days(1),
@@ -733,7 +730,6 @@ async fn an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan(con
     let third = acknowledgement("cert_b", start() + days(2));
     store.acknowledge(&acme(), &third).await.unwrap();
     let commit = Commit {
-        of: Some(acme()),
         lease: None,
         change: Change::Scan(Box::new((record(now), Arc::default()))),
         plans: vec![],
@@ -890,7 +886,6 @@ async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contra
         ledger_version,
     };
     let commit = Commit {
-        of: Some(acme()),
         lease: None,
         change: Change::Scan(Box::new((record(now), Arc::default()))),
         plans: vec![plan],
@@ -941,7 +936,6 @@ async fn no_character_is_too_strange(contract: Contract) {
 async fn a_commit_without_its_lease_changes_nothing(contract: Contract) {
     let held = lease(&contract.store, Some(&acme())).await;
     let commit = |now, lease: &Lease| Commit {
-        of: Some(acme()),
         lease: Some(lease.clone()),
         change: Change::Scan(Box::new((record(now), Arc::default()))),
         plans: vec![],

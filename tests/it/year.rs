@@ -611,8 +611,8 @@ fn foretold(messages: &[Notification], name: &str) -> BTreeMap<DateTime<Utc>, BT
                         "reason": alert.reason,
                         "severity": alert.severity,
                         "stage": alert.stage,
-                        "certificate": alert.certificate,
-                        "projects_total": alert.projects.as_ref().map(|view| view.total),
+                        "certificate": alert.certificate(),
+                        "projects_total": alert.projects().map(|view| view.total),
                     })
                 })
                 .collect();

@@ -144,7 +144,7 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
                 scan::run_once(target, &store, &notifiers, give_up_after, when, held, &progress)
                     .await;
             store.release(&lease).await?;
-            scanned
+            anyhow::Ok(scanned?)
         };
         match scanned.await {
             Ok(report) => {

@@ -71,7 +71,7 @@ impl Page<'_> {
     /// The alert about this certificate in a notification.
     fn alert<'a>(&self, sent: &'a SentNotification) -> Option<&'a Alert> {
         sent.notification.alerts.iter().find(|alert| {
-            let certificate = alert.certificate.as_ref();
+            let certificate = alert.certificate();
             certificate.is_some_and(|one| one.id == self.explanation.certificate.id)
         })
     }

@@ -91,7 +91,7 @@ impl<'a> Outlook<'a> {
                 let key = (
                     message.notifier.clone(),
                     message.organization.as_ref().map_or(String::new(), ToString::to_string),
-                    alert.certificate.as_ref().map_or(String::new(), |one| one.id.to_string()),
+                    alert.certificate().map_or(String::new(), |one| one.id.to_string()),
                 );
                 if alert.reason == Some(Reason::Repeat)
                     && let Some(row) = latest.get(&key).and_then(|row| rows.get_mut(*row))
@@ -241,7 +241,7 @@ impl<'a> Outlook<'a> {
 }
 
 fn entry(alert: &Alert) -> Value {
-    let certificate = alert.certificate.as_ref().map(|one| {
+    let certificate = alert.certificate().map(|one| {
         json!({
             "id": one.id,
             "name": one.name,
@@ -250,7 +250,7 @@ fn entry(alert: &Alert) -> Value {
             "projects_without_successor": one.active_in.without_successor,
         })
     });
-    let projects = alert.projects.as_ref().map(|view| {
+    let projects = alert.projects().map(|view| {
         let listed: Vec<Value> =
             view.listed.iter().map(|one| json!({ "id": one.id, "name": one.name })).collect();
         json!({ "total": view.total, "listed": listed })

@@ -8,7 +8,7 @@ use super::{Composed, MAX_PROJECTS, closes};
 use crate::domain::{
     failing::Failing,
     listener::{Grain, Listener},
-    notification::{Alert, Event, FailingView, Notification, ReceiverView},
+    notification::{Alert, Body, Event, FailingView, Notification, ReceiverView},
     reconcile::Decision,
     subject::Subject,
     threshold::Severity,
@@ -82,15 +82,23 @@ fn alert(decision: &Decision, failing: &[Failing<'_>]) -> Option<Alert> {
             Some(Alert {
                 stage: Some(reached.label.clone()),
                 last: true,
-                failing: Some(view(failing)),
                 due_at: told.due_at,
-                ..Alert::of(Event::NotifierFailing, Some(*reason), reached.severity)
+                ..Alert::new(
+                    Event::NotifierFailing,
+                    Some(*reason),
+                    reached.severity,
+                    Body::Failing(view(failing)),
+                )
             })
         }
         Decision::End { reason, told, .. } => Some(Alert {
             stage: Some(told.label.clone()),
-            failing: Some(view(None)),
-            ..Alert::of(Event::NotifierRecovered, Some(*reason), told.severity)
+            ..Alert::new(
+                Event::NotifierRecovered,
+                Some(*reason),
+                told.severity,
+                Body::Failing(view(None)),
+            )
         }),
         Decision::Note { .. } | Decision::Damp { .. } => None,
     }

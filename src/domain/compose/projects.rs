@@ -9,7 +9,7 @@ use crate::domain::{
     certificate::{Certificate, Project, ProjectId},
     ledger::{Ledger, Told},
     listener::{Grain, Listener},
-    notification::{Alert, CandidateView, Event, Named, ProjectView, ProjectsView, Reason},
+    notification::{Alert, Body, CandidateView, Event, Named, ProjectView, ProjectsView, Reason},
     reconcile::Decision,
     routing::Routing,
     subject::{ProjectKind, Subject},
@@ -85,14 +85,16 @@ impl Occasion<'_> {
         projects.truncate(MAX_PROJECTS);
         projects.shrink_to_fit();
         let candidates = self.remedy(&mut projects);
+        let (total, remaining, listed) = (here, 0, projects);
+        let body = ProjectsView { total, elsewhere, remaining, listed, candidates };
+        let body = Body::Projects(body);
+        let reason = reasons.into_iter().min();
         let alert = Alert {
-            candidates,
             stage: Some(reached.label.clone()),
             last: reached.last,
-            projects: Some(ProjectsView { total: here, elsewhere, remaining: 0, listed: projects }),
             due_at: due.map(|(due_at, _)| due_at),
             timely_until: due.and_then(|(_, timely_until)| timely_until),
-            ..Alert::of(words(kind).0, reasons.into_iter().min(), reached.severity)
+            ..Alert::new(words(kind).0, reason, reached.severity, body)
         };
         Some((alert, subjects))
     }
@@ -171,15 +173,16 @@ impl Occasion<'_> {
                 ..ProjectView::of(&Project { id: (*id).clone(), name: told.name.clone() })
             };
             let severity = severity.unwrap_or(Severity::Critical);
+            let body = Body::Projects(ProjectsView {
+                total: ended.len(),
+                elsewhere: 0,
+                remaining,
+                listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
+                candidates: Vec::new(),
+            });
             let alert = Alert {
                 stage: Some(stage.to_owned()),
-                projects: Some(ProjectsView {
-                    total: ended.len(),
-                    elsewhere: 0,
-                    remaining,
-                    listed: ended.iter().take(MAX_PROJECTS).map(view).collect(),
-                }),
-                ..Alert::of(event, Some(reason), severity)
+                ..Alert::new(event, Some(reason), severity, body)
             };
             (alert, subjects)
         };

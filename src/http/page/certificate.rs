@@ -262,7 +262,7 @@ fn told(
 ) -> Option<Told> {
     let notification = &sent.notification;
     let alert = notification.alerts.iter().find(|alert| {
-        alert.certificate.as_ref().is_some_and(|one| one.id == explanation.certificate.id)
+        alert.certificate().is_some_and(|one| one.id == explanation.certificate.id)
     })?;
     let deliveries: Vec<String> =
         sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();

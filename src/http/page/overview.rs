@@ -110,7 +110,7 @@ pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Pr
         level => format!("{level} – certvigil"),
     };
     let delivery = |row| Delivery::of(row, snapshot.at, timezone);
-    let its = |row: &&DeliveryRow| filter.is_of(&row.organization);
+    let its = |row: &&DeliveryRow| filter.is_of(row.organization.as_deref().unwrap_or_default());
     Ok(Overview {
         frame: frame.titled(title),
         organizations_known: choices(snapshot),

@@ -169,7 +169,7 @@ impl Project {
 pub struct Delivery {
     pub id: String,
     pub at: Moment,
-    pub organization: String,
+    pub organization: Option<String>,
     pub notifier: String,
     pub receiver: String,
     pub summary: String,

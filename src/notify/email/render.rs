@@ -22,7 +22,7 @@ use super::Settings;
 use crate::{
     domain::{
         certificate::OrganizationName,
-        notification::{Event, Notification},
+        notification::{Alert, Event, Notification},
         text::unlinked,
         threshold::Severity,
         wording,
@@ -129,7 +129,7 @@ impl Renderer {
 
 /// The thread of a mail: its most urgent certificate; without one, the alert about projects.
 fn root(organization: &OrganizationName, notification: &Notification) -> Option<Uuid> {
-    let of_certificate = notification.alerts.iter().find_map(|alert| alert.certificate.as_ref());
+    let of_certificate = notification.alerts.iter().find_map(Alert::certificate);
     let about = match of_certificate {
         Some(worst) => worst.id.to_string(),
         None => notification.alerts.first()?.key(),

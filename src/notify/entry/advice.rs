@@ -6,7 +6,8 @@ use super::Quiet;
 use crate::domain::{
     certificate::OrganizationName,
     notification::{
-        ActiveIn, Alert, CandidateView, CertificateView, Event, ProjectView, ProjectsView,
+        ActiveIn, Alert, CandidateView, CertificateBody, CertificateView, Event, ProjectView,
+        ProjectsView,
     },
     rotation::RotationStep,
     wording,
@@ -27,14 +28,15 @@ pub(super) const UNCOVERED: &str = "every API call over mutual TLS fails now, an
 /// What breaks, and from when; nothing where nothing does.
 pub(super) fn consequence(
     alert: &Alert,
-    certificate: &CertificateView,
+    body: &CertificateBody,
     now: DateTime<Utc>,
 ) -> Option<String> {
+    let certificate = &body.certificate;
     let active = &certificate.active_in;
     match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {}
         Event::CertificateResolved => {
-            let left = alert.left_behind.as_ref()?;
+            let left = body.left_behind.as_ref()?;
             return (left.unprotected > 0).then(|| UNPROTECTED.to_owned());
         }
         Event::CertificateNotYetValid => {
@@ -116,7 +118,8 @@ pub(super) struct Advice {
 }
 
 /// The steps for a certificate.
-pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
+pub(super) fn advice(alert: &Alert, body: &CertificateBody) -> Advice {
+    let certificate = &body.certificate;
     let title = certificate.title();
     let everywhere = certificate.active_in.organization;
     let steps: &[&str] = match alert.event {
@@ -142,7 +145,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
                      successor has the same key as {title}.",
                     "Deactivate {title} {where}, and delete it.",
                 ],
-                (false, _) if !alert.candidates.is_empty() => &[
+                (false, _) if !body.candidates.is_empty() => &[
                     "If the successor has a different key, issue client certificates that it \
                      signs and move the clients: this takes longest.",
                     "When every project has a successor, deactivate {title} {where}, and delete it.",
@@ -201,7 +204,7 @@ pub(super) fn advice(alert: &Alert, certificate: &CertificateView) -> Advice {
     let (mut first, any) = match expires {
         true => {
             let keep = Some(certificate.title());
-            (activate(&alert.candidates, open, everywhere, keep), "the old certificate")
+            (activate(&body.candidates, open, everywhere, keep), "the old certificate")
         }
         false => (Vec::new(), "the certificate"),
     };
@@ -318,14 +321,27 @@ fn plain(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::{super::Entry, *};
-    use crate::notify::style::Style;
+    use crate::{
+        domain::{
+            notification::{Body, Notification},
+            sample,
+        },
+        notify::style::Style,
+    };
+
+    fn certificate(sample: &mut Notification) -> &mut CertificateView {
+        match &mut sample.alerts[0].body {
+            Body::Certificate(body) => &mut body.certificate,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn nobody_is_told_to_deactivate_what_others_have_no_successor_for() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         for event in [Event::CertificateExpiring, Event::CertificateExpired] {
-            let mut sample = crate::domain::sample::of(event, "ops", now);
-            let active = &mut sample.alerts[0].certificate.as_mut().unwrap().active_in;
+            let mut sample = sample::of(event, "ops", now);
+            let active = &mut certificate(&mut sample).active_in;
             (active.organization, active.without_successor) = (true, 0);
             (active.projects_total, active.projects_elsewhere) = (15, 12);
             active.elsewhere_without_successor = 12;
@@ -338,11 +354,11 @@ mod tests {
     #[test]
     fn what_could_mean_something_to_a_shell_is_in_no_command() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut sample = crate::domain::sample::of(Event::CertificateExpiring, "ops", now);
+        let mut sample = sample::of(Event::CertificateExpiring, "ops", now);
         let ids = [("cert_abc-1.x", "ack cert_abc-1.x --"), ("cert_$(reboot)", "ack ID --")];
         for (id, expected) in ids {
-            let certificate = sample.alerts[0].certificate.as_mut().unwrap();
-            certificate.id = crate::domain::certificate::CertificateId::parse(id).unwrap();
+            certificate(&mut sample).id =
+                crate::domain::certificate::CertificateId::parse(id).unwrap();
             let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
             let Some(Quiet::Command(command)) = entry.quiet else { panic!("{entry:?}") };
             assert!(command.contains(expected), "{command}");

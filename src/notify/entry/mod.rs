@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::style::Style;
 use crate::domain::{
     notification::{
-        About, ActiveIn, Alert, CandidateView, CertificateView, Event, Notification, ProjectView,
+        ActiveIn, Alert, Body, CandidateView, CertificateBody, Event, Notification, ProjectView,
         ProjectsView,
     },
     text::unlinked,
@@ -153,25 +153,26 @@ impl Entry {
             runbook: style.links.runbook(alert.event),
             quiet: None,
         };
-        match alert.about() {
-            About::Projects(projects) => {
+        match &alert.body {
+            Body::Projects(projects) => {
                 entry.tell_projects(alert, projects, shown_projects);
                 if alert.event == Event::ProjectUnprotected {
                     entry.quiet = quiet_projects(notification.organization.as_ref(), projects, now);
                 }
             }
-            About::Certificate(certificate) => {
-                entry.tell_certificate(alert, certificate, shown_projects, timezone, now);
-                entry.quiet = quiet(notification.organization.as_ref(), alert, certificate, now);
+            Body::Certificate(body) => {
+                entry.tell_certificate(alert, body, shown_projects, timezone, now);
+                let organization = notification.organization.as_ref();
+                entry.quiet = quiet(organization, alert, &body.certificate, now);
             }
-            About::Sight(sight) => entry.tell_sight(alert, sight, shown_projects, timezone),
-            About::Credential(credential) => {
+            Body::Sight(sight) => entry.tell_sight(alert, sight, shown_projects, timezone),
+            Body::Credential(credential) => {
                 entry.tell_credential(alert, credential, timezone, now);
             }
-            About::Failing(failing) => {
+            Body::Failing(failing) => {
                 entry.tell_failing(alert, failing, shown_projects, timezone);
             }
-            About::Nothing => {
+            Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }
         }
@@ -208,14 +209,15 @@ impl Entry {
     fn tell_certificate(
         &mut self,
         alert: &Alert,
-        certificate: &CertificateView,
+        body: &CertificateBody,
         shown_projects: usize,
         timezone: Tz,
         now: DateTime<Utc>,
     ) {
+        let certificate = &body.certificate;
         let over = alert.event.is_end();
         let active = &certificate.active_in;
-        self.consequence = consequence(alert, certificate, now);
+        self.consequence = consequence(alert, body, now);
         if matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired) {
             self.coverage = coverage(active);
         }
@@ -235,7 +237,7 @@ impl Entry {
         if let Some(why) = reason(alert) {
             self.facts.push(("Reason", why));
         }
-        if let Some(successor) = &alert.successor {
+        if let Some(successor) = &body.successor {
             let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
             let until =
                 successor.expires_at.map(|at| format!(", valid until {}", wording::day(at)));
@@ -254,8 +256,8 @@ impl Entry {
             };
             self.facts.push(("Successor", format!("“{name}”{id} in {reach}{until}{its}")));
         }
-        if let [_, _, ..] = alert.candidates.as_slice() {
-            let titles: Vec<String> = alert.candidates.iter().map(CandidateView::title).collect();
+        if let [_, _, ..] = body.candidates.as_slice() {
+            let titles: Vec<String> = body.candidates.iter().map(CandidateView::title).collect();
             self.facts.push(("Candidates", titles.join(", ")));
         }
         for (what, view) in
@@ -280,11 +282,11 @@ impl Entry {
             let others = wording::count(active.projects_elsewhere, "other");
             self.projects_label.push_str(&format!(" of yours and {others}"));
         }
-        if let Some(left) = &alert.left_behind {
+        if let Some(left) = &body.left_behind {
             self.projects_label =
                 format!("Was active in {}", wording::count(left.total(), "project"));
             self.list(&left.projects, left.total(), shown_projects, after_its_end);
-            self.advise(advice(alert, certificate));
+            self.advise(advice(alert, body));
             return;
         }
         self.list(&active.projects, here, shown_projects, |project| {
@@ -298,7 +300,7 @@ impl Entry {
                 (None, None) => String::new(),
             }
         });
-        self.advise(advice(alert, certificate));
+        self.advise(advice(alert, body));
     }
 
     fn advise(&mut self, advice: Advice) {
@@ -343,7 +345,7 @@ impl Entry {
         if over {
             return;
         }
-        self.advice = activate(&alert.candidates, &projects.listed, false, None);
+        self.advice = activate(&projects.candidates, &projects.listed, false, None);
         if unprotected {
             if self.advice.is_empty() {
                 let first = "Upload a certificate, and activate it in each of these projects or \

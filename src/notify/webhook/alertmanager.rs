@@ -15,7 +15,7 @@ use super::{
     instant,
 };
 use crate::domain::{
-    notification::{CredentialView, Event},
+    notification::{Body, CredentialView, Event},
     threshold::Severity,
 };
 
@@ -99,14 +99,13 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
     if let Some(organization) = &incident.notification.organization {
         labels["organization"] = organization.as_str().into();
     }
-    if let Some(certificate) = &alert.certificate {
-        labels["certificate"] = certificate.id.as_str().into();
-    }
-    if let Some(CredentialView { id: Some(id), .. }) = &alert.credential {
-        labels["admin_key"] = id.as_str().into();
-    }
-    if let Some(failing) = &alert.failing {
-        labels["notifier"] = failing.notifier.as_str().into();
+    match &alert.body {
+        Body::Certificate(body) => labels["certificate"] = body.certificate.id.as_str().into(),
+        Body::Credential(CredentialView { id: Some(id), .. }) => {
+            labels["admin_key"] = id.as_str().into();
+        }
+        Body::Failing(failing) => labels["notifier"] = failing.notifier.as_str().into(),
+        Body::Credential(_) | Body::Projects(_) | Body::Sight(_) | Body::Test => {}
     }
     labels
 }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::instant;
 use crate::{
     domain::{
-        notification::{Alert, Notification, ProjectView, ReceiverView, UnseenView},
+        notification::{
+            Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnseenView,
+        },
         wording,
     },
     notify::style::Links,
@@ -52,48 +54,58 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
         "stage": alert.stage,
         "last_stage": alert.last,
         "runbook_url": links.runbook(alert.event),
-        "certificate": alert.certificate.as_ref().map(|view| CertificateDetails::of(view, now)),
-        "successor": alert.successor.as_ref().map(Successor::from),
-        "candidates": alert.candidates.iter().map(Candidate::from).collect::<Vec<_>>(),
+        "certificate": null,
+        "successor": null,
+        "candidates": [],
         "due_at": alert.due_at.map(instant),
         "late_seconds": alert.late_by(now).map(|late| late.num_seconds()),
     });
-    if let Some(view) = &alert.projects {
-        entry["projects_total"] = view.total.into();
-        entry["projects_elsewhere"] = view.elsewhere.into();
-        entry["projects_remaining"] = view.remaining.into();
-        entry["projects"] = json!(projects(&view.listed));
-    }
-    if let Some(left) = &alert.left_behind {
-        entry["left_behind"] = json!({
-            "projects_covered": left.covered,
-            "projects_uncovered": left.uncovered,
-            "projects_unprotected": left.unprotected,
-            "projects": projects(&left.projects),
-        });
-    }
-    if let Some(view) = &alert.sight {
-        entry["monitor"] = json!({
-            "lists_total": view.total,
-            "projects_affected": view.projects,
-            "lists": view.unseen.iter().map(unseen).collect::<Value>(),
-        });
-    }
-    if let Some(view) = &alert.credential {
-        entry[view.kind.as_str()] = json!({
-            "id": view.id,
-            "name": view.name,
-            "expires_at": view.expires_at.map(instant),
-            "expires_in_seconds": view.expires_at.map(|expires_at| (expires_at - now).num_seconds()),
-            "own": view.own,
-        });
-    }
-    if let Some(view) = &alert.failing {
-        entry["failing_notifier"] = json!({
-            "name": view.notifier,
-            "receivers_total": view.total,
-            "receivers": view.receivers.iter().map(failing_receiver).collect::<Value>(),
-        });
+    match &alert.body {
+        Body::Certificate(body) => {
+            entry["certificate"] = json!(CertificateDetails::of(&body.certificate, now));
+            entry["successor"] = json!(body.successor.as_ref().map(Successor::from));
+            entry["candidates"] = candidates(&body.candidates);
+            if let Some(left) = &body.left_behind {
+                entry["left_behind"] = json!({
+                    "projects_covered": left.covered,
+                    "projects_uncovered": left.uncovered,
+                    "projects_unprotected": left.unprotected,
+                    "projects": projects(&left.projects),
+                });
+            }
+        }
+        Body::Projects(view) => {
+            entry["candidates"] = candidates(&view.candidates);
+            entry["projects_total"] = view.total.into();
+            entry["projects_elsewhere"] = view.elsewhere.into();
+            entry["projects_remaining"] = view.remaining.into();
+            entry["projects"] = json!(projects(&view.listed));
+        }
+        Body::Sight(view) => {
+            entry["monitor"] = json!({
+                "lists_total": view.total,
+                "projects_affected": view.projects,
+                "lists": view.unseen.iter().map(unseen).collect::<Value>(),
+            });
+        }
+        Body::Credential(view) => {
+            let left = view.expires_at.map(|expires_at| (expires_at - now).num_seconds());
+            entry[view.kind.as_str()] = json!({
+                "id": view.id,
+                "name": view.name,
+                "expires_at": view.expires_at.map(instant),
+                "expires_in_seconds": left,
+                "own": view.own,
+            });
+        }
+        Body::Failing(view) => {
+            entry["failing_notifier"] = json!({
+                "name": view.notifier,
+                "receivers_total": view.total,
+                "receivers": view.receivers.iter().map(failing_receiver).collect::<Value>(),
+            });
+        }
+        Body::Test => {}
     }
     entry
 }
@@ -115,6 +127,10 @@ fn unseen(view: &UnseenView) -> Value {
         "since": instant(view.since),
         "error": view.why,
     })
+}
+
+fn candidates(views: &[CandidateView]) -> Value {
+    json!(views.iter().map(Candidate::from).collect::<Vec<_>>())
 }
 
 fn projects(listed: &[ProjectView]) -> Vec<ProjectOfCertificate> {

@@ -34,7 +34,7 @@ pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
 }
 
 fn created(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
-    let certificate = incident.alert.certificate.as_ref();
+    let certificate = incident.alert.certificate();
     let details = within(incident.details(), MAX_DETAILS);
     let description: Vec<String> = details
         .iter()

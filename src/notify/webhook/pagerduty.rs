@@ -26,7 +26,7 @@ pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
 }
 
 fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severity) -> Value {
-    let certificate = incident.alert.certificate.as_ref();
+    let certificate = incident.alert.certificate();
     let mut event = json!({
         "routing_key": setting.routing_key,
         "event_action": action,

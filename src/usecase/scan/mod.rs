@@ -7,7 +7,6 @@
 
 mod read;
 
-use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use futures_util::FutureExt;
@@ -15,6 +14,7 @@ use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Durat
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
+use super::{Doing, Failed};
 use crate::{
     admin_api::AdminApi,
     build, clock,
@@ -33,6 +33,7 @@ use crate::{
         scan::ScanRecord,
         selection::Selection,
         skew::{ClockVerdict, Synchronization},
+        unreadable::Cause,
     },
     notify::Notifier,
     store::{Change, Commit, Lease, LedgerVersion, MessageKind, Plan, Store, StoreFault, id_at},
@@ -97,6 +98,14 @@ impl When {
     }
 }
 
+/// The reason why the expiry of the admin key in use is not watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminKeysFault {
+    pub why: String,
+    /// Whether the API refused the key (401 or 403).
+    pub refused: bool,
+}
+
 /// The result of a scan.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -104,7 +113,7 @@ pub struct Report {
     /// Number of notifications in the outbox.
     pub notifications: usize,
     /// Why the admin keys are unreadable, if that is new. It makes no scan incomplete.
-    pub admin_keys_fault: Option<String>,
+    pub admin_keys_fault: Option<AdminKeysFault>,
     /// Whether another scan has to confirm that something is gone.
     pub needs_confirmation: bool,
 }
@@ -121,10 +130,10 @@ pub async fn run_once(
     when: When,
     lease: Lease,
     progress: &watch::Sender<Progress>,
-) -> anyhow::Result<Report> {
+) -> Result<Report, Failed> {
     let started = Instant::now();
     let known = store.inventory(target.api.organization()).await;
-    let known = Arc::new(known.context("reading the last inventory")?);
+    let known = Arc::new(known.doing("reading the last inventory")?);
     let before = target.api.requests();
     // An internal error counts as unreadable lists.
     let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
@@ -159,10 +168,10 @@ pub async fn keep(
     give_up_after: TimeDelta,
     when: When,
     lease: Lease,
-) -> anyhow::Result<Report> {
+) -> Result<Report, Failed> {
     let Read { before, reading, requests, at: local, synchronization } = read;
     let organization = target.api.organization();
-    let last = store.latest_scan(organization).await.context("reading the last scan")?;
+    let last = store.latest_scan(organization).await.doing("reading the last scan")?;
     let clock = target.clock(local, synchronization);
     let skew = match clock {
         // No response had a `Date`: keep the known clock skew.
@@ -188,7 +197,7 @@ pub async fn keep(
         clock_skew: skew,
     };
     let acknowledgements =
-        store.acknowledgements(organization).await.context("reading the acknowledgements")?;
+        store.acknowledgements(organization).await.doing("reading the acknowledgements")?;
     let evaluation = evaluate(organization, &after, &target.policy, &acknowledgements, now);
     let occasion = Occasion {
         evaluation: &evaluation,
@@ -209,7 +218,6 @@ pub async fn keep(
         let plans = plan(&occasion, &world, store, notifiers, moment, local).await?;
         let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
         let commit = Commit {
-            of: Some(organization.clone()),
             lease: Some(lease.clone()),
             change: Change::Scan(Box::new((record.clone(), Arc::clone(&after)))),
             plans,
@@ -220,7 +228,7 @@ pub async fn keep(
         match store.commit(&commit).await {
             // A delivery that finished in between changes the decision.
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
-            kept => kept.context("keeping the scan")?,
+            kept => kept.doing("keeping the scan")?,
         }
         break notifications;
     };
@@ -230,20 +238,19 @@ pub async fn keep(
 
 /// Why the admin keys are unreadable, unless the last scan had the same error, or that none of them
 /// is the one in use.
-fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<String> {
-    fn why(inventory: &Inventory) -> Option<String> {
+fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysFault> {
+    fn fault(inventory: &Inventory) -> Option<AdminKeysFault> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
             // Every response has its own request id.
-            let why = unreadable.why.split(" (x-request-id").next();
-            return why.map(str::to_owned);
+            let why = unreadable.why.split(" (x-request-id").next()?.to_owned();
+            return Some(AdminKeysFault { why, refused: unreadable.cause == Cause::Refused });
         }
         let listed = inventory.admin_keys.as_ref()?;
         let own = listed.keys.values().any(|key| key.own);
-        (!own).then(|| {
-            "the list of admin keys does not contain the key that certvigil uses".to_owned()
-        })
+        let why = "the list of admin keys does not contain the key that certvigil uses".to_owned();
+        (!own).then_some(AdminKeysFault { why, refused: false })
     }
-    why(after).filter(|new| why(before).as_ref() != Some(new))
+    fault(after).filter(|new| fault(before).as_ref() != Some(new))
 }
 
 /// The unreadable lists with their errors; of many, the first ones and the total.
@@ -276,7 +283,7 @@ pub async fn retire(
     give_up_after: TimeDelta,
     lease: Lease,
     now: DateTime<Utc>,
-) -> anyhow::Result<()> {
+) -> Result<(), Failed> {
     let nothing = Inventory::default();
     let none = Acknowledgements::default();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
@@ -287,9 +294,8 @@ pub async fn retire(
     loop {
         let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment, now).await?;
         let commit = Commit {
-            of: Some(organization.clone()),
             lease: Some(lease.clone()),
-            change: Change::Retired,
+            change: Change::Retired(organization.clone()),
             plans,
             over: Vec::new(),
             now,
@@ -297,7 +303,7 @@ pub async fn retire(
         };
         match store.commit(&commit).await {
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => {}
-            kept => return kept.context("keeping the end of an organization"),
+            kept => return kept.doing("keeping the end of an organization"),
         }
     }
 }
@@ -311,12 +317,12 @@ async fn plan(
     notifiers: &[Arc<dyn Notifier>],
     moment: Moment,
     local: DateTime<Utc>,
-) -> anyhow::Result<Vec<Plan>> {
+) -> Result<Vec<Plan>, Failed> {
     let mut plans = Vec::new();
     for notifier in notifiers {
         let organization = occasion.evaluation.organization;
         let ledger = store.ledger(Some(organization), notifier.name(), local).await;
-        let (ledger, version) = ledger.context("reading the ledger")?;
+        let (ledger, version) = ledger.doing("reading the ledger")?;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
@@ -324,7 +330,7 @@ async fn plan(
             ledger,
         };
         let known = store.known_receivers(organization, &listener.name).await;
-        let known = known.context("reading the receivers")?;
+        let known = known.doing("reading the receivers")?;
         plans.extend(plan_of(
             occasion,
             world,

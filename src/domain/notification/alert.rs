@@ -1,0 +1,275 @@
+//! One alert of a notification.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use super::{
+    super::{subject::Subject, threshold::Severity},
+    CandidateView, CertificateView, CredentialView, Event, FailingView, LeftBehind, ProjectsView,
+    Reason, SightView, SuccessorView,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct Alert {
+    pub event: Event,
+    /// `None` for a test.
+    pub reason: Option<Reason>,
+    pub severity: Severity,
+    /// The severities whose incidents end with this message; `None` in messages of earlier
+    /// versions.
+    pub closes: Option<BTreeSet<Severity>>,
+    /// The label of the threshold, `expired`, or the name of the state.
+    pub stage: Option<String>,
+    /// Whether it cannot be acknowledged: the last threshold and later stages.
+    pub last: bool,
+    pub body: Body,
+    /// Time at which the alert became due; `None` for a repeat.
+    pub due_at: Option<DateTime<Utc>>,
+    /// The latest time that counts as on time.
+    pub timely_until: Option<DateTime<Utc>>,
+}
+
+/// The subject of an alert, with its details.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Of `certificate.*`.
+    Certificate(Box<CertificateBody>),
+    /// Of `project.*`.
+    Projects(ProjectsView),
+    /// Of `monitor.*`.
+    Sight(SightView),
+    /// Of `admin_key.*` and `client_identity.*`.
+    Credential(CredentialView),
+    /// Of `notifier.*`.
+    Failing(FailingView),
+    Test,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateBody {
+    pub certificate: CertificateView,
+    pub successor: Option<SuccessorView>,
+    /// Uploaded certificates that could take over, and are not active in every project of the
+    /// alert; the likeliest first, at most 3.
+    pub candidates: Vec<CandidateView>,
+    /// The projects of a certificate that was deactivated, deleted or replaced.
+    pub left_behind: Option<LeftBehind>,
+}
+
+impl From<CertificateView> for Body {
+    fn from(certificate: CertificateView) -> Body {
+        let (successor, candidates, left_behind) = (None, Vec::new(), None);
+        Body::Certificate(Box::new(CertificateBody {
+            certificate,
+            successor,
+            candidates,
+            left_behind,
+        }))
+    }
+}
+
+impl Alert {
+    pub fn new(event: Event, reason: Option<Reason>, severity: Severity, body: Body) -> Alert {
+        Alert {
+            event,
+            reason,
+            severity,
+            closes: None,
+            stage: None,
+            last: false,
+            body,
+            due_at: None,
+            timely_until: None,
+        }
+    }
+
+    /// Identifies its incident from start to end: the subject, `projects` for the projects of an
+    /// organization without a valid certificate, `projects:unprotected` for those without an active
+    /// one, or `test`.
+    pub fn key(&self) -> String {
+        match &self.body {
+            Body::Certificate(body) => {
+                Subject::Certificate(body.certificate.id.clone()).to_string()
+            }
+            Body::Projects(_) => match self.event {
+                Event::ProjectUnprotected | Event::ProjectProtected => "projects:unprotected",
+                _ => "projects",
+            }
+            .to_owned(),
+            Body::Sight(_) => Subject::Sight.to_string(),
+            Body::Credential(CredentialView { id: Some(id), .. }) => {
+                Subject::AdminKey(id.clone()).to_string()
+            }
+            Body::Credential(_) => Subject::ClientIdentity.to_string(),
+            Body::Failing(failing) => Subject::Notifier(failing.notifier.clone()).to_string(),
+            Body::Test => Event::Test.to_string(),
+        }
+    }
+
+    /// The body of an alert about a certificate.
+    pub fn of_certificate(&self) -> Option<&CertificateBody> {
+        match &self.body {
+            Body::Certificate(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The certificate of an alert about one.
+    pub fn certificate(&self) -> Option<&CertificateView> {
+        self.of_certificate().map(|body| &body.certificate)
+    }
+
+    /// The projects of an alert about projects.
+    pub fn projects(&self) -> Option<&ProjectsView> {
+        match &self.body {
+            Body::Projects(projects) => Some(projects),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a resolution that leaves projects without a valid or an active certificate.
+    pub fn ends_badly(&self) -> bool {
+        let left = self.of_certificate().and_then(|body| body.left_behind.as_ref());
+        let left = left.is_some_and(|left| left.uncovered + left.unprotected > 0);
+        let nothing_active =
+            self.event == Event::ProjectCovered && self.reason == Some(Reason::Deactivated);
+        self.event.is_end() && (left || nothing_active)
+    }
+
+    /// The delay of a delivery now; `None` if it is on time or punctuality is not reported.
+    pub fn late_by(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let timely_until = self.timely_until?;
+        self.due_at.filter(|_| now > timely_until).map(|due_at| now - due_at)
+    }
+}
+
+/// The form of an alert in the outbox. Fields that earlier versions did not write have defaults.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    event: Event,
+    reason: Option<Reason>,
+    severity: Severity,
+    #[serde(default)]
+    closes: Option<BTreeSet<Severity>>,
+    stage: Option<String>,
+    #[serde(default)]
+    last: bool,
+    certificate: Option<CertificateView>,
+    successor: Option<SuccessorView>,
+    #[serde(default)]
+    candidates: Vec<CandidateView>,
+    #[serde(default)]
+    left_behind: Option<LeftBehind>,
+    #[serde(default)]
+    projects: Option<ProjectsView>,
+    #[serde(default)]
+    sight: Option<SightView>,
+    #[serde(default)]
+    credential: Option<CredentialView>,
+    #[serde(default)]
+    failing: Option<FailingView>,
+    #[serde(default)]
+    due_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    timely_until: Option<DateTime<Utc>>,
+}
+
+impl From<Stored> for Alert {
+    fn from(stored: Stored) -> Alert {
+        let Stored { successor, candidates, left_behind, .. } = stored;
+        let body = match (stored.projects, stored.certificate) {
+            (Some(projects), _) if projects.candidates.is_empty() => {
+                Body::Projects(ProjectsView { candidates, ..projects })
+            }
+            (Some(projects), _) => Body::Projects(projects),
+            (None, Some(certificate)) => Body::Certificate(Box::new(CertificateBody {
+                certificate,
+                successor,
+                candidates,
+                left_behind,
+            })),
+            (None, None) => match (stored.sight, stored.credential, stored.failing) {
+                (Some(sight), ..) => Body::Sight(sight),
+                (None, Some(credential), _) => Body::Credential(credential),
+                (None, None, Some(failing)) => Body::Failing(failing),
+                (None, None, None) => Body::Test,
+            },
+        };
+        Alert {
+            closes: stored.closes,
+            stage: stored.stage,
+            last: stored.last,
+            due_at: stored.due_at,
+            timely_until: stored.timely_until,
+            ..Alert::new(stored.event, stored.reason, stored.severity, body)
+        }
+    }
+}
+
+impl From<Alert> for Stored {
+    fn from(alert: Alert) -> Stored {
+        let mut stored = Stored {
+            event: alert.event,
+            reason: alert.reason,
+            severity: alert.severity,
+            closes: alert.closes,
+            stage: alert.stage,
+            last: alert.last,
+            certificate: None,
+            successor: None,
+            candidates: Vec::new(),
+            left_behind: None,
+            projects: None,
+            sight: None,
+            credential: None,
+            failing: None,
+            due_at: alert.due_at,
+            timely_until: alert.timely_until,
+        };
+        match alert.body {
+            Body::Certificate(body) => {
+                stored.certificate = Some(body.certificate);
+                stored.successor = body.successor;
+                stored.candidates = body.candidates;
+                stored.left_behind = body.left_behind;
+            }
+            Body::Projects(projects) => stored.projects = Some(projects),
+            Body::Sight(sight) => stored.sight = Some(sight),
+            Body::Credential(credential) => stored.credential = Some(credential),
+            Body::Failing(failing) => stored.failing = Some(failing),
+            Body::Test => {}
+        }
+        stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{notification::Notification, sample};
+
+    #[test]
+    fn every_kind_of_alert_survives_the_outbox() {
+        for event in Event::ALL {
+            let message = sample::of(*event, "ops", DateTime::UNIX_EPOCH);
+            let text = serde_json::to_string(&message).unwrap();
+            assert_eq!(serde_json::from_str::<Notification>(&text).unwrap(), message, "{event}");
+        }
+    }
+
+    #[test]
+    fn candidates_of_projects_are_read_where_earlier_versions_wrote_them() {
+        let text = r#"{
+            "event": "project.uncovered", "reason": "opened", "severity": "critical",
+            "stage": "uncovered", "certificate": null, "successor": null,
+            "candidates": [
+                { "id": "cert_1", "name": null, "expires_at": null, "is_successor": false }
+            ],
+            "projects": { "total": 0, "elsewhere": 0, "listed": [] }
+        }"#;
+        let alert: Alert = serde_json::from_str(text).unwrap();
+        assert_eq!(alert.projects().unwrap().candidates.len(), 1);
+    }
+}

@@ -1,0 +1,100 @@
+//! The notification: one model, stored in the outbox, from which every format is rendered.
+//!
+//! It holds facts and instants. What depends on the hour ("in 6 days") is worked out when it is
+//! rendered, at each attempt.
+
+mod alert;
+mod event;
+mod views;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{certificate::OrganizationName, scan::ScanRecord, threshold::Severity};
+pub use alert::{Alert, Body, CertificateBody};
+pub use event::{Event, Reason};
+pub use views::{
+    ActiveIn, CandidateView, CertificateView, CredentialKind, CredentialView, FailingView,
+    LeftBehind, Named, ProjectView, ProjectsView, ReceiverView, SightView, SilenceView,
+    SuccessorView, UnseenView,
+};
+
+/// One message for one notifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    pub id: Uuid,
+    pub created_at: DateTime<Utc>,
+    pub notifier: String,
+    /// `None` for tests and alerts about other notifiers.
+    pub organization: Option<OrganizationName>,
+    /// The highest severity of the alerts.
+    pub severity: Severity,
+    pub scan: Option<ScanView>,
+    /// Worst first; at most 100 of `alerts_total`.
+    pub alerts: Vec<Alert>,
+    pub alerts_total: usize,
+    /// When this is out of date: by then the next scans have said how things stand. `None` where no
+    /// scan follows.
+    #[serde(default)]
+    pub stale_at: Option<DateTime<Utc>>,
+}
+
+/// How fresh and how complete the reading was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScanView {
+    pub id: Uuid,
+    pub finished_at: DateTime<Utc>,
+    pub complete: bool,
+    pub projects_read: usize,
+    pub projects_unreadable: usize,
+    /// Time at which the oldest list behind this alert was read.
+    pub oldest_reading: Option<DateTime<Utc>>,
+    /// How far the API's clock was ahead of this machine's, in seconds, where that is too much: all
+    /// instants here go by the API's.
+    #[serde(default)]
+    pub clock_skew: Option<i64>,
+}
+
+impl ScanView {
+    pub fn of(scan: &ScanRecord, oldest_reading: Option<DateTime<Utc>>) -> ScanView {
+        ScanView {
+            id: scan.id,
+            finished_at: scan.finished_at,
+            complete: scan.complete,
+            projects_read: scan.projects_read,
+            projects_unreadable: scan.projects_unreadable,
+            oldest_reading,
+            clock_skew: scan.clock_skew.map(|skew| skew.num_seconds()),
+        }
+    }
+}
+
+impl Notification {
+    /// The instant of the one who reads it, where this machine's clock is not to be believed.
+    pub fn time(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let skew =
+            self.scan.as_ref().and_then(|scan| scan.clock_skew).and_then(TimeDelta::try_seconds);
+        skew.and_then(|skew| now.checked_add_signed(skew)).unwrap_or(now)
+    }
+
+    /// The time at which the earliest of its first alerts became due.
+    pub fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.alerts.iter().filter_map(|alert| alert.due_at).min()
+    }
+
+    /// A marked sample, for `notify test`.
+    pub fn test(id: Uuid, notifier: &str, now: DateTime<Utc>) -> Notification {
+        Notification {
+            id,
+            created_at: now,
+            notifier: notifier.to_owned(),
+            organization: None,
+            severity: Severity::Info,
+            scan: None,
+            alerts: vec![Alert::new(Event::Test, None, Severity::Info, Body::Test)],
+            alerts_total: 1,
+            stale_at: None,
+        }
+    }
+}
