@@ -12,11 +12,11 @@ use crate::{
     clock,
     config::{Config, Needs, Told},
     domain::{
+        alert::{Decision, World, all_open},
         compose::Occasion,
         evaluate::evaluate,
         listener::{Grain, Listener},
         notification::{Event, Notification, ScanView},
-        reconcile::{Decision, World, all_open},
         sample,
         text::one_line,
     },

@@ -13,17 +13,16 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    alert::{Decision, Ledger, Told},
     certificate::CertificateId,
     credential::Which,
     evaluate::{Assessment, Evaluation},
     inventory::Inventory,
-    ledger::{Ledger, Told},
     listener::{Grain, Listener},
     notification::{
         ActiveIn, Alert, Body, CertificateBody, CertificateView, CredentialKind, CredentialView,
         Event, Notification, Reason, ScanView, SightView,
     },
-    reconcile::Decision,
     routing::Routing,
     subject::Subject,
     text::Name,

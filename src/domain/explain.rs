@@ -3,11 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
+    alert::Told,
     certificate::{Certificate, LifeFrom, OrganizationName},
     compose::{Occasion, Shown},
     evaluate::{Assessment, Evaluation, Unprotected},
     finding::findings,
-    ledger::Told,
     listener::Listener,
     notification::{
         CandidateView, CertificateView, Event, Notification, ProjectView, Reason, SuccessorView,

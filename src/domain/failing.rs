@@ -5,11 +5,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 
 use super::{
+    alert::{Decision, Ledger, Moment, compare_all, for_grain},
     finding::Finding,
-    ledger::Ledger,
     listener::{Grain, Listener},
     notification::Reason,
-    reconcile::{Decision, Moment, compare_all, for_grain},
     retry::FailureReason,
     subject::Subject,
     threshold::{Reached, Severity, Stage},

@@ -9,16 +9,15 @@ use uuid::Uuid;
 
 use super::{
     acknowledgement::Acknowledgements,
+    alert::{self, FLIP, Moment, Told, World, decide},
     certificate::OrganizationName,
     compose::Occasion,
     evaluate::{Evaluation, evaluate},
     finding::findings,
     inventory::Inventory,
-    ledger::{FLIP, Told},
     listener::Listener,
     notification::Notification,
     policy::{Policy, Says},
-    reconcile::{self, Moment, World, decide},
     subject::Subject,
 };
 
@@ -132,7 +131,7 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz
                 instants.extend(past.map(|told| (told.at + FLIP).max(now)));
                 continue;
             };
-            let repeat = reconcile::repeat(&finding.reached, finding.expires_at, now);
+            let repeat = alert::repeat(&finding.reached, finding.expires_at, now);
             instants.extend(repeat.map(|repeat| repeat_at(told, repeat, timezone).max(now)));
         }
     }
@@ -145,9 +144,9 @@ mod tests {
 
     use super::*;
     use crate::domain::{
+        alert::Ledger,
         credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
-        ledger::Ledger,
         listener::Grain,
         policy::ProtectionPolicy,
         routing::Routing,

@@ -1,6 +1,6 @@
 //! A notifier as decisions see it: its filters, how it groups alerts, and its ledger.
 
-use super::{ledger::Ledger, routing::Routing};
+use super::{alert::Ledger, routing::Routing};
 
 /// How a notifier wants what a scan has to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

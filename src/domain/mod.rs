@@ -5,6 +5,7 @@
 
 pub mod acknowledgement;
 pub mod active;
+pub mod alert;
 pub mod blindness;
 pub mod capacity;
 pub mod certificate;
@@ -19,12 +20,10 @@ pub mod failing;
 pub mod finding;
 pub mod forecast;
 pub mod inventory;
-pub mod ledger;
 pub mod listener;
 pub mod notification;
 pub mod policy;
 pub mod reading;
-pub mod reconcile;
 pub mod retry;
 pub mod rotation;
 pub mod routing;

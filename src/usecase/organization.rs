@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use crate::{
     domain::{
         acknowledgement::Acknowledgements,
+        alert::Ledger,
         certificate::{CertificateId, OrganizationName},
         forecast::{Present, forecast},
         inventory::Inventory,
-        ledger::Ledger,
         listener::Listener,
         notification::Notification,
         policy::Policy,

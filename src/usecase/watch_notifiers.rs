@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::{Doing, Failed};
 use crate::{
     domain::{
+        alert::{Decision, Moment},
         compose::of_notifiers,
         failing::{decide, failing},
         listener::Listener,
-        reconcile::{Decision, Moment},
     },
     notify::Notifier,
     store::id_at,

@@ -6,6 +6,7 @@
 
 use certvigil::domain::{
     acknowledgement::Acknowledgements,
+    alert::{Decision, Moment, World, decide},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
     credential::WatchedKeys,
     evaluate::evaluate,
@@ -13,7 +14,6 @@ use certvigil::domain::{
     listener::{Grain, Listener},
     policy::{Policy, ProtectionPolicy},
     reading::{Listed, Reading},
-    reconcile::{Decision, Moment, World, decide},
     routing::Routing,
     selection::{Globs, Selection},
     threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},

@@ -3,17 +3,16 @@
 use certvigil::{
     domain::{
         acknowledgement::{Acknowledgement, Acknowledgements, Ending},
+        alert::{Decision, Ledger, Told},
         certificate::{Certificate, CertificateId, OrganizationName},
         compose::{Composed, Occasion},
         credential::WatchedKeys,
         delivery::DeliveryState,
         evaluate::evaluate,
         inventory::Inventory,
-        ledger::{Ledger, Told},
         listener::{Grain, Listener},
         notification::{Reason, ScanView},
         policy::{Policy, ProtectionPolicy},
-        reconcile::Decision,
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
         scan::ScanRecord,

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::{Composed, MAX_PROJECTS, closes};
 use crate::domain::{
+    alert::Decision,
     failing::Failing,
     listener::{Grain, Listener},
     notification::{Alert, Body, Event, FailingView, Notification, ReceiverView},
-    reconcile::Decision,
     subject::Subject,
     threshold::Severity,
 };

@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Entry, MAX_CANDIDATES, MAX_PROJECTS, Occasion};
 use crate::domain::{
+    alert::{Decision, Ledger, Told},
     certificate::{Certificate, Project, ProjectId},
-    ledger::{Ledger, Told},
     listener::{Grain, Listener},
     notification::{Alert, Body, CandidateView, Event, Named, ProjectView, ProjectsView, Reason},
-    reconcile::Decision,
     routing::Routing,
     subject::{ProjectKind, Subject},
     threshold::{Reached, Severity},

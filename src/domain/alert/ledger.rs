@@ -1,49 +1,30 @@
 //! The sent alerts of one notifier about one organization: the only memory of alerts.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 
 use super::{
-    certificate::same_expiry,
-    finding::Finding,
-    reconcile::{Decision, Moment},
-    subject::Subject,
-    text::Name,
-    threshold::{Reached, Severity, Stage},
+    super::{certificate::same_expiry, finding::Finding, subject::Subject},
+    Decision, FLIP, Moment, Told,
 };
 
-/// An alert with the same subject, expiry and stage opens again at most once in this time.
-pub const FLIP: TimeDelta = TimeDelta::hours(24);
-
-/// The latest alert that was sent to one notifier about one subject.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    pub stage: Stage,
-    pub label: String,
-    pub severity: Severity,
-    pub expires_at: Option<DateTime<Utc>>,
-    /// The name of that time, for the message that it is over.
-    pub name: Option<Name>,
-    pub at: DateTime<Utc>,
-    /// The scheduled moment of the scan that told it; repeats are counted from there.
-    pub tick: DateTime<Utc>,
-    /// Whether the same alert was sent and resolved before.
-    #[serde(default)]
-    pub again: bool,
-    /// The due time of a first alert; a later delivery is late.
-    #[serde(default)]
-    pub due_at: Option<DateTime<Utc>>,
-    /// The severities that were sent before for the same alert. Each may be an open incident.
-    #[serde(default)]
-    pub earlier_severities: BTreeSet<Severity>,
+/// The sent alerts of one notifier.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    /// The open alerts.
+    pub open: BTreeMap<Subject, Told>,
+    /// For each subject the latest telling, over or not, and those of the last day, in their order.
+    pub past: BTreeMap<Subject, Vec<Told>>,
+    /// Alerts that no receiver accepted.
+    pub untold: BTreeMap<Subject, Told>,
 }
 
-impl Told {
-    pub fn of(finding: &Finding, ledger: &Ledger, moment: Moment) -> Told {
-        let open = ledger.open.get(&finding.subject);
+impl Ledger {
+    /// The entry of a finding that is sent now.
+    pub(super) fn sent(&self, finding: &Finding, moment: Moment) -> Told {
+        let open = self.open.get(&finding.subject);
         // The message that it was resolved may have been replaced by this one.
-        let past = ledger.latest(&finding.subject);
+        let past = self.latest(&finding.subject);
         let past = past.filter(|past| same_expiry(past.expires_at, finding.expires_at));
         Told {
             earlier_severities: open.or(past).map(Told::severities).unwrap_or_default(),
@@ -59,50 +40,6 @@ impl Told {
         }
     }
 
-    /// All severities that were sent for this alert.
-    pub fn severities(&self) -> BTreeSet<Severity> {
-        let mut severities = self.earlier_severities.clone();
-        severities.insert(self.severity);
-        severities
-    }
-
-    /// The stage as it was sent.
-    pub fn reached(&self) -> Reached {
-        Reached {
-            stage: self.stage,
-            label: self.label.clone(),
-            severity: self.severity,
-            repeat: None,
-            // What no acknowledgement mutes is not known of it.
-            last: false,
-        }
-    }
-
-    /// Whether it was opened again, and within the last day.
-    fn flips(&self, now: DateTime<Utc>) -> bool {
-        self.again && self.at > now - FLIP && self.at <= now
-    }
-
-    /// Whether it told what there is to tell now.
-    pub(super) fn is_same(&self, finding: &Finding) -> bool {
-        self.stage == finding.reached.stage
-            && self.severity >= finding.reached.severity
-            && same_expiry(self.expires_at, finding.expires_at)
-    }
-}
-
-/// The sent alerts of one notifier.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ledger {
-    /// The open alerts.
-    pub open: BTreeMap<Subject, Told>,
-    /// For each subject the latest telling, over or not, and those of the last day, in their order.
-    pub past: BTreeMap<Subject, Vec<Told>>,
-    /// Alerts that no receiver accepted.
-    pub untold: BTreeMap<Subject, Told>,
-}
-
-impl Ledger {
     /// Whether no alert is open.
     pub fn has_nothing_open(&self) -> bool {
         self.open.is_empty()
@@ -129,7 +66,11 @@ impl Ledger {
     }
 
     /// Whether the same was opened again within the last day: an answer that flips makes no storm.
-    pub(super) fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
+    pub(in crate::domain) fn was_opened_again(
+        &self,
+        finding: &Finding,
+        now: DateTime<Utc>,
+    ) -> bool {
         self.same(finding, now).any(|told| told.flips(now))
     }
 

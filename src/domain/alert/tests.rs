@@ -1,16 +1,26 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
     acknowledgement::{Acknowledgement, Acknowledgements, Ending},
-    certificate::{OrganizationName, Scope},
+    certificate::{CertificateId, OrganizationName, Scope},
+    credential::WatchedKeys,
     evaluate::evaluate,
-    inventory::tests::{certificate, each, everything, reading, start},
+    inventory::{
+        Inventory,
+        tests::{certificate, each, everything, reading, start},
+    },
+    listener::{self, Grain},
+    notification::Reason,
     policy::{Ignore, Policy, ProtectionPolicy, Rule, Says},
     reading::{Listed, Reading},
+    routing::Routing,
     selection::{Glob, Globs},
+    subject::Subject,
     text::Name,
-    threshold::{Severity, tests::ladder},
+    threshold::{Severity, Stage, tests::ladder},
 };
 
 fn policy_of(days: &[i64]) -> Policy {
@@ -618,7 +628,7 @@ fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
         let told = listener.ledger.open.values().next().unwrap().clone();
         let subject = listener.ledger.open.keys().next().unwrap().clone();
         let end = Decision::End { subject, reason: Reason::Archived, told };
-        let who = super::Listener {
+        let who = listener::Listener {
             name: "n".to_owned(),
             routing: Routing::all(),
             grain,

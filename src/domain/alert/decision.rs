@@ -1,0 +1,71 @@
+//! The decision about one subject, and the moment at which it is taken.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::{
+    super::{notification::Reason, routing::Routing, subject::Subject, threshold::Reached},
+    sent::Told,
+};
+
+/// The decision about one subject for one notifier.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Say it, and keep `told`.
+    Tell { subject: Subject, reason: Reason, reached: Reached, told: Told },
+    /// Send the resolution, and forget the alert.
+    End { subject: Subject, reason: Reason, told: Told },
+    /// Send nothing, and store `told`: the ledger had a time after now.
+    Note { subject: Subject, told: Told },
+    /// Send nothing, and forget nothing: the same alert opened again within a day (flapping).
+    Damp { subject: Subject, reached: Reached },
+}
+
+impl Decision {
+    pub fn subject(&self) -> &Subject {
+        match self {
+            Decision::Tell { subject, .. }
+            | Decision::End { subject, .. }
+            | Decision::Note { subject, .. }
+            | Decision::Damp { subject, .. } => subject,
+        }
+    }
+
+    /// Whether a notifier says it.
+    pub fn is_said(&self, routing: &Routing) -> bool {
+        match self {
+            Decision::Tell { .. } => true,
+            Decision::End { .. } => routing.send_resolved,
+            Decision::Note { .. } | Decision::Damp { .. } => false,
+        }
+    }
+}
+
+/// When the scan is.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub now: DateTime<Utc>,
+    /// The scheduled moment that this scan stands for, so that a repeat of six hours is due at each
+    /// scan of a six-hourly schedule, however late one of them runs.
+    pub tick: DateTime<Utc>,
+    /// The zone of the schedule: a day from nine to nine is a day, on both sides of a change to
+    /// daylight saving.
+    pub timezone: Tz,
+    /// When it was decided the last time; `None` where it never was.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// Whether two clocks agree on `now`, or the system vouches for it. Only then was a later ledger entry wrong.
+    pub clock_is_certain: bool,
+}
+
+impl Moment {
+    /// Whether a repeat is due. Ticks are compared, so that a repeat of six hours is due at each
+    /// scan of a six-hourly schedule, however late one of them ran; an alert of a start shortly
+    /// before a tick is not repeated at the tick.
+    pub(super) fn is_due(&self, told: &Told, repeat: TimeDelta) -> bool {
+        let local = |at: DateTime<Utc>| at.with_timezone(&self.timezone).naive_local();
+        let by_the_wall = local(self.tick) - local(told.tick);
+        let ticks = by_the_wall.max(self.tick - told.tick);
+        let passed = self.now - told.at;
+        passed >= repeat || (ticks >= repeat && passed >= repeat / 2)
+    }
+}

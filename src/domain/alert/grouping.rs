@@ -1,0 +1,71 @@
+//! The decisions in the form that a notifier needs: a digest, incidents, or refreshes.
+
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use super::{
+    super::{
+        listener::{Grain, Listener},
+        notification::Reason,
+        subject::Subject,
+    },
+    Decision, Ledger,
+};
+
+/// Adapts the decisions to the grouping of a listener.
+pub(in crate::domain) fn for_grain(
+    decisions: Vec<Decision>,
+    listener: &Listener,
+    now: DateTime<Utc>,
+) -> Vec<Decision> {
+    match listener.grain {
+        Grain::Digest => lasting(decisions, &listener.ledger, now),
+        Grain::EachAlert | Grain::EachAlertKeptUp => {
+            for_incidents(decisions, &listener.ledger, now)
+        }
+    }
+}
+
+/// A flapping alert is not resolved in between: it would count as resolved for a day, although its
+/// reason is there.
+fn lasting(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
+    let lasts = |decision: &Decision| match decision {
+        Decision::End { subject, told, .. } => !ledger.is_flipping(subject, told, now),
+        Decision::Tell { .. } | Decision::Note { .. } | Decision::Damp { .. } => true,
+    };
+    decisions.into_iter().filter(lasts).collect()
+}
+
+/// The same for a service that opens and closes an incident for each subject: an alert that takes the place of a
+/// corrected one closes its incident, too.
+fn for_incidents(
+    mut decisions: Vec<Decision>,
+    ledger: &Ledger,
+    now: DateTime<Utc>,
+) -> Vec<Decision> {
+    let told = |one: &Decision| matches!(one, Decision::Tell { .. }).then(|| one.subject().clone());
+    let told: BTreeSet<Subject> = decisions.iter().filter_map(told).collect();
+    decisions.retain(|one| !matches!(one, Decision::End { subject, .. } if told.contains(subject)));
+    lasting(decisions, ledger, now)
+}
+
+/// The refreshes: open alerts without a decision now, as they were sent, for receivers that treat
+/// an alert without a refresh as resolved. They are sent, and not learnt. Acknowledged and stale
+/// ones are among them, because neither is resolved. `ledger` is the one before the decisions.
+pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
+    let mut after = ledger.clone();
+    decisions.iter().for_each(|decision| after.learn(decision));
+    let told_now: BTreeSet<&Subject> = decisions
+        .iter()
+        .filter(|one| matches!(one, Decision::Tell { .. }))
+        .map(Decision::subject)
+        .collect();
+    let open = after.open.into_iter().filter(|(subject, _)| !told_now.contains(subject));
+    open.map(|(subject, told)| Decision::Tell {
+        subject,
+        reason: Reason::Refresh,
+        reached: told.reached(),
+        told,
+    })
+    .collect()
+}

@@ -1,0 +1,208 @@
+//! The reason of a resolution, for each kind of subject.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    super::{
+        active::Active,
+        blindness,
+        certificate::{CertificateId, ProjectId, same_expiry},
+        coverage,
+        credential::WatchedKeys,
+        evaluate::Evaluation,
+        inventory::Inventory,
+        notification::Reason,
+        subject::Subject,
+        threshold::Stage,
+    },
+    decide::World,
+    sent::Told,
+};
+
+/// Why an alert is resolved; `None` while its data is stale.
+pub(super) fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
+    let World::Watched { before, was_active, after } = world else {
+        return Some(Reason::Unwatched);
+    };
+    match subject {
+        Subject::Certificate(id) => {
+            let was_active = was_active.get_or_init(|| Active::of(before));
+            end_of_certificate(id, told, before, was_active, after)
+        }
+        Subject::Project(id) => end_of_project(id, before, after),
+        Subject::Protection(id) => Some(end_of_protection(id, told, after)),
+        Subject::Sight => Some(end_of_blindness(told, before, after)),
+        Subject::AdminKey(_) | Subject::ClientIdentity => {
+            Some(end_of_credential(subject, told, after))
+        }
+        // It is of no organization.
+        Subject::Notifier(_) => Some(Reason::Unwatched),
+    }
+}
+
+fn end_of_certificate(
+    id: &CertificateId,
+    told: &Told,
+    before: &Inventory,
+    was_active: &Active<'_>,
+    after: &Evaluation<'_>,
+) -> Option<Reason> {
+    let assessment = after.assessment(id);
+    let assessment = assessment.as_ref();
+    let changed = |now| changed(told, now);
+    if let Some(assessment) = assessment
+        && let Some(reached) = &assessment.reached
+    {
+        // In a stage, and told no more: ignored, or not this notifier's business.
+        let certificate = assessment.certificate;
+        return Some(if assessment.ruling.ignored.is_some() {
+            Reason::Ignored
+        } else if let Some(reason) = changed(certificate.expires_at) {
+            reason
+        } else if told.stage == Stage::NotYetValid && certificate.has_started(after.now) {
+            Reason::Corrected
+        } else if reached.severity == told.severity {
+            Reason::Unwatched
+        } else if assessment.replaced && reached.severity < told.severity {
+            // Calm now, and so less than this notifier asks for.
+            Reason::Replaced
+        } else {
+            Reason::PolicyChanged
+        });
+    }
+    if let Some(assessment) = assessment {
+        // What only concerns active certificates ends with their being active.
+        let of_active = matches!(told.stage, Stage::UnknownExpiry | Stage::NotYetValid);
+        if assessment.is_active() || (after.policy.include_inactive && !of_active) {
+            return Some(match changed(assessment.certificate.expires_at) {
+                Some(reason) => reason,
+                None if told.stage == Stage::NotYetValid => Reason::Corrected,
+                None => Reason::PolicyChanged,
+            });
+        }
+        if after.is_stale(id) {
+            return None;
+        }
+    }
+
+    let mut was_in = was_active.projects_of(id);
+    if was_in.is_empty() {
+        // It has been inactive since an earlier scan, that could not read all lists.
+        was_in = before.projects_that_list(id).into();
+    }
+    let still_there: Vec<&ProjectId> = was_in
+        .iter()
+        .map(|project| &project.id)
+        .filter(|project| after.inventory.projects.contains_key(project))
+        .collect();
+    if !was_in.is_empty() && still_there.is_empty() {
+        return Some(Reason::Archived);
+    }
+    let replaced = !still_there.is_empty()
+        && before.certificates.get(id).is_some_and(|gone| {
+            let margin = after.policy.ruling(gone, &was_in, &[], after.now).steps.widest();
+            still_there.iter().all(|project| {
+                let active = after.active_in(project);
+                coverage::successor(gone, active, margin, after.now).is_some()
+            })
+        });
+    Some(match (replaced, assessment.is_some()) {
+        (true, _) => Reason::Replaced,
+        (false, true) => Reason::Deactivated,
+        (false, false) => Reason::Deleted,
+    })
+}
+
+/// The reason of a resolution if the expiry has changed since the alert.
+fn changed(told: &Told, now: Option<DateTime<Utc>>) -> Option<Reason> {
+    match (told.expires_at, now) {
+        (told, now) if same_expiry(told, now) => None,
+        (Some(told), Some(now)) if now > told => Some(Reason::Renewed),
+        (Some(_) | None, _) => Some(Reason::Corrected),
+    }
+}
+
+/// The reason of a resolution for an admin key or the client certificate.
+fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> Reason {
+    if let Some(credential) = after.credential(subject) {
+        let changed = changed(told, Some(credential.expires_at));
+        return changed.unwrap_or(match &credential.reached {
+            // It is, and less than this notifier asks for, or not this notifier's business.
+            Some(reached) if reached.severity == told.severity => Reason::Unwatched,
+            Some(_) | None => Reason::PolicyChanged,
+        });
+    }
+    let keys = after.inventory.admin_keys.as_ref();
+    match subject {
+        Subject::AdminKey(id) => match keys.and_then(|listed| listed.keys.get(id)) {
+            _ if after.policy.admin_keys == WatchedKeys::Off => Reason::Unwatched,
+            Some(key) if key.expires_at.is_none() => Reason::Corrected,
+            // certvigil uses another one.
+            Some(_) => Reason::Replaced,
+            None => Reason::Deleted,
+        },
+        Subject::ClientIdentity
+        | Subject::Certificate(_)
+        | Subject::Project(_)
+        | Subject::Protection(_)
+        | Subject::Sight
+        | Subject::Notifier(_) => Reason::Unwatched,
+    }
+}
+
+/// Why certvigil is no longer told to be blind.
+fn end_of_blindness(told: &Told, before: &Inventory, after: &Evaluation<'_>) -> Reason {
+    let still = |limit| blindness::blind(before, limit, after.now).is_some();
+    match after.policy.blind_after {
+        // It is, and this notifier does not ask for the organization any more.
+        _ if after.blind.is_some() => Reason::Unwatched,
+        // The previous inventory would still be in this stage: the list has been read since.
+        Some(limit) if still(limit) => Reason::Corrected,
+        // It was put off for a day, since it flips: it has been read meanwhile.
+        Some(_) if told.again => Reason::Corrected,
+        Some(_) | None => Reason::PolicyChanged,
+    }
+}
+
+/// Why a project is no longer told to be without a valid certificate; `None` while it is not certain that nothing is
+/// active there.
+fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) -> Option<Reason> {
+    if !after.inventory.projects.contains_key(id) {
+        return Some(Reason::Archived);
+    }
+    if let Some(uncovered) = after.uncovered(id) {
+        return Some(if uncovered.ignored { Reason::Ignored } else { Reason::Unwatched });
+    }
+    let active = after.active_in(id);
+    if active.is_empty() {
+        let lost = after.inventory.protection_lost.get(id);
+        return lost.is_none_or(|lost| lost.certain).then_some(Reason::Deactivated);
+    }
+    let was_active = before.active_in_project(id);
+    let valid = || active.iter().filter(|certificate| certificate.is_valid(after.now));
+    let known = |id: &CertificateId| was_active.iter().find(|was| was.id == *id);
+    Some(if valid().any(|one| known(&one.id).is_none()) {
+        Reason::Replaced
+    } else if valid().any(|one| known(&one.id).is_some_and(|was| was.expires_at < one.expires_at)) {
+        Reason::Renewed
+    } else {
+        Reason::Corrected
+    })
+}
+
+/// Why a project is no longer told to enforce no mutual TLS.
+fn end_of_protection(id: &ProjectId, told: &Told, after: &Evaluation<'_>) -> Reason {
+    let Some(project) = after.inventory.projects.get(id) else {
+        return Reason::Archived;
+    };
+    if !after.active_in(id).is_empty() {
+        return Reason::Protected;
+    }
+    match after.unprotected(id) {
+        // It is, and less than this notifier asks for.
+        Some(one) if one.severity != told.severity => Reason::PolicyChanged,
+        Some(_) => Reason::Unwatched,
+        None if after.policy.protection.ignored.match_project(project) => Reason::Ignored,
+        None => Reason::PolicyChanged,
+    }
+}
