@@ -8,10 +8,9 @@ use super::{
     sql::{Transaction, either, query},
 };
 use crate::domain::{
+    alert::{Decision, FLIP, Ledger, Told},
     certificate::OrganizationName,
-    ledger::{FLIP, Ledger, Told},
     notification::Notification,
-    reconcile::Decision,
     subject::Subject,
 };
 

@@ -10,6 +10,7 @@
 //! taken over from commits nothing.
 
 mod acknowledgements;
+mod commit;
 mod deliveries;
 mod failures;
 mod heartbeats;
@@ -21,13 +22,14 @@ mod migrations;
 mod open;
 mod outbox;
 mod postgres;
+mod prune;
 mod rates;
+mod scans;
 mod sessions;
 mod sql;
 mod sqlite;
 mod transfer;
 
-use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::BTreeSet,
@@ -37,15 +39,11 @@ use std::{
 use uuid::Uuid;
 
 use crate::domain::{
-    acknowledgement::Ending,
     certificate::OrganizationName,
-    compose::Composed,
     delivery::{DeliveryRow, DeliveryState},
     inventory::Inventory,
-    reconcile::Decision,
-    scan::ScanRecord,
-    words::words,
 };
+pub use commit::{Change, Commit, MessageKind, Plan};
 pub use deliveries::{Waiting, Which};
 pub use heartbeats::Latest;
 pub use instances::{Difference, Instance, Membership};
@@ -54,7 +52,7 @@ pub use ledger::{LedgerVersion, SentNotification};
 pub use open::Place;
 pub use outbox::{Attempted, Claim, Claimed};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
-use sql::{Pool, Row, Transaction, query};
+use sql::{Pool, query};
 pub use transfer::TransferFault;
 
 #[derive(Clone, Debug)]
@@ -106,6 +104,13 @@ pub enum StoreFault {
 type Result<T> = std::result::Result<T, StoreFault>;
 
 impl StoreFault {
+    /// Whether two transactions stood in each other's way, and this one may go first next time
+    /// (SQLSTATE 40001, 40P01 and 55P03).
+    fn is_conflict(&self) -> bool {
+        let StoreFault::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code))
+    }
+
     /// Whether the state is a server that does not answer now, and may do so later.
     pub fn is_away(&self) -> bool {
         match self {
@@ -117,7 +122,7 @@ impl StoreFault {
 
     /// Whether it is worth another attempt: the server is away, or somebody else was in the way.
     pub fn is_passing(&self) -> bool {
-        self.is_away() || is_conflict(self)
+        self.is_away() || self.is_conflict()
     }
 
     fn open(state: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreFault {
@@ -158,73 +163,6 @@ pub struct Mark {
 pub struct Version {
     organizations: Vec<(String, i64, Option<String>)>,
     acknowledgements: (i64, i64),
-}
-
-/// The messages and ledger entries of one notifier after a scan.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub notifier: String,
-    /// The ledger entries. Empty if the messages only repeat the ledger.
-    pub decisions: Vec<Decision>,
-    /// The messages; empty for ledger entries without a message.
-    pub messages: Vec<Composed>,
-    pub kind: MessageKind,
-    /// The receivers.
-    pub receivers: Vec<String>,
-    /// Those of them that are up to date with this commit.
-    pub up_to_date: Vec<String>,
-    /// Whether no previous receiver is left: the ledger is deleted first.
-    pub afresh: bool,
-    /// The ledger that the plan was made by. If it has changed since, the commit is refused.
-    pub ledger_version: LedgerVersion,
-}
-
-words! {
-    /// What a message is to the bookkeeping.
-    MessageKind {
-        /// New alerts and resolutions.
-        News = "news",
-        /// All open alerts for new receivers: once delivered, they are up to date.
-        CatchUp = "catch_up",
-        /// A refresh of sent alerts: the ledger does not depend on it, and the next one replaces
-        /// it.
-        Refresh = "refresh",
-    }
-}
-
-/// Everything that one scan, or one look at the notifiers, changes.
-#[derive(Clone, Debug)]
-pub struct Commit {
-    /// By which lease; `None` where nobody else can work on the state.
-    pub lease: Option<Lease>,
-    pub change: Change,
-    pub plans: Vec<Plan>,
-    /// The acknowledgements whose subject is resolved.
-    pub over: Vec<Uuid>,
-    pub now: DateTime<Utc>,
-    /// When these messages are given up.
-    pub give_up_at: DateTime<Utc>,
-}
-
-/// The cause of a commit, with its change of the inventory.
-#[derive(Clone, Debug)]
-pub enum Change {
-    Scan(Box<(ScanRecord, Arc<Inventory>)>),
-    /// The organization is no longer watched.
-    Retired(OrganizationName),
-    /// Alerts about notifiers, which change no inventory.
-    Notifiers,
-}
-
-impl Commit {
-    /// The organization as it is stored.
-    fn organization(&self) -> &str {
-        organization(match &self.change {
-            Change::Scan(scan) => Some(&scan.0.organization),
-            Change::Retired(organization) => Some(organization),
-            Change::Notifiers => None,
-        })
-    }
 }
 
 /// Rows without an organization have an empty name, which no organization has.
@@ -283,101 +221,6 @@ impl Store {
         Ok(names.iter().filter_map(|name| OrganizationName::parse(name).ok()).collect())
     }
 
-    /// The scheduled moment of the organization's latest scan.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn last_tick(
-        &self,
-        organization: &OrganizationName,
-    ) -> Result<Option<DateTime<Utc>>> {
-        let tick: Option<i64> = query("SELECT max(tick) FROM scans WHERE organization = $1")
-            .bind(organization.as_str())
-            .scalar_one(&self.pool)
-            .await?;
-        Ok(tick.map(instant))
-    }
-
-    /// Whether some kept scan has read anything of the organization.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn was_read(&self, organization: &OrganizationName) -> Result<bool> {
-        Ok(query(
-            "SELECT EXISTS (SELECT 1 FROM scans
-                            WHERE organization = $1 AND (complete OR projects_read > 0))",
-        )
-        .bind(organization.as_str())
-        .scalar_one(&self.pool)
-        .await?)
-    }
-
-    /// The latest scan of an organization: the one that its inventory comes from, regardless of
-    /// clocks. `None` before the first scan.
-    ///
-    /// # Errors
-    /// If the database fails or contains unreadable data.
-    pub async fn latest_scan(&self, organization: &OrganizationName) -> Result<Option<ScanRecord>> {
-        let row = query(
-            "SELECT s.* FROM organizations o JOIN scans s ON s.id = coalesce(o.scan_id,
-               (SELECT l.id FROM scans l WHERE l.organization = o.name
-                ORDER BY l.finished_at DESC, l.id DESC LIMIT 1))
-             WHERE o.name = $1",
-        )
-        .bind(organization.as_str())
-        .fetch_optional(&self.pool)
-        .await?;
-        row.as_ref().map(scan_record).transpose()
-    }
-
-    /// The latest scans, most recent start first; optionally of one organization and started before
-    /// another one.
-    ///
-    /// # Errors
-    /// If the database fails or contains unreadable data.
-    pub async fn scans(
-        &self,
-        organization: Option<&OrganizationName>,
-        before: Option<Uuid>,
-        limit: u32,
-    ) -> Result<Vec<ScanRecord>> {
-        // The ids begin with the time (RFC 9562, section 5.7).
-        let rows = query(
-            "SELECT * FROM scans
-             WHERE ($1 IS NULL OR organization = $1) AND ($2 IS NULL OR id < $2)
-             ORDER BY id DESC LIMIT $3",
-        )
-        .bind(organization.map(OrganizationName::as_str))
-        .bind(before.map(|id| id.to_string()))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(scan_record).collect()
-    }
-
-    /// When the organization's latest complete scan ended; what a clock that was ahead has noted
-    /// does not count.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn last_complete_scan(
-        &self,
-        organization: &OrganizationName,
-        now: DateTime<Utc>,
-    ) -> Result<Option<DateTime<Utc>>> {
-        let at: Option<i64> = query(
-            "SELECT finished_at FROM scans
-             WHERE organization = $1 AND complete AND finished_at <= $2
-               AND EXISTS (SELECT 1 FROM organizations o WHERE o.name = $1)
-             ORDER BY finished_at DESC LIMIT 1",
-        )
-        .bind(organization.as_str())
-        .bind(millis(now))
-        .scalar(&self.pool)
-        .await?;
-        Ok(at.map(instant))
-    }
-
     /// A version that changes with every inventory or acknowledgement.
     ///
     /// # Errors
@@ -393,184 +236,4 @@ impl Store {
                 .await?;
         Ok(Version { organizations, acknowledgements })
     }
-
-    /// The receivers that are up to date with the organization, or will be by a delivery in flight.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn known_receivers(
-        &self,
-        organization: &OrganizationName,
-        notifier: &str,
-    ) -> Result<BTreeSet<String>> {
-        let known: Vec<String> = query(
-            "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $2
-             UNION
-             SELECT d.receiver FROM deliveries d JOIN notifications n ON n.id = d.notification_id
-             WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'",
-        )
-        .bind(organization.as_str())
-        .bind(notifier)
-        .scalars(&self.pool)
-        .await?;
-        Ok(known.into_iter().collect())
-    }
-
-    /// Keeps everything that a scan changes, or nothing of it.
-    ///
-    /// # Errors
-    /// Where the database fails, or another instance has taken over; then nothing has changed.
-    pub async fn commit(&self, commit: &Commit) -> Result<()> {
-        let once = || self.commit_once(commit);
-        once.retry(ExponentialBuilder::default()).when(is_conflict).await
-    }
-
-    async fn commit_once(&self, commit: &Commit) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        if let Some(lease) = &commit.lease {
-            leases::hold(&mut tx, lease).await?;
-        }
-        match &commit.change {
-            Change::Scan(scan) => {
-                let (record, inventory) = scan.as_ref();
-                insert_scan(&mut tx, record).await?;
-                let (organization, scan) = (commit.organization(), record.id.to_string());
-                let updated_at = millis(commit.now);
-                inventories::keep(&mut tx, organization, inventory, updated_at, &scan).await?;
-            }
-            Change::Retired(_) => {
-                query("DELETE FROM organizations WHERE name = $1")
-                    .bind(commit.organization())
-                    .execute(&mut tx)
-                    .await?;
-            }
-            Change::Notifiers => {}
-        }
-        for plan in &commit.plans {
-            ledger::check(&mut tx, commit.organization(), plan).await?;
-        }
-        for id in &commit.over {
-            acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;
-        }
-        for plan in &commit.plans {
-            if plan.afresh {
-                ledger::forget(&mut tx, commit, plan).await?;
-            }
-            for message in &plan.messages {
-                outbox::insert(&mut tx, commit, plan, message).await?;
-            }
-            for decision in &plan.decisions {
-                ledger::learn(&mut tx, commit, plan, decision).await?;
-            }
-            for receiver in &plan.up_to_date {
-                let organization = commit.organization();
-                outbox::up_to_date(&mut tx, organization, &plan.notifier, receiver, commit.now)
-                    .await?;
-            }
-        }
-        Ok(tx.commit().await?)
-    }
-
-    /// Ends the acknowledgements of organizations that have not been configured since `before`.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn end_orphaned_acknowledgements(
-        &self,
-        before: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) -> Result<u64> {
-        let orphaned = query(
-            "UPDATE acknowledgements SET ended_at = $2, ending = $3
-             WHERE ended_at IS NULL AND until > $2
-               AND NOT EXISTS (SELECT 1 FROM organizations o
-                               WHERE o.name = acknowledgements.organization)
-               AND NOT EXISTS (SELECT 1 FROM scans s
-                               WHERE s.organization = acknowledgements.organization
-                                 AND s.finished_at > $1)",
-        );
-        let orphaned = orphaned.bind(millis(before)).bind(millis(now)).bind(Ending::Over.as_str());
-        Ok(orphaned.execute(&self.pool).await?)
-    }
-
-    /// Deletes scans, settled notifications and resolved alerts older than `before`.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64> {
-        let mut tx = self.pool.begin().await?;
-        let mut gone = 0;
-        for statement in [
-            // The newest of each organization stays: the schedule counts from it.
-            "DELETE FROM scans WHERE finished_at < $1
-               AND tick < (SELECT max(s.tick) FROM scans s WHERE s.organization = scans.organization)
-               AND NOT EXISTS (SELECT 1 FROM organizations o WHERE o.scan_id = scans.id)",
-            "DELETE FROM notifications WHERE created_at < $1
-               AND NOT EXISTS (SELECT 1 FROM deliveries d
-                               WHERE d.notification_id = notifications.id AND d.state = 'pending')",
-            "DELETE FROM acknowledgements WHERE coalesce(ended_at, until) < $1",
-            "DELETE FROM ledger WHERE at < $1 AND (told IS NULL OR withdrawn OR EXISTS (
-               SELECT 1 FROM ledger l
-               WHERE l.organization = ledger.organization AND l.notifier = ledger.notifier
-                 AND l.subject = ledger.subject AND NOT l.withdrawn AND l.seq > ledger.seq))",
-        ] {
-            gone += query(statement)
-                .bind(millis(before))
-                .execute(&mut tx)
-                .await?
-                ;
-        }
-        tx.commit().await?;
-        Ok(gone)
-    }
-}
-
-/// Whether two transactions stood in each other's way, and this one may go first next time
-/// (SQLSTATE 40001, 40P01 and 55P03).
-fn is_conflict(fault: &StoreFault) -> bool {
-    let StoreFault::Database(sqlx::Error::Database(error)) = fault else { return false };
-    error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code))
-}
-
-fn scan_record(row: &Row) -> Result<ScanRecord> {
-    let organization: String = row.try_get("organization")?;
-    let decode = |why: &str| sqlx::Error::Decode(why.to_owned().into());
-    Ok(ScanRecord {
-        id: outbox::uuid(row, "id")?,
-        organization: OrganizationName::parse(&organization).map_err(decode)?,
-        tick: instant(row.try_get("tick")?),
-        started_at: instant(row.try_get("started_at")?),
-        finished_at: instant(row.try_get("finished_at")?),
-        complete: row.try_get("complete")?,
-        projects_read: row.number("projects_read")?,
-        projects_unreadable: row.number("projects_unreadable")?,
-        certificates: row.number("certificates")?,
-        requests: row.try_get::<i64>("requests")?.max(0) as u64,
-        faults: serde_json::from_str(row.try_get("faults")?)?,
-        clock_skew: row.try_get::<Option<i64>>("clock_skew")?.and_then(TimeDelta::try_milliseconds),
-    })
-}
-
-async fn insert_scan(tx: &mut Transaction, record: &ScanRecord) -> Result<()> {
-    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    query(
-        "INSERT INTO scans (id, organization, tick, started_at, finished_at, complete, projects_read,
-                            projects_unreadable, certificates, requests, faults, clock_skew)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-    )
-    .bind(record.id.to_string())
-    .bind(record.organization.as_str())
-    .bind(millis(record.tick))
-    .bind(millis(record.started_at))
-    .bind(millis(record.finished_at))
-    .bind(record.complete)
-    .bind(number(record.projects_read))
-    .bind(number(record.projects_unreadable))
-    .bind(number(record.certificates))
-    .bind(i64::try_from(record.requests).unwrap_or(i64::MAX))
-    .bind(serde_json::to_string(&record.faults)?)
-    .bind(record.clock_skew.map(|skew| skew.num_milliseconds()))
-    .execute(tx)
-    .await?;
-    Ok(())
 }

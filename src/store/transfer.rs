@@ -18,7 +18,7 @@ use super::{
     sql::{Query, Transaction, Value, either, query},
 };
 use crate::domain::{
-    acknowledgement::Ending, certificate::OrganizationName, ledger::Told, subject::Subject,
+    acknowledgement::Ending, alert::Told, certificate::OrganizationName, subject::Subject,
 };
 
 /// The schema in the first line of a file.

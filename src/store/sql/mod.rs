@@ -6,8 +6,11 @@
 //! connection that has not answered is not used again. A transaction that is dropped has changed
 //! nothing.
 
+mod row;
+mod value;
+
 use sqlx::{
-    ColumnIndex, Decode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Type,
+    PgPool, Postgres, Sqlite, SqlitePool,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
     query::Query as Prepared,
@@ -15,6 +18,9 @@ use sqlx::{
 };
 use std::{io, time::Duration};
 use tokio::time::error::Elapsed;
+
+pub use row::{Owned, Row, Tuple};
+pub use value::Value;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -208,60 +214,6 @@ impl<'a> From<&'a mut Transaction> for On<'a> {
     }
 }
 
-/// A bound value.
-#[derive(Clone, Debug)]
-pub enum Value {
-    Text(Option<String>),
-    Number(Option<i64>),
-    Flag(bool),
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Value {
-        Value::Text(Some(text.to_owned()))
-    }
-}
-impl From<String> for Value {
-    fn from(text: String) -> Value {
-        Value::Text(Some(text))
-    }
-}
-impl From<&String> for Value {
-    fn from(text: &String) -> Value {
-        text.as_str().into()
-    }
-}
-impl From<Option<&str>> for Value {
-    fn from(text: Option<&str>) -> Value {
-        Value::Text(text.map(str::to_owned))
-    }
-}
-impl From<Option<String>> for Value {
-    fn from(text: Option<String>) -> Value {
-        Value::Text(text)
-    }
-}
-impl From<i64> for Value {
-    fn from(number: i64) -> Value {
-        Value::Number(Some(number))
-    }
-}
-impl From<u32> for Value {
-    fn from(number: u32) -> Value {
-        Value::Number(Some(number.into()))
-    }
-}
-impl From<Option<i64>> for Value {
-    fn from(number: Option<i64>) -> Value {
-        Value::Number(number)
-    }
-}
-impl From<bool> for Value {
-    fn from(flag: bool) -> Value {
-        Value::Flag(flag)
-    }
-}
-
 /// A statement with its bound values.
 pub struct Query {
     sqlite: &'static str,
@@ -368,57 +320,5 @@ impl Query {
                 open.held()?.execute(self).await?
             }
         })
-    }
-}
-
-/// What a column may be read as.
-pub trait Kept<'r>:
-    Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>
-{
-}
-impl<'r, T> Kept<'r> for T where
-    T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>
-{
-}
-
-/// The same, without a borrow.
-pub trait Owned: for<'r> Kept<'r> {}
-impl<T> Owned for T where T: for<'r> Kept<'r> {}
-
-/// A tuple of columns.
-pub trait Tuple: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
-impl<T> Tuple for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
-
-/// A row of an answer.
-pub enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
-}
-
-impl Row {
-    fn tuple<T: Tuple>(&self) -> Result<T> {
-        match self {
-            Row::Sqlite(row) => T::from_row(row),
-            Row::Postgres(row) => T::from_row(row),
-        }
-    }
-
-    /// A number that counts something.
-    pub fn number<T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>>(
-        &self,
-        column: &str,
-    ) -> Result<T> {
-        let number: i64 = self.try_get(column)?;
-        number.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))
-    }
-
-    pub fn try_get<'r, T: Kept<'r>>(
-        &'r self,
-        column: impl ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
-    ) -> Result<T> {
-        match self {
-            Row::Sqlite(row) => row.try_get(column),
-            Row::Postgres(row) => row.try_get(column),
-        }
     }
 }

@@ -1,0 +1,139 @@
+//! One commit for everything that a scan, or a look at the notifiers, changes.
+
+use backon::{ExponentialBuilder, Retryable};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use uuid::Uuid;
+
+use super::{
+    Lease, LedgerVersion, Result, Store, StoreFault, acknowledgements, inventories, leases, ledger,
+    millis, organization, outbox, scans, sql::query,
+};
+use crate::domain::{
+    acknowledgement::Ending, alert::Decision, certificate::OrganizationName, compose::Composed,
+    inventory::Inventory, scan::ScanRecord, words::words,
+};
+
+/// The messages and ledger entries of one notifier after a scan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub notifier: String,
+    /// The ledger entries. Empty if the messages only repeat the ledger.
+    pub decisions: Vec<Decision>,
+    /// The messages; empty for ledger entries without a message.
+    pub messages: Vec<Composed>,
+    pub kind: MessageKind,
+    /// The receivers.
+    pub receivers: Vec<String>,
+    /// Those of them that are up to date with this commit.
+    pub up_to_date: Vec<String>,
+    /// Whether no previous receiver is left: the ledger is deleted first.
+    pub afresh: bool,
+    /// The ledger that the plan was made by. If it has changed since, the commit is refused.
+    pub ledger_version: LedgerVersion,
+}
+
+words! {
+    /// What a message is to the bookkeeping.
+    MessageKind {
+        /// New alerts and resolutions.
+        News = "news",
+        /// All open alerts for new receivers: once delivered, they are up to date.
+        CatchUp = "catch_up",
+        /// A refresh of sent alerts: the ledger does not depend on it, and the next one replaces
+        /// it.
+        Refresh = "refresh",
+    }
+}
+
+/// Everything that one scan, or one look at the notifiers, changes.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// By which lease; `None` where nobody else can work on the state.
+    pub lease: Option<Lease>,
+    pub change: Change,
+    pub plans: Vec<Plan>,
+    /// The acknowledgements whose subject is resolved.
+    pub over: Vec<Uuid>,
+    pub now: DateTime<Utc>,
+    /// When these messages are given up.
+    pub give_up_at: DateTime<Utc>,
+}
+
+/// The cause of a commit, with its change of the inventory.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Scan(Box<(ScanRecord, Arc<Inventory>)>),
+    /// The organization is no longer watched.
+    Retired(OrganizationName),
+    /// Alerts about notifiers, which change no inventory.
+    Notifiers,
+}
+
+impl Commit {
+    /// The organization as it is stored.
+    pub(super) fn organization(&self) -> &str {
+        organization(match &self.change {
+            Change::Scan(scan) => Some(&scan.0.organization),
+            Change::Retired(organization) => Some(organization),
+            Change::Notifiers => None,
+        })
+    }
+}
+
+impl Store {
+    /// Keeps everything that a scan changes, or nothing of it.
+    ///
+    /// # Errors
+    /// Where the database fails, or another instance has taken over; then nothing has changed.
+    pub async fn commit(&self, commit: &Commit) -> Result<()> {
+        let once = || self.commit_once(commit);
+        once.retry(ExponentialBuilder::default()).when(StoreFault::is_conflict).await
+    }
+
+    async fn commit_once(&self, commit: &Commit) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(lease) = &commit.lease {
+            leases::hold(&mut tx, lease).await?;
+        }
+        match &commit.change {
+            Change::Scan(scan) => {
+                let (record, inventory) = scan.as_ref();
+                scans::insert(&mut tx, record).await?;
+                let (organization, scan) = (commit.organization(), record.id.to_string());
+                let updated_at = millis(commit.now);
+                inventories::keep(&mut tx, organization, inventory, updated_at, &scan).await?;
+            }
+            Change::Retired(_) => {
+                query("DELETE FROM organizations WHERE name = $1")
+                    .bind(commit.organization())
+                    .execute(&mut tx)
+                    .await?;
+            }
+            Change::Notifiers => {}
+        }
+        for plan in &commit.plans {
+            ledger::check(&mut tx, commit.organization(), plan).await?;
+        }
+        for id in &commit.over {
+            acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;
+        }
+        for plan in &commit.plans {
+            if plan.afresh {
+                ledger::forget(&mut tx, commit, plan).await?;
+            }
+            for message in &plan.messages {
+                outbox::insert(&mut tx, commit, plan, message).await?;
+            }
+            for decision in &plan.decisions {
+                ledger::learn(&mut tx, commit, plan, decision).await?;
+            }
+            for receiver in &plan.up_to_date {
+                let organization = commit.organization();
+                outbox::up_to_date(&mut tx, organization, &plan.notifier, receiver, commit.now)
+                    .await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+}

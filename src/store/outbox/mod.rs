@@ -1,0 +1,131 @@
+//! The outbox: notifications are enqueued with their deliveries, deliveries are claimed, and their
+//! attempts recorded.
+
+mod claim;
+mod enqueue;
+mod record;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+use super::{
+    Result, Store, millis,
+    sql::{Row, Transaction, either, query},
+};
+use crate::domain::{
+    certificate::OrganizationName,
+    notification::Notification,
+    retry::{Outcome, Verdict},
+};
+pub(super) use enqueue::insert;
+
+/// A delivery that this worker alone may attempt until its lease ends.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub id: Uuid,
+    pub notification: Notification,
+    pub receiver: String,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    pub give_up_at: DateTime<Utc>,
+    /// When the alert became due, if it is sent for the first time.
+    pub due_at: Option<DateTime<Utc>>,
+    /// How far the API's clock was ahead of this machine's at the latest scan, where that is too
+    /// much.
+    pub clock_skew: Option<TimeDelta>,
+}
+
+/// An attempted delivery with its result.
+#[derive(Debug)]
+pub struct Attempted {
+    pub claim: Claim,
+    pub outcome: Outcome,
+    pub verdict: Verdict,
+    pub ended: DateTime<Utc>,
+}
+
+/// The deliveries to attempt now.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    /// How long the notifier has to wait, where its rate is what keeps it.
+    pub wait: Option<TimeDelta>,
+}
+
+/// Records that a receiver has every open alert.
+pub(super) async fn up_to_date(
+    tx: &mut Transaction,
+    organization: &str,
+    notifier: &str,
+    receiver: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    query(
+        "INSERT INTO receivers (organization, notifier, receiver, since) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (organization, notifier, receiver) DO NOTHING",
+    )
+    .bind(organization)
+    .bind(notifier)
+    .bind(receiver)
+    .bind(millis(now))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps all others from a notification until the end of the transaction.
+pub(super) async fn lock(tx: &mut Transaction, notification: &str) -> Result<()> {
+    const ONE: &str = "SELECT id FROM notifications WHERE id = $1";
+    either(ONE, "SELECT id FROM notifications WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(notification)
+        .fetch_optional(tx)
+        .await?;
+    Ok(())
+}
+
+/// A notification that no receiver accepted or will accept was not sent: its ledger entries are
+/// withdrawn. Except resolutions without an organization, where no scan sends them again.
+pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<()> {
+    // What others record of it waits, so that the last of them sees that nobody has taken it.
+    lock(tx, notification).await?;
+    query(
+        "UPDATE ledger SET withdrawn = TRUE
+         WHERE notification_id = $1 AND (told IS NOT NULL OR organization <> '')
+           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notification_id = $1
+                             AND d.state IN ('pending', 'delivered'))",
+    )
+    .bind(notification)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) fn uuid(row: &Row, column: &str) -> Result<Uuid> {
+    let text: &str = row.try_get(column)?;
+    Uuid::parse_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)).into())
+}
+
+impl Store {
+    /// The receivers that are up to date with the organization, or will be by a delivery in flight.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn known_receivers(
+        &self,
+        organization: &OrganizationName,
+        notifier: &str,
+    ) -> Result<BTreeSet<String>> {
+        let known: Vec<String> = query(
+            "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $2
+             UNION
+             SELECT d.receiver FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+             WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'",
+        )
+        .bind(organization.as_str())
+        .bind(notifier)
+        .scalars(&self.pool)
+        .await?;
+        Ok(known.into_iter().collect())
+    }
+}
