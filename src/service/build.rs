@@ -1,0 +1,120 @@
+//! From a configuration to the parts of the service: adapters for each section.
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::scans;
+use crate::{
+    admin_api::AdminApi,
+    config::{Config, Organization},
+    domain::{certificate::OrganizationName, unreadable::CONFIRM_AFTER},
+    heartbeat::Heartbeat,
+    http::Configured,
+    notify::{self, Notifier},
+    schedule,
+    secret::Secret,
+    usecase::scan::{Target, When},
+};
+
+/// The settings for the scans of an organization.
+///
+/// # Errors
+/// If a secret is no longer readable, or TLS cannot be set up.
+pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Target> {
+    let name = organization.api.organization.clone();
+    Ok(Target {
+        api: AdminApi::new(organization.api.clone())
+            .with_context(|| format!("the organization {name}"))?,
+        selection: organization.selection.clone(),
+        policy: config.policy.of(organization),
+        timeout: config.schedule.scan_timeout,
+        confirm_after: CONFIRM_AFTER,
+    })
+}
+
+/// The times of a scan that starts now.
+pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Utc>) -> When {
+    let timezone = schedule.cron.timezone();
+    let (stale_at, allowed) = (schedule.stale_after(now), schedule.allowed(tick));
+    When { started_at: now, tick, timezone, stale_at, allowed }
+}
+
+/// The configured notifiers.
+///
+/// # Errors
+/// As [`notify::all`].
+pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
+    let told = &config.notifiers;
+    notify::all(&told.email, &told.webhook, &told.log)
+}
+
+/// A heartbeat and its organizations. In the database it has the name of its organization; the one
+/// for all organizations has none.
+pub struct Beating {
+    pub name: String,
+    pub heartbeat: Heartbeat,
+    pub of: BTreeSet<OrganizationName>,
+}
+
+/// The configured heartbeats: one for all organizations, and one for each that has its own.
+///
+/// # Errors
+/// If a URL is not readable.
+pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
+    let all: BTreeSet<_> =
+        config.organizations.iter().map(|one| one.api.organization.clone()).collect();
+    let own = config.organizations.iter().filter_map(|one| {
+        let name = one.api.organization.clone();
+        Some((name.to_string(), one.heartbeat.as_ref()?, BTreeSet::from([name])))
+    });
+    let shared = config.heartbeat.as_ref().map(|settings| (String::new(), settings, all));
+    shared
+        .into_iter()
+        .chain(own)
+        .map(|(name, settings, of)| Ok(Beating { name, heartbeat: Heartbeat::new(settings)?, of }))
+        .collect()
+}
+
+/// The part of a configuration that the HTTP server needs.
+///
+/// # Errors
+/// If the token is no longer readable.
+pub(super) fn configured(config: &Config) -> anyhow::Result<Configured> {
+    let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
+    let organizations = config.organizations.iter();
+    Ok(Configured {
+        timezone: config.timezone,
+        cron: config.schedule.cron.clone(),
+        late: scans::late(&config.schedule),
+        organizations: organizations
+            .map(|one| (one.api.organization.clone(), config.policy.of(one)))
+            .collect(),
+        listeners: config.notifiers.listeners(),
+        give_up_after: config.delivery.give_up_after,
+        retry_max: config.delivery.max,
+        token: read(&config.http.token).context("http.token")?,
+        read_token: read(&config.http.read_token).context("http.read_token")?,
+        public_url: config.http.public_url.clone(),
+    })
+}
+
+/// The parts built from a configuration before any loop starts.
+pub(super) struct Parts {
+    pub targets: Vec<Target>,
+    pub notifiers: Vec<Arc<dyn Notifier>>,
+    pub heartbeats: Vec<Beating>,
+    pub configured: Arc<Configured>,
+}
+
+impl Parts {
+    pub fn of(config: &Config) -> anyhow::Result<Parts> {
+        let targets = config.organizations.iter().map(|organization| target(config, organization));
+        Ok(Parts {
+            targets: targets.collect::<anyhow::Result<_>>()?,
+            notifiers: notifiers(config)?,
+            heartbeats: heartbeats(config)?,
+            configured: Arc::new(configured(config)?),
+        })
+    }
+}

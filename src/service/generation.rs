@@ -1,0 +1,138 @@
+//! The loops of one configuration, from a start or a reload to the next.
+
+use futures_util::FutureExt;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Shared,
+    build::Parts,
+    deliveries,
+    monitor::{self, Monitor, News, Watching},
+    scans::{self, Due, Scans},
+};
+use crate::{clock, config::Config, schedule};
+
+/// How long a scan that a reload drops may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// How often records older than `state.history` are deleted.
+const PRUNE: Duration = Duration::from_secs(24 * 3_600);
+
+/// The start of the loops of a configuration.
+pub(super) struct Begin {
+    /// The reason for an immediate scan, if any.
+    pub first: Option<Due>,
+    /// Whether the cleanup of removed organizations and notifiers is done.
+    pub settled: bool,
+}
+
+/// The loops of one configuration.
+pub(super) struct Generation {
+    end: CancellationToken,
+    /// The loops that must end before new ones start.
+    scans: TaskTracker,
+}
+
+impl Generation {
+    /// Starts the loops. Those of the notifiers belong to `tasks`, because they finish attempts in
+    /// flight.
+    pub fn start(
+        config: &Config,
+        parts: Parts,
+        begin: Begin,
+        shared: &Arc<Shared>,
+        beats: &watch::Receiver<()>,
+        tasks: &TaskTracker,
+    ) -> Generation {
+        let Parts { targets, notifiers, heartbeats, configured: _ } = parts;
+        let end = shared.stop.child_token();
+        let own = TaskTracker::new();
+        let (news, happened) = News::channel();
+        let delivery = &config.delivery;
+        for notifier in notifiers.clone() {
+            shared.counters.expect(notifier.name(), notifier.failures());
+            let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
+            let beats = schedule::Beats::new(beats.clone());
+            let name = format!("the deliveries of {}", notifier.name());
+            let one = move || {
+                let (notifier, shared) = (Arc::clone(&notifier), Arc::clone(&shared));
+                deliveries::run(notifier, delivery.clone(), shared, beats.clone(), end.clone())
+            };
+            tasks.spawn(lasting(name, one));
+        }
+        for target in targets {
+            let name = format!("the scans of {}", target.api.organization());
+            let scans = Arc::new(Scans {
+                target: Arc::new(target),
+                schedule: config.schedule.clone(),
+                notifiers: notifiers.clone(),
+                delivery: delivery.clone(),
+                first: begin.first,
+                asked: shared.scan_now.subscribe(),
+                beats: beats.clone(),
+                news: news.clone(),
+                end: end.clone(),
+            });
+            let shared = Arc::clone(shared);
+            let one = move || scans::run(Arc::clone(&scans), Arc::clone(&shared));
+            own.spawn(tasks.track_future(lasting(name, one)));
+        }
+        let heartbeats = heartbeats.into_iter();
+        let monitor = Monitor {
+            config: Arc::new(config.clone()),
+            settled: begin.settled,
+            notifiers,
+            delivery: delivery.clone(),
+            heartbeats: heartbeats.map(Watching::of).collect(),
+            news: happened,
+            beats: schedule::Beats::new(beats.clone()),
+            end: end.clone(),
+        };
+        own.spawn(tasks.track_future(monitor::run(monitor, Arc::clone(shared))));
+        let pruning = pruning(Arc::clone(shared), config.state.history, end.clone());
+        own.spawn(tasks.track_future(pruning));
+        own.close();
+        Generation { end, scans: own }
+    }
+
+    /// Ends the loops: a scan in progress is dropped, attempts in flight are finished.
+    pub async fn end(self) {
+        self.end.cancel();
+        if tokio::time::timeout(ENDING, self.scans.wait()).await.is_err() {
+            tracing::warn!("waiting for a scan with the old configuration");
+        }
+    }
+}
+
+/// Restarts a loop after a panic, which then affects nothing else.
+pub(super) async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
+    while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
+        tracing::error!("{what} failed: internal error, restarting");
+        tokio::time::sleep(ENDING).await;
+    }
+}
+
+/// How long acknowledgements outlive the configuration of their organization.
+const WEEK: chrono::TimeDelta = chrono::TimeDelta::days(7);
+
+async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: CancellationToken) {
+    loop {
+        // The newest configuration decides the retention.
+        if shared.status.borrow().is_in_force() {
+            match shared.store.prune(clock::now() - history).await {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, "deleted records older than state.history"),
+                Err(error) => tracing::error!(%error, "cannot delete old records"),
+            }
+            let now = clock::now();
+            let orphaned = shared.store.end_orphaned_acknowledgements(now - WEEK, now).await;
+            if let Err(error) = orphaned {
+                tracing::error!(%error, "cannot end acknowledgements of removed organizations");
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(PRUNE)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The log lines of a scan.
+
+use crate::usecase::scan::{self, AdminKeysFault, Report};
+
+/// The log lines of a scan.
+pub fn log_scan(report: &Report) {
+    /// How many faults are logged; the first ones show the cause.
+    const LOGGED: usize = 3;
+    let record = &report.record;
+    let seconds = (record.finished_at - record.started_at).as_seconds_f64();
+    let (organization, scan) = (&record.organization, record.id);
+    tracing::info!(
+        %organization, %scan, complete = record.complete, projects_read = record.projects_read,
+        projects_unreadable = record.projects_unreadable, certificates = record.certificates,
+        requests = record.requests, seconds, notifications = report.notifications, "scan finished"
+    );
+    for fault in record.faults.iter().take(LOGGED) {
+        tracing::warn!(%organization, %scan, error = %fault, "list unreadable");
+    }
+    if record.faults.len() > LOGGED {
+        tracing::warn!(
+            %organization, %scan, projects = record.projects_unreadable,
+            "more lists unreadable: certificates in them may expire unnoticed"
+        );
+    }
+    if let Some(AdminKeysFault { why, refused }) = &report.admin_keys_fault {
+        // Logged once. A key without the permission is normal; any other error is a warning.
+        let what = "expiry of the admin key in use not watched";
+        match refused {
+            true => tracing::info!(%organization, error = %why, "{what}"),
+            false => tracing::warn!(%organization, error = %why, "{what}"),
+        }
+    }
+    if let Some(skew) = record.clock_skew {
+        scan::log_clock_skew(organization, skew);
+    }
+}

@@ -1,0 +1,149 @@
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
+
+use super::{build::configured, *};
+use crate::{
+    config::{Needs, from_text},
+    demo::{
+        admin_api::{self, AdminApi},
+        receiver::Receiver,
+        world::World,
+    },
+    domain::{
+        listener::Grain,
+        notification::Notification,
+        retry::{FailureReason, Outcome},
+        routing::Routing,
+    },
+    notify::Notifier,
+};
+
+/// A notifier that panics: in each delivery, and when the first scan reads its routing.
+struct Panicking {
+    at_a_scan: AtomicBool,
+    routing: Routing,
+}
+
+fn panicking(at_a_scan: bool) -> Panicking {
+    Panicking { at_a_scan: AtomicBool::new(at_a_scan), routing: Routing::all() }
+}
+
+impl Notifier for Panicking {
+    fn name(&self) -> &str {
+        "panicking"
+    }
+    fn receivers(&self) -> Vec<String> {
+        assert!(!self.at_a_scan.swap(false, Ordering::SeqCst), "as the test has it");
+        vec!["nobody".to_owned()]
+    }
+    fn routing(&self) -> &Routing {
+        &self.routing
+    }
+    fn grain(&self) -> Grain {
+        Grain::Digest
+    }
+    fn concurrency(&self) -> usize {
+        1
+    }
+    fn max_per_minute(&self) -> Option<std::num::NonZeroU32> {
+        None
+    }
+    fn attempt_limit(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn failures(&self) -> &'static [FailureReason] {
+        &[FailureReason::Internal]
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        _notification: &'a Notification,
+        _receiver: &'a str,
+        _now: DateTime<Utc>,
+    ) -> BoxFuture<'a, Outcome> {
+        panic!("as the test has it")
+    }
+}
+
+async fn until(what: &str, look: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !look().await {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Two organizations and a webhook, in addition to the panicking notifier.
+async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let mut organizations = String::new();
+    for name in ["first", "second"] {
+        let mut world = World::with_projects(1, |n| format!("prod-{n}"));
+        let end = clock::now() + chrono::TimeDelta::days(5);
+        world.add(&format!("cert_{name}"), Some(name), Some(end), [1]);
+        let api = AdminApi::new(world).serve().await.unwrap();
+        organizations.push_str(&format!(
+            "[organizations.{name}]\nadmin_key = \"{}\"\nbase_url = \"http://{api}/v1\"\n",
+            admin_api::KEY
+        ));
+    }
+    let receiver = Receiver::default();
+    let hook = receiver.serve().await.unwrap();
+    let folder = tempfile::tempdir().unwrap().keep();
+    let text = format!(
+        "{organizations}[notifiers.webhook.hook]\nurl = \"http://{hook}/hook\"\n\
+         [schedule]\ncron = \"0 0 1 1 *\"\n[state]\nurl = \"sqlite:state.db\"\n"
+    );
+    let config = from_text(&folder.join("c.toml"), &text, Needs::ALL).unwrap().config;
+    let mut parts = Parts::of(&config).unwrap();
+    let membership = peers::membership(&config, &parts.notifiers, clock::now());
+    parts.notifiers.insert(0, Arc::new(fails));
+    let store = Store::open(&config.state).await.unwrap();
+    let configured = watch::channel(Arc::new(configured(&config).unwrap())).0;
+    let stop = CancellationToken::new();
+    let shared = Arc::new(Shared::new(store, &config, membership, configured, stop));
+    let (beat, beats) = watch::channel(());
+    std::mem::forget(beat);
+    let generation = Generation::start(
+        &config,
+        parts,
+        Begin { first: Some(Due::Start), settled: true },
+        &shared,
+        &beats,
+        &TaskTracker::new(),
+    );
+    (receiver, shared, generation)
+}
+
+#[tokio::test]
+async fn a_panic_in_a_notifier_is_a_failed_attempt_and_stops_nobody_else() {
+    let (receiver, shared, generation) = service(panicking(false)).await;
+    until("the other one", async || receiver.posts().len() == 2).await;
+    let failed = crate::store::Which { failed: true, ..Default::default() };
+    until("the attempts", async || {
+        let rows = shared.store.deliveries(&failed, 9).await.unwrap();
+        rows.len() == 2 && rows.iter().all(|row| row.attempts > 0 && row.last.is_some())
+    })
+    .await;
+    let failures = shared.store.failures().await.unwrap();
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].detail, "internal error in the notifier");
+    generation.end().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_scan_of_one_organization_stops_nobody_else_and_is_reported() {
+    let (receiver, shared, generation) = service(panicking(true)).await;
+    let failed = || {
+        let status = shared.status.borrow();
+        let faults = status.organizations.values().filter_map(|one| one.fault.clone());
+        faults.collect::<Vec<_>>()
+    };
+    until("the other one", async || receiver.posts().len() == 1).await;
+    until("the report", async || failed() == ["internal error"]).await;
+    shared.scan_now.send_replace(());
+    until("the next scan", async || receiver.posts().len() == 2 && failed().is_empty()).await;
+    generation.end().await;
+}
