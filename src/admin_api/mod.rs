@@ -6,10 +6,12 @@
 //! error of that list. The key goes only to the host of the base URL: redirects are not followed.
 //! This module does not interpret data, and remembers only the learned rate between scans.
 
+mod body;
 mod fault;
 mod key;
 mod learned;
 mod pace;
+mod pages;
 mod recent;
 mod refusal;
 mod request;
@@ -23,8 +25,7 @@ use reqwest::{
 };
 use secrecy::ExposeSecret;
 use std::{
-    collections::{BTreeMap, HashSet},
-    marker::PhantomData,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -38,20 +39,22 @@ use crate::{
         certificate::{OrganizationName, Project, ProjectId},
         credential::AdminKey,
         reading::Listed,
-        text::one_line,
     },
     net::{self, Pem, is_loopback},
     secret::Secret,
 };
+use body::Body;
+#[cfg(any(test, fuzzing))]
+pub use body::read_any;
 pub use fault::{ApiFault, Kind};
 use key::Key;
 pub use key::fits_admin_key;
 use pace::Pace;
+use pages::Pages;
+pub use pages::Projects;
 pub use recent::Recent;
 pub use refusal::{MUTUAL_TLS, is_for_mutual_tls};
-#[cfg(any(test, fuzzing))]
-pub use request::read_any;
-use request::{Body, LARGE_BODIES, describe, hidden};
+use request::{LARGE_BODIES, describe};
 pub use skew::Skew;
 use wire::{Item, ListedAdminKey};
 pub use wire::{ListedProject, Page};
@@ -104,8 +107,6 @@ pub enum Presence {
 }
 
 const PROJECTS: &[&str] = &["organization", "projects"];
-/// The largest page of the API.
-const LIMIT: &str = "100";
 /// The maximum number of pages of the list of projects: 25,000 projects.
 const MAX_PROJECT_PAGES: usize = 250;
 /// The maximum number of pages of a list of certificates, of which an organization has at most 50,
@@ -113,8 +114,6 @@ const MAX_PROJECT_PAGES: usize = 250;
 const MAX_PAGES: usize = 100;
 /// Only one list with more pages than this is read at a time, to limit memory.
 const LONG_LIST: usize = 5;
-/// The longest cursor, in bytes. The API's cursors are ids.
-const MAX_CURSOR: usize = 500;
 /// How many unreadable items a message names.
 const SHOWN_ODD: usize = 3;
 
@@ -342,69 +341,6 @@ impl AdminApi {
         asked: &'static [(&'static str, &'static str)],
         most: usize,
     ) -> Pages<'a, T> {
-        let (after, seen, item) = (Some(None), HashSet::new(), PhantomData);
-        Pages { api: self, path, asked, most, after, seen, item }
-    }
-}
-
-/// The pages of the list of projects.
-pub struct Projects<'a>(Pages<'a, ListedProject>);
-
-impl Projects<'_> {
-    /// The next page; `None` after the last one.
-    ///
-    /// # Errors
-    /// If it could not be read; the listing ends then.
-    pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiFault> {
-        let api = self.0.api;
-        self.0.next(|body| api.parse_page(body, PROJECTS)).await
-    }
-}
-
-/// The pages of a list, following `last_id` while `has_more` is not false, as the official clients.
-struct Pages<'a, T> {
-    api: &'a AdminApi,
-    path: &'a [&'a str],
-    asked: &'static [(&'static str, &'static str)],
-    /// The maximum number of pages.
-    most: usize,
-    /// The cursor of the next page; `None` after the last one.
-    after: Option<Option<String>>,
-    seen: HashSet<String>,
-    item: PhantomData<T>,
-}
-
-impl<T: Item> Pages<'_, T> {
-    async fn next(
-        &mut self,
-        read: impl FnOnce(&Body) -> Result<Page<T>, ApiFault>,
-    ) -> Result<Option<Page<T>>, ApiFault> {
-        let Some(after) = self.after.take() else {
-            return Ok(None);
-        };
-        let mut query = vec![("limit", LIMIT)];
-        query.extend(self.asked);
-        query.extend(after.iter().map(|after| ("after", after.as_str())));
-        let page = read(&self.api.body(self.path, &query).await?)?;
-        let fault = |kind| Err(ApiFault::new(kind, &describe(self.path)));
-
-        let next = match (page.has_more, page.is_empty, &page.last_id) {
-            (Some(false), _, _) | (None, true, _) | (None, _, None) => return Ok(Some(page)),
-            (Some(true), true, _) | (Some(true), _, None) => return fault(Kind::EmptyPageWithMore),
-            (None | Some(true), false, Some(next)) => next.clone(),
-        };
-        if next.len() > MAX_CURSOR {
-            let why = format!("last_id: {} bytes long, an id has about 30", next.len());
-            return fault(Kind::Shape(why));
-        }
-        if !self.seen.insert(next.clone()) {
-            let next = hidden(&next, &self.api.key().secret);
-            return fault(Kind::Loop(one_line(&next, 80)));
-        }
-        if self.seen.len() >= self.most {
-            return fault(Kind::Endless(self.most));
-        }
-        self.after = Some(Some(next));
-        Ok(Some(page))
+        Pages::new(self, path, asked, most)
     }
 }

@@ -5,6 +5,7 @@
 //! `Debug`. Where the reply to the message itself is lost, it may have been accepted: it is sent again rarely, under the
 //! same `Message-ID`.
 
+mod content;
 mod render;
 mod reply;
 mod session;

@@ -1,0 +1,291 @@
+//! What the templates of a mail show.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Settings;
+use crate::{
+    domain::{
+        certificate::OrganizationName,
+        notification::{Event, Notification},
+        text::unlinked,
+        threshold::Severity,
+        wording,
+    },
+    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen, wrong_clock},
+};
+
+/// How many alerts a mail tells in full. With more, mail programs cut it off: Gmail does beyond some
+/// 100 kB (<https://github.com/hteumeuleu/email-bugs/issues/41>).
+const TOLD: usize = 10;
+/// How many more it lists with a line each; an organization holds at most 50 certificates.
+const LISTED: usize = 50;
+/// How many projects of an alert it shows.
+const SHOWN_PROJECTS: usize = 10;
+/// How often a mail has the same sentence at most.
+const REPEATED: usize = 3;
+
+/// What the templates show.
+#[derive(Serialize)]
+pub(super) struct Mail {
+    pub subject: String,
+    title: String,
+    /// The preview text of an inbox.
+    preview: String,
+    organization: Option<String>,
+    mark: &'static str,
+    unseen: Option<String>,
+    wrong_clock: Option<String>,
+    /// Each alert in a line, by mark; empty where there is but one.
+    overview: Vec<Group>,
+    /// The worst alerts in full.
+    alerts: Vec<Told>,
+    /// The steps that many of these alerts have in common.
+    shared: Vec<Shared>,
+    /// How many alerts there are only a line of, and of how many not even that.
+    only_listed: usize,
+    left_out: usize,
+    reading: Option<String>,
+    why: String,
+    /// Where certvigil's pages are.
+    page: Option<String>,
+    id: String,
+}
+
+/// The alerts of one mark.
+#[derive(Serialize)]
+struct Group {
+    mark: &'static str,
+    count: usize,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    headline: String,
+    /// When, and for how many projects.
+    detail: String,
+    /// The consequence of a critical alert.
+    breaks: Option<String>,
+}
+
+/// Steps of several alerts.
+#[derive(Serialize)]
+struct Shared {
+    /// The certificates, with their names in quotation marks.
+    certificates: Vec<String>,
+    steps: Vec<String>,
+    runbook: Option<String>,
+}
+
+/// One alert in full.
+#[derive(Serialize)]
+struct Told {
+    headline: String,
+    mark: &'static str,
+    consequence: Option<String>,
+    facts: Vec<(&'static str, String)>,
+    projects_label: String,
+    projects: Vec<ProjectLine>,
+    more_projects: usize,
+    advice: Vec<String>,
+    /// Whether the last steps are those of [`Mail::shared`].
+    shares_steps: bool,
+    runbook: Option<String>,
+    quiet: Option<String>,
+    /// The first command explains itself.
+    first_quiet: bool,
+    never_quiet: Option<&'static str>,
+}
+
+/// Counts sentences, to repeat none too often.
+#[derive(Default)]
+struct Sentences(BTreeMap<String, usize>);
+
+impl Sentences {
+    fn allow(&mut self, sentence: &str) -> bool {
+        let count = self.0.entry(sentence.to_owned()).or_default();
+        *count += 1;
+        *count <= REPEATED
+    }
+}
+
+impl Mail {
+    pub fn new(settings: &Settings, notification: &Notification, now: DateTime<Utc>) -> Mail {
+        let summary = wording::summary(notification, now);
+        let organization = notification.organization.as_ref().map(ToString::to_string);
+        let mark = Mark::of_all(notification).as_str();
+        let subject = match (&organization, worst_event(notification)) {
+            (Some(organization), _) => {
+                format!("[certvigil] {} {organization}: {summary}", mark.to_uppercase())
+            }
+            (None, Some(Event::Test)) => format!("[certvigil] {summary}"),
+            (None, _) => format!("[certvigil] {}: {summary}", mark.to_uppercase()),
+        };
+        let style = &settings.style;
+        let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, style, now);
+        let entries: Vec<Entry> =
+            notification.alerts.iter().take(TOLD + LISTED).map(entry).collect();
+        let scan = notification.scan.as_ref();
+        let mut sentences = Sentences::default();
+        let overview = overview(&entries, &mut sentences);
+        let preview = entries.first().and_then(|worst| worst.consequence.clone());
+        let listed = entries.len();
+        let (alerts, shared) = told(entries, &overview, &mut sentences);
+        Mail {
+            subject,
+            title: unlinked(&capitalized(&summary)),
+            preview: preview.unwrap_or_default(),
+            organization,
+            mark,
+            unseen: scan.and_then(unseen),
+            wrong_clock: scan.and_then(wrong_clock),
+            overview,
+            only_listed: listed.saturating_sub(TOLD),
+            left_out: notification.alerts_total.saturating_sub(listed),
+            alerts,
+            shared,
+            reading: scan.map(|scan| reading(scan, style.timezone)),
+            why: why(settings, notification),
+            page: style.links.page.as_ref().map(ToString::to_string),
+            id: notification.id.to_string(),
+        }
+    }
+}
+
+fn worst_event(notification: &Notification) -> Option<Event> {
+    notification.alerts.first().map(|alert| alert.event)
+}
+
+fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
+    if entries.len() < 2 {
+        return Vec::new();
+    }
+    let marks = [Mark::Critical, Mark::Warning, Mark::Info, Mark::Resolved];
+    let group = |mark: &Mark| {
+        let of_mark = entries.iter().filter(|entry| entry.mark == *mark);
+        let line = |entry: &Entry| {
+            // Of projects the headline has said how many.
+            let of_certificate =
+                entry.facts.first().is_some_and(|(label, _)| *label == "Certificate");
+            let projects = of_certificate && entry.mark != Mark::Resolved;
+            let projects = projects && !entry.projects_label.is_empty();
+            let projects = projects.then(|| entry.projects_label.clone());
+            // The expiry of a resolved alert is not interesting.
+            let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
+            let breaks = entry.consequence.as_deref().map(capitalized);
+            let breaks = breaks.filter(|_| entry.mark == Mark::Critical);
+            let breaks = breaks.filter(|sentence| sentences.allow(sentence));
+            // The consequence includes the coverage.
+            let coverage = entry.coverage.clone().filter(|_| breaks.is_none());
+            let detail: Vec<String> = when.into_iter().chain(projects).chain(coverage).collect();
+            Line { headline: entry.headline.clone(), detail: detail.join(" · "), breaks }
+        };
+        let lines: Vec<Line> = of_mark.map(line).collect();
+        Group { mark: mark.as_str(), count: lines.len(), lines }
+    };
+    marks.iter().map(group).filter(|group| group.count > 0).collect()
+}
+
+/// The worst alerts in full, and the steps that many of them share. The runbook is linked once for
+/// each event: a mail has its size.
+fn told(
+    mut entries: Vec<Entry>,
+    overview: &[Group],
+    sentences: &mut Sentences,
+) -> (Vec<Told>, Vec<Shared>) {
+    entries.truncate(TOLD);
+    let shared = share(&mut entries);
+    let lines = overview.iter().flat_map(|group| &group.lines);
+    for sentence in lines.filter_map(|line| line.breaks.as_ref()) {
+        // The overview has it already.
+        for entry in &mut entries {
+            entry.consequence.take_if(|one| capitalized(one) == *sentence);
+        }
+    }
+    let mut linked: BTreeSet<String> =
+        shared.iter().filter_map(|one| one.runbook.clone()).collect();
+    let mut explained = false;
+    let full = |entry: Entry| {
+        let mut told = Told::from(entry);
+        told.runbook = told.runbook.filter(|url| linked.insert(url.clone()));
+        told.consequence = told.consequence.filter(|sentence| sentences.allow(sentence));
+        told.never_quiet = told.never_quiet.filter(|sentence| sentences.allow(sentence));
+        told.first_quiet = told.quiet.as_ref().is_some_and(|command| {
+            command.contains(" --project ") || !std::mem::replace(&mut explained, true)
+        });
+        told
+    };
+    (entries.into_iter().map(full).collect(), shared)
+}
+
+/// Takes the steps that too many alerts have in common out of each of them.
+fn share(entries: &mut [Entry]) -> Vec<Shared> {
+    let mut common: BTreeMap<Vec<String>, Vec<&mut Entry>> = BTreeMap::new();
+    for entry in entries.iter_mut().filter(|entry| !entry.general_advice.is_empty()) {
+        common.entry(entry.general_advice.clone()).or_default().push(entry);
+    }
+    let common = common.into_iter().filter(|(_, alerts)| alerts.len() > REPEATED);
+    let once = |(steps, alerts): (Vec<String>, Vec<&mut Entry>)| {
+        let mut shared = Shared { certificates: Vec::new(), steps, runbook: None };
+        for entry in alerts {
+            entry.advice.truncate(entry.advice.len() - entry.general_advice.len());
+            entry.shares_steps = true;
+            shared.runbook = shared.runbook.or(entry.runbook.take());
+            let name = entry.facts.first().map(|(_, name)| format!("“{name}”"));
+            shared.certificates.extend(name);
+        }
+        shared
+    };
+    common.map(once).collect()
+}
+
+impl From<Entry> for Told {
+    fn from(entry: Entry) -> Told {
+        let (quiet, never_quiet) = match entry.quiet {
+            Some(Quiet::Command(command)) => (Some(command), None),
+            Some(Quiet::Never(why)) => (None, Some(why)),
+            None => (None, None),
+        };
+        Told {
+            headline: entry.headline,
+            mark: entry.mark.as_str(),
+            consequence: entry.consequence.map(|text| capitalized(&text)),
+            facts: entry.facts,
+            projects_label: entry.projects_label,
+            projects: entry.projects,
+            more_projects: entry.more_projects,
+            advice: entry.advice,
+            shares_steps: entry.shares_steps,
+            runbook: entry.runbook,
+            quiet,
+            first_quiet: false,
+            never_quiet,
+        }
+    }
+}
+
+/// Why this reader gets this mail.
+fn why(settings: &Settings, notification: &Notification) -> String {
+    let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
+    let about = match &notification.organization {
+        Some(organization) => selected(settings, organization),
+        None if is_test => "a test message".to_owned(),
+        None => "it reports failures of other notifiers, whatever its filters are".to_owned(),
+    };
+    let readers: Vec<String> =
+        settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();
+    format!("Sent by the notifier “{}” to {}: {about}.", settings.name, readers.join(", "))
+}
+
+/// The alerts that the notifier selects, in words.
+fn selected(settings: &Settings, organization: &OrganizationName) -> String {
+    let what = match settings.routing.min_severity {
+        Severity::Info => "all alerts",
+        Severity::Warning => "warnings and critical alerts",
+        Severity::Critical => "critical alerts",
+    };
+    let some = if settings.routing.projects.is_all() { "" } else { ", for some of its projects" };
+    format!("{what} of the organization {organization}{some}")
+}

@@ -1,0 +1,138 @@
+//! An alert about a certificate, in words.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::{
+    Entry,
+    advice::{Advice, advice, consequence},
+    facts::{instant, reason, unknown},
+};
+use crate::domain::{
+    notification::{ActiveIn, Alert, CandidateView, CertificateBody, Event, ProjectView},
+    wording,
+};
+
+impl Entry {
+    pub(super) fn tell_certificate(
+        &mut self,
+        alert: &Alert,
+        body: &CertificateBody,
+        shown_projects: usize,
+        timezone: Tz,
+        now: DateTime<Utc>,
+    ) {
+        let certificate = &body.certificate;
+        let over = alert.event.is_end();
+        let active = &certificate.active_in;
+        self.consequence = consequence(alert, body, now);
+        if matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired) {
+            self.coverage = coverage(active);
+        }
+        self.facts.push(("Certificate", certificate.title().to_owned()));
+        self.facts.push(("Id", certificate.id.to_string()));
+        self.when = certificate.expires_at.map(|at| instant(at, timezone));
+        let expires = self.when.clone().unwrap_or_else(|| unknown(certificate));
+        let expired = certificate.expires_at.is_some_and(|at| at <= now);
+        self.facts.push((if expired { "Expired" } else { "Expires" }, expires));
+        if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
+            let from = instant(valid_at, timezone);
+            if alert.event == Event::CertificateNotYetValid {
+                self.when = Some(format!("from {from}"));
+            }
+            self.facts.push(("Valid from", from));
+        }
+        if let Some(why) = reason(alert) {
+            self.facts.push(("Reason", why));
+        }
+        if let Some(successor) = &body.successor {
+            let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
+            let until =
+                successor.expires_at.map(|at| format!(", valid until {}", wording::day(at)));
+            let reach =
+                if successor.covers_every_project { "every project" } else { "some projects" };
+            let until = until.unwrap_or_default();
+            let its = [("ignored", &successor.ignored), ("acknowledged", &successor.acknowledged)];
+            let its = its.iter().filter_map(|(what, view)| Some((what, view.as_ref()?)));
+            let its: String = its
+                .filter(|(_, view)| !view.ended)
+                .map(|(what, view)| format!(" ({what} {})", wording::silence(view, timezone)))
+                .collect();
+            let id = match &successor.name {
+                Some(_) => format!(" ({})", successor.id),
+                None => String::new(),
+            };
+            self.facts.push(("Successor", format!("“{name}”{id} in {reach}{until}{its}")));
+        }
+        if let [_, _, ..] = body.candidates.as_slice() {
+            let titles: Vec<String> = body.candidates.iter().map(CandidateView::title).collect();
+            self.facts.push(("Candidates", titles.join(", ")));
+        }
+        for (what, view) in
+            [("Ignored", &certificate.ignored), ("Acknowledged", &certificate.acknowledged)]
+        {
+            if let Some(view) = view {
+                self.facts.push((what, wording::silence(view, timezone)));
+            }
+        }
+        let here = active.projects_here();
+        self.projects_label = match (active.organization, here) {
+            // Where it is active no more, that is what the headline says.
+            (false, 0) if over => String::new(),
+            (true, n) => format!(
+                "Active for the whole organization, and so in {}",
+                wording::count(n, "project")
+            ),
+            (false, 0) => "Active in no project".to_owned(),
+            (false, n) => format!("Active in {}", wording::count(n, "project")),
+        };
+        if active.projects_elsewhere > 0 {
+            let others = wording::count(active.projects_elsewhere, "other");
+            self.projects_label.push_str(&format!(" of yours and {others}"));
+        }
+        if let Some(left) = &body.left_behind {
+            self.projects_label =
+                format!("Was active in {}", wording::count(left.total(), "project"));
+            self.list(&left.projects, left.total(), shown_projects, after_its_end);
+            self.advise(advice(alert, body));
+            return;
+        }
+        self.list(&active.projects, here, shown_projects, |project| {
+            match (&project.successor_id, project.uncovered_from) {
+                _ if over => String::new(),
+                (Some(successor), _) => format!("{successor} takes over"),
+                (None, Some(from)) if from <= now => {
+                    format!("no valid certificate since {}", wording::day(from))
+                }
+                (None, Some(from)) => format!("no valid certificate from {}", wording::day(from)),
+                (None, None) => String::new(),
+            }
+        });
+        self.advise(advice(alert, body));
+    }
+
+    fn advise(&mut self, advice: Advice) {
+        (self.advice, self.general_advice) = (advice.steps, advice.general);
+    }
+}
+
+/// `no successor in 2 projects`.
+fn coverage(active: &ActiveIn) -> Option<String> {
+    match (active.projects_here(), active.without_successor) {
+        (0, _) => None,
+        (1, 0) => Some("its project has a successor".to_owned()),
+        (_, 0) => Some("a successor is active in every project".to_owned()),
+        (n, without) if n == without => Some("no successor".to_owned()),
+        (_, without) => Some(format!("no successor in {}", wording::count(without, "project"))),
+    }
+}
+
+/// How a project stands after a certificate was deactivated, deleted or replaced there.
+fn after_its_end(project: &ProjectView) -> String {
+    match (&project.successor_id, project.unprotected_since, project.uncovered_from) {
+        (_, Some(_), _) => "no longer enforces mutual TLS".to_owned(),
+        (Some(valid), ..) => format!("{valid} is valid"),
+        (None, None, Some(from)) => format!("no valid certificate since {}", wording::day(from)),
+        (None, None, None) => "no valid certificate".to_owned(),
+    }
+}

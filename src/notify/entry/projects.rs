@@ -1,0 +1,82 @@
+//! An alert about projects, in words.
+
+use super::{
+    Entry,
+    advice::{UNCOVERED, UNPROTECTED, activate},
+    facts::reason,
+};
+use crate::domain::{
+    notification::{Alert, Event, ProjectsView},
+    wording,
+};
+
+impl Entry {
+    pub(super) fn tell_projects(
+        &mut self,
+        alert: &Alert,
+        projects: &ProjectsView,
+        shown_projects: usize,
+    ) {
+        let over = alert.event.is_end();
+        let unprotected =
+            matches!(alert.event, Event::ProjectUnprotected | Event::ProjectProtected);
+        if alert.ends_badly() {
+            self.consequence = Some(UNPROTECTED.to_owned());
+        }
+        if !over {
+            let breaks = if unprotected { UNPROTECTED } else { UNCOVERED };
+            self.consequence = Some(breaks.to_owned());
+            if let Some(why) = reason(alert) {
+                self.facts.push(("Reason", why));
+            }
+        }
+        if projects.remaining > 0 {
+            let rest = wording::count(projects.remaining, "other project");
+            let has = if projects.remaining == 1 { "has" } else { "have" };
+            let what = if unprotected { "active" } else { "valid" };
+            self.facts.push(("Not over", format!("{rest} still {has} no {what} certificate")));
+        }
+        self.projects_label = wording::count(projects.total, "project");
+        if projects.elsewhere > 0 {
+            let others = wording::count(projects.elsewhere, "other");
+            self.projects_label.push_str(&format!(" of yours and {others}"));
+        }
+        self.list(&projects.listed, projects.total, shown_projects, |project| {
+            let since = project.uncovered_from.or(project.unprotected_since);
+            match (&project.successor_id, since) {
+                (Some(valid), _) => format!("{valid} is valid"),
+                (None, Some(from)) => format!("since {}", wording::day(from)),
+                (None, None) if over => String::new(),
+                (None, None) if unprotected => "never seen with an active certificate".to_owned(),
+                (None, None) => "none of its certificates is valid yet".to_owned(),
+            }
+        });
+        if over {
+            return;
+        }
+        self.advice = activate(&projects.candidates, &projects.listed, false, None);
+        if unprotected {
+            if self.advice.is_empty() {
+                let first = "Upload a certificate, and activate it in each of these projects or \
+                             for the whole organization.";
+                self.advice.push(first.to_owned());
+            }
+            let steps = [
+                "Look up in the organization’s audit log who deactivated the last certificate, and why.",
+                "Add the projects to unprotected_ignore in the configuration, if mutual TLS is off on purpose.",
+            ];
+            self.advice.extend(steps.map(str::to_owned));
+        } else {
+            if self.advice.is_empty() {
+                let first =
+                    "Upload a new CA certificate, and activate it in each of these projects.";
+                self.advice.push(first.to_owned());
+            }
+            let steps = [
+                "Issue client certificates that the new CA certificate signs, and give them to the clients.",
+                "Deactivate the certificates that have expired.",
+            ];
+            self.advice.extend(steps.map(str::to_owned));
+        }
+    }
+}
