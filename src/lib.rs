@@ -26,12 +26,40 @@
 //! is one notification for one receiver. Data is *stale* if the latest scan could not read its list; a
 //! list is *blind* if that has lasted too long.
 //!
-//! Dependencies: [`domain`] depends on nothing. [`view`] gives each thing one shape for all outputs.
-//! [`admin_api`], [`store`] and [`notify`] depend on these two and not on each other. [`usecase`] has every operation once and depends on the domain and the
-//! edges that it uses. [`http`] and [`cli`] translate arguments and results, and call [`usecase`].
-//! [`config`] makes each owner's settings, and no owner depends on it. [`service`] runs scans,
-//! deliveries and [`usecase::watch_notifiers`] in loops, and reports their status to [`http`], systemd
-//! and the [`heartbeat`]. A test checks the `use` lines.
+//! [`domain`] decides and depends on nothing. [`view`] gives each thing one shape for all outputs.
+//! [`admin_api`], [`store`] and [`notify`] are the edges; they do not know each other. [`usecase`] has
+//! every operation once. [`http`] and [`cli`] translate arguments and results. [`config`] makes each
+//! owner's settings, and no owner depends on it. [`service`] runs scans, deliveries and
+//! [`usecase::watch_notifiers`] in loops, and reports their status to [`http`], systemd and the
+//! [`heartbeat`].
+//!
+//! Each module, with the modules that it names. A test compares this list with the code; a module may
+//! name only those above it.
+//!
+//! ```text
+//! build:
+//! descriptors:
+//! files:
+//! domain:
+//! clock: domain
+//! net: domain
+//! redact: domain
+//! secret: files, redact
+//! logging: net, redact
+//! heartbeat: net, secret
+//! schedule: clock, domain
+//! view: domain
+//! admin_api: clock, domain, net, secret
+//! store: domain, files, net, redact, secret
+//! notify: domain, logging, net, secret, view
+//! usecase: admin_api, build, clock, domain, notify, schedule, store, view
+//! http: build, clock, descriptors, domain, schedule, secret, store, usecase, view
+//! config: admin_api, clock, domain, files, heartbeat, http, logging, net, notify, redact, schedule, secret, store
+//! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
+//! demo: clock
+//! cli: build, clock, config, demo, descriptors, domain, heartbeat, logging, net, notify, redact, service, store, usecase, view
+//! fuzz: admin_api, clock, config, domain, net, notify
+//! ```
 //!
 //! With PostgreSQL, several processes share the work: a lease in the database decides which one scans
 //! an organization, and the transaction that saves the scan checks it again.

@@ -1,55 +1,6 @@
-//! The allowed dependencies between modules, checked against the `use` lines and paths of the
-//! sources.
+//! The dependencies between modules: the list in `src/lib.rs`, compared with the code.
 
-use std::{fs, path::Path};
-
-/// For each room: the rooms of the crate that it may name.
-const MAY_KNOW: [(&str, &[&str]); 17] = [
-    ("domain", &["domain"]),
-    ("admin_api", &["admin_api", "domain", "net", "secret", "clock"]),
-    ("store", &["store", "domain", "files", "net", "redact", "secret"]),
-    ("view", &["view", "domain"]),
-    ("notify", &["notify", "domain", "net", "secret", "logging", "view"]),
-    (
-        "http",
-        &[
-            "http",
-            "build",
-            "clock",
-            "descriptors",
-            "domain",
-            "schedule",
-            "secret",
-            "store",
-            "usecase",
-            "view",
-        ],
-    ),
-    (
-        "usecase",
-        &[
-            "admin_api",
-            "build",
-            "clock",
-            "domain",
-            "notify",
-            "schedule",
-            "store",
-            "usecase",
-            "view",
-        ],
-    ),
-    ("heartbeat.rs", &["net", "secret"]),
-    ("schedule.rs", &["domain", "clock"]),
-    ("net.rs", &["domain"]),
-    ("secret.rs", &["files", "redact"]),
-    ("redact.rs", &["domain"]),
-    ("files.rs", &[]),
-    ("descriptors.rs", &[]),
-    ("logging.rs", &["net", "redact"]),
-    ("clock.rs", &["domain"]),
-    ("build.rs", &[]),
-];
+use std::{collections::BTreeSet, fs, path::Path};
 
 pub fn sources(path: &Path, found: &mut Vec<(String, String)>) {
     if path.is_dir() {
@@ -93,20 +44,54 @@ fn rooms(source: &str) -> Vec<String> {
     rooms
 }
 
-#[test]
-fn each_room_knows_only_whom_it_may() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut wrong = Vec::new();
-    for (room, allowed) in MAY_KNOW {
-        let mut found = Vec::new();
-        sources(&root.join(room), &mut found);
-        assert!(!found.is_empty(), "{room} is gone: this test is out of date");
-        for (path, source) in found {
-            let beyond = rooms(&source).into_iter().filter(|known| !allowed.contains(&&**known));
-            wrong.extend(beyond.map(|known| format!("{path} knows {known}")));
+/// The modules of the list in `src/lib.rs`, in its order, each with those that it names.
+fn listed(library: &str) -> Vec<(String, BTreeSet<String>)> {
+    let list = library.split("with the modules that it names.").nth(1).unwrap();
+    let list = list.split("```").nth(1).unwrap();
+    let lines = list.lines().filter_map(|line| line.strip_prefix("//! ")?.split_once(':'));
+    let names = |text: &str| {
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    };
+    lines.map(|(module, known)| (module.to_owned(), names(known))).collect()
+}
+
+/// The modules below `src`, with those that each names outside its tests.
+fn found(root: &Path) -> Vec<(String, BTreeSet<String>)> {
+    let mut modules = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if ["lib", "main"].contains(&name.as_str()) {
+            continue;
         }
+        let mut files = Vec::new();
+        sources(&path, &mut files);
+        files.retain(|(path, _)| !path.ends_with("tests.rs"));
+        let production = files
+            .iter()
+            .map(|(_, source)| source.split("#[cfg(test)]\nmod tests {").next().unwrap());
+        let mut known: BTreeSet<String> = production.flat_map(rooms).collect();
+        known.remove(&name);
+        modules.push((name, known));
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    modules
+}
+
+#[test]
+fn the_list_of_modules_is_what_the_code_names_and_has_no_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let listed = listed(&fs::read_to_string(root.join("lib.rs")).unwrap());
+    let mut above: BTreeSet<&String> = BTreeSet::new();
+    for (module, known) in &listed {
+        let below: Vec<&String> = known.iter().filter(|one| !above.contains(one)).collect();
+        assert!(below.is_empty(), "{module} names {below:?}, which the list has below it");
+        above.insert(module);
+    }
+    let mut listed = listed;
+    listed.sort();
+    let mut found = found(&root);
+    found.sort();
+    assert_eq!(listed, found, "the list in src/lib.rs, and the code");
 }
 
 #[test]
