@@ -21,8 +21,7 @@ pub const ALERTS: &str = "certvigil::alerts";
 
 /// Libraries that log too much, some even the contents of mails.
 const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,sqlx::pool=error,\
-                     rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info,\
-                     html5ever=warn,markup5ever=warn,selectors=warn,css_inline=warn";
+                     rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info";
 
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -1,9 +1,7 @@
 //! The pace of requests to an organization: the configured rate, the learned rate, a limit of
 //! concurrent requests, and a common pause.
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::{
-    num::NonZeroU32,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,11 +16,29 @@ use super::learned::Learned;
 /// organization for a day.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
+/// How much a request that comes late makes up for: the rate also holds over short times.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
 pub struct Pace {
-    limiter: Option<DefaultDirectRateLimiter>,
+    configured: Option<Mutex<Spacing>>,
     learned: Mutex<Learned>,
     under_way: Semaphore,
     paused_until: Mutex<Option<Instant>>,
+}
+
+/// The configured rate: requests at even intervals.
+struct Spacing {
+    interval: Duration,
+    next: Instant,
+}
+
+impl Spacing {
+    /// The time at which a request may be sent; counts it as sent then.
+    fn next(&mut self, now: Instant) -> Instant {
+        let at = self.next.max(now.checked_sub(CATCH_UP).unwrap_or(now));
+        self.next = at + self.interval;
+        at.max(now)
+    }
 }
 
 /// A permit to send a request, held until its response.
@@ -47,13 +63,12 @@ impl Turn<'_> {
 impl Pace {
     /// `per_second` of 0 is no limit.
     pub fn new(per_second: u32, concurrency: usize) -> Pace {
-        let limiter = NonZeroU32::new(per_second).map(|per_second| {
-            // Bursts of at most a tenth of a second, so that the rate also holds over short times.
-            let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
-            RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
-        });
+        let spacing = |per_second: u32| Spacing {
+            interval: Duration::from_secs(1) / per_second,
+            next: Instant::now(),
+        };
         Pace {
-            limiter,
+            configured: (per_second > 0).then(|| Mutex::new(spacing(per_second))),
             learned: Mutex::default(),
             under_way: Semaphore::new(concurrency),
             paused_until: Mutex::new(None),
@@ -66,8 +81,9 @@ impl Pace {
             self.wait_out_pause().await;
             // Never closed.
             let under_way = self.under_way.acquire().await.ok();
-            if let Some(limiter) = &self.limiter {
-                limiter.until_ready().await;
+            if let Some(configured) = &self.configured {
+                let allowed = lock(configured).next(Instant::now());
+                tokio::time::sleep_until(allowed).await;
             }
             let now = Instant::now();
             let allowed = lock(&self.learned).next(now);
@@ -117,6 +133,22 @@ mod tests {
         pace.pause(Duration::from_secs(3));
         drop(pace.turn().await);
         assert!(start.elapsed() >= Duration::from_secs(7), "the longer pause counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_configured_rate_holds_over_short_times_too() {
+        let pace = Pace::new(50, 4);
+        // A quiet time saves up no more than a tenth of a second.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let start = Instant::now();
+        for _ in 0..55 {
+            drop(pace.turn().await);
+        }
+        let took = start.elapsed();
+        assert!(
+            took >= Duration::from_millis(970) && took < Duration::from_millis(1_100),
+            "{took:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,52 +1,31 @@
 //! Patterns on ids and names, and which projects of an organization are watched.
 
+use wildmatch::WildMatch;
+
 use super::{certificate::Project, text::Name};
 
 /// A pattern of `*` (any run of characters) and `?` (one character), case-sensitive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(Vec<char>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glob(WildMatch);
 
 impl Glob {
     pub fn new(pattern: &str) -> Glob {
-        Glob(pattern.chars().collect())
+        Glob(WildMatch::new(pattern))
     }
 
-    /// Whether the whole of `text` fits the pattern. Takes at most `pattern × text` steps.
+    /// Whether the whole of `text` fits the pattern.
     pub fn matches(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        let (mut p, mut t) = (0, 0);
-        let mut star: Option<(usize, usize)> = None;
-        while t < text.len() {
-            match self.0.get(p) {
-                Some('*') => {
-                    star = Some((p, t));
-                    p += 1;
-                }
-                Some('?') => {
-                    p += 1;
-                    t += 1;
-                }
-                Some(c) if *c == text[t] => {
-                    p += 1;
-                    t += 1;
-                }
-                _ => match star {
-                    // Let the last star take one character more, and go on behind it.
-                    Some((star_p, star_t)) => {
-                        star = Some((star_p, star_t + 1));
-                        p = star_p + 1;
-                        t = star_t + 1;
-                    }
-                    None => return false,
-                },
-            }
-        }
-        self.0[p..].iter().all(|c| *c == '*')
+        self.0.matches(text)
+    }
+
+    fn is_all(&self) -> bool {
+        let pattern = self.0.pattern();
+        !pattern.is_empty() && pattern.chars().all(|c| c == '*')
     }
 }
 
 /// Patterns, one of which has to match an id or a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Globs(pub Vec<Glob>);
 
 impl Globs {
@@ -56,7 +35,7 @@ impl Globs {
 
     /// Whether they match whatever there is, and even where there is nothing.
     pub fn is_all(&self) -> bool {
-        self.0.iter().any(|glob| glob.0.iter().all(|c| *c == '*') && !glob.0.is_empty())
+        self.0.iter().any(Glob::is_all)
     }
 
     pub fn matches(&self, id: &str, name: Option<&Name>) -> bool {

@@ -1,11 +1,9 @@
 //! A notification as a mail: the same said in HTML and in plain text, by one template each.
 //!
 //! External text is never markup: the HTML template escapes everything, the mail library encodes
-//! headers, and texts that look like links are not linked. Styles are inlined for programs that
-//! strip `<style>`, which only has dark mode.
+//! headers, and texts that look like links are not linked.
 
 use chrono::{DateTime, Utc};
-use css_inline::{CSSInliner, InlineOptions};
 use lettre::{
     Message,
     message::{
@@ -27,7 +25,6 @@ use crate::{
 
 pub struct Renderer {
     templates: Environment<'static>,
-    styles: CSSInliner<'static>,
 }
 
 /// What a mail says, in both forms.
@@ -47,8 +44,7 @@ impl Renderer {
         templates.set_syntax(syntax);
         templates.add_template("mail.html", include_str!("mail.html.j2"))?;
         templates.add_template("mail.txt", include_str!("mail.txt.j2"))?;
-        let options = InlineOptions::default().load_remote_stylesheets(false).keep_at_rules(true);
-        Ok(Renderer { templates, styles: options.build() })
+        Ok(Renderer { templates })
     }
 
     /// # Errors
@@ -63,7 +59,7 @@ impl Renderer {
         let model = Value::from(Serde(&mail));
         let html = self.templates.get_template("mail.html")?.render(model.clone())?;
         let text = self.templates.get_template("mail.txt")?.render(model)?;
-        Ok(Rendered { html: self.styles.inline(&html)?, text, subject: mail.subject })
+        Ok(Rendered { html, text, subject: mail.subject })
     }
 
     /// The mail, with all its headers.
