@@ -15,7 +15,7 @@ use super::{
 /// The JSON Schema of OpenAPI 3.1 (<https://spec.openapis.org/oas/3.1/schema/2022-10-07>).
 const SCHEMA: &str = include_str!("data/openapi-3.1.schema.json");
 /// How many requests are made up.
-const REQUESTS: usize = 1_500;
+const REQUESTS: usize = 800;
 
 fn document() -> Value {
     serde_json::to_value(certvigil::http::document()).unwrap()

@@ -3,6 +3,7 @@
 
 use axum::Router;
 use certvigil::{
+    clock::Clock,
     config::{Config, Needs, from_text},
     demo::{
         admin_api::{AdminApi, KEY},
@@ -16,7 +17,7 @@ use certvigil::{
     },
     notify::Notifier,
     service,
-    store::{LEASE, Lease, Store, Taken},
+    store::{LEASE, Lease, Store, StoreFault, Taken},
     usecase::deliver,
     usecase::scan::{self, Progress, Report, Target},
 };
@@ -90,6 +91,19 @@ pub struct Service {
     pub store: Store,
 }
 
+/// A process that another test has forked holds the lock until it runs its program.
+async fn open(config: &Config) -> Store {
+    let begun = std::time::Instant::now();
+    loop {
+        match Store::open(&config.state).await {
+            Err(StoreFault::InUse(_)) if begun.elapsed().as_secs() < 5 => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 impl Service {
     pub async fn start(text: &str) -> Service {
         Service::start_in(tempfile::tempdir().unwrap(), text).await
@@ -98,9 +112,9 @@ impl Service {
     pub async fn start_in(folder: TempDir, text: &str) -> Service {
         crypto();
         let config = config(folder.path(), &format!("{text}[state]\nurl = \"sqlite:state.db\"\n"));
-        let target = service::target(&config, &config.organizations[0]).unwrap();
+        let target = service::target(&config, &config.organizations[0], &Clock::System).unwrap();
         let notifiers = service::notifiers(&config).unwrap();
-        let store = Store::open(&config.state).await.unwrap();
+        let store = open(&config).await;
         Service { folder, config, target, notifiers, store }
     }
 
