@@ -107,6 +107,7 @@ fn people_read_plain_words() {
         "src",
         "build.rs",
         "deny.toml",
+        "ARCHITECTURE.md",
         "README.md",
         "SECURITY.md",
         "tests/fuzz/corpus/configuration",
@@ -139,7 +140,7 @@ fn people_read_plain_words() {
 fn markdown_wraps_at_100_columns() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for place in ["docs", "README.md", "SECURITY.md", "CHANGELOG.md"] {
+    for place in ["docs", "ARCHITECTURE.md", "README.md", "SECURITY.md", "CHANGELOG.md"] {
         collect(&root.join(place), &mut files);
     }
     let mut long = Vec::new();
