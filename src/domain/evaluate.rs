@@ -344,12 +344,21 @@ mod tests {
         credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
         policy::ProtectionPolicy,
-        threshold::tests::ladder,
+        threshold::{ExpiredStep, Ladder, Lead, Threshold, tests::ladder},
     };
 
     fn stage(certificate: Certificate, active: bool, include_inactive: bool) -> Option<Stage> {
+        stage_by(ladder(&[30, 7]), certificate, active, include_inactive)
+    }
+
+    fn stage_by(
+        ladder: Ladder,
+        certificate: Certificate,
+        active: bool,
+        include_inactive: bool,
+    ) -> Option<Stage> {
         let policy = Policy {
-            ladder: ladder(&[30, 7]),
+            ladder,
             rules: vec![],
             include_inactive,
             replaced_severity: Severity::Warning,
@@ -369,6 +378,28 @@ mod tests {
         let silences = Acknowledgements::default();
         let evaluation = evaluate(&organization, &inventory, &policy, &silences, start());
         evaluation.assessments().next().unwrap().reached.map(|reached| reached.stage)
+    }
+
+    #[test]
+    fn not_yet_valid_is_more_than_an_expiry_that_is_only_mentioned() {
+        let step = |severity| Threshold {
+            lead: Lead::Fixed(TimeDelta::days(30)),
+            label: "30d".to_owned(),
+            severity,
+            repeat: None,
+        };
+        let cases = [
+            (Severity::Info, Stage::NotYetValid),
+            (Severity::Warning, Stage::Within(30 * 86_400)),
+            (Severity::Critical, Stage::Within(30 * 86_400)),
+        ];
+        for (severity, expected) in cases {
+            let expired = ExpiredStep { severity: Severity::Critical, repeat: None };
+            let ladder = Ladder::new(vec![step(severity)], expired).unwrap();
+            let valid_at = Some(start() + TimeDelta::days(1));
+            let young = Certificate { valid_at, ..certificate("c", 20) };
+            assert_eq!(stage_by(ladder, young, true, false), Some(expected), "{severity}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::domain::{
     evaluate::evaluate,
     inventory::{
         Inventory,
-        tests::{certificate, each, everything, reading, start},
+        tests::{Scoped, certificate, each, everything, reading, start},
     },
     listener::{self, Grain},
     notification::Reason,
@@ -483,6 +483,21 @@ fn what_is_replaced_everywhere_is_told_calmly_when_it_expires() {
     let decisions = Listener::default().scan(project(not_by_enough), at(6));
     let Decision::Tell { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(reached.severity, Severity::Critical);
+}
+
+#[test]
+fn a_removed_certificate_is_replaced_only_if_every_project_has_a_successor() {
+    for (in_q, expected) in [(400, "c replaced 7d"), (5, "c deactivated 7d")] {
+        let mut listener = Listener::default();
+        let p: &[_] = &[("c", 5, true), ("d", 400, true)];
+        let q: &[_] = &[("c", 5, true), ("e", in_q, true)];
+        listener.hears(reading(&[("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))]), at(0));
+        let p: &[_] = &[("c", 5, false), ("d", 400, true)];
+        let q: &[_] = &[("c", 5, false), ("e", in_q, true)];
+        let scopes: [Scoped<'_>; 3] = [("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))];
+        let heard = listener.hears(reading(&scopes), at(0) + TimeDelta::hours(1));
+        assert!(heard.contains(&expected.to_owned()), "{expected}: {heard:?}");
+    }
 }
 
 #[test]
