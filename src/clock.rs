@@ -1,24 +1,57 @@
 //! The only place that reads the wall clock.
 //!
-//! Everything else is given `now`, so that a year can be walked in a test and a step of the clock
-//! in the middle of a decision cannot happen. Linting (`.clippy.toml`) keeps it so.
+//! A [`Clock`] is passed in, and `now` is an argument below it, so that a test can walk through a
+//! year, and the clock cannot step in the middle of a decision. A lint (`.clippy.toml`) enforces it.
 
 use chrono::{DateTime, SubsecRound, Utc};
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use crate::domain::skew::Synchronization;
 
 /// Present while systemd-timesyncd has synchronized the clock (systemd-timesyncd.service(8)).
 const TIMESYNCD: &str = "/run/systemd/timesync/synchronized";
 
-/// The current instant, cut to milliseconds, which is what the state keeps.
-#[allow(clippy::disallowed_methods)]
-pub fn now() -> DateTime<Utc> {
-    Utc::now().trunc_subsecs(3)
+/// A source of the current time.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    System,
+    /// A clock that a test sets, in Unix milliseconds.
+    Manual(Arc<AtomicI64>),
 }
 
-/// Whether the operating system calls the clock synchronized: by the kernel, and where certvigil may not ask it (a
-/// system call filter), by systemd-timesyncd.
+impl Clock {
+    pub fn manual(at: DateTime<Utc>) -> Clock {
+        Clock::Manual(Arc::new(AtomicI64::new(at.timestamp_millis())))
+    }
+
+    /// Sets a manual clock; the system's clock stays as it is.
+    pub fn set(&self, at: DateTime<Utc>) {
+        if let Clock::Manual(millis) = self {
+            millis.store(at.timestamp_millis(), Ordering::SeqCst);
+        }
+    }
+
+    /// The current time in milliseconds, the precision of the database.
+    #[allow(clippy::disallowed_methods)]
+    pub fn now(&self) -> DateTime<Utc> {
+        match self {
+            Clock::System => Utc::now().trunc_subsecs(3),
+            Clock::Manual(millis) => {
+                let millis = millis.load(Ordering::SeqCst);
+                DateTime::from_timestamp_millis(millis).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Whether the operating system calls the clock synchronized: the kernel or, if a system call filter
+/// forbids the question, systemd-timesyncd.
 pub fn synchronization() -> Synchronization {
     match kernel_clock_is_synchronized() {
         Some(true) => Synchronization::Synchronized,

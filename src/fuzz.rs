@@ -6,7 +6,8 @@ use secrecy::SecretString;
 use std::path::Path;
 
 use crate::{
-    admin_api, clock,
+    admin_api,
+    clock::Clock,
     config::{Needs, from_text},
     domain::text::{Name, one_line, unlinked},
     net,
@@ -60,7 +61,7 @@ pub fn header(value: &[u8]) {
         headers.insert(name, value.clone());
     }
     let skew = admin_api::Skew::default();
-    skew.note(&headers);
+    skew.note(&headers, Clock::System.now());
     let _taken = skew.take();
 }
 
@@ -70,7 +71,7 @@ pub fn retry_after(value: &[u8]) {
     for name in ["retry-after", "retry-after-ms"] {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.clone());
-        let wait = net::retry_after(&headers, clock::now());
+        let wait = net::retry_after(&headers, Clock::System.now());
         assert!(wait.is_none_or(|wait| !wait.is_zero()));
     }
 }

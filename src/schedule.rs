@@ -104,7 +104,7 @@ impl Cron {
             .parse(text.trim())
             .map_err(|error| crate::domain::text::one_line(&error.to_string(), 200))?;
         let cron = Cron { pattern, timezone, uneven };
-        match cron.next_after(crate::clock::now()) {
+        match cron.next_after(crate::clock::Clock::System.now()) {
             Some(_) => Ok(cron),
             None => Err("it never matches a date".to_owned()),
         }

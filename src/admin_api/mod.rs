@@ -35,6 +35,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    clock::Clock,
     domain::{
         certificate::{OrganizationName, Project, ProjectId},
         credential::AdminKey,
@@ -159,6 +160,7 @@ fn together(certificate: &Pem, key: &str) -> reqwest::Result<reqwest::Identity> 
 /// A client of the Admin API of one organization, shared by all its readers.
 pub struct AdminApi {
     settings: Settings,
+    clock: Clock,
     client: Client,
     key: Mutex<Arc<Key>>,
     pace: Pace,
@@ -185,7 +187,7 @@ impl AdminApi {
     ///
     /// # Errors
     /// If a secret cannot be read, or the certificates are unusable.
-    pub fn new(settings: Settings) -> anyhow::Result<AdminApi> {
+    pub fn new(settings: Settings, clock: Clock) -> anyhow::Result<AdminApi> {
         let mut builder = Client::builder()
             .user_agent(net::USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
@@ -209,6 +211,7 @@ impl AdminApi {
             builder = builder.identity(together(&identity.certificate, key.expose_secret())?);
         }
         Ok(AdminApi {
+            clock,
             client: builder.build().map_err(reqwest::Error::without_url)?,
             key: Mutex::new(Arc::new(Key::new(settings.admin_key.read()?)?)),
             pace: Pace::new(settings.requests_per_second, settings.concurrency),
@@ -219,6 +222,10 @@ impl AdminApi {
             long_lists: Arc::new(Semaphore::new(1)),
             settings,
         })
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub fn organization(&self) -> &OrganizationName {

@@ -1,6 +1,7 @@
 //! A `GET` with the retries of the official clients, and the meaning of its failures.
 
 use backon::Retryable;
+use chrono::{DateTime, Utc};
 use reqwest::{Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
@@ -115,11 +116,11 @@ impl AdminApi {
         let sent = sent.map_err(|error| transport(error, path, self.shown()))?;
         turn.answered(sent.status() == StatusCode::TOO_MANY_REQUESTS);
         if sent.status().is_success() {
-            self.skew.note(sent.headers());
+            self.skew.note(sent.headers(), self.clock.now());
             let read = read_body(sent, MAX_BODY, Some(&self.large_bodies)).await;
             return read.map_err(|fault| body_fault(fault, path, self.shown()));
         }
-        let mut fault = refused(sent, path, self.shown(), &key.secret).await;
+        let mut fault = refused(sent, path, self.shown(), &key.secret, self.clock.now()).await;
         if fault.status() == Some(401) && self.key_has_changed(&key) {
             fault.retryable = true;
             fault.wait = Some(Duration::ZERO);
@@ -228,6 +229,7 @@ async fn refused(
     path: &[&str],
     shown: Shown<'_>,
     key: &SecretString,
+    now: DateTime<Utc>,
 ) -> ApiFault {
     let status = response.status();
     let headers = response.headers().clone();
@@ -258,7 +260,7 @@ async fn refused(
         request: describe(path),
         request_id: header(&headers, "x-request-id").map(|id| one_line(&hidden(id, key), 80)),
         wait: if retryable && status != StatusCode::UNAUTHORIZED {
-            retry_after(&headers, crate::clock::now())
+            retry_after(&headers, now)
         } else {
             None
         },

@@ -13,12 +13,8 @@ use crate::net::header;
 pub struct Skew(Mutex<Option<TimeDelta>>);
 
 impl Skew {
-    /// Records a response that arrived now.
-    pub fn note(&self, headers: &HeaderMap) {
-        self.note_at(headers, crate::clock::now());
-    }
-
-    fn note_at(&self, headers: &HeaderMap, now: DateTime<Utc>) {
+    /// Records a response that arrived at `now`.
+    pub fn note(&self, headers: &HeaderMap, now: DateTime<Utc>) {
         // A cached response has the time at which it was cached.
         if headers.contains_key("age") {
             return;
@@ -53,7 +49,7 @@ mod tests {
         let skew = Skew::default();
         let answer = |seconds: i64| {
             let date = httpdate::fmt_http_date((now + TimeDelta::seconds(seconds)).into());
-            skew.note_at(
+            skew.note(
                 &[("date".parse().unwrap(), date.parse().unwrap())].into_iter().collect(),
                 now,
             );
@@ -63,10 +59,7 @@ mod tests {
         answer(-3);
         answer(600);
         assert_eq!(skew.take(), Some(TimeDelta::seconds(-3)));
-        skew.note_at(
-            &[("date".parse().unwrap(), "soon".parse().unwrap())].into_iter().collect(),
-            now,
-        );
+        skew.note(&[("date".parse().unwrap(), "soon".parse().unwrap())].into_iter().collect(), now);
         assert_eq!(skew.take(), None);
         answer(400);
         assert_eq!(skew.take(), Some(TimeDelta::seconds(400)));

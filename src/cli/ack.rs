@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Failure, instant, state, terminal};
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, Needs},
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
@@ -91,7 +91,7 @@ fn done(result: Result<(), Failure>) -> u8 {
 
 async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
-    let now = clock::now();
+    let now = Clock::System.now();
     let until = day::instant(&arguments.until, config.timezone).ok_or_else(|| {
         let found = one_line(&arguments.until, 60);
         Failure::Usage(format!(
@@ -161,7 +161,7 @@ fn refused(error: AcknowledgeError) -> Failure {
 
 async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
-    let now = clock::now();
+    let now = Clock::System.now();
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
     let (of, title, one) = match &arguments.project {
@@ -217,7 +217,7 @@ impl Acknowledged {
 
 async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
-    let now = clock::now();
+    let now = Clock::System.now();
     let store = state::open(&config).await?;
     let mut rows: Vec<(OrganizationName, Acknowledged, Acknowledgement)> = Vec::new();
     for organization in &config.organizations {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Failure;
 use crate::{
-    clock,
+    clock::Clock,
     config::{Loaded, Needs, load, schema::schema},
     redact,
 };
@@ -103,7 +103,7 @@ fn describe(loaded: &Loaded) -> String {
     line(format!("state: {}", config.state.place));
     let cron = &config.schedule.cron;
     line(format!("schedule: {} ({})", cron.describe(), cron.timezone().name()));
-    let mut at = clock::now();
+    let mut at = Clock::System.now();
     for _ in 0..COMING {
         let Some(next) = cron.next_after(at) else { break };
         let local = next.with_timezone(&cron.timezone());

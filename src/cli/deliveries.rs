@@ -10,7 +10,7 @@ use super::{
     terminal::{self, Tint},
 };
 use crate::{
-    clock,
+    clock::Clock,
     config::Needs,
     domain::{
         delivery::{DeliveryRow, DeliveryState},
@@ -63,7 +63,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
     let loaded = super::start(file, Needs::default())?;
     let store = state::open(&loaded.config).await?;
-    let now = clock::now();
+    let now = Clock::System.now();
     let id = store.retry(id, now, now + loaded.config.delivery.give_up_after).await?;
     super::print(&format!("{id}: the running service, or the next start, retries it now\n"))?;
     Ok(())
@@ -89,7 +89,7 @@ async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
 fn none(failed: bool) -> &'static str {
     match failed {
         true => "No failed deliveries.\n",
-        false => "No deliveries yet. Run certvigil notify test to try every notifier.\n",
+        false => "No deliveries yet. To try every notifier, run certvigil notify test.\n",
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, Needs, from_text},
     demo::{
         self,
@@ -62,10 +62,10 @@ fn folder() -> anyhow::Result<tempfile::TempDir> {
 
 async fn show(once: bool) -> Result<(), Failure> {
     let folder = folder()?;
-    let world = World::demo(clock::now());
+    let world = World::demo(Clock::System.now());
     let (projects, certificates) = (world.projects.len(), world.certificates.len());
     let api = AdminApi::new(world).serve().await?;
-    let partners = AdminApi::new(World::rotations(clock::now()));
+    let partners = AdminApi::new(World::rotations(Clock::System.now()));
     let partners_api = partners.serve().await?;
     let mailbox = Mailbox::start(Terms::default())?;
     let receiver = Receiver::default();
@@ -170,7 +170,7 @@ async fn serve(
     if !once {
         super::print(&format!(
             "\nThe service keeps running and scans every 15 seconds. “watch-me-expire” expires within two \
-             minutes.\nOpen {pages} to see every message, mails as a mail program shows them.\n\
+             minutes.\nOpen {pages} to see every message; mails look as in a mail program.\n\
              Press Ctrl-C to stop.\n"
         ))?;
         tokio::select! {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Failure, preview};
 use crate::{
-    clock,
+    clock::Clock,
     config::Needs,
     domain::{notification::Notification, retry::Outcome},
     notify::Notifier,
@@ -65,7 +65,7 @@ async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
 
 /// The exit code and the line to print.
 async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
-    let now = clock::now();
+    let now = Clock::System.now();
     let sample = Notification::test(id_at(now), notifier.name(), now);
     let limit = notifier.attempt_limit();
     let sent = tokio::time::timeout(limit, notifier.deliver(&sample, receiver, now)).await;

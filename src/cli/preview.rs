@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{Failure, notify::unknown, state};
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, Needs, Told},
     domain::{
         alert::{Decision, World, all_open},
@@ -68,7 +68,7 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
             config.notifiers.listening().iter().map(|(name, ..)| *name).collect();
         return Err(unknown(&arguments.name, &names));
     };
-    let now = clock::now();
+    let now = Clock::System.now();
     let sampled = match &arguments.sample {
         Some(word) => {
             Some(samples(word, &arguments.name, config.notifiers.grain(&arguments.name), now)?)

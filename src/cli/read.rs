@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use crate::{
+    clock::Clock,
     config::Config,
     service,
     usecase::{
@@ -13,7 +14,8 @@ use crate::{
 
 /// The scan settings of the configured organizations.
 pub fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
-    let targets = config.organizations.iter().map(|one| service::target(config, one));
+    let targets =
+        config.organizations.iter().map(|one| service::target(config, one, &Clock::System));
     targets.collect()
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::{
+    clock::Clock,
     config::{Config, Needs, fault::Refused, load},
     logging,
     service::{self, Control},
@@ -51,7 +52,8 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     // A reload reads the same file: if it is gone, that is an error, and no other file is read.
     let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
-    service::run(loaded.config, Control { stop, reloads, scans, load }).await?;
+    service::run(loaded.config, Control { clock: Clock::System, stop, reloads, scans, load })
+        .await?;
     Ok(())
 }
 

@@ -115,7 +115,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
     match found.as_slice() {
         [one] => Ok(**one),
         [] => bail!(
-            "no {kind} “{}” in the latest scans; run certvigil check for a list",
+            "no {kind} “{}” in the latest scans; to list all, run certvigil check",
             one_line(text, 120)
         ),
         several => {

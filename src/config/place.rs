@@ -56,8 +56,8 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
                     path: String::new(),
                     origin: Origin::File(local, None),
                     problem: format!(
-                        "other users can change this configuration ({why}): run chmod go-w on the \
-                         file and its folder, or pass --config certvigil.toml if you trust it"
+                        "other users can change this configuration ({why}): if you trust it, \
+                         pass --config certvigil.toml; otherwise run chmod go-w on the file and its folder"
                     ),
                 }]));
             }

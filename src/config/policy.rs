@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use super::{Organization, check::Checker, fault::KeyPath, raw};
 use crate::{
-    clock,
+    clock::Clock,
     domain::{
         certificate::OrganizationName,
         credential::WatchedKeys,
@@ -148,7 +148,7 @@ fn blind_after(
     let schedule = schedule?;
     let path = KeyPath::of("monitoring").key("blind_after");
     let late = TimeDelta::from_std(schedule.scan_timeout + schedule.jitter).ok()?;
-    let least = schedule.cron.longest_gap(clock::now()) + late;
+    let least = schedule.cron.longest_gap(Clock::System.now()) + late;
     let Some(text) = &raw.monitoring.blind_after else {
         return Some(BLIND_AFTER.max(least));
     };
@@ -223,7 +223,7 @@ fn ignored(
         checker.fault(&path.key("until"), quoted(text), expected);
         return None;
     };
-    if until <= clock::now() {
+    if until <= Clock::System.now() {
         let when = until.format("%Y-%m-%d %H:%M UTC");
         checker.warnings.push(format!("{path}: ended on {when}, so it ignores nothing now"));
     }

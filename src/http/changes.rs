@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use super::{Shared, problem::Problem, session::Session};
 use crate::{
-    clock,
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
         certificate::OrganizationName,
@@ -47,9 +46,9 @@ pub async fn acknowledge(
     new: NewAcknowledgement,
 ) -> Result<(OrganizationName, Acknowledgement), Problem> {
     let (organization, policy) = organization(shared, name)?;
-    let of = organization.clone();
+    let (of, now) = (organization.clone(), shared.service.clock.now());
     let acknowledging = write(shared, |store| async move {
-        acknowledge::acknowledge(&store, &of, &policy, &target, &new, clock::now()).await
+        acknowledge::acknowledge(&store, &of, &policy, &target, &new, now).await
     });
     let one = acknowledging.await?.map_err(refused)?.acknowledgement;
     shared.keeper.outdate().await;
@@ -76,7 +75,8 @@ fn refused(error: AcknowledgeError) -> Problem {
 
 /// Takes an acknowledgement back: alerts resume with the next scan.
 pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
-    if !write(shared, |store| async move { store.withdraw(id, clock::now()).await }).await?? {
+    let now = shared.service.clock.now();
+    if !write(shared, |store| async move { store.withdraw(id, now).await }).await?? {
         let detail = format!("no acknowledgement {id}, or it has ended");
         return Err(Problem::not_found(detail));
     }
@@ -88,7 +88,7 @@ pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
 /// Makes a delivery due now.
 pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     let give_up_after = shared.service.configured.borrow().give_up_after;
-    let now = clock::now();
+    let now = shared.service.clock.now();
     let retrying = write(shared, |store| async move {
         store.retry(&id.to_string(), now, now + give_up_after).await
     });
@@ -107,7 +107,7 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
 
 /// Ends the session of a browser before its time.
 pub async fn end_session(shared: &Shared, session: Session) -> Result<(), Problem> {
-    let (id, until, now) = (session.id, session.until, clock::now());
+    let (id, until, now) = (session.id, session.until, shared.service.clock.now());
     write(shared, |store| async move { store.end_session(id, until, now).await }).await??;
     Ok(())
 }

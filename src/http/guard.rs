@@ -28,7 +28,7 @@ use super::{
     problem::Problem,
     session::{self, Key, Session},
 };
-use crate::{clock, store};
+use crate::store;
 
 /// How long the answer to a wrong token is put off.
 const WRONG: Duration = Duration::from_millis(300);
@@ -189,7 +189,7 @@ async fn session(
     configured: &Configured,
     headers: &HeaderMap,
 ) -> Result<Option<(Session, Caller)>, Problem> {
-    let now = clock::now();
+    let now = shared.service.clock.now();
     for cookie in cookies(headers) {
         for (token, caller) in tokens(configured) {
             if let Some(session) = shared.key.session(token, cookie, now)
@@ -324,7 +324,7 @@ async fn sign_in(
         Ok(None) => return shared.pages.login(StatusCode::UNAUTHORIZED, next, true),
         Err(problem) => return shared.pages.problem(&problem, Caller::Anybody),
     };
-    let now = clock::now();
+    let now = shared.service.clock.now();
     let session = Session { id: store::id_at(now), until: now + session::LASTS };
     signed_in(&configured, &shared.key.cookie(token, session), session::LASTS, next)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 use super::{Shared, Watched, guard};
-use crate::{clock, domain::certificate::OrganizationName};
+use crate::domain::certificate::OrganizationName;
 
 /// How long the state may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub async fn healthz(State(shared): State<Shared>) -> Response {
 /// make nothing unready: certvigil alerts about them itself.
 pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let now = clock::now();
+    let now = shared.service.clock.now();
     let mut reasons = Vec::new();
     let configured = Arc::clone(&shared.service.configured.borrow());
     let held_back = shared.reading.held_back(now - configured.retry_max.max(SOON));
@@ -65,7 +65,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
         }
         if watched.overdue_at < now {
             reasons.push(format!(
-                "the scan of {organization} is overdue since {}",
+                "the scan of {organization} has been overdue since {}",
                 instant(watched.overdue_at)
             ));
         }

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
+    clock::Clock,
     domain::{certificate::OrganizationName, listener::Listener, policy::Policy},
     schedule::Cron,
     secret::Secret,
@@ -132,6 +133,7 @@ pub struct Last {
 
 /// The parts of the service that requests use.
 pub struct Service {
+    pub clock: Clock,
     /// Written to where somebody acknowledges, or asks for another attempt.
     pub store: Store,
     /// Where the work is done.
@@ -260,7 +262,12 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let reading = Store::reading(&service.state).await.context("reading the state")?;
-    let keeper = Keeper::new(reading.clone(), service.configured.clone(), service.status.clone());
+    let keeper = Keeper::new(
+        service.clock.clone(),
+        reading.clone(),
+        service.configured.clone(),
+        service.status.clone(),
+    );
     let key = key(&service).await?;
     let attempts = Attempts::default();
     let pages = Pages::new()?;

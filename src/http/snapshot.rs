@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{Configured, Status, problem::Problem};
 use crate::{
-    clock,
+    clock::Clock,
     domain::{delivery::DeliveryRow, evaluate::evaluate, failing::Failure, text::one_line},
     store::{Store, Version, Waiting, Which},
     view::{CertificateRow, Overview},
@@ -83,6 +83,7 @@ impl Snapshot {
 
 /// The keeper of the latest one.
 pub struct Keeper {
+    clock: Clock,
     store: Store,
     configured: watch::Receiver<Arc<Configured>>,
     status: watch::Receiver<Status>,
@@ -102,11 +103,12 @@ struct Kept {
 impl Keeper {
     /// Reads from `store`.
     pub fn new(
+        clock: Clock,
         store: Store,
         configured: watch::Receiver<Arc<Configured>>,
         status: watch::Receiver<Status>,
     ) -> Keeper {
-        Keeper { store, configured, status, kept: Mutex::new(None), made: AtomicU64::new(0) }
+        Keeper { clock, store, configured, status, kept: Mutex::new(None), made: AtomicU64::new(0) }
     }
 
     /// How things stand.
@@ -151,7 +153,7 @@ impl Keeper {
     }
 
     async fn read(&self, before: Option<Kept>) -> anyhow::Result<(Snapshot, Version, Instant)> {
-        let (now, store) = (clock::now(), &self.store);
+        let (now, store) = (self.clock.now(), &self.store);
         let configured = Arc::clone(&self.configured.borrow());
         let version = store.version().await?;
         // An outdated one is dropped before the next is made: two of them may not fit in memory.

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::scans;
 use crate::{
     admin_api::AdminApi,
+    clock::Clock,
     config::{Config, Organization},
     domain::{certificate::OrganizationName, unreadable::CONFIRM_AFTER},
     heartbeat::Heartbeat,
@@ -21,10 +22,14 @@ use crate::{
 ///
 /// # Errors
 /// If a secret is no longer readable, or TLS cannot be set up.
-pub fn target(config: &Config, organization: &Organization) -> anyhow::Result<Target> {
+pub fn target(
+    config: &Config,
+    organization: &Organization,
+    clock: &Clock,
+) -> anyhow::Result<Target> {
     let name = organization.api.organization.clone();
     Ok(Target {
-        api: AdminApi::new(organization.api.clone())
+        api: AdminApi::new(organization.api.clone(), clock.clone())
             .with_context(|| format!("the organization {name}"))?,
         selection: organization.selection.clone(),
         policy: config.policy.of(organization),
@@ -108,8 +113,9 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub fn of(config: &Config) -> anyhow::Result<Parts> {
-        let targets = config.organizations.iter().map(|organization| target(config, organization));
+    pub fn of(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
+        let targets =
+            config.organizations.iter().map(|organization| target(config, organization, clock));
         Ok(Parts {
             targets: targets.collect::<anyhow::Result<_>>()?,
             notifiers: notifiers(config)?,

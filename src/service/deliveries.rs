@@ -7,8 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{GRACE, Shared, pulse::Beat, scans::Task};
 use crate::{
-    clock, domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark,
-    usecase::deliver,
+    domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark, usecase::deliver,
 };
 
 /// The longest wait for the receiver's rate limit at a time.
@@ -32,7 +31,7 @@ pub async fn run(
     let pulse = shared.pulse.enter();
     let mut quiet = Quiet::default();
     // A start or a reload may have fixed the cause of failed deliveries.
-    if let Err(error) = shared.store.retry_all(&name, clock::now()).await {
+    if let Err(error) = shared.store.retry_all(&name, shared.clock.now()).await {
         tracing::warn!(notifier = name, %error, "cannot retry pending deliveries at once: \
                                                  database unavailable");
     }
@@ -41,8 +40,8 @@ pub async fn run(
         let nudged = shared.outbox.notified();
         let mark = shared.store.mark();
         let mut pause = None;
-        if quiet.is_over(mark) {
-            let now = clock::now();
+        if quiet.is_over(mark, shared.clock.now()) {
+            let now = shared.clock.now();
             let looking = pulse.during(LOOKING, shared.store.next_due(&name, now));
             let Some(next) = end.run_until_cancelled(looking).await else { return };
             let next = next.map_err(|error| error.to_string());
@@ -117,7 +116,8 @@ async fn pass(
         let (notifier, policy, store) =
             (Arc::clone(notifier), policy.clone(), shared.store.clone());
         let end = end.clone();
-        async move { deliver::pass(&store, notifier.as_ref(), &policy, clock::now(), &end).await }
+        let now = shared.clock.now();
+        async move { deliver::pass(&store, notifier.as_ref(), &policy, now, &end).await }
     };
     let limit = deliver::pass_limit(notifier.as_ref()) + RECORDING;
     let stopped = async {
@@ -159,10 +159,10 @@ impl Quiet {
     }
 
     /// Whether the outbox must be queried at this tick.
-    fn is_over(&mut self, mark: Option<Mark>) -> bool {
+    fn is_over(&mut self, mark: Option<Mark>, now: DateTime<Utc>) -> bool {
         self.beats += 1;
         let Some((seen, next)) = self.seen else { return true };
-        let is_due = next.is_some_and(|next| next <= clock::now());
+        let is_due = next.is_some_and(|next| next <= now);
         is_due || mark != Some(seen) || self.beats > UNSEEN
     }
 }

@@ -12,7 +12,7 @@ use super::{
     monitor::{self, Monitor, News, Watching},
     scans::{self, Due, Scans},
 };
-use crate::{clock, config::Config, schedule};
+use crate::{config::Config, schedule};
 
 /// How long a scan that a reload drops may take to end.
 const ENDING: Duration = Duration::from_secs(5);
@@ -120,12 +120,12 @@ async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: Cancella
     loop {
         // The newest configuration decides the retention.
         if shared.status.borrow().is_in_force() {
-            match shared.store.prune(clock::now() - history).await {
+            match shared.store.prune(shared.clock.now() - history).await {
                 Ok(0) => {}
                 Ok(rows) => tracing::info!(rows, "deleted records older than state.history"),
                 Err(error) => tracing::error!(%error, "cannot delete old records"),
             }
-            let now = clock::now();
+            let now = shared.clock.now();
             let orphaned = shared.store.end_orphaned_acknowledgements(now - WEEK, now).await;
             if let Err(error) = orphaned {
                 tracing::error!(%error, "cannot end acknowledgements of removed organizations");

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, fault::Refused},
     http,
     net::error_chain,
@@ -48,6 +48,7 @@ const CHANGING: Duration = Duration::from_secs(180);
 
 /// Controls a running service.
 pub struct Control {
+    pub clock: Clock,
     pub stop: CancellationToken,
     /// Requests to reload the configuration.
     pub reloads: mpsc::Receiver<()>,
@@ -61,7 +62,13 @@ impl Control {
     /// A service that only stops.
     pub fn until(stop: CancellationToken) -> Control {
         let ((_, reloads), (_, scans)) = (mpsc::channel(1), mpsc::channel(1));
-        Control { stop, reloads, scans, load: Box::new(|| Err(Refused(Vec::new()))) }
+        Control {
+            clock: Clock::System,
+            stop,
+            reloads,
+            scans,
+            load: Box::new(|| Err(Refused(Vec::new()))),
+        }
     }
 }
 
@@ -72,9 +79,10 @@ impl Control {
 /// service continues.
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
-    let parts = Parts::of(&config)?;
-    let membership = peers::membership(&config, &parts.notifiers, clock::now());
-    let opening = open(&config, &parts, &membership);
+    let clock = control.clock.clone();
+    let parts = Parts::of(&config, &clock)?;
+    let membership = peers::membership(&config, &parts.notifiers, clock.now());
+    let opening = open(&config, &parts, &membership, &clock);
     let Some((store, settled)) = stop.run_until_cancelled(opening).await.transpose()? else {
         return Ok(());
     };
@@ -87,11 +95,13 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         None => None,
     };
     let configured = watch::channel(Arc::clone(&parts.configured)).0;
-    let shared = Arc::new(Shared::new(store, &config, membership, configured, stop.clone()));
+    let shared =
+        Arc::new(Shared::new(store, &config, clock.clone(), membership, configured, stop.clone()));
     let tasks = TaskTracker::new();
     log_started(&config);
     let answering = if let Some(listener) = listener {
         let service = http::Service {
+            clock,
             store: shared.store.clone(),
             work: tokio::runtime::Handle::current(),
             state: config.state.clone(),
@@ -188,12 +198,13 @@ async fn open(
     config: &Config,
     parts: &Parts,
     membership: &Membership,
+    clock: &Clock,
 ) -> Result<(Store, bool), OpenFault> {
     let open = || async {
         let store = Store::open(&config.state).await?;
         peers::refuse_to_forget(config, &store, &parts.notifiers).await?;
-        store.join(membership, false, clock::now).await?;
-        let settled = settle_changes(config, &store, &parts.notifiers, clock::now()).await?;
+        store.join(membership, false, &|| clock.now()).await?;
+        let settled = settle_changes(config, &store, &parts.notifiers, clock.now()).await?;
         Ok::<_, OpenFault>((store, settled))
     };
     let pauses = ExponentialBuilder::default()

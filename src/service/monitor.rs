@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{Beating, Shared, pulse::Beat, reload::settle, scans::overdue, systemd};
 use crate::{
-    clock,
     config::Config,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
     heartbeat::{self, Heartbeat, Signal},
@@ -156,7 +155,7 @@ pub struct Monitor {
 /// Runs until cancelled.
 pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let pulse = shared.pulse.enter();
-    let started_at = clock::now();
+    let started_at = shared.clock.now();
     // The notifiers that are logged already.
     let (mut failing, mut held_back) = (BTreeSet::new(), BTreeSet::new());
     let mut log = DroppedLines::default();
@@ -187,7 +186,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
                 heartbeat.hear(&heard).await;
             }
             // One instance checks for all.
-            match shared.store.take(None, None, LEASE, clock::now()).await {
+            match shared.store.take(None, None, LEASE, shared.clock.now()).await {
                 Ok(Taken::Yes(lease)) => {
                     let logged = (&mut failing, &mut held_back);
                     look(&mut monitor, &shared, lease, started_at, logged).await;
@@ -246,7 +245,7 @@ async fn look(
 ) {
     let Monitor { config, settled, notifiers, delivery, heartbeats, .. } = monitor;
     if !*settled {
-        match settle(config, &shared.store, notifiers, &lease, clock::now()).await {
+        match settle(config, &shared.store, notifiers, &lease, shared.clock.now()).await {
             Ok(done) => *settled = done,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -258,7 +257,7 @@ async fn look(
         }
     }
     watch_notifiers(notifiers, delivery, shared, lease, started_at, known).await;
-    match shared.store.held_back(clock::now() - delivery.max).await {
+    match shared.store.held_back(shared.clock.now() - delivery.max).await {
         Ok(held_back) => log_held_back(held_back, held),
         Err(error) => tracing::error!(%error, "cannot read pending deliveries"),
     }
@@ -296,7 +295,7 @@ async fn beat(
     for heartbeat in heartbeats {
         let Some(scans) = heartbeat.owed(&latest, &shared.store).await? else { continue };
         // An overdue scan does not describe the present.
-        let (now, schedule) = (clock::now(), shared.schedule.borrow().clone());
+        let (now, schedule) = (shared.clock.now(), shared.schedule.borrow().clone());
         let mut of = latest.iter().filter(|one| scans.contains(&one.scan));
         if of.any(|one| overdue(&schedule, one.tick, one.tick) < now) {
             continue;
@@ -318,7 +317,7 @@ async fn watch_notifiers(
     started_at: DateTime<Utc>,
     known: &mut BTreeSet<String>,
 ) {
-    let (store, now, give_up_after) = (&shared.store, clock::now(), delivery.give_up_after);
+    let (store, now, give_up_after) = (&shared.store, shared.clock.now(), delivery.give_up_after);
     let looked =
         watch_notifiers::run_once(store, notifiers, give_up_after, started_at, lease, now).await;
     let report = match looked {

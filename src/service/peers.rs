@@ -16,7 +16,7 @@ use super::{
     scans::{last_of, overdue},
 };
 use crate::{
-    clock,
+    clock::Clock,
     config::{
         Config,
         place::{LOCAL, SYSTEM},
@@ -67,6 +67,7 @@ fn host() -> String {
 /// A temporary instance, such as a command: its leases end with it.
 pub struct Member {
     store: Store,
+    clock: Clock,
     beats: tokio::task::JoinHandle<()>,
 }
 
@@ -79,21 +80,22 @@ impl Member {
         config: &Config,
         store: &Store,
         notifiers: &[Arc<dyn Notifier>],
+        clock: Clock,
     ) -> anyhow::Result<Member> {
         refuse_to_forget(config, store, notifiers).await?;
-        let membership = membership(config, notifiers, clock::now());
-        store.join(&membership, false, clock::now).await?;
-        let beating = store.clone();
+        let membership = membership(config, notifiers, clock.now());
+        store.join(&membership, false, &|| clock.now()).await?;
+        let (beating, beats_clock) = (store.clone(), clock.clone());
         let beats = tokio::spawn(async move {
             while beating.is_shared() {
-                if let Err(error) = beating.beat(&membership, LEASE, clock::now).await {
+                if let Err(error) = beating.beat(&membership, LEASE, &|| beats_clock.now()).await {
                     tracing::debug!(%error, "cannot renew this instance’s registration");
                 }
                 tokio::time::sleep(BEAT).await;
             }
         });
-        let member = Member { store: store.clone(), beats };
-        if !settle_changes(config, store, notifiers, clock::now()).await? {
+        let member = Member { store: store.clone(), clock: clock.clone(), beats };
+        if !settle_changes(config, store, notifiers, clock.now()).await? {
             tracing::debug!("another instance is applying the configuration");
         }
         Ok(member)
@@ -106,7 +108,7 @@ impl Member {
     pub async fn lease(&self, of: Option<&OrganizationName>) -> anyhow::Result<Lease> {
         let begun = tokio::time::Instant::now();
         loop {
-            match self.store.take(of, None, LEASE, clock::now()).await? {
+            match self.store.take(of, None, LEASE, self.clock.now()).await? {
                 Taken::Yes(lease) => return Ok(lease),
                 Taken::Superseded => {
                     anyhow::bail!("another instance has a newer configuration and scans")
@@ -199,7 +201,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let membership = Arc::clone(&shared.membership.borrow());
         let look = async {
-            let instances = shared.store.beat(&membership, LEASE, clock::now).await?;
+            let instances = shared.store.beat(&membership, LEASE, &|| shared.clock.now()).await?;
             let latest = shared.store.latest_scans().await?;
             Ok::<_, crate::store::StoreFault>((instances, latest))
         };

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::{Control, Parts, Shared, peers};
 use crate::{
-    clock,
     config::Config,
     logging,
     net::error_chain,
@@ -22,7 +21,8 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
         tracing::error!(%error, "reload failed: keeping the previous configuration");
     };
     let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
-    let parts = Parts::of(&config).map_err(|error| refused(&format!("{error:#}"))).ok()?;
+    let parts =
+        Parts::of(&config, &control.clock).map_err(|error| refused(&format!("{error:#}"))).ok()?;
     let restart = |key: &str| {
         tracing::warn!("{key} changed: takes effect after a restart");
     };
@@ -46,7 +46,8 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
 /// database is done.
 pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let membership = Arc::new(peers::membership(config, &parts.notifiers, shared.started_at));
-    let join = || shared.store.join(&membership, true, clock::now);
+    let now = || shared.clock.now();
+    let join = || shared.store.join(&membership, true, &now);
     let joined = join.retry(ExponentialBuilder::default()).await;
     if let Err(error) = joined {
         // The next renewal announces it.
@@ -54,7 +55,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     }
     shared.membership.send_replace(membership);
     shared.schedule.send_replace(config.schedule.clone());
-    let settle = || settle_changes(config, &shared.store, &parts.notifiers, clock::now());
+    let settle = || settle_changes(config, &shared.store, &parts.notifiers, shared.clock.now());
     let settled = settle.retry(ExponentialBuilder::default()).await.unwrap_or_else(|error| {
         let error = error_chain(&error);
         tracing::error!(error, "cleanup of removed organizations and notifiers failed, will retry");

@@ -17,7 +17,6 @@ use super::{
     when,
 };
 use crate::{
-    clock,
     domain::{certificate::OrganizationName, retry::RetryPolicy, scan::ScanRecord},
     http::{Last, Watched},
     net::error_chain,
@@ -91,7 +90,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let organization = target.api.organization().clone();
     let pulse = shared.pulse.enter();
     let mut asked = scans.asked.clone();
-    let started = clock::now();
+    let started = shared.clock.now();
     let mut last = match shared.store.last_tick(&organization).await {
         Ok(last) => last.unwrap_or(started),
         Err(error) => {
@@ -118,7 +117,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     loop {
         pulse.beat();
         // A clock that was set back must not delay the next scan.
-        let now = clock::now();
+        let now = shared.clock.now();
         last = last.min(now);
         let failed = again.take_if(|(at, _)| *at <= Instant::now()).map(|(_, due)| due);
         let scheduled = || schedule.cron.due(last, now).map(Due::Schedule);
@@ -179,7 +178,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             };
             news.tell(Happened::ScanBegins(organization.clone()));
             shared.note_scan(&organization, |watched| watched.scanning = true);
-            let now = clock::now();
+            let now = shared.clock.now();
             let held = Held::new(&shared);
             let when = when(schedule, now, tick);
             let one = one_scan(&scans, Arc::clone(&shared), when, lease.clone());
@@ -195,7 +194,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 // Nothing is saved; the next start scans again.
                 return;
             };
-            let now = clock::now();
+            let now = shared.clock.now();
             let overdue_at = overdue(schedule, now, now);
             if let Ok(report) = &kept {
                 shared.counters.scanned(report.record.finished_at - report.record.started_at);
@@ -270,7 +269,7 @@ async fn take(
         Due::Start | Due::Schedule(_) | Due::Again { asked: false } => Some(tick),
         Due::Asked | Due::Again { asked: true } => None,
     };
-    shared.store.take(Some(organization), unless, LEASE, clock::now()).await
+    shared.store.take(Some(organization), unless, LEASE, shared.clock.now()).await
 }
 
 /// Counts a scan in progress while it exists.

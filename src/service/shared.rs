@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{pulse::Pulse, scans};
 use crate::{
     admin_api::AdminApi,
-    clock,
+    clock::Clock,
     config::Config,
     domain::certificate::OrganizationName,
     http::{Configured, Counters, Status, Watched},
@@ -18,6 +18,7 @@ use crate::{
 
 /// Everything that outlives a reload.
 pub(super) struct Shared {
+    pub clock: Clock,
     pub store: Store,
     /// Notified after a write to the outbox.
     pub outbox: Notify,
@@ -43,11 +44,13 @@ impl Shared {
     pub fn new(
         store: Store,
         config: &Config,
+        clock: Clock,
         membership: Membership,
         configured: watch::Sender<Arc<Configured>>,
         stop: CancellationToken,
     ) -> Shared {
         Shared {
+            clock,
             started_at: membership.started_at,
             membership: watch::channel(Arc::new(membership)).0,
             schedule: watch::channel(config.schedule.clone()).0,
@@ -66,7 +69,7 @@ impl Shared {
 
     pub fn note_scan(&self, organization: &OrganizationName, note: impl FnOnce(&mut Watched)) {
         self.status.send_modify(|status| {
-            let unknown = || scans::unknown(clock::now());
+            let unknown = || scans::unknown(self.clock.now());
             note(status.organizations.entry(organization.clone()).or_insert_with(unknown));
         });
     }

@@ -81,7 +81,7 @@ async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
     let mut organizations = String::new();
     for name in ["first", "second"] {
         let mut world = World::with_projects(1, |n| format!("prod-{n}"));
-        let end = clock::now() + chrono::TimeDelta::days(5);
+        let end = Clock::System.now() + chrono::TimeDelta::days(5);
         world.add(&format!("cert_{name}"), Some(name), Some(end), [1]);
         let api = AdminApi::new(world).serve().await.unwrap();
         organizations.push_str(&format!(
@@ -97,13 +97,13 @@ async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
          [schedule]\ncron = \"0 0 1 1 *\"\n[state]\nurl = \"sqlite:state.db\"\n"
     );
     let config = from_text(&folder.join("c.toml"), &text, Needs::ALL).unwrap().config;
-    let mut parts = Parts::of(&config).unwrap();
-    let membership = peers::membership(&config, &parts.notifiers, clock::now());
+    let mut parts = Parts::of(&config, &Clock::System).unwrap();
+    let membership = peers::membership(&config, &parts.notifiers, Clock::System.now());
     parts.notifiers.insert(0, Arc::new(fails));
     let store = Store::open(&config.state).await.unwrap();
     let configured = watch::channel(Arc::new(configured(&config).unwrap())).0;
     let stop = CancellationToken::new();
-    let shared = Arc::new(Shared::new(store, &config, membership, configured, stop));
+    let shared = Arc::new(Shared::new(store, &config, Clock::System, membership, configured, stop));
     let (beat, beats) = watch::channel(());
     std::mem::forget(beat);
     let generation = Generation::start(

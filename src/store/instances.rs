@@ -91,7 +91,7 @@ impl Store {
         &self,
         membership: &Membership,
         changed: bool,
-        clock: fn() -> DateTime<Utc>,
+        clock: &(dyn Fn() -> DateTime<Utc> + Sync),
     ) -> Result<()> {
         if !self.is_shared() {
             return Ok(());
@@ -138,7 +138,7 @@ impl Store {
         &self,
         membership: &Membership,
         length: TimeDelta,
-        clock: fn() -> DateTime<Utc>,
+        clock: &(dyn Fn() -> DateTime<Utc> + Sync),
     ) -> Result<Vec<Instance>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tx = self.beats.begin().await?;
@@ -236,7 +236,11 @@ impl Store {
     }
 
     /// Sees how far the database's clock is ahead of this machine's.
-    async fn compare(&self, tx: &mut Transaction, clock: fn() -> DateTime<Utc>) -> Result<()> {
+    async fn compare(
+        &self,
+        tx: &mut Transaction,
+        clock: &(dyn Fn() -> DateTime<Utc> + Sync),
+    ) -> Result<()> {
         let before = clock();
         let there: i64 = query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
             .scalar_one(tx)

@@ -67,13 +67,16 @@ pub struct Settings {
 pub enum StoreFault {
     #[error("the database {0} is in use by another certvigil")]
     InUse(String),
-    #[error("no database at {0}: certvigil run creates it at its first start")]
+    #[error("no database at {0}: the first start of the service (certvigil run) creates it")]
     Missing(String),
     #[error("cannot open the database {0}: permission denied; try sudo")]
     Denied(String),
     #[error("the database {0} was written by a newer certvigil")]
     Newer(String),
-    #[error("the database {0} was written by an older certvigil: certvigil run upgrades it")]
+    #[error(
+        "the database {0} was written by an older certvigil: a start of the service \
+             (certvigil run) upgrades it"
+    )]
     Older(String),
     #[error(
         "the database {state} is damaged: {why}; restore it from a backup, or move the file \

@@ -31,11 +31,11 @@ pub async fn read<'a>(
 ) -> Vec<Read<'a>> {
     let scans = targets.into_iter().map(|target| async move {
         let reading = scan::read(target, Arc::default(), progress).await;
-        let skew = target.clock(clock::now(), clock::synchronization()).skew();
+        let skew = target.clock(target.api.clock().now(), clock::synchronization()).skew();
         if let Some(skew) = skew {
             scan::log_clock_skew(target.api.organization(), skew);
         }
-        let now = clock::now() + skew.unwrap_or_default();
+        let now = target.api.clock().now() + skew.unwrap_or_default();
         let inventory = Inventory::default().merge(reading, &target.selection, now);
         Read { target, inventory, skew }
     });
@@ -62,10 +62,11 @@ impl Survey {
     pub async fn of(
         read: Vec<Read<'_>>,
         store: Option<&Store>,
+        now: DateTime<Utc>,
         timezone: Tz,
     ) -> Result<Survey, StoreFault> {
         let skew = read.iter().find_map(|one| one.skew).unwrap_or_default();
-        let mut survey = Survey::new(clock::now() + skew, timezone);
+        let mut survey = Survey::new(now + skew, timezone);
         for Read { target, mut inventory, .. } in read {
             let mut acknowledgements = Acknowledgements::default();
             if let Some(store) = store {

@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Redirect},
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use certvigil::demo::{admin_api::KEY, receiver::SECRET, world::World};
+use certvigil::{
+    clock::Clock,
+    demo::{admin_api::KEY, receiver::SECRET, world::World},
+};
 use reqwest::{
     Method, RequestBuilder,
     header::{CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE},
@@ -82,7 +85,7 @@ fn refused((code, out, err): &(i32, String, String), why: &str) -> String {
 }
 
 fn world() -> World {
-    World::demo(certvigil::clock::now())
+    World::demo(Clock::System.now())
 }
 
 async fn status(request: RequestBuilder) -> u16 {

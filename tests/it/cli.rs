@@ -1,6 +1,6 @@
 //! The real binary, from the outside: exit codes, outputs, signals, and the state between two runs.
 
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::TimeDelta;
 use serde_json::Value;
 use std::{
@@ -37,7 +37,7 @@ fn spawn(mut command: Command) -> Child {
 /// One certificate in each of these numbers of days (and an hour).
 fn world(days: &[i64]) -> World {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     for (n, days) in days.iter().enumerate() {
         let expires_at = now + TimeDelta::days(*days) + TimeDelta::hours(1);
         world.add(&format!("cert_{n}"), Some(&format!("ca-{n}")), Some(expires_at), 1..=3);
@@ -122,7 +122,7 @@ async fn check_names_the_rules_that_apply_to_no_certificate() {
 
 #[tokio::test]
 async fn check_shows_the_same_in_four_outputs() {
-    let mut world = World::demo(certvigil::clock::now());
+    let mut world = World::demo(Clock::System.now());
     world.certificate("cert_demo_weeks").unwrap().name = Some("=cmd|' /C calc'!A0".to_owned());
     let sim = Sim::start(world).await;
     let folder = tempfile::tempdir().unwrap();
@@ -353,10 +353,7 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     sim.mailbox.refuse("b@acme.example", Some(550));
     let folder = tempfile::tempdir().unwrap();
     let (_, _, err) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
-    assert!(
-        err.contains("no database at certvigil.db: certvigil run creates it at its first start"),
-        "{err}"
-    );
+    assert!(err.contains("no database at certvigil.db: the first start of the service"), "{err}");
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     let (_, out, _) =
         run(with(folder.path(), &sim.config(), &["deliveries", "--failed", "--output", "json"]))
@@ -461,7 +458,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     assert!(out.contains("To: a@acme.example, b@acme.example\n"), "{out}");
     let (code, out, err) = preview(&["ops", "--format", "html"]).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.starts_with("<!DOCTYPE html>") && out.contains("“ca-0” expires"), "{out}");
+    assert!(out.starts_with("<!doctype html>") && out.contains("“ca-0” expires"), "{out}");
     let (code, out, _) = preview(&["pager", "--format", "json"]).await;
     assert_eq!(code, 0);
     let document: serde_json::Value = serde_json::from_str(&out).unwrap();

@@ -2,6 +2,7 @@
 //! the same id.
 
 use certvigil::{
+    clock::Clock,
     demo::world::World,
     domain::{
         listener::Grain,
@@ -181,7 +182,7 @@ const KILLS: usize = 52;
 /// A scan every second, and certificates that come one after the other. Gives how many messages
 /// came more than once.
 async fn kill_again_and_again() -> usize {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let mut initial = World::with_projects(4, |n| format!("prod-{n}"));
     initial.add("cert_0000", Some("cert_0000"), Some(now + days(5)), 1..=4);
     let sim = Sim::start(initial).await;

@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use futures_util::stream;
 use serde_json::json;
 use std::{
@@ -133,7 +133,7 @@ async fn faulty(sim: &Sim) -> (Arc<Mutex<Option<(Fault, &'static str)>>>, Socket
 
 async fn sim() -> Sim {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     world.add("cert_a", Some("first"), Some(now + days(5)), 1..=3);
     world.add("cert_only", Some("of the second project alone"), Some(now + days(20)), [2]);
     Sim::start(world).await
@@ -206,7 +206,7 @@ async fn each_in_turn(of: &'static str) {
         let known = events(&sim).len();
         if of != "/" {
             let id = format!("cert_new{n:02}");
-            let expires = certvigil::clock::now() + days(3);
+            let expires = Clock::System.now() + days(3);
             sim.api.world().add(&id, Some("of the first project"), Some(expires), [1]);
             until("the others are seen", || (events(&sim).len() > known).then_some(())).await;
         }

@@ -132,7 +132,7 @@ fn config(sim: &Sim, smtp: SocketAddr, more: &str, beats: &Beats) -> String {
 }
 
 fn add(sim: &Sim, id: &str) {
-    let expires = certvigil::clock::now() + days(5);
+    let expires = certvigil::clock::Clock::System.now() + days(5);
     sim.api.world().add(id, Some(id), Some(expires), [1]);
 }
 

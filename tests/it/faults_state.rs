@@ -1,7 +1,7 @@
 //! Faults of the database: nothing can be sent, so the log, the exit code, `/readyz` and the
 //! missing heartbeat report them.
 
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::TimeDelta;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use std::{
@@ -21,7 +21,7 @@ use super::{
 
 async fn sim() -> Sim {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("first"), Some(certvigil::clock::now() + days(5)), 1..=2);
+    world.add("cert_a", Some("first"), Some(Clock::System.now() + days(5)), 1..=2);
     Sim::start(world).await
 }
 
@@ -123,7 +123,7 @@ async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_ro
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("was not saved"), "{body:#}");
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200, "the process works");
-    sim.api.world().add("cert_b", Some("second"), Some(certvigil::clock::now() + days(3)), [1]);
+    sim.api.world().add("cert_b", Some("second"), Some(Clock::System.now() + days(3)), [1]);
     let end = daemon.logged("scan not saved", end).await;
     let before = beats.well();
     daemon.logged("scan not saved", end).await;
@@ -155,7 +155,7 @@ async fn a_state_that_somebody_else_holds_is_waited_for() {
     let (code, _, log) = run(with(folder, &config(&sim, &beats), &["run"])).await;
     assert_eq!(code, 1);
     assert!(log.contains("is in use by another certvigil"), "{log}");
-    sim.api.world().add("cert_b", Some("second"), Some(certvigil::clock::now() + days(3)), [1]);
+    sim.api.world().add("cert_b", Some("second"), Some(Clock::System.now() + days(3)), [1]);
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
     until("what waited for it", || (posted(&sim, "cert_b") == 1).then_some(())).await;
@@ -172,7 +172,7 @@ async fn a_delivery_that_is_held_back_is_an_error_until_it_is_attempted() {
     daemon.ready(200).await;
     let file = daemon.folder.path().join("state.db");
     let mut other = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
-    let at = |hours: i64| (certvigil::clock::now() + TimeDelta::hours(hours)).timestamp_millis();
+    let at = |hours: i64| (Clock::System.now() + TimeDelta::hours(hours)).timestamp_millis();
     sqlx::query("DELETE FROM attempts").execute(&mut other).await.unwrap();
     let hold = "UPDATE deliveries SET state = 'pending', settled_at = NULL, created_at = $1,
                 next_attempt_at = $2 WHERE notifier = 'hook'";

@@ -9,7 +9,7 @@
 
 use axum::{Router, extract::Request, middleware::Next, routing::post};
 use certvigil::{
-    clock,
+    clock::Clock,
     demo::{admin_api::AdminApi, admin_api::KEY, world::World},
 };
 use chrono::TimeDelta;
@@ -45,7 +45,7 @@ async fn receiver(latency: Duration) -> (std::net::SocketAddr, Arc<Mutex<Vec<Ins
 
 async fn api(projects: usize, certificates: usize) -> std::net::SocketAddr {
     let mut world = World::with_projects(projects, |n| format!("prod-{n}"));
-    let end = clock::now() + TimeDelta::days(5);
+    let end = Clock::System.now() + TimeDelta::days(5);
     for n in 0..certificates {
         world.add(&format!("cert_{n}"), Some(&format!("ca-{n}")), Some(end), 1..=projects);
     }

@@ -26,7 +26,7 @@ use super::{
 
 /// An API that repeats the key wherever possible: in names, errors, headers and its list of keys.
 async fn indiscreet(sim: &Sim, asked: Arc<Mutex<BTreeSet<String>>>) -> std::net::SocketAddr {
-    let expires = certvigil::clock::now() + days(5);
+    let expires = certvigil::clock::Clock::System.now() + days(5);
     {
         let mut world = sim.api.world();
         world.add("cert_b", Some(&format!("called {KEY}")), Some(expires), [1]);
@@ -76,7 +76,12 @@ async fn indiscreet(sim: &Sim, asked: Arc<Mutex<BTreeSet<String>>>) -> std::net:
 #[tokio::test]
 async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats() {
     let mut world = World::with_projects(5, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("first"), Some(certvigil::clock::now() + days(5)), 1..=5);
+    world.add(
+        "cert_a",
+        Some("first"),
+        Some(certvigil::clock::Clock::System.now() + days(5)),
+        1..=5,
+    );
     let (sim, beats) = (Sim::start(world).await, Beats::start().await);
     let asked: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let api = indiscreet(&sim, Arc::clone(&asked)).await;

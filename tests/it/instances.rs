@@ -3,7 +3,7 @@
 
 use axum::{Router, extract::Request, middleware::Next};
 use certvigil::{
-    clock,
+    clock::Clock,
     demo::{admin_api::KEY, receiver::Post, world::World},
 };
 use chrono::TimeDelta;
@@ -26,7 +26,7 @@ use super::{
 /// The simulated world with one certificate that is about to expire.
 async fn sim() -> Sim {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    world.add("cert_0", Some("ca-0"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
+    world.add("cert_0", Some("ca-0"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     Sim::start(world).await
 }
 
@@ -108,7 +108,7 @@ async fn killed_and_paused_at_random_everything_arrives_and_each_moment_is_scann
     let (mut kills, mut random) = (0, fastrand::Rng::with_seed(7));
     for round in 0..ROUNDS {
         if round > 0 {
-            let end = clock::now() + TimeDelta::days(5);
+            let end = Clock::System.now() + TimeDelta::days(5);
             let (id, name) = (format!("cert_{round}"), format!("ca-{round}"));
             sim.api.world().add(&id, Some(&name), Some(end), 1..=2);
         }
@@ -264,7 +264,7 @@ async fn two_instances_tell_a_lost_protection_once_and_of_the_right_organization
     // Two organizations with the same projects and certificates, by id and by name.
     let world = || {
         let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-        let end = Some(clock::now() + TimeDelta::days(400));
+        let end = Some(Clock::System.now() + TimeDelta::days(400));
         world.add("cert_0", Some("ca-0"), end, 1..=2);
         let spare = world.add("cert_spare", Some("spare"), end, 1..=2);
         spare.projects.values_mut().for_each(|active| *active = false);
@@ -368,7 +368,7 @@ async fn the_database_away_pauses_the_scans_and_loses_nothing() {
         drop(sim.api.take_requests());
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(sim.api.take_requests(), Vec::<String>::new(), "{traffic:?}");
-        let end = clock::now() + TimeDelta::days(5);
+        let end = Clock::System.now() + TimeDelta::days(5);
         sim.api.world().add(&format!("cert_new_{round}"), Some("new"), Some(end), 1..=2);
         line.set(Traffic::Flows);
         service.ready(200).await;

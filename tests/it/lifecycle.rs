@@ -1,6 +1,9 @@
 //! The service's life as its operator has it: signals, reload, systemd, the end.
 
-use certvigil::demo::{receiver::Answer, world::World};
+use certvigil::{
+    clock::Clock,
+    demo::{receiver::Answer, world::World},
+};
 use std::{
     collections::BTreeSet,
     os::unix::net::UnixDatagram,
@@ -18,7 +21,7 @@ const RARELY: &str = "[schedule]\ncron = \"0 0 1 1 *\"\n";
 
 async fn sim() -> Sim {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("first"), Some(certvigil::clock::now() + days(5)), 1..=2);
+    world.add("cert_a", Some("first"), Some(Clock::System.now() + days(5)), 1..=2);
     Sim::start(world).await
 }
 
@@ -50,7 +53,7 @@ async fn a_reload_takes_what_is_added_and_ends_what_is_removed_and_a_bad_file_ch
     );
 
     // Another organization, another notifier; new certificates alert through all of them.
-    let expires = certvigil::clock::now() + days(3);
+    let expires = Clock::System.now() + days(3);
     sim.api.world().add("cert_b", Some("second"), Some(expires), 1..=1);
     other.api.world().add("cert_c", Some("third"), Some(expires), 1..=1);
     let more =

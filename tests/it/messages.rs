@@ -2,6 +2,7 @@
 //! with nothing in it that somebody wrote into a name to do harm.
 
 use certvigil::{
+    clock::Clock,
     config::{Config, Told},
     demo::{pages::parts, world::World},
     domain::{
@@ -560,7 +561,7 @@ async fn no_name_adds_a_line_to_the_log() {
         let mut world = hostile_world();
         // The binary has the clock of this machine.
         for certificate in &mut world.certificates {
-            certificate.expires_at = Some(certvigil::clock::now() + days(3));
+            certificate.expires_at = Some(Clock::System.now() + days(3));
         }
         world
     })

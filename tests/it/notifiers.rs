@@ -3,6 +3,7 @@
 
 use axum::http::HeaderMap;
 use certvigil::{
+    clock::Clock,
     demo::{
         mailbox::{Mailbox, Terms},
         pages::parts,
@@ -42,7 +43,7 @@ pub async fn attempt(notifier: &dyn Notifier) -> Outcome {
 }
 
 async fn attempt_for(notifier: &dyn Notifier, receiver: &str) -> Outcome {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let sample = Notification::test(id_at(now), notifier.name(), now);
     // The deadline of the contract: no attempt takes longer than it says.
     let limit = notifier.attempt_limit() + Duration::from_secs(1);

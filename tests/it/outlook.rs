@@ -1,6 +1,6 @@
 //! `forecast` and `explain`, as an operator and as a script sees them.
 
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ fn news(document: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_forecast_says_who_is_told_what_from_the_api_and_from_the_state() {
-    let (sim, text, folder) = sim(certvigil::clock::now()).await;
+    let (sim, text, folder) = sim(Clock::System.now()).await;
     let asked = ["forecast", "--days", "30", "--output", "json"];
     let live = json(&folder, &text, &asked).await;
     assert_eq!(live["schema"], "certvigil.forecast/1");
@@ -103,7 +103,7 @@ async fn a_forecast_says_who_is_told_what_from_the_api_and_from_the_state() {
 
 #[tokio::test]
 async fn a_forecast_is_a_table_and_a_calendar_too() {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let (_sim, text, folder) = sim(now).await;
     let (code, out, said) = run(with(folder.path(), &text, &["forecast", "--days", "60"])).await;
     assert_eq!(code, 0, "{said}");
@@ -142,7 +142,7 @@ async fn a_forecast_is_a_table_and_a_calendar_too() {
 
 #[tokio::test]
 async fn explain_says_everything_that_the_decision_rests_on() {
-    let (_sim, text, folder) = sim(certvigil::clock::now()).await;
+    let (_sim, text, folder) = sim(Clock::System.now()).await;
     assert_eq!(run(with(folder.path(), &text, &["check", "--notify"])).await.0, 0);
     let (code, out, said) = run(with(folder.path(), &text, &["explain", "prod-ca"])).await;
     assert_eq!(code, 0, "{said}");

@@ -1,7 +1,7 @@
 //! Alerts about projects that lose their last active certificate.
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use certvigil::{demo::world::World, domain::certificate::OrganizationName};
+use certvigil::{clock::Clock, demo::world::World, domain::certificate::OrganizationName};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -479,7 +479,7 @@ async fn a_state_that_never_knew_of_losses_begins_without_one() {
 async fn an_acknowledged_project_is_quiet_until_its_date_or_until_it_is_protected() {
     let sim = Sim::start(world()).await;
     let text = config(&sim, "");
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let service = Service::start(&text).await;
     scan(&service, &sim, now - days(2)).await;
     activate(&mut sim.api.world(), "cert_ca", "proj_0001", false);

@@ -2,6 +2,7 @@
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use certvigil::{
+    clock::Clock,
     demo::{pages::parts, receiver::Answer, world::World},
     domain::certificate::OrganizationName,
     store::Which,
@@ -112,7 +113,7 @@ async fn with_clock(sim: &Sim) -> (Arc<AtomicI64>, String) {
         let ahead = shown.load(Ordering::SeqCst);
         async move {
             let mut response: Response = next.run(request).await;
-            let now = certvigil::clock::now() + TimeDelta::seconds(ahead);
+            let now = Clock::System.now() + TimeDelta::seconds(ahead);
             let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
             response.headers_mut().insert("date", date.parse().unwrap());
             response
@@ -177,7 +178,7 @@ async fn a_clock_that_is_ahead_of_the_apis_expires_nothing() {
 #[tokio::test]
 async fn check_goes_by_the_apis_clock_and_says_so() {
     let mut world = World::with_projects(1, |n| format!("prod-{n}"));
-    let soon = certvigil::clock::now() + days(7) + hours(2);
+    let soon = Clock::System.now() + days(7) + hours(2);
     world.add("cert_a", Some("prod-ca"), Some(soon), 1..=1);
     let sim = Sim::start(world).await;
     let (ahead, text) = with_clock(&sim).await;

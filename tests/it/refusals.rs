@@ -6,7 +6,7 @@ use axum::{
     middleware::Next,
     response::{Html, IntoResponse, Response},
 };
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -22,7 +22,7 @@ use super::{
 
 fn world() -> World {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    let end = certvigil::clock::now() + days(400);
+    let end = Clock::System.now() + days(400);
     world.add("cert_a", Some("ca"), Some(end), 1..=2);
     world
 }
@@ -127,7 +127,7 @@ fn identities() -> (String, Vec<Identity>) {
         client
     };
     let mut expired = client();
-    expired.not_after = SystemTime::from(certvigil::clock::now() - days(1)).into();
+    expired.not_after = SystemTime::from(Clock::System.now() - days(1)).into();
     let mut server = client();
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let signed = |title,

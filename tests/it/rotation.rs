@@ -1,6 +1,6 @@
 //! Rotations: next steps in alerts, and the requests that `certvigil rotation` prints.
 
-use certvigil::{clock, demo::admin_api::KEY, demo::world::World};
+use certvigil::{clock::Clock, demo::admin_api::KEY, demo::world::World};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::{path::Path, process::Command};
@@ -77,7 +77,7 @@ async fn follow(sim: &Sim, folder: &TempDir, text: &str, arguments: &[&str]) -> 
             sim.api.take_requests();
             shell(folder.path(), &command).await;
             made.extend(sim.api.take_requests());
-            assert_eq!(unprotected(sim, clock::now()), [""; 0], "{command}");
+            assert_eq!(unprotected(sim, Clock::System.now()), [""; 0], "{command}");
         }
     }
     panic!("it does not end: {made:#?}");
@@ -88,7 +88,7 @@ async fn what_it_prints_leads_to_a_replaced_certificate_and_never_past_a_valid_o
     if program("curl", "curl").is_none() || program("jq", "jq").is_none() {
         return;
     }
-    let now = clock::now();
+    let now = Clock::System.now();
     let sim = Sim::start(world(now)).await;
     let (folder, text) = (tempfile::tempdir().unwrap(), config(&sim));
     let service = Service::start(&text).await;
@@ -125,7 +125,7 @@ async fn one_for_the_whole_organization_is_replaced_for_the_organization() {
     if program("curl", "curl").is_none() {
         return;
     }
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     let old = world.certificate("cert_old").unwrap();
     old.organization_wide = true;
@@ -146,7 +146,7 @@ async fn one_for_the_whole_organization_is_replaced_for_the_organization() {
 
 #[tokio::test]
 async fn what_cannot_be_seen_is_neither_deactivated_nor_deleted() {
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     upload(&mut world, "cert_new", "prod-ca-2027", now);
     world.certificate("cert_new").unwrap().projects.insert("proj_0001".into(), true);
@@ -169,7 +169,7 @@ async fn what_cannot_be_seen_is_neither_deactivated_nor_deleted() {
 
 #[tokio::test]
 async fn nothing_is_deactivated_before_its_successor_is_valid() {
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     upload(&mut world, "cert_new", "prod-ca-2027", now);
     let new = world.certificate("cert_new").unwrap();
@@ -186,7 +186,7 @@ async fn nothing_is_deactivated_before_its_successor_is_valid() {
 
 #[tokio::test]
 async fn the_successor_that_somebody_names_is_the_one() {
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     upload(&mut world, "cert_new", "prod-ca-2027", now);
     upload(&mut world, "cert_root", "company-root", now);
@@ -216,7 +216,7 @@ async fn the_successor_that_somebody_names_is_the_one() {
 
 #[tokio::test]
 async fn every_alert_names_the_next_step_of_each_project() {
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     upload(&mut world, "cert_new", "prod-ca-2027", now);
     let sim = Sim::start(world).await;
@@ -261,7 +261,7 @@ async fn every_alert_names_the_next_step_of_each_project() {
 
 #[tokio::test]
 async fn an_anchor_of_other_projects_is_no_candidate() {
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     world.add("cert_other", Some("partner-root"), Some(now + days(900)), [3]);
     let sim = Sim::start(world).await;
@@ -275,7 +275,7 @@ async fn an_anchor_of_other_projects_is_no_candidate() {
 
 #[tokio::test]
 async fn what_is_left_over_is_shown_with_its_step() {
-    let now = clock::now();
+    let now = Clock::System.now();
     let mut world = world(now);
     upload(&mut world, "cert_new", "prod-ca-2027", now);
     world

@@ -2,6 +2,7 @@
 //! over real sockets, and against a real Alertmanager.
 
 use certvigil::{
+    clock::Clock,
     demo::{
         receiver::{Answer, Post},
         world::World,
@@ -531,7 +532,7 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     super::support::crypto();
     let Some(alertmanager) = Alertmanager::start().await else { return };
     // It uses this machine's clock and expires past alerts.
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod “ca” <b>"), Some(now + days(5)), [1]);
     world.add("cert_b", Some("other-ca"), Some(now + days(25)), [2]);

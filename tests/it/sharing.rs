@@ -24,7 +24,7 @@ async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
     let Some(database) = postgres::database().await else { return };
     let (one, other) = (instance(&database).await, instance(&database).await);
     for store in [&one, &other] {
-        store.join(&member("a"), false, start).await.unwrap();
+        store.join(&member("a"), false, &start).await.unwrap();
     }
     let take = async |store: &Store, length| {
         let now = start() + days(1);
@@ -37,10 +37,10 @@ async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
     let Taken::Yes(second) = take(&other, short).await else { panic!() };
     assert_ne!(first, second);
     // Its heartbeats keep its leases; without them another instance takes over.
-    other.beat(&member("a"), LEASE, start).await.unwrap();
+    other.beat(&member("a"), LEASE, &start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     assert_eq!(take(&one, LEASE).await, Taken::Held);
-    other.beat(&member("a"), short, start).await.unwrap();
+    other.beat(&member("a"), short, &start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     assert!(matches!(take(&one, LEASE).await, Taken::Yes(_)));
     // And one that leaves needs not be waited for.
@@ -66,7 +66,7 @@ async fn a_scheduled_moment_is_scanned_once() {
         assert!(matches!(take(tick, now).await, Taken::Yes(_)), "{why}");
     }
     // Under another configuration it is evaluated again.
-    contract.store.join(&member("a"), false, start).await.unwrap();
+    contract.store.join(&member("a"), false, &start).await.unwrap();
     assert!(matches!(take(Some(start()), after).await, Taken::Yes(_)));
 }
 
@@ -78,19 +78,19 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
         let taken = store.take(None, None, LEASE, start()).await.unwrap();
         taken != Taken::Superseded
     };
-    one.join(&member("a"), false, start).await.unwrap();
+    one.join(&member("a"), false, &start).await.unwrap();
     assert!(in_force(&one).await);
-    other.join(&member("b"), false, start).await.unwrap();
+    other.join(&member("b"), false, &start).await.unwrap();
     assert!(in_force(&other).await, "the other releases its leases");
     assert!(!in_force(&one).await);
-    let instances = one.beat(&member("a"), LEASE, start).await.unwrap();
+    let instances = one.beat(&member("a"), LEASE, &start).await.unwrap();
     let seen: Vec<_> = instances.iter().map(|one| (one.me, one.in_force)).collect();
     assert_eq!(seen, [(true, false), (false, true)]);
     let differences = instances[0].differences(&instances[1]);
     assert_eq!((differences.len(), differences[0].here.as_str()), (1, "a"));
 
     // A scan started with the old configuration is discarded.
-    other.join(&member("a"), true, start).await.unwrap();
+    other.join(&member("a"), true, &start).await.unwrap();
     let held = lease(&one, Some(&acme())).await;
     let commit = Commit {
         lease: Some(held),
@@ -100,19 +100,19 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
         now: start(),
         give_up_at: start() + days(3),
     };
-    other.join(&member("b"), true, start).await.unwrap();
+    other.join(&member("b"), true, &start).await.unwrap();
     let late = one.commit(&commit).await;
     assert!(matches!(late, Err(StoreFault::TakenOver)), "{late:?}");
 
     // Started again, the old one is not new.
     one.leave().await.unwrap();
     let again = instance(&database).await;
-    again.join(&member("a"), false, start).await.unwrap();
+    again.join(&member("a"), false, &start).await.unwrap();
     assert!(!in_force(&again).await && in_force(&other).await);
     // Loaded again by somebody, it is.
-    other.join(&member("a"), true, start).await.unwrap();
+    other.join(&member("a"), true, &start).await.unwrap();
     assert!(in_force(&again).await && in_force(&other).await);
-    other.join(&member("b"), true, start).await.unwrap();
+    other.join(&member("b"), true, &start).await.unwrap();
     assert!(!in_force(&again).await);
     // And where nobody has had the newest for some time, the other one is: sooner where that was
     // meant.
@@ -125,12 +125,12 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     };
     database.say(ago(1).leak()).await;
     assert!(in_force(&again).await);
-    let instances = again.beat(&member("a"), LEASE, start).await.unwrap();
+    let instances = again.beat(&member("a"), LEASE, &start).await.unwrap();
     assert!(instances[0].in_force);
     // Where it was killed it counts for longer.
     let killed = instance(&database).await;
-    killed.join(&member("b"), false, start).await.unwrap();
-    killed.join(&member("c"), true, start).await.unwrap();
+    killed.join(&member("b"), false, &start).await.unwrap();
+    killed.join(&member("c"), true, &start).await.unwrap();
     database.say(ago(5).leak()).await;
     assert!(!in_force(&again).await);
     database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'c'").await;
@@ -139,7 +139,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     assert!(in_force(&again).await);
     // A configuration unused for a long time is new again.
     database.say("UPDATE configurations SET seen_at = 0 WHERE digest = 'b'").await;
-    instance(&database).await.join(&member("b"), false, start).await.unwrap();
+    instance(&database).await.join(&member("b"), false, &start).await.unwrap();
     assert!(!in_force(&again).await);
 }
 

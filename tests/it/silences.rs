@@ -1,6 +1,7 @@
 //! Silences: ignore rules, acknowledgements and filters, and how they are shown.
 
 use certvigil::{
+    clock::Clock,
     demo::world::World,
     domain::{
         acknowledgement::{Acknowledgement, Ending},
@@ -249,7 +250,7 @@ async fn cli(folder: &TempDir, text: &str, arguments: &[&str]) -> (i32, String, 
 
 #[tokio::test]
 async fn ack_acks_and_unack_from_the_command_line() {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let (sim, text) = sim(now + days(20)).await;
     let text = format!("{text}[state]\nurl = \"sqlite:state.db\"\n");
     sim.api.world().add("cert_b", Some("twin"), Some(now + days(300)), [1]);
@@ -331,7 +332,7 @@ async fn ack_acks_and_unack_from_the_command_line() {
 
 #[tokio::test]
 async fn a_ladder_with_a_single_step_cannot_be_acknowledged() {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let (_sim, text) = sim(now + days(5)).await;
     let ladder = "[[thresholds]]\nwithin = \"30d\"\nseverity = \"warning\"\n";
     let text = format!("{text}{ladder}[state]\nurl = \"sqlite:state.db\"\n");
@@ -346,7 +347,7 @@ async fn a_ladder_with_a_single_step_cannot_be_acknowledged() {
 
 #[tokio::test]
 async fn check_shows_what_is_ignored_and_does_not_count_it() {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let (_sim, text) = sim(now - days(5)).await;
     let rule = "[[rules]]\ncertificates = [\"cert_a\"]\n\
                 ignore = { reason = \"being retired | OPS-1\", until = 2099-01-01 }\n";
@@ -368,7 +369,7 @@ async fn check_shows_what_is_ignored_and_does_not_count_it() {
 
 #[tokio::test]
 async fn check_shows_projects_without_a_valid_certificate_in_four_outputs() {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let (_sim, text) = sim(now - days(5)).await;
     let calm =
         "[[thresholds]]\nwithin = \"1d\"\nseverity = \"info\"\n[expired]\nseverity = \"info\"\n";

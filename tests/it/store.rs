@@ -92,7 +92,7 @@ pub fn member(digest: &str) -> Membership {
 /// Opens a state as one of its workers.
 pub async fn open(settings: &Settings) -> Store {
     let store = Store::open(settings).await.unwrap();
-    store.join(&member("x"), false, start).await.unwrap();
+    store.join(&member("x"), false, &start).await.unwrap();
     store
 }
 

@@ -1,7 +1,7 @@
 //! The commands in a terminal: as wide as that at most, in colours, with progress; and nothing of
 //! it in a pipe.
 
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use std::process::{Command, Stdio};
 
 use super::support::{Sim, certvigil, program, run, with};
@@ -40,7 +40,7 @@ async fn shown(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_fit_the_terminal_in_colours_and_a_pipe_gets_neither() {
-    let sim = Sim::start(World::demo(certvigil::clock::now())).await;
+    let sim = Sim::start(World::demo(Clock::System.now())).await;
     let folder = tempfile::tempdir().unwrap();
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     for (arguments, names) in [
@@ -91,10 +91,10 @@ async fn what_is_empty_says_why_and_a_first_start_what_to_do() {
         "requests_per_second = 0\ninclude_projects = [\"none-*\"]\n",
     );
     let (_, out, _) = run(with(folder.path(), &text, &["check"])).await;
-    assert!(out.starts_with("no certificates and no projects: check include_projects"), "{out}");
+    assert!(out.starts_with("no certificates and no projects: see include_projects"), "{out}");
     let (_, out, _) = run(with(folder.path(), &sim.config(), &["forecast"])).await;
-    assert!(out.starts_with("no certificates known: run certvigil check"), "{out}");
+    assert!(out.starts_with("no certificates known; to see unreadable lists"), "{out}");
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     let (_, out, _) = run(with(folder.path(), &sim.config(), &["deliveries"])).await;
-    assert_eq!(out, "No deliveries yet. Run certvigil notify test to try every notifier.\n");
+    assert_eq!(out, "No deliveries yet. To try every notifier, run certvigil notify test.\n");
 }

@@ -1,6 +1,6 @@
 //! Moving a database sends nothing.
 
-use certvigil::{clock, demo::world::World};
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -18,8 +18,13 @@ async fn certvigil(folder: &Path, text: &str, arguments: &[&str]) -> (i32, Strin
 /// waits.
 async fn sim() -> (Sim, String) {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("it’s \"prod\"-ca"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
-    world.add("cert_b", Some("old"), Some(clock::now() + TimeDelta::days(20)), 2..=3);
+    world.add(
+        "cert_a",
+        Some("it’s \"prod\"-ca"),
+        Some(Clock::System.now() + TimeDelta::days(5)),
+        1..=2,
+    );
+    world.add("cert_b", Some("old"), Some(Clock::System.now() + TimeDelta::days(20)), 2..=3);
     let sim = Sim::start(world).await;
     let port = sim.mailbox.address.port();
     let config =
@@ -72,7 +77,7 @@ async fn from_a_file_to_a_server_and_back_without_one_message_more() {
     let (code, _, err) = certvigil(place, &on_server, &["check", "--notify"]).await;
     assert_eq!(code, 2, "{err}");
     assert_eq!(sim.receiver.posts().len(), told, "{err}");
-    let end = clock::now() + TimeDelta::days(3);
+    let end = Clock::System.now() + TimeDelta::days(3);
     sim.api.world().add("cert_new", Some("new"), Some(end), 1..=2);
     certvigil(place, &on_server, &["check", "--notify"]).await;
     assert_eq!(sim.receiver.posts().len(), told + 1, "a new certificate alerts");

@@ -1,6 +1,6 @@
 //! The HTTP interface of the running service: pages, metrics, the calendar, and their access rules.
 
-use certvigil::demo::world::World;
+use certvigil::{clock::Clock, demo::world::World};
 use reqwest::{
     Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE},
@@ -30,7 +30,7 @@ pub fn guarded(sim: &Sim) -> String {
 
 /// A certificate in every state.
 pub async fn demo() -> Sim {
-    Sim::start(World::demo(certvigil::clock::now())).await
+    Sim::start(World::demo(Clock::System.now())).await
 }
 
 /// A service that has scanned once and told everybody.
@@ -287,7 +287,7 @@ async fn a_scan_an_acknowledgement_and_another_attempt_can_be_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_page_says_no_only_where_everything_was_seen() {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("prod-ca"), Some(certvigil::clock::now() + days(300)), 1..=3);
+    world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + days(300)), 1..=3);
     let sim = Sim::start(world).await;
     let mut daemon = Daemon::start(&guarded(&sim));
     daemon.ready(200).await;
@@ -316,12 +316,12 @@ async fn the_first_page_says_no_only_where_everything_was_seen() {
     says("Not known: the latest scan could not read 1 list of acme (project proj_0002 “prod-2”)")
         .await;
     sim.api.world().projects[1].broken = None;
-    let soon = certvigil::clock::now() + days(20);
+    let soon = Clock::System.now() + days(20);
     sim.api.world().certificate("cert_a").unwrap().expires_at = Some(soon);
     scan().await;
     says("Soon: “prod-ca” expires in 19 days; from then on 3 projects have no valid certificate")
         .await;
-    let over = certvigil::clock::now() - days(3);
+    let over = Clock::System.now() - days(3);
     sim.api.world().certificate("cert_a").unwrap().expires_at = Some(over);
     scan().await;
     says("Yes: 3 projects of acme have no valid certificate now").await;
@@ -345,8 +345,8 @@ async fn answers(daemon: &Daemon, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_all_clear() {
     let mut world = World::with_projects(1, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("prod-ca"), Some(certvigil::clock::now() + days(300)), [1]);
-    world.add("cert_b", Some("old-ca"), Some(certvigil::clock::now() + days(80)), [1]);
+    world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + days(300)), [1]);
+    world.add("cert_b", Some("old-ca"), Some(Clock::System.now() + days(80)), [1]);
     let sim = Sim::start(world).await;
     let dead = super::support::free_port();
     let text =
@@ -514,7 +514,7 @@ fn events(text: &str) -> Vec<(String, String, String, usize)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calendar_has_each_expiry_once_under_an_id_that_stays() {
-    let now = certvigil::clock::now();
+    let now = Clock::System.now();
     let mut world = World::with_projects(4, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod, ca; \\ one"), Some(now + days(200)), 1..=2);
     world.add("cert_d", Some("soon"), Some(now + days(10)), [4]);

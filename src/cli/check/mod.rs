@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, UNKNOWN, read, state};
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, Needs},
     domain::{threshold::Severity, wording},
     heartbeat::Signal,
@@ -78,7 +78,7 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
     }
     if survey.undelivered > 0 {
         let what = wording::count(survey.undelivered, "delivery attempt");
-        eprintln!("error: {what} failed; run certvigil deliveries --failed for the reasons");
+        eprintln!("error: {what} failed; for the reasons, run certvigil deliveries --failed");
     }
     Ok(match survey.worst() {
         Severity::Critical => 2,
@@ -101,7 +101,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
             None
         }
     };
-    Ok(Survey::of(read, store.as_ref(), config.timezone).await?)
+    Ok(Survey::of(read, store.as_ref(), Clock::System.now(), config.timezone).await?)
 }
 
 /// Sends pending deliveries; returns the number of failed attempts.
@@ -113,7 +113,7 @@ async fn deliver_all(
     let never = CancellationToken::new();
     let deliveries = notifiers.iter().map(|notifier| async {
         let policy = &config.delivery;
-        deliver::run_once(store, notifier.as_ref(), policy, clock::now(), &never).await
+        deliver::run_once(store, notifier.as_ref(), policy, Clock::System.now(), &never).await
     });
     let mut failed = 0;
     for report in futures_util::future::join_all(deliveries).await {
@@ -129,13 +129,13 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     let shown = super::terminal::show_progress(watched);
     let notifiers = service::notifiers(config)?;
     let store = Store::open(&config.state).await?;
-    let member = Member::join(config, &store, &notifiers).await?;
+    let member = Member::join(config, &store, &notifiers, Clock::System).await?;
     let give_up_after = config.delivery.give_up_after;
     let (mut failed_scan, mut skew) = (None, None);
-    let started_at = clock::now();
+    let started_at = Clock::System.now();
     let mut well = BTreeSet::new();
     for target in targets {
-        let now = clock::now();
+        let now = Clock::System.now();
         let when = service::when(&config.schedule, now, config.schedule.cron.latest(now));
         let scanned = async {
             let lease = member.lease(Some(target.api.organization())).await?;
@@ -161,14 +161,14 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     let mut failed = deliver_all(config, &store, &notifiers).await?;
     // Report failing notifiers through the others.
     let lease = member.lease(None).await?;
-    let now = clock::now();
+    let now = Clock::System.now();
     let looked =
         watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, lease, now)
             .await?;
     if looked.notifications > 0 {
         failed += deliver_all(config, &store, &notifiers).await?;
     }
-    let late = store.overdue(clock::now() - config.delivery.max).await? > 0;
+    let late = store.overdue(Clock::System.now() - config.delivery.max).await? > 0;
     for Beating { heartbeat, of, .. } in service::heartbeats(config)? {
         let fine = !late && of.is_subset(&well);
         heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;
@@ -176,7 +176,7 @@ async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Su
     if let Some(error) = failed_scan {
         return Err(error);
     }
-    let now = clock::now() + skew.unwrap_or_default();
+    let now = Clock::System.now() + skew.unwrap_or_default();
     let mut survey = Survey::stored(targets, &store, now, config.timezone).await?;
     survey.undelivered = failed;
     member.leave().await;

@@ -98,8 +98,8 @@ fn none(survey: &Survey) -> &'static str {
     match (survey.is_complete(), survey.projects_read()) {
         (false, _) => "no certificates found, but some lists could not be read\n",
         (true, 0) => {
-            "no certificates and no projects: check include_projects and exclude_projects \
-             (certvigil config check shows them)\n"
+            "no certificates and no projects: see include_projects and exclude_projects in the \
+             output of “certvigil config check”\n"
         }
         (true, _) => "no certificates: nothing can expire. The next scan finds new ones\n",
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{Failure, instant, state};
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, Needs},
     domain::{explain::Explanation, notification::Alert, scan::ScanRecord},
     store::SentNotification,
@@ -42,7 +42,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 
 async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
-    let now = clock::now();
+    let now = Clock::System.now();
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
     let (of, certificate) = state::find(&known, &arguments.certificate, name)?;

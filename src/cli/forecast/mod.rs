@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{Failure, state};
 use crate::{
-    clock,
+    clock::Clock,
     config::{Config, Needs},
     domain::inventory::Inventory,
     service,
@@ -52,7 +52,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let needs = Needs { organizations: !arguments.from_state, ..Needs::default() };
     let config = super::start(file, needs)?.config;
-    let now = clock::now();
+    let now = Clock::System.now();
     // Sent alerts are not repeated, so an existing database is always used.
     let store = match state::open(&config).await {
         Ok(store) => Some(store),
@@ -92,10 +92,10 @@ async fn read(config: &Config, known: &mut [OrganizationState]) -> anyhow::Resul
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
     let scans = config.organizations.iter().zip(known).map(|(organization, one)| async {
-        let target = service::target(config, organization)?;
+        let target = service::target(config, organization, &Clock::System)?;
         let before: Arc<Inventory> = Arc::new(std::mem::take(&mut one.inventory));
         let reading = scan::read(&target, Arc::clone(&before), &progress).await;
-        one.inventory = before.merge(reading, &target.selection, clock::now());
+        one.inventory = before.merge(reading, &target.selection, Clock::System.now());
         anyhow::Ok(())
     });
     let read = futures_util::future::join_all(scans).await;

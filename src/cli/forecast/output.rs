@@ -36,7 +36,7 @@ pub struct Outlook<'a> {
 }
 
 /// Printed without any certificate.
-const NOTHING_KNOWN: &str = "no certificates known: run certvigil check for unreadable lists\n";
+const NOTHING_KNOWN: &str = "no certificates known; to see unreadable lists, run certvigil check\n";
 
 /// A line of the table, and the repeats that follow it.
 struct Row {

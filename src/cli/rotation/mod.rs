@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::{Failure, instant, read, state};
 use crate::{
-    clock,
+    clock::Clock,
     config::Needs,
     domain::{
         acknowledgement::Acknowledgements,
@@ -67,7 +67,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         .iter()
         .filter(|one| name.is_none_or(|name| one.api.organization().as_str() == name));
     let read = read::read(asked).await;
-    let now = clock::now() + read.iter().find_map(|one| one.skew).unwrap_or_default();
+    let now = Clock::System.now() + read.iter().find_map(|one| one.skew).unwrap_or_default();
     let known: Vec<OrganizationState> = read
         .iter()
         .map(|one| OrganizationState {

@@ -50,7 +50,7 @@ async fn upload(State(api): State<AdminApi>, Json(upload): Json<Upload>) -> Resp
     let new = Certificate {
         id: format!("cert_upload_{}", world.certificates.len() + 1),
         name: upload.name,
-        created_at: crate::clock::now(),
+        created_at: crate::clock::Clock::System.now(),
         valid_at: at(validity.not_before),
         expires_at: at(validity.not_after),
         organization_wide: false,

@@ -12,7 +12,6 @@ use super::{
     request::{Asked, Body, Named, limit},
 };
 use crate::{
-    clock,
     domain::{
         acknowledgement::{self, Ending, NewAcknowledgement},
         certificate::OrganizationName,
@@ -115,7 +114,7 @@ pub async fn list(
             configured.organizations.iter().map(|(name, _)| name.clone()).collect()
         }
     };
-    let (now, all) = (clock::now(), wanted.all.unwrap_or(false));
+    let (now, all) = (shared.service.clock.now(), wanted.all.unwrap_or(false));
     let mut found = Vec::new();
     for organization in &organizations {
         let listed = acknowledge::list(&shared.reading, organization, all, now).await?;
@@ -187,7 +186,7 @@ pub async fn acknowledge(
     let request = NewAcknowledgement { until, reason: new.reason, by: new.by };
     let (organization, one) =
         changes::acknowledge(&shared, &new.organization, target, request).await?;
-    let one = Acknowledgement::of(&organization, one, clock::now());
+    let one = Acknowledgement::of(&organization, one, shared.service.clock.now());
     Ok((StatusCode::CREATED, Json(one)))
 }
 

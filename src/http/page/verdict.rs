@@ -171,7 +171,7 @@ fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
     }
     if let Some(at) = watched.map(|watched| watched.overdue_at).filter(|at| *at < snapshot.at) {
         let at = Moment::new(at, snapshot.at, timezone);
-        points.push(point(format!("the scan of {name} is overdue since {}", at.local)));
+        points.push(point(format!("the scan of {name} has been overdue since {}", at.local)));
     }
     let Some(scan) = &overview.scan else {
         points.push(point(format!("{name} has not been scanned yet")));

@@ -190,7 +190,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody) -> Advice {
         | Event::Test => &[],
     };
     let (at, beside) = if everywhere {
-        ("for the organization", "for the organization, which all projects inherit")
+        ("for the organization", "for the organization (all projects inherit it)")
     } else {
         ("in its projects", "in every project where it is active")
     };

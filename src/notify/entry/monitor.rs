@@ -133,7 +133,7 @@ impl Entry {
         self.more_projects = failing.total.saturating_sub(self.projects.len());
         let steps = [
             format!("Fix the cause that the error names, then run certvigil notify test {}.", failing.notifier),
-            "Run certvigil deliveries --failed to list failed deliveries. Pending ones are retried. A rejected \
+            "To list failed deliveries, run certvigil deliveries --failed. Pending ones are retried. A rejected \
              notification is sent again by the next scan; for one rejected recipient of several, run certvigil \
              deliveries retry ID."
                 .to_owned(),

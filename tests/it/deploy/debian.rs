@@ -2,7 +2,7 @@
 //! system that nobody keeps.
 
 use certvigil::{
-    clock,
+    clock::Clock,
     demo::{admin_api::KEY, world::World},
 };
 use chrono::TimeDelta;
@@ -100,7 +100,7 @@ async fn the_package_is_installed_configured_upgraded_removed_and_purged() {
         return;
     }
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("prod-ca"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
+    world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     let sim = Sim::start(world).await;
     let packages = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();

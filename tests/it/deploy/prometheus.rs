@@ -1,7 +1,7 @@
 //! Alert rules and dashboard: their metrics, labels and links exist.
 
 use certvigil::{
-    clock,
+    clock::Clock,
     demo::world::{AdminKey, World},
     domain::notification::Event,
     notify::style::Links,
@@ -82,12 +82,12 @@ fn asked(expression: &str) -> Vec<(String, Vec<String>)> {
 #[tokio::test]
 async fn rules_and_dashboard_ask_only_for_what_there_is_and_link_to_what_there_is() {
     let mut world = World::with_projects(2, |n| format!("prod-{n}"));
-    world.add("cert_a", Some("prod-ca"), Some(clock::now() + TimeDelta::days(5)), 1..=2);
+    world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     world.admin_keys.push(AdminKey {
         id: "key_a".to_owned(),
         name: None,
         redacted_value: "sk-admin...ted".to_owned(),
-        expires_at: Some(clock::now() + TimeDelta::days(100)),
+        expires_at: Some(Clock::System.now() + TimeDelta::days(100)),
     });
     let sim = Sim::start(world).await;
     let mut daemon = Daemon::start(&sim.config());
