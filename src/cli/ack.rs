@@ -85,7 +85,7 @@ pub async fn acks(file: Option<&Path>, arguments: Acks) -> u8 {
 fn done(result: Result<(), Failure>) -> u8 {
     match result {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 

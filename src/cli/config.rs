@@ -34,7 +34,7 @@ pub fn main(file: Option<&Path>, command: Command) -> u8 {
     };
     match done {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
     };
     match done {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 

@@ -41,7 +41,7 @@ const BODY_LINES: usize = 60;
 pub async fn main(arguments: Arguments) -> u8 {
     match show(arguments.once).await {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 

@@ -26,7 +26,7 @@ const SHOWN: usize = 2_000;
 pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
     match ask(file, &arguments).await {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 
@@ -35,8 +35,8 @@ async fn ask(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> 
         return Err(anyhow::anyhow!("http.listen is \"off\": there is no health endpoint").into());
     };
     let path = if arguments.ready { "readyz" } else { "healthz" };
-    let said = answer(reachable(address), path).await?;
-    super::print(&format!("{said}\n"))
+    let reply = answer(reachable(address), path).await?;
+    super::print(&format!("{reply}\n"))
 }
 
 /// The body of a successful response.
@@ -50,11 +50,11 @@ async fn answer(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let asked = client.get(format!("http://{address}/{path}")).send().await;
     let answer = asked.with_context(|| format!("{address} does not answer"))?;
     let status = answer.status();
-    let said = one_line(&net::text_up_to(answer, SHOWN).await, SHOWN);
+    let reply = one_line(&net::text_up_to(answer, SHOWN).await, SHOWN);
     if !status.is_success() {
-        bail!("{status}: {said}");
+        bail!("{status}: {reply}");
     }
-    Ok(said)
+    Ok(reply)
 }
 
 /// A wildcard address is reachable at loopback.

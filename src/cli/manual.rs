@@ -26,20 +26,20 @@ pub struct Man {
 pub fn completions(arguments: &Completions) -> u8 {
     let mut out = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "certvigil", &mut out);
-    said(super::print(&String::from_utf8_lossy(&out)))
+    exit_code(super::print(&String::from_utf8_lossy(&out)))
 }
 
 pub fn man(arguments: &Man) -> u8 {
-    said(match &arguments.to {
+    exit_code(match &arguments.to {
         Some(folder) => write_all(folder),
         None => main_page().and_then(|page| super::print(&page)),
     })
 }
 
-fn said(done: Result<(), Failure>) -> u8 {
+fn exit_code(done: Result<(), Failure>) -> u8 {
     match done {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 
@@ -123,10 +123,10 @@ fn main_page() -> Result<String, Failure> {
 
 fn section(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {
     roff.control("SH", [title]);
-    for (name, said) in rows {
+    for (name, description) in rows {
         roff.control("TP", []);
         roff.text([bold(*name)]);
-        roff.text([roman(*said)]);
+        roff.text([roman(*description)]);
     }
 }
 
@@ -150,11 +150,11 @@ fn of_the_configuration() -> String {
     for key in documented() {
         if key.name.is_empty() {
             roff.control("SS", [format!("[{}]", key.table.replace('*', "NAME")).as_str()]);
-            roff.text([roman(key.said)]);
+            roff.text([roman(key.description)]);
         } else {
             roff.control("TP", []);
             roff.text(heading(&key));
-            roff.text([roman(key.said)]);
+            roff.text([roman(key.description)]);
         }
     }
     roff.control("SH", ["SEE ALSO"]);

@@ -198,7 +198,7 @@ impl Failure {
     }
 
     /// Prints it to stderr and returns the exit code.
-    fn say(&self) -> u8 {
+    fn report(&self) -> u8 {
         match self {
             Failure::Refused(refused) => {
                 eprintln!("error: {refused}");
@@ -224,7 +224,7 @@ fn start(file: Option<&std::path::Path>, needs: Needs) -> Result<Loaded, Failure
 }
 
 /// Prints the configuration file and the API that the admin key is sent to.
-fn say_source(loaded: &Loaded) {
+fn print_source(loaded: &Loaded) {
     let file = loaded.file.as_ref().map_or("none found, built-in defaults".into(), |file| {
         std::fs::canonicalize(file).unwrap_or(file.clone()).display().to_string()
     });

@@ -32,7 +32,7 @@ pub async fn main(file: Option<&Path>, command: Command) -> u8 {
     };
     match done {
         Ok(code) => code,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 
@@ -55,9 +55,9 @@ async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
     let mut code = 0;
     for notifier in notifiers.iter().filter(|one| name.is_none_or(|name| name == one.name())) {
         for receiver in notifier.receivers() {
-            let (worse, said) = try_one(notifier.as_ref(), &receiver).await;
+            let (worse, line) = try_one(notifier.as_ref(), &receiver).await;
             code = code.max(worse);
-            super::print(&said)?;
+            super::print(&line)?;
         }
     }
     Ok(code)
@@ -69,7 +69,7 @@ async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
     let sample = Notification::test(id_at(now), notifier.name(), now);
     let limit = notifier.attempt_limit();
     let sent = tokio::time::timeout(limit, notifier.deliver(&sample, receiver, now)).await;
-    let (code, said) = match sent {
+    let (code, line) = match sent {
         Ok(Outcome::Delivered { answer }) => (0, format!("accepted ({answer})")),
         Ok(Outcome::Retry { reason, detail, .. }) => {
             (super::FAILED, format!("failed, {reason}: {detail}"))
@@ -79,5 +79,5 @@ async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
         }
         Err(_) => (super::FAILED, format!("failed, timeout: not finished within {limit:?}")),
     };
-    (code, format!("{}: {receiver}: {said}\n", notifier.name()))
+    (code, format!("{}: {receiver}: {line}\n", notifier.name()))
 }

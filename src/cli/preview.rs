@@ -10,7 +10,7 @@ use url::Url;
 use super::{Failure, notify::unknown, state};
 use crate::{
     clock::Clock,
-    config::{Config, Needs, Told},
+    config::{Config, Needs, SentAlert},
     domain::{
         alert::{Decision, World, all_open},
         compose::Occasion,
@@ -251,12 +251,12 @@ struct Preview {
 
 impl Preview {
     fn of(
-        notifier: &Told<'_>,
+        notifier: &SentAlert<'_>,
         message: &Notification,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Preview> {
         match notifier {
-            Told::Email(settings) => {
+            SentAlert::Email(settings) => {
                 let mail = email::Renderer::new()?.render(settings, message, now)?;
                 let to: Vec<String> = settings.to.iter().map(ToString::to_string).collect();
                 let cc: Vec<String> = settings.cc.iter().map(ToString::to_string).collect();
@@ -273,7 +273,7 @@ impl Preview {
                 });
                 Ok(Preview { text, html: Some(mail.html), json })
             }
-            Told::Webhook(settings) => {
+            SentAlert::Webhook(settings) => {
                 // Any other URL may be secret and is not read.
                 let own = settings.format.default_url().filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
@@ -285,7 +285,7 @@ impl Preview {
                 let json = if json.len() == 1 { json.remove(0) } else { json.into() };
                 Ok(Preview { text: text.join("\n"), html: None, json })
             }
-            Told::Log(_) => {
+            SentAlert::Log(_) => {
                 let lines = log::lines(message, now);
                 let text = format!("{}\n", lines.join("\n"));
                 Ok(Preview { text, html: None, json: json!({ "lines": lines }) })

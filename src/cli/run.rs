@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{Config, Needs, fault::Refused, load},
     logging,
-    service::{self, Control},
+    service::{self, Control, Timing},
 };
 
 /// How long printing the final error may take.
@@ -29,7 +29,7 @@ pub async fn main(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> 
         Err(failure) => {
             let code = failure.code();
             logging::within(SAYING, move || {
-                failure.say();
+                failure.report();
             });
             code
         }
@@ -52,8 +52,11 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     // A reload reads the same file: if it is gone, that is an error, and no other file is read.
     let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
-    service::run(loaded.config, Control { clock: Clock::System, stop, reloads, scans, load })
-        .await?;
+    service::run(
+        loaded.config,
+        Control { clock: Clock::System, timing: Timing::default(), stop, reloads, scans, load },
+    )
+    .await?;
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub async fn main(file: Option<&Path>, command: Command) -> u8 {
     };
     match done {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 

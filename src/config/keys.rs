@@ -13,7 +13,7 @@ pub struct Key {
     /// Empty for the table itself.
     pub name: String,
     /// Its documentation.
-    pub said: String,
+    pub description: String,
     /// Its default or an example, as TOML.
     pub value: String,
     pub has_default: bool,
@@ -23,10 +23,10 @@ pub struct Key {
 pub fn documented() -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     let mut table = String::new();
-    let mut said: Vec<&str> = Vec::new();
+    let mut description: Vec<&str> = Vec::new();
     for line in DEFAULTS.lines() {
         if let Some(prose) = line.strip_prefix("# ") {
-            said.push(prose);
+            description.push(prose);
             continue;
         }
         let has_default = !line.starts_with('#');
@@ -38,12 +38,12 @@ pub fn documented() -> Vec<Key> {
             (name.to_owned(), value.to_owned())
         } else {
             // An empty line or a lone `#` ends the documentation above it.
-            said.clear();
+            description.clear();
             continue;
         };
-        let said = std::mem::take(&mut said).join(" ");
-        if !said.is_empty() {
-            keys.push(Key { table: table.clone(), name, said, value, has_default });
+        let description = std::mem::take(&mut description).join(" ");
+        if !description.is_empty() {
+            keys.push(Key { table: table.clone(), name, description, value, has_default });
         }
     }
     keys

@@ -49,16 +49,17 @@ impl Notifiers {
     }
 
     /// The notifier with this name.
-    pub fn find(&self, name: &str) -> Option<Told<'_>> {
-        let mut email = self.email.iter().filter(|one| one.name == name).map(Told::Email);
-        let mut webhook = self.webhook.iter().filter(|one| one.name == name).map(Told::Webhook);
-        let mut log = self.log.iter().filter(|one| one.name == name).map(Told::Log);
+    pub fn find(&self, name: &str) -> Option<SentAlert<'_>> {
+        let mut email = self.email.iter().filter(|one| one.name == name).map(SentAlert::Email);
+        let mut webhook =
+            self.webhook.iter().filter(|one| one.name == name).map(SentAlert::Webhook);
+        let mut log = self.log.iter().filter(|one| one.name == name).map(SentAlert::Log);
         email.next().or_else(|| webhook.next()).or_else(|| log.next())
     }
 }
 
 /// A configured notifier.
-pub enum Told<'a> {
+pub enum SentAlert<'a> {
     Email(&'a email::Settings),
     Webhook(&'a webhook::Settings),
     Log(&'a log::Settings),

@@ -56,8 +56,9 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
                     path: String::new(),
                     origin: Origin::File(local, None),
                     problem: format!(
-                        "other users can change this configuration ({why}): if you trust it, \
-                         pass --config certvigil.toml; otherwise run chmod go-w on the file and its folder"
+                        "not loaded, because other users can change it ({why}): check its \
+                         content, then run chmod go-w on the file and its folder, or pass \
+                         --config certvigil.toml to use it as it is"
                     ),
                 }]));
             }

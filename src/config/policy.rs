@@ -10,7 +10,7 @@ use crate::{
         certificate::OrganizationName,
         credential::WatchedKeys,
         day::instant,
-        policy::{Ignore, Policy, ProtectionPolicy, Rule, Says},
+        policy::{Effect, Ignore, Policy, ProtectionPolicy, Rule},
         selection::Globs,
         text::{MAX_REASON, one_line},
         threshold::{ExpiredStep, Ladder, LadderFault, Lead, Severity, Share, Threshold},
@@ -100,10 +100,10 @@ pub fn check(
         if !organizations.iter().any(|known| of.matches(known.api.organization.as_str(), None)) {
             checker.warnings.push(format!("{path}: matches no organization, so it has no effect"));
         }
-        let says = match &one.ignore {
-            Some(ignore) => ignored(checker, &path, one, ignore, timezone).map(Says::Ignore),
+        let effect = match &one.ignore {
+            Some(ignore) => ignored(checker, &path, one, ignore, timezone).map(Effect::Ignore),
             None => {
-                watched(checker, &path, one, inherited, (&raw.expired, &expired)).map(Says::Watch)
+                watched(checker, &path, one, inherited, (&raw.expired, &expired)).map(Effect::Watch)
             }
         };
         let of_all = of.is_all() && certificates.is_all() && projects.is_all();
@@ -111,11 +111,11 @@ pub fn check(
             checker
                 .warnings
                 .push(format!("{path}: never reached; {first} already matches every certificate"));
-        } else if of_all && matches!(says, Some(Says::Watch(_))) {
+        } else if of_all && matches!(effect, Some(Effect::Watch(_))) {
             hides_the_rest = Some(path.clone());
         }
-        if let Some(says) = says {
-            rules.push((of, Rule { index, certificates, projects, says }));
+        if let Some(effect) = effect {
+            rules.push((of, Rule { index, certificates, projects, effect }));
         }
     }
     let whole = rules.len() == written.len();

@@ -33,7 +33,7 @@ impl Filters<'_> {
 pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifiers: &Notifiers) {
     let notifiers = notifiers.listening();
     for (name, routing, _) in &notifiers {
-        if !organizations.iter().any(|one| routing.hears_of(&one.api.organization)) {
+        if !organizations.iter().any(|one| routing.selects(&one.api.organization)) {
             checker.warnings.push(format!(
                 "notifier {name}: its key organizations matches no configured organization, so \
                  this notifier sends nothing"
@@ -42,7 +42,7 @@ pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifier
     }
     for organization in organizations {
         let name = &organization.api.organization;
-        if !notifiers.iter().any(|(_, routing, _)| routing.hears_of(name)) {
+        if !notifiers.iter().any(|(_, routing, _)| routing.selects(name)) {
             checker.warnings.push(format!("organization {name}: no notifier selects it"));
         }
     }

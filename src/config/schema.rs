@@ -56,7 +56,7 @@ pub fn schema() -> anyhow::Result<Value> {
 
 fn describe(schema: &mut Value, key: &Key) {
     if let Some(place) = place(schema, key) {
-        place["description"] = key.said.clone().into();
+        place["description"] = key.description.clone().into();
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    alert::{Decision, Ledger, Told},
+    alert::{Decision, Ledger, SentAlert},
     certificate::CertificateId,
     credential::Which,
     evaluate::{Assessment, Evaluation},
@@ -109,18 +109,18 @@ impl Occasion<'_> {
     /// Composes the notifications for `decisions`, and returns the decisions that the ledger
     /// learns: an alert without room in the notifications was not sent, and is new to the next
     /// scan. `new_id` creates the id of each notification.
-    pub fn tell(
+    pub fn messages(
         &self,
         new_id: impl Fn() -> Uuid,
         listener: &Listener,
         mut decisions: Vec<Decision>,
     ) -> (Vec<Composed>, Vec<Decision>) {
         let routing = &listener.routing;
-        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_said(routing)).collect();
+        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_sent(routing)).collect();
         let messages = self.compose(new_id, listener, &said);
         let subjects: BTreeSet<&Subject> =
             messages.iter().flat_map(|message| &message.subjects).collect();
-        decisions.retain(|one| !one.is_said(routing) || subjects.contains(one.subject()));
+        decisions.retain(|one| !one.is_sent(routing) || subjects.contains(one.subject()));
         (messages, decisions)
     }
 
@@ -186,10 +186,10 @@ impl Occasion<'_> {
     fn punctuality(
         &self,
         reason: Reason,
-        told: &Told,
+        sent: &SentAlert,
     ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
         // A refresh repeats an alert that was sent before.
-        let due_at = told.due_at.filter(|_| reason != Reason::Refresh);
+        let due_at = sent.due_at.filter(|_| reason != Reason::Refresh);
         let timely_until = due_at.zip(self.allowed).map(|(due_at, allowed)| due_at + allowed);
         (due_at, timely_until)
     }
@@ -199,16 +199,16 @@ impl Occasion<'_> {
             return None;
         };
         let alert = match decision {
-            Decision::Note { .. } | Decision::Damp { .. } => return None,
-            Decision::Tell { reason, reached, told, .. } => {
-                let (due_at, timely_until) = self.punctuality(*reason, told);
+            Decision::Redate { .. } | Decision::HoldBack { .. } => return None,
+            Decision::Send { reason, reached, sent, .. } => {
+                let (due_at, timely_until) = self.punctuality(*reason, sent);
                 Alert {
                     due_at,
                     timely_until,
-                    ..self.told(&self.evaluation.assessment(id)?, routing, *reason, reached)
+                    ..self.open_alert(&self.evaluation.assessment(id)?, routing, *reason, reached)
                 }
             }
-            Decision::End { reason, told, .. } => self.resolved(id, routing, *reason, told),
+            Decision::Resolve { reason, sent, .. } => self.resolved(id, routing, *reason, sent),
         };
         Some((alert, vec![decision.subject().clone()]))
     }
@@ -217,9 +217,9 @@ impl Occasion<'_> {
     fn of_sight(&self, decision: &Decision) -> Option<Entry> {
         let alert = match decision {
             // A refresh may be about lists that are readable again.
-            Decision::Tell { subject: Subject::Sight, reason, reached, told } => {
+            Decision::Send { subject: Subject::Sight, reason, reached, sent } => {
                 let blind = self.evaluation.blind.as_ref()?;
-                let (due_at, timely_until) = self.punctuality(*reason, told);
+                let (due_at, timely_until) = self.punctuality(*reason, sent);
                 Alert {
                     stage: Some(reached.label.clone()),
                     last: true,
@@ -233,18 +233,18 @@ impl Occasion<'_> {
                     )
                 }
             }
-            Decision::End { subject: Subject::Sight, reason, told } => {
+            Decision::Resolve { subject: Subject::Sight, reason, sent } => {
                 let total = self.evaluation.inventory.faults().count();
                 let body = Body::Sight(SightView { total, ..SightView::default() });
                 Alert {
-                    stage: Some(told.label.clone()),
-                    ..Alert::new(Event::MonitorRecovered, Some(*reason), told.severity, body)
+                    stage: Some(sent.label.clone()),
+                    ..Alert::new(Event::MonitorRecovered, Some(*reason), sent.severity, body)
                 }
             }
-            Decision::Tell { .. }
-            | Decision::End { .. }
-            | Decision::Note { .. }
-            | Decision::Damp { .. } => return None,
+            Decision::Send { .. }
+            | Decision::Resolve { .. }
+            | Decision::Redate { .. }
+            | Decision::HoldBack { .. } => return None,
         };
         Some((alert, vec![Subject::Sight]))
     }
@@ -278,16 +278,16 @@ impl Occasion<'_> {
             })
         };
         let alert = match decision {
-            Decision::Note { .. } | Decision::Damp { .. } => return None,
-            Decision::Tell { reason, reached, told, .. } => {
+            Decision::Redate { .. } | Decision::HoldBack { .. } => return None,
+            Decision::Send { reason, reached, sent, .. } => {
                 let event = match (kind, reached.stage == Stage::Expired) {
                     (AdminKey, false) => Event::AdminKeyExpiring,
                     (AdminKey, true) => Event::AdminKeyExpired,
                     (ClientIdentity, false) => Event::ClientIdentityExpiring,
                     (ClientIdentity, true) => Event::ClientIdentityExpired,
                 };
-                let (due_at, timely_until) = self.punctuality(*reason, told);
-                let body = body(told.name.clone(), told.expires_at);
+                let (due_at, timely_until) = self.punctuality(*reason, sent);
+                let body = body(sent.name.clone(), sent.expires_at);
                 Alert {
                     stage: Some(reached.label.clone()),
                     last: reached.last,
@@ -296,22 +296,22 @@ impl Occasion<'_> {
                     ..Alert::new(event, Some(*reason), reached.severity, body)
                 }
             }
-            Decision::End { reason, told, .. } => {
+            Decision::Resolve { reason, sent, .. } => {
                 let event = match kind {
                     AdminKey => Event::AdminKeyResolved,
                     ClientIdentity => Event::ClientIdentityResolved,
                 };
-                let body = body(told.name.clone(), told.expires_at);
+                let body = body(sent.name.clone(), sent.expires_at);
                 Alert {
-                    stage: Some(told.label.clone()),
-                    ..Alert::new(event, Some(*reason), told.severity, body)
+                    stage: Some(sent.label.clone()),
+                    ..Alert::new(event, Some(*reason), sent.severity, body)
                 }
             }
         };
         Some((alert, vec![subject.clone()]))
     }
 
-    fn told(
+    fn open_alert(
         &self,
         assessment: &Assessment<'_>,
         routing: &Routing,
@@ -334,15 +334,15 @@ impl Occasion<'_> {
         id: &CertificateId,
         routing: &Routing,
         reason: Reason,
-        told: &Told,
+        sent: &SentAlert,
     ) -> Alert {
         let certificate = match self.evaluation.assessment(id) {
             Some(assessment) => self.view(&assessment, routing).certificate,
             None => CertificateView {
                 id: id.clone(),
-                name: told.name.clone(),
+                name: sent.name.clone(),
                 valid_at: None,
-                expires_at: told.expires_at,
+                expires_at: sent.expires_at,
                 strange_expiry: None,
                 active_in: ActiveIn::default(),
                 next: None,
@@ -356,8 +356,8 @@ impl Occasion<'_> {
         let body = CertificateBody { certificate, successor, candidates, left_behind };
         let body = Body::Certificate(Box::new(body));
         Alert {
-            stage: Some(told.label.clone()),
-            ..Alert::new(Event::CertificateResolved, Some(reason), told.severity, body)
+            stage: Some(sent.label.clone()),
+            ..Alert::new(Event::CertificateResolved, Some(reason), sent.severity, body)
         }
     }
 }
@@ -366,17 +366,17 @@ impl Occasion<'_> {
 /// earlier ones of an alert whose severity changes.
 fn closes(ledger: &Ledger, decision: &Decision) -> BTreeSet<Severity> {
     match decision {
-        Decision::Tell { subject, reached, told, .. } => {
+        Decision::Send { subject, reached, sent, .. } => {
             let before = ledger.open.get(subject).map(|before| before.severity);
             let mut closes = match before.is_some_and(|before| before != reached.severity) {
-                true => told.earlier_severities.clone(),
+                true => sent.earlier_severities.clone(),
                 false => BTreeSet::new(),
             };
             closes.remove(&reached.severity);
             closes
         }
-        Decision::End { told, .. } => told.severities(),
-        Decision::Note { .. } | Decision::Damp { .. } => BTreeSet::new(),
+        Decision::Resolve { sent, .. } => sent.severities(),
+        Decision::Redate { .. } | Decision::HoldBack { .. } => BTreeSet::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    alert::Told,
+    alert::SentAlert,
     certificate::{Certificate, LifeFrom, OrganizationName},
     compose::{Occasion, Shown},
     evaluate::{Assessment, Evaluation, Unprotected},
@@ -69,7 +69,7 @@ pub struct NotifierOutlook {
     pub notifier: String,
     pub status: AlertStatus,
     /// The latest alert that it was sent and that is not resolved.
-    pub sent: Option<Told>,
+    pub sent: Option<SentAlert>,
     /// The next alerts, if nothing changes.
     pub upcoming: Vec<Coming>,
 }
@@ -222,7 +222,7 @@ fn status(
     subject: &Subject,
 ) -> AlertStatus {
     let Listener { routing, ledger, .. } = listener;
-    if !routing.hears_of(evaluation.organization) {
+    if !routing.selects(evaluation.organization) {
         return AlertStatus::Organization;
     }
     if !routing.concerns(&assessment.projects) {

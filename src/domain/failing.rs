@@ -127,16 +127,18 @@ pub fn decide(
 
 /// What a receiver refused is not told to it again at once: nothing is different then.
 fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: Moment) -> bool {
-    let Decision::Tell { subject, .. } = decision else {
+    let Decision::Send { subject, .. } = decision else {
         return false;
     };
-    let untold = ledger.untold.get(subject);
-    untold.is_some_and(|untold| untold.at <= moment.now && moment.now - untold.at < DAILY)
+    let undelivered = ledger.undelivered.get(subject);
+    undelivered.is_some_and(|undelivered| {
+        undelivered.at <= moment.now && moment.now - undelivered.at < DAILY
+    })
 }
 
 /// Whether a repeat is without a new attempt: no notification was due for that receiver.
 fn is_stale(decision: &Decision, failing: &[Failing<'_>], ledger: &Ledger) -> bool {
-    let Decision::Tell { subject, reason: Reason::Repeat, .. } = decision else {
+    let Decision::Send { subject, reason: Reason::Repeat, .. } = decision else {
         return false;
     };
     let tried = failing
@@ -144,7 +146,7 @@ fn is_stale(decision: &Decision, failing: &[Failing<'_>], ledger: &Ledger) -> bo
         .filter(|one| Subject::Notifier(one.notifier.to_owned()) == *subject)
         .flat_map(|one| one.receivers.iter().map(|failure| failure.last_at))
         .max();
-    ledger.open.get(subject).is_some_and(|told| tried.is_none_or(|tried| tried <= told.at))
+    ledger.open.get(subject).is_some_and(|sent| tried.is_none_or(|tried| tried <= sent.at))
 }
 
 #[cfg(test)]
@@ -217,7 +219,7 @@ mod tests {
             let decisions = decide(&all, failing, &names, listener, at(hours));
             decisions.iter().for_each(|decision| listener.ledger.learn(decision));
             let reason = |decision: &Decision| match decision {
-                Decision::Tell { reason, .. } | Decision::End { reason, .. } => reason.as_str(),
+                Decision::Send { reason, .. } | Decision::Resolve { reason, .. } => reason.as_str(),
                 other => panic!("{other:?}"),
             };
             decisions.iter().map(reason).collect::<Vec<_>>()
@@ -236,15 +238,15 @@ mod tests {
         let untried = decide(&failures, &[], &names, &other, at(105));
         assert!(untried.is_empty(), "not resolved without a new attempt: {untried:?}");
         let gone = decide(&[], &[], &["b"], &other, at(105));
-        assert!(matches!(gone.as_slice(), [Decision::End { reason: Reason::Unwatched, .. }]));
+        assert!(matches!(gone.as_slice(), [Decision::Resolve { reason: Reason::Unwatched, .. }]));
         // The rejecting notifier gets no immediate alert about the rejection.
         let mut refusing = listener("b");
-        let Some(Decision::Tell { subject, told, .. }) =
+        let Some(Decision::Send { subject, sent, .. }) =
             decide(&failures, &bad, &names, &refusing, at(0)).into_iter().next()
         else {
             panic!("it is told");
         };
-        refusing.ledger.untold.insert(subject, told);
+        refusing.ledger.undelivered.insert(subject, sent);
         assert!(decide(&failures, &bad, &names, &refusing, at(1)).is_empty());
         assert_eq!(decide(&failures, &bad, &names, &refusing, at(24)).len(), 1);
         // No repeat without an attempt since.

@@ -37,7 +37,7 @@ pub struct Finding {
 
 /// Everything that passes a notifier's filters, in the order of the subjects.
 pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> {
-    if !routing.hears_of(evaluation.organization) {
+    if !routing.selects(evaluation.organization) {
         return Vec::new();
     }
     let certificates = evaluation
@@ -154,7 +154,7 @@ fn silence_ended(
         // A finding without an expiry, or from before its time, has no earlier stage.
         _ => Some(reached.clone()),
     };
-    let told_then = |at: DateTime<Utc>| {
+    let stage_sent_then = |at: DateTime<Utc>| {
         stage_then(at).filter(|reached| reached.severity >= routing.min_severity)
     };
     let ignored = assessment
@@ -162,7 +162,7 @@ fn silence_ended(
         .lapsed
         .map(|(_, ignore)| ignore.until)
         .filter(silenced)
-        .filter(|at| told_then(*at).is_some())
+        .filter(|at| stage_sent_then(*at).is_some())
         .map(|at| (at, Reason::IgnoreEnded));
     let acknowledged = assessment
         .acknowledgement
@@ -170,7 +170,7 @@ fn silence_ended(
         .and_then(|one| one.lapsed_at(now))
         .filter(silenced)
         // An acknowledgement does not silence the last threshold.
-        .filter(|at| told_then(*at).is_some_and(|reached| !reached.last))
+        .filter(|at| stage_sent_then(*at).is_some_and(|reached| !reached.last))
         .map(|at| (at, Reason::AckEnded));
     ignored.into_iter().chain(acknowledged).max_by_key(|(at, _)| *at)
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     acknowledgement::Acknowledgements,
-    alert::{self, FLIP, Moment, Told, World, decide},
+    alert::{self, FLIP, Moment, SentAlert, World, decide},
     certificate::OrganizationName,
     compose::Occasion,
     evaluate::{Evaluation, evaluate},
@@ -17,7 +17,7 @@ use super::{
     inventory::Inventory,
     listener::Listener,
     notification::Notification,
-    policy::{Policy, Says},
+    policy::{Effect, Policy},
     subject::Subject,
 };
 
@@ -77,7 +77,7 @@ fn scan(
     let moment = Moment { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
     for listener in listeners.iter_mut() {
         let decisions = decide(&world, listener, moment);
-        let (composed, decisions) = occasion.tell(Uuid::nil, listener, decisions);
+        let (composed, decisions) = occasion.messages(Uuid::nil, listener, decisions);
         messages.extend(composed.into_iter().map(|composed| composed.notification));
         decisions.iter().for_each(|decision| listener.ledger.learn(decision));
     }
@@ -86,14 +86,14 @@ fn scan(
 
 /// When a repeat is due, at the earliest: [`Moment::is_due`] solved for the moment, of scans that run at their
 /// ticks.
-fn repeat_at(told: &Told, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
+fn repeat_at(sent: &SentAlert, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
     /// Where the clock on the wall skips that moment, it is less than so far ahead.
     const WALL: TimeDelta = TimeDelta::hours(3);
-    let by_the_wall = told.tick.with_timezone(&timezone).naive_local() + repeat;
+    let by_the_wall = sent.tick.with_timezone(&timezone).naive_local() + repeat;
     let by_the_wall = by_the_wall.and_local_timezone(timezone).earliest();
-    let by_the_wall = by_the_wall.map_or(told.tick + repeat - WALL, |at| at.to_utc());
-    let by_ticks = by_the_wall.min(told.tick + repeat).max(told.at + repeat / 2);
-    by_ticks.min(told.at + repeat)
+    let by_the_wall = by_the_wall.map_or(sent.tick + repeat - WALL, |at| at.to_utc());
+    let by_ticks = by_the_wall.min(sent.tick + repeat).max(sent.at + repeat / 2);
+    by_ticks.min(sent.at + repeat)
 }
 
 /// The first time after the evaluation at which an alert may be due; no earlier tick has one.
@@ -115,24 +115,24 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz
         let steps = credential.steps.as_slice();
         instants.extend(steps.iter().map(|step| credential.expires_at - step.lead));
     }
-    instants.extend(evaluation.policy.rules.iter().filter_map(|rule| match &rule.says {
-        Says::Ignore(ignore) => Some(ignore.until),
-        Says::Watch(_) => None,
+    instants.extend(evaluation.policy.rules.iter().filter_map(|rule| match &rule.effect {
+        Effect::Ignore(ignore) => Some(ignore.until),
+        Effect::Watch(_) => None,
     }));
     instants.retain(|at| *at > now);
     for listener in listeners {
         // The end of what flips is put off for a day.
-        let flips = listener.ledger.open.values().filter(|told| told.again);
-        instants.extend(flips.map(|told| told.at + FLIP).filter(|at| *at > now));
+        let flips = listener.ledger.open.values().filter(|sent| sent.again);
+        instants.extend(flips.map(|sent| sent.at + FLIP).filter(|at| *at > now));
         for finding in findings(evaluation, &listener.routing) {
-            let Some(told) = listener.ledger.open.get(&finding.subject) else {
+            let Some(sent) = listener.ledger.open.get(&finding.subject) else {
                 // Muted, or damped for a day.
                 let past = listener.ledger.latest(&finding.subject);
-                instants.extend(past.map(|told| (told.at + FLIP).max(now)));
+                instants.extend(past.map(|sent| (sent.at + FLIP).max(now)));
                 continue;
             };
             let repeat = alert::repeat(&finding.reached, finding.expires_at, now);
-            instants.extend(repeat.map(|repeat| repeat_at(told, repeat, timezone).max(now)));
+            instants.extend(repeat.map(|repeat| repeat_at(sent, repeat, timezone).max(now)));
         }
     }
     instants.into_iter().min().unwrap_or(NEVER)

@@ -59,11 +59,11 @@ pub struct Rule {
     pub index: usize,
     pub certificates: Globs,
     pub projects: Globs,
-    pub says: Says,
+    pub effect: Effect,
 }
 
 #[derive(Clone, Debug)]
-pub enum Says {
+pub enum Effect {
     Watch(Ladder),
     Ignore(Ignore),
 }
@@ -112,12 +112,12 @@ impl Policy {
         let (mut ignored, mut lapsed) = (None, None);
         let mut ladder = (None, &self.ladder);
         for rule in self.rules.iter().filter(|rule| rule.matches(certificate, active_in, unread)) {
-            match &rule.says {
-                Says::Ignore(ignore) if ignore.until <= now => {
+            match &rule.effect {
+                Effect::Ignore(ignore) if ignore.until <= now => {
                     lapsed = lapsed.or(Some((rule, ignore)));
                 }
-                Says::Ignore(ignore) => ignored = ignored.or(Some((rule, ignore))),
-                Says::Watch(own) => {
+                Effect::Ignore(ignore) => ignored = ignored.or(Some((rule, ignore))),
+                Effect::Watch(own) => {
                     ladder = (Some(rule), own);
                     break;
                 }
@@ -144,10 +144,10 @@ impl Rule {
             return true;
         }
         let match_one = |project: &&Project| self.projects.match_project(project);
-        match self.says {
-            Says::Watch(_) => active_in.iter().any(match_one),
+        match self.effect {
+            Effect::Watch(_) => active_in.iter().any(match_one),
             // Nothing is silenced for projects that are not there, or that may have it active unread.
-            Says::Ignore(_) => {
+            Effect::Ignore(_) => {
                 !active_in.is_empty() && active_in.iter().chain(unread).all(match_one)
             }
         }
@@ -171,12 +171,12 @@ mod tests {
         Globs(patterns.iter().map(|pattern| Glob::new(pattern)).collect())
     }
 
-    fn rule(index: usize, certificates: &[&str], projects: &[&str], says: Says) -> Rule {
-        Rule { index, certificates: globs(certificates), projects: globs(projects), says }
+    fn rule(index: usize, certificates: &[&str], projects: &[&str], effect: Effect) -> Rule {
+        Rule { index, certificates: globs(certificates), projects: globs(projects), effect }
     }
 
-    fn ignore(days: i64) -> Says {
-        Says::Ignore(Ignore { reason: "retired".into(), until: start() + TimeDelta::days(days) })
+    fn ignore(days: i64) -> Effect {
+        Effect::Ignore(Ignore { reason: "retired".into(), until: start() + TimeDelta::days(days) })
     }
 
     fn project(id: &str, name: &str) -> Project {
@@ -208,7 +208,7 @@ mod tests {
     fn the_first_rule_that_matches_wins() {
         let prod = project("proj_1", "prod-chat");
         let lab = project("proj_2", "lab-chat");
-        let watch = |days: i64| Says::Watch(ladder(&[days]));
+        let watch = |days: i64| Effect::Watch(ladder(&[days]));
         let all: &[&str] = &["*"];
         let cases: [(&str, Vec<Rule>, &[&Project], &str); 11] = [
             ("no rule", vec![], &[&prod], "global"),
@@ -257,7 +257,7 @@ mod tests {
             assert_eq!(said(rules, projects, &[]), expected, "{reason}");
         }
         let behind = vec![
-            rule(0, &["*"], &["*"], Says::Watch(ladder(&[9]))),
+            rule(0, &["*"], &["*"], Effect::Watch(ladder(&[9]))),
             rule(1, &["*"], &["*"], ignore(1)),
         ];
         assert_eq!(said(behind, &[&prod], &[]), "rule 0", "an ignore behind a ladder");

@@ -28,7 +28,7 @@ impl Routing {
         }
     }
 
-    pub fn hears_of(&self, organization: &OrganizationName) -> bool {
+    pub fn selects(&self, organization: &OrganizationName) -> bool {
         self.organizations.matches(organization.as_str(), None)
     }
 

@@ -31,7 +31,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn has_told_of_failures(&self) -> Result<bool> {
+    pub async fn has_reported_failures(&self) -> Result<bool> {
         let some = query(
             "SELECT EXISTS (SELECT 1 FROM failures) OR EXISTS (SELECT 1 FROM ledger WHERE organization = '')",
         );

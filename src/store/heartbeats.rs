@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
-    pub async fn said_well(&self, heartbeat: &str) -> Result<BTreeSet<Uuid>> {
+    pub async fn last_well(&self, heartbeat: &str) -> Result<BTreeSet<Uuid>> {
         let said: Option<String> = query("SELECT said FROM heartbeats WHERE name = $1")
             .bind(heartbeat)
             .scalar(&self.pool)
@@ -62,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails; the heartbeat may be repeated then.
-    pub async fn say_well(&self, heartbeat: &str, of: &BTreeSet<Uuid>) -> Result<()> {
+    pub async fn record_well(&self, heartbeat: &str, of: &BTreeSet<Uuid>) -> Result<()> {
         query(
             "INSERT INTO heartbeats (name, said) VALUES ($1, $2)
              ON CONFLICT (name) DO UPDATE SET said = excluded.said",

@@ -8,7 +8,7 @@ use super::{
     sql::{Transaction, either, query},
 };
 use crate::domain::{
-    alert::{Decision, FLIP, Ledger, Told},
+    alert::{Decision, FLIP, Ledger, SentAlert},
     certificate::OrganizationName,
     notification::Notification,
     subject::Subject,
@@ -62,28 +62,28 @@ impl Store {
         .tuples(&mut tx)
         .await?;
         let mut ledger = Ledger::default();
-        for (subject, told, newest) in rows {
-            let (Some(subject), Some(told)) = (Subject::parse(&subject), told) else {
+        for (subject, sent, newest) in rows {
+            let (Some(subject), Some(sent)) = (Subject::parse(&subject), sent) else {
                 continue;
             };
-            let told: Told = serde_json::from_str(&told)?;
+            let sent: SentAlert = serde_json::from_str(&sent)?;
             if newest {
-                ledger.open.insert(subject.clone(), told.clone());
+                ledger.open.insert(subject.clone(), sent.clone());
             }
-            ledger.past.entry(subject).or_default().push(told);
+            ledger.past.entry(subject).or_default().push(sent);
         }
-        ledger.untold = untold(&mut tx, organization, notifier).await?;
+        ledger.undelivered = undelivered(&mut tx, organization, notifier).await?;
         tx.rollback().await?;
         Ok((ledger, version))
     }
 }
 
 /// The latest undelivered alert of each subject, if no other was sent since.
-async fn untold(
+async fn undelivered(
     tx: &mut Transaction,
     organization: &str,
     notifier: &str,
-) -> Result<BTreeMap<Subject, Told>> {
+) -> Result<BTreeMap<Subject, SentAlert>> {
     let rows: Vec<(String, String)> = query(
         "SELECT l.subject, l.told FROM ledger l
              WHERE l.organization = $1 AND l.notifier = $2 AND l.withdrawn AND l.told IS NOT NULL
@@ -96,13 +96,13 @@ async fn untold(
     .bind(notifier)
     .tuples(&mut *tx)
     .await?;
-    let mut untold = BTreeMap::new();
-    for (subject, told) in rows {
+    let mut undelivered = BTreeMap::new();
+    for (subject, sent) in rows {
         if let Some(subject) = Subject::parse(&subject) {
-            untold.insert(subject, serde_json::from_str(&told)?);
+            undelivered.insert(subject, serde_json::from_str(&sent)?);
         }
     }
-    Ok(untold)
+    Ok(undelivered)
 }
 
 /// Which entries of a ledger count. Another value means that an entry was added or withdrawn.
@@ -206,14 +206,14 @@ pub(super) async fn learn(
     plan: &Plan,
     decision: &Decision,
 ) -> Result<()> {
-    let told = match decision {
-        Decision::Tell { told, .. } | Decision::Note { told, .. } => Some(told),
-        Decision::End { .. } => None,
-        Decision::Damp { .. } => return Ok(()),
+    let sent = match decision {
+        Decision::Send { sent, .. } | Decision::Redate { sent, .. } => Some(sent),
+        Decision::Resolve { .. } => None,
+        Decision::HoldBack { .. } => return Ok(()),
     };
     let said_in = match decision {
-        Decision::Note { .. } | Decision::Damp { .. } => None,
-        Decision::Tell { .. } | Decision::End { .. } => {
+        Decision::Redate { .. } | Decision::HoldBack { .. } => None,
+        Decision::Send { .. } | Decision::Resolve { .. } => {
             let mut messages = plan.messages.iter();
             messages.find(|message| message.subjects.contains(decision.subject()))
         }
@@ -245,10 +245,10 @@ pub(super) async fn learn(
     .bind(commit.organization())
     .bind(&plan.notifier)
     .bind(&subject)
-    .bind(told.map(serde_json::to_string).transpose()?)
+    .bind(sent.map(serde_json::to_string).transpose()?)
     .bind(millis(commit.now))
     .bind(said_in.map(|message| message.notification.id.to_string()))
-    .bind(i64::from(matches!(decision, Decision::Note { .. })))
+    .bind(i64::from(matches!(decision, Decision::Redate { .. })))
     .execute(tx)
     .await?;
     Ok(())

@@ -18,7 +18,7 @@ use super::{
     sql::{Query, Transaction, Value, either, query},
 };
 use crate::domain::{
-    acknowledgement::Ending, alert::Told, certificate::OrganizationName, subject::Subject,
+    acknowledgement::Ending, alert::SentAlert, certificate::OrganizationName, subject::Subject,
 };
 
 /// The schema in the first line of a file.
@@ -105,7 +105,7 @@ impl Kind {
             State => (DeliveryState::parse(text).is_some(), "the state of a delivery"),
             Ended => (Ending::parse(text).is_some(), "the end of an acknowledgement"),
             Document => (serde_json::from_str::<IgnoredAny>(text).is_ok(), "JSON in a text"),
-            Telling => (serde_json::from_str::<Told>(text).is_ok(), "a sent alert, as JSON"),
+            Telling => (serde_json::from_str::<SentAlert>(text).is_ok(), "a sent alert, as JSON"),
             Faults => {
                 (serde_json::from_str::<Vec<String>>(text).is_ok(), "a list of faults, as JSON")
             }

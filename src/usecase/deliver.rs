@@ -173,7 +173,7 @@ impl Work<'_> {
                     match recorded {
                         Ok(attempts) => {
                             for one in &attempts {
-                                say(self.notifier, one);
+                                log_attempt(self.notifier, one);
                                 report.count(one);
                             }
                             is_more = true;
@@ -296,7 +296,7 @@ impl Report {
 }
 
 /// Recipients' addresses stay out of the log; `certvigil deliveries` has them, by the same id.
-fn say(notifier: &dyn Notifier, attempted: &Attempted) {
+fn log_attempt(notifier: &dyn Notifier, attempted: &Attempted) {
     let Attempted { claim, outcome, verdict, .. } = attempted;
     let (notifier, delivery) = (notifier.name(), claim.id);
     let (notification, attempt) = (claim.notification.id, claim.attempt);

@@ -135,7 +135,7 @@ impl OrganizationState {
             let mut ledger = ledger.clone();
             ledger.open.retain(|of, _| *of == subject);
             ledger.past.retain(|of, _| *of == subject);
-            ledger.untold.retain(|of, _| *of == subject);
+            ledger.undelivered.retain(|of, _| *of == subject);
             ledger
         };
         let listeners = self.listeners.iter();
@@ -162,7 +162,7 @@ mod tests {
         explain::explain,
         inventory::tests::{Scoped, everything, reading, start},
         listener::Grain,
-        policy::{Ignore, ProtectionPolicy, Rule, Says},
+        policy::{Effect, Ignore, ProtectionPolicy, Rule},
         routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
@@ -222,7 +222,7 @@ mod tests {
             index: 0,
             certificates: Globs::all(),
             projects: Globs(projects.iter().map(|glob| Glob::new(glob)).collect()),
-            says: Says::Ignore(Ignore {
+            effect: Effect::Ignore(Ignore {
                 reason: "as the test has it".to_owned(),
                 until: start() + TimeDelta::days(900),
             }),

@@ -46,7 +46,7 @@ pub async fn run_once(
     now: DateTime<Utc>,
 ) -> Result<Report, Failed> {
     // The usual case: nothing fails and no alert is open.
-    if !store.has_told_of_failures().await.doing("reading failing deliveries")? {
+    if !store.has_reported_failures().await.doing("reading failing deliveries")? {
         return Ok(Report::default());
     }
     let mut failures = store.failures().await.doing("reading failing deliveries")?;
@@ -71,7 +71,7 @@ pub async fn run_once(
             Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
         let decisions = decide(&failures, &failing, &configured, &listener, moment);
         // Flapping is kept for a day, and changes nothing.
-        if decisions.iter().all(|decision| matches!(decision, Decision::Damp { .. })) {
+        if decisions.iter().all(|decision| matches!(decision, Decision::HoldBack { .. })) {
             continue;
         }
         let stale_at = Some(now + STALE);

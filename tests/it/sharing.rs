@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 
 use super::{
     postgres::{self, Database},
-    store::{Contract, SEVEN, acknowledgement, acme, everybody, member, minutes, record, tell},
+    store::{Contract, SEVEN, acknowledgement, acme, everybody, member, minutes, record, send},
     support::{days, lease, start},
 };
 
@@ -52,7 +52,7 @@ async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
 #[tokio::test]
 async fn a_scheduled_moment_is_scanned_once() {
     let Some(contract) = Contract::postgres().await else { return };
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let take =
         async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
     let (before, after) = (start() - minutes(1), start() + minutes(1));
@@ -148,7 +148,7 @@ async fn each_delivery_is_claimed_by_one_of_many_and_none_is_left() {
     let Some(contract) = Contract::postgres().await else { return };
     let receivers: Vec<String> = (0..60).map(|n| format!("r{n:02}")).collect();
     let receivers: Vec<&str> = receivers.iter().map(String::as_str).collect();
-    contract.commit(vec![tell("c", SEVEN, start())], &receivers, start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &receivers, start()).await;
     let mut claiming = Vec::new();
     for _ in 0..4 {
         let store = Store::open(&contract.settings).await.unwrap();
@@ -180,12 +180,12 @@ async fn refused_by_all_at_the_same_moment_it_was_told_to_nobody() {
     for round in 0..10 {
         let now = start() + minutes(round);
         let receivers = ["a", "b", "c", "d"];
-        contract.commit(vec![tell("c", SEVEN, now)], &receivers, now).await;
+        contract.commit(vec![send("c", SEVEN, now)], &receivers, now).await;
         let claims = contract.claim(now).await;
         assert_eq!(claims.len(), 4, "round {round}");
         let refusals = claims.iter().map(|claim| contract.record(claim, Verdict::Rejected, now));
         futures_util::future::join_all(refusals).await;
-        assert!(contract.told().await.is_empty(), "round {round}");
+        assert!(contract.sent().await.is_empty(), "round {round}");
     }
 }
 
@@ -194,7 +194,7 @@ async fn what_is_recorded_while_somebody_asks_for_another_attempt_counts() {
     let Some(contract) = Contract::postgres().await else { return };
     for round in 0..10 {
         let now = start() + minutes(round);
-        contract.commit(vec![tell(&format!("c{round}"), SEVEN, now)], &["a"], now).await;
+        contract.commit(vec![send(&format!("c{round}"), SEVEN, now)], &["a"], now).await;
         let claim = contract.claim(now).await.remove(0);
         let id = claim.id.to_string();
         let (_, asked) = tokio::join!(
@@ -211,7 +211,7 @@ async fn a_pooler_that_keeps_sessions_may_stand_between() {
     let Some(database) = postgres::database().await else { return };
     let Some((_running, url)) = postgres::pooler(&database).await else { return };
     let contract = Contract::at(postgres::settings(&url)).await;
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Delivered, start()).await;
     assert_eq!(contract.states().await[0].1, DeliveryState::Delivered);

@@ -3,7 +3,7 @@
 use certvigil::{
     domain::{
         acknowledgement::{Acknowledgement, Acknowledgements, Ending},
-        alert::{Decision, Ledger, Told},
+        alert::{Decision, Ledger, SentAlert},
         certificate::{Certificate, CertificateId, OrganizationName},
         compose::{Composed, Occasion},
         credential::WatchedKeys,
@@ -129,7 +129,7 @@ fn of(id: &str) -> Subject {
     Subject::Certificate(CertificateId::parse(id).unwrap())
 }
 
-pub fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
+pub fn send(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
     let reached = Reached {
         stage,
         label: "7d".into(),
@@ -137,7 +137,7 @@ pub fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
         repeat: None,
         last: true,
     };
-    let told = Told {
+    let sent = SentAlert {
         stage,
         label: "7d".into(),
         severity: Severity::Critical,
@@ -149,14 +149,14 @@ pub fn tell(id: &str, stage: Stage, now: DateTime<Utc>) -> Decision {
         due_at: None,
         earlier_severities: Default::default(),
     };
-    Decision::Tell { subject: of(id), reason: Reason::Opened, reached, told }
+    Decision::Send { subject: of(id), reason: Reason::Opened, reached, sent }
 }
 
 fn end(id: &str, now: DateTime<Utc>) -> Decision {
-    let Decision::Tell { subject, told, .. } = tell(id, Stage::Within(604_800), now) else {
+    let Decision::Send { subject, sent, .. } = send(id, Stage::Within(604_800), now) else {
         unreachable!()
     };
-    Decision::End { subject, reason: Reason::Deleted, told }
+    Decision::Resolve { subject, reason: Reason::Deleted, sent }
 }
 
 impl Contract {
@@ -272,11 +272,11 @@ impl Contract {
     }
 
     /// The alerts sent to notifier `n`, as `id stage`.
-    pub async fn told(&self) -> Vec<String> {
+    pub async fn sent(&self) -> Vec<String> {
         let (ledger, _) = self.ledger(start()).await;
         let bare = |subject: &Subject| subject.to_string().replace("certificate:", "");
         let open = ledger.open.iter();
-        open.map(|(subject, told)| format!("{} {:?}", bare(subject), told.stage)).collect()
+        open.map(|(subject, sent)| format!("{} {:?}", bare(subject), sent.stage)).collect()
     }
 
     pub async fn states(&self) -> Vec<(String, DeliveryState)> {
@@ -305,7 +305,7 @@ pub fn record(now: DateTime<Utc>) -> ScanRecord {
 fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
     let mut inventory = Inventory::default();
     for decision in decisions {
-        if let Decision::Tell { subject: Subject::Certificate(id), .. } = decision {
+        if let Decision::Send { subject: Subject::Certificate(id), .. } = decision {
             inventory.certificates.insert(id.clone(), certificate(id.as_str()).into());
         }
     }
@@ -388,13 +388,13 @@ async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
 }
 
 async fn a_commit_survives_and_reads_back_as_it_was_written(contract: Contract) {
-    let id = contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    let id = contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let contract = contract.reopen().await;
     assert_eq!(contract.store.scans(None, None, 5).await.unwrap().len(), 1);
     let kept = &contract.store.scans(None, None, 5).await.unwrap()[0];
     assert_eq!(ScanRecord { id: kept.id, ..record(start()) }, *kept);
     assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start()));
-    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    assert_eq!(contract.sent().await, ["c Within(604800)"]);
     let claims = contract.claim(start()).await;
     assert_eq!(claims.len(), 1);
     assert_eq!(claims[0].notification.id, id);
@@ -402,7 +402,7 @@ async fn a_commit_survives_and_reads_back_as_it_was_written(contract: Contract) 
 }
 
 async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     assert_eq!(contract.claim(start()).await.len(), 1);
     assert_eq!(contract.claim(start() + minutes(4)).await.len(), 0);
     let again = contract.claim(start() + minutes(5)).await;
@@ -419,52 +419,52 @@ async fn what_nobody_took_was_not_told(contract: Contract) {
     {
         let contract = contract.another().await;
         contract
-            .commit(vec![tell("c", Stage::Within(9_999_999), start())], &["a", "b"], start())
+            .commit(vec![send("c", Stage::Within(9_999_999), start())], &["a", "b"], start())
             .await;
         for claim in contract.claim(start()).await {
             contract.record(&claim, Verdict::Delivered, start()).await;
         }
         let later = start() + minutes(10);
-        contract.commit(vec![tell("c", SEVEN, later)], &["a", "b"], later).await;
+        contract.commit(vec![send("c", SEVEN, later)], &["a", "b"], later).await;
         let claims = contract.claim(later).await;
         contract.record(&claims[0], verdict.clone(), later).await;
-        assert_eq!(contract.told().await, ["c Within(604800)"], "the other may still take it");
+        assert_eq!(contract.sent().await, ["c Within(604800)"], "the other may still take it");
         contract.record(&claims[1], verdict, later).await;
-        assert_eq!(contract.told().await, ["c Within(9999999)"], "back to the previous alert");
+        assert_eq!(contract.sent().await, ["c Within(9999999)"], "back to the previous alert");
         assert_eq!(contract.states().await[3].1, state);
     }
 }
 
 async fn one_who_took_it_is_enough_to_have_told(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a", "b"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
     contract.record(&claims[1], Verdict::Delivered, start()).await;
-    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    assert_eq!(contract.sent().await, ["c Within(604800)"]);
 }
 
 async fn an_end_that_nobody_took_is_told_again(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Delivered, start()).await;
     contract.commit(vec![end("c", start())], &["a"], start()).await;
-    assert_eq!(contract.told().await, [""; 0]);
+    assert_eq!(contract.sent().await, [""; 0]);
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::GivenUp, start()).await;
-    assert_eq!(contract.told().await, ["c Within(604800)"], "the end was not heard");
+    assert_eq!(contract.sent().await, ["c Within(604800)"], "the end was not heard");
 }
 
 async fn for_one_receiver_and_subject_nothing_overtakes(contract: Contract) {
     let first = contract
-        .commit(vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())], &["a"], start())
+        .commit(vec![send("c", SEVEN, start()), send("d", SEVEN, start())], &["a"], start())
         .await;
     let claims = contract.claim(start()).await;
     let wait = start() + minutes(10);
     contract.record(&claims[0], Verdict::WaitUntil(wait), start()).await;
     // The first was attempted, and so is not superseded; it has d, too.
     let second =
-        contract.commit(vec![tell("c", Stage::Expired, start())], &["a", "b"], start()).await;
-    let other = contract.commit(vec![tell("e", SEVEN, start())], &["a"], start()).await;
+        contract.commit(vec![send("c", Stage::Expired, start())], &["a", "b"], start()).await;
+    let other = contract.commit(vec![send("e", SEVEN, start())], &["a"], start()).await;
     let due = contract.claim(start()).await;
     let due: Vec<_> =
         due.iter().map(|claim| (claim.notification.id, claim.receiver.as_str())).collect();
@@ -479,10 +479,10 @@ async fn for_one_receiver_and_subject_nothing_overtakes(contract: Contract) {
 }
 
 async fn what_was_never_attempted_and_is_out_of_date_is_superseded(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     contract
         .commit(
-            vec![tell("c", Stage::Expired, start()), tell("d", SEVEN, start())],
+            vec![send("c", Stage::Expired, start()), send("d", SEVEN, start())],
             &["a"],
             start(),
         )
@@ -490,8 +490,8 @@ async fn what_was_never_attempted_and_is_out_of_date_is_superseded(contract: Con
     let states: Vec<DeliveryState> =
         contract.states().await.into_iter().map(|(_, state)| state).collect();
     assert_eq!(states, [DeliveryState::Superseded, DeliveryState::Pending]);
-    assert_eq!(contract.told().await, ["c Expired", "d Within(604800)"]);
-    contract.commit(vec![tell("c", Stage::Expired, start())], &["a"], start()).await;
+    assert_eq!(contract.sent().await, ["c Expired", "d Within(604800)"]);
+    contract.commit(vec![send("c", Stage::Expired, start())], &["a"], start()).await;
     assert_eq!(
         contract.states().await[1].1,
         DeliveryState::Pending,
@@ -500,17 +500,17 @@ async fn what_was_never_attempted_and_is_out_of_date_is_superseded(contract: Con
 }
 
 async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
-    assert_eq!(contract.told().await, [""; 0]);
+    assert_eq!(contract.sent().await, [""; 0]);
     let failed =
         contract.store.deliveries(&Which { failed: true, ..Which::default() }, 9).await.unwrap();
     assert_eq!(failed[0].last, Some(("recipient".into(), "550".into())));
     let prefix = &failed[0].id.to_string()[..8];
     let later = start() + days(9);
     contract.store.retry(prefix, later, later + days(3)).await.unwrap();
-    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    assert_eq!(contract.sent().await, ["c Within(604800)"]);
     let claims = contract.claim(later).await;
     assert_eq!((claims[0].attempt, claims[0].give_up_at), (2, later + days(3)));
     contract.record(&claims[0], Verdict::Delivered, later).await;
@@ -523,16 +523,16 @@ async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then(contract: 
 }
 
 async fn what_is_owed_to_the_unconfigured_is_cancelled(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a", "b"], start()).await;
     let only_a = [("n".to_owned(), vec!["a".to_owned()])];
     let lease = lease(&contract.store, None).await;
     let cancel = async |configured: &[(String, Vec<String>)]| {
         contract.store.cancel_removed(configured, &lease, start()).await.unwrap()
     };
     assert_eq!(cancel(&only_a).await, [("n".to_owned(), 1)]);
-    assert_eq!(contract.told().await, ["c Within(604800)"]);
+    assert_eq!(contract.sent().await, ["c Within(604800)"]);
     assert_eq!(cancel(&[]).await, [("n".to_owned(), 1)]);
-    assert_eq!(contract.told().await, [""; 0], "a notifier that returns gets the open alerts");
+    assert_eq!(contract.sent().await, [""; 0], "a notifier that returns gets the open alerts");
     assert!(contract.store.known_receivers(&acme(), "n").await.unwrap().is_empty());
     assert_eq!(cancel(&[]).await, []);
 }
@@ -540,13 +540,13 @@ async fn what_is_owed_to_the_unconfigured_is_cancelled(contract: Contract) {
 async fn pruning_forgets_what_ended_and_keeps_what_counts(contract: Contract) {
     for day in 0..3 {
         let now = start() + days(day);
-        contract.commit(vec![tell("c", SEVEN, now)], &["a"], now).await;
+        contract.commit(vec![send("c", SEVEN, now)], &["a"], now).await;
         let claims = contract.claim(now).await;
         contract.record(&claims[0], Verdict::Delivered, now).await;
     }
-    contract.commit(vec![tell("waits", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("waits", SEVEN, start())], &["a"], start()).await;
     contract.store.prune(start() + days(30)).await.unwrap();
-    assert_eq!(contract.told().await, ["c Within(604800)", "waits Within(604800)"]);
+    assert_eq!(contract.sent().await, ["c Within(604800)", "waits Within(604800)"]);
     assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start() + days(2)));
     // The scan of the newest tick, and the one that the inventory comes from.
     assert_eq!(contract.store.scans(None, None, 9).await.unwrap().len(), 2);
@@ -556,7 +556,7 @@ async fn pruning_forgets_what_ended_and_keeps_what_counts(contract: Contract) {
 
 async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract: Contract) {
     let commit = |now| {
-        let decisions = vec![tell("c", SEVEN, now)];
+        let decisions = vec![send("c", SEVEN, now)];
         let plan = Plan {
             notifier: "n".into(),
             decisions: vec![],
@@ -591,7 +591,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
 
 async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for(contract: Contract) {
     let ahead = start() + days(1_000);
-    contract.commit(vec![tell("c", SEVEN, ahead)], &["a"], ahead).await;
+    contract.commit(vec![send("c", SEVEN, ahead)], &["a"], ahead).await;
     let claims = contract.claim(ahead).await;
     contract.record(&claims[0], Verdict::WaitUntil(ahead + minutes(1)), ahead).await;
     let claims = contract.claim(start()).await;
@@ -600,7 +600,7 @@ async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for(contract: Con
 }
 
 async fn what_waits_without_an_attempt_is_held_back(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b", "d"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a", "b", "d"], start()).await;
     let held = async |now: DateTime<Utc>| {
         let held = contract.store.held_back(now - minutes(60)).await.unwrap();
         held.into_iter().map(|one| (one.notifier, one.count, one.since)).collect::<Vec<_>>()
@@ -625,7 +625,7 @@ async fn what_waits_without_an_attempt_is_held_back(contract: Contract) {
 
 async fn acknowledgements_outlive_a_removed_organization_for_a_week(contract: Contract) {
     let store = &contract.store;
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let one = acknowledgement("c", start() + days(60));
     store.acknowledge(&acme(), &one).await.unwrap();
     let end = async |now: DateTime<Utc>| {
@@ -649,14 +649,14 @@ async fn acknowledgements_outlive_a_removed_organization_for_a_week(contract: Co
 }
 
 async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
-    contract.commit(vec![tell("d", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("d", SEVEN, start())], &["a"], start()).await;
     let first = "UPDATE notifications SET model = '{}'
                  WHERE id = (SELECT notification_id FROM deliveries ORDER BY seq LIMIT 1)";
     contract.say(first).await;
     assert_eq!(contract.claim(start()).await.len(), 1);
     assert_eq!(
-        contract.told().await,
+        contract.sent().await,
         ["d Within(604800)"],
         "an unreadable alert was not delivered"
     );
@@ -666,8 +666,8 @@ async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract)
 async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day(contract: Contract) {
     let (noon, later) = (start(), start() + TimeDelta::hours(10));
     let scans = [
-        (vec![tell("cert_a", SEVEN, noon), tell("cert_b", SEVEN, noon)], noon),
-        (vec![tell("cert_a", SEVEN, later)], later),
+        (vec![send("cert_a", SEVEN, noon), send("cert_b", SEVEN, noon)], noon),
+        (vec![send("cert_a", SEVEN, later)], later),
         (vec![end("cert_a", later), end("cert_b", later)], later + minutes(1)),
     ];
     for (decisions, now) in scans {
@@ -681,8 +681,8 @@ async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day(contract: 
         ledger
             .past
             .iter()
-            .flat_map(|(subject, told)| {
-                told.iter().map(move |told| format!("{subject} {}", (told.at - noon).num_hours()))
+            .flat_map(|(subject, sent)| {
+                sent.iter().map(move |sent| format!("{subject} {}", (sent.at - noon).num_hours()))
             })
             .collect::<Vec<_>>()
     };
@@ -782,7 +782,7 @@ async fn who_reads_cannot_write_waits_for_no_writer_and_no_writer_waits_for_it()
 async fn a_rate_holds_for_all_and_over_a_restart(contract: Contract) {
     for n in 0..12 {
         let subject = format!("c{n}");
-        contract.commit(vec![tell(&subject, SEVEN, start())], &["a"], start()).await;
+        contract.commit(vec![send(&subject, SEVEN, start())], &["a"], start()).await;
     }
     let claim = async |contract: &Contract, now, limit| {
         let six = NonZeroU32::new(6);
@@ -805,7 +805,7 @@ async fn a_rate_holds_for_all_and_over_a_restart(contract: Contract) {
         "and no more than a minute's"
     );
     // A clock that was set back must not keep it for longer than a minute.
-    contract.commit(vec![tell("late", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("late", SEVEN, start())], &["a"], start()).await;
     // Nor may one that was years ahead.
     let corrected = claim(&contract, start() + minutes(1), 4).await;
     assert!(!corrected.claims.is_empty(), "{corrected:?}");
@@ -813,10 +813,10 @@ async fn a_rate_holds_for_all_and_over_a_restart(contract: Contract) {
 
 async fn instants_of_a_clock_that_was_years_ahead_hold_nothing_back(contract: Contract) {
     let ahead = start() + days(1_000);
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::WaitUntil(ahead + minutes(15)), ahead).await;
-    contract.commit(vec![tell("d", SEVEN, start())], &["b"], start()).await;
+    contract.commit(vec![send("d", SEVEN, start())], &["b"], start()).await;
     let rate = NonZeroU32::new(60);
     let store = &contract.store;
     let spent = store.claim("n", &["b".to_owned()], ahead, minutes(5), 1, rate).await.unwrap();
@@ -830,7 +830,7 @@ async fn instants_of_a_clock_that_was_years_ahead_hold_nothing_back(contract: Co
 }
 
 async fn what_may_have_arrived_holds_nothing_back_and_keeps_its_pause(contract: Contract) {
-    let both = vec![tell("c", SEVEN, start()), tell("d", SEVEN, start())];
+    let both = vec![send("c", SEVEN, start()), send("d", SEVEN, start())];
     let first = contract.commit(both, &["a"], start()).await;
     let claim = contract.claim(start()).await.remove(0);
     let pause = start() + TimeDelta::hours(1);
@@ -841,7 +841,7 @@ async fn what_may_have_arrived_holds_nothing_back_and_keeps_its_pause(contract: 
         ended: start(),
     };
     contract.store.record(&[attempted]).await.unwrap();
-    let worse = vec![tell("c", Stage::Expired, start())];
+    let worse = vec![send("c", Stage::Expired, start())];
     let second = contract.commit(worse, &["a"], start() + minutes(1)).await;
     let ids = |claims: Vec<certvigil::store::Claim>| -> Vec<Uuid> {
         claims.iter().map(|claim| claim.notification.id).collect()
@@ -853,7 +853,7 @@ async fn what_may_have_arrived_holds_nothing_back_and_keeps_its_pause(contract: 
 }
 
 async fn an_attempt_whose_claim_was_taken_over_changes_nothing(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let first = contract.claim(start()).await.remove(0);
     let second = contract.claim(start() + minutes(10)).await.remove(0);
     assert_eq!((first.id, first.attempt, second.attempt), (second.id, 1, 2));
@@ -861,13 +861,13 @@ async fn an_attempt_whose_claim_was_taken_over_changes_nothing(contract: Contrac
     let row = contract.store.delivery(first.id).await.unwrap().unwrap();
     assert_eq!((row.state, row.last), (DeliveryState::Pending, None));
     assert!(contract.store.failures().await.unwrap().is_empty());
-    assert_eq!(contract.told().await.len(), 1, "the ledger still has it");
+    assert_eq!(contract.sent().await.len(), 1, "the ledger still has it");
     contract.record(&second, Verdict::Delivered, start() + minutes(12)).await;
     assert_eq!(contract.states().await[0].1, DeliveryState::Delivered);
 }
 
 async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claim = contract.claim(start()).await.remove(0);
     let (_, ledger_version) = contract.ledger(start()).await;
     // Nobody took it: what the scan is about to resolve was never sent.
@@ -898,7 +898,7 @@ async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contra
 }
 
 async fn what_is_for_the_receivers_of_another_configuration_is_left_to_it(contract: Contract) {
-    contract.commit(vec![tell("c", SEVEN, start())], &["a", "b"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a", "b"], start()).await;
     let mine = ["b".to_owned()];
     let claims =
         contract.store.claim("n", &mine, start(), minutes(5), 9, None).await.unwrap().claims;
@@ -909,16 +909,16 @@ async fn what_is_for_the_receivers_of_another_configuration_is_left_to_it(contra
 
 async fn of_which_scans_all_was_well_is_kept(contract: Contract) {
     assert_eq!(contract.store.latest_scans().await.unwrap(), []);
-    contract.commit(vec![tell("c", SEVEN, start())], &["a"], start()).await;
+    contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let latest = contract.store.latest_scans().await.unwrap();
     assert_eq!((latest.len(), latest[0].tick, latest[0].complete), (1, start(), true));
-    assert!(contract.store.said_well("").await.unwrap().is_empty());
+    assert!(contract.store.last_well("").await.unwrap().is_empty());
     let said = [latest[0].scan].into_iter().collect();
-    contract.store.say_well("", &said).await.unwrap();
-    contract.store.say_well("", &said).await.unwrap();
+    contract.store.record_well("", &said).await.unwrap();
+    contract.store.record_well("", &said).await.unwrap();
     let contract = contract.reopen().await;
-    assert_eq!(contract.store.said_well("").await.unwrap(), said);
-    assert!(contract.store.said_well("acme").await.unwrap().is_empty());
+    assert_eq!(contract.store.last_well("").await.unwrap(), said);
+    assert!(contract.store.last_well("acme").await.unwrap().is_empty());
 }
 
 async fn no_character_is_too_strange(contract: Contract) {

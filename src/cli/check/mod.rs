@@ -14,7 +14,7 @@ use crate::{
     domain::{threshold::Severity, wording},
     heartbeat::Signal,
     notify::Notifier,
-    service::{self, Beating, Member},
+    service::{self, Beating, Member, Timing},
     store::{Store, StoreFault},
     usecase::{
         check::Survey,
@@ -45,7 +45,7 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
     match check(file, &arguments).await {
         Ok(code) => code,
         Err(failure) => {
-            failure.say();
+            failure.report();
             if arguments.output == Output::Nagios {
                 // If printing fails, too, stderr has the error.
                 drop(super::print("CERTVIGIL UNKNOWN - the check itself failed, see stderr\n"));
@@ -58,11 +58,11 @@ pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
 async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure> {
     let needs = Needs { organizations: true, notifiers: arguments.notify, ..Needs::default() };
     let loaded = super::start(file, needs)?;
-    super::say_source(&loaded);
+    super::print_source(&loaded);
     let config = loaded.config;
     let targets = read::targets(&config)?;
     let survey = if arguments.notify {
-        keep_and_tell(&config, &targets).await?
+        scan_and_deliver(&config, &targets).await?
     } else {
         look(&config, &targets).await?
     };
@@ -124,12 +124,12 @@ async fn deliver_all(
 }
 
 /// Scans, commits and delivers once, as the service does.
-async fn keep_and_tell(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
+async fn scan_and_deliver(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
     let notifiers = service::notifiers(config)?;
     let store = Store::open(&config.state).await?;
-    let member = Member::join(config, &store, &notifiers, Clock::System).await?;
+    let member = Member::join(config, &store, &notifiers, Clock::System, Timing::default()).await?;
     let give_up_after = config.delivery.give_up_after;
     let (mut failed_scan, mut skew) = (None, None);
     let started_at = Clock::System.now();

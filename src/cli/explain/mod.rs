@@ -36,7 +36,7 @@ enum Output {
 pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
     match show(file, &arguments).await {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 

@@ -67,10 +67,10 @@ impl<'a> Outlook<'a> {
                 compose::acknowledged(&assessment, self.now).filter(|view| !view.ended);
             let silences = [("ignored", ignored), ("acknowledged", acknowledged)];
             for (what, view) in silences {
-                let said = view.map(|view| {
+                let line = view.map(|view| {
                     format!("{title} is {what} {}", wording::silence(&view, self.config.timezone))
                 });
-                self.notes.extend(said);
+                self.notes.extend(line);
             }
         }
         for (scope, fault) in inventory.faults() {

@@ -52,14 +52,14 @@ enum Output {
 pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
     match show(file, &arguments).await {
         Ok(()) => 0,
-        Err(failure) => failure.say(),
+        Err(failure) => failure.report(),
     }
 }
 
 async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let needs = Needs { organizations: true, ..Needs::default() };
     let loaded = super::start(file, needs)?;
-    super::say_source(&loaded);
+    super::print_source(&loaded);
     let config = loaded.config;
     let targets = read::targets(&config)?;
     let name = arguments.organization.as_deref();

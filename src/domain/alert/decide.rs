@@ -16,7 +16,7 @@ use super::{
         subject::{ProjectKind, Subject},
         threshold::{Reached, Stage},
     },
-    Decision, Ledger, Moment, Told,
+    Decision, Ledger, Moment, SentAlert,
     grouping::for_grain,
     resolution::end,
 };
@@ -53,10 +53,10 @@ pub fn reconcile(
         World::Watched { after, .. } => findings(after, routing),
         World::Unwatched => Vec::new(),
     };
-    let ends = |subject: &Subject, told: &Told| end(subject, told, world);
+    let ends = |subject: &Subject, sent: &SentAlert| end(subject, sent, world);
     let mut decisions = compare_all(&findings, ends, ledger, moment);
     for kind in ProjectKind::ALL {
-        tell_projects_together(kind, &mut decisions, &findings, ledger, moment);
+        send_projects_together(kind, &mut decisions, &findings, ledger, moment);
     }
     decisions
 }
@@ -65,25 +65,25 @@ pub fn reconcile(
 /// data is stale.
 pub(in crate::domain) fn compare_all(
     findings: &[Finding],
-    end: impl Fn(&Subject, &Told) -> Option<Reason>,
+    end: impl Fn(&Subject, &SentAlert) -> Option<Reason>,
     ledger: &Ledger,
     moment: Moment,
 ) -> Vec<Decision> {
     let open: BTreeSet<&Subject> = findings.iter().map(|finding| &finding.subject).collect();
     let news = findings.iter().flat_map(|finding| compare(finding, ledger, moment));
     let ends = ledger.open.iter().filter(|(subject, _)| !open.contains(subject)).filter_map(
-        |(subject, told)| {
+        |(subject, sent)| {
             let subject = subject.clone();
-            let reason = end(&subject, told)?;
+            let reason = end(&subject, sent)?;
             let reason = match reason {
                 // What a clock that was ahead opened never was. A clock that has gone back without a witness may be
                 // wrong itself, and ends nothing.
-                Reason::PolicyChanged | Reason::Corrected if told.at > moment.now => {
+                Reason::PolicyChanged | Reason::Corrected if sent.at > moment.now => {
                     moment.clock_is_certain.then_some(Reason::Corrected)?
                 }
                 reason => reason,
             };
-            Some(Decision::End { subject, reason, told: told.clone() })
+            Some(Decision::Resolve { subject, reason, sent: sent.clone() })
         },
     );
     let mut decisions = Vec::with_capacity(findings.len());
@@ -93,7 +93,7 @@ pub(in crate::domain) fn compare_all(
 
 /// All uncovered projects are one alert, and so are all unprotected ones: an alert about one of
 /// them is sent for all, so that the list is complete and the repeats coincide.
-fn tell_projects_together(
+fn send_projects_together(
     kind: ProjectKind,
     decisions: &mut Vec<Decision>,
     findings: &[Finding],
@@ -101,30 +101,30 @@ fn tell_projects_together(
     moment: Moment,
 ) {
     let of_project = |subject: &Subject| kind.of(subject).is_some();
-    let told: BTreeSet<Subject> = decisions
+    let sent: BTreeSet<Subject> = decisions
         .iter()
-        .filter(|one| matches!(one, Decision::Tell { .. }) && of_project(one.subject()))
+        .filter(|one| matches!(one, Decision::Send { .. }) && of_project(one.subject()))
         .map(|one| one.subject().clone())
         .collect();
-    if told.is_empty() {
+    if sent.is_empty() {
         return;
     }
     // Noted and held-back projects belong to the list, too.
     decisions.retain(|one| {
-        let quiet = matches!(one, Decision::Note { .. } | Decision::Damp { .. });
+        let quiet = matches!(one, Decision::Redate { .. } | Decision::HoldBack { .. });
         !(quiet && of_project(one.subject()))
     });
     let rest = findings
         .iter()
-        .filter(|one| of_project(&one.subject) && !one.muted && !told.contains(&one.subject));
-    decisions.extend(rest.map(|finding| tell(finding, ledger, Reason::Repeat, moment)));
+        .filter(|one| of_project(&one.subject) && !one.muted && !sent.contains(&one.subject));
+    decisions.extend(rest.map(|finding| send(finding, ledger, Reason::Repeat, moment)));
 }
 
 /// All open alerts, for a new receiver: the ends of silences do not matter to it.
 pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Decision> {
     let mut open = reconcile(world, routing, &Ledger::default(), moment);
     for decision in &mut open {
-        if let Decision::Tell { reason, .. } = decision {
+        if let Decision::Send { reason, .. } = decision {
             *reason = Reason::Opened;
         }
     }
@@ -137,12 +137,12 @@ pub fn decide(world: &World<'_>, listener: &Listener, moment: Moment) -> Vec<Dec
     for_grain(decisions, listener, moment.now)
 }
 
-fn tell(finding: &Finding, ledger: &Ledger, reason: Reason, moment: Moment) -> Decision {
-    Decision::Tell {
+fn send(finding: &Finding, ledger: &Ledger, reason: Reason, moment: Moment) -> Decision {
+    Decision::Send {
         subject: finding.subject.clone(),
         reason,
         reached: finding.reached.clone(),
-        told: ledger.sent(finding, moment),
+        sent: ledger.sent(finding, moment),
     }
 }
 
@@ -151,45 +151,45 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
     if finding.muted {
         return Vec::new();
     }
-    let told = ledger.open.get(&finding.subject);
+    let sent = ledger.open.get(&finding.subject);
     let last = ledger.latest(&finding.subject);
     let silence = finding
         .silence_ended
         .filter(|(ended, _)| last.is_none_or(|last| last.at < *ended))
         // Where nothing is open, it may never have been silenced for this notifier.
-        .filter(|(ended, _)| told.is_some() || moment.now - *ended < RECENT)
+        .filter(|(ended, _)| sent.is_some() || moment.now - *ended < RECENT)
         .map(|(_, reason)| reason);
     let mut corrected = None;
-    let reason = match told {
+    let reason = match sent {
         None => silence.unwrap_or(Reason::Opened),
-        Some(told) if !same_expiry(told.expires_at, finding.expires_at) => {
+        Some(sent) if !same_expiry(sent.expires_at, finding.expires_at) => {
             silence.unwrap_or(Reason::Stage)
         }
-        Some(told) if finding.reached.stage > told.stage => silence.unwrap_or(Reason::Stage),
+        Some(sent) if finding.reached.stage > sent.stage => silence.unwrap_or(Reason::Stage),
         // Within a stage, too: a successor has disappeared, or a rule is stricter.
-        Some(told) if finding.reached.severity > told.severity => silence.unwrap_or(Reason::Stage),
+        Some(sent) if finding.reached.severity > sent.severity => silence.unwrap_or(Reason::Stage),
         // A clock that was ahead dated it.
-        Some(told) if told.at > moment.now => {
+        Some(sent) if sent.at > moment.now => {
             if !moment.clock_is_certain {
                 return Vec::new();
             }
             let subject = finding.subject.clone();
-            if told.stage == finding.reached.stage {
-                let told = ledger.sent(finding, moment);
-                return vec![Decision::Note { subject, told }];
+            if sent.stage == finding.reached.stage {
+                let sent = ledger.sent(finding, moment);
+                return vec![Decision::Redate { subject, sent }];
             }
-            let told = told.clone();
-            corrected = Some(Decision::End { subject, reason: Reason::Corrected, told });
+            let sent = sent.clone();
+            corrected = Some(Decision::Resolve { subject, reason: Reason::Corrected, sent });
             Reason::Opened
         }
-        Some(told) => match silence {
+        Some(sent) => match silence {
             Some(reason) => reason,
             None => {
                 // What counts is the stage that it is in, also where a calmer ladder took it back there.
                 let repeat = repeat(&finding.reached, finding.expires_at, moment.tick);
-                let due = repeat.is_some_and(|repeat| moment.is_due(told, repeat));
+                let due = repeat.is_some_and(|repeat| moment.is_due(sent, repeat));
                 return due
-                    .then(|| tell(finding, ledger, Reason::Repeat, moment))
+                    .then(|| send(finding, ledger, Reason::Repeat, moment))
                     .into_iter()
                     .collect();
             }
@@ -197,13 +197,13 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
     };
     if silence.is_none() && ledger.was_opened_again(finding, moment.now) {
         let (subject, reached) = (finding.subject.clone(), finding.reached.clone());
-        return vec![Decision::Damp { subject, reached }];
+        return vec![Decision::HoldBack { subject, reached }];
     }
-    let mut decision = tell(finding, ledger, reason, moment);
-    if let Decision::Tell { told, .. } = &mut decision {
+    let mut decision = send(finding, ledger, reason, moment);
+    if let Decision::Send { sent, .. } = &mut decision {
         // The end of a silence is not the same opening again.
-        told.again = silence.is_none() && ledger.was_told(finding, moment.now);
-        told.due_at = Some(ledger.due_at(finding, moment));
+        sent.again = silence.is_none() && ledger.was_sent(finding, moment.now);
+        sent.due_at = Some(ledger.due_at(finding, moment));
     }
     corrected.into_iter().chain([decision]).collect()
 }

@@ -5,38 +5,38 @@ use chrono_tz::Tz;
 
 use super::{
     super::{notification::Reason, routing::Routing, subject::Subject, threshold::Reached},
-    sent::Told,
+    sent::SentAlert,
 };
 
 /// The decision about one subject for one notifier.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Say it, and keep `told`.
-    Tell { subject: Subject, reason: Reason, reached: Reached, told: Told },
+    /// Send the alert, and store `sent`.
+    Send { subject: Subject, reason: Reason, reached: Reached, sent: SentAlert },
     /// Send the resolution, and forget the alert.
-    End { subject: Subject, reason: Reason, told: Told },
-    /// Send nothing, and store `told`: the ledger had a time after now.
-    Note { subject: Subject, told: Told },
+    Resolve { subject: Subject, reason: Reason, sent: SentAlert },
+    /// Send nothing, and store `sent`: the ledger had a time after now.
+    Redate { subject: Subject, sent: SentAlert },
     /// Send nothing, and forget nothing: the same alert opened again within a day (flapping).
-    Damp { subject: Subject, reached: Reached },
+    HoldBack { subject: Subject, reached: Reached },
 }
 
 impl Decision {
     pub fn subject(&self) -> &Subject {
         match self {
-            Decision::Tell { subject, .. }
-            | Decision::End { subject, .. }
-            | Decision::Note { subject, .. }
-            | Decision::Damp { subject, .. } => subject,
+            Decision::Send { subject, .. }
+            | Decision::Resolve { subject, .. }
+            | Decision::Redate { subject, .. }
+            | Decision::HoldBack { subject, .. } => subject,
         }
     }
 
-    /// Whether a notifier says it.
-    pub fn is_said(&self, routing: &Routing) -> bool {
+    /// Whether a notifier sends it.
+    pub fn is_sent(&self, routing: &Routing) -> bool {
         match self {
-            Decision::Tell { .. } => true,
-            Decision::End { .. } => routing.send_resolved,
-            Decision::Note { .. } | Decision::Damp { .. } => false,
+            Decision::Send { .. } => true,
+            Decision::Resolve { .. } => routing.send_resolved,
+            Decision::Redate { .. } | Decision::HoldBack { .. } => false,
         }
     }
 }
@@ -61,11 +61,11 @@ impl Moment {
     /// Whether a repeat is due. Ticks are compared, so that a repeat of six hours is due at each
     /// scan of a six-hourly schedule, however late one of them ran; an alert of a start shortly
     /// before a tick is not repeated at the tick.
-    pub(super) fn is_due(&self, told: &Told, repeat: TimeDelta) -> bool {
+    pub(super) fn is_due(&self, sent: &SentAlert, repeat: TimeDelta) -> bool {
         let local = |at: DateTime<Utc>| at.with_timezone(&self.timezone).naive_local();
-        let by_the_wall = local(self.tick) - local(told.tick);
-        let ticks = by_the_wall.max(self.tick - told.tick);
-        let passed = self.now - told.at;
+        let by_the_wall = local(self.tick) - local(sent.tick);
+        let ticks = by_the_wall.max(self.tick - sent.tick);
+        let passed = self.now - sent.at;
         passed >= repeat || (ticks >= repeat && passed >= repeat / 2)
     }
 }

@@ -30,8 +30,8 @@ pub(in crate::domain) fn for_grain(
 /// reason is there.
 fn lasting(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasts = |decision: &Decision| match decision {
-        Decision::End { subject, told, .. } => !ledger.is_flipping(subject, told, now),
-        Decision::Tell { .. } | Decision::Note { .. } | Decision::Damp { .. } => true,
+        Decision::Resolve { subject, sent, .. } => !ledger.is_flipping(subject, sent, now),
+        Decision::Send { .. } | Decision::Redate { .. } | Decision::HoldBack { .. } => true,
     };
     decisions.into_iter().filter(lasts).collect()
 }
@@ -43,9 +43,10 @@ fn for_incidents(
     ledger: &Ledger,
     now: DateTime<Utc>,
 ) -> Vec<Decision> {
-    let told = |one: &Decision| matches!(one, Decision::Tell { .. }).then(|| one.subject().clone());
-    let told: BTreeSet<Subject> = decisions.iter().filter_map(told).collect();
-    decisions.retain(|one| !matches!(one, Decision::End { subject, .. } if told.contains(subject)));
+    let sent = |one: &Decision| matches!(one, Decision::Send { .. }).then(|| one.subject().clone());
+    let sent: BTreeSet<Subject> = decisions.iter().filter_map(sent).collect();
+    decisions
+        .retain(|one| !matches!(one, Decision::Resolve { subject, .. } if sent.contains(subject)));
     lasting(decisions, ledger, now)
 }
 
@@ -55,17 +56,17 @@ fn for_incidents(
 pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
     let mut after = ledger.clone();
     decisions.iter().for_each(|decision| after.learn(decision));
-    let told_now: BTreeSet<&Subject> = decisions
+    let sent_now: BTreeSet<&Subject> = decisions
         .iter()
-        .filter(|one| matches!(one, Decision::Tell { .. }))
+        .filter(|one| matches!(one, Decision::Send { .. }))
         .map(Decision::subject)
         .collect();
-    let open = after.open.into_iter().filter(|(subject, _)| !told_now.contains(subject));
-    open.map(|(subject, told)| Decision::Tell {
+    let open = after.open.into_iter().filter(|(subject, _)| !sent_now.contains(subject));
+    open.map(|(subject, sent)| Decision::Send {
         subject,
         reason: Reason::Refresh,
-        reached: told.reached(),
-        told,
+        reached: sent.reached(),
+        sent,
     })
     .collect()
 }

@@ -5,29 +5,29 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{certificate::same_expiry, finding::Finding, subject::Subject},
-    Decision, FLIP, Moment, Told,
+    Decision, FLIP, Moment, SentAlert,
 };
 
 /// The sent alerts of one notifier.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     /// The open alerts.
-    pub open: BTreeMap<Subject, Told>,
+    pub open: BTreeMap<Subject, SentAlert>,
     /// For each subject the latest telling, over or not, and those of the last day, in their order.
-    pub past: BTreeMap<Subject, Vec<Told>>,
+    pub past: BTreeMap<Subject, Vec<SentAlert>>,
     /// Alerts that no receiver accepted.
-    pub untold: BTreeMap<Subject, Told>,
+    pub undelivered: BTreeMap<Subject, SentAlert>,
 }
 
 impl Ledger {
     /// The entry of a finding that is sent now.
-    pub(super) fn sent(&self, finding: &Finding, moment: Moment) -> Told {
+    pub(super) fn sent(&self, finding: &Finding, moment: Moment) -> SentAlert {
         let open = self.open.get(&finding.subject);
         // The message that it was resolved may have been replaced by this one.
         let past = self.latest(&finding.subject);
         let past = past.filter(|past| same_expiry(past.expires_at, finding.expires_at));
-        Told {
-            earlier_severities: open.or(past).map(Told::severities).unwrap_or_default(),
+        SentAlert {
+            earlier_severities: open.or(past).map(SentAlert::severities).unwrap_or_default(),
             stage: finding.reached.stage,
             label: finding.reached.label.clone(),
             severity: finding.reached.severity,
@@ -46,7 +46,7 @@ impl Ledger {
     }
 
     /// The latest telling of a subject, over or not.
-    pub fn latest(&self, subject: &Subject) -> Option<&Told> {
+    pub fn latest(&self, subject: &Subject) -> Option<&SentAlert> {
         self.past.get(subject)?.last()
     }
 
@@ -54,14 +54,17 @@ impl Ledger {
     /// first due time. A finding that began after the last decision is due since its beginning; an
     /// older one could not be known before this scan.
     pub(super) fn due_at(&self, finding: &Finding, moment: Moment) -> DateTime<Utc> {
-        let untold = self.untold.get(&finding.subject).filter(|untold| untold.is_same(finding));
+        let undelivered = self
+            .undelivered
+            .get(&finding.subject)
+            .filter(|undelivered| undelivered.is_same(finding));
         let began = finding.since.filter(|since| moment.decided_at.is_some_and(|at| *since > at));
-        let due_at = untold.and_then(|untold| untold.due_at).or(began);
+        let due_at = undelivered.and_then(|undelivered| undelivered.due_at).or(began);
         due_at.map_or(moment.now, |due_at| due_at.min(moment.now))
     }
 
     /// Whether the same alert was sent before.
-    pub(super) fn was_told(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
+    pub(super) fn was_sent(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         self.same(finding, now).next().is_some()
     }
 
@@ -71,36 +74,41 @@ impl Ledger {
         finding: &Finding,
         now: DateTime<Utc>,
     ) -> bool {
-        self.same(finding, now).any(|told| told.flips(now))
+        self.same(finding, now).any(|sent| sent.flips(now))
     }
 
     /// Whether the alert would be held back as flapping if it opened again now.
-    pub(super) fn is_flipping(&self, subject: &Subject, told: &Told, now: DateTime<Utc>) -> bool {
+    pub(super) fn is_flipping(
+        &self,
+        subject: &Subject,
+        sent: &SentAlert,
+        now: DateTime<Utc>,
+    ) -> bool {
         let past = self.past.get(subject).into_iter().flatten();
         past.filter(|past| {
-            past.stage == told.stage && same_expiry(past.expires_at, told.expires_at)
+            past.stage == sent.stage && same_expiry(past.expires_at, sent.expires_at)
         })
         .any(|past| past.flips(now))
     }
 
-    fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &Told> {
+    fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &SentAlert> {
         let past = self.past.get(&finding.subject).into_iter().flatten();
         // What a clock that was ahead has noted is not believed.
-        past.filter(move |told| told.is_same(finding) && told.at <= now)
+        past.filter(move |sent| sent.is_same(finding) && sent.at <= now)
     }
 
     /// Applies a decision.
     pub fn learn(&mut self, decision: &Decision) {
         let subject = decision.subject().clone();
         match decision {
-            Decision::Tell { told, .. } | Decision::Note { told, .. } => {
+            Decision::Send { sent, .. } | Decision::Redate { sent, .. } => {
                 let past = self.past.entry(subject.clone()).or_default();
-                past.retain(|old| old.at > told.at - FLIP);
-                past.push(told.clone());
-                self.open.insert(subject, told.clone());
+                past.retain(|old| old.at > sent.at - FLIP);
+                past.push(sent.clone());
+                self.open.insert(subject, sent.clone());
             }
-            Decision::End { .. } => drop(self.open.remove(&subject)),
-            Decision::Damp { .. } => {}
+            Decision::Resolve { .. } => drop(self.open.remove(&subject)),
+            Decision::HoldBack { .. } => {}
         }
     }
 }

@@ -20,4 +20,4 @@ pub use decision::{Decision, Moment};
 pub(super) use grouping::for_grain;
 pub use grouping::keep_up;
 pub use ledger::Ledger;
-pub use sent::{FLIP, Told};
+pub use sent::{FLIP, SentAlert};

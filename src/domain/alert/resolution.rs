@@ -16,24 +16,24 @@ use super::{
         threshold::Stage,
     },
     decide::World,
-    sent::Told,
+    sent::SentAlert,
 };
 
 /// Why an alert is resolved; `None` while its data is stale.
-pub(super) fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<Reason> {
+pub(super) fn end(subject: &Subject, sent: &SentAlert, world: &World<'_>) -> Option<Reason> {
     let World::Watched { before, was_active, after } = world else {
         return Some(Reason::Unwatched);
     };
     match subject {
         Subject::Certificate(id) => {
             let was_active = was_active.get_or_init(|| Active::of(before));
-            end_of_certificate(id, told, before, was_active, after)
+            end_of_certificate(id, sent, before, was_active, after)
         }
         Subject::Project(id) => end_of_project(id, before, after),
-        Subject::Protection(id) => Some(end_of_protection(id, told, after)),
-        Subject::Sight => Some(end_of_blindness(told, before, after)),
+        Subject::Protection(id) => Some(end_of_protection(id, sent, after)),
+        Subject::Sight => Some(end_of_blindness(sent, before, after)),
         Subject::AdminKey(_) | Subject::ClientIdentity => {
-            Some(end_of_credential(subject, told, after))
+            Some(end_of_credential(subject, sent, after))
         }
         // It is of no organization.
         Subject::Notifier(_) => Some(Reason::Unwatched),
@@ -42,14 +42,14 @@ pub(super) fn end(subject: &Subject, told: &Told, world: &World<'_>) -> Option<R
 
 fn end_of_certificate(
     id: &CertificateId,
-    told: &Told,
+    sent: &SentAlert,
     before: &Inventory,
     was_active: &Active<'_>,
     after: &Evaluation<'_>,
 ) -> Option<Reason> {
     let assessment = after.assessment(id);
     let assessment = assessment.as_ref();
-    let changed = |now| changed(told, now);
+    let changed = |now| changed(sent, now);
     if let Some(assessment) = assessment
         && let Some(reached) = &assessment.reached
     {
@@ -59,11 +59,11 @@ fn end_of_certificate(
             Reason::Ignored
         } else if let Some(reason) = changed(certificate.expires_at) {
             reason
-        } else if told.stage == Stage::NotYetValid && certificate.has_started(after.now) {
+        } else if sent.stage == Stage::NotYetValid && certificate.has_started(after.now) {
             Reason::Corrected
-        } else if reached.severity == told.severity {
+        } else if reached.severity == sent.severity {
             Reason::Unwatched
-        } else if assessment.replaced && reached.severity < told.severity {
+        } else if assessment.replaced && reached.severity < sent.severity {
             // Calm now, and so less than this notifier asks for.
             Reason::Replaced
         } else {
@@ -72,11 +72,11 @@ fn end_of_certificate(
     }
     if let Some(assessment) = assessment {
         // What only concerns active certificates ends with their being active.
-        let of_active = matches!(told.stage, Stage::UnknownExpiry | Stage::NotYetValid);
+        let of_active = matches!(sent.stage, Stage::UnknownExpiry | Stage::NotYetValid);
         if assessment.is_active() || (after.policy.include_inactive && !of_active) {
             return Some(match changed(assessment.certificate.expires_at) {
                 Some(reason) => reason,
-                None if told.stage == Stage::NotYetValid => Reason::Corrected,
+                None if sent.stage == Stage::NotYetValid => Reason::Corrected,
                 None => Reason::PolicyChanged,
             });
         }
@@ -114,21 +114,21 @@ fn end_of_certificate(
 }
 
 /// The reason of a resolution if the expiry has changed since the alert.
-fn changed(told: &Told, now: Option<DateTime<Utc>>) -> Option<Reason> {
-    match (told.expires_at, now) {
-        (told, now) if same_expiry(told, now) => None,
-        (Some(told), Some(now)) if now > told => Some(Reason::Renewed),
+fn changed(sent: &SentAlert, now: Option<DateTime<Utc>>) -> Option<Reason> {
+    match (sent.expires_at, now) {
+        (sent, now) if same_expiry(sent, now) => None,
+        (Some(sent), Some(now)) if now > sent => Some(Reason::Renewed),
         (Some(_) | None, _) => Some(Reason::Corrected),
     }
 }
 
 /// The reason of a resolution for an admin key or the client certificate.
-fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> Reason {
+fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>) -> Reason {
     if let Some(credential) = after.credential(subject) {
-        let changed = changed(told, Some(credential.expires_at));
+        let changed = changed(sent, Some(credential.expires_at));
         return changed.unwrap_or(match &credential.reached {
             // It is, and less than this notifier asks for, or not this notifier's business.
-            Some(reached) if reached.severity == told.severity => Reason::Unwatched,
+            Some(reached) if reached.severity == sent.severity => Reason::Unwatched,
             Some(_) | None => Reason::PolicyChanged,
         });
     }
@@ -151,7 +151,7 @@ fn end_of_credential(subject: &Subject, told: &Told, after: &Evaluation<'_>) -> 
 }
 
 /// Why certvigil is no longer told to be blind.
-fn end_of_blindness(told: &Told, before: &Inventory, after: &Evaluation<'_>) -> Reason {
+fn end_of_blindness(sent: &SentAlert, before: &Inventory, after: &Evaluation<'_>) -> Reason {
     let still = |limit| blindness::blind(before, limit, after.now).is_some();
     match after.policy.blind_after {
         // It is, and this notifier does not ask for the organization any more.
@@ -159,7 +159,7 @@ fn end_of_blindness(told: &Told, before: &Inventory, after: &Evaluation<'_>) -> 
         // The previous inventory would still be in this stage: the list has been read since.
         Some(limit) if still(limit) => Reason::Corrected,
         // It was put off for a day, since it flips: it has been read meanwhile.
-        Some(_) if told.again => Reason::Corrected,
+        Some(_) if sent.again => Reason::Corrected,
         Some(_) | None => Reason::PolicyChanged,
     }
 }
@@ -191,7 +191,7 @@ fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) ->
 }
 
 /// Why a project is no longer told to enforce no mutual TLS.
-fn end_of_protection(id: &ProjectId, told: &Told, after: &Evaluation<'_>) -> Reason {
+fn end_of_protection(id: &ProjectId, sent: &SentAlert, after: &Evaluation<'_>) -> Reason {
     let Some(project) = after.inventory.projects.get(id) else {
         return Reason::Archived;
     };
@@ -200,7 +200,7 @@ fn end_of_protection(id: &ProjectId, told: &Told, after: &Evaluation<'_>) -> Rea
     }
     match after.unprotected(id) {
         // It is, and less than this notifier asks for.
-        Some(one) if one.severity != told.severity => Reason::PolicyChanged,
+        Some(one) if one.severity != sent.severity => Reason::PolicyChanged,
         Some(_) => Reason::Unwatched,
         None if after.policy.protection.ignored.match_project(project) => Reason::Ignored,
         None => Reason::PolicyChanged,

@@ -16,7 +16,7 @@ pub const FLIP: TimeDelta = TimeDelta::hours(24);
 
 /// The latest alert that was sent to one notifier about one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct SentAlert {
     pub stage: Stage,
     pub label: String,
     pub severity: Severity,
@@ -37,7 +37,7 @@ pub struct Told {
     pub earlier_severities: BTreeSet<Severity>,
 }
 
-impl Told {
+impl SentAlert {
     /// All severities that were sent for this alert.
     pub fn severities(&self) -> BTreeSet<Severity> {
         let mut severities = self.earlier_severities.clone();

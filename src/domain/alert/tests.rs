@@ -14,7 +14,7 @@ use crate::domain::{
     },
     listener::{self, Grain},
     notification::Reason,
-    policy::{Ignore, Policy, ProtectionPolicy, Rule, Says},
+    policy::{Effect, Ignore, Policy, ProtectionPolicy, Rule},
     reading::{Listed, Reading},
     routing::Routing,
     selection::{Glob, Globs},
@@ -119,12 +119,12 @@ fn words(decisions: &[Decision]) -> Vec<String> {
         .map(|decision| {
             let id = named(decision);
             match decision {
-                Decision::Tell { reason, reached, .. } => {
+                Decision::Send { reason, reached, .. } => {
                     format!("{id} {reason} {}", reached.label)
                 }
-                Decision::End { reason, told, .. } => format!("{id} {reason} {}", told.label),
-                Decision::Note { told, .. } => format!("{id} (noted) {}", told.label),
-                Decision::Damp { reached, .. } => format!("{id} (damped) {}", reached.label),
+                Decision::Resolve { reason, sent, .. } => format!("{id} {reason} {}", sent.label),
+                Decision::Redate { sent, .. } => format!("{id} (noted) {}", sent.label),
+                Decision::HoldBack { reached, .. } => format!("{id} (damped) {}", reached.label),
             }
         })
         .collect()
@@ -310,8 +310,8 @@ fn a_certificate_that_every_project_has_a_successor_for_is_calm_until_it_has_non
     let mut listener = Listener::default();
     let with = || project(&[("c", 5, true), ("d", 400, true)]);
     let severity = |listener: &Listener| {
-        let told = &listener.ledger.open[&Subject::Certificate(CertificateId::parse("c").unwrap())];
-        told.severity
+        let sent = &listener.ledger.open[&Subject::Certificate(CertificateId::parse("c").unwrap())];
+        sent.severity
     };
     assert_eq!(listener.hears(with(), at(0)), ["c opened 7d"]);
     assert_eq!(severity(&listener), Severity::Warning);
@@ -339,7 +339,7 @@ fn a_list_that_loses_all_its_items_is_believed_five_minutes_later() {
 
 #[test]
 fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
-    let told = |at: &str, tick: &str| Told {
+    let sent = |at: &str, tick: &str| SentAlert {
         stage: Stage::Expired,
         label: "expired".into(),
         severity: Severity::Critical,
@@ -361,8 +361,8 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
         ("15:30", "12:00", "18:00", "18:00", false, "a tick that ran very late"),
         ("11:50", "06:00", "18:00", "18:00", true, "and then it is due"),
     ];
-    for (told_at, told_tick, now, tick, expected, reason) in cases {
-        let told = told(&day(told_at), &day(told_tick));
+    for (sent_at, sent_tick, now, tick, expected, reason) in cases {
+        let sent = sent(&day(sent_at), &day(sent_tick));
         let moment = Moment {
             now: day(now).parse().unwrap(),
             tick: day(tick).parse().unwrap(),
@@ -370,7 +370,7 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
             decided_at: None,
             clock_is_certain: true,
         };
-        assert_eq!(moment.is_due(&told, TimeDelta::hours(6)), expected, "{reason}");
+        assert_eq!(moment.is_due(&sent, TimeDelta::hours(6)), expected, "{reason}");
     }
 }
 
@@ -473,7 +473,7 @@ fn what_is_replaced_everywhere_is_told_calmly_when_it_expires() {
     let mut listener = Listener::default();
     let listed: &[_] = &[("c", 5, true), ("d", 400, true)];
     let decisions = listener.scan(project(listed), at(6));
-    let Decision::Tell { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
+    let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!((reached.severity, reached.repeat), (Severity::Warning, None));
     let mut heard = Vec::new();
     (7..60).for_each(|day| heard.extend(listener.again(at(day))));
@@ -481,7 +481,7 @@ fn what_is_replaced_everywhere_is_told_calmly_when_it_expires() {
 
     let not_by_enough: &[_] = &[("c", 5, true), ("d", 94, true)];
     let decisions = Listener::default().scan(project(not_by_enough), at(6));
-    let Decision::Tell { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
+    let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(reached.severity, Severity::Critical);
 }
 
@@ -505,14 +505,14 @@ fn what_has_ended_itself_replaces_nothing_and_what_began_late_does() {
     let mut listener = Listener::default();
     let both_ended: &[_] = &[("c", -200, true), ("d", -5, true)];
     for decision in listener.scan(project(both_ended), at(0)) {
-        let Decision::Tell { reached, .. } = decision else { panic!("{decision:?}") };
+        let Decision::Send { reached, .. } = decision else { panic!("{decision:?}") };
         assert_eq!(reached.severity, Severity::Critical);
     }
 
     let mut late = project(&[("c", -3, true), ("d", 400, true)]);
     each(&mut late, |certificate| certificate.valid_at = Some(at(-2)));
     let decisions = Listener::default().scan(late, at(0));
-    let Decision::Tell { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
+    let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(reached.severity, Severity::Warning, "d began after the end of c, and is there now");
 }
 
@@ -640,9 +640,9 @@ fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
     let mut listener = Listener::default();
     assert_eq!(flips(&mut listener, on, off, 3).last().unwrap(), "12: c opened 30d");
     let ended = |grain, hours| {
-        let told = listener.ledger.open.values().next().unwrap().clone();
+        let sent = listener.ledger.open.values().next().unwrap().clone();
         let subject = listener.ledger.open.keys().next().unwrap().clone();
-        let end = Decision::End { subject, reason: Reason::Archived, told };
+        let end = Decision::Resolve { subject, reason: Reason::Archived, sent };
         let who = listener::Listener {
             name: "n".to_owned(),
             routing: Routing::all(),
@@ -674,7 +674,7 @@ fn ignoring(days: i64) -> Rule {
         index: 0,
         certificates: Globs(vec![Glob::new("c")]),
         projects: Globs::all(),
-        says: Says::Ignore(Ignore { reason: "being retired".into(), until: at(days) }),
+        effect: Effect::Ignore(Ignore { reason: "being retired".into(), until: at(days) }),
     }
 }
 
@@ -760,14 +760,14 @@ fn an_acknowledgement_is_quiet_until_its_end_and_never_mutes_the_last_threshold(
 
 #[test]
 fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_more() {
-    let told = || {
+    let sent = || {
         let mut listener = Listener::default();
         assert_eq!(listener.hears(project(&[("c", 20, true)]), at(0)), ["c opened 30d"]);
         listener.acknowledge(acknowledged(at(18), 20));
         assert_eq!(listener.again(at(14)), [""; 0], "7d is muted");
         listener
     };
-    let mut listener = told();
+    let mut listener = sent();
     let ended = Some((at(14), Ending::Withdrawn));
     listener.acknowledge(Acknowledgement { ended, ..acknowledged(at(18), 20) });
     assert_eq!(listener.again(hour(14 * 24 + 1)), ["c ack_ended 7d"]);
@@ -779,14 +779,14 @@ fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_mo
     assert_eq!(listener.again(at(1)), [""; 0]);
     assert_eq!(listener.again(at(12)), ["c ack_ended 90d"], "however late the next scan is");
 
-    let mut listener = told();
+    let mut listener = sent();
     assert_eq!(
         listener.hears(project(&[("c", 25, true)]), at(14)),
         ["c stage 30d"],
         "another expiry"
     );
 
-    let mut listener = told();
+    let mut listener = sent();
     let heard = listener.hears(project(&[("c", 20, false)]), at(14));
     assert_eq!(heard, ["c deactivated 30d"], "the sent alert is still resolved");
 }
@@ -795,33 +795,33 @@ fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_mo
 fn a_filter_that_no_longer_matches_ends_what_was_told_with_the_reason() {
     let critical = || Routing { min_severity: Severity::Critical, ..Routing::all() };
     let five: &[_] = &[("c", 5, true)];
-    let told = |routing: Routing| {
+    let sent = |routing: Routing| {
         let mut listener = Listener { routing, ..Default::default() };
         assert_eq!(listener.hears(project(five), at(0)), ["c opened 7d"]);
         listener
     };
-    let mut listener = told(critical());
+    let mut listener = sent(critical());
     assert_eq!(listener.hears(project(&[("c", 20, true)]), at(0)), ["c renewed 7d"]);
 
-    let mut listener = told(critical());
+    let mut listener = sent(critical());
     listener.policy = policy_of(&[90, 30]);
     assert_eq!(listener.again(at(0)), ["c policy_changed 7d"]);
 
-    let mut listener = told(Routing::all());
+    let mut listener = sent(Routing::all());
     listener.routing.projects = Globs(vec![Glob::new("q*")]);
     assert_eq!(listener.again(at(0)), ["c unwatched 7d"]);
     listener.routing = Routing::all();
     assert_eq!(listener.again(at(0)), ["c opened 7d"], "and alerts when it matches again");
 
-    let mut listener = told(Routing::all());
+    let mut listener = sent(Routing::all());
     listener.routing.organizations = Globs(vec![Glob::new("other")]);
     assert_eq!(listener.again(at(0)), ["c unwatched 7d"]);
 
-    let mut listener = told(critical());
+    let mut listener = sent(critical());
     let replaced = project(&[("c", 5, true), ("d", 400, true)]);
     assert_eq!(listener.hears(replaced, at(4)), ["c replaced 7d"], "a rotation as it should be");
 
-    let mut listener = told(critical());
+    let mut listener = sent(critical());
     assert_eq!(listener.again(at(5)), ["c stage expired", "project:p opened uncovered"]);
     let heard = listener.hears(project(&[("c", 5, true), ("d", 400, true)]), at(5));
     assert_eq!(heard, ["c replaced expired", "project:p replaced uncovered"], "calm now");
@@ -886,7 +886,7 @@ proptest! {
             let of_certificate =
                 decisions.into_iter().filter(|one| matches!(one.subject(), Subject::Certificate(_)));
             for decision in of_certificate {
-                let Decision::Tell { reached, reason, .. } = decision else { panic!("{decision:?}") };
+                let Decision::Send { reached, reason, .. } = decision else { panic!("{decision:?}") };
                 let rose = Some(reached.stage) > last;
                 prop_assert!(rose || (reason == Reason::Repeat && Some(reached.stage) == last));
                 last = Some(reached.stage);

@@ -23,7 +23,7 @@ pub fn of_notifiers(
     stale_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Vec<Composed> {
-    let said = decisions.iter().filter(|one| one.is_said(&listener.routing));
+    let said = decisions.iter().filter(|one| one.is_sent(&listener.routing));
     let mut entries: Vec<(Alert, Subject)> = said
         .filter_map(|decision| {
             let mut alert = alert(decision, failing)?;
@@ -77,12 +77,12 @@ fn alert(decision: &Decision, failing: &[Failing<'_>]) -> Option<Alert> {
             .collect(),
     };
     match decision {
-        Decision::Tell { reason, reached, told, .. } => {
+        Decision::Send { reason, reached, sent, .. } => {
             let failing = failing.iter().find(|one| one.notifier == name);
             Some(Alert {
                 stage: Some(reached.label.clone()),
                 last: true,
-                due_at: told.due_at,
+                due_at: sent.due_at,
                 ..Alert::new(
                     Event::NotifierFailing,
                     Some(*reason),
@@ -91,15 +91,15 @@ fn alert(decision: &Decision, failing: &[Failing<'_>]) -> Option<Alert> {
                 )
             })
         }
-        Decision::End { reason, told, .. } => Some(Alert {
-            stage: Some(told.label.clone()),
+        Decision::Resolve { reason, sent, .. } => Some(Alert {
+            stage: Some(sent.label.clone()),
             ..Alert::new(
                 Event::NotifierRecovered,
                 Some(*reason),
-                told.severity,
+                sent.severity,
                 Body::Failing(view(None)),
             )
         }),
-        Decision::Note { .. } | Decision::Damp { .. } => None,
+        Decision::Redate { .. } | Decision::HoldBack { .. } => None,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Entry, MAX_CANDIDATES, MAX_PROJECTS, Occasion};
 use crate::domain::{
-    alert::{Decision, Ledger, Told},
+    alert::{Decision, Ledger, SentAlert},
     certificate::{Certificate, Project, ProjectId},
     listener::{Grain, Listener},
     notification::{Alert, Body, CandidateView, Event, Named, ProjectView, ProjectsView, Reason},
@@ -32,13 +32,13 @@ impl Occasion<'_> {
         let unprotected = self.open(ProjectKind::Unprotected, &listener.routing, decisions);
         // Where a project without a valid certificate has lost its last active one, the one alert says both. Services that
         // keep an incident for each alert need the end of the first.
-        let mut told_as_unprotected = BTreeSet::new();
+        let mut sent_as_unprotected = BTreeSet::new();
         if let (Some((alert, mut subjects)), Grain::Digest) = (unprotected.clone(), listener.grain)
         {
-            told_as_unprotected.extend(
+            sent_as_unprotected.extend(
                 subjects.iter().filter_map(|subject| ProjectKind::Unprotected.of(subject)).cloned(),
             );
-            let uncovered = told_as_unprotected.iter().cloned().map(Subject::Project);
+            let uncovered = sent_as_unprotected.iter().cloned().map(Subject::Project);
             subjects.extend(uncovered.collect::<Vec<_>>());
             entries.push((alert, subjects));
         } else {
@@ -46,11 +46,11 @@ impl Occasion<'_> {
         }
         entries.extend(self.open(ProjectKind::Uncovered, &listener.routing, decisions));
         for kind in ProjectKind::ALL {
-            let is_said = |id: &ProjectId| match kind {
-                ProjectKind::Uncovered => !told_as_unprotected.contains(id),
+            let is_sent = |id: &ProjectId| match kind {
+                ProjectKind::Uncovered => !sent_as_unprotected.contains(id),
                 ProjectKind::Unprotected => true,
             };
-            entries.extend(self.ended(kind, &listener.ledger, decisions, is_said));
+            entries.extend(self.ended(kind, &listener.ledger, decisions, is_sent));
         }
         entries
     }
@@ -63,11 +63,11 @@ impl Occasion<'_> {
         let mut subjects = Vec::new();
         let mut projects = Vec::new();
         for decision in decisions {
-            let Decision::Tell { subject, reason, reached, told } = decision else { continue };
+            let Decision::Send { subject, reason, reached, sent } = decision else { continue };
             let Some(id) = kind.of(subject) else { continue };
             reasons.insert(*reason);
             open = Some(reached);
-            if let (Some(due_at), timely_until) = self.punctuality(*reason, told) {
+            if let (Some(due_at), timely_until) = self.punctuality(*reason, sent) {
                 due =
                     Some(due.map_or((due_at, timely_until), |due| due.min((due_at, timely_until))));
             }
@@ -144,32 +144,32 @@ impl Occasion<'_> {
         kind: ProjectKind,
         ledger: &Ledger,
         decisions: &[&Decision],
-        is_said: impl Fn(&ProjectId) -> bool,
+        is_sent: impl Fn(&ProjectId) -> bool,
     ) -> Vec<Entry> {
         let (_, event, stage) = words(kind);
-        let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &Told)>> = BTreeMap::new();
+        let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &SentAlert)>> = BTreeMap::new();
         let of_kind = |subject: &&Subject| kind.of(subject).is_some();
         let mut open: BTreeSet<&Subject> = ledger.open.keys().filter(of_kind).collect();
         for decision in decisions {
             match decision {
-                Decision::End { subject, reason, told } => {
+                Decision::Resolve { subject, reason, sent } => {
                     open.remove(subject);
-                    if let Some(id) = kind.of(subject).filter(|id| is_said(id)) {
-                        reasons.entry(*reason).or_default().push((id, told));
+                    if let Some(id) = kind.of(subject).filter(|id| is_sent(id)) {
+                        reasons.entry(*reason).or_default().push((id, sent));
                     }
                 }
-                Decision::Tell { subject, .. } => open.extend(Some(subject).filter(of_kind)),
-                Decision::Note { .. } | Decision::Damp { .. } => {}
+                Decision::Send { subject, .. } => open.extend(Some(subject).filter(of_kind)),
+                Decision::Redate { .. } | Decision::HoldBack { .. } => {}
             }
         }
         let remaining = open.len();
-        let alert = |(reason, ended): (Reason, Vec<(&ProjectId, &Told)>)| {
+        let alert = |(reason, ended): (Reason, Vec<(&ProjectId, &SentAlert)>)| {
             let subjects = ended.iter().map(|(id, _)| kind.subject((*id).clone())).collect();
-            let severity = ended.iter().map(|(_, told)| told.severity).max();
-            let view = |(id, told): &(&ProjectId, &Told)| ProjectView {
+            let severity = ended.iter().map(|(_, sent)| sent.severity).max();
+            let view = |(id, sent): &(&ProjectId, &SentAlert)| ProjectView {
                 successor_id: self.covering(id),
                 unprotected_since: self.lost_protection(id),
-                ..ProjectView::of(&Project { id: (*id).clone(), name: told.name.clone() })
+                ..ProjectView::of(&Project { id: (*id).clone(), name: sent.name.clone() })
             };
             let severity = severity.unwrap_or(Severity::Critical);
             let body = Body::Projects(ProjectsView {

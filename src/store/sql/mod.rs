@@ -45,7 +45,7 @@ impl Pool {
             Pool::Sqlite(pool) => Inner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
             Pool::Postgres { pool, patience } => {
                 let mut open = Box::new(Open(Some(Held::of(pool, *patience).await?)));
-                open.held()?.say("BEGIN").await?;
+                open.held()?.run("BEGIN").await?;
                 Inner::Postgres(open)
             }
         }))
@@ -58,8 +58,8 @@ impl Pool {
             Pool::Postgres { pool, patience } => {
                 let mut open = Box::new(Open(Some(Held::of(pool, *patience).await?)));
                 let held = open.held()?;
-                held.say("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-                held.say("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+                held.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                held.run("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
                 Inner::Postgres(open)
             }
         }))
@@ -70,8 +70,8 @@ impl Pool {
         let mut transaction = self.begin().await?;
         if let Inner::Postgres(open) = &mut transaction.0 {
             let held = open.held()?;
-            held.say("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
-            held.say(lock).await?;
+            held.run("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+            held.run(lock).await?;
         }
         Ok(transaction)
     }
@@ -110,7 +110,7 @@ impl Open {
     }
 
     async fn end(&mut self, command: &'static str) -> Result<()> {
-        self.held()?.say(command).await?;
+        self.held()?.run(command).await?;
         self.0 = None;
         Ok(())
     }
@@ -137,20 +137,20 @@ impl Held {
     async fn fetch_all(&mut self, query: Query) -> Result<Vec<PgRow>> {
         let asked = query.for_postgres().fetch_all(&mut *self.connection);
         let answer = tokio::time::timeout(self.patience, asked).await;
-        self.heard(answer)
+        self.answered(answer)
     }
 
     async fn execute(&mut self, query: Query) -> Result<u64> {
         let asked = query.for_postgres().execute(&mut *self.connection);
         let answer = tokio::time::timeout(self.patience, asked).await;
-        Ok(self.heard(answer)?.rows_affected())
+        Ok(self.answered(answer)?.rows_affected())
     }
 
-    async fn say(&mut self, command: &'static str) -> Result<()> {
+    async fn run(&mut self, command: &'static str) -> Result<()> {
         self.execute(query(command)).await.map(drop)
     }
 
-    fn heard<T>(&mut self, answer: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
+    fn answered<T>(&mut self, answer: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
         match answer {
             Ok(Err(sqlx::Error::Database(error)))
                 if error.code().as_deref() == Some(OTHER_PLAN) =>

@@ -77,8 +77,8 @@ fn plan_of(
     };
     let mut plans = Vec::new();
     if !listening.is_empty() {
-        decisions.iter().for_each(|decision| say_damped(occasion, name, decision));
-        let (messages, decisions) = occasion.tell(new_id, listener, decisions.clone());
+        decisions.iter().for_each(|decision| log_held_back(occasion, name, decision));
+        let (messages, decisions) = occasion.messages(new_id, listener, decisions.clone());
         let kept_up = match grain {
             Grain::Digest | Grain::EachAlert => Vec::new(),
             Grain::EachAlertKeptUp => keep_up(ledger, &decisions),
@@ -97,9 +97,11 @@ fn plan_of(
         let mut open = all_open(world, routing, moment);
         if alone && *grain != Grain::Digest {
             // It may be the same service under another URL: nothing else closes its open incidents.
-            open.extend(decisions.into_iter().filter(|one| matches!(one, Decision::End { .. })));
+            open.extend(
+                decisions.into_iter().filter(|one| matches!(one, Decision::Resolve { .. })),
+            );
         }
-        let (messages, open) = occasion.tell(new_id, &listener.afresh(), open);
+        let (messages, open) = occasion.messages(new_id, &listener.afresh(), open);
         let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
         let decisions = if alone { open } else { Vec::new() };
         let catch_up = of(MessageKind::CatchUp, joined);
@@ -109,8 +111,8 @@ fn plan_of(
 }
 
 /// Logs alerts that flapping suppresses.
-fn say_damped(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
-    if let Decision::Damp { subject, reached } = decision {
+fn log_held_back(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
+    if let Decision::HoldBack { subject, reached } = decision {
         tracing::info!(
             organization = %occasion.evaluation.organization, notifier, %subject,
             stage = reached.label,

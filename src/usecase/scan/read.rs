@@ -140,12 +140,12 @@ fn request_all<'a>(
         let organization = async {
             let listed = target.api.organization_certificates().await;
             let listed = listed.map(Some).map_err(ReadError::from);
-            tell(&arrive, Arrival::List(Scope::Organization, listed)).await;
+            send(&arrive, Arrival::List(Scope::Organization, listed)).await;
         };
         let admin_keys = async {
             if target.reads_admin_keys() {
                 let keys = target.api.admin_keys().await.map_err(ReadError::from);
-                tell(&arrive, Arrival::AdminKeys(keys)).await;
+                send(&arrive, Arrival::AdminKeys(keys)).await;
             }
         };
         tokio::join!(
@@ -159,7 +159,7 @@ fn request_all<'a>(
 }
 
 /// The receiver is dropped only at the time limit, and then results do not matter.
-async fn tell(arrive: &mpsc::Sender<Arrival>, arrival: Arrival) {
+async fn send(arrive: &mpsc::Sender<Arrival>, arrival: Arrival) {
     drop(arrive.send(arrival).await);
 }
 
@@ -189,7 +189,7 @@ async fn list_projects(
                     .collect();
                 let ids: Vec<ProjectId> =
                     selected.iter().map(|project| project.id.clone()).collect();
-                tell(arrive, Arrival::Projects(selected)).await;
+                send(arrive, Arrival::Projects(selected)).await;
                 for id in ids {
                     drop(found.send(id).await);
                 }
@@ -207,7 +207,7 @@ async fn list_projects(
         (Ok(()), Some(why)) => Err(ReadError::from(format!("GET /organization/projects: {why}"))),
         (end, _) => end,
     };
-    tell(arrive, Arrival::ProjectListEnd(end)).await;
+    send(arrive, Arrival::ProjectListEnd(end)).await;
 }
 
 /// Requests known projects that the complete list does not contain. An archived one is gone; one
@@ -241,14 +241,14 @@ async fn read_missing(
                 Ok(Presence::Active(project)) => {
                     let id = project.id.clone();
                     unlisted.get_or_insert(id.clone());
-                    tell(arrive, Arrival::Projects(vec![project])).await;
+                    send(arrive, Arrival::Projects(vec![project])).await;
                     drop(found.send(id).await);
                     continue;
                 }
                 Err(fault) => fault.into(),
             }
         };
-        tell(arrive, Arrival::Missing(project.clone(), error)).await;
+        send(arrive, Arrival::Missing(project.clone(), error)).await;
     }
     match unlisted {
         None => Ok(()),
@@ -273,7 +273,7 @@ async fn read_projects(
             let archived = target.selection.archived;
             let listed = target.api.project_certificates(&id, archived, &recent).await;
             let listed = listed.map_err(ReadError::from);
-            tell(arrive, Arrival::List(Scope::Project(id), listed)).await;
+            send(arrive, Arrival::List(Scope::Project(id), listed)).await;
         }
     };
     let readers = (0..target.api.concurrency()).map(|_| one_after_another());
