@@ -4,7 +4,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::scans;
+use super::{Timing, scans};
 use crate::{
     admin_api::AdminApi,
     clock::Clock,
@@ -51,7 +51,7 @@ pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Ut
 /// As [`notify::all`].
 pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
     let told = &config.notifiers;
-    notify::all(&told.email, &told.webhook, &told.log)
+    Ok(notify::all(&told.email, &told.webhook, &told.log)?)
 }
 
 /// A heartbeat and its organizations. In the database it has the name of its organization; the one
@@ -85,13 +85,13 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
 ///
 /// # Errors
 /// If the token is no longer readable.
-pub(super) fn configured(config: &Config) -> anyhow::Result<Configured> {
+pub(super) fn configured(config: &Config, timing: &Timing) -> anyhow::Result<Configured> {
     let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
     let organizations = config.organizations.iter();
     Ok(Configured {
         timezone: config.timezone,
         cron: config.schedule.cron.clone(),
-        late: scans::late(&config.schedule),
+        late: scans::late(&config.schedule, timing),
         organizations: organizations
             .map(|one| (one.api.organization.clone(), config.policy.of(one)))
             .collect(),
@@ -113,14 +113,14 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub fn of(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
+    pub fn of(config: &Config, clock: &Clock, timing: &Timing) -> anyhow::Result<Parts> {
         let targets =
             config.organizations.iter().map(|organization| target(config, organization, clock));
         Ok(Parts {
             targets: targets.collect::<anyhow::Result<_>>()?,
             notifiers: notifiers(config)?,
             heartbeats: heartbeats(config)?,
-            configured: Arc::new(configured(config)?),
+            configured: Arc::new(configured(config, timing)?),
         })
     }
 }

@@ -5,19 +5,13 @@ use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use super::{GRACE, Shared, pulse::Beat, scans::Task};
+use super::{Shared, pulse::Beat, scans::Task};
 use crate::{
     domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark, usecase::deliver,
 };
 
-/// The longest wait for the receiver's rate limit at a time.
-const LOOK: Duration = Duration::from_secs(1);
 /// Number of ticks after which the outbox is queried although nothing seems to have changed.
 const UNSEEN: u32 = 10;
-/// The longest duration of the query for due deliveries.
-const LOOKING: Duration = Duration::from_secs(120);
-/// How much longer than its attempts a pass may take, to record their results.
-const RECORDING: Duration = Duration::from_secs(120);
 
 /// Runs until cancelled, then finishes the attempts in flight unless the process stops.
 pub async fn run(
@@ -42,7 +36,7 @@ pub async fn run(
         let mut pause = None;
         if quiet.is_over(mark, shared.clock.now()) {
             let now = shared.clock.now();
-            let looking = pulse.during(LOOKING, shared.store.next_due(&name, now));
+            let looking = pulse.during(shared.timing.query, shared.store.next_due(&name, now));
             let Some(next) = end.run_until_cancelled(looking).await else { return };
             let next = next.map_err(|error| error.to_string());
             let done = match next {
@@ -72,7 +66,9 @@ pub async fn run(
                         return;
                     }
                     pause = match report {
-                        Some(deliver::Report { wait: Some(wait), .. }) => Some(wait.min(LOOK)),
+                        Some(deliver::Report { wait: Some(wait), .. }) => {
+                            Some(wait.min(shared.timing.rate))
+                        }
                         Some(report) if report != deliver::Report::default() => {
                             Some(Duration::ZERO)
                         }
@@ -119,10 +115,10 @@ async fn pass(
         let now = shared.clock.now();
         async move { deliver::pass(&store, notifier.as_ref(), &policy, now, &end).await }
     };
-    let limit = deliver::pass_limit(notifier.as_ref()) + RECORDING;
+    let limit = deliver::pass_limit(notifier.as_ref()) + shared.timing.recording;
     let stopped = async {
         shared.stop.cancelled().await;
-        tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+        tokio::time::sleep(shared.timing.grace - Duration::from_secs(1)).await;
     };
     let name = notifier.name();
     let done = tokio::select! {

@@ -14,11 +14,6 @@ use super::{
 };
 use crate::{config::Config, schedule};
 
-/// How long a scan that a reload drops may take to end.
-const ENDING: Duration = Duration::from_secs(5);
-/// How often records older than `state.history` are deleted.
-const PRUNE: Duration = Duration::from_secs(24 * 3_600);
-
 /// The start of the loops of a configuration.
 pub(super) struct Begin {
     /// The reason for an immediate scan, if any.
@@ -30,6 +25,7 @@ pub(super) struct Begin {
 /// The loops of one configuration.
 pub(super) struct Generation {
     end: CancellationToken,
+    ending: Duration,
     /// The loops that must end before new ones start.
     scans: TaskTracker,
 }
@@ -50,6 +46,7 @@ impl Generation {
         let own = TaskTracker::new();
         let (news, happened) = News::channel();
         let delivery = &config.delivery;
+        let pause = shared.timing.ending;
         for notifier in notifiers.clone() {
             shared.counters.expect(notifier.name(), notifier.failures());
             let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
@@ -59,7 +56,7 @@ impl Generation {
                 let (notifier, shared) = (Arc::clone(&notifier), Arc::clone(&shared));
                 deliveries::run(notifier, delivery.clone(), shared, beats.clone(), end.clone())
             };
-            tasks.spawn(lasting(name, one));
+            tasks.spawn(lasting(name, pause, one));
         }
         for target in targets {
             let name = format!("the scans of {}", target.api.organization());
@@ -76,7 +73,7 @@ impl Generation {
             });
             let shared = Arc::clone(shared);
             let one = move || scans::run(Arc::clone(&scans), Arc::clone(&shared));
-            own.spawn(tasks.track_future(lasting(name, one)));
+            own.spawn(tasks.track_future(lasting(name, pause, one)));
         }
         let heartbeats = heartbeats.into_iter();
         let monitor = Monitor {
@@ -84,7 +81,7 @@ impl Generation {
             settled: begin.settled,
             notifiers,
             delivery: delivery.clone(),
-            heartbeats: heartbeats.map(Watching::of).collect(),
+            heartbeats: heartbeats.map(|one| Watching::of(one, shared.timing.repeat)).collect(),
             news: happened,
             beats: schedule::Beats::new(beats.clone()),
             end: end.clone(),
@@ -93,23 +90,27 @@ impl Generation {
         let pruning = pruning(Arc::clone(shared), config.state.history, end.clone());
         own.spawn(tasks.track_future(pruning));
         own.close();
-        Generation { end, scans: own }
+        Generation { end, ending: shared.timing.ending, scans: own }
     }
 
     /// Ends the loops: a scan in progress is dropped, attempts in flight are finished.
     pub async fn end(self) {
         self.end.cancel();
-        if tokio::time::timeout(ENDING, self.scans.wait()).await.is_err() {
+        if tokio::time::timeout(self.ending, self.scans.wait()).await.is_err() {
             tracing::warn!("waiting for a scan with the old configuration");
         }
     }
 }
 
 /// Restarts a loop after a panic, which then affects nothing else.
-pub(super) async fn lasting<F: Future<Output = ()>>(what: String, run: impl Fn() -> F) {
+pub(super) async fn lasting<F: Future<Output = ()>>(
+    what: String,
+    pause: Duration,
+    run: impl Fn() -> F,
+) {
     while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
         tracing::error!("{what} failed: internal error, restarting");
-        tokio::time::sleep(ENDING).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -131,7 +132,7 @@ async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: Cancella
                 tracing::error!(%error, "cannot end acknowledgements of removed organizations");
             }
         }
-        if stop.run_until_cancelled(tokio::time::sleep(PRUNE)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(shared.timing.prune)).await.is_none() {
             return;
         }
     }

@@ -17,6 +17,7 @@ mod shared;
 mod systemd;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use backon::{ExponentialBuilder, Retryable};
 use std::{sync::Arc, time::Duration};
@@ -40,15 +41,12 @@ use peers::OpenFault;
 pub use reload::settle_changes;
 use scans::Due;
 use shared::Shared;
-
-/// How long work in progress may continue after the signal to stop. The contract is 10 s in total.
-const GRACE: Duration = Duration::from_secs(8);
-/// The longest duration of a reload: another instance may hold the lease.
-const CHANGING: Duration = Duration::from_secs(180);
+pub use timing::Timing;
 
 /// Controls a running service.
 pub struct Control {
     pub clock: Clock,
+    pub timing: Timing,
     pub stop: CancellationToken,
     /// Requests to reload the configuration.
     pub reloads: mpsc::Receiver<()>,
@@ -64,6 +62,7 @@ impl Control {
         let ((_, reloads), (_, scans)) = (mpsc::channel(1), mpsc::channel(1));
         Control {
             clock: Clock::System,
+            timing: Timing::default(),
             stop,
             reloads,
             scans,
@@ -80,7 +79,7 @@ impl Control {
 pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     let stop = control.stop.clone();
     let clock = control.clock.clone();
-    let parts = Parts::of(&config, &clock)?;
+    let parts = Parts::of(&config, &clock, &control.timing)?;
     let membership = peers::membership(&config, &parts.notifiers, clock.now());
     let opening = open(&config, &parts, &membership, &clock);
     let Some((store, settled)) = stop.run_until_cancelled(opening).await.transpose()? else {
@@ -95,8 +94,15 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         None => None,
     };
     let configured = watch::channel(Arc::clone(&parts.configured)).0;
-    let shared =
-        Arc::new(Shared::new(store, &config, clock.clone(), membership, configured, stop.clone()));
+    let shared = Arc::new(Shared::new(
+        store,
+        &config,
+        clock.clone(),
+        control.timing.clone(),
+        membership,
+        configured,
+        stop.clone(),
+    ));
     let tasks = TaskTracker::new();
     log_started(&config);
     let answering = if let Some(listener) = listener {
@@ -122,9 +128,9 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         return Ok(());
     };
     if shared.store.is_shared() {
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        let (shared, stop, pause) = (Arc::clone(&shared), stop.clone(), shared.timing.ending);
         let one = move || peers::run(Arc::clone(&shared), stop.clone());
-        tasks.spawn(lasting("the look at the other instances".to_owned(), one));
+        tasks.spawn(lasting("the look at the other instances".to_owned(), pause, one));
     }
     let first = config.schedule.run_on_start.then_some(Due::Start);
     let begin = Begin { first, settled };
@@ -147,7 +153,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
                         generation.end().await;
                         reload::change(&config, &parts, &shared).await
                     };
-                    let changing = pulse.during(CHANGING, change);
+                    let changing = pulse.during(shared.timing.reload, change);
                     let Some(settled) = stop.run_until_cancelled(changing).await else {
                         break;
                     };
@@ -172,7 +178,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     tasks.close();
     // Dropped if it does not end in time.
     drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(shared.timing.grace, tasks.wait()).await.is_err() {
         tracing::warn!("shutdown timed out: unfinished work continues at the next start");
     }
     if let Some(answering) = answering {

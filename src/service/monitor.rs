@@ -18,16 +18,12 @@ use crate::{
     net::error_chain,
     notify::Notifier,
     schedule::Beats,
-    store::{LEASE, Latest, Lease, Store, StoreFault, Taken, Waiting},
+    store::{Latest, Lease, Store, StoreFault, Taken, Waiting},
     usecase::watch_notifiers,
 };
 
 /// Number of ticks between two checks.
 const LOOK: u32 = 5;
-/// The pause before a failed heartbeat is retried.
-const AGAIN: Duration = Duration::from_secs(60);
-/// The longest duration of a check, without its requests.
-const LOOKING: Duration = Duration::from_secs(60);
 
 /// Events in the loops of the organizations.
 #[derive(Clone, Debug)]
@@ -64,17 +60,19 @@ pub struct Watching {
     /// scan.
     late: bool,
     said_late: bool,
+    /// The pause before a failed heartbeat is repeated.
+    repeat: Duration,
     not_before: Option<Instant>,
 }
 
 impl Watching {
-    pub fn of(beating: Beating) -> Watching {
+    pub fn of(beating: Beating, repeat: Duration) -> Watching {
         let Beating { name, heartbeat, of } = beating;
-        Watching { heartbeat, of, name, late: false, said_late: false, not_before: None }
+        Watching { heartbeat, of, name, late: false, said_late: false, repeat, not_before: None }
     }
 
     /// Sends start and fail signals for the events since the last check, each signal once.
-    async fn hear(&mut self, happened: &[Happened]) {
+    async fn record(&mut self, happened: &[Happened]) {
         let (mut begins, mut failed) = (false, false);
         for one in happened {
             match one {
@@ -112,13 +110,13 @@ impl Watching {
         if scans.len() < self.of.len() || scans.is_empty() {
             return Ok(None);
         }
-        let said = store.said_well(&self.name).await?;
-        Ok(Some(scans).filter(|scans| scans.is_disjoint(&said)))
+        let last = store.last_well(&self.name).await?;
+        Ok(Some(scans).filter(|scans| scans.is_disjoint(&last)))
     }
 
     /// Sends the heartbeat, or logs that a delivery has been pending too long. Returns whether the
     /// heartbeat was sent.
-    async fn say(&mut self, late: bool) -> bool {
+    async fn send(&mut self, late: bool) -> bool {
         if late && !self.late {
             tracing::warn!(
                 "heartbeat withheld: a delivery has been pending for longer than delivery.retry_max, or every notifier fails"
@@ -126,11 +124,11 @@ impl Watching {
         }
         self.late = late;
         if !late {
-            let said = self.heartbeat.send(Signal::Well).await;
-            if !said {
-                self.not_before = Some(Instant::now() + AGAIN);
+            let last = self.heartbeat.send(Signal::Well).await;
+            if !last {
+                self.not_before = Some(Instant::now() + self.repeat);
             }
-            return said;
+            return last;
         }
         if !std::mem::replace(&mut self.said_late, true) {
             self.heartbeat.send(Signal::Fail).await;
@@ -161,16 +159,16 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let mut log = DroppedLines::default();
     // Each request has its own time limit.
     let signals = u32::try_from(monitor.heartbeats.len()).unwrap_or(u32::MAX);
-    let limit = LOOKING + heartbeat::LONGEST.saturating_mul(signals.saturating_mul(2));
+    let limit = shared.timing.check + heartbeat::LONGEST.saturating_mul(signals.saturating_mul(2));
     loop {
         let first = tokio::select! {
-            Some(heard) = monitor.news.recv() => Some(heard),
+            Some(events) = monitor.news.recv() => Some(events),
             () = until_look(&mut monitor.beats, &pulse) => None,
             () = monitor.end.cancelled() => return,
         };
         // Take every pending event, so that no signal is out of date.
-        let mut heard: Vec<Happened> = first.into_iter().collect();
-        heard.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
+        let mut events: Vec<Happened> = first.into_iter().collect();
+        events.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
         let end = monitor.end.clone();
         if let Some(file) = shared.store.lost_file() {
             tracing::error!(
@@ -183,10 +181,10 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
         log.report(&shared.counters);
         let look = async {
             for heartbeat in &mut monitor.heartbeats {
-                heartbeat.hear(&heard).await;
+                heartbeat.record(&events).await;
             }
             // One instance checks for all.
-            match shared.store.take(None, None, LEASE, shared.clock.now()).await {
+            match shared.store.take(None, None, shared.timing.lease, shared.clock.now()).await {
                 Ok(Taken::Yes(lease)) => {
                     let logged = (&mut failing, &mut held_back);
                     look(&mut monitor, &shared, lease, started_at, logged).await;
@@ -297,12 +295,12 @@ async fn beat(
         // An overdue scan does not describe the present.
         let (now, schedule) = (shared.clock.now(), shared.schedule.borrow().clone());
         let mut of = latest.iter().filter(|one| scans.contains(&one.scan));
-        if of.any(|one| overdue(&schedule, one.tick, one.tick) < now) {
+        if of.any(|one| overdue(&schedule, &shared.timing, one.tick, one.tick) < now) {
             continue;
         }
         let late = shared.store.overdue(now - delivery.max).await? > 0 || mute;
-        if heartbeat.say(late).await {
-            shared.store.say_well(&heartbeat.name, &scans).await?;
+        if heartbeat.send(late).await {
+            shared.store.record_well(&heartbeat.name, &scans).await?;
         }
     }
     Ok(())

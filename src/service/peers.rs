@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Shared,
+    Shared, Timing,
     reload::settle_changes,
     scans::{last_of, overdue},
 };
@@ -24,14 +24,10 @@ use crate::{
     domain::certificate::OrganizationName,
     notify::Notifier,
     schedule,
-    store::{Instance, LEASE, Lease, Membership, Store, StoreFault, Taken},
+    store::{Instance, Lease, Membership, Store, StoreFault, Taken},
     usecase::Failed,
 };
 
-/// How often an instance renews its registration.
-const BEAT: Duration = Duration::from_secs(2);
-/// How long a command waits for a lease.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How many differing keys are logged.
 const LOGGED: usize = 20;
 
@@ -68,6 +64,7 @@ fn host() -> String {
 pub struct Member {
     store: Store,
     clock: Clock,
+    timing: Timing,
     beats: tokio::task::JoinHandle<()>,
 }
 
@@ -81,20 +78,22 @@ impl Member {
         store: &Store,
         notifiers: &[Arc<dyn Notifier>],
         clock: Clock,
+        timing: Timing,
     ) -> anyhow::Result<Member> {
         refuse_to_forget(config, store, notifiers).await?;
         let membership = membership(config, notifiers, clock.now());
         store.join(&membership, false, &|| clock.now()).await?;
         let (beating, beats_clock) = (store.clone(), clock.clone());
+        let (registration, lease) = (timing.registration, timing.lease);
         let beats = tokio::spawn(async move {
             while beating.is_shared() {
-                if let Err(error) = beating.beat(&membership, LEASE, &|| beats_clock.now()).await {
+                if let Err(error) = beating.beat(&membership, lease, &|| beats_clock.now()).await {
                     tracing::debug!(%error, "cannot renew this instance’s registration");
                 }
-                tokio::time::sleep(BEAT).await;
+                tokio::time::sleep(registration).await;
             }
         });
-        let member = Member { store: store.clone(), clock: clock.clone(), beats };
+        let member = Member { store: store.clone(), clock: clock.clone(), timing, beats };
         if !settle_changes(config, store, notifiers, clock.now()).await? {
             tracing::debug!("another instance is applying the configuration");
         }
@@ -108,17 +107,18 @@ impl Member {
     pub async fn lease(&self, of: Option<&OrganizationName>) -> anyhow::Result<Lease> {
         let begun = tokio::time::Instant::now();
         loop {
-            match self.store.take(of, None, LEASE, self.clock.now()).await? {
+            match self.store.take(of, None, self.timing.lease, self.clock.now()).await? {
                 Taken::Yes(lease) => return Ok(lease),
                 Taken::Superseded => {
                     anyhow::bail!("another instance has a newer configuration and scans")
                 }
-                Taken::Held | Taken::Done if begun.elapsed() > PATIENCE => {
+                Taken::Held | Taken::Done if begun.elapsed() > self.timing.lease_patience => {
                     anyhow::bail!(
-                        "another instance holds the lease and did not release it within {PATIENCE:?}"
+                        "another instance holds the lease and did not release it within {:?}",
+                        self.timing.lease_patience
                     )
                 }
-                Taken::Held | Taken::Done => tokio::time::sleep(BEAT / 2).await,
+                Taken::Held | Taken::Done => tokio::time::sleep(self.timing.registration / 2).await,
             }
         }
     }
@@ -195,13 +195,14 @@ impl Drop for Member {
 
 /// Renews the registration until the process ends.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let pulse = shared.pulse.enter();
+    let (pulse, pause) = (shared.pulse.enter(), shared.timing.registration);
     let mut known = Known::default();
     let mut away = false;
     loop {
         let membership = Arc::clone(&shared.membership.borrow());
         let look = async {
-            let instances = shared.store.beat(&membership, LEASE, &|| shared.clock.now()).await?;
+            let instances =
+                shared.store.beat(&membership, shared.timing.lease, &|| shared.clock.now()).await?;
             let latest = shared.store.latest_scans().await?;
             Ok::<_, crate::store::StoreFault>((instances, latest))
         };
@@ -211,7 +212,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                     tracing::info!("database available again");
                 }
                 shared.status.send_modify(|status| status.instances.clone_from(&instances));
-                known.hear(&instances);
+                known.update(&instances);
                 for one in latest {
                     let is_unknown = || {
                         let status = shared.status.borrow();
@@ -231,7 +232,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             }
         }
         if stop
-            .run_until_cancelled(pulse.during(BEAT * 2, tokio::time::sleep(BEAT)))
+            .run_until_cancelled(pulse.during(pause * 2, tokio::time::sleep(pause)))
             .await
             .is_none()
         {
@@ -247,8 +248,12 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
     shared.status.send_modify(|status| {
         // The configuration decides whether it is watched.
         if let Some(watched) = status.organizations.get_mut(organization) {
-            watched.overdue_at =
-                watched.overdue_at.max(overdue(&schedule, record.tick, record.tick));
+            watched.overdue_at = watched.overdue_at.max(overdue(
+                &schedule,
+                &shared.timing,
+                record.tick,
+                record.tick,
+            ));
             watched.last = Some(last_of(&record));
             watched.never_read &= !record.has_read();
             watched.fault = None;
@@ -267,7 +272,7 @@ struct Known {
 }
 
 impl Known {
-    fn hear(&mut self, instances: &[Instance]) {
+    fn update(&mut self, instances: &[Instance]) {
         let Some(me) = instances.iter().find(|one| one.me) else { return };
         let others: Vec<&Instance> = instances.iter().filter(|one| one.there && !one.me).collect();
         let there: BTreeMap<String, String> =

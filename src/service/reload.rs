@@ -21,8 +21,9 @@ pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
         tracing::error!(%error, "reload failed: keeping the previous configuration");
     };
     let mut config = (control.load)().map_err(|error| refused(&error)).ok()?;
-    let parts =
-        Parts::of(&config, &control.clock).map_err(|error| refused(&format!("{error:#}"))).ok()?;
+    let parts = Parts::of(&config, &control.clock, &control.timing)
+        .map_err(|error| refused(&format!("{error:#}")))
+        .ok()?;
     let restart = |key: &str| {
         tracing::warn!("{key} changed: takes effect after a restart");
     };

@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, Timing,
     log::log_scan,
     monitor::{Happened, News},
     when,
@@ -22,27 +22,10 @@ use crate::{
     net::error_chain,
     notify::Notifier,
     schedule,
-    store::{LEASE, Lease, StoreFault, Taken},
+    store::{Lease, StoreFault, Taken},
     usecase::Failed,
     usecase::scan::{self, Progress, Report, Target, When},
 };
-
-/// The pause before a failed or unsaved scan is repeated.
-const AGAIN: Duration = Duration::from_secs(60);
-/// How long the loop waits for a tick of the scheduler.
-const MISSING_BEAT: Duration = Duration::from_secs(30);
-/// The pause before a scan of another instance is checked again.
-const HELD: Duration = Duration::from_secs(2);
-/// The pause before a retry while the database is unavailable.
-const UNREACHED: Duration = Duration::from_secs(5);
-/// The longest duration of taking a lease.
-const TAKING: Duration = Duration::from_secs(120);
-/// The longest duration of releasing a lease.
-const RELEASING: Duration = Duration::from_secs(2);
-/// The time within which several instances share out their scans.
-const TURN: Duration = Duration::from_millis(500);
-/// How much longer than `scan_timeout` a scan may take, to decide and commit.
-const KEEPING: Duration = Duration::from_secs(300);
 
 /// The parts of the loop.
 pub struct Scans {
@@ -98,7 +81,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             started
         }
     };
-    let overdue_at = overdue(schedule, last.min(started), started);
+    let overdue_at = overdue(schedule, &shared.timing, last.min(started), started);
     // Without an answer of the database, assume that the organization was read before.
     let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
     shared.note_scan(&organization, |watched| {
@@ -138,7 +121,9 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 return;
             }
             let taking = take(&shared, &organization, due, tick);
-            let Some(taken) = end.run_until_cancelled(pulse.during(TAKING, taking)).await else {
+            let Some(taken) =
+                end.run_until_cancelled(pulse.during(shared.timing.taking, taking)).await
+            else {
                 return;
             };
             if taken.is_ok() && fault.take().is_some() {
@@ -152,7 +137,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     continue;
                 }
                 Ok(Taken::Held) => {
-                    again = Some((Instant::now() + HELD, due.again()));
+                    again = Some((Instant::now() + shared.timing.lease_held, due.again()));
                     continue;
                 }
                 Ok(Taken::Superseded) => {
@@ -162,7 +147,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                             "scan not started: another instance has a newer configuration and scans"
                         ),
                         // The other instance may stop before it scans.
-                        due => again = Some((Instant::now() + UNREACHED, due)),
+                        due => again = Some((Instant::now() + shared.timing.database_away, due)),
                     }
                     continue;
                 }
@@ -172,7 +157,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                         tracing::error!(%organization, error = %why, "scan delayed: database unavailable");
                     }
                     shared.note_scan(&organization, |watched| watched.fault = Some(why));
-                    again = Some((Instant::now() + UNREACHED, due.again()));
+                    again = Some((Instant::now() + shared.timing.database_away, due.again()));
                     continue;
                 }
             };
@@ -182,11 +167,12 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             let held = Held::new(&shared);
             let when = when(schedule, now, tick);
             let one = one_scan(&scans, Arc::clone(&shared), when, lease.clone());
-            let limit = target.timeout + KEEPING;
+            let limit = target.timeout + shared.timing.saving;
             let kept = end.run_until_cancelled(pulse.during(limit, one)).await;
             shared.count_requests(&target.api);
             drop(held);
-            let releasing = tokio::time::timeout(RELEASING, shared.store.release(&lease)).await;
+            let releasing =
+                tokio::time::timeout(shared.timing.releasing, shared.store.release(&lease)).await;
             if !matches!(releasing, Ok(Ok(()))) {
                 tracing::debug!(%organization, "lease not released: it expires by itself");
             }
@@ -195,7 +181,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 return;
             };
             let now = shared.clock.now();
-            let overdue_at = overdue(schedule, now, now);
+            let overdue_at = overdue(schedule, &shared.timing, now, now);
             if let Ok(report) = &kept {
                 shared.counters.scanned(report.record.finished_at - report.record.started_at);
             }
@@ -217,16 +203,17 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 Ok(report) => {
                     news.tell(ended(report.record.complete));
                     let confirm = report.needs_confirmation.then_some(Due::Again { asked: true });
-                    let confirm_after = target.confirm_after.to_std().unwrap_or(AGAIN);
+                    let confirm_after =
+                        target.confirm_after.to_std().unwrap_or(shared.timing.repeat);
                     confirm.map(|due| (Instant::now() + confirm_after, due))
                 }
                 // The other instance scans later than requested, and reports the result.
                 Err(Unkept::TakenOver) => {
-                    Some((Instant::now() + HELD, Due::Again { asked: false }))
+                    Some((Instant::now() + shared.timing.lease_held, Due::Again { asked: false }))
                 }
                 Err(Unkept::Why(_)) => {
                     news.tell(ended(false));
-                    Some((Instant::now() + AGAIN, due.again()))
+                    Some((Instant::now() + shared.timing.repeat, due.again()))
                 }
             };
         }
@@ -239,7 +226,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             order = asked.changed() => if order.is_ok() {
                 due = Some(Due::Asked);
             },
-            () = tokio::time::sleep(MISSING_BEAT) => {
+            () = tokio::time::sleep(shared.timing.missing_tick) => {
                 tracing::warn!(%organization, "scheduler unresponsive: this instance checks the \
                                                schedule itself");
             }
@@ -255,7 +242,7 @@ fn turn(shared: &Shared) -> Duration {
         return Duration::ZERO;
     }
     let under_way = shared.scanning.load(Ordering::Relaxed).min(50);
-    TURN.mul_f64(fastrand::f64()) + Duration::from_millis(20) * under_way
+    shared.timing.turn.mul_f64(fastrand::f64()) + Duration::from_millis(20) * under_way
 }
 
 /// Takes the lease for a scan; a scheduled one only if it was not run already.
@@ -269,7 +256,7 @@ async fn take(
         Due::Start | Due::Schedule(_) | Due::Again { asked: false } => Some(tick),
         Due::Asked | Due::Again { asked: true } => None,
     };
-    shared.store.take(Some(organization), unless, LEASE, shared.clock.now()).await
+    shared.store.take(Some(organization), unless, shared.timing.lease, shared.clock.now()).await
 }
 
 /// Counts a scan in progress while it exists.
@@ -298,15 +285,16 @@ enum Unkept {
 /// The time by which the next scan after a given time should have ended.
 pub fn overdue(
     schedule: &schedule::Settings,
+    timing: &Timing,
     after: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> DateTime<Utc> {
-    schedule.cron.next_after(after).unwrap_or(now).max(now) + late(schedule)
+    schedule.cron.next_after(after).unwrap_or(now).max(now) + late(schedule, timing)
 }
 
 /// How long after its tick a scan should have ended.
-pub fn late(schedule: &schedule::Settings) -> TimeDelta {
-    let late = schedule.jitter + schedule.scan_timeout + AGAIN + KEEPING;
+pub fn late(schedule: &schedule::Settings, timing: &Timing) -> TimeDelta {
+    let late = schedule.jitter + schedule.scan_timeout + timing.repeat + timing.saving;
     TimeDelta::from_std(late).unwrap_or(TimeDelta::hours(1))
 }
 

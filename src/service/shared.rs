@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU32};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{pulse::Pulse, scans};
+use super::{Timing, pulse::Pulse, scans};
 use crate::{
     admin_api::AdminApi,
     clock::Clock,
@@ -19,6 +19,7 @@ use crate::{
 /// Everything that outlives a reload.
 pub(super) struct Shared {
     pub clock: Clock,
+    pub timing: Timing,
     pub store: Store,
     /// Notified after a write to the outbox.
     pub outbox: Notify,
@@ -45,12 +46,14 @@ impl Shared {
         store: Store,
         config: &Config,
         clock: Clock,
+        timing: Timing,
         membership: Membership,
         configured: watch::Sender<Arc<Configured>>,
         stop: CancellationToken,
     ) -> Shared {
         Shared {
             clock,
+            timing,
             started_at: membership.started_at,
             membership: watch::channel(Arc::new(membership)).0,
             schedule: watch::channel(config.schedule.clone()).0,
