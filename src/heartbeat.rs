@@ -7,7 +7,10 @@ use secrecy::ExposeSecret;
 use std::time::Duration;
 use url::Url;
 
-use crate::{net, secret::Secret};
+use crate::{
+    net,
+    secret::{Secret, SecretFault},
+};
 
 /// The time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,22 +46,26 @@ pub struct Heartbeat {
     client: Client,
 }
 
+/// Why a heartbeat cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum HeartbeatFault {
+    #[error(transparent)]
+    Secret(#[from] SecretFault),
+    #[error("heartbeat_url is not a URL")]
+    Url,
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}
+
 impl Heartbeat {
     /// # Errors
     /// If the URL cannot be read, or TLS cannot be set up.
-    pub fn new(settings: &Settings) -> anyhow::Result<Heartbeat> {
+    pub fn new(settings: &Settings) -> Result<Heartbeat, HeartbeatFault> {
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim());
-        let url = url.map_err(|_| anyhow::anyhow!("heartbeat_url is not a URL"))?;
-        let mut builder = Client::builder()
-            .user_agent(net::USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .timeout(TIMEOUT);
-        if net::is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(reqwest::Error::without_url)?;
+        let url = url.map_err(|_| HeartbeatFault::Url)?;
+        let client =
+            net::client(&url, TIMEOUT, None)?.build().map_err(reqwest::Error::without_url)?;
         Ok(Heartbeat { url, start_fail: settings.start_fail, client })
     }
 

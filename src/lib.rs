@@ -53,7 +53,7 @@
 //! store: domain, files, net, redact, secret
 //! notify: domain, logging, net, secret, view
 //! usecase: admin_api, build, clock, domain, notify, schedule, store, view
-//! http: build, clock, descriptors, domain, schedule, secret, store, usecase, view
+//! http: build, clock, descriptors, domain, net, schedule, secret, store, usecase, view
 //! config: admin_api, clock, domain, files, heartbeat, http, logging, net, notify, redact, schedule, secret, store
 //! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
 //! demo: clock

@@ -1,7 +1,7 @@
 //! Shared by every network client.
 
 use chrono::{DateTime, Utc};
-use reqwest::header::HeaderMap;
+use reqwest::{Client, ClientBuilder, header::HeaderMap};
 use std::{error::Error, time::Duration};
 use url::{Host, Url};
 
@@ -29,6 +29,28 @@ impl std::fmt::Debug for Pem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pem({} bytes)", self.0.len())
     }
+}
+
+/// A client for the host of `url`: follows no redirect and does not retry by itself. Requests to a
+/// loopback address bypass a proxy.
+///
+/// # Errors
+/// If `ca` has no certificates.
+pub fn client(url: &Url, timeout: Duration, ca: Option<&Pem>) -> reqwest::Result<ClientBuilder> {
+    let mut builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(timeout)
+        .timeout(timeout)
+        .pool_idle_timeout(Duration::from_secs(30));
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    if let Some(ca) = ca {
+        builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca.0)?);
+    }
+    Ok(builder)
 }
 
 /// Whether the host of the URL is this machine.

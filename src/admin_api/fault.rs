@@ -127,3 +127,15 @@ impl fmt::Display for ApiFault {
 }
 
 impl std::error::Error for ApiFault {}
+
+/// Why a client cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupFault {
+    #[error(transparent)]
+    Secret(#[from] crate::secret::SecretFault),
+    /// With the expected form.
+    #[error("the admin key is not {0}")]
+    Key(String),
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}

@@ -41,13 +41,13 @@ use crate::{
         credential::AdminKey,
         reading::Listed,
     },
-    net::{self, Pem, is_loopback},
+    net::{self, Pem},
     secret::Secret,
 };
 use body::Body;
 #[cfg(any(test, fuzzing))]
 pub use body::read_any;
-pub use fault::{ApiFault, Kind};
+pub use fault::{ApiFault, Kind, SetupFault};
 use key::Key;
 pub use key::fits_admin_key;
 use pace::Pace;
@@ -187,25 +187,11 @@ impl AdminApi {
     ///
     /// # Errors
     /// If a secret cannot be read, or the certificates are unusable.
-    pub fn new(settings: Settings, clock: Clock) -> anyhow::Result<AdminApi> {
-        let mut builder = Client::builder()
-            .user_agent(net::USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(settings.request_timeout)
-            .timeout(settings.request_timeout)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .default_headers(
-                [(header::ACCEPT, HeaderValue::from_static("application/json"))]
-                    .into_iter()
-                    .collect(),
-            )
-            .retry(reqwest::retry::never());
-        if is_loopback(&settings.base_url) {
-            builder = builder.no_proxy();
-        }
-        if let Some(ca) = &settings.ca {
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca.0)?);
-        }
+    pub fn new(settings: Settings, clock: Clock) -> Result<AdminApi, SetupFault> {
+        let accept = [(header::ACCEPT, HeaderValue::from_static("application/json"))];
+        let mut builder =
+            net::client(&settings.base_url, settings.request_timeout, settings.ca.as_ref())?
+                .default_headers(accept.into_iter().collect());
         if let Some(identity) = &settings.identity {
             let key = identity.key.read()?;
             builder = builder.identity(together(&identity.certificate, key.expose_secret())?);

@@ -15,7 +15,7 @@ use std::{
 use super::{
     AdminApi, Answers,
     body::{Body, BodyFault, page, parse, read_body},
-    fault::{ApiFault, Kind},
+    fault::{ApiFault, Kind, SetupFault},
     key::Key,
     pace::LONGEST_WAIT,
     refusal::{self, Refusal, Shown},
@@ -158,7 +158,7 @@ impl AdminApi {
 
     /// After a 401 the file of the key is read again: the key may have been rotated.
     fn key_has_changed(&self, used: &Key) -> bool {
-        let fresh = self.settings.admin_key.read().map_err(anyhow::Error::from).and_then(Key::new);
+        let fresh = self.settings.admin_key.read().map_err(SetupFault::from).and_then(Key::new);
         let Ok(fresh) = fresh else {
             return false;
         };
@@ -236,7 +236,7 @@ async fn refused(
     // The body of an error is informative; without it the status is enough.
     let body = read_body(response, MAX_ERROR_BODY, None).await.ok();
     let foreign = body.as_ref().and_then(|body| body.foreign_type());
-    let said = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());
+    let parsed = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());
     let code = status.as_u16();
     let foreign = foreign.map(|content_type| one_line(&hidden(&content_type, key), 80));
     let kind = match foreign {
@@ -244,7 +244,7 @@ async fn refused(
             Kind::NotFromApi(code, content_type)
         }
         Some(_) | None => {
-            let (message, word) = said.map(|body| body.error.parts()).unwrap_or_default();
+            let (message, word) = parsed.map(|body| body.error.parts()).unwrap_or_default();
             let message = hidden(&message, key);
             Kind::Refused(Refusal::new(code, &message, word.as_deref(), path, shown).into())
         }

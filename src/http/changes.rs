@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use super::{Shared, problem::Problem, session::Session};
+use super::{HttpFault, Shared, problem::Problem, session::Session};
 use crate::{
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
@@ -35,7 +35,7 @@ where
     W: Future<Output = T> + Send + 'static,
 {
     let writing = shared.service.work.spawn(what(shared.service.store.clone()));
-    Ok(writing.await.map_err(anyhow::Error::from)?)
+    Ok(writing.await.map_err(HttpFault::from)?)
 }
 
 /// Acknowledges a certificate or a project.

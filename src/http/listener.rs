@@ -76,8 +76,9 @@ pub fn limits(router: Router) -> Router {
 /// Headers that keep a browser from doing what a page did not mean (OWASP, HTTP Security Response
 /// Headers).
 async fn headers(mut response: Response) -> Response {
-    let (status, said) = (response.status(), response.headers().contains_key(header::CONTENT_TYPE));
-    if (status.is_client_error() || status.is_server_error()) && !said {
+    let (status, has_type) =
+        (response.status(), response.headers().contains_key(header::CONTENT_TYPE));
+    if (status.is_client_error() || status.is_server_error()) && !has_type {
         let why = status.canonical_reason().unwrap_or("internal error");
         response = Problem::new(status, why).into_response();
     }

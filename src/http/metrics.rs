@@ -18,7 +18,7 @@ use prometheus_client::{
 use std::fmt::Write;
 
 use super::{
-    Shared,
+    HttpFault, Shared,
     counters::{Counters, Labels},
     problem::Problem,
     snapshot::Snapshot,
@@ -43,8 +43,7 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let snapshot = shared.keeper.snapshot().await?;
-    let text = exposition(&snapshot, &shared.service.counters)
-        .map_err(|_| Problem::from(anyhow::anyhow!("cannot write the metrics")))?;
+    let text = exposition(&snapshot, &shared.service.counters).map_err(HttpFault::from)?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (kind, text) = match prefers_open_metrics(accept) {
         true => (OPEN_METRICS, text),

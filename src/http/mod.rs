@@ -10,6 +10,7 @@ mod attempts;
 mod calendar;
 mod changes;
 mod counters;
+mod fault;
 mod guard;
 mod health;
 mod listener;
@@ -19,7 +20,6 @@ mod problem;
 mod session;
 mod snapshot;
 
-use anyhow::Context;
 use axum::{Router, middleware, routing::get};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -35,6 +35,7 @@ use url::Url;
 use crate::{
     clock::Clock,
     domain::{certificate::OrganizationName, listener::Listener, policy::Policy},
+    net::error_chain,
     schedule::Cron,
     secret::Secret,
     store::{self, Instance, Store},
@@ -47,6 +48,7 @@ use crate::{
 pub use api::document;
 use attempts::Attempts;
 pub use counters::Counters;
+use fault::HttpFault;
 use page::Pages;
 use problem::Problem;
 use session::Key;
@@ -183,14 +185,14 @@ impl Shared {
         let (organization, id) = (&row.organization, &row.view.id);
         let gone = || Problem::not_found(format!("{id} of {organization} is no longer watched"));
         // With thousands of projects this takes much time and memory.
-        let _permit = self.explaining.acquire().await.map_err(anyhow::Error::from)?;
+        let _permit = self.explaining.acquire().await.map_err(HttpFault::from)?;
         let configured = self.service.configured.borrow().clone();
         let policy = configured.organizations.iter().find(|(name, _)| name == organization);
         let policy = policy.map(|(_, policy)| policy.clone()).ok_or_else(gone)?;
         let (name, listeners) = (organization.clone(), configured.listeners.clone());
         let state = OrganizationState::load(name, policy, listeners, Some(&self.reading), now);
         let explained = explain(&self.reading, state.await?, &configured.cron, id, now).await;
-        explained.map_err(anyhow::Error::from)?.ok_or_else(gone)
+        explained.map_err(HttpFault::from)?.ok_or_else(gone)
     }
 }
 
@@ -210,7 +212,7 @@ pub fn start(
     listener: TcpListener,
     service: Service,
     stop: CancellationToken,
-) -> anyhow::Result<Ended> {
+) -> io::Result<Ended> {
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -224,7 +226,7 @@ pub fn start(
             serve(listener, service, stop).await
         };
         if let Err(error) = runtime.block_on(serving) {
-            tracing::error!(error = %format!("{error:#}"), "HTTP server stopped");
+            tracing::error!(error = %error_chain(&error), "HTTP server stopped");
         }
         // What still reads must not hold the exit up.
         runtime.shutdown_background();
@@ -244,7 +246,7 @@ impl Ended {
 }
 
 /// The key of sessions and of the calendar's address, which all instances share and restarts keep.
-async fn key(service: &Service) -> anyhow::Result<Key> {
+async fn key(service: &Service) -> Result<Key, HttpFault> {
     let new = session::random()?;
     let (store, fresh) = (service.store.clone(), new.clone());
     let kept = service.work.spawn(async move { store.key("sessions", &fresh).await }).await?;
@@ -260,8 +262,8 @@ async fn serve(
     listener: TcpListener,
     service: Service,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let reading = Store::reading(&service.state).await.context("reading the state")?;
+) -> Result<(), HttpFault> {
+    let reading = Store::reading(&service.state).await?;
     let keeper = Keeper::new(
         service.clock.clone(),
         reading.clone(),

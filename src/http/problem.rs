@@ -9,7 +9,8 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-use crate::domain::text::one_line;
+use super::HttpFault;
+use crate::{domain::text::one_line, net::error_chain, store::StoreFault};
 
 /// Problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -65,18 +66,19 @@ impl Problem {
     }
 }
 
-/// The state does not answer as it should, or certvigil failed.
-impl From<anyhow::Error> for Problem {
-    fn from(error: anyhow::Error) -> Problem {
-        tracing::warn!(error = %format!("{error:#}"), "request failed");
-        let detail = format!("the request failed: {}", one_line(&format!("{error:#}"), 300));
+/// The database does not answer as it should, or certvigil failed.
+impl From<HttpFault> for Problem {
+    fn from(fault: HttpFault) -> Problem {
+        let error = error_chain(&fault);
+        tracing::warn!(error, "request failed");
+        let detail = format!("the request failed: {}", one_line(&error, 300));
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 }
 
-impl From<crate::store::StoreFault> for Problem {
-    fn from(fault: crate::store::StoreFault) -> Problem {
-        anyhow::Error::new(fault).into()
+impl From<StoreFault> for Problem {
+    fn from(fault: StoreFault) -> Problem {
+        HttpFault::from(fault).into()
     }
 }
 

@@ -5,12 +5,13 @@
 //! one offline; the key alone opens nothing. Changing the token revokes all of them. Signing out
 //! revokes the session on the server. All comparisons take constant time.
 
-use anyhow::anyhow;
 use aws_lc_rs::{hmac, rand};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
 use uuid::Uuid;
+
+use super::HttpFault;
 
 /// How long a browser stays signed in.
 pub const LASTS: TimeDelta = TimeDelta::days(7);
@@ -21,10 +22,9 @@ const FEED: usize = 32;
 ///
 /// # Errors
 /// Where the system has no random numbers.
-pub fn random() -> anyhow::Result<String> {
+pub fn random() -> Result<String, HttpFault> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes)
-        .map_err(|_| anyhow!("cannot get random numbers from the operating system"))?;
+    rand::fill(&mut bytes).map_err(|_| HttpFault::Random)?;
     Ok(hexadecimal(&bytes))
 }
 

@@ -16,11 +16,14 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use crate::domain::{
-    listener::Grain,
-    notification::Notification,
-    retry::{FailureReason, Outcome},
-    routing::Routing,
+use crate::{
+    domain::{
+        listener::Grain,
+        notification::Notification,
+        retry::{FailureReason, Outcome},
+        routing::Routing,
+    },
+    secret::SecretFault,
 };
 
 /// One configured notifier.
@@ -59,6 +62,27 @@ pub trait Notifier: Send + Sync {
     ) -> BoxFuture<'a, Outcome>;
 }
 
+/// Why a notifier cannot be set up, or a mail not be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifierFault {
+    #[error(transparent)]
+    Secret(#[from] SecretFault),
+    #[error("webhook {name}: invalid {what}")]
+    Invalid { name: String, what: String },
+    #[error("the mail server's name")]
+    ServerName(#[from] rustls::pki_types::InvalidDnsNameError),
+    #[error("smtp.ca_file")]
+    Authorities(#[from] rustls::pki_types::pem::Error),
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+    #[error(transparent)]
+    Template(#[from] minijinja::Error),
+    #[error(transparent)]
+    Mail(#[from] lettre::error::Error),
+}
+
 /// Makes the configured notifiers.
 ///
 /// # Errors
@@ -67,7 +91,7 @@ pub fn all(
     email: &[email::Settings],
     webhook: &[webhook::Settings],
     log: &[log::Settings],
-) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
+) -> Result<Vec<Arc<dyn Notifier>>, NotifierFault> {
     let mut notifiers: Vec<Arc<dyn Notifier>> = Vec::new();
     for settings in email {
         notifiers.push(Arc::new(email::Email::new(settings.clone())?));

@@ -46,7 +46,7 @@ pub struct Shown {
     life: Option<String>,
     ladder: Vec<Step>,
     notifiers: Vec<Notifier>,
-    told: Vec<Told>,
+    told: Vec<SentAlert>,
     /// Where it is acknowledged: which one that is.
     acknowledgement: Option<String>,
     acknowledge: String,
@@ -87,7 +87,7 @@ struct Notifier {
 }
 
 #[derive(Serialize)]
-struct Told {
+struct SentAlert {
     at: Moment,
     notifier: String,
     event: String,
@@ -259,14 +259,14 @@ fn told(
     explanation: &Explanation,
     now: DateTime<Utc>,
     timezone: Tz,
-) -> Option<Told> {
+) -> Option<SentAlert> {
     let notification = &sent.notification;
     let alert = notification.alerts.iter().find(|alert| {
         alert.certificate().is_some_and(|one| one.id == explanation.certificate.id)
     })?;
     let deliveries: Vec<String> =
         sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
-    Some(Told {
+    Some(SentAlert {
         at: Moment::new(notification.created_at, now, timezone),
         notifier: notification.notifier.clone(),
         event: alert.event.to_string(),

@@ -15,7 +15,6 @@ mod runbook;
 mod timeline;
 mod verdict;
 
-use anyhow::Context;
 use aws_lc_rs::digest;
 use axum::{
     Router,
@@ -86,7 +85,7 @@ struct Kept {
 impl Pages {
     /// # Errors
     /// Never for the templates that are built in.
-    pub fn new() -> anyhow::Result<Pages> {
+    pub fn new() -> Result<Pages, minijinja::Error> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
@@ -104,12 +103,12 @@ impl Pages {
             ("problem.html", include_str!("templates/problem.html")),
             ("runbook.html", include_str!("templates/runbook.html")),
         ] {
-            templates.add_template(name, text).with_context(|| format!("the template {name}"))?;
+            templates.add_template(name, text)?;
         }
         Ok(Pages { templates, kept: Mutex::default() })
     }
 
-    fn render(&self, template: &str, what: impl Serialize) -> anyhow::Result<Bytes> {
+    fn render(&self, template: &str, what: impl Serialize) -> Result<Bytes, minijinja::Error> {
         let text = self.templates.get_template(template)?.render(Serde(&what))?;
         Ok(text.into())
     }
@@ -153,7 +152,7 @@ impl Pages {
     }
 }
 
-fn html(status: StatusCode, page: anyhow::Result<Bytes>) -> Response {
+fn html(status: StatusCode, page: Result<Bytes, minijinja::Error>) -> Response {
     match page {
         Ok(page) => {
             (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()

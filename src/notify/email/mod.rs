@@ -25,6 +25,7 @@ use crate::{
         routing::Routing,
     },
     net::Pem,
+    notify::NotifierFault,
     secret::Secret,
 };
 pub use render::{Rendered, Renderer};
@@ -92,7 +93,7 @@ pub struct Email {
 impl Email {
     /// # Errors
     /// Where the password cannot be read, or TLS cannot be set up.
-    pub fn new(settings: Settings) -> anyhow::Result<Email> {
+    pub fn new(settings: Settings) -> Result<Email, NotifierFault> {
         Ok(Email {
             transport: smtp::Transport::new(settings.smtp.clone())?,
             renderer: Renderer::new()?,
@@ -112,7 +113,9 @@ impl Email {
         };
         let message = match self.renderer.message(&self.settings, notification, now) {
             Ok(message) => message,
-            Err(error) => return Outcome::retry(FailureReason::Internal, format!("{error:#}")),
+            Err(error) => {
+                return Outcome::retry(FailureReason::Internal, crate::net::error_chain(&error));
+            }
         };
         self.transport.send(&recipient, &message.formatted()).await
     }

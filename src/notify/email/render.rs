@@ -20,6 +20,7 @@ use crate::{
         certificate::OrganizationName,
         notification::{Alert, Notification},
     },
+    notify::NotifierFault,
     notify::entry::Mark,
 };
 
@@ -54,7 +55,7 @@ impl Renderer {
         settings: &Settings,
         notification: &Notification,
         now: DateTime<Utc>,
-    ) -> anyhow::Result<Rendered> {
+    ) -> Result<Rendered, minijinja::Error> {
         let mail = Mail::new(settings, notification, now);
         let model = Value::from(Serde(&mail));
         let html = self.templates.get_template("mail.html")?.render(model.clone())?;
@@ -71,7 +72,7 @@ impl Renderer {
         settings: &Settings,
         notification: &Notification,
         now: DateTime<Utc>,
-    ) -> anyhow::Result<Message> {
+    ) -> Result<Message, NotifierFault> {
         let Rendered { subject, html, text } = self.render(settings, notification, now)?;
         let domain = settings.smtp.from.email.domain();
         let mut message = Message::builder()

@@ -3,7 +3,6 @@
 //! The dialogue is our own: lettre's connection keeps its read buffer across STARTTLS, has no limit
 //! for a line, and takes an accepted message for refused if the text of the reply is unusual.
 
-use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use lettre::Address;
 use rustls::{
@@ -25,6 +24,7 @@ use crate::{
         text::one_line,
     },
     net,
+    notify::NotifierFault,
 };
 
 /// The mail is handed over by then; a server's goodbye is not worth waiting for.
@@ -51,12 +51,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    pub fn new(smtp: Smtp) -> anyhow::Result<Transport> {
+    pub fn new(smtp: Smtp) -> Result<Transport, NotifierFault> {
         let tls = match smtp.tls {
             Tls::None => None,
             Tls::StartTls | Tls::Implicit => {
-                let name =
-                    ServerName::try_from(smtp.host.clone()).context("the mail server's name")?;
+                let name = ServerName::try_from(smtp.host.clone())?;
                 Some((connector(&smtp)?, name))
             }
         };
@@ -238,10 +237,10 @@ fn hint(error: &str) -> &'static str {
 }
 
 /// Trusts the system's authorities and those of `smtp.ca_file`.
-fn connector(smtp: &Smtp) -> anyhow::Result<TlsConnector> {
+fn connector(smtp: &Smtp) -> Result<TlsConnector, NotifierFault> {
     let pem = smtp.ca.as_ref().map(|ca| ca.0.as_slice()).unwrap_or_default();
     let own: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("smtp.ca_file")?;
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier =
         rustls_platform_verifier::Verifier::new_with_extra_roots(own, Arc::clone(&provider))?;

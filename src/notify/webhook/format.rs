@@ -107,10 +107,10 @@ impl Format {
     }
 
     /// Whether the text of a successful answer says that the message was not delivered.
-    pub fn is_failure(&self, said: &str) -> bool {
+    pub fn is_failure(&self, reply: &str) -> bool {
         match self {
             // A connector's answer when Teams itself refused the message (Microsoft's documentation of webhooks).
-            Format::Teams => said.contains("message delivery failed"),
+            Format::Teams => reply.contains("message delivery failed"),
             Format::Json
             | Format::Slack
             | Format::Discord

@@ -42,6 +42,7 @@ use crate::{
         text::{hide_secret, one_line},
     },
     net::{self, Pem},
+    notify::NotifierFault,
     secret::Secret,
 };
 use format::{Call, Format, Key, Setting};
@@ -158,9 +159,10 @@ impl std::fmt::Debug for Webhook {
 impl Webhook {
     /// # Errors
     /// Where a secret cannot be read or does not fit, or TLS cannot be set up.
-    pub fn new(settings: Settings) -> anyhow::Result<Webhook> {
+    pub fn new(settings: Settings) -> Result<Webhook, NotifierFault> {
         let name = &settings.name;
-        let not_fitting = |what: &str| anyhow::anyhow!("webhook {name}: invalid {what}");
+        let not_fitting =
+            |what: &str| NotifierFault::Invalid { name: name.clone(), what: what.to_owned() };
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
         let key = settings.key.as_ref().map(Secret::read).transpose()?;
@@ -172,7 +174,7 @@ impl Webhook {
             let mut value = HeaderValue::from_str(text).map_err(|_| not_fitting(name.as_str()))?;
             value.set_sensitive(true);
             headers.insert(name, value);
-            anyhow::Ok(())
+            Ok::<_, NotifierFault>(())
         };
         for (name, secret) in &settings.headers {
             let value = secret.read()?;
@@ -201,20 +203,8 @@ impl Webhook {
             }
             None => None,
         };
-        let mut builder = Client::builder()
-            .user_agent(net::USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(TIMEOUT)
-            .timeout(TIMEOUT)
-            .pool_idle_timeout(Duration::from_secs(30));
-        if net::is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        if let Some(ca) = &settings.ca {
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca.0)?);
-        }
-        let client = builder.build().map_err(reqwest::Error::without_url)?;
+        let client = net::client(&url, TIMEOUT, settings.ca.as_ref())?;
+        let client = client.build().map_err(reqwest::Error::without_url)?;
         Ok(Webhook { settings, receiver, client, url, headers, routing_key, signer, secrets })
     }
 
@@ -270,13 +260,13 @@ impl Webhook {
         let after = net::retry_after(response.headers(), now)
             .and_then(|after| TimeDelta::from_std(after).ok());
         // A slow body changes nothing: the accepted message is recorded at once.
-        let said = tokio::time::timeout(LISTEN, self.said(response)).await.unwrap_or_default();
-        let detail = match said.as_str() {
+        let reply = tokio::time::timeout(LISTEN, self.reply(response)).await.unwrap_or_default();
+        let detail = match reply.as_str() {
             "" => format!("HTTP {status}"),
-            said => format!("HTTP {status}: {said}"),
+            reply => format!("HTTP {status}: {reply}"),
         };
         let reason = match status.as_u16() {
-            200..=299 if self.settings.format.is_failure(&said) => FailureReason::Unavailable,
+            200..=299 if self.settings.format.is_failure(&reply) => FailureReason::Unavailable,
             200..=299 => return Outcome::Delivered { answer: detail },
             400 | 413 | 422 => {
                 return Outcome::Rejected { reason: FailureReason::Message, detail };
@@ -294,7 +284,7 @@ impl Webhook {
     }
 
     /// The beginning of the answer in one line, without anything that is secret.
-    async fn said(&self, response: Response) -> String {
+    async fn reply(&self, response: Response) -> String {
         let text = net::text_up_to(response, MAX_ANSWER).await;
         let hidden = self
             .secrets

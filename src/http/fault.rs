@@ -1,0 +1,25 @@
+//! Failures of the HTTP server that are not a caller's.
+
+use tokio::{sync::AcquireError, task::JoinError};
+
+use crate::{store::StoreFault, usecase::explain::ExplainError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum HttpFault {
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
+    #[error("internal error")]
+    Panicked(#[from] JoinError),
+    #[error("the server stops")]
+    Stopping(#[from] AcquireError),
+    #[error("cannot write the metrics")]
+    Metrics(#[from] std::fmt::Error),
+    #[error("a template")]
+    Template(#[from] minijinja::Error),
+    #[error("cannot get random numbers from the operating system")]
+    Random,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
