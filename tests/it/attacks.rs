@@ -209,7 +209,7 @@ async fn on_the_admin_key() -> Vec<Row> {
     fs::set_permissions(&local, fs::Permissions::from_mode(0o666)).unwrap();
     let mut command = certvigil(folder.path());
     command.arg("check");
-    let result = refused(&run(command).await, "other users can change this configuration");
+    let result = refused(&run(command).await, "not loaded, because other users can change it");
     rows.push((
         "Other users cannot redirect the key",
         "a world-writable `./certvigil.toml` with another `base_url`",

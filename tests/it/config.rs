@@ -520,7 +520,7 @@ async fn config_check_says_what_is_watched_and_when() {
 
 #[test]
 fn a_rule_inherits_what_it_leaves_out() {
-    use certvigil::domain::policy::Says;
+    use certvigil::domain::policy::Effect;
     crypto();
     let rules = "[[rules]]\nexpired = { severity = \"critical\", repeat = \"12h\" }\n\
                  [[rules]]\nthresholds = [{ within = \"10%\", severity = \"info\" }]\n\
@@ -532,7 +532,7 @@ fn a_rule_inherits_what_it_leaves_out() {
         let name = certvigil::domain::certificate::OrganizationName::parse(name).unwrap();
         let policy = loaded.config.policy.of_name(&name);
         let shown = policy.rules.iter().map(|rule| {
-            let Says::Watch(ladder) = &rule.says else { panic!("{rule:?}") };
+            let Effect::Watch(ladder) = &rule.effect else { panic!("{rule:?}") };
             let steps = ladder.steps(chrono::TimeDelta::days(100));
             let hours = steps.expired.repeat.map(|repeat| repeat.num_hours());
             (rule.index, steps.as_slice().len(), hours)
@@ -768,7 +768,7 @@ async fn a_configuration_that_others_can_change_is_refused_unless_it_is_named() 
     };
     let (code, _, err) = show(false).await;
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("certvigil.toml: other users can change this configuration"), "{err}");
+    assert!(err.contains("certvigil.toml: not loaded, because other users can change it"), "{err}");
     assert_eq!(show(true).await.0, 0);
 }
 

@@ -15,7 +15,7 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
         "“no-end-given” is active and its expiry is unknown",
         "“next-year-ca” is active, but not valid for another 3 days",
         "“cert_demo_nameless” expires in 20 days",
-        "1 project could not be read: certificates in unread lists may expire unnoticed.",
+        "1 project could not be read: its certificates may expire unnoticed.",
         "(the reference library accepts the signature)",
         "\"schema\": \"certvigil.notification/1\"",
         "Subject: [certvigil] CRITICAL partners: project “payments” no longer enforces mutual TLS",

@@ -297,7 +297,7 @@ async fn the_first_page_says_no_only_where_everything_was_seen() {
         let (_, rest) = page.split_once("<h1 id=\"answer\">").unwrap();
         rest.split_once("</h1>").unwrap().0.to_owned()
     };
-    let says = async |text: &str| {
+    let effect = async |text: &str| {
         for _ in 0..500 {
             if answer().await.starts_with(text) {
                 return;
@@ -310,21 +310,21 @@ async fn the_first_page_says_no_only_where_everything_was_seen() {
         let scan = daemon.request(Method::POST, "/api/v1/scans").bearer_auth(TOKEN);
         assert_eq!(status(scan).await, 202);
     };
-    says("No. The next expiry is “prod-ca”, in 299 days").await;
+    effect("No. The next expiry is “prod-ca”, in 299 days").await;
     sim.api.world().projects[1].broken = Some(403);
     scan().await;
-    says("Not known: the latest scan could not read 1 list of acme (project proj_0002 “prod-2”)")
+    effect("Not known: the latest scan could not read 1 list of acme (project proj_0002 “prod-2”)")
         .await;
     sim.api.world().projects[1].broken = None;
     let soon = Clock::System.now() + days(20);
     sim.api.world().certificate("cert_a").unwrap().expires_at = Some(soon);
     scan().await;
-    says("Soon: “prod-ca” expires in 19 days; from then on 3 projects have no valid certificate")
+    effect("Soon: “prod-ca” expires in 19 days; from then on 3 projects have no valid certificate")
         .await;
     let over = Clock::System.now() - days(3);
     sim.api.world().certificate("cert_a").unwrap().expires_at = Some(over);
     scan().await;
-    says("Yes: 3 projects of acme have no valid certificate now").await;
+    effect("Yes: 3 projects of acme have no valid certificate now").await;
     daemon.stop().await;
 }
 

@@ -140,7 +140,7 @@ struct Expected {
     unprotected_at: DateTime<Utc>,
     /// The expected messages of each scan: `severity id label` for open alerts, `id reason` for
     /// resolved ones.
-    says: BTreeMap<DateTime<Utc>, BTreeSet<String>>,
+    effect: BTreeMap<DateTime<Utc>, BTreeSet<String>>,
 }
 
 impl Expected {
@@ -156,7 +156,7 @@ impl Expected {
             protected: BTreeSet::new(),
             unprotected: BTreeSet::new(),
             unprotected_at: start(),
-            says: BTreeMap::new(),
+            effect: BTreeMap::new(),
         };
         vec![
             one("all", 0, "", true),
@@ -226,7 +226,7 @@ impl Expected {
         }
         self.projects(world, now, &mut said);
         if !said.is_empty() {
-            self.says.insert(now, said);
+            self.effect.insert(now, said);
         }
     }
 
@@ -566,19 +566,19 @@ async fn in_a_year_of_rotations_and_outages_everybody_is_told_what_is_theirs_onc
         // What waited behind a receiver that was down, and was out of date when it was back.
         for delivery in superseded {
             assert!(["all", "pager"].contains(&one.name), "{delivery:?}");
-            let said = one.says.get(&delivery.created_at).cloned();
+            let said = one.effect.get(&delivery.created_at).cloned();
             assert!(got.insert(delivery.created_at, said.unwrap()).is_none());
         }
         let (missed, unasked): (Vec<_>, Vec<_>) = (
-            one.says.iter().filter(|(at, said)| got.get(at) != Some(said)).take(3).collect(),
-            got.iter().filter(|(at, said)| one.says.get(at) != Some(said)).take(3).collect(),
+            one.effect.iter().filter(|(at, said)| got.get(at) != Some(said)).take(3).collect(),
+            got.iter().filter(|(at, said)| one.effect.get(at) != Some(said)).take(3).collect(),
         );
         assert!(
             missed.is_empty() && unasked.is_empty(),
             "{}:\nmissing {missed:#?}\nunexpected {unasked:#?}",
             one.name
         );
-        assert!(one.says.len() > 40, "{}: {}", one.name, one.says.len());
+        assert!(one.effect.len() > 40, "{}: {}", one.name, one.effect.len());
         let about_the_ignored = got.values().flatten().filter(|said| said.contains("cert_10 "));
         assert_eq!(about_the_ignored.count(), 0);
     }
@@ -588,7 +588,7 @@ async fn in_a_year_of_rotations_and_outages_everybody_is_told_what_is_theirs_onc
         .iter()
         .map(|mail| parts(&mail.data).unwrap().subject.split_once(" acme: ").unwrap().1.to_owned())
         .collect();
-    assert_eq!(summaries.len(), expected[0].says.len());
+    assert_eq!(summaries.len(), expected[0].effect.len());
     let bodies = year.hooks["all"].bodies.lock().unwrap();
     let told: BTreeSet<&str> =
         bodies.iter().map(|body| body["summary"].as_str().unwrap()).collect();

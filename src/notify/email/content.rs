@@ -40,7 +40,7 @@ pub(super) struct Mail {
     /// Each alert in a line, by mark; empty where there is but one.
     overview: Vec<Group>,
     /// The worst alerts in full.
-    alerts: Vec<Told>,
+    alerts: Vec<SentAlert>,
     /// The steps that many of these alerts have in common.
     shared: Vec<Shared>,
     /// How many alerts there are only a line of, and of how many not even that.
@@ -81,7 +81,7 @@ struct Shared {
 
 /// One alert in full.
 #[derive(Serialize)]
-struct Told {
+struct SentAlert {
     headline: String,
     mark: &'static str,
     consequence: Option<String>,
@@ -194,7 +194,7 @@ fn told(
     mut entries: Vec<Entry>,
     overview: &[Group],
     sentences: &mut Sentences,
-) -> (Vec<Told>, Vec<Shared>) {
+) -> (Vec<SentAlert>, Vec<Shared>) {
     entries.truncate(TOLD);
     let shared = share(&mut entries);
     let lines = overview.iter().flat_map(|group| &group.lines);
@@ -208,7 +208,7 @@ fn told(
         shared.iter().filter_map(|one| one.runbook.clone()).collect();
     let mut explained = false;
     let full = |entry: Entry| {
-        let mut told = Told::from(entry);
+        let mut told = SentAlert::from(entry);
         told.runbook = told.runbook.filter(|url| linked.insert(url.clone()));
         told.consequence = told.consequence.filter(|sentence| sentences.allow(sentence));
         told.never_quiet = told.never_quiet.filter(|sentence| sentences.allow(sentence));
@@ -241,14 +241,14 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
     common.map(once).collect()
 }
 
-impl From<Entry> for Told {
-    fn from(entry: Entry) -> Told {
+impl From<Entry> for SentAlert {
+    fn from(entry: Entry) -> SentAlert {
         let (quiet, never_quiet) = match entry.quiet {
             Some(Quiet::Command(command)) => (Some(command), None),
             Some(Quiet::Never(why)) => (None, Some(why)),
             None => (None, None),
         };
-        Told {
+        SentAlert {
             headline: entry.headline,
             mark: entry.mark.as_str(),
             consequence: entry.consequence.map(|text| capitalized(&text)),
@@ -271,12 +271,12 @@ fn why(settings: &Settings, notification: &Notification) -> String {
     let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
     let about = match &notification.organization {
         Some(organization) => selected(settings, organization),
-        None if is_test => "a test message".to_owned(),
-        None => "it reports failures of other notifiers, whatever its filters are".to_owned(),
+        None if is_test => "This is a test message.".to_owned(),
+        None => "It also sends failures of other notifiers, whatever its filters are.".to_owned(),
     };
     let readers: Vec<String> =
         settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();
-    format!("Sent by the notifier “{}” to {}: {about}.", settings.name, readers.join(", "))
+    format!("Sent by the notifier “{}” to {}. {about}", settings.name, readers.join(", "))
 }
 
 /// The alerts that the notifier selects, in words.
@@ -286,6 +286,6 @@ fn selected(settings: &Settings, organization: &OrganizationName) -> String {
         Severity::Warning => "warnings and critical alerts",
         Severity::Critical => "critical alerts",
     };
-    let some = if settings.routing.projects.is_all() { "" } else { ", for some of its projects" };
-    format!("{what} of the organization {organization}{some}")
+    let some = if settings.routing.projects.is_all() { "" } else { "some projects of " };
+    format!("It sends {what} of {some}the organization {organization}.")
 }

@@ -80,9 +80,11 @@ pub(super) fn consequence(
         (1, 1) => format!("its project has no successor and {loses}"),
         (1, total) => format!("1 of its {total} projects has no successor and {loses}"),
         (n, total) if n == total => {
-            format!("none of its {n} projects has a successor; the first {loses}")
+            format!("none of its {n} projects has a successor; the first of them {loses}")
         }
-        (n, total) => format!("{n} of its {total} projects have no successor; the first {loses}"),
+        (n, total) => {
+            format!("{n} of its {total} projects have no successor; the first of them {loses}")
+        }
     };
     Some(format!("{clients}{rest}"))
 }
@@ -90,16 +92,16 @@ pub(super) fn consequence(
 /// The consequence where no project is known to lose its last valid certificate.
 fn without_outage(active: &ActiveIn) -> Option<String> {
     let open = active.without_successor;
-    let calm = "nothing breaks once its clients have moved";
+    let calm = "nothing breaks once the clients have moved to it";
     match (active.projects_here(), open, active.elsewhere_without_successor) {
         (0, ..) => None,
         (1, 0, 0) => Some(format!("its project has a successor, so {calm}")),
         (n, 0, 0) => Some(format!("all of its {n} projects have a successor, so {calm}")),
         (_, 0, 1) => Some(format!(
-            "your projects have a successor, so {calm}; one other project has no successor"
+            "your projects have a successor, so {calm}; one project of others has no successor"
         )),
         (_, 0, n) => Some(format!(
-            "your projects have a successor, so {calm}; {n} other projects have no successor"
+            "your projects have a successor, so {calm}; {n} projects of others have no successor"
         )),
         (_, n, _) => Some(format!(
             "the effect on {} is unknown: the API does not report when another certificate \

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 
 impl Entry {
-    pub(super) fn tell_certificate(
+    pub(super) fn describe_certificate(
         &mut self,
         alert: &Alert,
         body: &CertificateBody,

@@ -114,15 +114,16 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
         return None;
     }
     let unreadable = match scan.projects_unreadable {
-        0 => "Some lists could not be read".to_owned(),
-        n => format!("{} could not be read", wording::count(n, "project")),
+        0 => "Some lists could not be read: certificates in them".to_owned(),
+        1 => "1 project could not be read: its certificates".to_owned(),
+        n => format!("{n} projects could not be read: their certificates"),
     };
     // Old data shows its age.
     let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
     let rests = old.map_or(String::new(), |at| {
         format!(" Data about the rest was last read on {}.", wording::day(at))
     });
-    Some(format!("{unreadable}: certificates in unread lists may expire unnoticed.{rests}"))
+    Some(format!("{unreadable} may expire unnoticed.{rests}"))
 }
 
 /// `Sunday 2026-11-29 14:03 UTC`, and the same in the configured zone.

@@ -151,22 +151,22 @@ impl Entry {
         };
         match &alert.body {
             Body::Projects(projects) => {
-                entry.tell_projects(alert, projects, shown_projects);
+                entry.describe_projects(alert, projects, shown_projects);
                 if alert.event == Event::ProjectUnprotected {
                     entry.quiet = quiet_projects(notification.organization.as_ref(), projects, now);
                 }
             }
             Body::Certificate(body) => {
-                entry.tell_certificate(alert, body, shown_projects, timezone, now);
+                entry.describe_certificate(alert, body, shown_projects, timezone, now);
                 let organization = notification.organization.as_ref();
                 entry.quiet = quiet(organization, alert, &body.certificate, now);
             }
-            Body::Sight(sight) => entry.tell_sight(alert, sight, shown_projects, timezone),
+            Body::Sight(sight) => entry.describe_sight(alert, sight, shown_projects, timezone),
             Body::Credential(credential) => {
-                entry.tell_credential(alert, credential, timezone, now);
+                entry.describe_credential(alert, credential, timezone, now);
             }
             Body::Failing(failing) => {
-                entry.tell_failing(alert, failing, shown_projects, timezone);
+                entry.describe_failing(alert, failing, shown_projects, timezone);
             }
             Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());

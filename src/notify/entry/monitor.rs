@@ -13,7 +13,7 @@ use crate::domain::{
 };
 
 impl Entry {
-    pub(super) fn tell_sight(
+    pub(super) fn describe_sight(
         &mut self,
         alert: &Alert,
         sight: &SightView,
@@ -48,7 +48,7 @@ impl Entry {
         self.advice = steps.map(str::to_owned).to_vec();
     }
 
-    pub(super) fn tell_credential(
+    pub(super) fn describe_credential(
         &mut self,
         alert: &Alert,
         credential: &CredentialView,
@@ -105,7 +105,7 @@ impl Entry {
         self.advice = steps.iter().map(|step| (*step).to_owned()).collect();
     }
 
-    pub(super) fn tell_failing(
+    pub(super) fn describe_failing(
         &mut self,
         alert: &Alert,
         failing: &FailingView,

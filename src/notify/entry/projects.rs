@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 impl Entry {
-    pub(super) fn tell_projects(
+    pub(super) fn describe_projects(
         &mut self,
         alert: &Alert,
         projects: &ProjectsView,
