@@ -57,8 +57,8 @@ pub use recent::Recent;
 pub use refusal::{MUTUAL_TLS, is_for_mutual_tls};
 use request::{LARGE_BODIES, describe};
 pub use skew::Skew;
+pub use wire::ListedProject;
 use wire::{Item, ListedAdminKey};
-pub use wire::{ListedProject, Page};
 
 /// A list of certificates.
 pub struct Certificates {

@@ -10,7 +10,7 @@ use url::Url;
 use super::{Failure, notify::unknown, state};
 use crate::{
     clock::Clock,
-    config::{Config, Needs, SentAlert},
+    config::{Config, Needs, NotifierSettings},
     domain::{
         alert::{Decision, World, all_open},
         compose::Occasion,
@@ -251,12 +251,12 @@ struct Preview {
 
 impl Preview {
     fn of(
-        notifier: &SentAlert<'_>,
+        notifier: &NotifierSettings<'_>,
         message: &Notification,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Preview> {
         match notifier {
-            SentAlert::Email(settings) => {
+            NotifierSettings::Email(settings) => {
                 let mail = email::Renderer::new()?.render(settings, message, now)?;
                 let to: Vec<String> = settings.to.iter().map(ToString::to_string).collect();
                 let cc: Vec<String> = settings.cc.iter().map(ToString::to_string).collect();
@@ -273,7 +273,7 @@ impl Preview {
                 });
                 Ok(Preview { text, html: Some(mail.html), json })
             }
-            SentAlert::Webhook(settings) => {
+            NotifierSettings::Webhook(settings) => {
                 // Any other URL may be secret and is not read.
                 let own = settings.format.default_url().filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
@@ -285,7 +285,7 @@ impl Preview {
                 let json = if json.len() == 1 { json.remove(0) } else { json.into() };
                 Ok(Preview { text: text.join("\n"), html: None, json })
             }
-            SentAlert::Log(_) => {
+            NotifierSettings::Log(_) => {
                 let lines = log::lines(message, now);
                 let text = format!("{}\n", lines.join("\n"));
                 Ok(Preview { text, html: None, json: json!({ "lines": lines }) })

@@ -43,7 +43,7 @@ use fault::{Fault, KeyPath, Origin, Refused};
 use layers::{Layers, Source};
 
 pub use layers::DEFAULTS;
-pub use notifiers::{Notifiers, SentAlert};
+pub use notifiers::{NotifierSettings, Notifiers};
 pub use organizations::Organization;
 pub use policy::Policies;
 

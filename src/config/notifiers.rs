@@ -49,17 +49,18 @@ impl Notifiers {
     }
 
     /// The notifier with this name.
-    pub fn find(&self, name: &str) -> Option<SentAlert<'_>> {
-        let mut email = self.email.iter().filter(|one| one.name == name).map(SentAlert::Email);
+    pub fn find(&self, name: &str) -> Option<NotifierSettings<'_>> {
+        let mut email =
+            self.email.iter().filter(|one| one.name == name).map(NotifierSettings::Email);
         let mut webhook =
-            self.webhook.iter().filter(|one| one.name == name).map(SentAlert::Webhook);
-        let mut log = self.log.iter().filter(|one| one.name == name).map(SentAlert::Log);
+            self.webhook.iter().filter(|one| one.name == name).map(NotifierSettings::Webhook);
+        let mut log = self.log.iter().filter(|one| one.name == name).map(NotifierSettings::Log);
         email.next().or_else(|| webhook.next()).or_else(|| log.next())
     }
 }
 
 /// A configured notifier.
-pub enum SentAlert<'a> {
+pub enum NotifierSettings<'a> {
     Email(&'a email::Settings),
     Webhook(&'a webhook::Settings),
     Log(&'a log::Settings),

@@ -40,7 +40,6 @@ words! {
 /// How far the rotation of one certificate is.
 #[derive(Debug)]
 pub struct Rotation<'a> {
-    pub certificate: &'a Certificate,
     /// Active for the organization itself, and so inherited by every project.
     pub organization_wide: bool,
     /// The projects in which it is active, in the order of their ids.
@@ -112,7 +111,6 @@ impl<'a> Evaluation<'a> {
             ProjectRotation { project, successor, candidate, next }
         };
         Rotation {
-            certificate,
             organization_wide: assessment.organization_wide,
             projects: assessment.projects.iter().zip(successors).map(of_project).collect(),
             candidates,

@@ -75,8 +75,20 @@ async fn until(what: &str, look: impl AsyncFn() -> bool) {
     }
 }
 
-/// Two organizations and a webhook, in addition to the panicking notifier.
 async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
+    // There are no ticks of a scheduler here: the loops look by themselves.
+    let (repeat, missing_tick) = (Duration::from_secs(1), Duration::from_millis(20));
+    let timing = Timing { repeat, missing_tick, ..Timing::default() };
+    service_by(fails, "0 0 1 1 *", Clock::System, timing).await
+}
+
+/// Two organizations and a webhook, in addition to the panicking notifier.
+async fn service_by(
+    fails: Panicking,
+    cron: &str,
+    clock: Clock,
+    timing: Timing,
+) -> (Receiver, Arc<Shared>, Generation) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let mut organizations = String::new();
     for name in ["first", "second"] {
@@ -94,18 +106,16 @@ async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
     let folder = tempfile::tempdir().unwrap().keep();
     let text = format!(
         "{organizations}[notifiers.webhook.hook]\nurl = \"http://{hook}/hook\"\n\
-         [schedule]\ncron = \"0 0 1 1 *\"\n[state]\nurl = \"sqlite:state.db\"\n"
+         [schedule]\ncron = \"{cron}\"\njitter = \"0s\"\n[state]\nurl = \"sqlite:state.db\"\n"
     );
     let config = from_text(&folder.join("c.toml"), &text, Needs::ALL).unwrap().config;
-    let timing = Timing { repeat: Duration::from_secs(1), ..Timing::default() };
-    let mut parts = Parts::of(&config, &Clock::System, &timing).unwrap();
-    let membership = peers::membership(&config, &parts.notifiers, Clock::System.now());
+    let mut parts = Parts::of(&config, &clock, &timing).unwrap();
+    let membership = peers::membership(&config, &parts.notifiers, clock.now());
     parts.notifiers.insert(0, Arc::new(fails));
     let store = Store::open(&config.state).await.unwrap();
     let configured = watch::channel(Arc::new(configured(&config, &timing).unwrap())).0;
     let stop = CancellationToken::new();
-    let shared =
-        Arc::new(Shared::new(store, &config, Clock::System, timing, membership, configured, stop));
+    let shared = Arc::new(Shared::new(store, &config, clock, timing, membership, configured, stop));
     let (beat, beats) = watch::channel(());
     std::mem::forget(beat);
     let generation = Generation::start(
@@ -147,5 +157,24 @@ async fn a_panic_in_the_scan_of_one_organization_stops_nobody_else_and_is_report
     until("the other one", async || !receiver.posts().is_empty()).await;
     // The scan is repeated after a pause, without a request.
     until("the repetition", async || receiver.posts().len() == 2 && failed().is_empty()).await;
+    generation.end().await;
+}
+
+#[tokio::test]
+async fn a_tick_is_scanned_when_the_clock_reaches_it_and_not_before() {
+    let now = Clock::System.now();
+    let clock = Clock::manual(now);
+    let timing = Timing { missing_tick: Duration::from_millis(20), ..Timing::default() };
+    let (_receiver, shared, generation) =
+        service_by(panicking(false), "*/2 * * * *", clock.clone(), timing).await;
+    let scans = async || shared.store.scans(None, None, 9).await.unwrap().len();
+    until("the scans of the start", async || scans().await == 2).await;
+    let tick = crate::schedule::Cron::parse("*/2 * * * *", chrono_tz::UTC).unwrap();
+    let tick = tick.next_after(now).unwrap();
+    clock.set(tick - chrono::TimeDelta::milliseconds(1));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(scans().await, 2);
+    clock.set(tick);
+    until("the scans of the tick", async || scans().await == 4).await;
     generation.end().await;
 }

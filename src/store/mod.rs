@@ -46,7 +46,7 @@ use crate::domain::{
 pub use commit::{Change, Commit, MessageKind, Plan};
 pub use deliveries::{Waiting, Which};
 pub use heartbeats::Latest;
-pub use instances::{Difference, Instance, Membership};
+pub use instances::{Instance, Membership};
 pub use leases::{LEASE, Lease, Taken};
 pub use ledger::{LedgerVersion, SentNotification};
 pub use open::Place;

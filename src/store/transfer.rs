@@ -60,7 +60,7 @@ enum Kind {
     /// JSON, which is read where it is used.
     Document,
     /// [`Told`] as JSON.
-    Telling,
+    Sent,
     /// Error messages of a scan: a JSON list of strings.
     Faults,
     /// Scan ids: a JSON list of UUIDs.
@@ -71,7 +71,7 @@ enum Kind {
     Flag,
 }
 use Kind::{
-    Acknowledged, Document, Ended, Faults, Flag, Id, Instant, Number, Owner, Scans, State, Telling,
+    Acknowledged, Document, Ended, Faults, Flag, Id, Instant, Number, Owner, Scans, Sent, State,
     Text,
 };
 
@@ -105,7 +105,7 @@ impl Kind {
             State => (DeliveryState::parse(text).is_some(), "the state of a delivery"),
             Ended => (Ending::parse(text).is_some(), "the end of an acknowledgement"),
             Document => (serde_json::from_str::<IgnoredAny>(text).is_ok(), "JSON in a text"),
-            Telling => (serde_json::from_str::<SentAlert>(text).is_ok(), "a sent alert, as JSON"),
+            Sent => (serde_json::from_str::<SentAlert>(text).is_ok(), "a sent alert, as JSON"),
             Faults => {
                 (serde_json::from_str::<Vec<String>>(text).is_ok(), "a list of faults, as JSON")
             }
@@ -166,7 +166,7 @@ const TABLES: &[Table] = &[
     table!("attempts" by "delivery_id, number":
         "delivery_id" Id, "number" Number, "at" Instant, "outcome" Text, "detail" Text; "$1, $2, $3, $4, $5"),
     table!("ledger" by "seq":
-        "seq" Number, "organization" Owner, "notifier" Text, "subject" Text, "told" Telling, "at" Instant,
+        "seq" Number, "organization" Owner, "notifier" Text, "subject" Text, "told" Sent, "at" Instant,
         "notification_id" Id, "withdrawn" Flag; "$1, $2, $3, $4, $5, $6, $7, $8"),
     table!("receivers" by "organization, notifier, receiver":
         "organization" Owner, "notifier" Text, "receiver" Text, "since" Instant; "$1, $2, $3, $4"),

@@ -12,8 +12,7 @@ mod project;
 mod scan;
 
 pub use certificate::{
-    ActiveIn, Candidate, Certificate, CertificateDetails, CertificateRow, ProjectOfCertificate,
-    Silence, Successor,
+    Candidate, Certificate, CertificateDetails, CertificateRow, ProjectOfCertificate, Successor,
 };
 pub use delivery::Delivery;
 pub use explanation::{Notifier, Step};

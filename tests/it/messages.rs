@@ -3,7 +3,7 @@
 
 use certvigil::{
     clock::Clock,
-    config::{Config, SentAlert},
+    config::{Config, NotifierSettings},
     demo::{pages::parts, world::World},
     domain::{
         certificate::{CertificateId, ProjectId},
@@ -58,7 +58,7 @@ pub fn everybody() -> Config {
 
 /// The requests that a webhook of this format would send.
 fn calls(config: &Config, format: &str, message: &Notification) -> Vec<(Url, Value)> {
-    let Some(SentAlert::Webhook(settings)) = config.notifiers.find(format) else {
+    let Some(NotifierSettings::Webhook(settings)) = config.notifiers.find(format) else {
         panic!("{format}")
     };
     let url = Url::parse("https://receiver.example/base").unwrap();
@@ -76,7 +76,7 @@ fn call(config: &Config, format: &str, message: &Notification) -> (Url, Value) {
 }
 
 pub fn mail(config: &Config, message: &Notification) -> email::Rendered {
-    let Some(SentAlert::Email(settings)) = config.notifiers.find("mail") else { panic!() };
+    let Some(NotifierSettings::Email(settings)) = config.notifiers.find("mail") else { panic!() };
     email::Renderer::new().unwrap().render(settings, message, start()).unwrap()
 }
 

@@ -46,7 +46,7 @@ pub struct Shown {
     life: Option<String>,
     ladder: Vec<Step>,
     notifiers: Vec<Notifier>,
-    told: Vec<SentAlert>,
+    sent_alerts: Vec<SentAlert>,
     /// Where it is acknowledged: which one that is.
     acknowledgement: Option<String>,
     acknowledge: String,
@@ -147,10 +147,10 @@ pub async fn page(
             .iter()
             .map(|one| notifier(one, &explained.notifications, now, timezone))
             .collect(),
-        told: explained
+        sent_alerts: explained
             .notifications
             .iter()
-            .filter_map(|one| told(one, explanation, now, timezone))
+            .filter_map(|one| sent_alert(one, explanation, now, timezone))
             .collect(),
         acknowledgement: holds.map(|one| one.id.to_string()),
         acknowledge: format!("{href}/acknowledge"),
@@ -243,10 +243,10 @@ fn notifier(
         name: outlook.notifier.clone(),
         status: outlook.status.describe(),
         sent: match &outlook.sent {
-            Some(told) => {
+            Some(sent) => {
                 let on_its_way = if waits { ", not delivered yet" } else { "" };
-                let at = moment(told.at).local;
-                format!("{} ({}), {at}{on_its_way}", told.label, told.severity)
+                let at = moment(sent.at).local;
+                format!("{} ({}), {at}{on_its_way}", sent.label, sent.severity)
             }
             None => "no open alert".to_owned(),
         },
@@ -254,7 +254,7 @@ fn notifier(
     }
 }
 
-fn told(
+fn sent_alert(
     sent: &SentNotification,
     explanation: &Explanation,
     now: DateTime<Utc>,

@@ -18,7 +18,7 @@ use crate::{
 
 /// How many alerts a mail tells in full. With more, mail programs cut it off: Gmail does beyond some
 /// 100 kB (<https://github.com/hteumeuleu/email-bugs/issues/41>).
-const TOLD: usize = 10;
+const DETAILED: usize = 10;
 /// How many more it lists with a line each; an organization holds at most 50 certificates.
 const LISTED: usize = 50;
 /// How many projects of an alert it shows.
@@ -40,7 +40,7 @@ pub(super) struct Mail {
     /// Each alert in a line, by mark; empty where there is but one.
     overview: Vec<Group>,
     /// The worst alerts in full.
-    alerts: Vec<SentAlert>,
+    alerts: Vec<Details>,
     /// The steps that many of these alerts have in common.
     shared: Vec<Shared>,
     /// How many alerts there are only a line of, and of how many not even that.
@@ -81,7 +81,7 @@ struct Shared {
 
 /// One alert in full.
 #[derive(Serialize)]
-struct SentAlert {
+struct Details {
     headline: String,
     mark: &'static str,
     consequence: Option<String>,
@@ -126,13 +126,13 @@ impl Mail {
         let style = &settings.style;
         let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, style, now);
         let entries: Vec<Entry> =
-            notification.alerts.iter().take(TOLD + LISTED).map(entry).collect();
+            notification.alerts.iter().take(DETAILED + LISTED).map(entry).collect();
         let scan = notification.scan.as_ref();
         let mut sentences = Sentences::default();
         let overview = overview(&entries, &mut sentences);
         let preview = entries.first().and_then(|worst| worst.consequence.clone());
         let listed = entries.len();
-        let (alerts, shared) = told(entries, &overview, &mut sentences);
+        let (alerts, shared) = detailed(entries, &overview, &mut sentences);
         Mail {
             subject,
             title: unlinked(&capitalized(&summary)),
@@ -142,7 +142,7 @@ impl Mail {
             unseen: scan.and_then(unseen),
             wrong_clock: scan.and_then(wrong_clock),
             overview,
-            only_listed: listed.saturating_sub(TOLD),
+            only_listed: listed.saturating_sub(DETAILED),
             left_out: notification.alerts_total.saturating_sub(listed),
             alerts,
             shared,
@@ -190,12 +190,12 @@ fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
 
 /// The worst alerts in full, and the steps that many of them share. The runbook is linked once for
 /// each event: a mail has its size.
-fn told(
+fn detailed(
     mut entries: Vec<Entry>,
     overview: &[Group],
     sentences: &mut Sentences,
-) -> (Vec<SentAlert>, Vec<Shared>) {
-    entries.truncate(TOLD);
+) -> (Vec<Details>, Vec<Shared>) {
+    entries.truncate(DETAILED);
     let shared = share(&mut entries);
     let lines = overview.iter().flat_map(|group| &group.lines);
     for sentence in lines.filter_map(|line| line.breaks.as_ref()) {
@@ -208,14 +208,14 @@ fn told(
         shared.iter().filter_map(|one| one.runbook.clone()).collect();
     let mut explained = false;
     let full = |entry: Entry| {
-        let mut told = SentAlert::from(entry);
-        told.runbook = told.runbook.filter(|url| linked.insert(url.clone()));
-        told.consequence = told.consequence.filter(|sentence| sentences.allow(sentence));
-        told.never_quiet = told.never_quiet.filter(|sentence| sentences.allow(sentence));
-        told.first_quiet = told.quiet.as_ref().is_some_and(|command| {
+        let mut detailed = Details::from(entry);
+        detailed.runbook = detailed.runbook.filter(|url| linked.insert(url.clone()));
+        detailed.consequence = detailed.consequence.filter(|sentence| sentences.allow(sentence));
+        detailed.never_quiet = detailed.never_quiet.filter(|sentence| sentences.allow(sentence));
+        detailed.first_quiet = detailed.quiet.as_ref().is_some_and(|command| {
             command.contains(" --project ") || !std::mem::replace(&mut explained, true)
         });
-        told
+        detailed
     };
     (entries.into_iter().map(full).collect(), shared)
 }
@@ -241,14 +241,14 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
     common.map(once).collect()
 }
 
-impl From<Entry> for SentAlert {
-    fn from(entry: Entry) -> SentAlert {
+impl From<Entry> for Details {
+    fn from(entry: Entry) -> Details {
         let (quiet, never_quiet) = match entry.quiet {
             Some(Quiet::Command(command)) => (Some(command), None),
             Some(Quiet::Never(why)) => (None, Some(why)),
             None => (None, None),
         };
-        SentAlert {
+        Details {
             headline: entry.headline,
             mark: entry.mark.as_str(),
             consequence: entry.consequence.map(|text| capitalized(&text)),
