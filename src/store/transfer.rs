@@ -59,7 +59,7 @@ enum Kind {
     Ended,
     /// JSON, which is read where it is used.
     Document,
-    /// [`Told`] as JSON.
+    /// [`SentAlert`] as JSON.
     Sent,
     /// Error messages of a scan: a JSON list of strings.
     Faults,
