@@ -466,6 +466,16 @@ async fn a_project_that_is_gone_is_no_failure_and_one_that_is_not_is() {
 }
 
 #[tokio::test]
+async fn an_organization_without_any_project_was_not_read_even_at_first() {
+    let api = AdminApi::new(world(0));
+    let address = api.serve().await.unwrap();
+    let text = format!("{}[notifiers.log.log]\n", organization(address));
+    let report = Service::start(&text).await.scan(start()).await;
+    assert!(!report.record.complete && !report.record.has_read(), "{report:?}");
+    assert!(report.record.faults[0].contains("the list is empty"), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_key_that_was_rotated_is_read_again_after_a_401() {
     let api = AdminApi::new(world(5));
     let folder = tempfile::tempdir().unwrap();
@@ -552,7 +562,7 @@ proptest! {
     /// However a server cuts its pages, every project is read exactly once.
     #[test]
     fn every_page_is_read_once_whatever_its_size(
-        sizes in proptest::collection::vec(1..60usize, 0..8),
+        sizes in proptest::collection::vec(1..60usize, 1..8),
         says_last in any::<bool>(),
         empty_end in any::<bool>(),
     ) {

@@ -194,9 +194,9 @@ async fn list_projects(
                     drop(found.send(id).await);
                 }
             }
-            Ok(None) if seen.is_empty() && odd.is_empty() && !before.projects.is_empty() => {
-                let why = "GET /organization/projects: the list is suddenly empty, but an \
-                           organization always has a default project";
+            Ok(None) if seen.is_empty() && odd.is_empty() => {
+                let why = "GET /organization/projects: the list is empty, but an organization \
+                           always has a default project";
                 break Err(why.into());
             }
             Ok(None) => break read_missing(target, before, &seen, arrive, &found).await,
