@@ -323,6 +323,7 @@ fn successor(now: DateTime<Utc>) -> Option<SuccessorView> {
     Some(SuccessorView {
         id: CertificateId::parse(SUCCESSOR_ID).ok()?,
         name: Name::clean(SUCCESSOR),
+        valid_at: Some(now - TimeDelta::days(1)),
         expires_at: Some(now + TimeDelta::days(371)),
         covers_every_project: false,
         ignored: None,

@@ -96,7 +96,7 @@ fn is_plain_line(text: &str) -> bool {
 }
 
 /// In place of a secret.
-const HIDDEN: &str = "[hidden]";
+pub const HIDDEN: &str = "[hidden]";
 
 /// A secret of fewer bytes is hidden only as it is: its encoded forms are in many texts.
 const SHORTEST_ENCODED: usize = 6;

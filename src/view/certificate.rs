@@ -252,6 +252,7 @@ impl From<&ProjectView> for ProjectOfCertificate {
 pub struct Successor {
     id: String,
     name: Option<String>,
+    valid_at: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
     covers_every_project: bool,
     ignored: Option<Silence>,
@@ -263,6 +264,7 @@ impl From<&SuccessorView> for Successor {
         Successor {
             id: view.id.to_string(),
             name: view.name.as_ref().map(ToString::to_string),
+            valid_at: view.valid_at.map(seconds),
             expires_at: view.expires_at.map(seconds),
             covers_every_project: view.covers_every_project,
             ignored: view.ignored.as_ref().map(Into::into),

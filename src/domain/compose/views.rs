@@ -144,6 +144,7 @@ impl Occasion<'_> {
         Some(SuccessorView {
             id: most[0].id.clone(),
             name: most[0].name.clone(),
+            valid_at: most[0].valid_at,
             expires_at: most[0].expires_at,
             covers_every_project: most.len() == projects,
             ignored: assessment.as_ref().and_then(ignored),

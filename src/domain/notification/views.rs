@@ -216,6 +216,8 @@ pub struct CandidateView {
 pub struct SuccessorView {
     pub id: CertificateId,
     pub name: Option<Name>,
+    #[serde(default)]
+    pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
     pub covers_every_project: bool,
     #[serde(default)]

@@ -120,7 +120,7 @@ pub(super) struct Advice {
 }
 
 /// The steps for a certificate.
-pub(super) fn advice(alert: &Alert, body: &CertificateBody) -> Advice {
+pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> Advice {
     let certificate = &body.certificate;
     let title = certificate.title();
     let everywhere = certificate.active_in.organization;
@@ -210,9 +210,21 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody) -> Advice {
         }
         false => (Vec::new(), "the certificate"),
     };
+    first.extend(wait(body, now).filter(|_| expires));
     first.extend(steps.iter().map(|step| filled(step, &title)));
     let general = steps.iter().map(|step| filled(step, any)).collect();
     Advice { steps: first, general }
+}
+
+/// The step before clients can move, if the successor is not valid yet.
+fn wait(body: &CertificateBody, now: DateTime<Utc>) -> Option<String> {
+    let successor = body.successor.as_ref()?;
+    let from = successor.valid_at.filter(|at| *at > now)?;
+    let (title, day) = (successor.title(), wording::day(from));
+    Some(format!(
+        "Wait until “{title}” is valid, on {day}: before that, the API rejects the clients whose \
+         certificates it signed."
+    ))
 }
 
 /// The steps that activate uploaded certificates.
@@ -350,6 +362,23 @@ mod tests {
             let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
             let advice = entry.advice.join(" ");
             assert!(advice.contains("Leave") && !advice.contains("delete"), "{advice}");
+        }
+    }
+
+    #[test]
+    fn clients_wait_for_a_successor_that_is_not_valid_yet() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        for (days, waits) in [(-1, false), (2, true)] {
+            let mut sample = sample::of(Event::CertificateExpiring, "ops", now);
+            let Body::Certificate(body) = &mut sample.alerts[0].body else { panic!("{sample:?}") };
+            let successor = body.successor.as_mut().unwrap();
+            successor.valid_at = Some(now + TimeDelta::days(days));
+            let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
+            let place = |words: &str| entry.advice.iter().position(|step| step.contains(words));
+            assert_eq!(place("Wait until").is_some(), waits, "{:?}", entry.advice);
+            assert!(place("Wait until") < place("move the clients"), "{:?}", entry.advice);
+            let facts = format!("{:?}", entry.facts);
+            assert_eq!(facts.contains("valid from 2027-01-17 until"), waits, "{facts}");
         }
     }
 

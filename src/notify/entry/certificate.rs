@@ -47,8 +47,10 @@ impl Entry {
         }
         if let Some(successor) = &body.successor {
             let name = successor.name.as_ref().map_or(successor.id.as_str(), |name| name.as_str());
+            let from = successor.valid_at.filter(|at| *at > now);
+            let from = from.map_or(String::new(), |at| format!(" from {}", wording::day(at)));
             let until =
-                successor.expires_at.map(|at| format!(", valid until {}", wording::day(at)));
+                successor.expires_at.map(|at| format!(", valid{from} until {}", wording::day(at)));
             let reach =
                 if successor.covers_every_project { "every project" } else { "some projects" };
             let until = until.unwrap_or_default();
@@ -94,7 +96,7 @@ impl Entry {
             self.projects_label =
                 format!("Was active in {}", wording::count(left.total(), "project"));
             self.list(&left.projects, left.total(), shown_projects, after_its_end);
-            self.advise(advice(alert, body));
+            self.advise(advice(alert, body, now));
             return;
         }
         self.list(&active.projects, here, shown_projects, |project| {
@@ -108,7 +110,7 @@ impl Entry {
                 (None, None) => String::new(),
             }
         });
-        self.advise(advice(alert, body));
+        self.advise(advice(alert, body, now));
     }
 
     fn advise(&mut self, advice: Advice) {

@@ -89,8 +89,6 @@ pub struct Entry {
     pub advice: Vec<String>,
     /// The last of these steps, worded for any certificate: a digest shows them once.
     pub general_advice: Vec<String>,
-    /// Whether a digest shows the general steps elsewhere.
-    pub shares_steps: bool,
     /// Where there is more on what to do: the operator's own address.
     pub runbook: Option<String>,
     /// How to be quiet about it.
@@ -145,7 +143,6 @@ impl Entry {
             coverage: None,
             advice: Vec::new(),
             general_advice: Vec::new(),
-            shares_steps: false,
             runbook: style.links.runbook(alert.event),
             quiet: None,
         };
