@@ -28,7 +28,8 @@ pub struct Problem {
     detail: String,
     #[serde(skip)]
     #[schema(ignore)]
-    retry_after: Option<Duration>,
+    /// In seconds.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -46,7 +47,10 @@ impl Problem {
     pub fn too_many(wait: Duration, detail: impl std::fmt::Display) -> Problem {
         let seconds = wait.as_secs() + 1;
         let detail = format!("{detail}: try again in {seconds} s");
-        Problem { retry_after: Some(wait), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+        Problem {
+            retry_after: Some(seconds),
+            ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Problem {
@@ -87,9 +91,8 @@ impl IntoResponse for Problem {
         let mut response = (self.status(), Json(&self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        if let Some(wait) = self.retry_after {
-            let seconds = HeaderValue::from(wait.as_secs() + 1);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

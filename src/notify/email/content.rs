@@ -208,7 +208,8 @@ fn detailed(
         shared.iter().filter_map(|one| one.runbook.clone()).collect();
     let mut explained = false;
     let full = |entry: Entry| {
-        let mut detailed = Details::from(entry);
+        let shares_steps = shared.iter().any(|one| one.steps == entry.general_advice);
+        let mut detailed = Details { shares_steps, ..Details::from(entry) };
         detailed.runbook = detailed.runbook.filter(|url| linked.insert(url.clone()));
         detailed.consequence = detailed.consequence.filter(|sentence| sentences.allow(sentence));
         detailed.never_quiet = detailed.never_quiet.filter(|sentence| sentences.allow(sentence));
@@ -231,7 +232,6 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
         let mut shared = Shared { certificates: Vec::new(), steps, runbook: None };
         for entry in alerts {
             entry.advice.truncate(entry.advice.len() - entry.general_advice.len());
-            entry.shares_steps = true;
             shared.runbook = shared.runbook.or(entry.runbook.take());
             let name = entry.facts.first().map(|(_, name)| format!("“{name}”"));
             shared.certificates.extend(name);
@@ -257,7 +257,7 @@ impl From<Entry> for Details {
             projects: entry.projects,
             more_projects: entry.more_projects,
             advice: entry.advice,
-            shares_steps: entry.shares_steps,
+            shares_steps: false,
             runbook: entry.runbook,
             quiet,
             first_quiet: false,

@@ -39,7 +39,7 @@ use crate::{
         notification::Notification,
         retry::{FailureReason, Outcome},
         routing::Routing,
-        text::{hide_secret, one_line},
+        text::{HIDDEN, hide_secret, one_line},
     },
     net::{self, Pem},
     notify::NotifierFault,
@@ -51,8 +51,6 @@ use format::{Call, Format, Key, Setting};
 pub const CONCURRENCY: usize = 4;
 /// For one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// What stands where an answer repeats a secret.
-const HIDDEN: &str = "[hidden]";
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 4 * 1024;
 
