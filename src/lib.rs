@@ -57,7 +57,7 @@
 //! config: admin_api, clock, domain, files, heartbeat, http, logging, net, notify, redact, schedule, secret, store
 //! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
 //! demo: clock
-//! cli: build, clock, config, demo, descriptors, domain, heartbeat, logging, net, notify, redact, service, store, usecase, view
+//! cli: build, clock, config, demo, descriptors, domain, logging, net, notify, redact, service, store, usecase, view
 //! fuzz: admin_api, clock, config, domain, net, notify
 //! ```
 //!

@@ -9,6 +9,7 @@ mod deliveries;
 mod generation;
 mod log;
 mod monitor;
+mod once;
 mod peers;
 mod pulse;
 mod reload;
@@ -33,11 +34,12 @@ use crate::{
     store::{Membership, Store},
 };
 use build::Parts;
-pub use build::{Beating, heartbeats, notifiers, target, when};
+use build::{Beating, heartbeats};
+pub use build::{notifiers, target, when};
 use generation::{Begin, Generation, lasting};
-pub use log::log_scan;
-pub use peers::Member;
-use peers::OpenFault;
+use log::log_scan;
+pub use once::Once;
+use peers::{Member, OpenFault};
 pub use reload::settle_changes;
 use scans::Due;
 use shared::Shared;

@@ -3,24 +3,19 @@
 mod output;
 
 use clap::{Args, ValueEnum};
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::path::Path;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::{Failure, UNKNOWN, read, state};
 use crate::{
     clock::Clock,
     config::{Config, Needs},
     domain::{threshold::Severity, wording},
-    heartbeat::Signal,
-    notify::Notifier,
-    service::{self, Beating, Member, Timing},
-    store::{Store, StoreFault},
+    service::Once,
+    store::StoreFault,
     usecase::{
         check::Survey,
-        deliver,
-        scan::{self, Progress, Target},
-        watch_notifiers,
+        scan::{Progress, Target},
     },
 };
 
@@ -104,82 +99,13 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     Ok(Survey::of(read, store.as_ref(), Clock::System.now(), config.timezone).await?)
 }
 
-/// Sends pending deliveries; returns the number of failed attempts.
-async fn deliver_all(
-    config: &Config,
-    store: &Store,
-    notifiers: &[Arc<dyn Notifier>],
-) -> Result<usize, StoreFault> {
-    let never = CancellationToken::new();
-    let deliveries = notifiers.iter().map(|notifier| async {
-        let policy = &config.delivery;
-        deliver::run_once(store, notifier.as_ref(), policy, Clock::System.now(), &never).await
-    });
-    let mut failed = 0;
-    for report in futures_util::future::join_all(deliveries).await {
-        let report = report?;
-        failed += report.waiting + report.failed;
-    }
-    Ok(failed)
-}
-
 /// Scans, commits and delivers once, as the service does.
 async fn scan_and_deliver(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
-    let notifiers = service::notifiers(config)?;
-    let store = Store::open(&config.state).await?;
-    let member = Member::join(config, &store, &notifiers, Clock::System, Timing::default()).await?;
-    let give_up_after = config.delivery.give_up_after;
-    let (mut failed_scan, mut skew) = (None, None);
-    let started_at = Clock::System.now();
-    let mut well = BTreeSet::new();
-    for target in targets {
-        let now = Clock::System.now();
-        let when = service::when(&config.schedule, now, config.schedule.cron.latest(now));
-        let scanned = async {
-            let lease = member.lease(Some(target.api.organization())).await?;
-            let held = lease.clone();
-            let scanned =
-                scan::run_once(target, &store, &notifiers, give_up_after, when, held, &progress)
-                    .await;
-            store.release(&lease).await?;
-            anyhow::Ok(scanned?)
-        };
-        match scanned.await {
-            Ok(report) => {
-                service::log_scan(&report);
-                skew = skew.or(report.record.clock_skew);
-                well.extend(Some(report.record.organization).filter(|_| report.record.complete));
-            }
-            // The alerts of other organizations are still delivered.
-            Err(error) => failed_scan = Some(error),
-        }
-    }
+    let mut once = Once::join(config, Clock::System).await?;
+    once.scan(targets, &progress).await;
     drop(progress);
     drop(shown.await);
-    let mut failed = deliver_all(config, &store, &notifiers).await?;
-    // Report failing notifiers through the others.
-    let lease = member.lease(None).await?;
-    let now = Clock::System.now();
-    let looked =
-        watch_notifiers::run_once(&store, &notifiers, give_up_after, started_at, lease, now)
-            .await?;
-    if looked.notifications > 0 {
-        failed += deliver_all(config, &store, &notifiers).await?;
-    }
-    let late = store.overdue(Clock::System.now() - config.delivery.max).await? > 0;
-    for Beating { heartbeat, of, .. } in service::heartbeats(config)? {
-        let fine = !late && of.is_subset(&well);
-        heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;
-    }
-    if let Some(error) = failed_scan {
-        return Err(error);
-    }
-    let now = Clock::System.now() + skew.unwrap_or_default();
-    let mut survey = Survey::stored(targets, &store, now, config.timezone).await?;
-    survey.undelivered = failed;
-    member.leave().await;
-    store.close().await;
-    Ok(survey)
+    once.finish(targets).await
 }
