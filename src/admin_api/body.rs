@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_unknown_and_what_is_wrong_is_said_with_its_place() {
+    fn what_is_missing_is_unknown_and_what_is_wrong_is_reported_with_its_place() {
         let page = read(
             r#"{"data": [{"id": "c", "name": null, "certificate_details": {}, "active": true, "new": 1}],
                 "has_more": false}"#,

@@ -179,7 +179,7 @@ mod tests {
     proptest! {
         /// However projects and their lists coincide.
         #[test]
-        fn it_says_what_the_inventory_says_for_one(
+        fn one_scope_equals_the_inventory_of_it(
             lists in proptest::collection::vec(proptest::collection::vec((0..4usize, any::<bool>()), 0..3), 1..7),
             inherited in proptest::collection::vec((0..4usize, any::<bool>()), 0..3),
             unread in any::<bool>(),

@@ -122,7 +122,7 @@ mod tests {
     use crate::domain::inventory::tests::{everything, reading, start};
 
     #[test]
-    fn what_was_not_read_for_too_long_is_said_and_nothing_else() {
+    fn what_was_not_read_for_too_long_is_reported_and_nothing_else() {
         let read = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
         let known = Inventory::default().merge(read, &everything(), start());
         let hours = |n: i64| start() + TimeDelta::hours(n);

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_others_are_told_once_and_daily_and_when_it_is_over() {
+    fn the_others_get_one_alert_then_daily_ones_and_a_resolution() {
         let mut failures = [failure("a", 61, false)];
         // It is tried all the time.
         failures[0].last_at = start() + TimeDelta::days(9);

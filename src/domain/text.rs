@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_and_says_so() {
+    fn a_long_name_is_cut_with_an_ellipsis() {
         let name = Name::clean(&"x".repeat(10_000)).unwrap();
         assert_eq!(name.as_str().chars().count(), MAX_NAME);
         assert!(name.as_str().ends_with('…'));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_foretold_of_one_certificate_is_the_same_without_the_rest() {
+    fn what_is_forecast_of_one_certificate_is_the_same_without_the_rest() {
         same(known());
         // One unread project prevents ignoring it; then all match.
         for projects in [&["p*", "u1", "old"][..], &["p*", "u*", "old"], &["p1"]] {

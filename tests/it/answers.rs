@@ -43,7 +43,7 @@ async fn an_opsgenie_alert_that_is_not_there_is_closed() {
 }
 
 #[tokio::test]
-async fn a_teams_workflow_that_says_that_it_failed_has_not_delivered() {
+async fn a_teams_workflow_that_reports_a_failure_has_not_delivered() {
     let sim = Sim::start(world()).await;
     let said = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP \
                 error 429";

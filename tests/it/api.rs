@@ -22,7 +22,7 @@ fn document() -> Value {
 }
 
 #[test]
-fn the_description_is_valid_and_says_what_every_answer_is() {
+fn the_description_is_valid_and_shows_what_every_answer_is() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let document = document();

@@ -30,7 +30,7 @@ fn said(
 }
 
 #[tokio::test]
-async fn a_project_that_cannot_be_read_for_a_day_is_told_daily_and_its_end_too() {
+async fn a_project_that_cannot_be_read_for_a_day_is_reported_daily_and_its_end_too() {
     let sim = Sim::start(world()).await;
     let service = Service::start(&sim.config()).await;
     let mut heard = Heard::of(&sim);
@@ -100,7 +100,7 @@ async fn where_nothing_can_be_read_any_more_it_is_one_alert_with_the_longest_uns
 }
 
 #[tokio::test]
-async fn an_organization_that_was_never_read_is_told_too() {
+async fn an_organization_that_was_never_read_is_reported_too() {
     let sim = Sim::start(world()).await;
     let text = sim.config().replace("admin_key = \"sk-", "admin_key = \"wrong-");
     let service = Service::start(&text).await;
@@ -114,7 +114,7 @@ async fn an_organization_that_was_never_read_is_told_too() {
 }
 
 #[tokio::test]
-async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_is_foretold() {
+async fn excluded_or_patiently_watched_lists_are_reported_no_more_and_nothing_is_forecast() {
     let sim = Sim::start(world()).await;
     sim.api.world().projects[3].broken = Some(500);
     let text = format!("{}max_attempts = 1\n", "[api]\n") + &sim.config();
@@ -142,7 +142,7 @@ async fn what_is_excluded_or_allowed_to_take_longer_is_told_no_more_and_nothing_
 }
 
 #[tokio::test]
-async fn nobody_is_told_that_all_is_seen_while_it_is_not() {
+async fn no_recovery_is_reported_while_a_list_is_unreadable() {
     let sim = Sim::start(world()).await;
     sim.api.world().projects[0].broken = Some(403);
     let service = Service::start(&sim.config()).await;

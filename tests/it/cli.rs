@@ -270,7 +270,7 @@ async fn two_runs_in_a_row_send_nothing_the_second_time() {
 }
 
 #[tokio::test]
-async fn check_notify_tells_once_and_exits_as_check_does() {
+async fn check_notify_reports_once_and_exits_as_check_does() {
     let sim = Sim::start(world(&[5])).await;
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..2 {
@@ -324,7 +324,7 @@ async fn it_stops_in_time_while_everything_hangs() {
 }
 
 #[tokio::test]
-async fn notify_test_says_what_each_receiver_answered() {
+async fn notify_test_shows_what_each_receiver_answered() {
     let sim = Sim::start(world(&[])).await;
     sim.mailbox.refuse("b@acme.example", Some(550));
     let folder = tempfile::tempdir().unwrap();

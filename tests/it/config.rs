@@ -22,7 +22,7 @@ fn refused(text: &str) -> Vec<String> {
 const KEY: &str = "[organizations.acme]\nadmin_key = \"sk-admin-x\"\n";
 
 #[test]
-fn each_refused_configuration_says_key_found_and_expected() {
+fn each_refused_configuration_shows_key_found_and_expected() {
     let cases = [
         (
             "timezone = \"Mars/Olympus\"\n",
@@ -280,7 +280,7 @@ fn each_refused_configuration_says_key_found_and_expected() {
 }
 
 #[test]
-fn a_template_that_would_fail_refuses_to_start_and_says_where() {
+fn a_template_that_would_fail_prevents_the_start_and_its_line_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("my.j2");
     // The template, its type, and the error; `None` if it is accepted.
@@ -341,7 +341,7 @@ fn a_template_that_would_fail_refuses_to_start_and_says_where() {
 }
 
 #[test]
-fn all_problems_are_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let problems = refused(
         "[notifiers.webhook.w]\nurl = { env = \"CERTVIGIL_TEST_UNSET\" }\n[schedule]\ncron = \"x\"\n\
          [organizations.acme]\nadmin_key = { env = \"CERTVIGIL_TEST_UNSET\" }\n",
@@ -497,7 +497,7 @@ async fn a_named_file_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn config_check_says_what_is_watched_and_when() {
+async fn config_check_shows_what_is_watched_and_when() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("c.toml"),
@@ -545,7 +545,7 @@ fn a_rule_inherits_what_it_leaves_out() {
 }
 
 #[test]
-fn an_organization_that_nobody_hears_of_is_warned_about_and_an_ignore_that_has_ended() {
+fn an_organization_without_a_notifier_and_an_ended_ignore_are_warned_about() {
     crypto();
     let text = format!(
         "{KEY}[notifiers.log.a]\norganizations = [\"other\"]\n[[rules]]\n\

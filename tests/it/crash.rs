@@ -143,7 +143,7 @@ async fn a_scan_that_dies_before_its_commit_is_decided_again_and_one_after_it_is
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_told_again_by_the_next_scan_under_a_new_id() {
+async fn what_was_given_up_is_raised_again_by_the_next_scan_under_a_new_id() {
     let sim = Sim::start(world(5)).await;
     let service =
         Service::start(&format!("{}[delivery]\ngive_up_after = \"1h\"\n", sim.config())).await;

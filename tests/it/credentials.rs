@@ -34,7 +34,7 @@ async fn step(service: &Service, day: i64) {
 }
 
 #[tokio::test]
-async fn the_expiry_of_the_own_key_is_told_along_the_ladder_until_another_one_is_used() {
+async fn the_expiry_of_the_own_key_is_reported_along_the_ladder_until_another_one_is_used() {
     let sim = world().await;
     let service = Service::start(&sim.config()).await;
     let mut heard = Heard::of(&sim);
@@ -85,7 +85,7 @@ async fn all_keys_are_watched_where_that_is_asked_for_and_none_where_not() {
 }
 
 #[tokio::test]
-async fn a_key_that_may_not_read_the_keys_is_said_once_and_makes_no_scan_incomplete() {
+async fn a_key_that_may_not_read_the_keys_is_reported_once_and_makes_no_scan_incomplete() {
     let sim = world().await;
     let service = Service::start(&sim.config()).await;
     sim.api.world().admin_keys_broken = Some(403);
@@ -111,7 +111,7 @@ async fn a_key_that_may_not_read_the_keys_is_said_once_and_makes_no_scan_incompl
 }
 
 #[tokio::test]
-async fn the_end_of_the_own_client_certificate_is_told_from_the_file() {
+async fn the_end_of_the_own_client_certificate_is_reported_from_the_file() {
     let sim = world().await;
     let tls = Tls::until(start() + days(6) + TimeDelta::hours(1));
     let identity = format!(

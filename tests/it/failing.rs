@@ -41,7 +41,7 @@ fn subjects(sim: &Sim, to: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() {
+async fn after_an_hour_the_others_get_one_alert_then_daily_ones_and_a_resolution() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;
     let away = || Answer { status: 503, headers: vec![] };
@@ -80,7 +80,7 @@ async fn after_an_hour_the_others_are_told_once_and_daily_and_when_it_is_over() 
 }
 
 #[tokio::test]
-async fn a_refusal_for_good_is_told_at_once_with_the_recipient_and_the_answer() {
+async fn a_refusal_for_good_is_reported_at_once_with_the_recipient_and_the_answer() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;
     sim.mailbox.refuse("b@acme.example", Some(550));
@@ -126,7 +126,7 @@ async fn a_start_makes_nothing_well_that_has_not_been_tried_again() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_refused_and_a_receiver_that_is_taken_out_are_told_no_more() {
+async fn a_rejected_resolution_and_a_removed_receiver_are_reported_no_more() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;
     sim.mailbox.refuse("b@acme.example", Some(550));
@@ -156,7 +156,7 @@ async fn an_end_that_is_refused_and_a_receiver_that_is_taken_out_are_told_no_mor
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_also_where_the_next_message_is_taken_in_the_same_moment() {
+async fn a_refusal_is_reported_also_where_the_next_message_is_taken_in_the_same_moment() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;
     sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
@@ -171,7 +171,7 @@ async fn a_refusal_is_told_also_where_the_next_message_is_taken_in_the_same_mome
 }
 
 #[tokio::test]
-async fn one_that_refuses_to_hear_of_the_other_is_not_told_again_at_each_look() {
+async fn a_notifier_that_rejects_the_alert_about_another_does_not_get_it_at_each_check() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;
     for to in ["a@acme.example", "b@acme.example"] {

@@ -226,17 +226,17 @@ async fn each_in_turn(of: &'static str) {
 }
 
 #[tokio::test]
-async fn each_fault_of_the_whole_api_is_said_and_nothing_is_over_for_it() {
+async fn each_fault_of_the_whole_api_is_reported_and_nothing_is_over_for_it() {
     each_in_turn("/").await;
 }
 
 #[tokio::test]
-async fn each_fault_of_one_project_is_said_and_hides_nothing_else() {
+async fn each_fault_of_one_project_is_reported_and_hides_nothing_else() {
     each_in_turn("proj_0002/certificates").await;
 }
 
 #[tokio::test]
-async fn an_api_that_refuses_is_told_as_blindness_and_its_end_when_it_is_back() {
+async fn an_api_that_refuses_is_reported_as_blindness_and_its_end_when_it_is_back() {
     let (sim, beats) = (sim().await, Beats::start().await);
     let listen = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
     let listener = listen().await;
@@ -279,8 +279,8 @@ async fn an_api_that_refuses_is_told_as_blindness_and_its_end_when_it_is_back() 
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_and_an_untrusted_certificate_are_said_from_the_first_scan_on()
-{
+async fn a_name_that_does_not_resolve_and_an_untrusted_certificate_are_reported_from_the_first_scan_on()
+ {
     let tls = Tls::new();
     let (sim, beats) = (sim().await, Beats::start().await);
     let untrusted = serve_tls(sim.api.router(), tls.acceptor(false)).await;

@@ -318,7 +318,8 @@ async fn a_webhook_that_refuses_for_now_is_tried_again_under_the_same_id_and_del
 }
 
 #[tokio::test]
-async fn what_a_webhook_refuses_for_good_is_told_through_the_others_and_anew_by_the_next_scan() {
+async fn what_a_webhook_refuses_for_good_is_reported_through_the_others_and_anew_by_the_next_scan()
+{
     let (sim, beats) = (sim().await, Beats::start().await);
     let text = config(&sim, sim.mailbox.address, "tls = \"none\"\n", &beats);
     sim.receiver.answer([Answer { status: 400, headers: vec![] }]);
@@ -333,7 +334,7 @@ async fn what_a_webhook_refuses_for_good_is_told_through_the_others_and_anew_by_
 }
 
 #[tokio::test]
-async fn where_the_only_notifier_refuses_the_heartbeat_is_what_tells_of_it() {
+async fn where_the_only_notifier_refuses_the_heartbeat_is_withheld() {
     let (sim, beats) = (sim().await, Beats::start().await);
     let text = format!(
         "{}{}[schedule]\ncron = \"* * * * * *\"\n[monitoring]\n{}",

@@ -98,7 +98,7 @@ fn limit(daemon: &Daemon, bytes: &str) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_what_could_not_be_kept_is_told_when_there_is_room() {
+async fn a_full_disk_is_reported_and_alerts_follow_when_there_is_room() {
     let (sim, beats) = (sim().await, Beats::start().await);
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(folder.path());

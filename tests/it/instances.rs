@@ -209,7 +209,7 @@ async fn who_was_paused_in_a_scan_keeps_nothing_of_it_once_another_has_taken_ove
 }
 
 #[tokio::test]
-async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs() {
+async fn where_configurations_differ_the_newest_scans_and_both_show_what_differs() {
     let Some(database) = postgres::database().await else { return };
     let sim = sim().await;
     let text = |ladder: &str| {
@@ -259,7 +259,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_say_what_differs(
 }
 
 #[tokio::test]
-async fn two_instances_tell_a_lost_protection_once_and_of_the_right_organization() {
+async fn two_instances_report_a_lost_protection_once_and_of_the_right_organization() {
     let Some(database) = postgres::database().await else { return };
     // Two organizations with the same projects and certificates, by id and by name.
     let world = || {

@@ -86,7 +86,7 @@ async fn a_reload_takes_what_is_added_and_ends_what_is_removed_and_a_bad_file_ch
 }
 
 #[tokio::test]
-async fn a_reload_says_what_needs_a_restart_and_goes_on_with_the_rest() {
+async fn a_reload_shows_what_needs_a_restart_and_goes_on_with_the_rest() {
     let sim = sim().await;
     let mut daemon = Daemon::start(&format!("{}{RARELY}", sim.config()));
     let end = daemon.logged("scan finished", 0).await;
@@ -147,7 +147,7 @@ async fn it_stops_within_ten_seconds_while_the_api_and_the_mail_server_hang() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_and_its_watchdog_is_fed_by_the_loops() {
+async fn systemd_is_notified_and_its_watchdog_is_fed_by_the_loops() {
     let sim = sim().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");

@@ -75,7 +75,7 @@ fn world_of(projects: usize, end: DateTime<Utc>) -> World {
 }
 
 #[tokio::test]
-async fn a_life_is_told_in_its_stages_one_message_each_whatever_the_number_of_projects() {
+async fn a_life_is_reported_in_its_stages_one_message_each_whatever_the_number_of_projects() {
     let mut walk = Walk::start(world_of(150, start() + days(100))).await;
     for day in 0..=103 {
         walk.day(day).await;
@@ -97,7 +97,7 @@ async fn a_life_is_told_in_its_stages_one_message_each_whatever_the_number_of_pr
 }
 
 #[tokio::test]
-async fn thresholds_that_pass_during_downtime_are_told_once_and_late() {
+async fn thresholds_that_pass_during_downtime_are_reported_once_and_late() {
     let mut walk = Walk::start(world(start() + days(100))).await;
     for day in (0..=60).chain(95..=96) {
         walk.day(day).await;
@@ -110,7 +110,7 @@ async fn thresholds_that_pass_during_downtime_are_told_once_and_late() {
 }
 
 #[tokio::test]
-async fn a_renewal_is_said_once_and_the_ladder_starts_afresh() {
+async fn a_renewal_is_reported_once_and_the_ladder_starts_afresh() {
     let mut walk = Walk::start(world(start() + days(100))).await;
     for day in 0..=75 {
         walk.day(day).await;
@@ -131,7 +131,7 @@ async fn a_renewal_is_said_once_and_the_ladder_starts_afresh() {
 }
 
 #[tokio::test]
-async fn a_replacement_is_said_once() {
+async fn a_replacement_is_reported_once() {
     let mut walk = Walk::start(world(start() + days(100))).await;
     for day in 0..=80 {
         walk.day(day).await;
@@ -206,7 +206,7 @@ async fn a_repeat_of_six_hours_with_a_scan_every_six_hours_repeats_at_each() {
 }
 
 #[tokio::test]
-async fn whoever_joins_later_is_told_of_what_is_open_and_nobody_else_again() {
+async fn a_new_receiver_gets_what_is_open_and_nobody_else_gets_it_again() {
     let mut walk = Walk::start(world(start() + days(5))).await;
     walk.day(0).await;
     let before = walk.sim.mailbox.mails().len();
@@ -232,7 +232,7 @@ async fn whoever_joins_later_is_told_of_what_is_open_and_nobody_else_again() {
 }
 
 #[tokio::test]
-async fn what_was_told_of_an_organization_that_is_no_longer_configured_is_ended() {
+async fn the_alerts_of_an_organization_that_is_no_longer_configured_are_resolved() {
     let mut walk = Walk::start(world(start() + days(5))).await;
     walk.day(0).await;
     let renamed = walk.sim.config().replace("[organizations.acme]", "[organizations.other]");
@@ -248,7 +248,7 @@ async fn what_was_told_of_an_organization_that_is_no_longer_configured_is_ended(
 }
 
 #[tokio::test]
-async fn whoever_replaces_the_only_receiver_is_told_of_what_is_open() {
+async fn a_receiver_that_replaces_the_only_one_gets_what_is_open() {
     let mut walk = Walk::start(world(start() + days(5))).await;
     walk.day(0).await;
     let other = certvigil::demo::receiver::Receiver::default();
@@ -268,7 +268,7 @@ async fn whoever_replaces_the_only_receiver_is_told_of_what_is_open() {
 }
 
 #[tokio::test]
-async fn whoever_joins_and_could_not_be_told_is_told_by_the_next_scan() {
+async fn a_new_receiver_that_was_not_reached_gets_it_with_the_next_scan() {
     let mut walk = Walk::start(world(start() + days(5))).await;
     walk.day(0).await;
     let joined =

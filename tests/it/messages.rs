@@ -187,7 +187,7 @@ fn texts(value: &Value, key: &str) -> Vec<String> {
 }
 
 #[test]
-fn slack_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
+fn slack_gets_no_more_than_it_takes_and_the_number_of_the_rest() {
     let config = everybody();
     for message in samples().into_iter().map(|(_, message)| message).chain([largest()]) {
         let (_, body) = call(&config, "slack", &message);
@@ -210,7 +210,7 @@ fn slack_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
 }
 
 #[test]
-fn discord_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
+fn discord_gets_no_more_than_it_takes_and_the_number_of_the_rest() {
     let config = everybody();
     for message in samples().into_iter().map(|(_, message)| message).chain([largest()]) {
         let (url, body) = call(&config, "discord", &message);
@@ -243,7 +243,7 @@ fn discord_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
 }
 
 #[test]
-fn teams_is_given_no_more_than_it_takes_and_told_how_much_more_there_is() {
+fn teams_gets_no_more_than_it_takes_and_the_number_of_the_rest() {
     let config = everybody();
     for message in samples().into_iter().map(|(_, message)| message).chain([largest()]) {
         let (_, body) = call(&config, "teams", &message);
@@ -289,7 +289,7 @@ fn pagerduty_and_opsgenie_are_given_no_more_than_they_take() {
 }
 
 #[test]
-fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_says_how_many_there_are() {
+fn a_mail_of_very_many_alerts_is_not_cut_off_by_mail_programs_and_shows_how_many_there_are() {
     let config = everybody();
     let mail = mail(&config, &largest());
     // 60 of the largest possible headlines have their size; names of usual length leave room to

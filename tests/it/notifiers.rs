@@ -101,7 +101,7 @@ async fn a_webhooks_status_decides() {
 }
 
 #[tokio::test]
-async fn a_webhooks_wish_to_wait_is_heard() {
+async fn a_webhooks_retry_after_is_honoured() {
     let receiver = Receiver::default();
     let notifier = notifier(&hook(receiver.serve().await.unwrap()));
     receiver.answer([Answer { status: 429, headers: vec![("retry-after", "90".to_owned())] }]);
@@ -317,7 +317,7 @@ fn mail_to(address: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn a_mail_server_that_stalls_or_refuses_at_any_step_is_said_and_tried_again() {
+async fn a_mail_server_that_stalls_or_refuses_at_any_step_is_reported_and_tried_again() {
     fn polite(line: &str) -> Option<&'static str> {
         match line.split(' ').next().unwrap_or_default() {
             "EHLO" => Some("250-hi\r\n250 8BITMIME\r\n"),
@@ -394,7 +394,7 @@ async fn implicit_tls_encrypts_from_the_first_byte() {
 }
 
 #[tokio::test]
-async fn the_mail_says_what_breaks_when_for_whom_and_what_to_do() {
+async fn the_mail_shows_what_breaks_when_for_whom_and_what_to_do() {
     let mut world = World::with_projects(14, |n| format!("prod-{n}"));
     world.add("cert_old", Some("prod-ca"), Some(start() + days(6)), 1..=14);
     world.add("cert_new", Some("prod-ca-2"), Some(start() + days(400)), 1..=2);
@@ -428,7 +428,8 @@ async fn the_mail_says_what_breaks_when_for_whom_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_mail_says_which_projects_are_broken_now_what_is_quiet_and_how_many_others_there_are() {
+async fn the_mail_shows_which_projects_are_broken_now_what_is_quiet_and_how_many_others_there_are()
+{
     let mut world =
         World::with_projects(5, |n| if n < 3 { format!("lab-{n}") } else { format!("prod-{n}") });
     world.add("cert_a", Some("shared-ca"), Some(start() + days(20)), [1, 3, 4]);

@@ -57,7 +57,7 @@ fn news(document: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_forecast_says_who_is_told_what_from_the_api_and_from_the_state() {
+async fn a_forecast_shows_each_notifiers_alerts_from_the_api_and_from_the_state() {
     let (sim, text, folder) = sim(Clock::System.now()).await;
     let asked = ["forecast", "--days", "30", "--output", "json"];
     let live = json(&folder, &text, &asked).await;
@@ -141,7 +141,7 @@ async fn a_forecast_is_a_table_and_a_calendar_too() {
 }
 
 #[tokio::test]
-async fn explain_says_everything_that_the_decision_rests_on() {
+async fn explain_shows_everything_that_the_decision_rests_on() {
     let (_sim, text, folder) = sim(Clock::System.now()).await;
     assert_eq!(run(with(folder.path(), &text, &["check", "--notify"])).await.0, 0);
     let (code, out, said) = run(with(folder.path(), &text, &["explain", "prod-ca"])).await;

@@ -305,7 +305,7 @@ const STORIES: [Story; 16] = [
 ];
 
 #[tokio::test]
-async fn each_transition_is_told_once_and_in_these_words() {
+async fn each_transition_is_reported_once_and_in_these_words() {
     for story in STORIES {
         let sim = Sim::start(world()).await;
         let service = Service::start(&config(&sim, story.config)).await;
@@ -319,7 +319,7 @@ async fn each_transition_is_told_once_and_in_these_words() {
 }
 
 #[tokio::test]
-async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_hears_of_it() {
+async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_gets_it() {
     let sim = Sim::start(world()).await;
     let text = config(&sim, "");
     let service = Service::start(&text).await;
@@ -349,7 +349,7 @@ async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_he
 }
 
 #[tokio::test]
-async fn what_flaps_is_told_once_in_a_day() {
+async fn what_flaps_is_reported_once_in_a_day() {
     let sim = Sim::start(world()).await;
     let service = Service::start(&config(&sim, "")).await;
     let mut told = Vec::new();
@@ -364,7 +364,7 @@ async fn what_flaps_is_told_once_in_a_day() {
 /// The organization's list is unreadable while a project loses its last certificate: told when it
 /// can be read, and not forgotten.
 #[tokio::test]
-async fn a_loss_behind_an_unreadable_list_is_told_when_it_is_certain() {
+async fn a_loss_behind_an_unreadable_list_is_reported_when_it_is_certain() {
     let sim = Sim::start(world()).await;
     let broken = Arc::new(Mutex::new(false));
     let api = serve(sim.api.router().layer(axum::middleware::from_fn({
@@ -429,7 +429,7 @@ async fn a_swap_between_two_requests_is_no_loss() {
 }
 
 #[tokio::test]
-async fn projects_that_are_excluded_say_so_and_are_forgotten() {
+async fn excluded_projects_are_resolved_with_that_reason_and_forgotten() {
     let sim = Sim::start(world()).await;
     let text = config(&sim, "");
     let service = Service::start(&text).await;

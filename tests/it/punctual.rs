@@ -50,8 +50,7 @@ async fn minutes_late(service: &Service) -> Vec<Option<i64>> {
 }
 
 #[tokio::test]
-async fn what_is_told_by_the_next_scan_is_in_time_and_what_waited_for_a_start_says_how_late_it_is()
-{
+async fn an_alert_of_the_next_scan_is_in_time_and_one_that_waited_for_a_start_shows_its_delay() {
     let sim = sim().await;
     let service = Service::start(&sim.config()).await;
     step(&service, 0).await;
@@ -84,7 +83,7 @@ async fn what_is_told_by_the_next_scan_is_in_time_and_what_waited_for_a_start_sa
 }
 
 #[tokio::test]
-async fn what_could_not_be_delivered_is_late_also_when_it_is_told_anew() {
+async fn an_alert_that_could_not_be_delivered_is_late_also_when_it_is_raised_again() {
     let sim = sim().await;
     let text = format!("{}[delivery]\ngive_up_after = \"12h\"\n", sim.config());
     let service = Service::start(&text).await;
@@ -124,7 +123,7 @@ async fn with_clock(sim: &Sim) -> (Arc<AtomicI64>, String) {
 }
 
 #[tokio::test]
-async fn where_the_clocks_differ_by_more_than_five_minutes_the_apis_counts_and_that_is_said() {
+async fn where_the_clocks_differ_by_more_than_five_minutes_the_apis_counts_and_messages_show_it() {
     let sim = sim().await;
     let (ahead, text) = with_clock(&sim).await;
     let service = Service::start(&text).await;
@@ -176,7 +175,7 @@ async fn a_clock_that_is_ahead_of_the_apis_expires_nothing() {
 }
 
 #[tokio::test]
-async fn check_goes_by_the_apis_clock_and_says_so() {
+async fn check_uses_the_apis_clock_and_shows_it() {
     let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     let soon = Clock::System.now() + days(7) + hours(2);
     world.add("cert_a", Some("prod-ca"), Some(soon), 1..=1);

@@ -70,7 +70,7 @@ async fn a_missing_scope_is_named_in_the_same_words_everywhere() {
 }
 
 #[tokio::test]
-async fn what_answers_in_between_is_said_to() {
+async fn an_answer_of_a_proxy_is_reported_as_that() {
     let sim = Sim::start(world()).await;
     type Answer = fn() -> Response;
     let cases: [(Answer, &str); 3] = [
@@ -167,7 +167,7 @@ fn acceptor(tls: &Tls, anchor: &str) -> tokio_rustls::TlsAcceptor {
 }
 
 #[tokio::test]
-async fn certvigils_own_certificate_gets_in_by_its_chain_or_is_told_what_is_wrong() {
+async fn certvigils_own_certificate_is_accepted_by_its_chain_or_the_error_names_the_cause() {
     let tls = Tls::new();
     let (anchor, identities) = identities();
     let sim = Sim::start(world()).await;

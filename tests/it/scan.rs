@@ -293,7 +293,7 @@ fn list(items: serde_json::Value, more: bool, last: Option<&str>) -> Response {
 }
 
 #[tokio::test]
-async fn every_failure_of_a_listing_is_said_and_leaves_the_last_good_state() {
+async fn every_failure_of_a_listing_is_reported_and_leaves_the_last_good_state() {
     let html = || ([("content-type", "text/html")], "<html>Sign in</html>").into_response();
     let one = || json!([{ "id": "cert_x", "name": null, "created_at": 1, "certificate_details": {}, "active": true }]);
     type Answer = Box<dyn Fn() -> Response + Send + Sync>;

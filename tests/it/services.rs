@@ -108,7 +108,7 @@ async fn pagerduty_gets_one_incident_for_each_certificate_from_its_first_stage_t
 }
 
 #[tokio::test]
-async fn one_refused_event_is_told_anew_and_the_others_are_not() {
+async fn one_rejected_event_is_raised_again_and_the_others_are_not() {
     let sim = Sim::start(world(2, &[("cert_a", 6, &[1]), ("cert_b", 5, &[2])])).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
     sim.receiver
@@ -164,7 +164,7 @@ async fn projects_without_a_certificate_are_one_incident_that_ends_with_the_last
 }
 
 #[tokio::test]
-async fn what_is_told_of_one_project_does_not_overtake_what_is_told_of_another() {
+async fn an_alert_about_one_project_does_not_overtake_one_about_another() {
     let sim = Sim::start(world(2, &[("cert_1", -1, &[1]), ("cert_2", 1, &[2])])).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
     scan_and_deliver(&service, start()).await;
@@ -205,7 +205,7 @@ async fn an_incident_that_moves_to_another_service_is_opened_there_and_forgotten
 }
 
 #[tokio::test]
-async fn a_message_that_goes_to_another_channel_of_the_same_service_tells_it_all_that_is_open() {
+async fn another_channel_of_the_same_service_gets_everything_that_is_open() {
     let sim = Sim::start(world(2, &[("cert_a", 20, &[1]), ("cert_b", 5, &[2])])).await;
     let text = |channel: &str| {
         format!(

@@ -20,7 +20,7 @@ async fn instance(database: &Database) -> Store {
 }
 
 #[tokio::test]
-async fn a_lease_is_held_by_one_until_it_lets_go_or_says_nothing_more() {
+async fn a_lease_has_one_holder_until_it_is_released_or_not_renewed() {
     let Some(database) = postgres::database().await else { return };
     let (one, other) = (instance(&database).await, instance(&database).await);
     for store in [&one, &other] {
@@ -175,7 +175,7 @@ async fn each_delivery_is_claimed_by_one_of_many_and_none_is_left() {
 }
 
 #[tokio::test]
-async fn refused_by_all_at_the_same_moment_it_was_told_to_nobody() {
+async fn a_notification_rejected_by_all_at_once_was_not_sent() {
     let Some(contract) = Contract::postgres().await else { return };
     for round in 0..10 {
         let now = start() + minutes(round);

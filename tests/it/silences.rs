@@ -65,7 +65,7 @@ async fn walk(service: &Service, days: impl Iterator<Item = i64>) {
 }
 
 #[tokio::test]
-async fn what_is_ignored_is_told_when_that_ends_with_the_reason_it_had() {
+async fn what_is_ignored_is_reported_when_that_ends_with_the_reason_it_had() {
     let (sim, text) = sim(start() + days(20)).await;
     let until = (start() + days(10)).to_rfc3339();
     let rule = format!(
@@ -134,7 +134,7 @@ fn acknowledgement(until: DateTime<Utc>, expires_at: DateTime<Utc>) -> Acknowled
 }
 
 #[tokio::test]
-async fn an_acknowledgement_mutes_all_but_the_last_and_shows_in_what_is_told() {
+async fn an_acknowledgement_mutes_all_but_the_last_and_is_shown_in_its_alert() {
     let end = start() + days(20);
     let (sim, text) = sim(end).await;
     let acme = OrganizationName::parse("acme").unwrap();
@@ -179,7 +179,7 @@ async fn an_acknowledgement_ends_with_what_it_was_about() {
 }
 
 #[tokio::test]
-async fn a_notifier_is_told_of_the_projects_it_asked_for_and_of_the_number_of_others() {
+async fn a_notifier_gets_the_projects_that_it_selects_and_the_number_of_others() {
     let (sim, text) = sim(start() + days(20)).await;
     let text = text
         .replace("[notifiers.webhook.hook]", "[notifiers.webhook.hook]\nprojects = [\"lab-*\"]");
@@ -209,7 +209,7 @@ async fn a_notifier_is_told_of_the_projects_it_asked_for_and_of_the_number_of_ot
 }
 
 #[tokio::test]
-async fn what_another_notifier_is_told_does_not_depend_on_who_else_there_is() {
+async fn the_alerts_of_a_notifier_do_not_depend_on_other_notifiers() {
     let both = sim(start() + days(20)).await;
     let alone = sim(start() + days(20)).await;
     let other = format!(
@@ -230,7 +230,7 @@ async fn what_another_notifier_is_told_does_not_depend_on_who_else_there_is() {
 }
 
 #[tokio::test]
-async fn an_expiry_in_milliseconds_is_unknown_and_said_so() {
+async fn an_expiry_in_milliseconds_is_unknown_and_reported_as_that() {
     let (sim, text) = sim(start() + days(20)).await;
     let milliseconds = (start() + days(20)).timestamp_millis();
     let seconds = DateTime::from_timestamp(milliseconds, 0).unwrap();

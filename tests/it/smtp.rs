@@ -298,7 +298,7 @@ async fn the_wrong_kind_of_tls_fails_in_time_and_names_the_cause() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_signs_itself_is_trusted_or_the_way_there_is_said() {
+async fn a_self_signed_certificate_is_trusted_or_the_error_names_the_remedy() {
     crypto();
     for (is_ca, expected) in [(false, "delivered"), (true, "retry tls")] {
         let folder = tempfile::tempdir().unwrap();

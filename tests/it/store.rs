@@ -413,7 +413,7 @@ async fn a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died(contr
     assert_eq!(contract.claim(start() + minutes(5)).await.len(), left, "whoever had it is dead");
 }
 
-async fn what_nobody_took_was_not_told(contract: Contract) {
+async fn a_notification_that_no_receiver_accepted_was_not_sent(contract: Contract) {
     for (verdict, state) in
         [(Verdict::GivenUp, DeliveryState::GivenUp), (Verdict::Rejected, DeliveryState::Rejected)]
     {
@@ -435,7 +435,7 @@ async fn what_nobody_took_was_not_told(contract: Contract) {
     }
 }
 
-async fn one_who_took_it_is_enough_to_have_told(contract: Contract) {
+async fn one_accepting_receiver_is_enough_to_have_sent(contract: Contract) {
     contract.commit(vec![send("c", SEVEN, start())], &["a", "b"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
@@ -443,7 +443,7 @@ async fn one_who_took_it_is_enough_to_have_told(contract: Contract) {
     assert_eq!(contract.sent().await, ["c Within(604800)"]);
 }
 
-async fn an_end_that_nobody_took_is_told_again(contract: Contract) {
+async fn a_resolution_that_no_receiver_accepted_is_sent_again(contract: Contract) {
     contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Delivered, start()).await;
@@ -499,7 +499,7 @@ async fn what_was_never_attempted_and_is_out_of_date_is_superseded(contract: Con
     );
 }
 
-async fn a_failed_delivery_can_be_tried_again_and_counts_as_told_then(contract: Contract) {
+async fn a_failed_delivery_can_be_retried_and_counts_as_sent_then(contract: Contract) {
     contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Rejected, start()).await;
@@ -663,7 +663,7 @@ async fn a_message_that_cannot_be_read_stands_in_nobodys_way(contract: Contract)
     assert_eq!(contract.states().await[0].1, DeliveryState::Rejected);
 }
 
-async fn the_ledger_knows_what_is_over_and_what_was_told_within_a_day(contract: Contract) {
+async fn the_ledger_has_open_alerts_and_those_of_the_last_day(contract: Contract) {
     let (noon, later) = (start(), start() + TimeDelta::hours(10));
     let scans = [
         (vec![send("cert_a", SEVEN, noon), send("cert_b", SEVEN, noon)], noon),
@@ -962,11 +962,11 @@ pub(crate) use contract;
 contract! {
     a_commit_survives_and_reads_back_as_it_was_written
     a_claim_belongs_to_one_until_its_lease_ends_or_its_owner_has_died
-    one_who_took_it_is_enough_to_have_told
-    an_end_that_nobody_took_is_told_again
+    one_accepting_receiver_is_enough_to_have_sent
+    a_resolution_that_no_receiver_accepted_is_sent_again
     for_one_receiver_and_subject_nothing_overtakes
     what_was_never_attempted_and_is_out_of_date_is_superseded
-    a_failed_delivery_can_be_tried_again_and_counts_as_told_then
+    a_failed_delivery_can_be_retried_and_counts_as_sent_then
     what_is_owed_to_the_unconfigured_is_cancelled
     pruning_forgets_what_ended_and_keeps_what_counts
     a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it
@@ -974,9 +974,9 @@ contract! {
     what_waits_without_an_attempt_is_held_back
     acknowledgements_outlive_a_removed_organization_for_a_week
     a_message_that_cannot_be_read_stands_in_nobodys_way
-    the_ledger_knows_what_is_over_and_what_was_told_within_a_day
+    the_ledger_has_open_alerts_and_those_of_the_last_day
     an_acknowledgement_is_kept_superseded_withdrawn_and_ended_by_a_scan
-    what_nobody_took_was_not_told
+    a_notification_that_no_receiver_accepted_was_not_sent
     a_rate_holds_for_all_and_over_a_restart
     instants_of_a_clock_that_was_years_ahead_hold_nothing_back
     what_may_have_arrived_holds_nothing_back_and_keeps_its_pause

@@ -70,7 +70,7 @@ async fn tables_fit_the_terminal_in_colours_and_a_pipe_gets_neither() {
 }
 
 #[tokio::test]
-async fn what_is_empty_says_why_and_a_first_start_what_to_do() {
+async fn what_is_empty_shows_why_and_a_first_start_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in ["check", "run"] {
         let mut command = certvigil(folder.path());

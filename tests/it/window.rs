@@ -285,7 +285,7 @@ async fn a_scan_an_acknowledgement_and_another_attempt_can_be_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_page_says_no_only_where_everything_was_seen() {
+async fn the_first_page_answers_no_only_where_everything_was_read() {
     let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + days(300)), 1..=3);
     let sim = Sim::start(world).await;
@@ -391,7 +391,7 @@ async fn before_the_first_scan_nothing_is_called_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_are_in_the_address_and_a_wrong_one_is_said() {
+async fn filters_are_in_the_address_and_a_wrong_one_is_reported() {
     let sim = demo().await;
     let mut daemon = told(&sim, &sim.config()).await;
     let titles = async |path: &str| -> Vec<String> {

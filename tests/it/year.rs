@@ -531,7 +531,7 @@ fn ticks() -> impl Iterator<Item = (i64, DateTime<Utc>)> {
 }
 
 #[tokio::test]
-async fn in_a_year_of_rotations_and_outages_everybody_is_told_what_is_theirs_once_and_in_time() {
+async fn in_a_year_of_rotations_and_outages_each_notifier_gets_its_alerts_once_and_in_time() {
     let mut year = Year::start().await;
     let mut expected = Expected::all();
     let mut seen = year.world.clone();

@@ -136,7 +136,7 @@ fn project(listed: &[(&str, i64, bool)]) -> Reading {
 }
 
 #[test]
-fn a_life_is_told_in_its_stages_each_once() {
+fn a_life_is_reported_in_its_stages_each_once() {
     let mut listener = Listener::default();
     let mut heard = Vec::new();
     for day in 0..=115 {
@@ -173,7 +173,7 @@ fn a_life_is_told_in_its_stages_each_once() {
 }
 
 #[test]
-fn after_downtime_only_the_tightest_stage_is_told() {
+fn after_downtime_only_the_tightest_stage_is_reported() {
     let mut listener = Listener::default();
     assert_eq!(listener.hears(project(&[("c", 100, true)]), at(15)), ["c opened 90d"]);
     assert_eq!(listener.hears(project(&[("c", 100, true)]), at(95)), ["c stage 7d"]);
@@ -392,7 +392,7 @@ fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
 }
 
 #[test]
-fn an_organization_that_is_no_longer_configured_ends_what_was_told() {
+fn an_organization_that_is_no_longer_configured_resolves_its_alerts() {
     let mut listener = Listener::default();
     listener.scan(project(&[("c", 5, true)]), at(0));
     let moment = Moment {
@@ -407,7 +407,7 @@ fn an_organization_that_is_no_longer_configured_ends_what_was_told() {
 }
 
 #[test]
-fn a_project_without_a_valid_certificate_is_told_and_so_is_its_end() {
+fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
     let both = |p: &[(&str, i64, bool)], q: &[(&str, i64, bool)]| {
         reading(&[("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))])
     };
@@ -469,7 +469,7 @@ fn an_inherited_certificate_covers_a_project_and_an_unread_project_is_not_called
 }
 
 #[test]
-fn what_is_replaced_everywhere_is_told_calmly_when_it_expires() {
+fn what_is_replaced_everywhere_is_reported_calmly_when_it_expires() {
     let mut listener = Listener::default();
     let listed: &[_] = &[("c", 5, true), ("d", 400, true)];
     let decisions = listener.scan(project(listed), at(6));
@@ -547,7 +547,7 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
 }
 
 #[test]
-fn what_is_active_before_its_time_is_told_before_an_end_that_is_only_mentioned() {
+fn what_is_active_before_its_time_is_reported_before_an_end_that_is_only_mentioned() {
     let mut listener = Listener::default();
     let mut policy = policy_of(&[90, 30]);
     policy.ladder = {
@@ -612,7 +612,7 @@ fn flips(
 }
 
 #[test]
-fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_told() {
+fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_reported() {
     let (on, off): (&[_], &[_]) = (&[("c", 20, true)], &[("c", 20, false)]);
     let mut listener = Listener::default();
     let heard = flips(&mut listener, on, off, 9);
@@ -679,7 +679,7 @@ fn ignoring(days: i64) -> Rule {
 }
 
 #[test]
-fn what_is_ignored_is_not_told_and_the_end_of_that_is() {
+fn what_is_ignored_is_not_reported_and_the_end_of_that_is() {
     let mut listener = Listener::default();
     listener.policy.rules = vec![ignoring(80)];
     let mut heard = Vec::new();
@@ -697,7 +697,7 @@ fn what_is_ignored_is_not_told_and_the_end_of_that_is() {
 }
 
 #[test]
-fn ignoring_what_was_told_ends_it_and_its_project_is_not_told_either() {
+fn ignoring_a_certificate_resolves_its_alert_and_its_project_is_not_reported_either() {
     let mut listener = Listener::default();
     let expired: &[_] = &[("c", -5, true)];
     assert_eq!(listener.hears(project(expired), at(0)).len(), 2);
@@ -792,7 +792,7 @@ fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_mo
 }
 
 #[test]
-fn a_filter_that_no_longer_matches_ends_what_was_told_with_the_reason() {
+fn a_filter_that_no_longer_matches_resolves_alerts_with_the_reason() {
     let critical = || Routing { min_severity: Severity::Critical, ..Routing::all() };
     let five: &[_] = &[("c", 5, true)];
     let sent = |routing: Routing| {
@@ -863,7 +863,7 @@ fn arbitrary_reading() -> impl Strategy<Value = Reading> {
 
 proptest! {
     #[test]
-    fn a_second_reconcile_with_nothing_new_says_nothing(
+    fn a_second_reconcile_with_nothing_new_decides_nothing(
         readings in proptest::collection::vec(arbitrary_reading(), 1..6),
     ) {
         let mut listener = Listener::default();
@@ -877,7 +877,7 @@ proptest! {
     }
 
     #[test]
-    fn for_one_expiry_the_told_stage_only_rises(days in 0..120i64, steps in proptest::collection::vec(0..20i64, 1..12)) {
+    fn for_one_expiry_the_reported_stage_only_rises(days in 0..120i64, steps in proptest::collection::vec(0..20i64, 1..12)) {
         let mut listener = Listener::default();
         let (mut day, mut last) = (0, None);
         for step in steps {

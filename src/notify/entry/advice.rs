@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_deactivate_what_others_have_no_successor_for() {
+    fn no_step_deactivates_a_certificate_that_other_projects_need() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         for event in [Event::CertificateExpiring, Event::CertificateExpired] {
             let mut sample = sample::of(event, "ops", now);

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_says_the_day_of_the_zone_only_where_it_is_another() {
+    fn an_instant_shows_the_day_of_the_zone_only_where_it_is_another() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let cases = [
             ("2026-11-29T14:03:00Z", Tz::UTC, "Sunday 2026-11-29 14:03 UTC"),

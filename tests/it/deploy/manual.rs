@@ -6,7 +6,7 @@ use super::{done, said};
 use crate::support::{certvigil, with};
 
 #[test]
-fn the_version_says_the_commit_and_its_day() {
+fn the_version_shows_the_commit_and_its_day() {
     let folder = tempfile::tempdir().unwrap();
     let version = done(certvigil(folder.path()).arg("--version"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -23,7 +23,7 @@ fn the_unit_is_shut_in() {
 }
 
 #[test]
-fn systemd_has_nothing_to_say_against_the_unit() {
+fn systemd_accepts_the_unit_without_a_warning() {
     let Some(mut version) = systemd_analyze() else { return };
     let version = done(version.arg("--version"));
     let version: u32 = version.split_whitespace().nth(1).unwrap().parse().unwrap();
