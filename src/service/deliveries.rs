@@ -118,7 +118,7 @@ async fn pass(
     let limit = deliver::pass_limit(notifier.as_ref()) + shared.timing.recording;
     let stopped = async {
         shared.stop.cancelled().await;
-        tokio::time::sleep(shared.timing.grace - Duration::from_secs(1)).await;
+        tokio::time::sleep(shared.timing.grace.saturating_sub(Duration::from_secs(1))).await;
     };
     let name = notifier.name();
     let done = tokio::select! {

@@ -110,8 +110,8 @@ impl Watching {
         if scans.len() < self.of.len() || scans.is_empty() {
             return Ok(None);
         }
-        let last = store.last_well(&self.name).await?;
-        Ok(Some(scans).filter(|scans| scans.is_disjoint(&last)))
+        let signalled = store.last_well(&self.name).await?;
+        Ok(Some(scans).filter(|scans| scans.is_disjoint(&signalled)))
     }
 
     /// Sends the heartbeat, or logs that a delivery has been pending too long. Returns whether the
@@ -124,11 +124,11 @@ impl Watching {
         }
         self.late = late;
         if !late {
-            let last = self.heartbeat.send(Signal::Well).await;
-            if !last {
+            let sent = self.heartbeat.send(Signal::Well).await;
+            if !sent {
                 self.not_before = Some(Instant::now() + self.repeat);
             }
-            return last;
+            return sent;
         }
         if !std::mem::replace(&mut self.said_late, true) {
             self.heartbeat.send(Signal::Fail).await;

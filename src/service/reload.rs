@@ -11,7 +11,7 @@ use crate::{
     net::error_chain,
     notify::Notifier,
     store::{LEASE, Lease, Store, Taken},
-    usecase::{Doing, Failed, scan},
+    usecase::{Failed, scan},
 };
 
 /// The new configuration with its parts; `None` if it is refused, and the previous one stays in
@@ -82,7 +82,7 @@ pub async fn settle_changes(
     notifiers: &[Arc<dyn Notifier>],
     now: DateTime<Utc>,
 ) -> Result<bool, Failed> {
-    match store.take(None, None, LEASE, now).await.doing("taking the lease")? {
+    match store.take(None, None, LEASE, now).await.map_err(Failed::during("taking the lease"))? {
         Taken::Yes(lease) => settle(config, store, notifiers, &lease, now).await,
         Taken::Held | Taken::Done | Taken::Superseded => Ok(false),
     }
@@ -106,7 +106,7 @@ pub async fn settle(
         .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
         .collect();
     let cancelled = store.cancel_removed(&configured, lease, now).await;
-    for (notifier, deliveries) in cancelled.doing("cancelling deliveries")? {
+    for (notifier, deliveries) in cancelled.map_err(Failed::during("cancelling deliveries"))? {
         tracing::warn!(
             notifier,
             deliveries,
@@ -114,10 +114,12 @@ pub async fn settle(
         );
     }
     let mut done = true;
-    for organization in store.organizations().await.doing("reading the organizations")? {
+    for organization in
+        store.organizations().await.map_err(Failed::during("reading the organizations"))?
+    {
         if config.organizations.iter().all(|one| one.api.organization != organization) {
             let taken = store.take(Some(&organization), None, LEASE, now).await;
-            let Taken::Yes(lease) = taken.doing("taking the lease")? else {
+            let Taken::Yes(lease) = taken.map_err(Failed::during("taking the lease"))? else {
                 done = false;
                 continue;
             };
@@ -127,7 +129,7 @@ pub async fn settle(
             let held = lease.clone();
             scan::retire(&organization, &policy, store, notifiers, give_up_after, held, now)
                 .await?;
-            store.release(&lease).await.doing("releasing the lease")?;
+            store.release(&lease).await.map_err(Failed::during("releasing the lease"))?;
         }
     }
     Ok(done)

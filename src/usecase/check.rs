@@ -110,8 +110,10 @@ impl Survey {
         for rule in &target.policy.rules {
             self.rules.entry(rule.index).or_insert(false);
         }
-        for assessment in evaluation.assessments() {
-            self.rules.extend(assessment.ruling.deciding().map(|rule| (rule.index, true)));
+        if !target.policy.rules.is_empty() {
+            for assessment in evaluation.assessments() {
+                self.rules.extend(assessment.ruling.deciding().map(|rule| (rule.index, true)));
+            }
         }
         self.organizations.push(Overview::of(&evaluation, None, None));
     }

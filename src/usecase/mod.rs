@@ -20,15 +20,9 @@ pub struct Failed {
     pub source: StoreFault,
 }
 
-/// Names the step that failed.
-pub trait Doing<T> {
-    /// # Errors
-    /// If the step failed.
-    fn doing(self, step: &'static str) -> Result<T, Failed>;
-}
-
-impl<T> Doing<T> for Result<T, StoreFault> {
-    fn doing(self, step: &'static str) -> Result<T, Failed> {
-        self.map_err(|source| Failed { doing: step, source })
+impl Failed {
+    /// Names the step that failed.
+    pub fn during(doing: &'static str) -> impl FnOnce(StoreFault) -> Failed {
+        move |source| Failed { doing, source }
     }
 }

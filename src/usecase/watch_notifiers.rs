@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use std::sync::Arc;
 
-use super::{Doing, Failed};
+use super::Failed;
 use crate::{
     domain::{
         alert::{Decision, Moment},
@@ -46,10 +46,11 @@ pub async fn run_once(
     now: DateTime<Utc>,
 ) -> Result<Report, Failed> {
     // The usual case: nothing fails and no alert is open.
-    if !store.has_reported_failures().await.doing("reading failing deliveries")? {
+    if !store.has_reported_failures().await.map_err(Failed::during("reading failing deliveries"))? {
         return Ok(Report::default());
     }
-    let mut failures = store.failures().await.doing("reading failing deliveries")?;
+    let mut failures =
+        store.failures().await.map_err(Failed::during("reading failing deliveries"))?;
     // Ignore attempts in flight to receivers that were removed from the configuration.
     failures.retain(|failure| {
         let mut its = notifiers.iter().filter(|notifier| notifier.name() == failure.notifier);
@@ -60,7 +61,7 @@ pub async fn run_once(
     let mut plans = Vec::new();
     for notifier in notifiers {
         let ledger = store.ledger(None, notifier.name(), now).await;
-        let (ledger, ledger_version) = ledger.doing("reading the ledger")?;
+        let (ledger, ledger_version) = ledger.map_err(Failed::during("reading the ledger"))?;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
@@ -106,7 +107,7 @@ pub async fn run_once(
         match store.commit(&commit).await {
             // The next check decides again.
             Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
-            kept => kept.doing("saving alerts about notifiers")?,
+            kept => kept.map_err(Failed::during("saving alerts about notifiers"))?,
         }
     }
     Ok(report)

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::seconds;
 use crate::domain::{
     certificate::OrganizationName,
-    compose::{self, Occasion, Shown},
+    compose::{Occasion, Shown},
     evaluate::{Assessment, Evaluation},
     explain::{Rung, rungs},
     notification::{CandidateView, CertificateView, ProjectView, SilenceView, SuccessorView},
@@ -51,9 +51,8 @@ impl CertificateRow {
     ) -> CertificateRow {
         let shown = occasion.view(assessment, &Routing::all());
         let Shown { certificate: mut view, successor, .. } = shown;
-        view.ignored = compose::ignored(assessment).filter(|silence| !silence.ended);
-        view.acknowledged =
-            compose::acknowledged(assessment, evaluation.now).filter(|silence| !silence.ended);
+        view.ignored.take_if(|silence| silence.ended);
+        view.acknowledged.take_if(|silence| silence.ended);
         CertificateRow {
             organization: evaluation.organization.clone(),
             status: evaluation.status(assessment),

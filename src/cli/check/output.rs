@@ -314,6 +314,7 @@ pub fn nagios(survey: &Survey) -> String {
     // A bar separates the performance data.
     let plain = |text: &str| text.replace('|', "/");
     let mut reached = survey.certificates();
+    let certificates = reached.len();
     reached.retain(|row| row.severity.is_some());
     let urgency = |row: &&&CertificateRow| (row.severity, row.view.expires_at.map(Reverse));
     let worst = reached.iter().max_by_key(urgency);
@@ -328,7 +329,6 @@ pub fn nagios(survey: &Survey) -> String {
     let ending = ending.min_by_key(|one| one.expires_at);
     let ending = ending.map_or(String::new(), |one| format!(", {}", credential(one, survey)));
     let (critical, warning) = (survey.count(Severity::Critical), survey.count(Severity::Warning));
-    let certificates = survey.certificates().len();
     let mut text = format!(
         "CERTVIGIL {status} - {critical} critical, {warning} warning of {}{}{}{}{}{} | \
          certificates={certificates} critical={critical};;0 warning={warning};0 unreadable={} \

@@ -15,7 +15,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use super::{Doing, Failed};
+use super::Failed;
 use crate::{
     admin_api::AdminApi,
     build, clock,
@@ -134,7 +134,7 @@ pub async fn run_once(
 ) -> Result<Report, Failed> {
     let started = Instant::now();
     let known = store.inventory(target.api.organization()).await;
-    let known = Arc::new(known.doing("reading the last inventory")?);
+    let known = Arc::new(known.map_err(Failed::during("reading the last inventory"))?);
     let before = target.api.requests();
     // An internal error counts as unreadable lists.
     let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
@@ -172,7 +172,8 @@ pub async fn keep(
 ) -> Result<Report, Failed> {
     let Read { before, reading, requests, at: local, synchronization } = read;
     let organization = target.api.organization();
-    let last = store.latest_scan(organization).await.doing("reading the last scan")?;
+    let last =
+        store.latest_scan(organization).await.map_err(Failed::during("reading the last scan"))?;
     let clock = target.clock(local, synchronization);
     let skew = match clock {
         // No response had a `Date`: keep the known clock skew.
@@ -197,8 +198,10 @@ pub async fn keep(
         faults: faults(&after, clock),
         clock_skew: skew,
     };
-    let acknowledgements =
-        store.acknowledgements(organization).await.doing("reading the acknowledgements")?;
+    let acknowledgements = store
+        .acknowledgements(organization)
+        .await
+        .map_err(Failed::during("reading the acknowledgements"))?;
     let evaluation = evaluate(organization, &after, &target.policy, &acknowledgements, now);
     let occasion = Occasion {
         evaluation: &evaluation,
@@ -229,7 +232,7 @@ pub async fn keep(
         match store.commit(&commit).await {
             // A delivery that finished in between changes the decision.
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
-            kept => kept.doing("keeping the scan")?,
+            kept => kept.map_err(Failed::during("keeping the scan"))?,
         }
         break notifications;
     };
@@ -304,7 +307,7 @@ pub async fn retire(
         };
         match store.commit(&commit).await {
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => {}
-            kept => return kept.doing("keeping the end of an organization"),
+            kept => return kept.map_err(Failed::during("keeping the end of an organization")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::super::{Doing, Failed};
+use super::super::Failed;
 use crate::{
     domain::{
         alert::{Decision, Moment, World, all_open, decide, keep_up},
@@ -28,7 +28,7 @@ pub(super) async fn plan(
     for notifier in notifiers {
         let organization = occasion.evaluation.organization;
         let ledger = store.ledger(Some(organization), notifier.name(), local).await;
-        let (ledger, version) = ledger.doing("reading the ledger")?;
+        let (ledger, version) = ledger.map_err(Failed::during("reading the ledger"))?;
         let listener = Listener {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
@@ -36,7 +36,7 @@ pub(super) async fn plan(
             ledger,
         };
         let known = store.known_receivers(organization, &listener.name).await;
-        let known = known.doing("reading the receivers")?;
+        let known = known.map_err(Failed::during("reading the receivers"))?;
         plans.extend(plan_of(
             occasion,
             world,
