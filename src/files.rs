@@ -46,7 +46,10 @@ fn read_up_to(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("over {} KiB", most / 1024)));
+        return Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("larger than {} KiB", most / 1024),
+        ));
     }
     Ok(bytes)
 }

@@ -55,7 +55,7 @@ pub fn check_level(text: &str) -> Result<(), String> {
         part.is_empty() || !part.contains('=') && part.parse::<LevelFilter>().is_err()
     });
     match bare {
-        Some(word) => Err(format!("{} is no level", crate::redact::quoted(word))),
+        Some(word) => Err(format!("{} is not a log level", crate::redact::quoted(word))),
         None => filter(text).map(drop),
     }
 }

@@ -81,7 +81,7 @@ fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
             if step >= *length {
                 return Err(format!(
                     "the step /{step} is out of range: the field “{name}” has {length} values, \
-                     so it would run once each {restarts}"
+                     so scans would run once each {restarts}"
                 ));
             }
             if step > 0 && length % step != 0 {

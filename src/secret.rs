@@ -81,9 +81,9 @@ pub enum SecretFault {
     FileEmpty(PathBuf),
     #[error("file {} is larger than 64 KiB", redact::path(.0))]
     FileTooLarge(PathBuf),
-    #[error("credential {} not found: {fault}", redact::name(name))]
+    #[error("cannot read credential {}: {fault}", redact::name(name))]
     Credential { name: String, fault: Box<SecretFault> },
-    #[error("an empty text")]
+    #[error("the secret is empty")]
     LiteralEmpty,
 }
 
@@ -247,10 +247,10 @@ impl<'de> Visitor<'de> for SecretVisitor {
                     Ok(_) => return wrong("a credential whose name is a path"),
                     Err(_) => None,
                 },
-                _ => return wrong("a table with another key"),
+                _ => return wrong("a table with an unknown key"),
             };
             match (place, &secret) {
-                (None, _) => return wrong("a place that is not a string"),
+                (None, _) => return wrong("a name or path that is not a string"),
                 (Some(_), Some(_)) => return wrong("a table with more than one key"),
                 (Some(place), None) => secret = Some(place),
             }

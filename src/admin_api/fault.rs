@@ -85,7 +85,8 @@ impl fmt::Display for ApiFault {
             Kind::NotFromApi(status, content_type) => {
                 write!(
                     f,
-                    "HTTP {status} with {content_type}: not a response of the API but of something in between"
+                    "HTTP {status} with {content_type}: this response is not from the API, but from \
+                     a server in between"
                 )?;
                 // Servers in front of the API return such statuses when it is overloaded, too.
                 if *status < 500 {
@@ -102,14 +103,15 @@ impl fmt::Display for ApiFault {
             Kind::TooLarge => f.write_str("the response is larger than 8 MiB")?,
             Kind::NotJson(kind) => write!(
                 f,
-                "the response is not JSON (content type {kind}); check base_url, and for a proxy in between"
+                "the response is not JSON (content type {kind}); check base_url, and whether a \
+                 proxy is in between"
             )?,
             Kind::Shape(why) => write!(f, "the response does not match the API’s schema: {why}")?,
             Kind::Loop(cursor) => {
                 write!(f, "the list does not advance: the API repeated the cursor “{cursor}”")?;
             }
             Kind::EmptyPageWithMore => {
-                f.write_str("an empty page has has_more = true and no cursor")?
+                f.write_str("has_more is true, but the page has no items or no cursor")?
             }
             Kind::EmptyList(items) => {
                 write!(f, "the list of {items} is empty, although certvigil uses one of them")?
@@ -117,7 +119,11 @@ impl fmt::Display for ApiFault {
             Kind::Endless(pages) => write!(f, "the list has more than {pages} pages")?,
         }
         if let Some(wait) = self.wait.filter(|_| !self.retryable) {
-            write!(f, " (the requested wait of {} seconds is too long)", wait.as_secs())?;
+            let seconds = wait.as_secs();
+            write!(
+                f,
+                " (no retry: the API requested a wait of {seconds} seconds, which is too long)"
+            )?;
         }
         match &self.request_id {
             Some(id) => write!(f, " (x-request-id {id})"),
@@ -134,7 +140,7 @@ pub enum SetupFault {
     #[error(transparent)]
     Secret(#[from] crate::secret::SecretFault),
     /// With the expected form.
-    #[error("the admin key is not {0}")]
+    #[error("invalid admin key: expected {0}")]
     Key(String),
     #[error(transparent)]
     Client(#[from] reqwest::Error),

@@ -47,7 +47,7 @@ pub fn fits_admin_key(key: &str) -> Result<(), String> {
         );
     }
     let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-    is_plain.then_some(()).ok_or("an admin key: visible ASCII characters without blanks".to_owned())
+    is_plain.then_some(()).ok_or("an admin key: visible ASCII characters without spaces".to_owned())
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
         for (text, expected) in [
             ("sk-proj-x", "a project's key"),
             ("\u{feff}sk-svcacct-x", "a project's key"),
-            ("sk-admin\nx", "without blanks"),
+            ("sk-admin\nx", "without spaces"),
             ("schlüssel", "visible ASCII"),
             ("\"\"", "visible ASCII"),
         ] {

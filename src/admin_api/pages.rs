@@ -73,7 +73,7 @@ impl<'a, T: Item> Pages<'a, T> {
             (None | Some(true), false, Some(next)) => next.clone(),
         };
         if next.len() > MAX_CURSOR {
-            let why = format!("last_id: {} bytes long, an id has about 30", next.len());
+            let why = format!("last_id has {} bytes, but an id has about 30", next.len());
             return fault(Kind::Shape(why));
         }
         if !self.seen.insert(next.clone()) {

@@ -75,7 +75,7 @@ impl AdminApi {
         .adjust(|fault, pause| pause.map(|pause| fault.wait.unwrap_or(pause)))
         .notify(|fault, pause| {
             tracing::debug!(organization = %self.settings.organization, error = %fault,
-                pause_ms = pause.as_millis() as u64, "request failed, will be retried");
+                pause_ms = pause.as_millis() as u64, "API request failed, will be retried");
             if fault.status() == Some(429) {
                 self.pace.pause(pause);
             }

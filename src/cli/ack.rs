@@ -28,7 +28,8 @@ pub struct Ack {
     /// A project that does not enforce mutual TLS: its id, or its name if unique
     #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
     project: Option<String>,
-    /// The end: a date (2027-03-01 includes that day) or a time (2027-03-01T12:00:00Z)
+    /// The end of the acknowledgement: a date (2027-03-01, including that day) or a time
+    /// (2027-03-01T12:00:00Z)
     #[arg(long, value_name = "DATE")]
     until: String,
     /// The reason, for other operators
@@ -37,7 +38,7 @@ pub struct Ack {
     /// The person who acknowledges
     #[arg(long, value_name = "WHO", env = "USER")]
     by: Option<String>,
-    /// The organization, if several have it
+    /// The organization, if several have this certificate or project
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
 }
@@ -50,14 +51,14 @@ pub struct Unack {
     /// A project: its id, or its name if unique
     #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
     project: Option<String>,
-    /// The organization, if several have it
+    /// The organization, if several have this certificate or project
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Acks {
-    /// Include ended ones
+    /// Include ended acknowledgements
     #[arg(long)]
     all: bool,
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -185,7 +186,8 @@ async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure>
         return Err(anyhow::anyhow!("{title} is not acknowledged").into());
     }
     super::print(&format!(
-        "{}: {title} is no longer acknowledged: the next scan alerts again unless the reason is gone\n",
+        "{}: {title} is no longer acknowledged. If its alert still applies, the next scan sends it \
+         again.\n",
         of.organization
     ))
 }
@@ -251,7 +253,7 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
             });
             super::print(&format!("{document:#}\n"))
         }
-        Output::Table if rows.is_empty() => super::print("nothing is acknowledged\n"),
+        Output::Table if rows.is_empty() => super::print("No acknowledgements.\n"),
         Output::Table => {
             let mut header =
                 vec!["UNTIL", "ORGANIZATION", "KIND", "NAME", "ID", "BY", "SINCE", "REASON"];

@@ -65,7 +65,7 @@ fn describe(loaded: &Loaded) -> String {
     let mut line = |text: String| out.push_str(&format!("{text}\n"));
     match &loaded.file {
         Some(file) => line(format!("{}: configuration valid", file.display())),
-        None => line("no file: built-in defaults and environment valid".to_owned()),
+        None => line("no configuration file: built-in defaults and environment valid".to_owned()),
     }
     for warning in &loaded.warnings {
         line(format!("warning: {warning}"));
@@ -90,7 +90,7 @@ fn describe(loaded: &Loaded) -> String {
     }
     if told.email.is_empty() && told.webhook.is_empty() {
         line(
-            "warning: only the log is notified: configure an email or webhook notifier".to_owned(),
+            "warning: alerts go only to the log: configure an email or webhook notifier".to_owned(),
         );
     }
     if config.heartbeat.is_none() && config.organizations.iter().all(|one| one.heartbeat.is_none())
@@ -100,7 +100,7 @@ fn describe(loaded: &Loaded) -> String {
                 .to_owned(),
         );
     }
-    line(format!("state: {}", config.state.place));
+    line(format!("database: {}", config.state.place));
     let cron = &config.schedule.cron;
     line(format!("schedule: {} ({})", cron.describe(), cron.timezone().name()));
     let mut at = Clock::System.now();

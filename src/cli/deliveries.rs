@@ -22,10 +22,10 @@ use crate::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Only rejected and given-up deliveries, and pending ones that failed
+    /// List only rejected and given-up deliveries, and pending ones that failed
     #[arg(long)]
     failed: bool,
-    /// Maximum number, newest first
+    /// Maximum number of deliveries, newest first
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -38,7 +38,7 @@ pub struct Arguments {
 enum Command {
     /// Retry a failed or pending delivery now
     Retry {
-        /// The delivery's id, or the start of it
+        /// The delivery's id, or its first characters (at least 4)
         id: String,
     },
 }
@@ -65,7 +65,7 @@ async fn retry(file: Option<&Path>, id: &str) -> Result<(), Failure> {
     let store = state::open(&loaded.config).await?;
     let now = Clock::System.now();
     let id = store.retry(id, now, now + loaded.config.delivery.give_up_after).await?;
-    super::print(&format!("{id}: the running service, or the next start, retries it now\n"))?;
+    super::print(&format!("{id}: the service retries this delivery now, or at its next start\n"))?;
     Ok(())
 }
 

@@ -196,7 +196,7 @@ async fn arrived<T>(look: impl Fn() -> Option<T>) -> Result<T, Failure> {
         }
     };
     let found = tokio::time::timeout(PATIENCE, look).await;
-    Ok(found.map_err(|_| anyhow::anyhow!("nothing arrived within {PATIENCE:?}"))?)
+    Ok(found.map_err(|_| anyhow::anyhow!("no message arrived within {PATIENCE:?}"))?)
 }
 
 /// The text of a mail.

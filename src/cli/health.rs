@@ -13,7 +13,7 @@ use crate::{config::listens, domain::text::one_line, net};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Also check readiness (/readyz): database available, no scan overdue
+    /// Also check readiness (/readyz): database available, scans and deliveries on schedule
     #[arg(long)]
     ready: bool,
 }

@@ -53,7 +53,7 @@ struct Arguments {
 enum Command {
     /// Run the service
     Run,
-    /// Scan once and show every certificate; stores and sends nothing unless --notify
+    /// Scan once and show every certificate; without --notify, nothing is stored or sent
     ///
     /// Exits as monitoring plugins do: 2 critical, 1 warning, 3 incomplete or invalid
     /// configuration, 0 otherwise.
@@ -82,9 +82,9 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Ask the service on this host whether it works, for container health checks
+    /// Check whether the service on this host works, for container health checks
     Health(health::Arguments),
-    /// Show the service at work on simulated organizations, without key, account or network
+    /// Run the service on simulated organizations; needs no key, account or network
     Demo(demo::Arguments),
     /// Print shell completions
     Completions(manual::Completions),
@@ -272,7 +272,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(anyhow::Error::new(error).context("writing to stdout")))
+            Err(Failure::Failed(anyhow::Error::new(error).context("cannot write to stdout")))
         }
         Ok(()) | Err(_) => Ok(()),
     }

@@ -39,7 +39,8 @@ pub async fn main(file: Option<&Path>, command: Command) -> u8 {
 /// The error for an unknown notifier, with the known ones.
 pub fn unknown(name: &str, names: &[&str]) -> Failure {
     let name = crate::domain::text::one_line(name, 64);
-    Failure::Usage(format!("there is no notifier “{name}”; there are {}", names.join(", ")))
+    let names = names.join(", ");
+    Failure::Usage(format!("no notifier “{name}” is configured; configured notifiers: {names}"))
 }
 
 async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {

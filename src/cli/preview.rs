@@ -43,7 +43,7 @@ pub struct Arguments {
     /// Use a sample instead of open alerts: of one event, or of several
     #[arg(long, value_name = "EVENT", num_args = 0..=1, default_missing_value = DIGEST)]
     sample: Option<String>,
-    /// Only this organization
+    /// Preview only the messages about this organization
     #[arg(long, value_name = "NAME", conflicts_with = "sample")]
     organization: Option<String>,
     /// Write a mail's HTML to a file, and open it in the browser
@@ -80,7 +80,7 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
         None => match open_now(&config, arguments, now).await? {
             Ok(messages) => ("state", messages),
             Err(why) => {
-                eprintln!("{why}: a sample");
+                eprintln!("{why}: showing a sample");
                 let grain = config.notifiers.grain(&arguments.name);
                 ("sample", samples(DIGEST, &arguments.name, grain, now)?)
             }
@@ -113,13 +113,13 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
 fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     let count = previews.len();
     let Some(page) = previews.into_iter().next().and_then(|preview| preview.html) else {
-        let error = "only mails have HTML; this notifier has text and json";
+        let error = "only email notifiers have HTML; use --format text or --format json";
         return Err(Failure::Usage(error.to_owned()));
     };
     if count > 1 {
         eprintln!(
-            "this is the first of {count} messages, one for each organization; choose \
-                   another one with --organization"
+            "showing the first of {count} messages (one for each organization); choose another one \
+             with --organization"
         );
     }
     if !open {
@@ -198,7 +198,9 @@ async fn open_now(
         && config.organizations.iter().all(|one| one.api.organization.as_str() != name)
     {
         let name = one_line(name, 64);
-        return Err(Failure::Usage(format!("--organization: no organization “{name}”")));
+        return Err(Failure::Usage(format!(
+            "--organization: no organization “{name}” is configured"
+        )));
     }
     let store = match state::open(config).await {
         Err(StoreFault::Missing(state)) => return Ok(Err(format!("no database at {state} yet"))),
@@ -214,7 +216,7 @@ async fn open_now(
         }
     }
     if messages.is_empty() {
-        return Ok(Err(format!("no open alerts for “{}”", arguments.name)));
+        return Ok(Err(format!("no open alerts for the notifier “{}”", arguments.name)));
     }
     // The most severe organization first, its messages in order.
     messages.sort_by_key(|message| std::cmp::Reverse(message.severity));

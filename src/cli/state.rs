@@ -18,7 +18,7 @@ use crate::{
 /// Opens the database next to a running service, and prints its location.
 pub async fn open(config: &Config) -> Result<Store, StoreFault> {
     let store = Store::open_beside(&config.state).await?;
-    eprintln!("state: {}", config.state.place);
+    eprintln!("database: {}", config.state.place);
     Ok(store)
 }
 
@@ -42,7 +42,7 @@ pub async fn known(
     for organization in &config.organizations {
         let one = of(config, organization, Some(store), now).await;
         let name = &organization.api.organization;
-        known.push(one.with_context(|| format!("the organization {name}"))?);
+        known.push(one.with_context(|| format!("cannot load the organization {name}"))?);
     }
     Ok(known)
 }
@@ -98,7 +98,7 @@ fn only<'a, T, I: Iterator<Item = &'a T>>(
     if let Some(name) = organization
         && known.iter().all(|one| one.organization.as_str() != name)
     {
-        bail!("no organization “{}”", one_line(name, 64));
+        bail!("--organization: no organization “{}” is configured", one_line(name, 64));
     }
     let asked = known
         .iter()

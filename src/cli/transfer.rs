@@ -46,14 +46,15 @@ async fn export(file: Option<&Path>, to: &Path) -> Result<(), Failure> {
     let store = state::open(&loaded.config).await?;
     if store.is_worked_on(&loaded.config.state).await? {
         tracing::warn!(
-            "certvigil is running on this database: what it sends from now on is not in the \
-             file, and an import would send it again; stop it before moving the state"
+            "certvigil is running on this database: alerts that it sends from now on are not in \
+             the export and would be sent again after an import (stop certvigil before you move \
+             the database)"
         );
     }
     let rows = if is_a_stream(to) {
         let mut out = BufWriter::new(io::stdout());
         let rows = store.export(&mut out).await?;
-        out.flush().context("writing to stdout")?;
+        out.flush().context("cannot write to stdout")?;
         rows
     } else {
         // The file appears only when complete, and only its owner can read it.
@@ -61,7 +62,7 @@ async fn export(file: Option<&Path>, to: &Path) -> Result<(), Failure> {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let written = || format!("writing {}", to.display());
+        let written = || format!("cannot write {}", to.display());
         let made = tempfile::NamedTempFile::new_in(folder).with_context(written)?;
         let mut out = BufWriter::new(made);
         let rows = store.export(&mut out).await?;
@@ -81,11 +82,11 @@ async fn import(file: Option<&Path>, from: &Path) -> Result<(), Failure> {
     let mut lines: Box<dyn io::BufRead> = if is_a_stream(from) {
         Box::new(BufReader::new(io::stdin()))
     } else {
-        let opened = File::open(from).with_context(|| format!("reading {}", from.display()))?;
+        let opened = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
         Box::new(BufReader::new(opened))
     };
     let store = Store::open(&loaded.config.state).await?;
-    eprintln!("state: {}", loaded.config.state.place);
+    eprintln!("database: {}", loaded.config.state.place);
     let rows = store.import(&mut lines).await.with_context(|| format!("{}", from.display()))?;
     store.close().await;
     eprintln!(

@@ -85,7 +85,7 @@ impl Checker<'_> {
     pub fn positive(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
         let duration = self.duration(path, text)?;
         if duration.is_zero() {
-            self.fault(path, "a duration of zero", "a longer one");
+            self.fault(path, "a duration of zero", "a duration above zero");
             return None;
         }
         Some(duration)
@@ -247,7 +247,11 @@ impl Checker<'_> {
         if certificates.is_ok_and(|certificates| !certificates.is_empty()) {
             return Some(Pem(text));
         }
-        self.fault(path, format!("{shown}, without one"), "a file with certificates (PEM)");
+        self.fault(
+            path,
+            format!("{shown} without a valid certificate"),
+            "a file with certificates (PEM)",
+        );
         None
     }
 }

@@ -70,7 +70,8 @@ fn fits_header(token: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "{SHORT} to {LONG} visible ASCII characters without spaces (openssl rand -hex 32 makes one)"
+            "a token of {SHORT} to {LONG} visible ASCII characters without spaces (run openssl \
+             rand -hex 32)"
         ))
     }
 }

@@ -267,7 +267,7 @@ fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url
         }
         if !url.path().trim_end_matches('/').ends_with("/v1") {
             checker.warnings.push(format!(
-                "{}: {path}: the path does not end in /v1, as that of the API does ({BASE_URL})",
+                "{}: {path}: the path of this URL does not end in /v1 (the API is at {BASE_URL})",
                 checker.origins.of(path)
             ));
         }

@@ -156,7 +156,7 @@ fn blind_after(
     if given < least {
         let least = humantime::format_duration(least.to_std().unwrap_or_default());
         let expected = format!(
-            "at least the longest gap of the schedule with jitter and scan_timeout: {least}"
+            "at least {least}, the longest gap of the schedule plus jitter and scan_timeout"
         );
         checker.fault(&path, quoted(text), expected);
         return None;
@@ -204,8 +204,8 @@ fn ignored(
         [("thresholds", rule.thresholds.is_some()), ("expired", rule.expired.is_some())]
     {
         if given {
-            let expected = "thresholds and expired, or ignore";
-            checker.fault(&path.key(key), "both in one rule", expected);
+            let expected = "either ignore, or thresholds and expired";
+            checker.fault(&path.key(key), format!("{key} and ignore in one rule"), expected);
         }
     }
     let path = path.key("ignore");

@@ -43,7 +43,9 @@ pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifier
     for organization in organizations {
         let name = &organization.api.organization;
         if !notifiers.iter().any(|(_, routing, _)| routing.selects(name)) {
-            checker.warnings.push(format!("organization {name}: no notifier selects it"));
+            checker.warnings.push(format!(
+                "organization {name}: no notifier selects it, so its alerts are not sent"
+            ));
         }
     }
 }

@@ -51,10 +51,10 @@ pub(super) fn check(
     }
     match format.as_ref().map(Format::key) {
         Some(Key::Routing) if raw.key.is_none() => {
-            checker.missing(&path.key("key"), "PagerDuty's integration key of the service");
+            checker.missing(&path.key("key"), "the integration key of the PagerDuty service");
         }
         Some(Key::Genie) if raw.key.is_none() => {
-            checker.missing(&path.key("key"), "Opsgenie's API key of the integration");
+            checker.missing(&path.key("key"), "the API key of the Opsgenie integration");
         }
         Some(Key::None) if raw.key.is_some() => {
             checker.fault(
@@ -157,7 +157,7 @@ fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Opti
     for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
         checker.fault(
             &path.key(key),
-            format!("one, with the format “{word}”"),
+            format!("{key} with the format “{word}”"),
             "format = \"template\"",
         );
     }

@@ -78,7 +78,7 @@ impl Inventory {
             let emptied = before.is_some_and(|before| !before.list.is_empty()) && list.is_empty();
             match emptied && !is_confirmed(unreadable, Cause::Emptied) {
                 true => Err(ReadError {
-                    why: "the list is suddenly empty: not trusted until a scan five minutes later confirms it"
+                    why: "the list is suddenly empty; a scan five minutes later must confirm it"
                         .into(),
                     cause: Cause::Emptied,
                 }),
@@ -117,7 +117,7 @@ impl Inventory {
             certificates.extend(new.into_iter().map(|(id, known)| (id.clone(), known.clone())));
             listing.clone()
         };
-        let not_reached = ReadError::from("not reached in this scan");
+        let not_reached = ReadError::from("not read in this scan");
         // What one scope's list is after this reading, and why it is not wholly known.
         let mut resolve =
             |scope: Scope, before: Option<&Listing>, unreadable: Option<&Unreadable>| {
@@ -447,7 +447,7 @@ pub(crate) mod tests {
             let ids: Vec<&str> = after.certificates.keys().map(CertificateId::as_str).collect();
             assert_eq!(ids, kept);
             let p1 = &after.unreadable_projects[&project("p1")];
-            let expected = if kept.len() == 4 { "HTTP 500" } else { "not reached in this scan" };
+            let expected = if kept.len() == 4 { "HTTP 500" } else { "not read in this scan" };
             assert_eq!(&*p1.why, expected);
             assert_eq!(after.unreadable_project_list.is_some(), kept.len() == 2);
             assert!(!after.is_complete());

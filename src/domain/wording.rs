@@ -62,7 +62,7 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         }
         Event::CertificateNotYetValid => match certificate.valid_at {
             Some(valid_at) if valid_at > now => {
-                format!("“{title}” is active, but not valid for another {}", span(valid_at - now))
+                format!("“{title}” is active, but becomes valid only in {}", span(valid_at - now))
             }
             _ => format!("“{title}” is active, but was not valid yet at the last scan"),
         },
@@ -165,7 +165,7 @@ fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
                 "the unreadable lists are no longer watched for this notifier".to_owned()
             }
             Some(Reason::PolicyChanged) => {
-                "the unreadable lists are within the new blind_after".to_owned()
+                "the unreadable lists have not reached the new blind_after yet".to_owned()
             }
             _ if complete => "all lists can be read again".to_owned(),
             _ => "the unreadable lists were read, or are no longer watched".to_owned(),
@@ -176,8 +176,8 @@ fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
         _ => count(sight.total, "list"),
     };
     match sight.unseen.first() {
-        Some(longest) => format!("{what} unreadable for {}", span(now - longest.since)),
-        None => format!("{what} unreadable"),
+        Some(longest) => format!("{what} could not be read for {}", span(now - longest.since)),
+        None => format!("{what} could not be read"),
     }
 }
 
@@ -187,7 +187,7 @@ fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>)
     let what = match credential.kind {
         CredentialKind::ClientIdentity => "certvigil’s client certificate".to_owned(),
         CredentialKind::AdminKey if credential.own => {
-            format!("the admin key “{name}” that certvigil uses")
+            format!("certvigil’s admin key “{name}”")
         }
         CredentialKind::AdminKey => format!("the admin key “{name}”"),
     };
@@ -196,10 +196,10 @@ fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>)
         return format!("{what} {}", when.unwrap_or_else(|| "expires".to_owned()));
     }
     let why = match (alert.reason, credential.expires_at) {
-        (Some(Reason::Renewed), Some(until)) => format!("it expires on {} now", day(until)),
-        (Some(Reason::Replaced), _) => "certvigil uses a new one now".to_owned(),
+        (Some(Reason::Renewed), Some(until)) => format!("it now expires on {}", day(until)),
+        (Some(Reason::Replaced), _) => "certvigil now uses another key".to_owned(),
         (Some(Reason::Deleted), _) => "it was deleted".to_owned(),
-        (Some(Reason::Corrected), _) => "its expiry was reported wrongly before".to_owned(),
+        (Some(Reason::Corrected), _) => "its expiry has changed".to_owned(),
         (Some(Reason::PolicyChanged), _) => "other thresholds apply to it now".to_owned(),
         _ => "it is no longer watched".to_owned(),
     };
@@ -215,7 +215,7 @@ fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> Strin
         };
     }
     match failing.receivers.first() {
-        Some(one) if one.refused => format!("notifier “{name}” is rejected by a receiver"),
+        Some(one) if one.refused => format!("a receiver rejected a message of notifier “{name}”"),
         Some(one) => {
             format!("notifier “{name}” has failed for {}", span(now - one.since))
         }
@@ -226,8 +226,8 @@ fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> Strin
 fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
     match reason {
         Reason::Renewed => match certificate.expires_at {
-            Some(until) => format!("renewed, it expires on {} now", day(until)),
-            None => "renewed".to_owned(),
+            Some(until) => format!("it was renewed and now expires on {}", day(until)),
+            None => "it was renewed".to_owned(),
         },
         Reason::Replaced => "replaced by a successor in every project".to_owned(),
         Reason::Deactivated => "it is no longer active anywhere".to_owned(),

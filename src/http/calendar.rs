@@ -57,7 +57,7 @@ fn text(snapshot: &Snapshot) -> String {
             .done(),
     );
     calendar.append_property(("X-PUBLISHED-TTL", "PT1H"));
-    calendar.name("certvigil: coming expiries").timezone(configured.timezone.name());
+    calendar.name("certvigil: upcoming expiries").timezone(configured.timezone.name());
     let now = snapshot.now;
     for overview in &snapshot.organizations {
         let certificates = overview.certificates.iter().filter(|row| is_shown(row));
@@ -142,8 +142,8 @@ fn uncovered(
             "Every API call of this project over mutual TLS fails until a valid certificate is \
              activated."
         } else {
-            "From the time of this event on, every API call of this project over mutual TLS fails \
-             unless another certificate is activated before."
+            "From this time on, every API call of this project over mutual TLS fails, unless \
+             another certificate is activated before."
         }
         .to_owned(),
     ];

@@ -20,9 +20,10 @@ use crate::{
 pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Policy), Problem> {
     let configured = shared.service.configured.borrow();
     let found = configured.organizations.iter().find(|(known, _)| known.as_str() == name);
-    found
-        .cloned()
-        .ok_or_else(|| Problem::not_found(format!("no organization “{}”", one_line(name, 64))))
+    found.cloned().ok_or_else(|| {
+        let name = one_line(name, 64);
+        Problem::not_found(format!("no organization “{name}” is configured"))
+    })
 }
 
 /// Writes to the database on the runtime of the service: its connections belong there, and a request
@@ -52,7 +53,8 @@ pub async fn acknowledge(
     });
     let one = acknowledging.await?.map_err(refused)?.acknowledgement;
     shared.keeper.outdate().await;
-    tracing::info!(%organization, subject = %one.subject, until = %one.until, "acknowledged over HTTP");
+    tracing::info!(%organization, subject = %one.subject, until = %one.until,
+        "acknowledgement created over HTTP");
     Ok((organization, one))
 }
 
@@ -81,7 +83,7 @@ pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
         return Err(Problem::not_found(detail));
     }
     shared.keeper.outdate().await;
-    tracing::info!(acknowledgement = %id, "acknowledgement taken back over HTTP");
+    tracing::info!(acknowledgement = %id, "acknowledgement withdrawn over HTTP");
     Ok(())
 }
 
@@ -120,8 +122,8 @@ pub fn scan(shared: &Shared) -> Result<(), Problem> {
     if !shared.service.status.borrow().is_in_force() {
         return Err(Problem::new(
             StatusCode::CONFLICT,
-            "another instance has a newer configuration and scans; request the scan there, or reload this \
-             instance",
+            "another instance has a newer configuration, and only that instance scans; request the \
+             scan there, or reload this instance",
         ));
     }
     tracing::info!("scan of all organizations requested over HTTP");

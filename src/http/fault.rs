@@ -12,11 +12,11 @@ pub enum HttpFault {
     Explain(#[from] ExplainError),
     #[error("internal error")]
     Panicked(#[from] JoinError),
-    #[error("the server stops")]
+    #[error("the HTTP server is stopping")]
     Stopping(#[from] AcquireError),
     #[error("cannot write the metrics")]
     Metrics(#[from] std::fmt::Error),
-    #[error("a template")]
+    #[error("cannot render a template")]
     Template(#[from] minijinja::Error),
     #[error("cannot get random numbers from the operating system")]
     Random,

@@ -172,7 +172,8 @@ async fn whose<'a>(
             None => tracing::warn!(address = %origin, "login failed: wrong token"),
             Some(_) => tracing::warn!(
                 address = %origin,
-                "login failed: wrong token; too many failures, this address is blocked for a while"
+                "login failed: wrong token (after too many failures, this address is blocked for a \
+                 while)"
             ),
         }
         tokio::time::sleep(WRONG).await;
@@ -258,7 +259,7 @@ fn is_here(headers: &HeaderMap, configured: &Configured) -> bool {
 pub async fn same_site(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let configured = shared.service.configured.borrow().clone();
     if !request.method().is_safe() && is_cross_site(request.headers(), &configured) {
-        let why = "request from another site";
+        let why = "request from another site rejected";
         return Problem::new(StatusCode::FORBIDDEN, why).into_response();
     }
     next.run(request).await

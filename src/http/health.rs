@@ -45,7 +45,11 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
             let held_back = held_back.into_iter().filter(|one| is_configured(&one.notifier));
             reasons.extend(held_back.map(|one| {
                 let (count, since) = (one.count, instant(one.since));
-                format!("deliveries of {} held back: {count} since {since}", one.notifier)
+                let name = &one.notifier;
+                format!(
+                    "deliveries of the notifier {name} pending without an attempt: {count} since \
+                     {since}"
+                )
             }));
         }
         Ok(Err(error)) => reasons.push(format!("database unavailable: {error}")),
@@ -53,7 +57,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
     }
     let status = shared.service.status.borrow().clone();
     for (notifier, fault) in &status.outbox {
-        reasons.push(format!("deliveries of {notifier} are blocked: {fault}"));
+        reasons.push(format!("deliveries of the notifier {notifier} are blocked: {fault}"));
     }
     for (organization, watched) in &status.organizations {
         if let Some(fault) = &watched.fault {
@@ -61,7 +65,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
         }
         if let Some(last) = watched.last.as_ref().filter(|_| watched.never_read) {
             let why = last.faults.first().map(String::as_str).unwrap_or_default();
-            reasons.push(format!("{organization} was never read: {why}"));
+            reasons.push(format!("the organization {organization} was never read: {why}"));
         }
         if watched.overdue_at < now {
             reasons.push(format!(

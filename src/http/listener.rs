@@ -67,7 +67,7 @@ pub fn limits(router: Router) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
         .layer(CatchPanicLayer::custom(|_| {
-            tracing::error!("request failed: internal error");
+            tracing::error!("HTTP request failed: internal error");
             problem::internal()
         }))
         .layer(axum::middleware::map_response(headers))
@@ -125,7 +125,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                     let served = open.watch(served);
                     tokio::spawn(async move {
                         if let Some(Err(error)) = end.run_until_cancelled(served).await {
-                            tracing::trace!(%error, "a connection ended early");
+                            tracing::trace!(%error, "an HTTP connection ended early");
                         }
                         end.cancel();
                         drop(permit);
@@ -133,7 +133,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 }
                 Err(error) => {
                     // No descriptor is left, say: it passes, or does not.
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }

@@ -61,7 +61,7 @@ fn exposition(snapshot: &Snapshot, counters: &Counters) -> Result<String, std::f
     counters.register(&mut registry);
     let build =
         Info::new([("version", env!("CARGO_PKG_VERSION")), ("commit", crate::build::COMMIT)]);
-    registry.register("build", "What runs", build);
+    registry.register("build", "Version and commit of the running certvigil", build);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -175,7 +175,8 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register_with_unit(
         "monitor_blind_after",
-        "Time without a complete read after which an organization counts as blind (monitoring.blind_after)",
+        "Time without a complete scan after which an organization counts as blind \
+         (monitoring.blind_after)",
         Unit::Seconds,
         blind_after,
     );
@@ -213,7 +214,7 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
         let failures = snapshot.outbox.failures.iter().filter(|one| one.notifier == notifier);
         failing.get_or_create(&labels).set(number(failures.count()));
     }
-    registry.register("outbox_pending", "Deliveries that wait", pending);
+    registry.register("outbox_pending", "Pending deliveries", pending);
     registry.register_with_unit(
         "outbox_oldest",
         "Age of the oldest pending delivery",
@@ -222,7 +223,7 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     );
     registry.register(
         "notifier_failing_receivers",
-        "Receivers whose latest delivery failed, or that rejected a delivery within a day",
+        "Receivers whose latest delivery failed, or that rejected a delivery in the last day",
         failing,
     );
 }

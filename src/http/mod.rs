@@ -183,7 +183,9 @@ impl Shared {
         now: DateTime<Utc>,
     ) -> Result<Explained, Problem> {
         let (organization, id) = (&row.organization, &row.view.id);
-        let gone = || Problem::not_found(format!("{id} of {organization} is no longer watched"));
+        let gone = || {
+            Problem::not_found(format!("certificate {id} of {organization} is no longer watched"))
+        };
         // With thousands of projects this takes much time and memory.
         let _permit = self.explaining.acquire().await.map_err(HttpFault::from)?;
         let configured = self.service.configured.borrow().clone();

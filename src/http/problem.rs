@@ -74,7 +74,7 @@ impl Problem {
 impl From<HttpFault> for Problem {
     fn from(fault: HttpFault) -> Problem {
         let error = error_chain(&fault);
-        tracing::warn!(error, "request failed");
+        tracing::warn!(error, "HTTP request failed");
         let detail = format!("the request failed: {}", one_line(&error, 300));
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
@@ -100,7 +100,7 @@ impl IntoResponse for Problem {
 
 /// A failure inside certvigil.
 pub fn internal() -> Response {
-    let detail = "internal error; the log has more";
+    let detail = "internal error (see the log of certvigil)";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
 }
 
@@ -110,5 +110,5 @@ pub async fn not_found(uri: Uri) -> Problem {
 
 pub async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> Problem {
     let (method, path) = (one_line(method.as_str(), 20), one_line(uri.path(), 200));
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not take {method}"))
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not support {method}"))
 }

@@ -69,9 +69,9 @@ pub enum NotifierFault {
     Secret(#[from] SecretFault),
     #[error("webhook {name}: invalid {what}")]
     Invalid { name: String, what: String },
-    #[error("the mail server's name")]
+    #[error("invalid smtp.host")]
     ServerName(#[from] rustls::pki_types::InvalidDnsNameError),
-    #[error("smtp.ca_file")]
+    #[error("cannot read the certificates of smtp.ca_file")]
     Authorities(#[from] rustls::pki_types::pem::Error),
     #[error(transparent)]
     Tls(#[from] rustls::Error),

@@ -30,7 +30,7 @@ pub fn target(
     let name = organization.api.organization.clone();
     Ok(Target {
         api: AdminApi::new(organization.api.clone(), clock.clone())
-            .with_context(|| format!("the organization {name}"))?,
+            .with_context(|| format!("cannot set up the organization {name}"))?,
         selection: organization.selection.clone(),
         policy: config.policy.of(organization),
         timeout: config.schedule.scan_timeout,

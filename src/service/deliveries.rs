@@ -56,7 +56,7 @@ pub async fn run(
             match done {
                 Ok(report) => {
                     if shared.note_outbox(&name, None) {
-                        tracing::info!(notifier = name, "outbox available again");
+                        tracing::info!(notifier = name, "deliveries no longer blocked");
                     }
                     if report.as_ref().is_some_and(|report| report.gone) {
                         tracing::error!(
@@ -77,7 +77,7 @@ pub async fn run(
                 }
                 Err(error) => {
                     if shared.note_outbox(&name, Some(error.clone())) {
-                        tracing::error!(notifier = name, error, "outbox unavailable");
+                        tracing::error!(notifier = name, error, "deliveries blocked, will retry");
                     }
                 }
             }

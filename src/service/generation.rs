@@ -51,7 +51,7 @@ impl Generation {
             shared.counters.expect(notifier.name(), notifier.failures());
             let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
             let beats = schedule::Beats::new(beats.clone());
-            let name = format!("the deliveries of {}", notifier.name());
+            let name = format!("the delivery loop of the notifier {}", notifier.name());
             let one = move || {
                 let (notifier, shared) = (Arc::clone(&notifier), Arc::clone(&shared));
                 deliveries::run(notifier, delivery.clone(), shared, beats.clone(), end.clone())
@@ -59,7 +59,7 @@ impl Generation {
             tasks.spawn(lasting(name, pause, one));
         }
         for target in targets {
-            let name = format!("the scans of {}", target.api.organization());
+            let name = format!("the scan loop of the organization {}", target.api.organization());
             let scans = Arc::new(Scans {
                 target: Arc::new(target),
                 schedule: config.schedule.clone(),
@@ -97,7 +97,10 @@ impl Generation {
     pub async fn end(self) {
         self.end.cancel();
         if tokio::time::timeout(self.ending, self.scans.wait()).await.is_err() {
-            tracing::warn!("waiting for a scan with the old configuration");
+            tracing::warn!(
+                "tasks with the previous configuration did not end in time: continuing without \
+                 waiting for them"
+            );
         }
     }
 }

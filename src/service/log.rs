@@ -25,7 +25,7 @@ pub fn log_scan(report: &Report) {
     }
     if let Some(AdminKeysFault { why, refused }) = &report.admin_keys_fault {
         // Logged once. A key without the permission is normal; any other error is a warning.
-        let what = "expiry of the admin key in use not watched";
+        let what = "cannot watch the expiry of the admin key in use";
         match refused {
             true => tracing::info!(%organization, error = %why, "{what}"),
             false => tracing::warn!(%organization, error = %why, "{what}"),

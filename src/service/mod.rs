@@ -132,7 +132,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     if shared.store.is_shared() {
         let (shared, stop, pause) = (Arc::clone(&shared), stop.clone(), shared.timing.ending);
         let one = move || peers::run(Arc::clone(&shared), stop.clone());
-        tasks.spawn(lasting("the look at the other instances".to_owned(), pause, one));
+        tasks.spawn(lasting("the check of the other instances".to_owned(), pause, one));
     }
     let first = config.schedule.run_on_start.then_some(Due::Start);
     let begin = Begin { first, settled };
@@ -189,7 +189,9 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     }
     let farewell = async {
         if let Err(error) = shared.store.leave().await {
-            tracing::debug!(%error, "cannot deregister this instance: its registration expires");
+            tracing::debug!(
+                %error, "cannot deregister this instance: its registration expires by itself"
+            );
         }
         shared.store.close().await;
     };

@@ -190,7 +190,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
                     look(&mut monitor, &shared, lease, started_at, logged).await;
                 }
                 Ok(Taken::Held | Taken::Done | Taken::Superseded) => {}
-                Err(error) => tracing::debug!(%error, "cannot read the lease"),
+                Err(error) => tracing::debug!(%error, "cannot acquire the monitoring lease"),
             }
             systemd::status(&line(&shared));
         };
@@ -333,7 +333,7 @@ async fn watch_notifiers(
         if !known.contains(notifier) {
             tracing::error!(
                 notifier, error = %why, told = notifiers.len() - 1,
-                "notifier failing: alerting through the others"
+                "notifier failing: the other notifiers, if any, report it"
             );
         }
     }
@@ -353,7 +353,7 @@ fn line(shared: &Shared) -> String {
     let latest = status.organizations.values().filter_map(|one| one.last.as_ref());
     match latest.map(|last| last.finished_at).max() {
         Some(at) => format!(
-            "{complete} of {all} organizations read completely, the last at {}",
+            "{complete} of {all} organizations read completely, latest scan at {}",
             at.format("%Y-%m-%d %H:%M UTC")
         ),
         None => format!("{all} organizations, none read yet"),

@@ -95,7 +95,9 @@ impl Member {
         });
         let member = Member { store: store.clone(), clock: clock.clone(), timing, beats };
         if !settle_changes(config, store, notifiers, clock.now()).await? {
-            tracing::debug!("another instance is applying the configuration");
+            tracing::debug!(
+                "cleanup of removed organizations and notifiers left to another instance"
+            );
         }
         Ok(member)
     }
@@ -110,11 +112,14 @@ impl Member {
             match self.store.take(of, None, self.timing.lease, self.clock.now()).await? {
                 Taken::Yes(lease) => return Ok(lease),
                 Taken::Superseded => {
-                    anyhow::bail!("another instance has a newer configuration and scans")
+                    anyhow::bail!(
+                        "another instance has a newer configuration, and only that instance scans"
+                    )
                 }
                 Taken::Held | Taken::Done if begun.elapsed() > self.timing.lease_patience => {
                     anyhow::bail!(
-                        "another instance holds the lease and did not release it within {:?}",
+                        "another instance holds the lease and did not release it within {:?}: try \
+                         again later",
                         self.timing.lease_patience
                     )
                 }
@@ -127,7 +132,9 @@ impl Member {
     pub async fn leave(self) {
         self.beats.abort();
         if let Err(error) = self.store.leave().await {
-            tracing::debug!(%error, "cannot deregister this instance: its registration expires");
+            tracing::debug!(
+                %error, "cannot deregister this instance: its registration expires by itself"
+            );
         }
     }
 }
@@ -168,9 +175,9 @@ pub enum OpenFault {
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
-        "no configuration file was found ({SYSTEM}, ./{LOCAL}), but the database has {0}: name the \
-         file with --config or CERTVIGIL_CONFIG (an empty file, if the environment is the whole \
-         configuration)"
+        "no configuration file was found ({SYSTEM}, ./{LOCAL}), but the database contains {0}: \
+         name the file with --config or CERTVIGIL_CONFIG (an empty file, if all settings are in the \
+         environment)"
     )]
     Unknown(String),
 }
@@ -302,8 +309,8 @@ impl Known {
                                       until it is reloaded"
                     }
                     (false, false) => {
-                        "this instance and the other one have older configurations: a third \
-                         instance scans, and these two only deliver until each is reloaded"
+                        "a third instance has the newest configuration and scans; these two only \
+                         deliver until they are reloaded"
                     }
                 };
                 tracing::warn!(

@@ -52,7 +52,9 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let joined = join.retry(ExponentialBuilder::default()).await;
     if let Err(error) = joined {
         // The next renewal announces it.
-        tracing::error!(%error, "cannot announce the configuration to other instances yet");
+        tracing::error!(
+            %error, "cannot announce the new configuration to other instances, will retry"
+        );
     }
     shared.membership.send_replace(membership);
     shared.schedule.send_replace(config.schedule.clone());

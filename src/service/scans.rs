@@ -144,7 +144,8 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     match due.again() {
                         Due::Again { asked: true } => tracing::warn!(
                             %organization,
-                            "scan not started: another instance has a newer configuration and scans"
+                            "scan not started: another instance has a newer configuration, and \
+                             only that instance scans"
                         ),
                         // The other instance may stop before it scans.
                         due => again = Some((Instant::now() + shared.timing.database_away, due)),
@@ -174,7 +175,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             let releasing =
                 tokio::time::timeout(shared.timing.releasing, shared.store.release(&lease)).await;
             if !matches!(releasing, Ok(Ok(()))) {
-                tracing::debug!(%organization, "lease not released: it expires by itself");
+                tracing::debug!(%organization, "scan lease not released: it expires by itself");
             }
             let Some(kept) = kept else {
                 // Nothing is saved; the next start scans again.
@@ -343,7 +344,7 @@ async fn one_scan(
             let why = error_chain(&error);
             tracing::error!(
                 %organization, error = %why,
-                "scan not saved: no alerts until its repetition is saved"
+                "scan not saved: certvigil repeats it, and sends no alerts until it is saved"
             );
             Err(Unkept::Why(why))
         }

@@ -118,12 +118,12 @@ fn acknowledgement(row: &Row) -> Result<Acknowledgement> {
     let ended_at: Option<i64> = row.try_get("ended_at")?;
     let ending: Option<String> = row.try_get("ending")?;
     let ending = ending
-        .map(|word| Ending::parse(&word).ok_or_else(|| decode(format!("the ending “{word}”"))))
+        .map(|word| Ending::parse(&word).ok_or_else(|| decode(format!("unknown ending “{word}”"))))
         .transpose()?;
     Ok(Acknowledgement {
         id: uuid(row, "id")?,
         subject: Subject::parse(&subject)
-            .ok_or_else(|| decode(format!("the subject of an acknowledgement, “{subject}”")))?,
+            .ok_or_else(|| decode(format!("unknown subject of an acknowledgement: “{subject}”")))?,
         reason: row.try_get("reason")?,
         by: row.try_get("by_whom")?,
         created_at: instant(row.try_get("created_at")?),

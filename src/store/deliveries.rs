@@ -286,7 +286,7 @@ impl Store {
 fn state(row: &Row) -> Result<DeliveryState> {
     let word: &str = row.try_get("state")?;
     DeliveryState::parse(word)
-        .ok_or_else(|| sqlx::Error::Decode(format!("the state “{word}”").into()).into())
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown state “{word}”").into()).into())
 }
 
 fn delivery_row(row: &Row) -> Result<DeliveryRow> {

@@ -215,7 +215,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
     let Some(head) = head else { return Ok(Inventory::default()) };
     let head: Head<'_> = match serde_json::from_str::<Form>(&head)?.form {
         Some(FORM) => serde_json::from_str(&head)?,
-        Some(other) => return Err(decode(format!("an inventory in the format {other}"))),
+        Some(other) => return Err(decode(format!("unknown format {other} of an inventory"))),
         None => return Ok(serde_json::from_str::<Whole>(&head)?.into()),
     };
 
@@ -256,7 +256,9 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
     }
     let listing = |(list, time): (usize, usize)| match (lists.get(list), head.read_at.get(time)) {
         (Some(list), Some(read_at)) => Ok(Listing { read_at: *read_at, list: list.clone() }),
-        (None, _) | (_, None) => Err(decode(format!("the list {list}, read at {time}"))),
+        (None, _) | (_, None) => Err(decode(format!(
+            "an inventory refers to list {list} or time {time}, which is missing"
+        ))),
     };
     let (mut projects, mut listings) = (BTreeMap::new(), BTreeMap::new());
     let mut number = 0;

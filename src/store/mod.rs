@@ -71,7 +71,7 @@ pub enum StoreFault {
     Missing(String),
     #[error("cannot open the database {0}: permission denied; try sudo")]
     Denied(String),
-    #[error("the database {0} was written by a newer certvigil")]
+    #[error("the database {0} was written by a newer certvigil: use that version or a newer one")]
     Newer(String),
     #[error(
         "the database {0} was written by an older certvigil: a start of the service \
@@ -96,7 +96,7 @@ pub enum StoreFault {
     Content(#[from] serde_json::Error),
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
-    #[error("no delivery {0}")]
+    #[error("no delivery, or more than one, matches the id {0}")]
     NoSuchDelivery(String),
     #[error("delivery {0} is superseded by a later message to the same receiver")]
     OutOfDate(String),

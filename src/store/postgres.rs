@@ -72,13 +72,13 @@ fn parse(text: &str) -> std::result::Result<(Url, PgConnectOptions), String> {
     if let Some((key, _)) = keys.find(|(key, _)| !KNOWN.contains(&key.as_ref())) {
         let key = crate::domain::text::one_line(&key, 40);
         return Err(format!(
-            "an address without “{key}”: supported parameters are {}",
+            "an address without the parameter “{key}”: supported parameters are {}",
             KNOWN.join(", ")
         ));
     }
     let options = PgConnectOptions::from_url(&url);
-    let options =
-        options.map_err(|_| format!("{EXPECTED}, with sslmode=verify-full or another"))?;
+    let options = options
+        .map_err(|_| format!("{EXPECTED}, with valid parameters such as sslmode=verify-full"))?;
     Ok((url, options))
 }
 

@@ -35,7 +35,7 @@ pub enum TransferFault {
     Store(#[from] StoreFault),
     #[error("cannot read or write the file: {0}")]
     File(#[from] std::io::Error),
-    #[error("line {line}: {found}; expected {expected}")]
+    #[error("line {line}: found {found}, expected {expected}")]
     Line { line: usize, found: String, expected: String },
     #[error("the database already has {0}: import needs an empty database")]
     NotEmpty(&'static str),
@@ -99,7 +99,7 @@ impl Kind {
                     Subject::parse(text),
                     Some(Subject::Certificate(_) | Subject::Protection(_))
                 ),
-                "certificate: or protection:, and an id",
+                "certificate:ID or protection:ID",
             ),
             Id => (Uuid::parse_str(text).is_ok(), "a UUID"),
             State => (DeliveryState::parse(text).is_some(), "the state of a delivery"),
@@ -239,8 +239,8 @@ impl Store {
         while let Some(line) = lines.next()? {
             if let Some(rows) = line["rows"].as_u64() {
                 if rows != written || lines.next()?.is_some() {
-                    let found = format!("{written} rows before the end");
-                    return Err(lines.fault(found, format!("{rows} and nothing after them")));
+                    let found = format!("{written} rows before this line");
+                    return Err(lines.fault(found, format!("{rows} rows, and no later line")));
                 }
                 read_back(&mut tx).await?;
                 reset_sequences(&mut tx).await.map_err(StoreFault::from)?;
@@ -278,7 +278,7 @@ impl<R: BufRead> Lines<'_, R> {
             return Ok(None);
         }
         serde_json::from_slice(&line).map(Some).map_err(|error| {
-            self.fault(format!("something else ({error})"), "a line of JSON".to_owned())
+            self.fault(format!("invalid JSON ({error})"), "a line of JSON".to_owned())
         })
     }
 

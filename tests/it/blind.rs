@@ -42,7 +42,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_reported_daily_and_its_end_t
         assert_eq!(heard.news(), [], "not for long: {hour}");
     }
     step(&service, 24).await;
-    let blind = "project “prod-2” (proj_0002) unreadable for 24 hours";
+    let blind = "project “prod-2” (proj_0002) could not be read for 24 hours";
     assert_eq!(heard.news(), said("monitor.blind", "opened", blind));
     let mails = sim.mailbox.mails();
     let mail = certvigil::demo::pages::parts(&mails[0].data).unwrap();
@@ -60,7 +60,7 @@ async fn a_project_that_cannot_be_read_for_a_day_is_reported_daily_and_its_end_t
         assert_eq!(heard.news(), [], "once: {hour}");
     }
     step(&service, 48).await;
-    let two = "project “prod-2” (proj_0002) unreadable for 2 days";
+    let two = "project “prod-2” (proj_0002) could not be read for 2 days";
     assert_eq!(heard.news(), said("monitor.blind", "repeat", two));
     // A restart repeats nothing.
     let service = service.restart(&sim.config(), start() + hours(49)).await;
@@ -108,7 +108,7 @@ async fn an_organization_that_was_never_read_is_reported_too() {
     step(&service, 0).await;
     let news = heard.news();
     assert_eq!((news.len(), news[0].0, news[0].1), (1, "monitor.blind", "opened"), "{news:?}");
-    assert!(news[0].2.starts_with("2 lists unreadable"), "{news:?}");
+    assert!(news[0].2.starts_with("2 lists could not be read"), "{news:?}");
     step(&service, 6).await;
     assert_eq!(heard.news(), [], "once");
 }
@@ -127,7 +127,7 @@ async fn excluded_or_patiently_watched_lists_are_reported_no_more_and_nothing_is
     let longer = format!("{text}[monitoring]\nblind_after = \"10d\"\n");
     let service = service.restart(&longer, start() + hours(25)).await;
     step(&service, 36).await;
-    let allowed = "the unreadable lists are within the new blind_after";
+    let allowed = "the unreadable lists have not reached the new blind_after yet";
     assert_eq!(heard.news(), said("monitor.recovered", "policy_changed", allowed));
     let service = service.restart(&text, start() + hours(37)).await;
     step(&service, 72).await;

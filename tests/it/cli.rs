@@ -172,7 +172,7 @@ async fn with_nothing_but_a_key_it_works() {
     let (code, out, err) = run(command).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("organization default: https://api.openai.com/v1"), "{out}");
-    assert!(out.contains("notifier log: log") && out.contains("state: certvigil.db"), "{out}");
+    assert!(out.contains("notifier log: log") && out.contains("database: certvigil.db"), "{out}");
     let mut without = certvigil(folder.path());
     without.arg("run");
     let (code, _, err) = run(without).await;
@@ -263,7 +263,9 @@ async fn two_runs_in_a_row_send_nothing_the_second_time() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(out.matches("delivered").count(), 3, "{out}");
     assert!(
-        out.contains("a@acme.example") && out.contains("250 OK") && err.contains("state: state.db")
+        out.contains("a@acme.example")
+            && out.contains("250 OK")
+            && err.contains("database: state.db")
             || err.contains("certvigil.db"),
         "{out}{err}"
     );
@@ -342,7 +344,10 @@ async fn notify_test_shows_what_each_receiver_answered() {
     let (code, _, err) =
         run(with(folder.path(), &sim.config(), &["notify", "test", "nobody"])).await;
     assert_eq!(code, 2);
-    assert!(err.contains("there is no notifier “nobody”; there are ops, hook"), "{err}");
+    assert!(
+        err.contains("no notifier “nobody” is configured; configured notifiers: ops, hook"),
+        "{err}"
+    );
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "it needs no state");
 }
@@ -373,7 +378,7 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     let (code, out, err) =
         run(with(folder.path(), &text, &["deliveries", "retry", &id[..8]])).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("the running service, or the next start, retries it now"), "{out}");
+    assert!(out.contains("the service retries this delivery now"), "{out}");
     let arrived =
         || sim.mailbox.mails().iter().any(|mail| mail.to[0] == "b@acme.example").then_some(());
     let waited = tokio::time::timeout(Duration::from_secs(30), until("the mail", arrived)).await;
@@ -383,7 +388,7 @@ async fn a_failed_delivery_is_shown_and_can_be_tried_again() {
     let (code, _, err) =
         run(with(folder.path(), &sim.config(), &["deliveries", "retry", "ffff0000"])).await;
     assert_eq!(code, 1);
-    assert!(err.contains("no delivery ffff0000"), "{err}");
+    assert!(err.contains("matches the id ffff0000"), "{err}");
 }
 
 #[tokio::test]
@@ -434,7 +439,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     // Without a database the preview uses a sample, and says so.
     let (code, out, err) = preview(&["ops"]).await;
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("no database at ") && err.contains("yet: a sample"), "{err}");
+    assert!(err.contains("no database at ") && err.contains("yet: showing a sample"), "{err}");
     assert!(
         out.contains("Subject: [certvigil] CRITICAL acme: 2 projects have no valid certificate"),
         "{out}"
@@ -450,7 +455,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     let (mails, posts) = (sim.mailbox.mails().len(), sim.receiver.posts().len());
     let (code, out, err) = preview(&["ops"]).await;
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("state: "), "{err}");
+    assert!(err.contains("database: "), "{err}");
     assert!(
         out.contains("Subject: [certvigil] CRITICAL acme: “ca-0” expires in 5 days\n"),
         "{out}"
@@ -476,7 +481,7 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
 
     let (code, out, err) = preview(&["chat", "--format", "html"]).await;
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
-    assert!(err.contains("only mails have HTML"), "{err}");
+    assert!(err.contains("only email notifiers have HTML"), "{err}");
     let (code, _, err) = preview(&["ops", "--sample", "certificate.gone"]).await;
     assert_eq!(code, 2);
     assert!(
@@ -485,7 +490,10 @@ async fn notify_preview_shows_what_would_be_sent_without_sending_it_or_reading_a
     );
     let (code, _, err) = preview(&["nobody"]).await;
     assert_eq!(code, 2);
-    assert!(err.contains("there is no notifier “nobody”; there are ops, "), "{err}");
+    assert!(
+        err.contains("no notifier “nobody” is configured; configured notifiers: ops, "),
+        "{err}"
+    );
     let (code, _, err) = preview(&["ops", "--organization", "other"]).await;
     assert_eq!(code, 2);
     assert!(err.contains("--organization: no organization “other”"), "{err}");

@@ -49,7 +49,7 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ),
         (
             "[schedule]\nscan_timeout = \"0s\"\n",
-            "c.toml:2: schedule.scan_timeout: found a duration of zero, expected a longer one",
+            "c.toml:2: schedule.scan_timeout: found a duration of zero, expected a duration above zero",
         ),
         ("thresholds = []\n", "c.toml:1: thresholds: found an empty list, expected at least one"),
         (
@@ -113,7 +113,7 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ),
         (
             "[[rules]]\nexpired = { severity = \"info\" }\nignore = { reason = \"o\", until = 2099-01-01 }\n",
-            "c.toml:2: rules[0].expired: found both in one rule, expected thresholds and expired, or ignore",
+            "c.toml:2: rules[0].expired: found expired and ignore in one rule, expected either ignore, or thresholds and expired",
         ),
         (
             "[notifiers.log.l]\nmin_severity = \"loud\"\n",
@@ -202,15 +202,15 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ),
         (
             "[notifiers.webhook.hook]\nformat = \"pagerduty\"\n",
-            "c.toml:1: notifiers.webhook.hook.key: found nothing, expected PagerDuty's integration key",
+            "c.toml:1: notifiers.webhook.hook.key: found nothing, expected the integration key of the PagerDuty service",
         ),
         (
             "[notifiers.webhook.hook]\nformat = \"opsgenie\"\n",
-            "c.toml:1: notifiers.webhook.hook.key: found nothing, expected Opsgenie's API key",
+            "c.toml:1: notifiers.webhook.hook.key: found nothing, expected the API key of the Opsgenie integration",
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\ntemplate = \"x.j2\"\n",
-            "c.toml:3: notifiers.webhook.hook.template: found one, with the format “json”, expected format = \"template\"",
+            "c.toml:3: notifiers.webhook.hook.template: found template with the format “json”, expected format = \"template\"",
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\n",
@@ -240,7 +240,7 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ("[http]\ntokens = \"x\"\n", "c.toml:2: http.tokens: found an unknown key"),
         (
             "[http]\ntoken = \"two words\"\n",
-            "c.toml:2: http.token: found an invalid value (not shown), expected 16 to 1024 visible",
+            "c.toml:2: http.token: found an invalid value (not shown), expected a token of 16 to 1024 visible",
         ),
         (
             "[messages]\nrunbook_url = \"https://x.example/#part\"\n",
@@ -252,11 +252,11 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ),
         (
             "[monitoring]\nblind_after = \"6h\"\n",
-            "c.toml:2: monitoring.blind_after: found “6h”, expected at least the longest gap of the schedule with jitter and scan_timeout: 6h 15m",
+            "c.toml:2: monitoring.blind_after: found “6h”, expected at least 6h 15m, the longest gap of the schedule plus jitter and scan_timeout",
         ),
         (
             "[schedule]\ncron = \"0 9 * * MON\"\n[monitoring]\nblind_after = \"7d\"\n",
-            "c.toml:4: monitoring.blind_after: found “7d”, expected at least the longest gap of the schedule with jitter and scan_timeout: 7days 15m",
+            "c.toml:4: monitoring.blind_after: found “7d”, expected at least 7days 15m, the longest gap of the schedule plus jitter and scan_timeout",
         ),
         (
             "[organizations]\nacme = \"sk-admin-hunter2\"\n",
@@ -291,19 +291,19 @@ fn a_template_that_would_fail_prevents_the_start_and_its_line_is_shown() {
         (
             "\n{{ sumary }}",
             "text/plain",
-            Some("line 2: undefined value: `sumary` is undefined, for a sample"),
+            Some("line 2: undefined value: `sumary` is undefined, in a sample message with"),
         ),
         (
             "{{ alerts[0].certificate.name.first }}",
             "text/plain",
             Some(
-                "`alerts[0].certificate.name.first` is undefined, for a sample certificate.expiring",
+                "`alerts[0].certificate.name.first` is undefined, in a sample message with certificate.expiring",
             ),
         ),
         (
             "{% for alert in alerts %}{{ alert.certificate.name }}{% endfor %}",
             "text/plain",
-            Some("is undefined, for a sample project.uncovered"),
+            Some("is undefined, in a sample message with project.uncovered"),
         ),
         (
             "{\"text\": \"{{ summary }}\"}",
@@ -313,12 +313,12 @@ fn a_template_that_would_fail_prevents_the_start_and_its_line_is_shown() {
         (
             "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
             "text/plain",
-            Some("engine ran out of fuel, for a sample"),
+            Some("engine ran out of fuel, in a sample message with"),
         ),
         (
             "{% for a in range(20000) %}{{ 'thirty characters, and no more' }}{% endfor %}",
             "text/plain",
-            Some("bytes, more than 512 KiB, for a sample"),
+            Some("bytes, more than 512 KiB, in a sample message with"),
         ),
     ];
     for (template, content_type, expected) in cases {
@@ -554,7 +554,7 @@ fn an_organization_without_a_notifier_and_an_ended_ignore_are_warned_about() {
     let folder = tempfile::tempdir().unwrap();
     let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
     for words in [
-        "organization acme: no notifier selects it",
+        "organization acme: no notifier selects it, so its alerts are not sent",
         "notifier a: its key organizations matches no configured organization",
         "rules[0].ignore: ended on 2020-01-02 00:00 UTC, so it ignores nothing now",
     ] {
@@ -578,7 +578,7 @@ fn what_is_taken_and_cannot_do_what_was_meant_is_warned_about() {
     let folder = tempfile::tempdir().unwrap();
     let load = |text: &str| from_text(&folder.path().join("c.toml"), text, Needs::ALL).unwrap();
     let warned = [
-        "c.toml:3: organizations.acme.base_url: the path does not end in /v1",
+        "c.toml:3: organizations.acme.base_url: the path of this URL does not end in /v1",
         "notifiers.webhook.prom.url: certvigil appends /api/v2/alerts to the path",
         "thresholds[1].within: “168h” appears twice; only the threshold with the higher severity",
         "rules[1]: never reached; rules[0] already matches every certificate",

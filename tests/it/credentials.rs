@@ -39,7 +39,7 @@ async fn the_expiry_of_the_own_key_is_reported_along_the_ladder_until_another_on
     let service = Service::start(&sim.config()).await;
     let mut heard = Heard::of(&sim);
     step(&service, 0).await;
-    let own = "the admin key “name of key_own” that certvigil uses";
+    let own = "certvigil’s admin key “name of key_own”";
     let first = heard.news();
     assert_eq!(first, [("admin_key.expiring", "opened", format!("{own} expires in 30 days"))]);
     step(&service, 1).await;
@@ -60,7 +60,8 @@ async fn the_expiry_of_the_own_key_is_reported_along_the_ladder_until_another_on
     sim.api.world().admin_keys[1].redacted_value = "sk-admin...old".to_owned();
     sim.api.world().admin_keys.push(key("key_new", OWN, Some(start() + days(400))));
     step(&service, 33).await;
-    let over = "the admin key “name of key_own” that certvigil uses is resolved: certvigil uses a new one now";
+    let over =
+        "certvigil’s admin key “name of key_own” is resolved: certvigil now uses another key";
     assert_eq!(heard.news(), [("admin_key.resolved", "replaced", over.to_owned())]);
     sim.api.world().admin_keys.remove(1);
     step(&service, 34).await;

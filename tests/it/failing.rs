@@ -92,7 +92,7 @@ async fn a_refusal_for_good_is_reported_at_once_with_the_recipient_and_the_answe
     fits_schema(&body);
     assert_eq!(
         (&body["organization"], &body["summary"]),
-        (&Value::Null, &"notifier “ops” is rejected by a receiver".into())
+        (&Value::Null, &"a receiver rejected a message of notifier “ops”".into())
     );
     let failing = &body["alerts"][0]["failing_notifier"];
     assert_eq!((&failing["name"], &failing["receivers_total"]), (&"ops".into(), &1.into()));

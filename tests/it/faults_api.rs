@@ -59,8 +59,8 @@ const FAULTS: [(Fault, &str); 18] = [
     (Fault::OtherShape, "unreadable items: data[0].id: invalid type"),
     (Fault::TooLarge, "the response is larger than 8 MiB"),
     (Fault::Loops, "the list does not advance"),
-    (Fault::LongCursor, "last_id: 1000000 bytes long"),
-    (Fault::EmptyWithMore, "an empty page has has_more = true"),
+    (Fault::LongCursor, "last_id has 1000000 bytes"),
+    (Fault::EmptyWithMore, "has_more is true, but the page has no items"),
     (Fault::Redirects, "does not follow"),
 ];
 

@@ -239,8 +239,10 @@ async fn a_login_that_is_refused_is_mended_by_a_reload() {
 async fn a_mail_server_that_drops_starttls_gets_nothing() {
     let tls = Tls::new();
     let terms = Terms { tls: Some((tls.certificate.clone(), tls.key.clone())), login: None };
-    let faults =
-        [(Fault::HasNoStartTls, "the server does not offer STARTTLS: nothing is sent without it")];
+    let faults = [(
+        Fault::HasNoStartTls,
+        "the server does not offer STARTTLS: certvigil sends nothing without it",
+    )];
     let more = format!("tls = \"starttls\"\nca_file = \"{}\"\n", tls.ca.display());
     each_in_turn(&faults, Mailbox::start(terms).unwrap(), &more).await;
 }
@@ -261,7 +263,7 @@ async fn of_three_recipients_one_is_refused_for_a_while_and_one_for_good() {
     daemon.logged("notification not delivered: rejected", 0).await;
     until("the others get the alert", || (posted(&sim, "notifier.failing") == 1).then_some(()))
         .await;
-    daemon.logged("notifier failing: alerting through the others", 0).await;
+    daemon.logged("notifier failing: the other notifiers, if any, report it", 0).await;
     daemon.logged("a delivery has been pending for longer than delivery.retry_max", 0).await;
     let before = beats.well();
     sim.mailbox.refuse(RECIPIENTS[1], None);

@@ -119,7 +119,7 @@ async fn a_full_disk_is_reported_and_alerts_follow_when_there_is_room() {
     // test.
     recorded(&daemon).await;
     disk.fill(&daemon);
-    let end = daemon.logged("scan not saved: no alerts until", 0).await;
+    let end = daemon.logged("scan not saved: certvigil repeats it", 0).await;
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("was not saved"), "{body:#}");
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200, "the process works");
@@ -178,7 +178,12 @@ async fn a_delivery_that_is_held_back_is_an_error_until_it_is_attempted() {
                 next_attempt_at = $2 WHERE notifier = 'hook'";
     sqlx::query(hold).bind(at(-2)).bind(at(1)).execute(&mut other).await.unwrap();
     let body = daemon.ready(503).await;
-    assert!(body["reasons"].to_string().contains("deliveries of hook held back: 1"), "{body:#}");
+    assert!(
+        body["reasons"]
+            .to_string()
+            .contains("deliveries of the notifier hook pending without an attempt: 1"),
+        "{body:#}"
+    );
     daemon.logged("deliveries pending for longer than delivery.retry_max without", 0).await;
     let due = "UPDATE deliveries SET next_attempt_at = 0 WHERE notifier = 'hook'";
     sqlx::query(due).execute(&mut other).await.unwrap();
@@ -364,7 +369,7 @@ async fn a_start_without_its_configuration_file_forgets_nothing() {
     let before = sim.receiver.posts().len();
     let (code, _, log) = run(command).await;
     assert_eq!(code, 1, "{log}");
-    let why = "no configuration file was found (/etc/certvigil/certvigil.toml, ./certvigil.toml), but the database has \
+    let why = "no configuration file was found (/etc/certvigil/certvigil.toml, ./certvigil.toml), but the database contains \
                the organization acme";
     assert!(log.contains(why), "{log}");
     assert_eq!(sim.receiver.posts().len(), before, "nothing is resolved");

@@ -241,7 +241,7 @@ async fn where_configurations_differ_the_newest_scans_and_both_show_what_differs
     }
     // It scans no more, but delivers.
     first.signal("USR1");
-    let at = first.logged("another instance has a newer configuration and scans", at).await;
+    let at = first.logged("scan not started: another instance has a newer configuration", at).await;
     // Started again, it does not bring its configuration back.
     first.signal("KILL");
     first.ended().await;

@@ -155,7 +155,7 @@ fn a_credential_is_found_where_systemd_and_containers_put_it_and_beside_the_file
     assert_eq!(refused, 2);
     assert!(
         said.contains("http.token")
-            && said.contains("credential http_token not found")
+            && said.contains("cannot read credential http_token")
             && said.contains("secrets/http_token cannot be read"),
         "{said}"
     );

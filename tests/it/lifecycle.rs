@@ -126,7 +126,10 @@ async fn what_waits_at_a_reload_is_delivered_once_and_a_receiver_that_was_gone_i
         .iter()
         .map(|mail| certvigil::demo::pages::parts(&mail.data).unwrap().subject)
         .collect();
-    assert_eq!(subjects[2], "[certvigil] WARNING: notifier “hook” is rejected by a receiver");
+    assert_eq!(
+        subjects[2],
+        "[certvigil] WARNING: a receiver rejected a message of notifier “hook”"
+    );
     assert_eq!(subjects[5], "[certvigil] RESOLVED: notifier “hook” works again");
     daemon.stop().await;
 }

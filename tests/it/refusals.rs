@@ -76,11 +76,11 @@ async fn an_answer_of_a_proxy_is_reported_as_that() {
     let cases: [(Answer, &str); 3] = [
         (
             || (StatusCode::FORBIDDEN, Html("<html>blocked</html>")).into_response(),
-            "HTTP 403 with text/html; charset=utf-8: not a response of the API but of something in between",
+            "HTTP 403 with text/html; charset=utf-8: this response is not from the API, but from a server in between",
         ),
         (
             || (StatusCode::BAD_GATEWAY, Html("<html>502</html>")).into_response(),
-            "HTTP 502 with text/html; charset=utf-8: not a response of the API but of something in between",
+            "HTTP 502 with text/html; charset=utf-8: this response is not from the API, but from a server in between",
         ),
         (
             || Html("<html>sign in</html>").into_response(),

@@ -164,7 +164,7 @@ async fn what_cannot_be_seen_is_neither_deactivated_nor_deleted() {
     sim.api.world().certificate("cert_old").unwrap().projects.insert("proj_0001".into(), false);
     let (_, out, _) = rotation(&folder, &text, &["cert_old"]).await;
     assert!(!out.contains("curl"), "{out}");
-    assert!(out.contains("5. Delete it: it is not active anywhere"), "{out}");
+    assert!(out.contains("5. Delete the old certificate: it is not active anywhere"), "{out}");
 }
 
 #[tokio::test]

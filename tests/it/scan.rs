@@ -192,7 +192,7 @@ async fn a_wish_to_wait_for_long_fails_its_request_and_nobody_hammers_meanwhile(
     let asked = asked.load(Ordering::SeqCst);
     assert!((1..=8).contains(&asked), "{asked}: the others wait, and are not sent");
     let faults = report.record.faults;
-    let said = "(the requested wait of 600 seconds is too long)";
+    let said = "(no retry: the API requested a wait of 600 seconds, which is too long)";
     assert!(faults.iter().any(|fault| fault.contains(said)), "{faults:?}");
     assert_eq!(faults.last().unwrap(), "and 50 more", "the stored error has a limit");
 }
@@ -275,7 +275,7 @@ async fn attempts_are_counted_and_end() {
     assert_eq!(
         only_fault(&report),
         "project proj_0001 “prod-1”: GET /organization/projects/proj_0001/certificates: HTTP 502 with \
-         text/plain; charset=utf-8: not a response of the API but of something in between (x-request-id req_abc)"
+         text/plain; charset=utf-8: this response is not from the API, but from a server in between (x-request-id req_abc)"
     );
     assert_eq!((report.record.projects_read, report.record.projects_unreadable), (1, 1));
 }
@@ -312,8 +312,11 @@ async fn every_failure_of_a_listing_is_reported_and_leaves_the_last_good_state()
             "the API repeated the cursor “cert_x”",
             Box::new(move || list(one(), true, Some("cert_x"))),
         ),
-        ("an empty page has has_more = true", Box::new(|| list(json!([]), true, None))),
-        ("an empty page has has_more = true", Box::new(|| list(json!([]), true, Some("cert_x")))),
+        ("has_more is true, but the page has no items", Box::new(|| list(json!([]), true, None))),
+        (
+            "has_more is true, but the page has no items",
+            Box::new(|| list(json!([]), true, Some("cert_x"))),
+        ),
         (
             "data[0] (c): missing field `active`",
             Box::new(|| list(json!([{ "id": "c" }]), false, None)),
@@ -423,7 +426,9 @@ async fn when_the_scans_time_is_up_what_was_read_counts() {
     );
     let service = Service::start(&text).await;
     let report = service.scan(start()).await;
-    assert!(only_fault(&report).contains("proj_0002 “prod-2”: the scan reached scan_timeout"));
+    assert!(
+        only_fault(&report).contains("proj_0002 “prod-2”: the scan reached schedule.scan_timeout")
+    );
     assert_eq!(report.record.projects_read, 2);
     assert_eq!(report.notifications, 1);
 }

@@ -271,7 +271,7 @@ async fn ack_acks_and_unack_from_the_command_line() {
     let (code, out, said) = cli(&folder, &text, &ack("prod-ca")).await;
     assert_eq!(code, 0, "{said}");
     assert!(out.contains("acme: “prod-ca” (cert_a) is acknowledged until"), "{out}");
-    assert!(said.contains("state: state.db"), "which state it was: {said}");
+    assert!(said.contains("database: state.db"), "which state it was: {said}");
 
     let refusals: [(Vec<&str>, i32, &str); 6] = [
         (ack("nobody"), 1, "no certificate “nobody”"),
@@ -325,7 +325,7 @@ async fn ack_acks_and_unack_from_the_command_line() {
     assert!(said.contains("“prod-ca” (cert_a) is not acknowledged"), "{said}");
     assert_eq!(cli(&folder, &text, &["check", "--notify"]).await.0, 1);
     assert_eq!(heard(&sim)[1..], ["certificate.expiring ack_ended 30d"], "its end is shown");
-    assert_eq!(cli(&folder, &text, &["acks"]).await.1, "nothing is acknowledged\n");
+    assert_eq!(cli(&folder, &text, &["acks"]).await.1, "No acknowledgements.\n");
     let (_, out, _) = cli(&folder, &text, &["acks", "--all"]).await;
     assert!(out.contains("withdrawn"), "{out}");
 }

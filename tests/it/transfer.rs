@@ -122,7 +122,7 @@ async fn what_is_not_whole_or_not_empty_is_refused_and_nothing_is_written() {
         ("", "the schema null"),
         ("{\"schema\":\"other/1\"}", "expected “certvigil.state/1”"),
         (&cut, "the file is incomplete"),
-        (&less, "rows before the end"),
+        (&less, "rows before this line"),
         (&whole.replace("\"table\":\"scans\"", "\"table\":\"moods\""), "the table \"moods\""),
         (&whole.replace("\"tick\":", "\"tock\":"), "scans.tick"),
         (&whole.replace("\"row\"", "row"), "expected a line of JSON"),

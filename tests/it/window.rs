@@ -384,7 +384,7 @@ async fn before_the_first_scan_nothing_is_called_well() {
     daemon.ready(200).await;
     let page = daemon.text("/").await;
     assert!(page.contains("Not known: acme has not been scanned yet"), "{page}");
-    assert!(page.contains("load this page again then"), "{page}");
+    assert!(page.contains("then reload this page"), "{page}");
     assert_eq!(status(daemon.request(Method::GET, "/certificates/acme/cert_x")).await, 404);
     assert!(daemon.text("/calendar.ics").await.contains("BEGIN:VCALENDAR"));
     daemon.stop().await;
@@ -413,7 +413,10 @@ async fn filters_are_in_the_address_and_a_wrong_one_is_reported() {
     assert!(daemon.text("/projects?q=prod-chat-6").await.contains("proj_0006"));
     for (path, said) in [
         ("/certificates?severity=bad", "severity: found “bad”, expected info, warning or critical"),
-        ("/certificates?organization=x", "organization: found “x”, expected a configured one"),
+        (
+            "/certificates?organization=x",
+            "organization: found “x”, expected a configured organization",
+        ),
         (
             "/projects?status=x",
             "status: found “x”, expected one of uncovered, unprotected, ending,",

@@ -23,7 +23,8 @@ use crate::{
 pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Store the scan and send new alerts, as the service does; refused while the service runs
+    /// Store the scan and send new alerts, as the service does; refused while a service uses the
+    /// same SQLite file
     #[arg(long)]
     notify: bool,
 }

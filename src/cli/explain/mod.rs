@@ -20,7 +20,7 @@ use crate::{
 pub struct Arguments {
     /// The certificate's id, or its name if unique
     certificate: String,
-    /// The organization, if several have it
+    /// The organization, if several have this certificate
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
     #[arg(long, value_enum, default_value_t = Output::Text)]

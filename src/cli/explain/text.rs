@@ -140,8 +140,8 @@ impl Page<'_> {
         if self.explanation.replaced {
             writeln!(
                 out,
-                "  Every project has a successor: the expiry of this certificate sends \
-                           one info message."
+                "  Every project has a successor, so alerts about this certificate are less \
+                 severe and not repeated."
             )?;
         }
         Ok(())
@@ -170,7 +170,7 @@ impl Page<'_> {
         let mut table = terminal::table(&[], &[]);
         for rung in &self.explanation.ladder {
             let week = TimeDelta::days(7);
-            let weekly = if rung.label == "expired" { ", after a week weekly" } else { "" };
+            let weekly = if rung.label == "expired" { ", weekly after a week" } else { "" };
             let repeat = match rung.repeat {
                 None => String::new(),
                 Some(repeat) if repeat >= week => {

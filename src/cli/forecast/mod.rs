@@ -24,7 +24,7 @@ const MAX_DAYS: i64 = 3_650;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// How far to look ahead
+    /// Number of days to forecast
     #[arg(long, default_value_t = 365, value_name = "N",
           value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
     days: i64,

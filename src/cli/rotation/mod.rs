@@ -32,11 +32,11 @@ use request::{Api, Request};
 pub struct Arguments {
     /// The certificate to replace: its id, or its name if unique
     certificate: String,
-    /// The successor; by default an active certificate that expires later, else the likeliest
-    /// upload
+    /// The successor; by default an active certificate that expires later, else the most likely
+    /// candidate
     #[arg(long, value_name = "CERT")]
     successor: Option<String>,
-    /// The organization, if several have it
+    /// The organization, if several have this certificate
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
     #[arg(long, value_enum, default_value_t = Output::Text)]

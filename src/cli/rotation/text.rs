@@ -42,7 +42,7 @@ impl Page<'_> {
         writeln!(
             out,
             "\nThe requests need a key with the scope api.mtls.write in OPENAI_ADMIN_KEY. certvigil does not send these requests.\n\
-             Coverage is by date: certvigil cannot see filters (CEL) on trust anchors."
+             certvigil compares dates only: it cannot see filters (CEL) on trust anchors."
         )?;
         Ok(out)
     }
@@ -70,12 +70,12 @@ impl Page<'_> {
         let ready = plan.places.iter().filter(|one| one.can_go).count();
         let what = match step {
             RotationStep::Upload => "Upload the successor",
-            RotationStep::Activate => "Activate the successor as well",
+            RotationStep::Activate => "Activate the successor, and keep the old certificate active",
             RotationStep::MoveClients => {
                 "Move the clients to certificates that the successor signed"
             }
-            RotationStep::Deactivate => "Deactivate it",
-            RotationStep::Delete => "Delete it",
+            RotationStep::Deactivate => "Deactivate the old certificate",
+            RotationStep::Delete => "Delete the old certificate",
         };
         let how = match (step, progress) {
             (RotationStep::Upload, Progress::Done) => match plan.successor() {
@@ -83,12 +83,12 @@ impl Page<'_> {
                 None => "done".to_owned(),
             },
             (RotationStep::Upload, _) => {
-                "next: no uploaded certificate is valid by then and expires later".to_owned()
+                "next: no uploaded certificate is valid in time and expires later".to_owned()
             }
             (RotationStep::Activate, Progress::Next) => "next".to_owned(),
             (RotationStep::MoveClients, Progress::Unseen) => {
                 "next. certvigil cannot see clients: check your own logs. If the successor has \
-                 the same key as the old certificate, clients need nothing"
+                 the same key as the old certificate, clients need no change"
                     .to_owned()
             }
             (RotationStep::MoveClients, Progress::Done) if places > 0 => {
@@ -106,8 +106,8 @@ impl Page<'_> {
             }
             (RotationStep::Delete, Progress::Next) => "next".to_owned(),
             (RotationStep::Delete, Progress::Unseen) => {
-                "it is not active anywhere. If another certificate replaced it, name it with \
-                 --successor"
+                "it is not active anywhere. If another certificate replaced it, name that \
+                 certificate with --successor"
                     .to_owned()
             }
             (_, Progress::Done) => "done".to_owned(),

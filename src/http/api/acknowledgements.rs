@@ -190,7 +190,7 @@ pub async fn acknowledge(
     Ok((StatusCode::CREATED, Json(one)))
 }
 
-/// Takes an acknowledgement back: alerts resume with the next scan.
+/// Withdraws an acknowledgement: alerts resume with the next scan.
 #[utoipa::path(
     delete,
     path = "/api/v1/acknowledgements/{id}",
@@ -198,7 +198,7 @@ pub async fn acknowledge(
     tag = "acknowledgements",
     params(("id" = Uuid, Path, description = "The id of the acknowledgement")),
     responses(
-        (status = 204, description = "The acknowledgement was taken back"),
+        (status = 204, description = "The acknowledgement was withdrawn"),
         (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = [])),

@@ -49,7 +49,7 @@ impl Filter {
         let known =
             |name: &str| snapshot.organizations.iter().any(|one| one.organization.as_str() == name);
         if !filter.organization.is_empty() && !known(&filter.organization) {
-            return Err(wrong("organization", &filter.organization, "a configured one"));
+            return Err(wrong("organization", &filter.organization, "a configured organization"));
         }
         if !filter.severity.is_empty() && Severity::parse(&filter.severity).is_none() {
             return Err(wrong("severity", &filter.severity, "info, warning or critical"));

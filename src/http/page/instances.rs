@@ -46,7 +46,7 @@ fn row(snapshot: &Snapshot, me: &Instance, one: &Instance) -> Row {
     let (level, state) = match (one.there, one.in_force) {
         (true, true) => ("calm", "scans and delivers"),
         (true, false) => ("warning", "delivers until it is reloaded"),
-        (false, _) => ("unknown", "gives no sign"),
+        (false, _) => ("unknown", "not seen recently"),
     };
     let mut differences: Vec<_> = match one.there {
         true => me.differences(one).into_iter().map(|one| (one.key, one.here, one.there)).collect(),

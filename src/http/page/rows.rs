@@ -83,9 +83,9 @@ fn status(status: Status) -> &'static str {
     match status {
         Status::Expired => "expired",
         Status::Expiring => "expiring",
-        Status::UnknownExpiry => "expiry not known",
+        Status::UnknownExpiry => "expiry unknown",
         Status::NotYetValid => "not yet valid",
-        Status::UnknownActivity => "activity not known",
+        Status::UnknownActivity => "activity unknown",
         Status::Inactive => "not active",
         Status::Healthy => "healthy",
     }
@@ -138,13 +138,13 @@ impl Project {
                 ) => "none",
             },
             coverage: match row.coverage {
-                Coverage::Uncovered if row.ignored => "no valid certificate, ignored",
+                Coverage::Uncovered if row.ignored => "no valid certificate (ignored)",
                 Coverage::Uncovered => "no valid certificate",
                 Coverage::Unprotected if row.acknowledged => {
-                    "mutual TLS is off: no certificate is active, acknowledged"
+                    "mutual TLS is off: no certificate is active (acknowledged)"
                 }
                 Coverage::Unprotected => "mutual TLS is off: no certificate is active",
-                Coverage::Ending => "valid, and ending",
+                Coverage::Ending => "valid, but expires soon",
                 Coverage::Unknown => "unknown: never read",
                 Coverage::Covered => "valid",
                 Coverage::None => "no certificate is active",
@@ -190,7 +190,7 @@ impl Delivery {
         let failed = row.attempts > 0 && row.last.is_some();
         let (state, severity, retryable) = match row.state {
             DeliveryState::Pending if failed => ("not delivered yet", "warning", true),
-            DeliveryState::Pending => ("waits", "", false),
+            DeliveryState::Pending => ("pending", "", false),
             DeliveryState::Delivered => ("delivered", "", false),
             DeliveryState::Rejected => ("rejected", "critical", true),
             DeliveryState::GivenUp => ("given up", "critical", true),

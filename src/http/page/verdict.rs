@@ -195,8 +195,8 @@ fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
             [(scope, _), more @ ..] => format!(" ({scope} and {} more)", more.len()),
         };
         points.push(point(format!(
-            "the latest scan could not read {lists} of {name}{which}: certificates in unread \
-             lists may expire unnoticed"
+            "the latest scan could not read {lists} of {name}{which}: certificates in \
+             unreadable lists may expire unnoticed"
         )));
     }
     points
@@ -258,8 +258,8 @@ fn instances(snapshot: &Snapshot) -> Option<Point> {
             "another instance has an older configuration and only delivers until it is reloaded"
         }
         false => {
-            "this instance has an older configuration than another: it only delivers until it is reloaded, and this \
-             page uses its configuration"
+            "this instance has an older configuration than another: it only delivers until it is \
+             reloaded, and this page shows the older configuration"
         }
     };
     Some(Point::new("warning", text.to_owned(), "#instances".to_owned()))

@@ -272,7 +272,9 @@ fn why(settings: &Settings, notification: &Notification) -> String {
     let about = match &notification.organization {
         Some(organization) => selected(settings, organization),
         None if is_test => "This is a test message.".to_owned(),
-        None => "It also sends failures of other notifiers, whatever its filters are.".to_owned(),
+        None => {
+            "It also reports failures of other notifiers, regardless of its filters.".to_owned()
+        }
     };
     let readers: Vec<String> =
         settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();

@@ -33,7 +33,7 @@ pub enum SessionError {
     Tls(io::Error),
     #[error("a reply is longer than {MAX_LINES} lines of {MAX_LINE} bytes")]
     TooLong,
-    #[error("the server did not send a reply: “{0}”")]
+    #[error("the server sent something that is not an SMTP reply: “{0}”")]
     NotAReply(String),
     #[error("the server sent extra data before the TLS handshake: someone may have injected it")]
     Injected,
@@ -141,7 +141,10 @@ impl Session {
             return Err(SessionError::NoMechanism(match offered.join(", ") {
                 offered if offered.is_empty() => "the server offers no authentication".to_owned(),
                 offered => {
-                    format!("the server offers {offered} only; certvigil has {}", wanted.join(", "))
+                    format!(
+                        "the server offers only {offered}; certvigil tries {}",
+                        wanted.join(", ")
+                    )
                 }
             }));
         }

@@ -83,7 +83,8 @@ impl Transport {
         if let (Tls::StartTls, Some((connector, name))) = (self.smtp.tls, &self.tls) {
             if !session.offers_starttls() {
                 goodbye(session);
-                let detail = "the server does not offer STARTTLS: nothing is sent without it";
+                let detail =
+                    "the server does not offer STARTTLS: certvigil sends nothing without it";
                 return Err(Outcome::retry(Why::Tls, self.with_server(detail)));
             }
             let starttls = session.starttls(connector, name.clone(), &self.hello);
@@ -123,11 +124,12 @@ impl Transport {
             }
             // All of it was sent: it may have arrived.
             Ok(Err(error)) => {
-                let detail = format!("the message: {error}; it may have arrived");
+                let detail = format!("after the message: {error}; it may have arrived");
                 Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
             }
             Err(_) => {
-                let detail = format!("the message: no reply within {limit:?}; it may have arrived");
+                let detail =
+                    format!("after the message: no reply within {limit:?}; it may have arrived");
                 Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
             }
         }
@@ -139,7 +141,7 @@ impl Transport {
         let addresses = tokio::net::lookup_host(server).await.map_err(SessionError::Io)?;
         // Of several addresses the first may be dead: each has its part of the time.
         let each = self.smtp.timeout / 2;
-        let mut failed = std::io::Error::other("the name has no address");
+        let mut failed = std::io::Error::other("the host name has no address");
         for address in addresses {
             let stream = match tokio::time::timeout(each, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => stream,

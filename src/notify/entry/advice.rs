@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Quiet;
+use super::{Quiet, capitalized};
 use crate::domain::{
     certificate::OrganizationName,
     notification::{
@@ -69,10 +69,10 @@ pub(super) fn consequence(
     // Another certificate keeps the projects running, but clients of this one are still rejected.
     let clients = match certificate.expires_at {
         Some(end) if first > end && end <= now => {
-            "clients whose certificates it signed are rejected; "
+            "clients whose certificates it signed are rejected."
         }
         Some(end) if first > end => {
-            "after it expires, clients whose certificates it signed are rejected; "
+            "after it expires, clients whose certificates it signed are rejected."
         }
         Some(_) | None => "",
     };
@@ -86,7 +86,10 @@ pub(super) fn consequence(
             format!("{n} of its {total} projects have no successor; the first of them {loses}")
         }
     };
-    Some(format!("{clients}{rest}"))
+    Some(match clients {
+        "" => rest,
+        clients => format!("{clients} {}", capitalized(&rest)),
+    })
 }
 
 /// The consequence where no project is known to lose its last valid certificate.
@@ -98,10 +101,10 @@ fn without_outage(active: &ActiveIn) -> Option<String> {
         (1, 0, 0) => Some(format!("its project has a successor, so {calm}")),
         (n, 0, 0) => Some(format!("all of its {n} projects have a successor, so {calm}")),
         (_, 0, 1) => Some(format!(
-            "your projects have a successor, so {calm}; one project of others has no successor"
+            "your projects have a successor, so {calm}. 1 other project has no successor"
         )),
         (_, 0, n) => Some(format!(
-            "your projects have a successor, so {calm}; {n} projects of others have no successor"
+            "your projects have a successor, so {calm}. {n} other projects have no successor"
         )),
         (_, n, _) => Some(format!(
             "the effect on {} is unknown: the API does not report when another certificate \
@@ -140,7 +143,8 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
                 ],
                 (true, 0) if alert.event == Event::CertificateExpired => &[
                     "Deactivate {title} {where}, and delete it: each project has a successor.",
-                    "Clients that still use certificates it signed are rejected: move them to the successor.",
+                    "Clients with certificates that {title} signed are rejected: move them to the \
+                     successor.",
                 ],
                 (true, 0) => &[
                     "Move the clients to certificates that the successor signed, unless the \
@@ -150,19 +154,21 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
                 (false, _) if !body.candidates.is_empty() => &[
                     "If the successor has a different key, issue client certificates that it \
                      signs and move the clients: this takes longest.",
-                    "When every project has a successor, deactivate {title} {where}, and delete it.",
+                    "When every project has a successor and the clients have moved, deactivate \
+                     {title} {where}, and delete it.",
                 ],
                 (false, _) => &[
                     "Upload the successor of {title}, a new CA certificate, to the organization.",
-                    "Activate the successor {beside}, and keep {title} active.",
+                    "Activate the successor {beside}. Keep {title} active.",
                     "If the successor has a different key, issue client certificates that it \
                      signs and move the clients: this takes longest.",
-                    "When every project has a successor, deactivate {title} {where}, and delete it.",
+                    "When every project has a successor and the clients have moved, deactivate \
+                     {title} {where}, and delete it.",
                 ],
             }
         }
         Event::CertificateNotYetValid => {
-            &["Wait, or keep another certificate active in its projects until then."]
+            &["Until {title} is valid, keep another certificate active in its projects."]
         }
         Event::CertificateUnknownExpiry => {
             &["Read the expiry of {title} from the certificate file: certvigil cannot warn you \
@@ -194,7 +200,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
     let (at, beside) = if everywhere {
         ("for the organization", "for the organization (all projects inherit it)")
     } else {
-        ("in its projects", "in every project where it is active")
+        ("in its projects", "in every project where {title} is active")
     };
     // The title last: a placeholder in it stays as it is.
     let filled = |step: &&str, title: &str| {
@@ -234,7 +240,7 @@ pub(super) fn activate(
     for_organization: bool,
     keep: Option<&str>,
 ) -> Vec<String> {
-    let and_keep = keep.map_or(String::new(), |title| format!(" and keep “{title}” active"));
+    let and_keep = keep.map_or(String::new(), |title| format!(", and keep “{title}” active"));
     let step = |candidate: &CandidateView| {
         let here = projects
             .iter()
@@ -243,9 +249,9 @@ pub(super) fn activate(
         if here.is_empty() {
             return None;
         }
-        let (place, there) = match for_organization {
-            true => ("for the organization".to_owned(), ""),
-            false => (format!("in {}", named(&here)), " there"),
+        let place = match for_organization {
+            true => "for the organization".to_owned(),
+            false => format!("in {}", named(&here)),
         };
         let expires = candidate.expires_at;
         let expires =
@@ -259,9 +265,7 @@ pub(super) fn activate(
             (false, None) => (uploaded, "If it is the right certificate, activate"),
         };
         let title = candidate.title();
-        Some(format!(
-            "{title} {known}{expires}, but is not active {place}. {action} it{there}{and_keep}."
-        ))
+        Some(format!("{title} {known}{expires}. {action} it {place}{and_keep}."))
     };
     candidates.iter().filter_map(step).collect()
 }
@@ -294,9 +298,10 @@ pub(super) fn quiet(
     if alert.last {
         return Some(Quiet::Never(match alert.event {
             Event::CertificateExpired => {
-                "it has expired, and only a rule with ignore in the configuration ([[rules]]) silences it"
+                "the certificate has expired. Only a rule with ignore ([[rules]] in the \
+                 configuration) can"
             }
-            _ => "it is the last threshold",
+            _ => "this is the last threshold",
         }));
     }
     let id = plain(certificate.id.as_str());

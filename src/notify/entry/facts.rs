@@ -103,8 +103,8 @@ pub fn wrong_clock(scan: &ScanView) -> Option<String> {
     let direction = if skew > 0 { "behind" } else { "ahead of" };
     let by = wording::span(TimeDelta::try_seconds(skew)?);
     Some(format!(
-        "The clock of this certvigil host is {by} {direction} the API’s. All times here use the API’s clock; correct \
-         the host’s."
+        "The clock of this certvigil host is {by} {direction} the API’s. All times here use the \
+         API’s clock. Correct the host’s clock."
     ))
 }
 
@@ -121,7 +121,7 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
     // Old data shows its age.
     let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
     let rests = old.map_or(String::new(), |at| {
-        format!(" Data about the rest was last read on {}.", wording::day(at))
+        format!(" The oldest data in use is from {}.", wording::day(at))
     });
     Some(format!("{unreadable} may expire unnoticed.{rests}"))
 }

@@ -34,7 +34,7 @@ impl Entry {
             self.facts.push(("Unreadable since", instant(longest.since, timezone)));
             self.facts.push(("Last error", longest.why.clone()));
         }
-        self.projects_label = format!("{} unreadable", wording::count(sight.total, "list"));
+        self.projects_label = wording::count(sight.total, "unreadable list");
         for unseen in sight.unseen.iter().take(shown) {
             let state = format!("since {}: {}", wording::day(unseen.since), unseen.why);
             self.projects.push(ProjectLine { name: capitalized(&unseen.list), state });
@@ -43,7 +43,7 @@ impl Entry {
         let steps = [
             "Fix the cause that the error names. A timeout or a failed connection points to the network or a proxy.",
             "Run certvigil check: it reads everything once and sends nothing.",
-            "Until then, check the certificates of these projects by hand.",
+            "Until the lists can be read again, check their certificates by hand.",
         ];
         self.advice = steps.map(str::to_owned).to_vec();
     }
@@ -86,8 +86,9 @@ impl Entry {
         let steps: &[&str] = match (of_key, credential.own) {
             (true, true) => &[
                 "Create an admin key with the scopes api.mtls.read and api.management.read.",
-                "Store the new key where admin_key of the organization points. certvigil reads a file again after a 401 and on \
-                 a reload (SIGHUP), and a systemd credential on a restart.",
+                "Store the new key where admin_key of the organization points. Reload certvigil \
+                 (SIGHUP), or restart it if the key is an environment variable or a systemd \
+                 credential.",
                 "Run certvigil check, and delete the old key.",
             ],
             (true, false) => {
@@ -96,7 +97,8 @@ impl Entry {
                  own key."]
             }
             (false, _) => &[
-                "Issue a new client certificate for certvigil that leads to an active trust anchor.",
+                "Issue a new client certificate for certvigil that chains to an active trust \
+                 anchor.",
                 "Store the new certificate and its private key where client_identity of the \
                  organization points.",
                 "Reload certvigil (SIGHUP), and run certvigil check.",
@@ -132,10 +134,13 @@ impl Entry {
         }
         self.more_projects = failing.total.saturating_sub(self.projects.len());
         let steps = [
-            format!("Fix the cause that the error names, then run certvigil notify test {}.", failing.notifier),
-            "To list failed deliveries, run certvigil deliveries --failed. Pending ones are retried. A rejected \
-             notification is sent again by the next scan; for one rejected recipient of several, run certvigil \
-             deliveries retry ID."
+            format!(
+                "Fix the cause that the error names, then run certvigil notify test {}.",
+                failing.notifier
+            ),
+            "To list failed deliveries, run certvigil deliveries --failed. certvigil retries \
+             pending deliveries, and the next scan sends rejected alerts again. If only some \
+             recipients were rejected, run certvigil deliveries retry ID."
                 .to_owned(),
         ];
         self.advice = steps.to_vec();

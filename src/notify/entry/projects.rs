@@ -34,7 +34,7 @@ impl Entry {
             let rest = wording::count(projects.remaining, "other project");
             let has = if projects.remaining == 1 { "has" } else { "have" };
             let what = if unprotected { "active" } else { "valid" };
-            self.facts.push(("Not over", format!("{rest} still {has} no {what} certificate")));
+            self.facts.push(("Still open", format!("{rest} still {has} no {what} certificate")));
         }
         self.projects_label = wording::count(projects.total, "project");
         if projects.elsewhere > 0 {
@@ -63,7 +63,8 @@ impl Entry {
             }
             let steps = [
                 "Look up in the organization’s audit log who deactivated the last certificate, and why.",
-                "Add the projects to unprotected_ignore in the configuration, if mutual TLS is off on purpose.",
+                "If mutual TLS is off on purpose, add the projects to unprotected_ignore in the \
+                 configuration.",
             ];
             self.advice.extend(steps.map(str::to_owned));
         } else {

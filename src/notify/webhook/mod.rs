@@ -162,7 +162,7 @@ impl Webhook {
         let not_fitting =
             |what: &str| NotifierFault::Invalid { name: name.clone(), what: what.to_owned() };
         let address = settings.url.read()?;
-        let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("the url"))?;
+        let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("url"))?;
         let key = settings.key.as_ref().map(Secret::read).transpose()?;
         let receiver = receiver(&url, &settings.format, key.as_ref());
         let mut secrets = parts_of(&url);
@@ -197,7 +197,7 @@ impl Webhook {
                 let secret = signing.read()?;
                 let signer = Signer::new(secret.expose_secret().trim());
                 secrets.push(secret);
-                Some(signer.map_err(|_| not_fitting("the secret"))?)
+                Some(signer.map_err(|_| not_fitting("secret"))?)
             }
             None => None,
         };

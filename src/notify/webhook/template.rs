@@ -67,7 +67,7 @@ impl Template {
             template.body(&sample, &Links::default(), now).map_err(|why| {
                 let events: Vec<&str> =
                     sample.alerts.iter().map(|alert| alert.event.as_str()).collect();
-                format!("{why}, for a sample {}", events.join(", "))
+                format!("{why}, in a sample message with {}", events.join(", "))
             })?;
         }
         Ok(template)
@@ -97,7 +97,7 @@ impl Template {
     /// As [`Template::new`], for a message that no sample is like.
     pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
         let body = self.body(notification, &setting.style.links, setting.now);
-        let body = body.map_err(|why| format!("the template: {why}"))?;
+        let body = body.map_err(|why| format!("cannot render the template: {why}"))?;
         Ok(Call {
             url: setting.url.clone(),
             content_type: self.content_type.clone(),

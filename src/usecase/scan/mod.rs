@@ -73,7 +73,8 @@ impl Target {
 pub fn log_clock_skew(organization: &OrganizationName, skew: TimeDelta) {
     tracing::warn!(
         %organization, api_ahead_seconds = skew.num_seconds(),
-        "clock skew of more than five minutes: using the API's clock, correct the clock of this host"
+        "clock skew of more than five minutes: using the API's clock (correct the clock of this \
+         host)"
     );
 }
 
@@ -232,7 +233,7 @@ pub async fn keep(
         match store.commit(&commit).await {
             // A delivery that finished in between changes the decision.
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
-            kept => kept.map_err(Failed::during("keeping the scan"))?,
+            kept => kept.map_err(Failed::during("saving the scan"))?,
         }
         break notifications;
     };
@@ -307,7 +308,9 @@ pub async fn retire(
         };
         match store.commit(&commit).await {
             Err(StoreFault::LedgerChanged) if tries.next().is_some() => {}
-            kept => return kept.map_err(Failed::during("keeping the end of an organization")),
+            kept => {
+                return kept.map_err(Failed::during("deleting the data of a removed organization"));
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ const WAITING_ANSWERS: usize = 8;
 const MAX_MISSING: usize = 1_000;
 
 /// The error of lists that were not read in time.
-const TIME_UP: &str = "the scan reached scan_timeout";
+const TIME_UP: &str = "the scan reached schedule.scan_timeout";
 
 /// The progress of a scan, for display.
 #[derive(Clone, Copy, Debug, Default)]
@@ -225,15 +225,18 @@ async fn read_missing(
     let mut unlisted = None;
     for (number, project) in missing.enumerate() {
         let error = if number >= MAX_MISSING {
-            ReadError::from("no longer in the list of projects; not requested in this scan")
+            ReadError::from(format!(
+                "no longer in the list of projects; not checked in this scan, because more than \
+                 {MAX_MISSING} projects are missing"
+            ))
         } else {
             match target.api.project(&project.id).await {
                 Ok(Presence::Archived) => continue,
                 // It was never read, so nothing can resolve.
                 Ok(Presence::NotFound) if !before.listings.contains_key(&project.id) => continue,
                 Ok(Presence::NotFound) => ReadError {
-                    why: "no longer in the list of projects, and GET returns 404: not trusted \
-                          until a scan five minutes later confirms the removal"
+                    why: "no longer in the list of projects, and GET returns 404; a scan five \
+                          minutes later must confirm the removal"
                         .into(),
                     cause: Cause::Missing,
                 },
