@@ -16,6 +16,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use crate::domain::words::words;
+
 /// The target of the log notifier's lines, which no level hides.
 pub const ALERTS: &str = "certvigil::alerts";
 
@@ -29,10 +31,12 @@ pub struct Settings {
     pub level: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Text,
-    Json,
+words! {
+    /// The form of a line (`log.format`).
+    Format {
+        Text = "text",
+        Json = "json",
+    }
 }
 
 /// The filter of a configured level, or of `RUST_LOG`.

@@ -162,6 +162,10 @@ impl Cron {
     pub fn timezone(&self) -> Tz {
         self.timezone
     }
+
+    pub fn in_timezone(&self, timezone: Tz) -> Cron {
+        Cron { timezone, ..self.clone() }
+    }
 }
 
 /// The time after which a tick counts as missed.

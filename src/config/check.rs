@@ -1,12 +1,9 @@
-//! Converts written values into typed ones, and collects every problem.
+//! Collects the problems of rules across keys, and reads files and secrets.
 
-use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
 };
 use url::Url;
 
@@ -14,21 +11,14 @@ use super::{
     Needs,
     fault::{Fault, KeyPath, mismatch},
     layers::Origins,
-    raw::Strings,
 };
 use crate::{
-    domain::{
-        selection::{Glob, Globs},
-        threshold::Severity,
-    },
     files,
     net::{Pem, is_loopback},
     redact::{self, quoted},
     secret::{PLACES, Secret},
 };
 
-/// The longest accepted duration: beyond it, times overflow.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The largest accepted certificate file, in bytes.
 const MAX_PEM: u64 = 1024 * 1024;
 
@@ -63,88 +53,6 @@ impl Checker<'_> {
 
     pub fn missing(&mut self, path: &KeyPath, expected: impl Display) {
         self.fault(path, "nothing", expected);
-    }
-
-    pub fn duration(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
-        let text = text?;
-        let expected = "a duration such as \"90d\", \"12h\" or \"1h 30m\"";
-        match humantime::parse_duration(text) {
-            Ok(duration) if duration > MAX_DURATION => {
-                self.fault(path, quoted(text), "a duration of at most 100 years");
-                None
-            }
-            Ok(duration) => Some(duration),
-            Err(_) => {
-                self.fault(path, quoted(text), expected);
-                None
-            }
-        }
-    }
-
-    /// A duration above zero.
-    pub fn positive(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Duration> {
-        let duration = self.duration(path, text)?;
-        if duration.is_zero() {
-            self.fault(path, "a duration of zero", "a duration above zero");
-            return None;
-        }
-        Some(duration)
-    }
-
-    pub fn positive_delta(&mut self, path: &KeyPath, text: Option<&String>) -> Option<TimeDelta> {
-        self.positive(path, text).and_then(|duration| TimeDelta::from_std(duration).ok())
-    }
-
-    pub fn severity(&mut self, path: &KeyPath, text: Option<&String>) -> Option<Severity> {
-        let Some(text) = text else {
-            self.missing(path, "\"info\", \"warning\" or \"critical\"");
-            return None;
-        };
-        let severity = Severity::parse(text);
-        if severity.is_none() {
-            self.fault(path, quoted(text), "\"info\", \"warning\" or \"critical\"");
-        }
-        severity
-    }
-
-    /// A number within inclusive bounds.
-    pub fn within<T: PartialOrd + Display + Copy>(
-        &mut self,
-        path: &KeyPath,
-        number: Option<T>,
-        least: T,
-        most: T,
-    ) -> Option<T> {
-        let number = number?;
-        if number < least || number > most {
-            self.fault(path, number, format!("a number from {least} to {most}"));
-            return None;
-        }
-        Some(number)
-    }
-
-    /// Globs as written; `left_out` if the key is missing.
-    pub fn globs(&mut self, path: &KeyPath, list: Option<&Strings>, left_out: Globs) -> Globs {
-        let Some(Strings(list)) = list else {
-            return left_out;
-        };
-        // If the default matches nothing, an empty list is the default.
-        if list.is_empty() && !left_out.0.is_empty() {
-            self.fault(path, "an empty list", "at least one glob such as \"*\"");
-        }
-        for (index, glob) in list.iter().enumerate().filter(|(_, glob)| glob.is_empty()) {
-            self.fault(&path.index(index), quoted(glob), "a glob such as \"prod-*\"");
-        }
-        Globs(list.iter().map(|glob| Glob::new(glob)).collect())
-    }
-
-    /// A value that a library parses; its own error message is not shown.
-    pub fn parsed<T: FromStr>(&mut self, path: &KeyPath, text: &str, expected: &str) -> Option<T> {
-        let parsed = text.parse().ok();
-        if parsed.is_none() {
-            self.fault(path, quoted(text), expected);
-        }
-        parsed
     }
 
     /// The name of an organization or notifier.

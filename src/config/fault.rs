@@ -103,12 +103,6 @@ impl KeyPath {
         &self.0
     }
 
-    /// The list of the path, if it ends at an item.
-    pub fn without_index(&self) -> KeyPath {
-        let item = self.0.iter().rposition(|segment| matches!(segment, Segment::Key(_)));
-        KeyPath(self.0.iter().take(item.map_or(0, |item| item + 1)).cloned().collect())
-    }
-
     /// Whether one path contains the other.
     pub fn touches(&self, other: &KeyPath) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)

@@ -1,7 +1,8 @@
 //! The layers (built-in defaults, file, environment) merged into one [`Raw`] configuration.
 //!
-//! The `config` crate merges them and is lenient with types, so the file is first parsed strictly.
-//! A refused key is recorded and removed, so that every problem is found at once.
+//! serde reports one problem at a time. So a refused value is recorded and removed, and the rest is
+//! read again: every problem is found at once. The `config` crate converts types where it can, so
+//! that a variable can be a number; the file is read without conversions first.
 
 use config::{Environment, File, FileFormat};
 use serde::de::DeserializeOwned;
@@ -11,7 +12,6 @@ use super::{
     fault::{Fault, KeyPath, Origin, Segment, mismatch},
     raw::Raw,
 };
-use crate::redact::quoted;
 
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const PREFIX: &str = "CERTVIGIL";
@@ -28,7 +28,8 @@ pub struct Source {
 
 /// The merged configuration, and where each of its keys came from.
 pub struct Layers {
-    pub raw: Raw,
+    /// `None` if no rest of the layers could be read.
+    pub raw: Option<Raw>,
     pub origins: Origins,
     pub faults: Vec<(KeyPath, Fault)>,
 }
@@ -89,22 +90,18 @@ pub fn merge(
         file,
     };
 
-    // Strict parsing of the file: no conversions, and exact line numbers.
-    while let Err((path, message)) = read::<Raw, _>(toml::Value::Table(table.clone())) {
-        let origin = match &origins.file {
-            Some(source) => {
-                let line = match line_of(&source.text, &path) {
-                    Line::Exactly(line) | Line::Near(line) => Some(line),
-                    Line::Nowhere => None,
-                };
-                Origin::File(source.path.clone(), line)
-            }
-            None => Origin::Default,
-        };
-        faults.push((path.clone(), fault(&path, origin, &message)));
-        if !take_out(&mut table, &path.without_index()) {
+    // The file over the defaults, without conversions.
+    let mut removed = Vec::new();
+    let nothing = BTreeMap::new();
+    while let Err((found, message)) = read_merged(&table, &nothing, |merged| {
+        read::<Raw, _>(merged.try_deserialize::<toml::Value>().map_err(whole)?)
+    }) {
+        let path = as_written(&found, &removed);
+        faults.push((path.clone(), fault(&path, origins.of(&path), &message)));
+        if !take_out(&mut table, &found) {
             break;
         }
+        removed.push(path);
     }
 
     for path in origins.environment.values() {
@@ -114,8 +111,8 @@ pub fn merge(
     }
 
     loop {
-        match read_merged(&table, &variables) {
-            Ok(raw) => return Layers { raw, origins, faults },
+        match read_merged(&table, &variables, read) {
+            Ok(raw) => return Layers { raw: Some(raw), origins, faults },
             Err((path, message)) => {
                 let guilty = origins
                     .environment
@@ -126,11 +123,28 @@ pub fn merge(
                 faults.push((path.clone(), fault(&path, origin, &message)));
                 match guilty {
                     Some(name) => variables.remove(&name),
-                    None => return Layers { raw: Raw::default(), origins, faults },
+                    None => return Layers { raw: None, origins, faults },
                 };
             }
         }
     }
+}
+
+/// The path before the removal of earlier items of its lists.
+fn as_written(path: &KeyPath, removed: &[KeyPath]) -> KeyPath {
+    path.segments().iter().fold(KeyPath::default(), |written, segment| match segment {
+        Segment::Key(key) => written.key(key),
+        Segment::Index(index) => {
+            let later = |index: usize| removed.contains(&written.index(index));
+            let mut left = *index;
+            let mut at = 0;
+            while later(at) || left > 0 {
+                left -= usize::from(!later(at));
+                at += 1;
+            }
+            written.index(at)
+        }
+    })
 }
 
 /// Parses the TOML syntax. The error has the line but not its text, which may be a secret.
@@ -155,11 +169,15 @@ where
         .map_err(|error| (KeyPath::from(error.path()), error.into_inner().to_string()))
 }
 
-fn read_merged(
+fn whole(error: config::ConfigError) -> (KeyPath, String) {
+    (KeyPath::default(), error.to_string())
+}
+
+fn read_merged<T>(
     table: &toml::Table,
     variables: &BTreeMap<String, String>,
-) -> Result<Raw, (KeyPath, String)> {
-    let whole = |error: config::ConfigError| (KeyPath::default(), error.to_string());
+    read: impl FnOnce(config::Config) -> Result<T, (KeyPath, String)>,
+) -> Result<T, (KeyPath, String)> {
     let file = toml::to_string(table).map_err(|error| (KeyPath::default(), error.to_string()))?;
     let variables = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let merged = config::Config::builder()
@@ -203,18 +221,17 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
     // The config crate appends the source, which is printed separately.
     let message = message.lines().next().unwrap_or_default();
     let message = message.split(" for key `").next().unwrap_or_default();
+    // Values of the configuration refuse a text with their own problem.
+    if message.starts_with("found ") {
+        return Fault { path: path.to_string(), origin, problem: message.to_owned() };
+    }
     let (found, expected) = match message.split_once(", expected ") {
         Some((found, expected)) => (found, expected),
         None => (message, "a valid value"),
     };
     // The library prints values: show only numbers and booleans.
     let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
-    let unknown = found.strip_prefix("unknown variant `").and_then(|rest| rest.strip_suffix('`'));
-    let found = match (found, unknown) {
-        (text, _) if text.starts_with("string ") => "a text",
-        (_, Some(variant)) => &quoted(variant),
-        (other, None) => other,
-    };
+    let found = if found.starts_with("string ") { "a text" } else { found };
     let found = match found.strip_prefix("unknown field ") {
         Some(_) => "an unknown key",
         None => found,
@@ -256,7 +273,12 @@ fn take_out(table: &mut toml::Table, path: &KeyPath) -> bool {
         (Segment::Key(key), Some(value)) => {
             value.as_table_mut().is_some_and(|table| table.remove(key).is_some())
         }
-        (Segment::Index(_), _) => false,
+        (Segment::Index(index), Some(value)) => value
+            .as_array_mut()
+            .filter(|list| *index < list.len())
+            .map(|list| list.remove(*index))
+            .is_some(),
+        (Segment::Index(_), None) => false,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod raw;
 mod routing;
 pub mod schema;
 mod state;
+mod value;
 mod variables;
 mod webhook;
 
@@ -129,12 +130,13 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
 /// If the file cannot be read, or this key is invalid.
 pub fn listens(file: Option<&Path>) -> Result<Option<SocketAddr>, Refused> {
     let source = place::find(file)?.path.map(read_source).transpose()?;
-    let Layers { raw, origins, .. } = layers::merge(source, environment());
+    let Layers { raw, faults, .. } = layers::merge(source, environment());
     let path = KeyPath::of("http.listen");
-    http::listens(raw.http.listen.as_deref().unwrap_or_default()).map_err(|expected| {
-        let problem = fault::mismatch("an invalid address", expected);
-        Refused(vec![Fault { path: path.to_string(), origin: origins.of(&path), problem }])
-    })
+    let concerns = |of: &KeyPath| !of.segments().is_empty() && of.touches(&path);
+    match raw {
+        Some(raw) if !faults.iter().any(|(of, _)| concerns(of)) => Ok(raw.http.listen.0),
+        _ => Err(refused(faults)),
+    }
 }
 
 fn environment() -> impl Iterator<Item = (String, String)> {
@@ -153,7 +155,7 @@ pub fn from_text(path: &Path, text: &str, needs: Needs) -> Result<Loaded, Refuse
 }
 
 fn read_source(path: PathBuf) -> Result<Source, Refused> {
-    let refused = |why: String| {
+    let unreadable = |why: String| {
         Refused(vec![Fault {
             path: String::new(),
             origin: Origin::File(path.clone(), None),
@@ -162,7 +164,7 @@ fn read_source(path: PathBuf) -> Result<Source, Refused> {
     };
     let file = std::fs::File::open(&path);
     let text = file.and_then(|file| files::read_text_up_to(file, MAX_FILE));
-    let text = text.map_err(|error| refused(error.to_string()))?;
+    let text = text.map_err(|error| unreadable(error.to_string()))?;
     Ok(Source { path, text })
 }
 
@@ -176,7 +178,10 @@ fn from_layers(
         Some(file) => file.parent().unwrap_or(Path::new("")).to_owned(),
         None => PathBuf::new(),
     };
-    let Layers { mut raw, origins, faults } = layers::merge(source, environment);
+    let Layers { raw, origins, faults } = layers::merge(source, environment);
+    let Some(mut raw) = raw else {
+        return Err(refused(faults));
+    };
     if raw.organizations.is_empty() {
         raw.organizations.insert("default".to_owned(), raw::Organization::default());
     }
@@ -201,12 +206,14 @@ fn from_layers(
             let config = Config { has_file: file.is_some(), ..config };
             Ok(Loaded { config, file, warnings: checker.warnings, effective: raw })
         }
-        (_, faults) => {
-            let mut faults: Vec<Fault> = faults.into_iter().map(|(_, fault)| fault).collect();
-            faults.sort_by(|a, b| a.origin.cmp(&b.origin).then_with(|| a.path.cmp(&b.path)));
-            Err(Refused(faults))
-        }
+        (_, faults) => Err(refused(faults)),
     }
+}
+
+fn refused(faults: Vec<(KeyPath, Fault)>) -> Refused {
+    let mut faults: Vec<Fault> = faults.into_iter().map(|(_, fault)| fault).collect();
+    faults.sort_by(|a, b| a.origin.cmp(&b.origin).then_with(|| a.path.cmp(&b.path)));
+    Refused(faults)
 }
 
 /// The default admin key of the organization `default`.
@@ -219,96 +226,51 @@ fn default_key(base: &Path) -> Secret {
 }
 
 fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
-    let timezone: Option<Tz> = raw.timezone.as_ref().and_then(|text| {
-        let expected = "an IANA time zone such as \"Europe/Berlin\"";
-        checker.parsed(&KeyPath::of("timezone"), text, expected)
-    });
-    let tz = timezone.unwrap_or(Tz::UTC);
+    let timezone = *raw.timezone;
     let organizations = organizations::check(checker, raw);
-    let links = messages::check(checker, raw);
-    let style = Style { timezone: tz, links };
+    let style = Style { timezone, links: messages::check(checker, raw) };
     let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, &style);
-    let schedule = schedule(checker, &raw.schedule, tz);
-    let policy = policy::check(checker, raw, tz, &organizations, schedule.as_ref());
+    let schedule = schedule::Settings {
+        cron: raw.schedule.cron.in_timezone(timezone),
+        run_on_start: raw.schedule.run_on_start,
+        jitter: *raw.schedule.jitter,
+        scan_timeout: raw.schedule.scan_timeout.duration(),
+    };
+    let policy = policy::check(checker, raw, timezone, &organizations, &schedule);
     routing::check(checker, &organizations, &notifiers);
     let delivery = delivery(checker, &raw.delivery);
     let state = state::check(checker, &raw.state);
     let http = http::check(checker, &raw.http);
-    let log = log(checker, &raw.log);
     let url = raw.monitoring.heartbeat_url.as_ref();
     let path = KeyPath::of("monitoring.heartbeat_url");
     let heartbeat = checker.place(&path, url, checker.needs.heartbeats(), fits_url);
     checker.in_the_open(&path, heartbeat.as_ref());
-    let start_fail = raw.monitoring.heartbeat_start_fail.unwrap_or(false);
+    let start_fail = raw.monitoring.heartbeat_start_fail;
     Some(Config {
-        timezone: timezone?,
-        schedule: schedule?,
+        timezone,
+        schedule,
         policy: policy?,
         organizations,
         notifiers,
-        delivery: delivery?,
+        delivery,
         state: state?,
-        http: http?,
+        http,
         heartbeat: heartbeat.map(|url| heartbeat::Settings { url, start_fail }),
-        log: log?,
+        log: logging::Settings { format: *raw.log.format, level: raw.log.level.0.clone() },
         outline: outline::of(raw),
         has_file: false,
     })
 }
 
-fn schedule(
-    checker: &mut Checker<'_>,
-    raw: &raw::Schedule,
-    timezone: Tz,
-) -> Option<schedule::Settings> {
-    let path = KeyPath::of("schedule");
-    let cron = raw.cron.as_ref().and_then(|text| match schedule::Cron::parse(text, timezone) {
-        Ok(cron) => Some(cron),
-        Err(why) => {
-            let expected = "a cron expression of 5 fields, or 6 with seconds first";
-            checker.fault(&path.key("cron"), format!("{} ({why})", quoted(text)), expected);
-            None
-        }
-    });
-    let jitter = checker.duration(&path.key("jitter"), raw.jitter.as_ref());
-    let scan_timeout = checker.positive(&path.key("scan_timeout"), raw.scan_timeout.as_ref());
-    Some(schedule::Settings {
-        cron: cron?,
-        run_on_start: raw.run_on_start?,
-        jitter: jitter?,
-        scan_timeout: scan_timeout?,
-    })
-}
-
-fn delivery(checker: &mut Checker<'_>, raw: &raw::Delivery) -> Option<RetryPolicy> {
-    let path = KeyPath::of("delivery");
-    let give_up_after =
-        checker.positive_delta(&path.key("give_up_after"), raw.give_up_after.as_ref());
-    let initial = checker.positive_delta(&path.key("retry_initial"), raw.retry_initial.as_ref());
-    let max = checker.positive_delta(&path.key("retry_max"), raw.retry_max.as_ref());
-    let policy = RetryPolicy { give_up_after: give_up_after?, initial: initial?, max: max? };
-    if policy.initial > policy.max {
-        let found = quoted(raw.retry_max.as_deref().unwrap_or_default());
-        checker.fault(&path.key("retry_max"), found, "at least delivery.retry_initial");
-        return None;
-    }
-    Some(policy)
-}
-
-fn log(checker: &mut Checker<'_>, raw: &raw::Log) -> Option<logging::Settings> {
-    let path = KeyPath::of("log");
-    let format = match raw.format.as_deref()? {
-        "text" => Some(logging::Format::Text),
-        "json" => Some(logging::Format::Json),
-        other => {
-            checker.fault(&path.key("format"), quoted(other), "\"text\" or \"json\"");
-            None
-        }
+fn delivery(checker: &mut Checker<'_>, raw: &raw::Delivery) -> RetryPolicy {
+    let policy = RetryPolicy {
+        give_up_after: raw.give_up_after.delta(),
+        initial: raw.retry_initial.delta(),
+        max: raw.retry_max.delta(),
     };
-    let level = raw.level.clone()?;
-    if let Err(why) = logging::check_level(&level) {
-        let expected = "error, warn, info, debug, trace, or a list of target=level";
-        checker.fault(&path.key("level"), format!("{} ({why})", quoted(&level)), expected);
+    if policy.initial > policy.max {
+        let path = KeyPath::of("delivery.retry_max");
+        checker.fault(&path, quoted(&raw.retry_max.text), "at least delivery.retry_initial");
     }
-    Some(logging::Settings { format: format?, level })
+    policy
 }

@@ -1,21 +1,26 @@
 //! `[notifiers.KIND.NAME]` and `[smtp]`.
 
 use lettre::{Address, message::Mailbox};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{check::Checker, fault::KeyPath, raw};
+use super::{
+    check::Checker,
+    fault::{KeyPath, mismatch},
+    raw,
+    routing::routing,
+    value::{List, Text, unexpected},
+};
 use crate::{
     domain::{
         listener::{Grain, Listener},
         routing::Routing,
     },
     notify::{
-        email::{self, Auth, Tls},
+        email::{self, Tls},
         log,
         style::Style,
         webhook,
     },
-    redact::quoted,
 };
 
 /// The configured notifiers.
@@ -66,20 +71,6 @@ pub enum NotifierSettings<'a> {
     Log(&'a log::Settings),
 }
 
-/// The keys that every kind of notifier has.
-macro_rules! routing {
-    ($checker:expr, $path:expr, $raw:expr) => {
-        super::routing::Filters {
-            min_severity: &$raw.min_severity,
-            organizations: &$raw.organizations,
-            projects: &$raw.projects,
-            send_resolved: $raw.send_resolved,
-        }
-        .routing($checker, $path)
-    };
-}
-pub(super) use routing;
-
 pub fn check(
     checker: &mut Checker<'_>,
     raw: &raw::Notifiers,
@@ -113,8 +104,10 @@ pub fn check(
     });
     let webhook = webhook.collect();
     let log = raw.log.iter().map(|(name, raw)| {
-        let path = parent.key("log").key(name);
-        log::Settings { name: name.clone(), routing: routing!(checker, &path, raw) }
+        let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
+        let routing =
+            routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
+        log::Settings { name: name.clone(), routing }
     });
     Notifiers { email, webhook, log: log.collect() }
 }
@@ -127,47 +120,74 @@ fn email_notifier(
     shared: &raw::Smtp,
     style: &Style,
 ) -> Option<email::Settings> {
-    let to = mailboxes(checker, &path.key("to"), raw.to.as_ref());
-    let cc = mailboxes(checker, &path.key("cc"), raw.cc.as_ref());
-    if raw.to.as_ref().is_none_or(|to| to.0.is_empty()) {
+    let mailboxes = |list: &Option<List<Mailbox>>| {
+        let list = list.iter().flat_map(|list| &list.0);
+        list.map(|written| Mailbox::clone(written)).collect::<Vec<_>>()
+    };
+    let (to, cc) = (mailboxes(&raw.to), mailboxes(&raw.cc));
+    if to.is_empty() {
         let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
         checker.fault(&path.key("to"), found, "at least one address");
     }
-    let routing = routing!(checker, path, raw);
-    let most = raw.max_per_minute.or(Some(email::MAX_PER_MINUTE));
-    let max_per_minute = checker.within(&path.key("max_per_minute"), most, 1, 6_000);
+    let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
+    let routing = routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
+    let max_per_minute = raw.max_per_minute.map_or(email::MAX_PER_MINUTE, |most| most.0);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
-    let (name, max_per_minute) = (name.to_owned(), max_per_minute?);
+    let name = name.to_owned();
     Some(email::Settings { name, to, cc, routing, max_per_minute, smtp, style: style.clone() })
-}
-
-fn mailboxes(
-    checker: &mut Checker<'_>,
-    path: &KeyPath,
-    list: Option<&raw::Strings>,
-) -> Vec<Mailbox> {
-    let list = list.map(|list| list.0.as_slice()).unwrap_or_default();
-    list.iter()
-        .enumerate()
-        .filter_map(|(index, text)| mailbox(checker, &path.index(index), text))
-        .collect()
 }
 
 /// An address with or without a display name; the domain in its ASCII form (RFC 5891), so that no
 /// server needs SMTPUTF8.
-fn mailbox(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Mailbox> {
-    let expected = "an address such as \"ops@acme.example\" or \"Ops <ops@acme.example>\"";
-    let clean = crate::domain::text::one_line(text, 500);
-    let parsed: Option<Mailbox> = checker.parsed(path, &clean, expected);
-    let mailbox = parsed?;
-    let ascii = url::Host::parse(mailbox.email.domain()).ok();
-    let address = ascii
-        .and_then(|domain| Address::new(mailbox.email.user(), domain.to_string()).ok())
-        .filter(|address| address.user().is_ascii());
-    if address.is_none() {
-        checker.fault(path, quoted(&clean), expected);
+impl Text for Mailbox {
+    fn parse(text: &str) -> Result<Self, String> {
+        let clean = crate::domain::text::one_line(text, 500);
+        let ascii = |mailbox: Mailbox| {
+            let domain = url::Host::parse(mailbox.email.domain()).ok()?;
+            let address = Address::new(mailbox.email.user(), domain.to_string()).ok()?;
+            address.user().is_ascii().then(|| Mailbox::new(mailbox.name, address))
+        };
+        let expected = "an address such as \"ops@acme.example\" or \"Ops <ops@acme.example>\"";
+        let mailbox = clean.parse().ok().and_then(ascii);
+        mailbox.map_or_else(|| unexpected(&clean, expected), Ok)
     }
-    Some(Mailbox::new(mailbox.name, address?))
+}
+
+/// The name or address of a mail server. An IPv6 address is without the brackets that it has in
+/// URLs.
+#[derive(Clone, Debug)]
+pub struct Host(String);
+
+impl Text for Host {
+    fn parse(text: &str) -> Result<Self, String> {
+        let host = match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => Some(address.to_string()),
+            Err(_) => url::Host::parse(text).ok().map(|host| host.to_string()),
+        };
+        let wrong = || mismatch("an invalid host name", SERVER);
+        host.map(Host).ok_or_else(wrong)
+    }
+}
+
+impl Host {
+    fn is_loopback(&self) -> bool {
+        self.0 == "localhost" || self.0.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+}
+
+const SERVER: &str = "the name or address of a mail server";
+
+/// The name in EHLO (RFC 5321, section 4.1.1.1).
+#[derive(Clone, Debug)]
+pub struct HelloName(String);
+
+impl Text for HelloName {
+    fn parse(text: &str) -> Result<Self, String> {
+        match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+            true => Ok(HelloName(text.to_owned())),
+            false => unexpected(text, "a host name"),
+        }
+    }
 }
 
 fn smtp(
@@ -189,59 +209,28 @@ fn smtp(
         };
     }
     let (path, host) = pick!(host);
-    let host = match host {
-        Some(text) => {
-            // IPv6 addresses have brackets only in URLs.
-            let address: Option<std::net::IpAddr> = text.trim_matches(['[', ']']).parse().ok();
-            let host = match address {
-                Some(address) => Some(address.to_string()),
-                None => url::Host::parse(text).ok().map(|host| host.to_string()),
-            };
-            if host.is_none() {
-                checker.fault(
-                    &path,
-                    "an invalid host name",
-                    "the name or address of a mail server",
-                );
-            }
-            host
-        }
-        None => {
-            checker.missing(&path, "the name or address of a mail server");
-            None
-        }
-    };
+    if host.is_none() {
+        checker.missing(&path, SERVER);
+    }
     let (path, from) = pick!(from);
-    let from = match from {
-        Some(text) => mailbox(checker, &path, text),
-        None => {
-            checker.missing(&path, "the sender's address");
-            None
-        }
-    };
+    if from.is_none() {
+        checker.missing(&path, "the sender's address");
+    }
     let (path, tls) = pick!(tls);
-    let tls = match tls.map(String::as_str) {
-        Some("starttls") => Some(Tls::StartTls),
-        Some("implicit") => Some(Tls::Implicit),
-        Some("none") => Some(Tls::None),
-        other => {
-            let found = quoted(other.unwrap_or_default());
-            checker.fault(&path, found, "\"starttls\", \"implicit\" or \"none\"");
-            None
-        }
-    };
+    let tls = tls.map(|tls| **tls);
     let insecure = pick!(allow_insecure).1.copied().unwrap_or(false);
-    let on_loopback = host.as_deref().is_some_and(|host| {
-        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-    });
-    if tls == Some(Tls::None) && host.is_some() && !on_loopback && !insecure {
-        let expected = "\"starttls\" or \"implicit\" for a server that is not on loopback, \
-                        or allow_insecure = true";
-        checker.fault(&path, "“none”", expected);
-    } else if tls == Some(Tls::None) && host.is_some() && !on_loopback {
-        checker.warnings.push(format!(
-            "{path}: without TLS, anyone on the network path can read and change the mails and the password"
-        ));
+    let beyond_loopback = host.is_some_and(|host| !host.is_loopback());
+    match (tls, beyond_loopback, insecure) {
+        (Some(Tls::None), true, false) => {
+            let expected = "\"starttls\" or \"implicit\" for a server that is not on loopback, \
+                            or allow_insecure = true";
+            checker.fault(&path, "“none”", expected);
+        }
+        (Some(Tls::None), true, true) => checker.warnings.push(format!(
+            "{path}: without TLS, anyone on the network path can read and change the mails and \
+             the password"
+        )),
+        _ => {}
     }
     let (username_path, username) = pick!(username);
     let (password_path, password) = pick!(password);
@@ -259,47 +248,27 @@ fn smtp(
             None
         }
     };
-    let (path, auth) = pick!(auth);
-    let auth = match auth.map(String::as_str) {
-        Some("auto") => Some(Auth::Auto),
-        Some("plain") => Some(Auth::Plain),
-        Some("login") => Some(Auth::Login),
-        other => {
-            let found = quoted(other.unwrap_or_default());
-            checker.fault(&path, found, "\"auto\", \"plain\" or \"login\"");
-            None
-        }
-    };
     let (path, ca_file) = pick!(ca_file);
     let ca = checker.pem(&path, ca_file);
-    let (path, timeout) = pick!(timeout);
-    let timeout = checker.positive(&path, timeout);
     let (path, port) = pick!(port);
-    let port = checker.within(&path, port.copied(), 1, u16::MAX);
-    match (port, tls) {
-        (Some(465), Some(Tls::StartTls)) => {
-            checker.warnings.push(format!("{path}: port 465 usually needs smtp.tls = \"implicit\""))
+    let port = port.and_then(|port| u16::try_from(port.0).ok());
+    let usual = match (port, tls) {
+        (Some(465), Some(Tls::StartTls)) => Some("port 465 usually needs smtp.tls = \"implicit\""),
+        (Some(25 | 587), Some(Tls::Implicit)) => {
+            Some("ports 587 and 25 usually need smtp.tls = \"starttls\"")
         }
-        (Some(25 | 587), Some(Tls::Implicit)) => checker
-            .warnings
-            .push(format!("{path}: ports 587 and 25 usually need smtp.tls = \"starttls\"")),
-        (Some(_) | None, _) => {}
-    }
-    let (path, hello_name) = pick!(hello_name);
-    if let Some(name) = hello_name
-        && (name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
-    {
-        checker.fault(&path, quoted(name), "a host name");
-    }
+        (Some(_) | None, _) => None,
+    };
+    checker.warnings.extend(usual.map(|usual| format!("{path}: {usual}")));
     Some(email::Smtp {
-        host: host?,
+        host: host?.0.clone(),
         port: port?,
         tls: tls?,
         login,
-        auth: auth?,
-        from: from?,
+        auth: **pick!(auth).1?,
+        from: Mailbox::clone(from?),
         ca,
-        timeout: timeout?,
-        hello_name: hello_name.cloned(),
+        timeout: pick!(timeout).1?.duration(),
+        hello_name: pick!(hello_name).1.map(|name| name.0.clone()),
     })
 }

@@ -1,22 +1,23 @@
 //! `[organizations.NAME]` and `[api]`.
 
 use chrono::DateTime;
-use std::time::Duration;
 use url::Url;
 
-use super::{check::Checker, fault::KeyPath, raw};
+use super::{
+    check::Checker,
+    fault::{KeyPath, mismatch},
+    http::url_schema,
+    raw,
+    value::{Text, listed, selected, unexpected},
+};
 use crate::{
     admin_api::{self, MUTUAL_TLS},
     domain::{
-        certificate::OrganizationName,
-        credential::ClientIdentity,
-        policy::ProtectionPolicy,
-        selection::{Globs, Selection},
-        threshold::Severity,
+        certificate::OrganizationName, credential::ClientIdentity, policy::ProtectionPolicy,
+        selection::Selection,
     },
     heartbeat,
     net::{Pem, fits_url, is_loopback},
-    redact::quoted,
     secret::PLACES,
 };
 
@@ -37,23 +38,14 @@ pub struct Organization {
 
 pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
     let parent = KeyPath::of("organizations");
-    // The defaults are checked once, at their own keys.
-    let api = limits(checker, &KeyPath::of("api"), &whole.api);
-    let start_fail = whole.monitoring.heartbeat_start_fail.unwrap_or(false);
+    let start_fail = whole.monitoring.heartbeat_start_fail;
     whole
         .organizations
         .iter()
         .filter_map(|(name, raw)| {
             let path = parent.key(name);
             checker.name(&path, name);
-            let own = raw::Api {
-                concurrency: raw.concurrency,
-                requests_per_second: raw.requests_per_second,
-                request_timeout: raw.request_timeout.clone(),
-                max_attempts: raw.max_attempts,
-            };
-            let own = limits(checker, &path, &own);
-            let organization = organization(checker, &path, name, raw, own.over(&api))?;
+            let organization = organization(checker, &path, name, raw, &whole.api)?;
             let heartbeat = checker.place(
                 &path.key("heartbeat_url"),
                 raw.heartbeat_url.as_ref(),
@@ -67,46 +59,12 @@ pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
         .collect()
 }
 
-/// The valid keys of `[api]`.
-struct Limits {
-    concurrency: Option<usize>,
-    requests_per_second: Option<u32>,
-    request_timeout: Option<Duration>,
-    max_attempts: Option<u32>,
-}
-
-impl Limits {
-    fn over(self, other: &Limits) -> Limits {
-        Limits {
-            concurrency: self.concurrency.or(other.concurrency),
-            requests_per_second: self.requests_per_second.or(other.requests_per_second),
-            request_timeout: self.request_timeout.or(other.request_timeout),
-            max_attempts: self.max_attempts.or(other.max_attempts),
-        }
-    }
-}
-
-fn limits(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Api) -> Limits {
-    Limits {
-        concurrency: checker.within(&path.key("concurrency"), raw.concurrency, 1, 256),
-        requests_per_second: checker.within(
-            &path.key("requests_per_second"),
-            raw.requests_per_second,
-            0,
-            10_000,
-        ),
-        request_timeout: checker
-            .positive(&path.key("request_timeout"), raw.request_timeout.as_ref()),
-        max_attempts: checker.within(&path.key("max_attempts"), raw.max_attempts, 1, 20),
-    }
-}
-
 fn organization(
     checker: &mut Checker<'_>,
     path: &KeyPath,
     name: &str,
     raw: &raw::Organization,
-    limits: Limits,
+    api: &raw::Api,
 ) -> Option<Organization> {
     let needed = checker.needs.organizations;
     let written = raw.admin_key.as_ref();
@@ -115,22 +73,16 @@ fn organization(
     if admin_key.is_none() {
         checker.missing(&path.key("admin_key"), PLACES);
     }
-    let url = raw.base_url.as_deref().unwrap_or(BASE_URL);
-    let base_url = base_url(checker, &path.key("base_url"), url);
-    if let Some(host) = base_url.as_ref().and_then(|url| url.host_str()) {
-        warn_of_host(checker, path, host, raw.client_identity.is_some());
+    let base_url = match &raw.base_url {
+        Some(written) => Some(written.0.clone()),
+        None => Url::parse(BASE_URL).ok(),
+    };
+    if let Some(url) = &base_url {
+        warn_of_url(checker, path, url, raw.client_identity.is_some());
     }
     let selection = Selection {
-        include: checker.globs(
-            &path.key("include_projects"),
-            raw.include_projects.as_ref(),
-            Globs::all(),
-        ),
-        exclude: checker.globs(
-            &path.key("exclude_projects"),
-            raw.exclude_projects.as_ref(),
-            Globs(Vec::new()),
-        ),
+        include: selected(raw.include_projects.as_ref()),
+        exclude: listed(raw.exclude_projects.as_ref()),
         archived: raw.include_archived.unwrap_or(false),
     };
     let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
@@ -158,74 +110,74 @@ fn organization(
         }
         read
     });
-    let protection = protection(checker, path, raw);
     Some(Organization {
         api: admin_api::Settings {
             organization: OrganizationName::parse(name).ok()?,
             base_url: base_url?,
             admin_key: admin_key?,
-            concurrency: limits.concurrency?,
-            requests_per_second: limits.requests_per_second?,
-            request_timeout: limits.request_timeout?,
-            max_attempts: limits.max_attempts?,
+            concurrency: raw.concurrency.unwrap_or(api.concurrency).0 as usize,
+            requests_per_second: raw.requests_per_second.unwrap_or(api.requests_per_second).0,
+            request_timeout: raw
+                .request_timeout
+                .as_ref()
+                .unwrap_or(&api.request_timeout)
+                .duration(),
+            max_attempts: raw.max_attempts.unwrap_or(api.max_attempts).0,
             ca,
             identity,
         },
         selection,
         include_inactive: raw.include_inactive.unwrap_or(false),
         client_identity,
-        protection: protection?,
+        protection: protection(checker, path, raw),
         heartbeat: None,
     })
 }
 
-/// Warns if `base_url` does not match `client_identity`.
-fn warn_of_host(checker: &mut Checker<'_>, path: &KeyPath, host: &str, shows_certificate: bool) {
-    if !host.ends_with(".openai.com") || shows_certificate == admin_api::is_for_mutual_tls(host) {
-        return;
+/// Warns of an unusual API, and if `base_url` does not match `client_identity`.
+fn warn_of_url(checker: &mut Checker<'_>, path: &KeyPath, url: &Url, shows_certificate: bool) {
+    let host = url.host_str().unwrap_or_default();
+    let mut warn = |key: &str, what: String| {
+        let path = path.key(key);
+        checker.warnings.push(format!("{}: {path}: {what}", checker.origins.of(&path)));
+    };
+    let is_openai = host == "openai.com" || host.ends_with(".openai.com");
+    if !is_openai && !is_loopback(url) {
+        warn("base_url", format!("the admin key is sent to {host}, which is outside openai.com"));
     }
-    let (path, what) = match shows_certificate {
-        true => (
-            path.key("client_identity"),
+    if !url.path().trim_end_matches('/').ends_with("/v1") {
+        let usual = format!("the path of this URL does not end in /v1 (the API is at {BASE_URL})");
+        warn("base_url", usual);
+    }
+    match (shows_certificate, admin_api::is_for_mutual_tls(host)) {
+        (true, false) if is_openai => warn(
+            "client_identity",
             format!("{host} does not request a client certificate: set base_url to {MUTUAL_TLS}"),
         ),
-        false => (
-            path.key("base_url"),
-            format!("{host} requires a client certificate: set client_identity"),
-        ),
-    };
-    checker.warnings.push(format!("{}: {path}: {what}", checker.origins.of(&path)));
+        (false, true) if is_openai => {
+            warn("base_url", format!("{host} requires a client certificate: set client_identity"))
+        }
+        (true | false, true | false) => {}
+    }
 }
 
 fn protection(
     checker: &mut Checker<'_>,
     path: &KeyPath,
     raw: &raw::Organization,
-) -> Option<ProtectionPolicy> {
-    let none = || Globs(Vec::new());
-    let severity = match raw.unprotected.as_deref() {
+) -> ProtectionPolicy {
+    let severity = match &raw.unprotected {
         None => ProtectionPolicy::default().severity,
-        Some("off") => None,
-        Some(word) => {
-            let severity = Severity::parse(word);
-            if severity.is_none() {
-                let expected = "\"critical\", \"warning\", \"info\" or \"off\"";
-                checker.fault(&path.key("unprotected"), quoted(word), expected);
-                return None;
-            }
-            severity
-        }
+        Some(severity) => **severity,
     };
-    let expected = checker.globs(&path.key("expect_mtls"), raw.expect_mtls.as_ref(), none());
     if severity.is_none() && raw.expect_mtls.is_some() {
         checker.warnings.push(format!(
             "{}: has no effect, because unprotected = \"off\"",
             path.key("expect_mtls")
         ));
     }
-    let ignored = raw.unprotected_ignore.as_ref();
-    let ignored = checker.globs(&path.key("unprotected_ignore"), ignored, none());
-    Some(ProtectionPolicy { expected, ignored, severity })
+    let expected = listed(raw.expect_mtls.as_ref());
+    ProtectionPolicy { expected, ignored: listed(raw.unprotected_ignore.as_ref()), severity }
 }
 
 /// The validity of the first certificate of a chain, which is the client certificate (RFC 5280,
@@ -239,40 +191,29 @@ fn validity(pem: &Pem) -> Option<ClientIdentity> {
     Some(ClientIdentity { valid_at: at(validity.not_before)?, expires_at: at(validity.not_after)? })
 }
 
-fn base_url(checker: &mut Checker<'_>, path: &KeyPath, text: &str) -> Option<Url> {
-    let expected = "an https URL (http only on loopback) without user, query and fragment";
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => {
-            checker.fault(path, format!("an invalid URL ({error})"), expected);
-            return None;
+/// The URL of an Admin API: encrypted, except on this machine.
+#[derive(Clone, Debug)]
+pub struct ApiUrl(Url);
+
+impl Text for ApiUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = "an https URL (http only on loopback) without user, query and fragment";
+        let url = Url::parse(text)
+            .map_err(|error| mismatch(format!("an invalid URL ({error})"), expected))?;
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !plain {
+            return Err(mismatch("a URL with a user, query or fragment", expected));
         }
-    };
-    let plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !plain {
-        checker.fault(path, "a URL with a user, query or fragment", expected);
-        return None;
+        match url.scheme() {
+            "https" => Ok(ApiUrl(url)),
+            "http" if is_loopback(&url) => Ok(ApiUrl(url)),
+            _ => unexpected(url.as_str(), expected),
+        }
     }
-    if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
-        let host = url.host_str()?;
-        let is_openai = host == "openai.com" || host.ends_with(".openai.com");
-        if !is_openai && !is_loopback(&url) {
-            checker.warnings.push(format!(
-                "{}: {path}: the admin key is sent to {host}, which is outside openai.com",
-                checker.origins.of(path)
-            ));
-        }
-        if !url.path().trim_end_matches('/').ends_with("/v1") {
-            checker.warnings.push(format!(
-                "{}: {path}: the path of this URL does not end in /v1 (the API is at {BASE_URL})",
-                checker.origins.of(path)
-            ));
-        }
-        return Some(url);
+    fn schema() -> serde_json::Value {
+        url_schema()
     }
-    checker.fault(path, quoted(url.as_str()), expected);
-    None
 }

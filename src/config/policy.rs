@@ -3,7 +3,13 @@
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 
-use super::{Organization, check::Checker, fault::KeyPath, raw};
+use super::{
+    Organization,
+    check::Checker,
+    fault::KeyPath,
+    raw,
+    value::{Text, Written, one_of, selected, unexpected},
+};
 use crate::{
     clock::Clock,
     domain::{
@@ -13,7 +19,7 @@ use crate::{
         policy::{Effect, Ignore, Policy, ProtectionPolicy, Rule},
         selection::Globs,
         text::{MAX_REASON, one_line},
-        threshold::{ExpiredStep, Ladder, LadderFault, Lead, Severity, Share, Threshold},
+        threshold::{ExpiredStep, Ladder, LadderFault, Severity, Threshold},
     },
     redact::quoted,
     schedule,
@@ -65,17 +71,13 @@ pub fn check(
     raw: &raw::Raw,
     timezone: Tz,
     organizations: &[Organization],
-    schedule: Option<&schedule::Settings>,
+    schedule: &schedule::Settings,
 ) -> Option<Policies> {
-    let replaced_severity = KeyPath::of("monitoring").key("replaced_severity");
-    let replaced_severity =
-        checker.severity(&replaced_severity, raw.monitoring.replaced_severity.as_ref());
-    let blind_after = blind_after(checker, raw, schedule);
-    let admin_keys = admin_keys(checker, raw);
-    let thresholds = KeyPath::of("thresholds");
-    let global = raw.thresholds.as_deref().unwrap_or_default();
+    let monitoring = &raw.monitoring;
+    let blind_after = blind_after(checker, monitoring, schedule);
+    let global = raw.thresholds.as_slice();
     let expired = expired(checker, &KeyPath::of("expired"), &raw.expired);
-    let ladder = ladder(checker, &thresholds, global, expired.clone());
+    let ladder = ladder(checker, &KeyPath::of("thresholds"), global, expired.clone());
     // An invalid global ladder is reported only once.
     let inherited = ladder.is_some().then_some(global);
     let parent = KeyPath::of("rules");
@@ -91,12 +93,9 @@ pub fn check(
     let mut hides_the_rest: Option<KeyPath> = None;
     for (index, one) in written.iter().enumerate() {
         let path = parent.index(index);
-        let mut globs = |key: &str, list: &Option<raw::Strings>| {
-            checker.globs(&path.key(key), list.as_ref(), Globs::all())
-        };
-        let certificates = globs("certificates", &one.certificates);
-        let projects = globs("projects", &one.projects);
-        let of = globs("organizations", &one.organizations);
+        let certificates = selected(one.certificates.as_ref());
+        let projects = selected(one.projects.as_ref());
+        let of = selected(one.organizations.as_ref());
         if !organizations.iter().any(|known| of.matches(known.api.organization.as_str(), None)) {
             checker.warnings.push(format!("{path}: matches no organization, so it has no effect"));
         }
@@ -119,21 +118,14 @@ pub fn check(
         }
     }
     let whole = rules.len() == written.len();
-    let (ladder, replaced_severity) = (ladder?, replaced_severity?);
-    let (blind_after, admin_keys) = (blind_after?, admin_keys?);
-    Some(Policies { ladder, rules, replaced_severity, blind_after, admin_keys }).filter(|_| whole)
-}
-
-fn admin_keys(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<WatchedKeys> {
-    let Some(word) = &raw.monitoring.admin_keys else {
-        return Some(WatchedKeys::Own);
+    let policies = Policies {
+        ladder: ladder?,
+        rules,
+        replaced_severity: *monitoring.replaced_severity,
+        blind_after: blind_after?,
+        admin_keys: *monitoring.admin_keys,
     };
-    let watched = WatchedKeys::parse(word);
-    if watched.is_none() {
-        let path = KeyPath::of("monitoring").key("admin_keys");
-        checker.fault(&path, quoted(word), "\"own\", \"all\" or \"off\"");
-    }
-    watched
+    whole.then_some(policies)
 }
 
 /// The default of `blind_after`, unless the schedule has longer gaps.
@@ -142,23 +134,22 @@ const BLIND_AFTER: TimeDelta = TimeDelta::hours(24);
 /// A value below the longest gap between scans would alert without any failed scan.
 fn blind_after(
     checker: &mut Checker<'_>,
-    raw: &raw::Raw,
-    schedule: Option<&schedule::Settings>,
+    monitoring: &raw::Monitoring,
+    schedule: &schedule::Settings,
 ) -> Option<TimeDelta> {
-    let schedule = schedule?;
-    let path = KeyPath::of("monitoring").key("blind_after");
     let late = TimeDelta::from_std(schedule.scan_timeout + schedule.jitter).ok()?;
     let least = schedule.cron.longest_gap(Clock::System.now()) + late;
-    let Some(text) = &raw.monitoring.blind_after else {
+    let Some(written) = &monitoring.blind_after else {
         return Some(BLIND_AFTER.max(least));
     };
-    let given = checker.positive_delta(&path, Some(text))?;
+    let given = written.delta();
     if given < least {
         let least = humantime::format_duration(least.to_std().unwrap_or_default());
         let expected = format!(
             "at least {least}, the longest gap of the schedule plus jitter and scan_timeout"
         );
-        checker.fault(&path, quoted(text), expected);
+        let path = KeyPath::of("monitoring").key("blind_after");
+        checker.fault(&path, quoted(&written.text), expected);
         return None;
     }
     Some(given)
@@ -214,15 +205,11 @@ fn ignored(
         let found = if ignore.reason.is_some() { "an empty text" } else { "nothing" };
         checker.fault(&path.key("reason"), found, "a text with the reason");
     }
-    let expected = "a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z";
-    let Some(raw::Date(text)) = &ignore.until else {
-        checker.missing(&path.key("until"), expected);
+    let Some(until) = &ignore.until else {
+        checker.missing(&path.key("until"), DATE);
         return None;
     };
-    let Some(until) = instant(text, timezone) else {
-        checker.fault(&path.key("until"), quoted(text), expected);
-        return None;
-    };
+    let until = instant(&until.text, timezone)?;
     if until <= Clock::System.now() {
         let when = until.format("%Y-%m-%d %H:%M UTC");
         checker.warnings.push(format!("{path}: ended on {when}, so it ignores nothing now"));
@@ -230,10 +217,35 @@ fn ignored(
     (!reason.is_empty()).then_some(Ignore { reason, until })
 }
 
+const DATE: &str = "a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z";
+
+/// An instant, or the end of a day in the time zone of the configuration.
+#[derive(Clone, Debug)]
+pub struct Until;
+
+impl Text for Until {
+    const KIND: &'static str = DATE;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        instant(text, Tz::UTC).map_or_else(|| unexpected(text, DATE), |_| Ok(Until))
+    }
+}
+
 fn expired(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Expired) -> Option<ExpiredStep> {
-    let severity = checker.severity(&path.key("severity"), raw.severity.as_ref());
-    let repeat = checker.positive_delta(&path.key("repeat"), raw.repeat.as_ref());
+    let severity = severity(checker, path, raw.severity.as_ref());
+    let repeat = raw.repeat.as_ref().map(|repeat| repeat.delta());
     Some(ExpiredStep { severity: severity?, repeat })
+}
+
+fn severity(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    written: Option<&Written<Severity>>,
+) -> Option<Severity> {
+    if written.is_none() {
+        checker.missing(&path.key("severity"), one_of(Severity::ALL));
+    }
+    written.map(|severity| **severity)
 }
 
 /// The ladder of these thresholds. Problems of the whole ladder are reported at `path`.
@@ -252,11 +264,10 @@ fn ladder(
                 "a duration such as \"90d\", or a share such as \"10%\"",
             );
         }
-        let lead = lead(checker, &path.key("within"), step.within.as_ref());
-        let severity = checker.severity(&path.key("severity"), step.severity.as_ref());
-        let repeat = checker.positive_delta(&path.key("repeat"), step.repeat.as_ref());
-        if let (Some(lead), Some(severity)) = (lead, severity) {
-            let label = step.within.as_deref().unwrap_or_default().trim().to_owned();
+        let severity = severity(checker, &path, step.severity.as_ref());
+        let repeat = step.repeat.as_ref().map(|repeat| repeat.delta());
+        if let (Some(within), Some(severity)) = (&step.within, severity) {
+            let (lead, label) = (**within, within.text.trim().to_owned());
             if thresholds.iter().any(|other| other.lead == lead) {
                 checker.warnings.push(format!(
                     "{}: {} appears twice; only the threshold with the higher severity counts",
@@ -285,19 +296,5 @@ fn ladder(
             );
             None
         }
-    }
-}
-
-fn lead(checker: &mut Checker<'_>, path: &KeyPath, text: Option<&String>) -> Option<Lead> {
-    match text.filter(|text| text.contains('%')) {
-        Some(text) => {
-            let share = Share::parse(text);
-            if share.is_none() {
-                let expected = "a share of the certificate’s lifetime, above 0% and at most 100%";
-                checker.fault(path, quoted(text), expected);
-            }
-            share.map(Lead::Share)
-        }
-        None => checker.positive_delta(path, text).map(Lead::Fixed),
     }
 }

@@ -1,72 +1,39 @@
-//! The written form of a configuration: every key optional, only types checked.
+//! The written form of a configuration: each value is valid by itself. The sections check the rules
+//! that concern several keys, and read files and secrets.
 //!
-//! An unknown key is an error. The sections decide meaning and required keys.
+//! An unknown key is an error. A key that is not an `Option` has a default in
+//! `config/default.toml`.
 
+use chrono_tz::Tz;
+use lettre::message::Mailbox;
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Deserializer, Serialize, de};
-use std::{collections::BTreeMap, path::PathBuf};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::schema;
-use crate::secret::Secret;
-
-/// A list of strings; from the environment, a JSON array.
-#[derive(Clone, Debug, Serialize, PartialEq)]
-#[serde(transparent)]
-pub struct Strings(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for Strings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strings, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Strings;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of strings such as [\"a\", \"b\"]")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Strings, E> {
-                serde_json::from_str(text)
-                    .map(Strings)
-                    .map_err(|_| E::invalid_type(de::Unexpected::Str(text), &self))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Strings, A::Error> {
-                let mut strings = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    strings.push(one);
-                }
-                Ok(Strings(strings))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// A date or time (RFC 3339), in TOML or as a string.
-#[derive(Clone, Debug, Serialize, PartialEq)]
-#[serde(transparent)]
-pub struct Date(pub String);
-
-impl<'de> Deserialize<'de> for Date {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Date;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Date, E> {
-                Ok(Date(text.to_owned()))
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Date, A::Error> {
-                let inner = de::value::MapAccessDeserializer::new(map);
-                let datetime = toml::value::Datetime::deserialize(inner);
-                let datetime = datetime
-                    .map_err(|_| <A::Error as de::Error>::invalid_type(de::Unexpected::Map, &self));
-                Ok(Date(datetime?.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
+use super::{
+    http::{Listen, Origin},
+    messages::Link,
+    notifiers::{HelloName, Host},
+    organizations::ApiUrl,
+    policy::Until,
+    schema,
+    state::MOST_CONNECTIONS,
+    value::{Level, List, Positive, Selection, Within, Written},
+    webhook::{ContentType, FormatName},
+};
+use crate::{
+    domain::{
+        credential::WatchedKeys,
+        selection::Glob,
+        threshold::{Lead, Severity},
+    },
+    logging,
+    notify::email::{Auth, Tls},
+    schedule::Cron,
+    secret::Secret,
+    store::LEAST_CONNECTIONS,
+};
 
 /// The URL of the database: may be a secret or contain one.
 #[derive(Clone, Debug, Deserialize)]
@@ -93,55 +60,26 @@ impl Serialize for Address {
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $key:ident: $type:ty,)* })*) => {
         $(
+            #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+            #[serde(deny_unknown_fields)]
             $(#[$doc])*
-            #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
-            #[serde(deny_unknown_fields, default)]
-            pub struct $name {
-                $($(#[$of])* #[serde(skip_serializing_if = "is_unset")] pub $key: $type,)*
-            }
+            pub struct $name { $($(#[$of])* pub $key: $type,)* }
         )*
     };
 }
 
-/// Whether `config show` omits a key.
-fn is_unset<T: Unset>(value: &T) -> bool {
-    value.is_unset()
-}
-
-trait Unset {
-    fn is_unset(&self) -> bool;
-}
-impl<T> Unset for Option<T> {
-    fn is_unset(&self) -> bool {
-        self.is_none()
-    }
-}
-impl<K, V> Unset for BTreeMap<K, V> {
-    fn is_unset(&self) -> bool {
-        self.is_empty()
-    }
-}
-macro_rules! shown_as_a_table {
-    ($($name:ident)*) => {
-        $(impl Unset for $name {
-            fn is_unset(&self) -> bool {
-                false
-            }
-        })*
-    };
-}
-shown_as_a_table! { Schedule Api Expired Notifiers Smtp Messages Delivery Monitoring State Http Log }
-
 sections! {
     /// A whole configuration.
     Raw {
-        timezone: Option<String>,
+        timezone: Written<Tz>,
         schedule: Schedule,
         api: Api,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         organizations: BTreeMap<String, Organization>,
-        thresholds: Option<Vec<Threshold>>,
+        thresholds: Vec<Threshold>,
         expired: Expired,
         rules: Option<Vec<Rule>>,
+        #[serde(default)]
         notifiers: Notifiers,
         smtp: Smtp,
         messages: Messages,
@@ -152,46 +90,37 @@ sections! {
         log: Log,
     }
     Schedule {
-        cron: Option<String>,
-        run_on_start: Option<bool>,
-        #[schemars(with = "schema::Duration")]
-        jitter: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        scan_timeout: Option<String>,
+        cron: Written<Cron>,
+        run_on_start: bool,
+        jitter: Written<Duration>,
+        scan_timeout: Written<Positive>,
     }
     Api {
-        concurrency: Option<usize>,
-        requests_per_second: Option<u32>,
-        #[schemars(with = "schema::Duration")]
-        request_timeout: Option<String>,
-        max_attempts: Option<u32>,
+        concurrency: Concurrency,
+        requests_per_second: Rate,
+        request_timeout: Written<Positive>,
+        max_attempts: Attempts,
     }
+    #[derive(Default)]
     Organization {
         #[schemars(with = "schema::Secret")]
         admin_key: Option<Secret>,
-        #[schemars(with = "schema::Http")]
-        base_url: Option<String>,
-        #[schemars(with = "schema::Strings")]
-        include_projects: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        exclude_projects: Option<Strings>,
+        base_url: Option<Written<ApiUrl>>,
+        include_projects: Option<Selection>,
+        exclude_projects: Option<List<Glob>>,
         include_archived: Option<bool>,
         include_inactive: Option<bool>,
         ca_file: Option<PathBuf>,
         client_identity: Option<ClientIdentity>,
-        #[schemars(with = "schema::Strings")]
-        expect_mtls: Option<Strings>,
-        #[schemars(with = "schema::SeverityOrOff")]
-        unprotected: Option<String>,
-        #[schemars(with = "schema::Strings")]
-        unprotected_ignore: Option<Strings>,
+        expect_mtls: Option<List<Glob>>,
+        unprotected: Option<Written<Option<Severity>>>,
+        unprotected_ignore: Option<List<Glob>>,
         #[schemars(with = "schema::Secret")]
         heartbeat_url: Option<Secret>,
-        concurrency: Option<usize>,
-        requests_per_second: Option<u32>,
-        #[schemars(with = "schema::Duration")]
-        request_timeout: Option<String>,
-        max_attempts: Option<u32>,
+        concurrency: Option<Concurrency>,
+        requests_per_second: Option<Rate>,
+        request_timeout: Option<Written<Positive>>,
+        max_attempts: Option<Attempts>,
     }
     ClientIdentity {
         certificate: Option<PathBuf>,
@@ -199,127 +128,104 @@ sections! {
         key: Option<Secret>,
     }
     Threshold {
-        #[schemars(with = "schema::Within")]
-        within: Option<String>,
-        #[schemars(with = "schema::SeverityWord")]
-        severity: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        repeat: Option<String>,
+        within: Option<Written<Lead>>,
+        severity: Option<Written<Severity>>,
+        repeat: Option<Written<Positive>>,
     }
     Expired {
-        #[schemars(with = "schema::SeverityWord")]
-        severity: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        repeat: Option<String>,
+        severity: Option<Written<Severity>>,
+        repeat: Option<Written<Positive>>,
     }
     Rule {
-        #[schemars(with = "schema::Strings")]
-        certificates: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        projects: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        organizations: Option<Strings>,
+        certificates: Option<Selection>,
+        projects: Option<Selection>,
+        organizations: Option<Selection>,
         thresholds: Option<Vec<Threshold>>,
         expired: Option<Expired>,
         ignore: Option<Ignore>,
     }
     Ignore {
         reason: Option<String>,
-        #[schemars(with = "schema::Date")]
-        until: Option<Date>,
+        until: Option<Written<Until>>,
     }
+    #[derive(Default)]
+    #[serde(default)]
     Notifiers {
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         email: BTreeMap<String, Email>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         webhook: BTreeMap<String, Webhook>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         log: BTreeMap<String, LogNotifier>,
     }
     Email {
-        #[schemars(with = "schema::Strings")]
-        to: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        cc: Option<Strings>,
-        #[schemars(with = "schema::SeverityWord")]
-        min_severity: Option<String>,
-        #[schemars(with = "schema::Strings")]
-        organizations: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        projects: Option<Strings>,
+        to: Option<List<Mailbox>>,
+        cc: Option<List<Mailbox>>,
+        min_severity: Option<Written<Severity>>,
+        organizations: Option<Selection>,
+        projects: Option<Selection>,
         send_resolved: Option<bool>,
-        max_per_minute: Option<u32>,
+        max_per_minute: Option<PerMinute>,
         smtp: Option<Smtp>,
     }
     Webhook {
         #[schemars(with = "schema::Secret")]
         url: Option<Secret>,
-        #[schemars(with = "schema::Format")]
-        format: Option<String>,
+        format: Option<Written<FormatName>>,
         template: Option<PathBuf>,
-        content_type: Option<String>,
+        content_type: Option<Written<ContentType>>,
         #[schemars(with = "schema::Secret")]
         key: Option<Secret>,
         #[schemars(with = "schema::Secret")]
         secret: Option<Secret>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         #[schemars(with = "schema::Headers")]
         headers: BTreeMap<String, Secret>,
         ca_file: Option<PathBuf>,
-        concurrency: Option<usize>,
-        max_per_minute: Option<u32>,
-        #[schemars(with = "schema::SeverityWord")]
-        min_severity: Option<String>,
-        #[schemars(with = "schema::Strings")]
-        organizations: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        projects: Option<Strings>,
+        concurrency: Option<Within<1, 64>>,
+        max_per_minute: Option<PerMinute>,
+        min_severity: Option<Written<Severity>>,
+        organizations: Option<Selection>,
+        projects: Option<Selection>,
         send_resolved: Option<bool>,
     }
+    #[derive(Default)]
     LogNotifier {
-        #[schemars(with = "schema::SeverityWord")]
-        min_severity: Option<String>,
-        #[schemars(with = "schema::Strings")]
-        organizations: Option<Strings>,
-        #[schemars(with = "schema::Strings")]
-        projects: Option<Strings>,
+        min_severity: Option<Written<Severity>>,
+        organizations: Option<Selection>,
+        projects: Option<Selection>,
         send_resolved: Option<bool>,
     }
+    #[derive(Default)]
     Smtp {
-        host: Option<String>,
-        port: Option<u16>,
-        #[schemars(with = "schema::Tls")]
-        tls: Option<String>,
+        host: Option<Written<Host>>,
+        port: Option<Within<1, 65_535>>,
+        tls: Option<Written<Tls>>,
         allow_insecure: Option<bool>,
         username: Option<String>,
         #[schemars(with = "schema::Secret")]
         password: Option<Secret>,
-        #[schemars(with = "schema::Auth")]
-        auth: Option<String>,
-        from: Option<String>,
+        auth: Option<Written<Auth>>,
+        from: Option<Written<Mailbox>>,
         ca_file: Option<PathBuf>,
-        #[schemars(with = "schema::Duration")]
-        timeout: Option<String>,
-        hello_name: Option<String>,
+        timeout: Option<Written<Positive>>,
+        hello_name: Option<Written<HelloName>>,
     }
     Messages {
-        #[schemars(with = "schema::Http")]
-        runbook_url: Option<String>,
+        runbook_url: Option<Written<Link>>,
     }
     Delivery {
-        #[schemars(with = "schema::Duration")]
-        give_up_after: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        retry_initial: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        retry_max: Option<String>,
+        give_up_after: Written<Positive>,
+        retry_initial: Written<Positive>,
+        retry_max: Written<Positive>,
     }
     Monitoring {
-        #[schemars(with = "schema::Duration")]
-        blind_after: Option<String>,
-        #[schemars(with = "schema::SeverityWord")]
-        replaced_severity: Option<String>,
-        #[schemars(with = "schema::AdminKeys")]
-        admin_keys: Option<String>,
+        blind_after: Option<Written<Positive>>,
+        replaced_severity: Written<Severity>,
+        admin_keys: Written<WatchedKeys>,
         #[schemars(with = "schema::Secret")]
         heartbeat_url: Option<Secret>,
-        heartbeat_start_fail: Option<bool>,
+        heartbeat_start_fail: bool,
     }
     State {
         #[schemars(with = "schema::Secret")]
@@ -327,26 +233,28 @@ sections! {
         #[schemars(with = "schema::Secret")]
         password: Option<Secret>,
         ca_file: Option<PathBuf>,
-        max_connections: Option<u32>,
-        #[schemars(with = "schema::Duration")]
-        connect_timeout: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        timeout: Option<String>,
-        #[schemars(with = "schema::Duration")]
-        history: Option<String>,
+        max_connections: Within<LEAST_CONNECTIONS, MOST_CONNECTIONS>,
+        connect_timeout: Written<Positive>,
+        timeout: Written<Positive>,
+        history: Written<Positive>,
     }
     Http {
-        listen: Option<String>,
+        listen: Written<Listen>,
         #[schemars(with = "schema::Secret")]
         token: Option<Secret>,
         #[schemars(with = "schema::Secret")]
         read_token: Option<Secret>,
-        #[schemars(with = "schema::Http")]
-        public_url: Option<String>,
+        public_url: Option<Written<Origin>>,
     }
     Log {
-        #[schemars(with = "schema::LogFormat")]
-        format: Option<String>,
-        level: Option<String>,
+        format: Written<logging::Format>,
+        level: Written<Level>,
     }
 }
+
+/// Concurrent requests to the Admin API.
+type Concurrency = Within<1, 256>;
+/// Requests per second; 0 for no limit.
+type Rate = Within<0, 10_000>;
+type Attempts = Within<1, 20>;
+type PerMinute = Within<1, 6_000>;

@@ -1,31 +1,24 @@
 //! The filters of notifiers, and the check that every organization is selected.
 
-use super::{Notifiers, Organization, check::Checker, fault::KeyPath, raw::Strings};
-use crate::domain::{routing::Routing, selection::Globs, threshold::Severity};
+use super::{
+    Notifiers, Organization,
+    check::Checker,
+    value::{Selection, Written, selected},
+};
+use crate::domain::{routing::Routing, threshold::Severity};
 
-/// The keys that all kinds of notifiers have.
-pub struct Filters<'a> {
-    pub min_severity: &'a Option<String>,
-    pub organizations: &'a Option<Strings>,
-    pub projects: &'a Option<Strings>,
-    pub send_resolved: Option<bool>,
-}
-
-impl Filters<'_> {
-    pub fn routing(&self, checker: &mut Checker<'_>, path: &KeyPath) -> Routing {
-        let severity = self
-            .min_severity
-            .as_ref()
-            .and_then(|text| checker.severity(&path.key("min_severity"), Some(text)));
-        let mut globs = |key: &str, list: &Option<Strings>| {
-            checker.globs(&path.key(key), list.as_ref(), Globs::all())
-        };
-        Routing {
-            min_severity: severity.unwrap_or(Severity::Info),
-            organizations: globs("organizations", self.organizations),
-            projects: globs("projects", self.projects),
-            send_resolved: self.send_resolved.unwrap_or(true),
-        }
+/// The filters of a notifier from the keys that every kind has.
+pub fn routing(
+    min_severity: Option<&Written<Severity>>,
+    organizations: Option<&Selection>,
+    projects: Option<&Selection>,
+    send_resolved: Option<bool>,
+) -> Routing {
+    Routing {
+        min_severity: min_severity.map_or(Severity::Info, |severity| **severity),
+        organizations: selected(organizations),
+        projects: selected(projects),
+        send_resolved: send_resolved.unwrap_or(true),
     }
 }
 

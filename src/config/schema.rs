@@ -92,9 +92,9 @@ fn plain(schema: &mut Value) {
                     object.extend(only);
                 }
             }
-            if object.get("default").is_some() {
-                object.remove("default");
-            }
+            object.remove("default");
+            // Every key has a default, or its section checks that it is set.
+            object.remove("required");
             if object.get("additionalProperties").is_some_and(Value::is_object)
                 && object.get("propertyNames").is_none()
             {
@@ -126,25 +126,6 @@ macro_rules! texts {
 }
 
 texts! {
-    /// The format of `humantime`.
-    Duration: { "type": "string", "pattern": "^([0-9]+ *[a-zA-Zµ]+ *)+$" }
-    /// A duration, or a share of a certificate's lifetime.
-    Within: { "type": "string", "pattern": "^(([0-9]+ *[a-zA-Zµ]+ *)+|[0-9]+(\\.[0-9]+)?%)$" }
-    SeverityWord: { "enum": ["info", "warning", "critical"] }
-    Tls: { "enum": ["starttls", "implicit", "none"] }
-    Format: {
-        "enum": [
-            "json", "slack", "teams", "discord", "pagerduty", "opsgenie", "alertmanager", "template"
-        ]
-    }
-    SeverityOrOff: { "enum": ["info", "warning", "critical", "off"] }
-    LogFormat: { "enum": ["text", "json"] }
-    Auth: { "enum": ["auto", "plain", "login"] }
-    AdminKeys: { "enum": ["own", "all", "off"] }
-    Http: { "type": "string", "pattern": "^https?://" }
-    Strings: { "type": "array", "items": { "type": "string" } }
-    /// A TOML date or time, which editors treat as a string.
-    Date: { "type": "string" }
     Secret: {
         "anyOf": [
             { "type": "string" },

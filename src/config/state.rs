@@ -1,6 +1,5 @@
 //! `[state]`.
 
-use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use std::path::{Path, PathBuf};
 
@@ -8,16 +7,14 @@ use super::{check::Checker, fault::KeyPath, raw};
 use crate::{
     redact::quoted,
     secret::Secret,
-    store::{self, LEAST_CONNECTIONS, Place, Server},
+    store::{self, Place, Server},
 };
 
 /// The maximum number of connections of an instance.
-const MOST_CONNECTIONS: u32 = 200;
+pub const MOST_CONNECTIONS: u32 = 200;
 
 pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Settings> {
     let path = KeyPath::of("state");
-    let history = checker.positive(&path.key("history"), raw.history.as_ref());
-    let history = history.and_then(|history| TimeDelta::from_std(history).ok());
     let place = match raw.url.as_ref().map(|url| &url.0) {
         None => Some(Place::File(by_default())),
         Some(Secret::Literal(url)) => match file(url.expose_secret(), checker.base) {
@@ -34,7 +31,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Setti
         let expected = "no password for a file, or a server's address in state.url";
         checker.fault(&password, "a password", expected);
     }
-    Some(store::Settings { place: place?, history: history? })
+    Some(store::Settings { place: place?, history: raw.history.delta() })
 }
 
 fn by_default() -> PathBuf {
@@ -94,18 +91,12 @@ fn server(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::State) -> Option
     let password = checker.secret(&path.key("password"), raw.password.as_ref(), needed, |_| Ok(()));
     // Validated now; read again for each connection.
     let _: Option<_> = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
-    let most = path.key("max_connections");
-    let max_connections =
-        checker.within(&most, raw.max_connections, LEAST_CONNECTIONS, MOST_CONNECTIONS);
-    let connect_timeout =
-        checker.positive(&path.key("connect_timeout"), raw.connect_timeout.as_ref());
-    let timeout = checker.positive(&path.key("timeout"), raw.timeout.as_ref());
     Some(Place::Server(Server {
         url,
         password,
         ca_file: raw.ca_file.as_ref().map(|file| checker.base.join(file)),
-        max_connections: max_connections?,
-        connect_timeout: connect_timeout?,
-        timeout: timeout?,
+        max_connections: raw.max_connections.0,
+        connect_timeout: raw.connect_timeout.duration(),
+        timeout: raw.timeout.duration(),
     }))
 }

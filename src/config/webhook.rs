@@ -4,11 +4,13 @@ use url::Url;
 
 use super::{
     check::{Checker, read_url},
-    fault::KeyPath,
-    notifiers::routing,
+    fault::{KeyPath, mismatch},
     raw,
+    routing::routing,
+    value::{Text, one_of, unexpected},
 };
 use crate::{
+    domain::text::one_line,
     net::fits_url,
     notify::{
         header_value,
@@ -33,13 +35,14 @@ pub(super) fn check(
     raw: &raw::Webhook,
     style: &Style,
 ) -> Option<webhook::Settings> {
-    let format = format(checker, path, raw);
+    let written =
+        raw.format.as_ref().map_or(FormatName(Some(Format::Json)), |name| (**name).clone());
+    let format = format(checker, path, raw, &written);
     let default_url = format.as_ref().and_then(Format::default_url);
     let default_url = default_url.map(|url| Secret::Literal(url.to_owned().into()));
     let url = raw.url.as_ref().or(default_url.as_ref());
-    let word = raw.format.as_deref().unwrap_or_default();
-    let known = webhook::format::BUILT_IN.iter().find(|known| known.word() == word);
-    if raw.url.is_none() && known.is_none_or(|known| known.default_url().is_none()) {
+    let has_default = written.0.as_ref().is_some_and(|known| known.default_url().is_some());
+    if raw.url.is_none() && !has_default {
         checker.missing(&path.key("url"), format!("a URL, {PLACES}"));
     }
     // URLs and headers may be secret but often are not: a literal value causes no warning.
@@ -65,12 +68,14 @@ pub(super) fn check(
         }
         Some(Key::Routing | Key::Genie | Key::Bearer | Key::None) | None => {}
     }
-    let routing = routing!(checker, path, raw);
+    let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
+    let routing = routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
     let headers = raw.headers.iter().filter_map(|(header, value)| {
         let path = path.key("headers").key(header);
-        let parsed: Option<reqwest::header::HeaderName> =
-            checker.parsed(&path, header, "the name of an HTTP header");
-        let name = parsed?;
+        let Ok(name) = header.parse::<reqwest::header::HeaderName>() else {
+            checker.fault(&path, quoted(header), "the name of an HTTP header");
+            return None;
+        };
         let ours = ["content-type", "content-length", "host", "authorization"];
         let authorization = name == "authorization" && raw.key.is_none();
         let taken = ours.contains(&name.as_str()) || name.as_str().starts_with("webhook-");
@@ -81,24 +86,17 @@ pub(super) fn check(
         Some((name, value))
     });
     let headers = headers.collect();
-    let concurrency = checker.within(
-        &path.key("concurrency"),
-        Some(raw.concurrency.unwrap_or(webhook::CONCURRENCY)),
-        1,
-        64,
-    );
-    let max_per_minute = checker.within(
-        &path.key("max_per_minute"),
-        raw.max_per_minute.or(format.as_ref().map(Format::max_per_minute)),
-        1,
-        6_000,
-    );
+    let concurrency = raw.concurrency.map_or(webhook::CONCURRENCY, |most| most.0 as usize);
     let key = checker.secret(&path.key("key"), raw.key.as_ref(), needed, header_value);
     let signing = raw.secret.as_ref();
     let signing = checker.secret(&path.key("secret"), signing, needed, webhook::fits_signing);
     let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
     Some(webhook::Settings {
         name: name.to_owned(),
+        max_per_minute: match raw.max_per_minute {
+            Some(most) => most.0,
+            None => format.as_ref()?.max_per_minute(),
+        },
         format: format?,
         url: url?,
         url_by_default: raw.url.is_none(),
@@ -106,8 +104,7 @@ pub(super) fn check(
         signing,
         headers,
         ca,
-        concurrency: concurrency?,
-        max_per_minute: max_per_minute?,
+        concurrency,
         routing,
         style: style.clone(),
     })
@@ -124,48 +121,76 @@ fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>)
     }
 }
 
-/// The format, with the template compiled and tried.
-fn format(checker: &mut Checker<'_>, path: &KeyPath, raw: &raw::Webhook) -> Option<Format> {
-    let word = raw.format.as_deref().unwrap_or("json");
-    if word == "template" {
-        let Some(file) = &raw.template else {
-            checker.missing(&path.key("template"), "a template file");
-            return None;
-        };
-        let content_type = raw.content_type.clone();
-        let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
-        if header_value(&content_type).is_err() || !content_type.contains('/') {
-            let expected = "a content type such as \"application/json\"";
-            let found = crate::domain::text::one_line(&content_type, 100);
-            checker.fault(&path.key("content_type"), quoted(&found), expected);
-            return None;
+/// A format by its name; `None` for a template.
+#[derive(Clone, Debug)]
+pub struct FormatName(Option<Format>);
+
+impl Text for FormatName {
+    fn parse(text: &str) -> Result<Self, String> {
+        match webhook::format::BUILT_IN.into_iter().find(|known| known.word() == text) {
+            Some(known) => Ok(FormatName(Some(known))),
+            None if text == TEMPLATE => Ok(FormatName(None)),
+            None => unexpected(text, one_of(&names())),
         }
-        let path = path.key("template");
-        let expected = "a template file (minijinja) of at most 256 KiB";
-        let source = checker.text(&path, file, MAX_TEMPLATE, expected)?;
-        return match Template::new(source, content_type) {
-            Ok(template) => Some(Format::Template(template)),
-            Err(why) => {
-                let expected = "a template that renders every message (config/examples has one)";
-                checker.fault(&path, format!("{}: {why}", file.display()), expected);
-                None
-            }
-        };
     }
-    let of_templates =
-        [("template", raw.template.is_some()), ("content_type", raw.content_type.is_some())];
-    for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
-        checker.fault(
-            &path.key(key),
-            format!("{key} with the format “{word}”"),
-            "format = \"template\"",
-        );
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "enum": names() })
     }
-    let built_in = webhook::format::BUILT_IN.into_iter().find(|known| known.word() == word);
-    if built_in.is_none() {
-        let words =
-            webhook::format::BUILT_IN.map(|known| format!("\"{}\"", known.word())).join(", ");
-        checker.fault(&path.key("format"), quoted(word), format!("{words} or \"template\""));
+}
+
+const TEMPLATE: &str = "template";
+
+fn names() -> Vec<&'static str> {
+    webhook::format::BUILT_IN.iter().map(Format::word).chain([TEMPLATE]).collect()
+}
+
+/// A media type (RFC 9110, section 8.3).
+#[derive(Clone, Debug)]
+pub struct ContentType(String);
+
+impl Text for ContentType {
+    fn parse(text: &str) -> Result<Self, String> {
+        match header_value(text).is_ok() && text.contains('/') {
+            true => Ok(ContentType(text.to_owned())),
+            false => Err(mismatch(
+                quoted(&one_line(text, 100)),
+                "a content type such as \"application/json\"",
+            )),
+        }
     }
-    built_in
+}
+
+/// The format, with the template compiled and tried.
+fn format(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    raw: &raw::Webhook,
+    written: &FormatName,
+) -> Option<Format> {
+    if let Some(built_in) = &written.0 {
+        let of_templates =
+            [("template", raw.template.is_some()), ("content_type", raw.content_type.is_some())];
+        for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
+            let found = format!("{key} with the format “{}”", built_in.word());
+            checker.fault(&path.key(key), found, "format = \"template\"");
+        }
+        return Some(built_in.clone());
+    }
+    let path = path.key("template");
+    let Some(file) = &raw.template else {
+        checker.missing(&path, "a template file");
+        return None;
+    };
+    let content_type = raw.content_type.as_ref().map(|written| written.0.clone());
+    let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
+    let expected = "a template file (minijinja) of at most 256 KiB";
+    let source = checker.text(&path, file, MAX_TEMPLATE, expected)?;
+    match Template::new(source, content_type) {
+        Ok(template) => Some(Format::Template(template)),
+        Err(why) => {
+            let expected = "a template that renders every message (config/examples has one)";
+            checker.fault(&path, format!("{}: {why}", file.display()), expected);
+            None
+        }
+    }
 }

@@ -36,7 +36,7 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ("[smtp]\nport = \"25\"\n", "c.toml:2: smtp.port: found a text, expected a whole number"),
         (
             "[smtp]\nport = 70000\n",
-            "c.toml:2: smtp.port: found integer `70000`, expected a whole number from 0 to",
+            "c.toml:2: smtp.port: found 70000, expected a number from 1 to 65535",
         ),
         ("[schedule]\ncron = \"every day\"\n", "c.toml:2: schedule.cron: found “every day” ("),
         (
@@ -369,6 +369,21 @@ fn all_problems_are_reported_at_once() {
     }
     assert_eq!(keys.len(), 7, "{problems:#?}");
     assert!(problems.iter().all(|problem| !problem.contains("90210")), "{problems:#?}");
+    let problems = refused(&format!(
+        "{KEY}include_projects = [\n\"a\",\n\"\",\n7,\n\"b\",\n\"\"\n]\n[[thresholds]]\nwithin = \"x\"\n\
+         severity = \"y\"\n[[thresholds]]\nwithin = \"z\"\nseverity = \"info\"\n"
+    ));
+    let places: Vec<&str> =
+        problems.iter().map(|line| line.split(": found").next().unwrap()).collect();
+    let expected = [
+        "c.toml:5: organizations.acme.include_projects[1]",
+        "c.toml:6: organizations.acme.include_projects[2]",
+        "c.toml:8: organizations.acme.include_projects[4]",
+        "c.toml:11: thresholds[0].within",
+        "c.toml:12: thresholds[0].severity",
+        "c.toml:14: thresholds[1].within",
+    ];
+    assert_eq!(places, expected, "each item of a list has its own problem: {problems:#?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::{
         notification::Notification,
         retry::{FailureReason, Outcome},
         routing::Routing,
+        words::words,
     },
     net::Pem,
     notify::NotifierFault,
@@ -66,22 +67,25 @@ pub struct Smtp {
     pub hello_name: Option<String>,
 }
 
-/// How to log in (`smtp.auth`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// PLAIN, and LOGIN where that is not offered or refused.
-    Auto,
-    Plain,
-    Login,
+words! {
+    /// How to log in (`smtp.auth`).
+    Auth {
+        /// PLAIN, and LOGIN where that is not offered or refused.
+        Auto = "auto",
+        Plain = "plain",
+        Login = "login",
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Upgraded after the greeting (RFC 3207); a server that does not offer it is refused.
-    StartTls,
-    /// From the first byte (RFC 8314).
-    Implicit,
-    None,
+words! {
+    /// The encryption of the connection (`smtp.tls`).
+    Tls {
+        /// Upgraded after the greeting (RFC 3207); a server that does not offer it is refused.
+        StartTls = "starttls",
+        /// From the first byte (RFC 8314).
+        Implicit = "implicit",
+        None = "none",
+    }
 }
 
 pub struct Email {
