@@ -215,7 +215,7 @@ impl Heartbeat {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not started within {STARTING:?}"),
         };
-        tracing::error!(error = why, "scheduler failed to start, using a timer instead");
+        tracing::error!(error = why, "cannot start the internal scheduler: using a timer instead");
         let timer = tokio::spawn(async move {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
             loop {

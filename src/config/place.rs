@@ -66,10 +66,10 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
     }
     if exists(&former) {
         let reads = match &found.path {
-            Some(path) => format!("{} is read instead", path.display()),
-            None => format!("move it to ./{LOCAL}"),
+            Some(path) => format!("it reads {} instead", path.display()),
+            None => format!("move the file to ./{LOCAL}"),
         };
-        found.warnings.push(format!("{}: no longer read; {reads}", former.display()));
+        found.warnings.push(format!("{}: certvigil no longer reads this file; {reads}", former.display()));
     }
     Ok(found)
 }
@@ -118,7 +118,7 @@ mod tests {
         fs::write(here.join(FORMER), "").unwrap();
         let found = find().unwrap();
         assert_eq!(found.path, None);
-        assert!(found.warnings[0].ends_with("no longer read; move it to ./certvigil.toml"));
+        assert!(found.warnings[0].ends_with("no longer reads this file; move the file to ./certvigil.toml"));
         let local = here.join(LOCAL);
         fs::write(&local, "").unwrap();
         mode(&local, 0o644);

@@ -228,8 +228,8 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 due = Some(Due::Asked);
             },
             () = tokio::time::sleep(shared.timing.missing_tick) => {
-                tracing::warn!(%organization, "scheduler unresponsive: this instance checks the \
-                                               schedule itself");
+                tracing::warn!(%organization, "the internal scheduler does not tick: checking \
+                                               the schedule without it");
             }
             () = end.cancelled() => return,
         }

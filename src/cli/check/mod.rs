@@ -92,8 +92,8 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
         Ok(store) => Some(store),
         Err(StoreFault::Missing(_)) => None,
         Err(error) => {
-            tracing::warn!(%error, "acknowledgements and projects without mutual TLS not shown: \
-                                    database unavailable");
+            tracing::warn!(%error, "database unavailable: cannot show acknowledgements, nor which \
+                                    projects have lost mutual TLS");
             None
         }
     };
