@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::{
     net,
-    secret::{Secret, SecretFault},
+    secret::{Secret, SecretError},
 };
 
 /// The time limit of a request.
@@ -48,9 +48,9 @@ pub struct Heartbeat {
 
 /// Why a heartbeat cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum HeartbeatFault {
+pub enum HeartbeatError {
     #[error(transparent)]
-    Secret(#[from] SecretFault),
+    Secret(#[from] SecretError),
     #[error("heartbeat_url is not a URL")]
     Url,
     #[error(transparent)]
@@ -60,10 +60,10 @@ pub enum HeartbeatFault {
 impl Heartbeat {
     /// # Errors
     /// If the URL cannot be read, or TLS cannot be set up.
-    pub fn new(settings: &Settings) -> Result<Heartbeat, HeartbeatFault> {
+    pub fn new(settings: &Settings) -> Result<Heartbeat, HeartbeatError> {
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim());
-        let url = url.map_err(|_| HeartbeatFault::Url)?;
+        let url = url.map_err(|_| HeartbeatError::Url)?;
         let client =
             net::client(&url, TIMEOUT, None)?.build().map_err(reqwest::Error::without_url)?;
         Ok(Heartbeat { url, start_fail: settings.start_fail, client })

@@ -26,7 +26,8 @@
 //! is one notification for one receiver. Data is *stale* if the latest scan could not read its list; a
 //! list is *blind* if that has lasted too long.
 //!
-//! [`domain`] decides and depends on nothing. [`view`] gives each thing one shape for all outputs.
+//! [`domain`] decides and depends on nothing. [`message`] finds the words for its decisions; [`view`]
+//! gives each thing one shape for all outputs.
 //! [`admin_api`], [`store`] and [`notify`] are the edges; they do not know each other. [`usecase`] has
 //! every operation once. [`http`] and [`cli`] translate arguments and results. [`config`] makes each
 //! owner's settings, and no owner depends on it. [`service`] runs scans, deliveries and
@@ -41,23 +42,24 @@
 //! descriptors:
 //! files:
 //! domain:
+//! message: domain
 //! clock: domain
 //! net: domain
 //! redact: domain
 //! secret: files, redact
-//! logging: net, redact
+//! logging: domain, net, redact
 //! heartbeat: net, secret
 //! schedule: clock, domain
-//! view: domain
+//! view: domain, message
 //! admin_api: clock, domain, net, secret
-//! store: domain, files, net, redact, secret
-//! notify: domain, logging, net, secret, view
-//! usecase: admin_api, build, clock, domain, notify, schedule, store, view
-//! http: build, clock, descriptors, domain, net, schedule, secret, store, usecase, view
-//! config: admin_api, clock, domain, files, heartbeat, http, logging, net, notify, redact, schedule, secret, store
+//! store: domain, files, message, net, redact, secret
+//! notify: domain, logging, message, net, secret, view
+//! usecase: admin_api, build, clock, domain, message, notify, schedule, store, view
+//! http: build, clock, descriptors, domain, message, net, schedule, secret, store, usecase, view
+//! config: admin_api, clock, domain, files, heartbeat, http, logging, message, net, notify, redact, schedule, secret, store
 //! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
 //! demo: clock
-//! cli: build, clock, config, demo, descriptors, domain, logging, net, notify, redact, service, store, usecase, view
+//! cli: build, clock, config, demo, descriptors, domain, logging, message, net, notify, redact, service, store, usecase, view
 //! fuzz: admin_api, clock, config, domain, net, notify
 //! ```
 //!
@@ -95,6 +97,7 @@ pub mod fuzz;
 pub mod heartbeat;
 pub mod http;
 pub mod logging;
+pub mod message;
 pub mod net;
 pub mod notify;
 pub mod redact;

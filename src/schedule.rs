@@ -176,11 +176,11 @@ const STARTING: Duration = Duration::from_secs(5);
 /// The ticks of the scheduler for a loop that works about once a second: loops on the same tick
 /// wake the process once.
 #[derive(Clone)]
-pub struct Beats(watch::Receiver<()>);
+pub struct Ticks(watch::Receiver<()>);
 
-impl Beats {
-    pub fn new(beats: watch::Receiver<()>) -> Beats {
-        Beats(beats)
+impl Ticks {
+    pub fn new(ticks: watch::Receiver<()>) -> Ticks {
+        Ticks(ticks)
     }
 
     /// Waits for the next tick, or for a few seconds if the scheduler misses it.
@@ -194,8 +194,8 @@ impl Beats {
 }
 
 /// A tick every second while it exists.
-pub struct Heartbeat {
-    beats: watch::Receiver<()>,
+pub struct Ticker {
+    ticks: watch::Receiver<()>,
     source: Source,
 }
 
@@ -205,12 +205,12 @@ enum Source {
     Timer(tokio::task::JoinHandle<()>),
 }
 
-impl Heartbeat {
-    pub async fn start() -> Heartbeat {
-        let (beat, beats) = watch::channel(());
+impl Ticker {
+    pub async fn start() -> Ticker {
+        let (beat, ticks) = watch::channel(());
         let why = match tokio::time::timeout(STARTING, scheduler(beat.clone())).await {
             Ok(Ok(scheduler)) => {
-                return Heartbeat { beats, source: Source::Scheduler(Box::new(scheduler)) };
+                return Ticker { ticks, source: Source::Scheduler(Box::new(scheduler)) };
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not started within {STARTING:?}"),
@@ -223,11 +223,11 @@ impl Heartbeat {
                 beat.send_replace(());
             }
         });
-        Heartbeat { beats, source: Source::Timer(timer) }
+        Ticker { ticks, source: Source::Timer(timer) }
     }
 
-    pub fn beats(&self) -> watch::Receiver<()> {
-        self.beats.clone()
+    pub fn ticks(&self) -> watch::Receiver<()> {
+        self.ticks.clone()
     }
 
     pub async fn stop(self) {

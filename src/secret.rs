@@ -70,7 +70,7 @@ impl Credential {
 
 /// The error of an unreadable secret. Contains the place, never the value.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretFault {
+pub enum SecretError {
     #[error("environment variable {} is not set", redact::name(.0))]
     EnvMissing(String),
     #[error("environment variable {} is empty", redact::name(.0))]
@@ -82,7 +82,7 @@ pub enum SecretFault {
     #[error("file {} is larger than 64 KiB", redact::path(.0))]
     FileTooLarge(PathBuf),
     #[error("cannot read credential {}: {fault}", redact::name(name))]
-    Credential { name: String, fault: Box<SecretFault> },
+    Credential { name: String, fault: Box<SecretError> },
     #[error("the secret is empty")]
     LiteralEmpty,
 }
@@ -92,19 +92,19 @@ impl Secret {
     ///
     /// # Errors
     /// If it is missing, empty, unreadable or over 64 KiB.
-    pub fn read(&self) -> Result<SecretString, SecretFault> {
+    pub fn read(&self) -> Result<SecretString, SecretError> {
         match self {
             Secret::Env(name) => match std::env::var(name) {
-                Err(_) => Err(SecretFault::EnvMissing(name.clone())),
-                Ok(value) if value.trim().is_empty() => Err(SecretFault::EnvEmpty(name.clone())),
+                Err(_) => Err(SecretError::EnvMissing(name.clone())),
+                Ok(value) if value.trim().is_empty() => Err(SecretError::EnvEmpty(name.clone())),
                 Ok(value) => Ok(trimmed(value)),
             },
             Secret::File(path) => read(path.clone()),
             Secret::Credential(credential) => read(credential.file()).map_err(|fault| {
-                SecretFault::Credential { name: credential.name.clone(), fault: Box::new(fault) }
+                SecretError::Credential { name: credential.name.clone(), fault: Box::new(fault) }
             }),
             Secret::Literal(value) if value.expose_secret().trim().is_empty() => {
-                Err(SecretFault::LiteralEmpty)
+                Err(SecretError::LiteralEmpty)
             }
             Secret::Literal(value) => Ok(value.clone()),
         }
@@ -148,13 +148,13 @@ impl Secret {
 }
 
 /// Reads a file, up to the limit.
-fn read(path: PathBuf) -> Result<SecretString, SecretFault> {
+fn read(path: PathBuf) -> Result<SecretString, SecretError> {
     match files::read_text(&path, MAX_SECRET) {
         Err(error) if error.kind() == ErrorKind::FileTooLarge => {
-            Err(SecretFault::FileTooLarge(path))
+            Err(SecretError::FileTooLarge(path))
         }
-        Err(source) => Err(SecretFault::File { path, source }),
-        Ok(text) if text.trim().is_empty() => Err(SecretFault::FileEmpty(path)),
+        Err(source) => Err(SecretError::File { path, source }),
+        Ok(text) if text.trim().is_empty() => Err(SecretError::FileEmpty(path)),
         Ok(text) => Ok(trimmed(text)),
     }
 }
@@ -326,6 +326,6 @@ mod tests {
             assert_eq!(Secret::File(path.clone()).read().unwrap().expose_secret(), expected);
         }
         fs::write(&path, "\n").unwrap();
-        assert!(matches!(Secret::File(path).read(), Err(SecretFault::FileEmpty(_))));
+        assert!(matches!(Secret::File(path).read(), Err(SecretError::FileEmpty(_))));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::{
-    fault::Kind,
+    error::Kind,
     request::hidden,
     wire::{IdOnly, Item, Page, RawPage},
 };
@@ -30,7 +30,7 @@ impl Body {
     }
 }
 
-pub(super) enum BodyFault {
+pub(super) enum BodyError {
     TooLarge,
     Transport(reqwest::Error),
 }
@@ -40,15 +40,15 @@ pub(super) async fn read_body(
     mut response: Response,
     most: usize,
     large: Option<&Semaphore>,
-) -> Result<Body, BodyFault> {
+) -> Result<Body, BodyError> {
     let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).cloned();
     let mut bytes = Bytes::new();
     let mut rest = BytesMut::new();
     let mut turn = None;
-    while let Some(chunk) = response.chunk().await.map_err(BodyFault::Transport)? {
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Transport)? {
         let length = bytes.len() + rest.len() + chunk.len();
         if length > most {
-            return Err(BodyFault::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         if let Some(large) = large.filter(|_| length > LARGE_BODY && turn.is_none()) {
             turn = large.acquire().await.ok();
@@ -145,7 +145,7 @@ fn parse_with_care<T: serde::de::DeserializeOwned>(
 #[cfg(any(test, fuzzing))]
 pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
     use super::{
-        fault::ApiFault,
+        error::ApiError,
         wire::{ErrorBody, ListedAdminKey, ListedProject},
     };
     use crate::domain::reading::Listed;
@@ -155,13 +155,13 @@ pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
     }
     fn wrong<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &SecretString) -> Option<String> {
         let fault = parse::<T>(&body(bytes), key).err();
-        fault.map(|kind| ApiFault::new(kind, "GET /x").to_string())
+        fault.map(|kind| ApiError::new(kind, "GET /x").to_string())
     }
     fn wrong_page<T: Item>(bytes: &[u8], key: &SecretString) -> Option<String> {
         match page::<T>(&body(bytes), key) {
             Ok(page) if page.odd.is_empty() => None,
             Ok(page) => Some(page.odd.join("; ")),
-            Err(kind) => Some(ApiFault::new(kind, "GET /x").to_string()),
+            Err(kind) => Some(ApiError::new(kind, "GET /x").to_string()),
         }
     }
     let all = [
@@ -176,7 +176,8 @@ pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fault::ApiFault, *};
+    use super::*;
+    use crate::admin_api::error::ApiError;
     use crate::domain::reading::Listed;
     use proptest::prelude::*;
 
@@ -187,7 +188,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Page<Listed>, String> {
         let parsed = page(&body(text), &SecretString::default());
-        parsed.map_err(|kind| ApiFault::new(kind, "GET /x").to_string())
+        parsed.map_err(|kind| ApiError::new(kind, "GET /x").to_string())
     }
 
     #[test]

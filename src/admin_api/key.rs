@@ -3,7 +3,7 @@
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::fault::SetupFault;
+use super::error::SetupError;
 
 /// Prefixes of keys that cannot read certificates: those of projects and their service accounts.
 const OF_PROJECTS: [&str; 2] = ["sk-proj-", "sk-svcacct-"];
@@ -19,11 +19,11 @@ pub struct Key {
 impl Key {
     /// # Errors
     /// As [`fits_admin_key`].
-    pub fn new(secret: SecretString) -> Result<Key, SetupFault> {
+    pub fn new(secret: SecretString) -> Result<Key, SetupError> {
         let key = clean(secret.expose_secret());
-        fits_admin_key(key).map_err(SetupFault::Key)?;
+        fits_admin_key(key).map_err(SetupError::Key)?;
         let bearer = HeaderValue::try_from(format!("Bearer {key}"));
-        let mut bearer = bearer.map_err(|_| SetupFault::Key("a header value".to_owned()))?;
+        let mut bearer = bearer.map_err(|_| SetupError::Key("a header value".to_owned()))?;
         bearer.set_sensitive(true);
         Ok(Key { secret: SecretString::from(key), bearer })
     }

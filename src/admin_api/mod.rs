@@ -7,7 +7,7 @@
 //! This module does not interpret data, and remembers only the learned rate between scans.
 
 mod body;
-mod fault;
+mod error;
 mod key;
 mod learned;
 mod pace;
@@ -47,7 +47,7 @@ use crate::{
 use body::Body;
 #[cfg(any(test, fuzzing))]
 pub use body::read_any;
-pub use fault::{ApiFault, Kind, SetupFault};
+pub use error::{ApiError, Kind, SetupError};
 use key::Key;
 pub use key::fits_admin_key;
 use pace::Pace;
@@ -187,7 +187,7 @@ impl AdminApi {
     ///
     /// # Errors
     /// If a secret cannot be read, or the certificates are unusable.
-    pub fn new(settings: Settings, clock: Clock) -> Result<AdminApi, SetupFault> {
+    pub fn new(settings: Settings, clock: Clock) -> Result<AdminApi, SetupError> {
         let accept = [(header::ACCEPT, HeaderValue::from_static("application/json"))];
         let mut builder =
             net::client(&settings.base_url, settings.request_timeout, settings.ca.as_ref())?
@@ -256,7 +256,7 @@ impl AdminApi {
         id: &ProjectId,
         archived: bool,
         recent: &Recent,
-    ) -> Result<Option<Certificates>, ApiFault> {
+    ) -> Result<Option<Certificates>, ApiError> {
         let path = ["organization", "projects", id.as_str(), "certificates"];
         let fault = match self.certificates(&path, recent).await {
             Ok(listed) => return Ok(Some(listed)),
@@ -273,7 +273,7 @@ impl AdminApi {
     ///
     /// # Errors
     /// If the API does not report it.
-    pub async fn project(&self, id: &ProjectId) -> Result<Presence, ApiFault> {
+    pub async fn project(&self, id: &ProjectId) -> Result<Presence, ApiError> {
         let path = ["organization", "projects", id.as_str()];
         match self.get::<ListedProject>(&path, &[]).await {
             Ok(project) if project.archived => Ok(Presence::Archived),
@@ -287,7 +287,7 @@ impl AdminApi {
     ///
     /// # Errors
     /// Where the list could not be read to its end.
-    pub async fn organization_certificates(&self) -> Result<Certificates, ApiFault> {
+    pub async fn organization_certificates(&self) -> Result<Certificates, ApiError> {
         self.certificates(&["organization", "certificates"], &Recent::default()).await
     }
 
@@ -295,25 +295,25 @@ impl AdminApi {
     ///
     /// # Errors
     /// If the list could not be read completely; some keys may not read it.
-    pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiFault> {
+    pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiError> {
         let path = ["organization", "admin_api_keys"];
         let mut pages = self.pages::<ListedAdminKey>(&path, &[], MAX_PAGES);
         let (key, mut keys) = (self.key(), Vec::new());
         while let Some(page) = pages.next(|body| self.parse_page(body, &path)).await? {
             if let Some(why) = page.odd.first() {
-                return Err(ApiFault::new(Kind::Shape(why.clone()), &describe(&path)));
+                return Err(ApiError::new(Kind::Shape(why.clone()), &describe(&path)));
             }
             let listed = page.data.iter();
             keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret())));
         }
         if keys.is_empty() {
             // The key in use must be one of them.
-            return Err(ApiFault::new(Kind::EmptyList("admin keys"), &describe(&path)));
+            return Err(ApiError::new(Kind::EmptyList("admin keys"), &describe(&path)));
         }
         Ok(keys)
     }
 
-    async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiFault> {
+    async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiError> {
         let mut pages = self.pages::<Listed>(path, &[], MAX_PAGES);
         let pages_read = Vec::with_capacity(1);
         let mut listed = Certificates { pages: pages_read, odd: OddItems::default(), _turn: None };

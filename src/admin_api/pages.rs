@@ -5,7 +5,7 @@ use std::{collections::HashSet, marker::PhantomData};
 use super::{
     AdminApi, PROJECTS,
     body::Body,
-    fault::{ApiFault, Kind},
+    error::{ApiError, Kind},
     request::{describe, hidden},
     wire::{Item, ListedProject, Page},
 };
@@ -24,7 +24,7 @@ impl Projects<'_> {
     ///
     /// # Errors
     /// If it could not be read; the listing ends then.
-    pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiFault> {
+    pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiError> {
         let api = self.0.api;
         self.0.next(|body| api.parse_page(body, PROJECTS)).await
     }
@@ -56,8 +56,8 @@ impl<'a, T: Item> Pages<'a, T> {
 
     pub async fn next(
         &mut self,
-        read: impl FnOnce(&Body) -> Result<Page<T>, ApiFault>,
-    ) -> Result<Option<Page<T>>, ApiFault> {
+        read: impl FnOnce(&Body) -> Result<Page<T>, ApiError>,
+    ) -> Result<Option<Page<T>>, ApiError> {
         let Some(after) = self.after.take() else {
             return Ok(None);
         };
@@ -65,7 +65,7 @@ impl<'a, T: Item> Pages<'a, T> {
         query.extend(self.asked);
         query.extend(after.iter().map(|after| ("after", after.as_str())));
         let page = read(&self.api.body(self.path, &query).await?)?;
-        let fault = |kind| Err(ApiFault::new(kind, &describe(self.path)));
+        let fault = |kind| Err(ApiError::new(kind, &describe(self.path)));
 
         let next = match (page.has_more, page.is_empty, &page.last_id) {
             (Some(false), _, _) | (None, true, _) | (None, _, None) => return Ok(Some(page)),

@@ -27,7 +27,7 @@ pub fn is_for_mutual_tls(host: &str) -> bool {
 
 /// The API address, and whether certvigil presents a client certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
+pub struct RefusalContext<'a> {
     pub base_url: &'a Url,
     /// Whether `client_identity` is set.
     pub certificate: bool,
@@ -71,7 +71,7 @@ impl Code {
         Code::ALL.iter().find(|(_, code)| *code == self).map_or("", |(word, _)| word)
     }
 
-    fn remedy(self, shown: Shown<'_>) -> String {
+    fn remedy(self, shown: RefusalContext<'_>) -> String {
         let host = shown.base_url.host_str().unwrap_or_default();
         let is_openai = host.ends_with(".openai.com");
         match (self, shown.certificate) {
@@ -123,7 +123,7 @@ impl Refusal {
         message: &str,
         code: Option<&str>,
         list: &[&str],
-        shown: Shown<'_>,
+        shown: RefusalContext<'_>,
     ) -> Refusal {
         let known = code.and_then(Code::parse);
         let scopes = missing_scopes(message);
@@ -182,7 +182,7 @@ impl fmt::Display for Refusal {
 
 /// The remedy for a TLS alert about the client certificate (RFC 8446, section 6.2); `None` for
 /// other alerts.
-pub fn of_alert(alert: AlertDescription, shown: Shown<'_>) -> Option<String> {
+pub fn of_alert(alert: AlertDescription, shown: RefusalContext<'_>) -> Option<String> {
     use AlertDescription as A;
     let meaning = match alert {
         A::CertificateRequired => Code::CertificateRequired.remedy(shown),
@@ -254,7 +254,7 @@ mod tests {
     fn said(status: u16, body: &str, list: &[&str], base_url: &str, certificate: bool) -> String {
         let body: Option<super::super::wire::ErrorBody> = serde_json::from_str(body).ok();
         let base_url = base_url.parse().unwrap();
-        let shown = Shown { base_url: &base_url, certificate };
+        let shown = RefusalContext { base_url: &base_url, certificate };
         let (message, code) = body.map(|body| body.error.parts()).unwrap_or_default();
         Refusal::new(status, &message, code.as_deref(), list, shown).to_string()
     }

@@ -14,11 +14,11 @@ use std::{
 
 use super::{
     AdminApi, Answers,
-    body::{Body, BodyFault, page, parse, read_body},
-    fault::{ApiFault, Kind, SetupFault},
+    body::{Body, BodyError, page, parse, read_body},
+    error::{ApiError, Kind, SetupError},
     key::Key,
     pace::LONGEST_WAIT,
-    refusal::{self, Refusal, Shown},
+    refusal::{self, Refusal, RefusalContext},
     wire::{ErrorBody, Item, Page},
 };
 use crate::{
@@ -42,7 +42,7 @@ impl AdminApi {
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-    ) -> Result<T, ApiFault> {
+    ) -> Result<T, ApiError> {
         self.parse(&self.body(path, query).await?, path)
     }
 
@@ -51,10 +51,10 @@ impl AdminApi {
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-    ) -> Result<Body, ApiFault> {
+    ) -> Result<Body, ApiError> {
         let mut url = self.settings.base_url.clone();
         url.path_segments_mut()
-            .map_err(|()| ApiFault::new(Kind::Shape("base_url has no path".into()), "GET"))?
+            .map_err(|()| ApiError::new(Kind::Shape("base_url has no path".into()), "GET"))?
             .pop_if_empty()
             .extend(path);
         url.query_pairs_mut().extend_pairs(query).finish();
@@ -88,9 +88,9 @@ impl AdminApi {
         &self,
         body: &Body,
         path: &[&str],
-    ) -> Result<Page<T>, ApiFault> {
+    ) -> Result<Page<T>, ApiError> {
         let page = page(body, &self.key().secret);
-        page.map_err(|kind| ApiFault::new(kind, &describe(path)))
+        page.map_err(|kind| ApiError::new(kind, &describe(path)))
     }
 
     /// Parses the body of a request for this path.
@@ -98,12 +98,12 @@ impl AdminApi {
         &self,
         body: &Body,
         path: &[&str],
-    ) -> Result<T, ApiFault> {
+    ) -> Result<T, ApiError> {
         let parsed = parse(body, &self.key().secret);
-        parsed.map_err(|kind| ApiFault::new(kind, &describe(path)))
+        parsed.map_err(|kind| ApiError::new(kind, &describe(path)))
     }
 
-    async fn attempt(&self, url: &Url, path: &[&str], retry: u32) -> Result<Body, ApiFault> {
+    async fn attempt(&self, url: &Url, path: &[&str], retry: u32) -> Result<Body, ApiError> {
         let turn = self.pace.turn().await;
         let key = self.key();
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -134,8 +134,11 @@ impl AdminApi {
         Err(fault)
     }
 
-    fn shown(&self) -> Shown<'_> {
-        Shown { base_url: &self.settings.base_url, certificate: self.settings.identity.is_some() }
+    fn shown(&self) -> RefusalContext<'_> {
+        RefusalContext {
+            base_url: &self.settings.base_url,
+            certificate: self.settings.identity.is_some(),
+        }
     }
 
     fn count(&self, sent: &reqwest::Result<Response>) {
@@ -158,7 +161,7 @@ impl AdminApi {
 
     /// After a 401 the file of the key is read again: the key may have been rotated.
     fn key_has_changed(&self, used: &Key) -> bool {
-        let fresh = self.settings.admin_key.read().map_err(SetupFault::from).and_then(Key::new);
+        let fresh = self.settings.admin_key.read().map_err(SetupError::from).and_then(Key::new);
         let Ok(fresh) = fresh else {
             return false;
         };
@@ -183,14 +186,14 @@ pub(super) fn describe(path: &[&str]) -> String {
     format!("GET /{}", path.join("/"))
 }
 
-fn body_fault(fault: BodyFault, path: &[&str], shown: Shown<'_>) -> ApiFault {
+fn body_fault(fault: BodyError, path: &[&str], shown: RefusalContext<'_>) -> ApiError {
     match fault {
-        BodyFault::TooLarge => ApiFault::new(Kind::TooLarge, &describe(path)),
-        BodyFault::Transport(error) => transport(error, path, shown),
+        BodyError::TooLarge => ApiError::new(Kind::TooLarge, &describe(path)),
+        BodyError::Transport(error) => transport(error, path, shown),
     }
 }
 
-fn transport(error: reqwest::Error, path: &[&str], shown: Shown<'_>) -> ApiFault {
+fn transport(error: reqwest::Error, path: &[&str], shown: RefusalContext<'_>) -> ApiError {
     let error = error.without_url();
     let kind = match error.is_timeout() {
         true => Kind::Timeout,
@@ -199,7 +202,7 @@ fn transport(error: reqwest::Error, path: &[&str], shown: Shown<'_>) -> ApiFault
             Kind::Connection(net::error_chain(&error), remedy)
         }
     };
-    ApiFault::new(kind, &describe(path))
+    ApiError::new(kind, &describe(path))
 }
 
 /// The TLS alert of the server, if it sent one.
@@ -227,10 +230,10 @@ pub(super) fn hidden(text: &str, key: &SecretString) -> String {
 async fn refused(
     response: Response,
     path: &[&str],
-    shown: Shown<'_>,
+    shown: RefusalContext<'_>,
     key: &SecretString,
     now: DateTime<Utc>,
-) -> ApiFault {
+) -> ApiError {
     let status = response.status();
     let headers = response.headers().clone();
     // The body of an error is informative; without it the status is enough.
@@ -255,7 +258,7 @@ async fn refused(
         Some("false") => false,
         _ => is_temporary || status.is_server_error() || matches!(code, 408 | 409 | 429),
     };
-    ApiFault {
+    ApiError {
         kind,
         request: describe(path),
         request_id: header(&headers, "x-request-id").map(|id| one_line(&hidden(id, key), 80)),

@@ -75,20 +75,20 @@ fn describe(loaded: &Loaded) -> String {
         let api = &organization.api;
         line(format!("organization {}: {}", api.organization, api.base_url));
     }
-    let told = &config.notifiers;
-    let email = told.email.iter().map(|one| {
+    let notifiers = &config.notifiers;
+    let email = notifiers.email.iter().map(|one| {
         let to = one.to.iter().chain(&one.cc).map(|mailbox| mailbox.email.to_string());
         let to: Vec<String> = to.collect();
         let (host, port) = (&one.smtp.host, one.smtp.port);
         (format!("email to {} by {host}:{port}", to.join(", ")), &one.name)
     });
     let webhook =
-        told.webhook.iter().map(|one| (format!("webhook, {}", one.format.word()), &one.name));
-    let log = told.log.iter().map(|one| ("log".to_owned(), &one.name));
+        notifiers.webhook.iter().map(|one| (format!("webhook, {}", one.format.word()), &one.name));
+    let log = notifiers.log.iter().map(|one| ("log".to_owned(), &one.name));
     for (kind, name) in email.chain(webhook).chain(log) {
         line(format!("notifier {name}: {kind}"));
     }
-    if told.email.is_empty() && told.webhook.is_empty() {
+    if notifiers.email.is_empty() && notifiers.webhook.is_empty() {
         line(
             "warning: alerts go only to the log: configure an email or webhook notifier".to_owned(),
         );

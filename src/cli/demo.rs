@@ -19,7 +19,7 @@ use crate::{
         mailbox::{Mail, Mailbox, Terms},
         pages::{Shown, parts, router},
         receiver::{self, Post, Receiver},
-        world::World,
+        world::Transition,
     },
     domain::text::one_line,
     logging,
@@ -62,10 +62,10 @@ fn folder() -> anyhow::Result<tempfile::TempDir> {
 
 async fn show(once: bool) -> Result<(), Failure> {
     let folder = folder()?;
-    let world = World::demo(Clock::System.now());
+    let world = Transition::demo(Clock::System.now());
     let (projects, certificates) = (world.projects.len(), world.certificates.len());
     let api = AdminApi::new(world).serve().await?;
-    let partners = AdminApi::new(World::rotations(Clock::System.now()));
+    let partners = AdminApi::new(Transition::rotations(Clock::System.now()));
     let partners_api = partners.serve().await?;
     let mailbox = Mailbox::start(Terms::default())?;
     let receiver = Receiver::default();
@@ -161,7 +161,7 @@ async fn serve(
         ))
     };
     tokio::select! {
-        told = story => told?,
+        shown = story => shown?,
         ended = &mut service => {
             ended??;
             return Err(anyhow::anyhow!("the service stopped unexpectedly").into());

@@ -27,7 +27,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::{borrow::Cow, path::PathBuf, process::ExitCode};
 
 use crate::{
-    config::{Loaded, Needs, fault::Refused, load},
+    config::{Loaded, Needs, load, problem::Refused},
     logging,
 };
 

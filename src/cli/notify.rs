@@ -6,12 +6,8 @@ use std::path::Path;
 
 use super::{Failure, preview};
 use crate::{
-    clock::Clock,
-    config::Needs,
-    domain::{notification::Notification, retry::Outcome},
-    notify::Notifier,
-    service,
-    store::id_at,
+    clock::Clock, config::Needs, domain::retry::Outcome, message::Notification, notify::Notifier,
+    service, store::id_at,
 };
 
 #[derive(Subcommand)]

@@ -12,21 +12,18 @@ use crate::{
     clock::Clock,
     config::{Config, Needs, NotifierSettings},
     domain::{
-        alert::{Decision, World, all_open},
-        compose::Occasion,
+        alert::{Decision, Transition, all_open},
         evaluate::evaluate,
-        listener::{Grain, Listener},
-        notification::{Event, Notification, ScanView},
-        sample,
+        notifier::{Grouping, NotifierState},
         text::one_line,
     },
+    message::{Event, Notification, ScanView, compose::MessageContext, sample},
     notify::{
         email, log,
-        webhook::{self, format::Call},
+        webhook::{self, format::Request},
     },
     service,
-    store::id_at,
-    store::{Store, StoreFault},
+    store::{Store, StoreError, id_at},
     usecase::organization::OrganizationState,
 };
 
@@ -71,7 +68,7 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
     let now = Clock::System.now();
     let sampled = match &arguments.sample {
         Some(word) => {
-            Some(samples(word, &arguments.name, config.notifiers.grain(&arguments.name), now)?)
+            Some(samples(word, &arguments.name, config.notifiers.grouping(&arguments.name), now)?)
         }
         None => None,
     };
@@ -81,8 +78,8 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
             Ok(messages) => ("state", messages),
             Err(why) => {
                 eprintln!("{why}: showing a sample");
-                let grain = config.notifiers.grain(&arguments.name);
-                ("sample", samples(DIGEST, &arguments.name, grain, now)?)
+                let grouping = config.notifiers.grouping(&arguments.name);
+                ("sample", samples(DIGEST, &arguments.name, grouping, now)?)
             }
         },
     };
@@ -166,15 +163,15 @@ fn browse(file: &Path) -> std::io::Result<()> {
 fn samples(
     word: &str,
     notifier: &str,
-    grain: Grain,
+    grouping: Grouping,
     now: DateTime<Utc>,
 ) -> Result<Vec<Notification>, Failure> {
     if word == DIGEST {
         let each =
             || sample::DIGEST.iter().map(|event| sample::of(*event, notifier, now)).collect();
-        return Ok(match grain {
-            Grain::Digest => vec![sample::digest(notifier, now)],
-            Grain::EachAlert | Grain::EachAlertKeptUp => each(),
+        return Ok(match grouping {
+            Grouping::Digest => vec![sample::digest(notifier, now)],
+            Grouping::EachAlert | Grouping::EachAlertRefreshed => each(),
         });
     }
     let Some(event) = Event::parse(word) else {
@@ -203,16 +200,16 @@ async fn open_now(
         )));
     }
     let store = match state::open(config).await {
-        Err(StoreFault::Missing(state)) => return Ok(Err(format!("no database at {state} yet"))),
+        Err(StoreError::Missing(state)) => return Ok(Err(format!("no database at {state} yet"))),
         opened => opened?,
     };
     let known = state::known(config, &store, now).await?;
     let mut messages = Vec::new();
     for one in known.iter().filter(|one| asked.is_none_or(|name| one.organization.as_str() == name))
     {
-        let listener = one.listeners.iter().find(|listener| listener.name == arguments.name);
-        if let Some(listener) = listener {
-            messages.extend(open_of(config, &store, one, listener, now).await?);
+        let state = one.notifiers.iter().find(|state| state.name == arguments.name);
+        if let Some(state) = state {
+            messages.extend(open_of(config, &store, one, state, now).await?);
         }
     }
     if messages.is_empty() {
@@ -227,7 +224,7 @@ async fn open_of(
     config: &Config,
     store: &Store,
     known: &OrganizationState,
-    listener: &Listener,
+    state: &NotifierState,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<Notification>> {
     let OrganizationState { organization, before, inventory, policy, acknowledgements, .. } = known;
@@ -235,12 +232,15 @@ async fn open_of(
     let scan = store.latest_scan(organization).await?;
     let scan = scan.map(|scan| ScanView::of(&scan, inventory.oldest_reading()));
     let when = service::when(&config.schedule, now, config.schedule.cron.latest(now));
-    let occasion =
-        Occasion { scan, stale_at: Some(when.stale_at), ..Occasion::without_scan(&evaluation) };
-    let world = World::watched(before, &evaluation);
-    let open = all_open(&world, &listener.routing, when.moment());
+    let context = MessageContext {
+        scan,
+        stale_at: Some(when.stale_at),
+        ..MessageContext::without_scan(&evaluation)
+    };
+    let transition = Transition::watched(before, &evaluation);
+    let open = all_open(&transition, &state.routing, when.moment());
     let open: Vec<&Decision> = open.iter().collect();
-    let composed = occasion.compose(|| id_at(now), &listener.afresh(), &open);
+    let composed = context.compose(|| id_at(now), &state.afresh(), &open);
     Ok(composed.into_iter().map(|composed| composed.notification).collect())
 }
 
@@ -297,7 +297,7 @@ impl Preview {
 }
 
 /// A request, as text and as JSON.
-fn request(call: &Call, own_url: bool) -> (String, Value) {
+fn request(call: &Request, own_url: bool) -> (String, Value) {
     let body: Option<Value> = serde_json::from_str(&call.body).ok();
     let shown = match &body {
         Some(body) => format!("{body:#}"),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 use crate::{
     clock::Clock,
-    config::{Config, Needs, fault::Refused, load},
+    config::{Config, Needs, load, problem::Refused},
     logging,
     service::{self, Control, Timing},
 };

@@ -11,12 +11,12 @@ use crate::{
         certificate::{Certificate, Project},
         text::{Name, one_line},
     },
-    store::{Store, StoreFault},
+    store::{Store, StoreError},
     usecase::organization::OrganizationState,
 };
 
 /// Opens the database next to a running service, and prints its location.
-pub async fn open(config: &Config) -> Result<Store, StoreFault> {
+pub async fn open(config: &Config) -> Result<Store, StoreError> {
     let store = Store::open_beside(&config.state).await?;
     eprintln!("database: {}", config.state.place);
     Ok(store)
@@ -53,10 +53,10 @@ pub async fn of(
     organization: &Organization,
     store: Option<&Store>,
     now: DateTime<Utc>,
-) -> Result<OrganizationState, StoreFault> {
+) -> Result<OrganizationState, StoreError> {
     let name = organization.api.organization.clone();
-    let listeners = config.notifiers.listeners();
-    OrganizationState::load(name, config.policy.of(organization), listeners, store, now).await
+    let notifiers = config.notifiers.notifiers();
+    OrganizationState::load(name, config.policy.of(organization), notifiers, store, now).await
 }
 
 /// The certificate with this id, or the only one with this name.

@@ -9,8 +9,8 @@ use url::Url;
 
 use super::{
     Needs,
-    fault::{Fault, KeyPath, mismatch},
     layers::Origins,
+    problem::{Fault, KeyPath, mismatch},
 };
 use crate::{
     files,

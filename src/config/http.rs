@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{
     check::Checker,
-    fault::{KeyPath, mismatch},
+    problem::{KeyPath, mismatch},
     raw,
     value::{Text, unexpected},
 };

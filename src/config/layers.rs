@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    fault::{Fault, KeyPath, Origin, Segment, mismatch},
+    problem::{Fault, KeyPath, Origin, Segment, mismatch},
     raw::Raw,
 };
 

@@ -8,7 +8,7 @@ use super::{
     raw,
     value::Text,
 };
-use crate::notify::style::Links;
+use crate::message::style::Links;
 
 /// The URL of a runbook; an event is added as its fragment.
 #[derive(Clone, Debug)]

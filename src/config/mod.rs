@@ -4,7 +4,6 @@
 //! one is valid: nothing checks it again.
 
 mod check;
-pub mod fault;
 mod http;
 pub mod keys;
 mod layers;
@@ -14,6 +13,7 @@ mod organizations;
 mod outline;
 pub mod place;
 mod policy;
+pub mod problem;
 pub mod raw;
 mod routing;
 pub mod schema;
@@ -32,16 +32,16 @@ use std::{
 use crate::{
     domain::retry::RetryPolicy,
     files, heartbeat, logging,
+    message::style::Style,
     net::fits_url,
-    notify::style::Style,
     redact::quoted,
     schedule,
     secret::{Credential, Secret},
     store,
 };
 use check::Checker;
-use fault::{Fault, KeyPath, Origin, Refused};
 use layers::{Layers, Source};
+use problem::{Fault, KeyPath, Origin, Refused};
 
 pub use layers::DEFAULTS;
 pub use notifiers::{NotifierSettings, Notifiers};
@@ -188,9 +188,9 @@ fn from_layers(
     if let Some(organization) = raw.organizations.get_mut("default") {
         organization.admin_key.get_or_insert_with(|| default_key(&base));
     }
-    let told = &mut raw.notifiers;
-    if told.email.is_empty() && told.webhook.is_empty() && told.log.is_empty() {
-        told.log.insert("log".to_owned(), raw::LogNotifier::default());
+    let notifiers = &mut raw.notifiers;
+    if notifiers.email.is_empty() && notifiers.webhook.is_empty() && notifiers.log.is_empty() {
+        notifiers.log.insert("log".to_owned(), raw::LogNotifier::default());
     }
     let mut checker = Checker {
         origins: &origins,

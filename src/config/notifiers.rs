@@ -5,21 +5,20 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     check::Checker,
-    fault::{KeyPath, mismatch},
+    problem::{KeyPath, mismatch},
     raw,
     routing::routing,
     value::{List, Text, unexpected},
 };
 use crate::{
     domain::{
-        listener::{Grain, Listener},
+        notifier::{Grouping, NotifierState},
         routing::Routing,
     },
+    message::style::Style,
     notify::{
         email::{self, Tls},
-        log,
-        style::Style,
-        webhook,
+        log, webhook,
     },
 };
 
@@ -33,24 +32,27 @@ pub struct Notifiers {
 
 impl Notifiers {
     /// The name, routing and grouping of each notifier.
-    pub fn listening(&self) -> Vec<(&str, &Routing, Grain)> {
-        let email = self.email.iter().map(|one| (one.name.as_str(), &one.routing, Grain::Digest));
+    pub fn listening(&self) -> Vec<(&str, &Routing, Grouping)> {
+        let email =
+            self.email.iter().map(|one| (one.name.as_str(), &one.routing, Grouping::Digest));
         let webhook =
-            self.webhook.iter().map(|one| (one.name.as_str(), &one.routing, one.format.grain()));
-        let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing, Grain::Digest));
+            self.webhook.iter().map(|one| (one.name.as_str(), &one.routing, one.format.grouping()));
+        let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing, Grouping::Digest));
         email.chain(webhook).chain(log).collect()
     }
 
     /// The same with empty ledgers.
-    pub fn listeners(&self) -> Vec<Listener> {
+    pub fn notifiers(&self) -> Vec<NotifierState> {
         let all = self.listening().into_iter();
-        all.map(|(name, routing, grain)| Listener::new(name, routing, grain)).collect()
+        all.map(|(name, routing, grouping)| NotifierState::new(name, routing, grouping)).collect()
     }
 
     /// The grouping of the notifier with this name.
-    pub fn grain(&self, name: &str) -> Grain {
+    pub fn grouping(&self, name: &str) -> Grouping {
         let all = self.listening();
-        all.iter().find(|(known, ..)| *known == name).map_or(Grain::Digest, |(.., grain)| *grain)
+        all.iter()
+            .find(|(known, ..)| *known == name)
+            .map_or(Grouping::Digest, |(.., grouping)| *grouping)
     }
 
     /// The notifier with this name.

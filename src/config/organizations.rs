@@ -5,8 +5,8 @@ use url::Url;
 
 use super::{
     check::Checker,
-    fault::{KeyPath, mismatch},
     http::url_schema,
+    problem::{KeyPath, mismatch},
     raw,
     value::{Text, listed, selected, unexpected},
 };

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::fault::{Fault, Origin, Refused};
+use super::problem::{Fault, Origin, Refused};
 
 /// The system file.
 pub const SYSTEM: &str = "/etc/certvigil/certvigil.toml";
@@ -69,7 +69,9 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
             Some(path) => format!("it reads {} instead", path.display()),
             None => format!("move the file to ./{LOCAL}"),
         };
-        found.warnings.push(format!("{}: certvigil no longer reads this file; {reads}", former.display()));
+        found
+            .warnings
+            .push(format!("{}: certvigil no longer reads this file; {reads}", former.display()));
     }
     Ok(found)
 }
@@ -118,7 +120,10 @@ mod tests {
         fs::write(here.join(FORMER), "").unwrap();
         let found = find().unwrap();
         assert_eq!(found.path, None);
-        assert!(found.warnings[0].ends_with("no longer reads this file; move the file to ./certvigil.toml"));
+        assert!(
+            found.warnings[0]
+                .ends_with("no longer reads this file; move the file to ./certvigil.toml")
+        );
         let local = here.join(LOCAL);
         fs::write(&local, "").unwrap();
         mode(&local, 0o644);

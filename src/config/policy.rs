@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 use super::{
     Organization,
     check::Checker,
-    fault::KeyPath,
+    problem::KeyPath,
     raw,
     value::{Text, Written, one_of, selected, unexpected},
 };
@@ -19,7 +19,7 @@ use crate::{
         policy::{Effect, Ignore, Policy, ProtectionPolicy, Rule},
         selection::Globs,
         text::{MAX_REASON, one_line},
-        threshold::{ExpiredStep, Ladder, LadderFault, Severity, Threshold},
+        threshold::{ExpiredStep, Ladder, LadderError, Severity, Threshold},
     },
     redact::quoted,
     schedule,
@@ -281,12 +281,12 @@ fn ladder(
     let whole = thresholds.len() == written.len();
     match Ladder::new(thresholds, expired?) {
         Ok(ladder) => whole.then_some(ladder),
-        Err(LadderFault::Empty) if !whole => None,
-        Err(LadderFault::Empty) => {
+        Err(LadderError::Empty) if !whole => None,
+        Err(LadderError::Empty) => {
             checker.fault(path, "an empty list", "at least one threshold");
             None
         }
-        Err(LadderFault::SeverityFalls((wider, worse), (tighter, milder))) => {
+        Err(LadderError::SeverityFalls((wider, worse), (tighter, milder))) => {
             checker.problem(
                 path,
                 format!(

@@ -84,6 +84,9 @@ fn plain(schema: &mut Value) {
                     object.insert("type".to_owned(), only);
                 }
             }
+            if let Some(Value::Array(words)) = object.get_mut("enum") {
+                words.retain(|word| !word.is_null());
+            }
             if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
                 choices.retain(|of| of["type"] != "null");
                 if let [Value::Object(only)] = choices.as_slice() {

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 use std::path::{Path, PathBuf};
 
-use super::{check::Checker, fault::KeyPath, raw};
+use super::{check::Checker, problem::KeyPath, raw};
 use crate::{
     redact::quoted,
     secret::Secret,

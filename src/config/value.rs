@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Display, marker::PhantomData, ops::Deref, time::Duration};
 
-use super::fault::mismatch;
+use super::problem::mismatch;
 use crate::{
     domain::{
         credential::WatchedKeys,

@@ -4,17 +4,17 @@ use url::Url;
 
 use super::{
     check::{Checker, read_url},
-    fault::{KeyPath, mismatch},
+    problem::{KeyPath, mismatch},
     raw,
     routing::routing,
     value::{Text, one_of, unexpected},
 };
 use crate::{
     domain::text::one_line,
+    message::style::Style,
     net::fits_url,
     notify::{
         header_value,
-        style::Style,
         webhook::{
             self,
             format::{Format, Key},

@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::world::{AdminKey, Certificate, Project, World};
+use super::world::{AdminKey, Certificate, Project, Transition};
 
 /// The key that the simulated organization accepts.
 pub const KEY: &str = "sk-admin-simulated";
@@ -29,7 +29,7 @@ const LACKS_SCOPE: &str =
 /// The simulated organization and the received requests.
 #[derive(Clone, Default)]
 pub struct AdminApi {
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<Transition>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -42,12 +42,12 @@ struct Paging {
 }
 
 impl AdminApi {
-    pub fn new(world: World) -> AdminApi {
+    pub fn new(world: Transition) -> AdminApi {
         AdminApi { world: Arc::new(Mutex::new(world)), requests: Arc::default() }
     }
 
     /// The organization, to look at or to change.
-    pub fn world(&self) -> MutexGuard<'_, World> {
+    pub fn world(&self) -> MutexGuard<'_, Transition> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -39,7 +39,7 @@ pub struct AdminKey {
 
 /// All of it. Certificates are listed newest first, as the API does: in the order of this list.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub struct Transition {
     pub projects: Vec<Project>,
     pub certificates: Vec<Certificate>,
     pub admin_keys: Vec<AdminKey>,
@@ -47,16 +47,16 @@ pub struct World {
     pub admin_keys_broken: Option<u16>,
 }
 
-impl World {
+impl Transition {
     /// Adds projects `proj_0001`… with the names that `name` gives.
-    pub fn with_projects(count: usize, name: impl Fn(usize) -> String) -> World {
+    pub fn with_projects(count: usize, name: impl Fn(usize) -> String) -> Transition {
         let projects = (1..=count).map(|n| Project {
             id: format!("proj_{n:04}"),
             name: Some(name(n)),
             archived: false,
             broken: None,
         });
-        World { projects: projects.collect(), ..World::default() }
+        Transition { projects: projects.collect(), ..Transition::default() }
     }
 
     /// Adds a certificate that is active in the projects with these numbers, from 1.
@@ -87,9 +87,9 @@ impl World {
     }
 
     /// The organization of the demo: a few dozen projects, and a certificate in every state.
-    pub fn demo(now: DateTime<Utc>) -> World {
+    pub fn demo(now: DateTime<Utc>) -> Transition {
         let teams = ["chat", "search", "billing", "support", "labs", "mobile"];
-        let mut world = World::with_projects(36, |n| {
+        let mut world = Transition::with_projects(36, |n| {
             let stage = if n <= 18 { "prod" } else { "staging" };
             format!("{stage}-{}-{}", teams[n % teams.len()], n)
         });
@@ -136,12 +136,12 @@ impl World {
     }
 }
 
-impl World {
+impl Transition {
     /// A second organization of the demo, in the middle of its rotations: one is half done, one certificate is left over, and
-    /// [`lose_protection`](World::lose_protection) has not happened yet.
-    pub fn rotations(now: DateTime<Utc>) -> World {
+    /// [`lose_protection`](Transition::lose_protection) has not happened yet.
+    pub fn rotations(now: DateTime<Utc>) -> Transition {
         let names = ["checkout", "catalog", "fraud", "payments", "returns"];
-        let mut world = World::with_projects(names.len(), |n| names[n - 1].to_owned());
+        let mut world = Transition::with_projects(names.len(), |n| names[n - 1].to_owned());
         let at = |days: i64| Some(now + TimeDelta::days(days) + TimeDelta::hours(1));
         world.add("cert_partner_2027", Some("partner-ca-2027"), at(700), [1]);
         world.add("cert_partner_2026", Some("partner-ca-2026"), at(12), 1..=3);

@@ -8,13 +8,20 @@ use std::collections::BTreeMap;
 use super::{
     certificate::{AdminKeyId, UNKNOWN_LIFE},
     inventory::Inventory,
-    notification::CredentialKind,
     policy::Policy,
     subject::Subject,
     text::Name,
     threshold::{Reached, Steps},
     words::words,
 };
+
+words! {
+    /// What certvigil reads with.
+    CredentialKind {
+        AdminKey = "admin_key",
+        ClientIdentity = "client_identity",
+    }
+}
 
 words! {
     /// Which admin keys of an organization are watched.

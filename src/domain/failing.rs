@@ -5,10 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 
 use super::{
-    alert::{Decision, Ledger, Moment, compare_all, for_grain},
+    alert::{Decision, Ledger, Reason, ScanTime, apply_grouping, compare_all},
     finding::Finding,
-    listener::{Grain, Listener},
-    notification::Reason,
+    notifier::{Grouping, NotifierState},
     retry::FailureReason,
     subject::Subject,
     threshold::{Reached, Severity, Stage},
@@ -104,10 +103,10 @@ pub fn decide(
     failures: &[Failure],
     failing: &[Failing<'_>],
     configured: &[&str],
-    listener: &Listener,
-    moment: Moment,
+    notifier: &NotifierState,
+    moment: ScanTime,
 ) -> Vec<Decision> {
-    let others = failing.iter().filter(|one| one.notifier != listener.name);
+    let others = failing.iter().filter(|one| one.notifier != notifier.name);
     let findings: Vec<Finding> = others.map(Failing::finding).collect();
     let fails =
         |name: &String| failures.iter().any(|one| one.notifier == *name && one.taken_at.is_none());
@@ -117,16 +116,16 @@ pub fn decide(
         }
         _ => Some(Reason::Unwatched),
     };
-    let mut decisions = compare_all(&findings, end, &listener.ledger, moment);
-    decisions.retain(|decision| !is_too_soon(decision, &listener.ledger, moment));
-    if listener.grain != Grain::EachAlertKeptUp {
-        decisions.retain(|decision| !is_stale(decision, failing, &listener.ledger));
+    let mut decisions = compare_all(&findings, end, &notifier.ledger, moment);
+    decisions.retain(|decision| !is_too_soon(decision, &notifier.ledger, moment));
+    if notifier.grouping != Grouping::EachAlertRefreshed {
+        decisions.retain(|decision| !is_stale(decision, failing, &notifier.ledger));
     }
-    for_grain(decisions, listener, moment.now)
+    apply_grouping(decisions, notifier, moment.now)
 }
 
 /// What a receiver refused is not told to it again at once: nothing is different then.
-fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: Moment) -> bool {
+fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: ScanTime) -> bool {
     let Decision::Send { subject, .. } = decision else {
         return false;
     };
@@ -202,22 +201,22 @@ mod tests {
         let mut failures = [failure("a", 61, false)];
         // It is tried all the time.
         failures[0].last_at = start() + TimeDelta::days(9);
-        let listener = |name: &str| Listener {
+        let notifier = |name: &str| NotifierState {
             name: name.to_owned(),
             routing: Routing::all(),
-            grain: Grain::Digest,
+            grouping: Grouping::Digest,
             ledger: Ledger::default(),
         };
         let at = |hours: i64| {
             let now = start() + TimeDelta::hours(hours);
-            Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true }
+            ScanTime { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true }
         };
         let names = ["a", "b"];
-        let say = |listener: &mut Listener, failing: &[Failing<'_>], hours| {
+        let say = |notifier: &mut NotifierState, failing: &[Failing<'_>], hours| {
             let all: Vec<Failure> =
                 failing.iter().flat_map(|one| one.receivers.iter().copied().cloned()).collect();
-            let decisions = decide(&all, failing, &names, listener, at(hours));
-            decisions.iter().for_each(|decision| listener.ledger.learn(decision));
+            let decisions = decide(&all, failing, &names, notifier, at(hours));
+            decisions.iter().for_each(|decision| notifier.ledger.learn(decision));
             let reason = |decision: &Decision| match decision {
                 Decision::Send { reason, .. } | Decision::Resolve { reason, .. } => reason.as_str(),
                 other => panic!("{other:?}"),
@@ -225,7 +224,7 @@ mod tests {
             decisions.iter().map(reason).collect::<Vec<_>>()
         };
         let long_ago = start() - TimeDelta::days(9);
-        let (mut itself, mut other) = (listener("a"), listener("b"));
+        let (mut itself, mut other) = (notifier("a"), notifier("b"));
         let bad = failing(&failures, long_ago, start());
         assert!(say(&mut itself, &bad, 0).is_empty(), "never through itself");
         assert_eq!(say(&mut other, &bad, 0), ["opened"]);
@@ -240,7 +239,7 @@ mod tests {
         let gone = decide(&[], &[], &["b"], &other, at(105));
         assert!(matches!(gone.as_slice(), [Decision::Resolve { reason: Reason::Unwatched, .. }]));
         // The rejecting notifier gets no immediate alert about the rejection.
-        let mut refusing = listener("b");
+        let mut refusing = notifier("b");
         let Some(Decision::Send { subject, sent, .. }) =
             decide(&failures, &bad, &names, &refusing, at(0)).into_iter().next()
         else {
@@ -252,7 +251,7 @@ mod tests {
         // No repeat without an attempt since.
         let still = [Failure { last_at: start(), ..failure("a", 0, true) }];
         let refused = failing(&still, long_ago, start());
-        let mut other = listener("b");
+        let mut other = notifier("b");
         assert_eq!(say(&mut other, &refused, 1), ["opened"]);
         assert!(say(&mut other, &refused, 30).is_empty());
     }

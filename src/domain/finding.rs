@@ -3,12 +3,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
+    alert::Reason,
     blindness::Blind,
     certificate::same_expiry,
     coverage,
     credential::Credential,
     evaluate::{Assessment, Evaluation, Uncovered, Unprotected},
-    notification::Reason,
     routing::Routing,
     subject::Subject,
     text::Name,

@@ -150,7 +150,7 @@ pub struct Ladder {
 
 /// Why a list of thresholds is not a ladder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LadderFault {
+pub enum LadderError {
     Empty,
     /// A tighter step is less severe than a wider one: the wider, the tighter, each a label and its
     /// severity.
@@ -160,9 +160,9 @@ pub enum LadderFault {
 impl Ladder {
     /// Whether a share is tighter than a fixed time depends on the certificate, so that the two are
     /// compared among themselves here, and [`Ladder::steps`] sees to the rest.
-    pub fn new(thresholds: Vec<Threshold>, expired: ExpiredStep) -> Result<Ladder, LadderFault> {
+    pub fn new(thresholds: Vec<Threshold>, expired: ExpiredStep) -> Result<Ladder, LadderError> {
         if thresholds.is_empty() {
-            return Err(LadderFault::Empty);
+            return Err(LadderError::Empty);
         }
         let fixed = |one: &Threshold| match one.lead {
             Lead::Fixed(lead) => Some(lead),
@@ -177,7 +177,7 @@ impl Ladder {
         let worst = thresholds.iter().max_by_key(|one| one.severity);
         if let Some(worse) = worst.filter(|worst| worst.severity > expired.severity) {
             let last = ("expired".to_owned(), expired.severity);
-            return Err(LadderFault::SeverityFalls((worse.label.clone(), worse.severity), last));
+            return Err(LadderError::SeverityFalls((worse.label.clone(), worse.severity), last));
         }
         let mut ladder = Ladder { thresholds, expired, fixed: None };
         if !ladder.has_shares() {
@@ -220,7 +220,7 @@ impl Ladder {
 fn rises<T: Ord>(
     thresholds: &[Threshold],
     lead: impl Fn(&Threshold) -> Option<T>,
-) -> Result<(), LadderFault> {
+) -> Result<(), LadderError> {
     let mut some: Vec<(T, &Threshold)> =
         thresholds.iter().filter_map(|one| Some((lead(one)?, one))).collect();
     some.sort_by(|(a, one), (b, other)| (b, other.severity).cmp(&(a, one.severity)));
@@ -228,7 +228,7 @@ fn rises<T: Ord>(
     match some.windows(2).find(|pair| pair[1].1.severity < pair[0].1.severity) {
         Some(pair) => {
             let step = |one: &Threshold| (one.label.clone(), one.severity);
-            Err(LadderFault::SeverityFalls(step(pair[0].1), step(pair[1].1)))
+            Err(LadderError::SeverityFalls(step(pair[0].1), step(pair[1].1)))
         }
         None => Ok(()),
     }
@@ -352,11 +352,11 @@ pub(crate) mod tests {
             repeat: None,
         };
         let critical = expired(Severity::Critical);
-        assert_eq!(Ladder::new(vec![], critical.clone()).err(), Some(LadderFault::Empty));
+        assert_eq!(Ladder::new(vec![], critical.clone()).err(), Some(LadderError::Empty));
         let falling = vec![step(7, Severity::Info), step(30, Severity::Warning)];
         assert_eq!(
             Ladder::new(falling, critical).err(),
-            Some(LadderFault::SeverityFalls(
+            Some(LadderError::SeverityFalls(
                 ("30d".into(), Severity::Warning),
                 ("7d".into(), Severity::Info)
             ))
@@ -364,7 +364,7 @@ pub(crate) mod tests {
         let calm_end = Ladder::new(vec![step(7, Severity::Critical)], expired(Severity::Info));
         assert_eq!(
             calm_end.err(),
-            Some(LadderFault::SeverityFalls(
+            Some(LadderError::SeverityFalls(
                 ("7d".into(), Severity::Critical),
                 ("expired".into(), Severity::Info)
             ))

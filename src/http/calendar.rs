@@ -18,12 +18,11 @@ use uuid::Uuid;
 use super::{Configured, Shared, page::link, problem::Problem, snapshot::Snapshot};
 use crate::{
     domain::{
-        explain::Rung,
         status::Status,
         text::{one_line, unlinked},
-        wording,
     },
-    view::{CertificateRow, Coverage, Overview, Project},
+    message::wording,
+    view::{CertificateRow, Coverage, Overview, Project, Step},
 };
 
 /// The most events of each kind for an organization: the soonest. A calendar with more helps
@@ -116,7 +115,7 @@ fn expiry(
     let summary = format!("{}: “{title}” {verb}", overview.organization);
     let key = format!("{}/certificate/{}", overview.organization, row.view.id);
     let mut event = event(&key, &summary, &lines, expires_at, now);
-    alarms(&mut event, &key, &summary, &row.rungs, now);
+    alarms(&mut event, &key, &summary, &row.steps, now);
     address(&mut event, configured, &link::certificate(&row.organization, &row.view.id));
     Some(event.done())
 }
@@ -178,13 +177,13 @@ fn event(
 }
 
 /// An alarm at each threshold that is ahead.
-fn alarms(event: &mut Event, key: &str, summary: &str, rungs: &[Rung], now: DateTime<Utc>) {
-    for rung in rungs {
-        let Some(at) = rung.at.filter(|at| *at > now) else { continue };
-        let text = one_line(&format!("{summary} ({}, {})", rung.label, rung.severity), 200);
+fn alarms(event: &mut Event, key: &str, summary: &str, steps: &[Step], now: DateTime<Utc>) {
+    for step in steps {
+        let Some(at) = step.at.filter(|at| *at > now) else { continue };
+        let text = one_line(&format!("{summary} ({}, {})", step.stage, step.severity), 200);
         let mut alarm = Alarm::display(&unlinked(&text), Trigger::from(at));
         // Without one it is given another each time (RFC 9074, section 4).
-        let key = format!("{key}/{}", rung.label);
+        let key = format!("{key}/{}", step.stage);
         alarm.uid(&Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string());
         event.alarm(alarm.done());
     }

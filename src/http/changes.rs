@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use super::{HttpFault, Shared, problem::Problem, session::Session};
+use super::{HttpError, Shared, problem::Problem, session::Session};
 use crate::{
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
@@ -12,7 +12,7 @@ use crate::{
         policy::Policy,
         text::one_line,
     },
-    store::{Store, StoreFault},
+    store::{Store, StoreError},
     usecase::acknowledge::{self, AcknowledgeError, Target},
 };
 
@@ -36,7 +36,7 @@ where
     W: Future<Output = T> + Send + 'static,
 {
     let writing = shared.service.work.spawn(what(shared.service.store.clone()));
-    Ok(writing.await.map_err(HttpFault::from)?)
+    Ok(writing.await.map_err(HttpError::from)?)
 }
 
 /// Acknowledges a certificate or a project.
@@ -95,8 +95,8 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
         store.retry(&id.to_string(), now, now + give_up_after).await
     });
     retrying.await?.map_err(|fault| match fault {
-        StoreFault::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
-        StoreFault::OutOfDate(_) | StoreFault::NotRetryable(..) => {
+        StoreError::NoSuchDelivery(_) => Problem::not_found(fault.to_string()),
+        StoreError::OutOfDate(_) | StoreError::NotRetryable(..) => {
             Problem::new(StatusCode::CONFLICT, fault.to_string())
         }
         other => other.into(),

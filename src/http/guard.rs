@@ -399,7 +399,7 @@ mod tests {
             cron: crate::schedule::Cron::parse("0 * * * *", chrono_tz::UTC).unwrap(),
             late: TimeDelta::zero(),
             organizations: vec![],
-            listeners: vec![],
+            notifiers: vec![],
             give_up_after: TimeDelta::days(1),
             retry_max: TimeDelta::days(1),
             token: None,

@@ -41,7 +41,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
     match tokio::time::timeout(PATIENCE, held_back).await {
         Ok(Ok(held_back)) => {
             let is_configured =
-                |name: &String| configured.listeners.iter().any(|one| one.name == *name);
+                |name: &String| configured.notifiers.iter().any(|one| one.name == *name);
             let held_back = held_back.into_iter().filter(|one| is_configured(&one.notifier));
             reasons.extend(held_back.map(|one| {
                 let (count, since) = (one.count, instant(one.since));

@@ -18,7 +18,7 @@ use prometheus_client::{
 use std::fmt::Write;
 
 use super::{
-    HttpFault, Shared,
+    HttpError, Shared,
     counters::{Counters, Labels},
     problem::Problem,
     snapshot::Snapshot,
@@ -43,7 +43,7 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let snapshot = shared.keeper.snapshot().await?;
-    let text = exposition(&snapshot, &shared.service.counters).map_err(HttpFault::from)?;
+    let text = exposition(&snapshot, &shared.service.counters).map_err(HttpError::from)?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (kind, text) = match prefers_open_metrics(accept) {
         true => (OPEN_METRICS, text),
@@ -202,7 +202,7 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
 
 fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     let (pending, oldest, failing) = (Gauges::default(), Gauges::default(), Gauges::default());
-    let configured = snapshot.configured.listeners.iter().map(|one| one.name.as_str());
+    let configured = snapshot.configured.notifiers.iter().map(|one| one.name.as_str());
     // Removed notifiers have no pending deliveries.
     for notifier in configured {
         let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == notifier);

@@ -10,7 +10,7 @@ mod attempts;
 mod calendar;
 mod changes;
 mod counters;
-mod fault;
+mod error;
 mod guard;
 mod health;
 mod listener;
@@ -34,7 +34,7 @@ use url::Url;
 
 use crate::{
     clock::Clock,
-    domain::{certificate::OrganizationName, listener::Listener, policy::Policy},
+    domain::{certificate::OrganizationName, notifier::NotifierState, policy::Policy},
     net::error_chain,
     schedule::Cron,
     secret::Secret,
@@ -48,7 +48,7 @@ use crate::{
 pub use api::document;
 use attempts::Attempts;
 pub use counters::Counters;
-use fault::HttpFault;
+use error::HttpError;
 use page::Pages;
 use problem::Problem;
 use session::Key;
@@ -79,7 +79,7 @@ pub struct Configured {
     pub late: TimeDelta,
     pub organizations: Vec<(OrganizationName, Policy)>,
     /// The notifiers with empty ledgers.
-    pub listeners: Vec<Listener>,
+    pub notifiers: Vec<NotifierState>,
     /// How long a requested retry may take until it is given up.
     pub give_up_after: TimeDelta,
     /// Deliveries pending for longer are late.
@@ -187,14 +187,14 @@ impl Shared {
             Problem::not_found(format!("certificate {id} of {organization} is no longer watched"))
         };
         // With thousands of projects this takes much time and memory.
-        let _permit = self.explaining.acquire().await.map_err(HttpFault::from)?;
+        let _permit = self.explaining.acquire().await.map_err(HttpError::from)?;
         let configured = self.service.configured.borrow().clone();
         let policy = configured.organizations.iter().find(|(name, _)| name == organization);
         let policy = policy.map(|(_, policy)| policy.clone()).ok_or_else(gone)?;
-        let (name, listeners) = (organization.clone(), configured.listeners.clone());
-        let state = OrganizationState::load(name, policy, listeners, Some(&self.reading), now);
+        let (name, notifiers) = (organization.clone(), configured.notifiers.clone());
+        let state = OrganizationState::load(name, policy, notifiers, Some(&self.reading), now);
         let explained = explain(&self.reading, state.await?, &configured.cron, id, now).await;
-        explained.map_err(HttpFault::from)?.ok_or_else(gone)
+        explained.map_err(HttpError::from)?.ok_or_else(gone)
     }
 }
 
@@ -248,7 +248,7 @@ impl Ended {
 }
 
 /// The key of sessions and of the calendar's address, which all instances share and restarts keep.
-async fn key(service: &Service) -> Result<Key, HttpFault> {
+async fn key(service: &Service) -> Result<Key, HttpError> {
     let new = session::random()?;
     let (store, fresh) = (service.store.clone(), new.clone());
     let kept = service.work.spawn(async move { store.key("sessions", &fresh).await }).await?;
@@ -264,7 +264,7 @@ async fn serve(
     listener: TcpListener,
     service: Service,
     stop: CancellationToken,
-) -> Result<(), HttpFault> {
+) -> Result<(), HttpError> {
     let reading = Store::reading(&service.state).await?;
     let keeper = Keeper::new(
         service.clock.clone(),

@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-use super::HttpFault;
-use crate::{domain::text::one_line, net::error_chain, store::StoreFault};
+use super::HttpError;
+use crate::{domain::text::one_line, net::error_chain, store::StoreError};
 
 /// Problem details (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -71,8 +71,8 @@ impl Problem {
 }
 
 /// The database does not answer as it should, or certvigil failed.
-impl From<HttpFault> for Problem {
-    fn from(fault: HttpFault) -> Problem {
+impl From<HttpError> for Problem {
+    fn from(fault: HttpError) -> Problem {
         let error = error_chain(&fault);
         tracing::warn!(error, "HTTP request failed");
         let detail = format!("the request failed: {}", one_line(&error, 300));
@@ -80,9 +80,9 @@ impl From<HttpFault> for Problem {
     }
 }
 
-impl From<StoreFault> for Problem {
-    fn from(fault: StoreFault) -> Problem {
-        HttpFault::from(fault).into()
+impl From<StoreError> for Problem {
+    fn from(fault: StoreError) -> Problem {
+        HttpError::from(fault).into()
     }
 }
 

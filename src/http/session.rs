@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
 use uuid::Uuid;
 
-use super::HttpFault;
+use super::HttpError;
 
 /// How long a browser stays signed in.
 pub const LASTS: TimeDelta = TimeDelta::days(7);
@@ -22,9 +22,9 @@ const FEED: usize = 32;
 ///
 /// # Errors
 /// Where the system has no random numbers.
-pub fn random() -> Result<String, HttpFault> {
+pub fn random() -> Result<String, HttpError> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| HttpFault::Random)?;
+    rand::fill(&mut bytes).map_err(|_| HttpError::Random)?;
     Ok(hexadecimal(&bytes))
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Configured, HttpFault, Status, problem::Problem};
+use super::{Configured, HttpError, Status, problem::Problem};
 use crate::{
     clock::Clock,
     domain::{delivery::DeliveryRow, evaluate::evaluate, failing::Failure, text::one_line},
@@ -115,7 +115,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Where the state cannot be read.
-    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, HttpFault> {
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, HttpError> {
         // Who comes while it is read waits for that.
         let mut kept = self.kept.lock().await;
         if let Some(kept) = kept.as_ref()
@@ -152,7 +152,7 @@ impl Keeper {
         }
     }
 
-    async fn read(&self, before: Option<Kept>) -> Result<(Snapshot, Version, Instant), HttpFault> {
+    async fn read(&self, before: Option<Kept>) -> Result<(Snapshot, Version, Instant), HttpError> {
         let (now, store) = (self.clock.now(), &self.store);
         let configured = Arc::clone(&self.configured.borrow());
         let version = store.version().await?;
@@ -194,7 +194,7 @@ impl Keeper {
         &self,
         configured: &Configured,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Arc<Overview>>, HttpFault> {
+    ) -> Result<Vec<Arc<Overview>>, HttpError> {
         let mut all = Vec::new();
         for (organization, policy) in &configured.organizations {
             let (name, policy) = (organization.clone(), policy.clone());

@@ -7,14 +7,13 @@ use std::{num::NonZeroU32, time::Duration};
 use super::Notifier;
 use crate::{
     domain::{
-        listener::Grain,
-        notification::{Alert, Notification},
+        notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
         threshold::Severity,
-        wording,
     },
     logging,
+    message::{Alert, Notification, wording},
 };
 
 #[derive(Clone, Debug)]
@@ -46,8 +45,8 @@ impl Notifier for Log {
         &self.settings.routing
     }
 
-    fn grain(&self) -> Grain {
-        Grain::Digest
+    fn grouping(&self) -> Grouping {
+        Grouping::Digest
     }
 
     fn concurrency(&self) -> usize {

@@ -7,9 +7,7 @@
 //! that every notifier passes (`tests/it/notifiers.rs`).
 
 pub mod email;
-mod entry;
 pub mod log;
-pub mod style;
 pub mod webhook;
 
 use chrono::{DateTime, Utc};
@@ -18,12 +16,12 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::{
     domain::{
-        listener::Grain,
-        notification::Notification,
+        notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
     },
-    secret::SecretFault,
+    message::Notification,
+    secret::SecretError,
 };
 
 /// One configured notifier.
@@ -39,7 +37,7 @@ pub trait Notifier: Send + Sync {
     fn routing(&self) -> &Routing;
 
     /// How it wants what a scan has to say.
-    fn grain(&self) -> Grain;
+    fn grouping(&self) -> Grouping;
 
     /// How many deliveries may be under way at once.
     fn concurrency(&self) -> usize;
@@ -64,9 +62,9 @@ pub trait Notifier: Send + Sync {
 
 /// Why a notifier cannot be set up, or a mail not be rendered.
 #[derive(Debug, thiserror::Error)]
-pub enum NotifierFault {
+pub enum NotifierError {
     #[error(transparent)]
-    Secret(#[from] SecretFault),
+    Secret(#[from] SecretError),
     #[error("webhook {name}: invalid {what}")]
     Invalid { name: String, what: String },
     #[error("invalid smtp.host")]
@@ -91,7 +89,7 @@ pub fn all(
     email: &[email::Settings],
     webhook: &[webhook::Settings],
     log: &[log::Settings],
-) -> Result<Vec<Arc<dyn Notifier>>, NotifierFault> {
+) -> Result<Vec<Arc<dyn Notifier>>, NotifierError> {
     let mut notifiers: Vec<Arc<dyn Notifier>> = Vec::new();
     for settings in email {
         notifiers.push(Arc::new(email::Email::new(settings.clone())?));

@@ -50,8 +50,8 @@ pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Ut
 /// # Errors
 /// As [`notify::all`].
 pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
-    let told = &config.notifiers;
-    Ok(notify::all(&told.email, &told.webhook, &told.log)?)
+    let notifiers = &config.notifiers;
+    Ok(notify::all(&notifiers.email, &notifiers.webhook, &notifiers.log)?)
 }
 
 /// A heartbeat and its organizations. In the database it has the name of its organization; the one
@@ -95,7 +95,7 @@ pub(super) fn configured(config: &Config, timing: &Timing) -> anyhow::Result<Con
         organizations: organizations
             .map(|one| (one.api.organization.clone(), config.policy.of(one)))
             .collect(),
-        listeners: config.notifiers.listeners(),
+        notifiers: config.notifiers.notifiers(),
         give_up_after: config.delivery.give_up_after,
         retry_max: config.delivery.max,
         token: read(&config.http.token).context("http.token")?,

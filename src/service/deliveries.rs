@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, pulse::Beat, scans::Task};
+use super::{Shared, scans::Task, watchdog::WatchedLoop};
 use crate::{
-    domain::retry::RetryPolicy, notify::Notifier, schedule::Beats, store::Mark, usecase::deliver,
+    domain::retry::RetryPolicy, notify::Notifier, schedule::Ticks, store::Mark, usecase::deliver,
 };
 
 /// Number of ticks after which the outbox is queried although nothing seems to have changed.
@@ -18,11 +18,11 @@ pub async fn run(
     notifier: Arc<dyn Notifier>,
     policy: RetryPolicy,
     shared: Arc<Shared>,
-    mut beats: Beats,
+    mut ticks: Ticks,
     end: CancellationToken,
 ) {
     let name = notifier.name().to_owned();
-    let pulse = shared.pulse.enter();
+    let watchdog = shared.watchdog.enter();
     let mut quiet = Quiet::default();
     // A start or a reload may have fixed the cause of failed deliveries.
     if let Err(error) = shared.store.retry_all(&name, shared.clock.now()).await {
@@ -30,13 +30,13 @@ pub async fn run(
                                                  database unavailable");
     }
     loop {
-        pulse.beat();
+        watchdog.beat();
         let nudged = shared.outbox.notified();
         let mark = shared.store.mark();
         let mut pause = None;
         if quiet.is_over(mark, shared.clock.now()) {
             let now = shared.clock.now();
-            let looking = pulse.during(shared.timing.query, shared.store.next_due(&name, now));
+            let looking = watchdog.during(shared.timing.query, shared.store.next_due(&name, now));
             let Some(next) = end.run_until_cancelled(looking).await else { return };
             let next = next.map_err(|error| error.to_string());
             let done = match next {
@@ -46,7 +46,8 @@ pub async fn run(
                 }
                 Ok(_) => {
                     quiet = Quiet::default();
-                    let Some(done) = pass(&notifier, &policy, &shared, &pulse, &end).await else {
+                    let Some(done) = pass(&notifier, &policy, &shared, &watchdog, &end).await
+                    else {
                         return;
                     };
                     done.map(Some)
@@ -88,7 +89,7 @@ pub async fn run(
         let waited = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => beats.next().await,
+                None => ticks.next().await,
             }
         };
         tokio::select! {
@@ -105,7 +106,7 @@ async fn pass(
     notifier: &Arc<dyn Notifier>,
     policy: &RetryPolicy,
     shared: &Arc<Shared>,
-    pulse: &Beat,
+    watchdog: &WatchedLoop,
     end: &CancellationToken,
 ) -> Option<Result<deliver::Report, String>> {
     let work = {
@@ -122,7 +123,7 @@ async fn pass(
     };
     let name = notifier.name();
     let done = tokio::select! {
-        done = pulse.during(limit, Task(tokio::spawn(work)).join()) => done,
+        done = watchdog.during(limit, Task(tokio::spawn(work)).join()) => done,
         () = stopped => return None,
     };
     Some(match done {
@@ -146,19 +147,19 @@ async fn pass(
 struct Quiet {
     /// The fingerprint of the database at the last query, and the next due time then.
     seen: Option<(Mark, Option<DateTime<Utc>>)>,
-    beats: u32,
+    ticks: u32,
 }
 
 impl Quiet {
     fn begin(&mut self, mark: Option<Mark>, next: Option<DateTime<Utc>>) {
-        *self = Quiet { seen: mark.map(|mark| (mark, next)), beats: 0 };
+        *self = Quiet { seen: mark.map(|mark| (mark, next)), ticks: 0 };
     }
 
     /// Whether the outbox must be queried at this tick.
     fn is_over(&mut self, mark: Option<Mark>, now: DateTime<Utc>) -> bool {
-        self.beats += 1;
+        self.ticks += 1;
         let Some((seen, next)) = self.seen else { return true };
         let is_due = next.is_some_and(|next| next <= now);
-        is_due || mark != Some(seen) || self.beats > UNSEEN
+        is_due || mark != Some(seen) || self.ticks > UNSEEN
     }
 }

@@ -38,7 +38,7 @@ impl Generation {
         parts: Parts,
         begin: Begin,
         shared: &Arc<Shared>,
-        beats: &watch::Receiver<()>,
+        ticks: &watch::Receiver<()>,
         tasks: &TaskTracker,
     ) -> Generation {
         let Parts { targets, notifiers, heartbeats, configured: _ } = parts;
@@ -50,11 +50,11 @@ impl Generation {
         for notifier in notifiers.clone() {
             shared.counters.expect(notifier.name(), notifier.failures());
             let (delivery, shared, end) = (delivery.clone(), Arc::clone(shared), end.clone());
-            let beats = schedule::Beats::new(beats.clone());
+            let ticks = schedule::Ticks::new(ticks.clone());
             let name = format!("the delivery loop of the notifier {}", notifier.name());
             let one = move || {
                 let (notifier, shared) = (Arc::clone(&notifier), Arc::clone(&shared));
-                deliveries::run(notifier, delivery.clone(), shared, beats.clone(), end.clone())
+                deliveries::run(notifier, delivery.clone(), shared, ticks.clone(), end.clone())
             };
             tasks.spawn(lasting(name, pause, one));
         }
@@ -67,7 +67,7 @@ impl Generation {
                 delivery: delivery.clone(),
                 first: begin.first,
                 asked: shared.scan_now.subscribe(),
-                beats: beats.clone(),
+                ticks: ticks.clone(),
                 news: news.clone(),
                 end: end.clone(),
             });
@@ -83,7 +83,7 @@ impl Generation {
             delivery: delivery.clone(),
             heartbeats: heartbeats.map(|one| Watching::of(one, shared.timing.repeat)).collect(),
             news: happened,
-            beats: schedule::Beats::new(beats.clone()),
+            ticks: schedule::Ticks::new(ticks.clone()),
             end: end.clone(),
         };
         own.spawn(tasks.track_future(monitor::run(monitor, Arc::clone(shared))));

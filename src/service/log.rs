@@ -1,6 +1,6 @@
 //! The log lines of a scan.
 
-use crate::usecase::scan::{self, AdminKeysFault, Report};
+use crate::usecase::scan::{self, AdminKeysError, Report};
 
 /// The log lines of a scan.
 pub fn log_scan(report: &Report) {
@@ -23,7 +23,7 @@ pub fn log_scan(report: &Report) {
             "more lists unreadable: certificates in them may expire unnoticed"
         );
     }
-    if let Some(AdminKeysFault { why, refused }) = &report.admin_keys_fault {
+    if let Some(AdminKeysError { why, refused }) = &report.admin_keys_fault {
         // Logged once. A key without the permission is normal; any other error is a warning.
         let what = "cannot watch the expiry of the admin key in use";
         match refused {

@@ -11,7 +11,6 @@ mod log;
 mod monitor;
 mod once;
 mod peers;
-mod pulse;
 mod reload;
 mod scans;
 mod shared;
@@ -19,6 +18,7 @@ mod systemd;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod watchdog;
 
 use backon::{ExponentialBuilder, Retryable};
 use std::{sync::Arc, time::Duration};
@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
-    config::{Config, fault::Refused},
+    config::{Config, problem::Refused},
     http,
     net::error_chain,
     schedule,
@@ -39,7 +39,7 @@ pub use build::{notifiers, target, when};
 use generation::{Begin, Generation, lasting};
 use log::log_scan;
 pub use once::Once;
-use peers::{Member, OpenFault};
+use peers::{Member, OpenError};
 pub use reload::settle_changes;
 use scans::Due;
 use shared::Shared;
@@ -118,15 +118,15 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
             counters: shared.counters.clone(),
             scan_now: shared.scan_now.clone(),
             is_alive: {
-                let pulse = shared.pulse.clone();
-                Box::new(move || pulse.is_alive())
+                let watchdog = shared.watchdog.clone();
+                Box::new(move || watchdog.is_alive())
             },
         };
         Some(http::start(listener, service, stop.clone())?)
     } else {
         None
     };
-    let Some(heartbeat) = stop.run_until_cancelled(schedule::Heartbeat::start()).await else {
+    let Some(ticker) = stop.run_until_cancelled(schedule::Ticker::start()).await else {
         return Ok(());
     };
     if shared.store.is_shared() {
@@ -136,8 +136,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     }
     let first = config.schedule.run_on_start.then_some(Due::Start);
     let begin = Begin { first, settled };
-    let mut generation =
-        Generation::start(&config, parts, begin, &shared, &heartbeat.beats(), &tasks);
+    let mut generation = Generation::start(&config, parts, begin, &shared, &ticker.ticks(), &tasks);
     let mut running = config;
     systemd::ready();
 
@@ -150,20 +149,20 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
             Some(()) = control.reloads.recv() => {
                 systemd::reloading();
                 if let Some((config, parts)) = reload::load(&control, &running) {
-                    let pulse = shared.pulse.enter();
+                    let watchdog = shared.watchdog.enter();
                     let change = async {
                         generation.end().await;
                         reload::change(&config, &parts, &shared).await
                     };
-                    let changing = pulse.during(shared.timing.reload, change);
+                    let changing = watchdog.during(shared.timing.reload, change);
                     let Some(settled) = stop.run_until_cancelled(changing).await else {
                         break;
                     };
                     // Scan at once to apply the changes; with several instances, one of them does.
                     let first = Due::Again { asked: !shared.store.is_shared() };
                     let begin = Begin { first: Some(first), settled };
-                    let beats = heartbeat.beats();
-                    generation = Generation::start(&config, parts, begin, &shared, &beats, &tasks);
+                    let ticks = ticker.ticks();
+                    generation = Generation::start(&config, parts, begin, &shared, &ticks, &tasks);
                     running = config;
                     tracing::info!("configuration reloaded");
                 }
@@ -179,7 +178,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     systemd::stopping();
     tasks.close();
     // Dropped if it does not end in time.
-    drop(tokio::time::timeout(Duration::from_secs(1), heartbeat.stop()).await);
+    drop(tokio::time::timeout(Duration::from_secs(1), ticker.stop()).await);
     if tokio::time::timeout(shared.timing.grace, tasks.wait()).await.is_err() {
         tracing::warn!("shutdown timed out: unfinished work continues at the next start");
     }
@@ -209,20 +208,20 @@ async fn open(
     parts: &Parts,
     membership: &Membership,
     clock: &Clock,
-) -> Result<(Store, bool), OpenFault> {
+) -> Result<(Store, bool), OpenError> {
     let open = || async {
         let store = Store::open(&config.state).await?;
         peers::refuse_to_forget(config, &store, &parts.notifiers).await?;
         store.join(membership, false, &|| clock.now()).await?;
         let settled = settle_changes(config, &store, &parts.notifiers, clock.now()).await?;
-        Ok::<_, OpenFault>((store, settled))
+        Ok::<_, OpenError>((store, settled))
     };
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_secs(1))
         .with_max_delay(Duration::from_secs(10))
         .without_max_times();
     open.retry(pauses)
-        .when(OpenFault::is_passing)
+        .when(OpenError::is_passing)
         .notify(|error, pause| {
             let error = error_chain(error);
             tracing::error!(error, "database unavailable, next attempt in {pause:?}");
@@ -231,11 +230,10 @@ async fn open(
 }
 
 fn log_started(config: &Config) {
-    let told = config.notifiers.listening().len();
     tracing::info!(
         organizations = config.organizations.len(),
         api = config.api_origins(),
-        notifiers = told,
+        notifiers = config.notifiers.listening().len(),
         state = %config.state.place,
         schedule = %config.schedule.cron.describe(),
         timezone = config.timezone.name(),

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Beating, Shared, pulse::Beat, reload::settle, scans::overdue, systemd};
+use super::{Beating, Shared, reload::settle, scans::overdue, systemd, watchdog::WatchedLoop};
 use crate::{
     config::Config,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
@@ -17,8 +17,8 @@ use crate::{
     logging,
     net::error_chain,
     notify::Notifier,
-    schedule::Beats,
-    store::{Latest, Lease, Store, StoreFault, Taken, Waiting},
+    schedule::Ticks,
+    store::{Latest, Lease, LeaseOutcome, Store, StoreError, Waiting},
     usecase::watch_notifiers,
 };
 
@@ -101,7 +101,7 @@ impl Watching {
         &self,
         latest: &[Latest],
         store: &Store,
-    ) -> Result<Option<BTreeSet<Uuid>>, StoreFault> {
+    ) -> Result<Option<BTreeSet<Uuid>>, StoreError> {
         if self.not_before.is_some_and(|at| at > Instant::now()) {
             return Ok(None);
         }
@@ -146,13 +146,13 @@ pub struct Monitor {
     pub delivery: RetryPolicy,
     pub heartbeats: Vec<Watching>,
     pub news: mpsc::UnboundedReceiver<Happened>,
-    pub beats: Beats,
+    pub ticks: Ticks,
     pub end: CancellationToken,
 }
 
 /// Runs until cancelled.
 pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
-    let pulse = shared.pulse.enter();
+    let watchdog = shared.watchdog.enter();
     let started_at = shared.clock.now();
     // The notifiers that are logged already.
     let (mut failing, mut held_back) = (BTreeSet::new(), BTreeSet::new());
@@ -163,7 +163,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     loop {
         let first = tokio::select! {
             Some(events) = monitor.news.recv() => Some(events),
-            () = until_look(&mut monitor.beats, &pulse) => None,
+            () = until_look(&mut monitor.ticks, &watchdog) => None,
             () = monitor.end.cancelled() => return,
         };
         // Take every pending event, so that no signal is out of date.
@@ -185,17 +185,17 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             }
             // One instance checks for all.
             match shared.store.take(None, None, shared.timing.lease, shared.clock.now()).await {
-                Ok(Taken::Yes(lease)) => {
+                Ok(LeaseOutcome::Acquired(lease)) => {
                     let logged = (&mut failing, &mut held_back);
                     look(&mut monitor, &shared, lease, started_at, logged).await;
                 }
-                Ok(Taken::Held | Taken::Done | Taken::Superseded) => {}
+                Ok(LeaseOutcome::Held | LeaseOutcome::Done | LeaseOutcome::Superseded) => {}
                 Err(error) => tracing::debug!(%error, "cannot acquire the monitoring lease"),
             }
             systemd::status(&line(&shared));
         };
         let look = AssertUnwindSafe(look).catch_unwind();
-        match end.run_until_cancelled(pulse.during(limit, look)).await {
+        match end.run_until_cancelled(watchdog.during(limit, look)).await {
             Some(Ok(())) => {}
             Some(Err(_)) => tracing::error!("notifier check failed: internal error"),
             None => return,
@@ -226,10 +226,10 @@ impl DroppedLines {
 }
 
 /// Waits for the next check, reporting to the watchdog in between.
-async fn until_look(beats: &mut Beats, pulse: &Beat) {
+async fn until_look(ticks: &mut Ticks, watchdog: &WatchedLoop) {
     for _ in 0..LOOK {
-        pulse.beat();
-        beats.next().await;
+        watchdog.beat();
+        ticks.next().await;
     }
 }
 
@@ -285,7 +285,7 @@ async fn beat(
     delivery: &RetryPolicy,
     mute: bool,
     shared: &Shared,
-) -> Result<(), StoreFault> {
+) -> Result<(), StoreError> {
     if heartbeats.is_empty() {
         return Ok(());
     }
@@ -322,18 +322,19 @@ async fn watch_notifiers(
         Ok(report) => report,
         Err(error) => {
             let error = error_chain(&error);
-            tracing::error!(error, "notifier status unknown: database unavailable");
+            tracing::error!(error, "cannot check the notifiers, will retry");
             return;
         }
     };
     if report.notifications > 0 {
         shared.outbox.notify_waiters();
     }
+    let working = notifiers.len().saturating_sub(report.failing.len());
     for (notifier, why) in &report.failing {
         if !known.contains(notifier) {
             tracing::error!(
-                notifier, error = %why, told = notifiers.len() - 1,
-                "notifier failing: the other notifiers, if any, report it"
+                notifier, error = %why, working,
+                "notifier failing: the working notifiers, if any, report it"
             );
         }
     }

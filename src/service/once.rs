@@ -12,7 +12,7 @@ use crate::{
     domain::certificate::OrganizationName,
     heartbeat::Signal,
     notify::Notifier,
-    store::{Store, StoreFault},
+    store::{Store, StoreError},
     usecase::{
         check::Survey,
         deliver,
@@ -131,7 +131,7 @@ impl Once<'_> {
     }
 
     /// Sends pending deliveries; returns the number of failed attempts.
-    async fn deliver(&self) -> Result<usize, StoreFault> {
+    async fn deliver(&self) -> Result<usize, StoreError> {
         let (never, policy) = (CancellationToken::new(), &self.config.delivery);
         let deliveries = self.notifiers.iter().map(|notifier| {
             deliver::run_once(&self.store, notifier.as_ref(), policy, self.clock.now(), &never)

@@ -24,7 +24,7 @@ use crate::{
     domain::certificate::OrganizationName,
     notify::Notifier,
     schedule,
-    store::{Instance, Lease, Membership, Store, StoreFault, Taken},
+    store::{Instance, Lease, LeaseOutcome, Membership, Store, StoreError},
     usecase::Failed,
 };
 
@@ -110,20 +110,24 @@ impl Member {
         let begun = tokio::time::Instant::now();
         loop {
             match self.store.take(of, None, self.timing.lease, self.clock.now()).await? {
-                Taken::Yes(lease) => return Ok(lease),
-                Taken::Superseded => {
+                LeaseOutcome::Acquired(lease) => return Ok(lease),
+                LeaseOutcome::Superseded => {
                     anyhow::bail!(
                         "another instance has a newer configuration, and only that instance scans"
                     )
                 }
-                Taken::Held | Taken::Done if begun.elapsed() > self.timing.lease_patience => {
+                LeaseOutcome::Held | LeaseOutcome::Done
+                    if begun.elapsed() > self.timing.lease_patience =>
+                {
                     anyhow::bail!(
                         "another instance holds the lease and did not release it within {:?}: try \
                          again later",
                         self.timing.lease_patience
                     )
                 }
-                Taken::Held | Taken::Done => tokio::time::sleep(self.timing.registration / 2).await,
+                LeaseOutcome::Held | LeaseOutcome::Done => {
+                    tokio::time::sleep(self.timing.registration / 2).await
+                }
             }
         }
     }
@@ -147,7 +151,7 @@ pub async fn refuse_to_forget(
     config: &Config,
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
-) -> Result<(), OpenFault> {
+) -> Result<(), OpenError> {
     if config.has_file {
         return Ok(());
     }
@@ -163,15 +167,15 @@ pub async fn refuse_to_forget(
         .collect();
     match unknown.is_empty() {
         true => Ok(()),
-        false => Err(OpenFault::Unknown(unknown.join(", "))),
+        false => Err(OpenError::Unknown(unknown.join(", "))),
     }
 }
 
 /// Why the service cannot start on a database.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenFault {
+pub enum OpenError {
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
@@ -182,14 +186,14 @@ pub enum OpenFault {
     Unknown(String),
 }
 
-impl OpenFault {
+impl OpenError {
     /// Whether the server may respond later.
     pub fn is_passing(&self) -> bool {
         match self {
-            OpenFault::Store(fault) | OpenFault::Failed(Failed { source: fault, .. }) => {
+            OpenError::Store(fault) | OpenError::Failed(Failed { source: fault, .. }) => {
                 fault.is_passing()
             }
-            OpenFault::Unknown(_) => false,
+            OpenError::Unknown(_) => false,
         }
     }
 }
@@ -202,7 +206,7 @@ impl Drop for Member {
 
 /// Renews the registration until the process ends.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let (pulse, pause) = (shared.pulse.enter(), shared.timing.registration);
+    let (watchdog, pause) = (shared.watchdog.enter(), shared.timing.registration);
     let mut known = Known::default();
     let mut away = false;
     loop {
@@ -211,9 +215,9 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             let instances =
                 shared.store.beat(&membership, shared.timing.lease, &|| shared.clock.now()).await?;
             let latest = shared.store.latest_scans().await?;
-            Ok::<_, crate::store::StoreFault>((instances, latest))
+            Ok::<_, crate::store::StoreError>((instances, latest))
         };
-        match pulse.during(Duration::from_secs(120), look).await {
+        match watchdog.during(Duration::from_secs(120), look).await {
             Ok((instances, latest)) => {
                 if std::mem::take(&mut away) {
                     tracing::info!("database available again");
@@ -239,7 +243,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             }
         }
         if stop
-            .run_until_cancelled(pulse.during(pause * 2, tokio::time::sleep(pause)))
+            .run_until_cancelled(watchdog.during(pause * 2, tokio::time::sleep(pause)))
             .await
             .is_none()
         {
@@ -341,7 +345,7 @@ fn name(instance: &Instance) -> String {
 /// The keys that differ, with both values.
 fn differences(me: &Instance, other: &Instance) -> String {
     let all = me.differences(other);
-    let mut said: Vec<String> = all
+    let mut texts: Vec<String> = all
         .iter()
         .take(LOGGED)
         .map(|one| {
@@ -350,7 +354,7 @@ fn differences(me: &Instance, other: &Instance) -> String {
         })
         .collect();
     if all.len() > LOGGED {
-        said.push(format!("and {} more", all.len() - LOGGED));
+        texts.push(format!("and {} more", all.len() - LOGGED));
     }
-    said.join("; ")
+    texts.join("; ")
 }

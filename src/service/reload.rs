@@ -10,7 +10,7 @@ use crate::{
     logging,
     net::error_chain,
     notify::Notifier,
-    store::{LEASE, Lease, Store, Taken},
+    store::{LEASE, Lease, LeaseOutcome, Store},
     usecase::{Failed, scan},
 };
 
@@ -85,8 +85,8 @@ pub async fn settle_changes(
     now: DateTime<Utc>,
 ) -> Result<bool, Failed> {
     match store.take(None, None, LEASE, now).await.map_err(Failed::during("taking the lease"))? {
-        Taken::Yes(lease) => settle(config, store, notifiers, &lease, now).await,
-        Taken::Held | Taken::Done | Taken::Superseded => Ok(false),
+        LeaseOutcome::Acquired(lease) => settle(config, store, notifiers, &lease, now).await,
+        LeaseOutcome::Held | LeaseOutcome::Done | LeaseOutcome::Superseded => Ok(false),
     }
 }
 
@@ -121,7 +121,9 @@ pub async fn settle(
     {
         if config.organizations.iter().all(|one| one.api.organization != organization) {
             let taken = store.take(Some(&organization), None, LEASE, now).await;
-            let Taken::Yes(lease) = taken.map_err(Failed::during("taking the lease"))? else {
+            let LeaseOutcome::Acquired(lease) =
+                taken.map_err(Failed::during("taking the lease"))?
+            else {
                 done = false;
                 continue;
             };

@@ -22,7 +22,7 @@ use crate::{
     net::error_chain,
     notify::Notifier,
     schedule,
-    store::{Lease, StoreFault, Taken},
+    store::{Lease, LeaseOutcome, StoreError},
     usecase::Failed,
     usecase::scan::{self, Progress, Report, Target, When},
 };
@@ -37,7 +37,7 @@ pub struct Scans {
     pub first: Option<Due>,
     /// Changes on a request to scan.
     pub asked: watch::Receiver<()>,
-    pub beats: watch::Receiver<()>,
+    pub ticks: watch::Receiver<()>,
     pub news: News,
     /// Cancelled to end the loop: no scan starts after it, and the one in progress is dropped.
     pub end: CancellationToken,
@@ -69,9 +69,9 @@ impl Due {
 /// Runs until cancelled.
 pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let Scans { target, schedule, news, end, .. } = scans.as_ref();
-    let mut beats = scans.beats.clone();
+    let mut ticks = scans.ticks.clone();
     let organization = target.api.organization().clone();
-    let pulse = shared.pulse.enter();
+    let watchdog = shared.watchdog.enter();
     let mut asked = scans.asked.clone();
     let started = shared.clock.now();
     let mut last = match shared.store.last_tick(&organization).await {
@@ -98,7 +98,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let mut again: Option<(Instant, Due)> = None;
     let mut fault: Option<String> = None;
     loop {
-        pulse.beat();
+        watchdog.beat();
         // A clock that was set back must not delay the next scan.
         let now = shared.clock.now();
         last = last.min(now);
@@ -116,13 +116,13 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 }
                 Due::Again { .. } | Due::Asked => Duration::ZERO,
             };
-            let waiting = pulse.during(jitter, tokio::time::sleep(jitter));
+            let waiting = watchdog.during(jitter, tokio::time::sleep(jitter));
             if end.run_until_cancelled(waiting).await.is_none() {
                 return;
             }
             let taking = take(&shared, &organization, due, tick);
             let Some(taken) =
-                end.run_until_cancelled(pulse.during(shared.timing.taking, taking)).await
+                end.run_until_cancelled(watchdog.during(shared.timing.taking, taking)).await
             else {
                 return;
             };
@@ -130,17 +130,17 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                 shared.note_scan(&organization, |watched| watched.fault = None);
             }
             let lease = match taken {
-                Ok(Taken::Yes(lease)) => lease,
+                Ok(LeaseOutcome::Acquired(lease)) => lease,
                 // Another instance has already run this scan.
-                Ok(Taken::Done) => {
+                Ok(LeaseOutcome::Done) => {
                     shared.note_scan(&organization, |watched| watched.fault = None);
                     continue;
                 }
-                Ok(Taken::Held) => {
+                Ok(LeaseOutcome::Held) => {
                     again = Some((Instant::now() + shared.timing.lease_held, due.again()));
                     continue;
                 }
-                Ok(Taken::Superseded) => {
+                Ok(LeaseOutcome::Superseded) => {
                     match due.again() {
                         Due::Again { asked: true } => tracing::warn!(
                             %organization,
@@ -169,7 +169,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             let when = when(schedule, now, tick);
             let one = one_scan(&scans, Arc::clone(&shared), when, lease.clone());
             let limit = target.timeout + shared.timing.saving;
-            let kept = end.run_until_cancelled(pulse.during(limit, one)).await;
+            let kept = end.run_until_cancelled(watchdog.during(limit, one)).await;
             shared.count_requests(&target.api);
             drop(held);
             let releasing =
@@ -219,7 +219,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
             };
         }
         tokio::select! {
-            beat = beats.changed() => if beat.is_err() {
+            beat = ticks.changed() => if beat.is_err() {
                 // Without the scheduler there are no ticks, but the schedule continues.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             },
@@ -252,7 +252,7 @@ async fn take(
     organization: &OrganizationName,
     due: Due,
     tick: DateTime<Utc>,
-) -> Result<Taken, StoreFault> {
+) -> Result<LeaseOutcome, StoreError> {
     let unless = match due {
         Due::Start | Due::Schedule(_) | Due::Again { asked: false } => Some(tick),
         Due::Asked | Due::Again { asked: true } => None,
@@ -333,7 +333,7 @@ async fn one_scan(
             shared.outbox.notify_waiters();
             Ok(report)
         }
-        Ok(Err(Failed { source: StoreFault::TakenOver, .. })) => {
+        Ok(Err(Failed { source: StoreError::TakenOver, .. })) => {
             tracing::warn!(
                 %organization,
                 "scan discarded: this instance was unresponsive, and another one took over the scan"

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU32};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Timing, pulse::Pulse, scans};
+use super::{Timing, scans, watchdog::Watchdog};
 use crate::{
     admin_api::AdminApi,
     clock::Clock,
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     /// The configuration for the HTTP server.
     pub configured: watch::Sender<Arc<Configured>>,
     pub counters: Counters,
-    pub pulse: Pulse,
+    pub watchdog: Watchdog,
     pub stop: CancellationToken,
     /// Cancelled if the database file is removed: then the service exits with an error.
     pub lost: CancellationToken,
@@ -64,7 +64,7 @@ impl Shared {
             status: watch::channel(Status::default()).0,
             configured,
             counters: Counters::default(),
-            pulse: Pulse::default(),
+            watchdog: Watchdog::default(),
             stop,
             lost: CancellationToken::new(),
         }

@@ -9,14 +9,14 @@ use crate::{
     demo::{
         admin_api::{self, AdminApi},
         receiver::Receiver,
-        world::World,
+        world::Transition,
     },
     domain::{
-        listener::Grain,
-        notification::Notification,
+        notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
     },
+    message::Notification,
     notify::Notifier,
 };
 
@@ -41,8 +41,8 @@ impl Notifier for Panicking {
     fn routing(&self) -> &Routing {
         &self.routing
     }
-    fn grain(&self) -> Grain {
-        Grain::Digest
+    fn grouping(&self) -> Grouping {
+        Grouping::Digest
     }
     fn concurrency(&self) -> usize {
         1
@@ -92,7 +92,7 @@ async fn service_by(
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let mut organizations = String::new();
     for name in ["first", "second"] {
-        let mut world = World::with_projects(1, |n| format!("prod-{n}"));
+        let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
         let end = Clock::System.now() + chrono::TimeDelta::days(5);
         world.add(&format!("cert_{name}"), Some(name), Some(end), [1]);
         let api = AdminApi::new(world).serve().await.unwrap();
@@ -116,14 +116,14 @@ async fn service_by(
     let configured = watch::channel(Arc::new(configured(&config, &timing).unwrap())).0;
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared::new(store, &config, clock, timing, membership, configured, stop));
-    let (beat, beats) = watch::channel(());
+    let (beat, ticks) = watch::channel(());
     std::mem::forget(beat);
     let generation = Generation::start(
         &config,
         parts,
         Begin { first: Some(Due::Start), settled: true },
         &shared,
-        &beats,
+        &ticks,
         &TaskTracker::new(),
     );
     (receiver, shared, generation)

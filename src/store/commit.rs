@@ -6,12 +6,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Lease, LedgerVersion, Result, Store, StoreFault, acknowledgements, inventories, leases, ledger,
+    Lease, LedgerVersion, Result, Store, StoreError, acknowledgements, inventories, leases, ledger,
     millis, organization, outbox, scans, sql::query,
 };
-use crate::domain::{
-    acknowledgement::Ending, alert::Decision, certificate::OrganizationName, compose::Composed,
-    inventory::Inventory, scan::ScanRecord, words::words,
+use crate::{
+    domain::{
+        acknowledgement::Ending, alert::Decision, certificate::OrganizationName,
+        inventory::Inventory, scan::ScanRecord, words::words,
+    },
+    message::compose::Composed,
 };
 
 /// The messages and ledger entries of one notifier after a scan.
@@ -88,7 +91,7 @@ impl Store {
     /// Where the database fails, or another instance has taken over; then nothing has changed.
     pub async fn commit(&self, commit: &Commit) -> Result<()> {
         let once = || self.commit_once(commit);
-        once.retry(ExponentialBuilder::default()).when(StoreFault::is_conflict).await
+        once.retry(ExponentialBuilder::default()).when(StoreError::is_conflict).await
     }
 
     async fn commit_once(&self, commit: &Commit) -> Result<()> {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    DeliveryRow, DeliveryState, Result, Store, StoreFault, failures, instant,
+    DeliveryRow, DeliveryState, Result, Store, StoreError, failures, instant,
     leases::{self, Lease},
     millis,
     outbox::{lock, settle, uuid},
@@ -145,7 +145,7 @@ impl Store {
         give_up_at: DateTime<Utc>,
     ) -> Result<Uuid> {
         let known = id.len() >= 4 && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        let no_such = || StoreFault::NoSuchDelivery(crate::domain::text::one_line(id, 60));
+        let no_such = || StoreError::NoSuchDelivery(crate::domain::text::one_line(id, 60));
         if !known {
             return Err(no_such());
         }
@@ -172,7 +172,7 @@ impl Store {
             done @ (DeliveryState::Delivered
             | DeliveryState::Superseded
             | DeliveryState::Cancelled) => {
-                return Err(StoreFault::NotRetryable(id.to_string(), done));
+                return Err(StoreError::NotRetryable(id.to_string(), done));
             }
         }
         // Sent after a newer message, it would reopen a resolved alert or show old data. Pending
@@ -191,7 +191,7 @@ impl Store {
         .scalar_one(&mut tx)
         .await?;
         if newer && state != DeliveryState::Pending {
-            return Err(StoreFault::OutOfDate(id.to_string()));
+            return Err(StoreError::OutOfDate(id.to_string()));
         }
         query(
             "UPDATE deliveries SET state = 'pending', settled_at = NULL, next_attempt_at = $2,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Result, StoreFault,
+    Result, StoreError,
     sql::{Transaction, query},
 };
 use crate::domain::{
@@ -246,7 +246,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
             let id = |text: Text<'_>| {
                 let id = CertificateId::parse(&text).map_err(decode)?;
                 // There is one text for all that name it.
-                Ok::<_, StoreFault>(
+                Ok::<_, StoreError>(
                     certificates.get_key_value(&id).map_or(id, |(id, _)| id.clone()),
                 )
             };
@@ -304,7 +304,7 @@ fn name(kept: Option<Text<'_>>) -> Option<Name> {
     kept.as_deref().and_then(Name::clean)
 }
 
-fn decode(what: impl std::fmt::Display) -> StoreFault {
+fn decode(what: impl std::fmt::Display) -> StoreError {
     sqlx::Error::Decode(what.to_string().into()).into()
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::PoisonError;
 
 use super::{
-    Result, Store, StoreFault, instances, millis, organization,
+    Result, Store, StoreError, instances, millis, organization,
     sql::{Transaction, query},
 };
 use crate::domain::certificate::OrganizationName;
@@ -27,9 +27,9 @@ pub struct Lease {
 
 /// The result of taking a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum LeaseOutcome {
     /// It is held, until it is let go of, or was not renewed for its length.
-    Yes(Lease),
+    Acquired(Lease),
     /// Another instance holds it.
     Held,
     /// That scheduled moment was scanned already, with the configuration that is in force.
@@ -50,10 +50,10 @@ impl Store {
         tick: Option<DateTime<Utc>>,
         length: TimeDelta,
         now: DateTime<Utc>,
-    ) -> Result<Taken> {
+    ) -> Result<LeaseOutcome> {
         let (name, holder) = (organization(of).to_owned(), self.me.to_string());
         if !self.is_shared() {
-            return Ok(Taken::Yes(Lease { name, holder, token: 0 }));
+            return Ok(LeaseOutcome::Acquired(Lease { name, holder, token: 0 }));
         }
         let mut tx = self.pool.begin().await?;
         if !instances::is_in_force(&mut tx, &holder).await? {
@@ -64,7 +64,7 @@ impl Store {
                 .execute(&mut tx)
                 .await?;
             tx.commit().await?;
-            return Ok(Taken::Superseded);
+            return Ok(LeaseOutcome::Superseded);
         }
         let token: Option<i64> = query(
             "INSERT INTO leases (name, holder, token, until)
@@ -82,7 +82,7 @@ impl Store {
         .await?;
         let Some(token) = token else {
             tx.rollback().await?;
-            return Ok(Taken::Held);
+            return Ok(LeaseOutcome::Held);
         };
         if let Some(tick) = tick {
             // Times from a clock that was ahead delay nothing; and a tick scanned under another
@@ -107,12 +107,12 @@ impl Store {
                     .execute(&mut tx)
                     .await?;
                 tx.commit().await?;
-                return Ok(Taken::Done);
+                return Ok(LeaseOutcome::Done);
             }
         }
         tx.commit().await?;
         self.keep(&name, true);
-        Ok(Taken::Yes(Lease { name, holder, token }))
+        Ok(LeaseOutcome::Acquired(Lease { name, holder, token }))
     }
 
     /// Lets go of a lease, where it is still held.
@@ -161,7 +161,7 @@ pub(super) async fn hold(tx: &mut Transaction, lease: &Lease) -> Result<()> {
     .execute(&mut *tx)
     .await?;
     if held == 0 || !instances::is_in_force(tx, &lease.holder).await? {
-        return Err(StoreFault::TakenOver);
+        return Err(StoreError::TakenOver);
     }
     Ok(())
 }

@@ -4,14 +4,16 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
 use super::{
-    Commit, DeliveryState, Plan, Result, Store, StoreFault, millis, organization,
+    Commit, DeliveryState, Plan, Result, Store, StoreError, millis, organization,
     sql::{Transaction, either, query},
 };
-use crate::domain::{
-    alert::{Decision, FLIP, Ledger, SentAlert},
-    certificate::OrganizationName,
-    notification::Notification,
-    subject::Subject,
+use crate::{
+    domain::{
+        alert::{Decision, FLIP, Ledger, SentAlert},
+        certificate::OrganizationName,
+        subject::Subject,
+    },
+    message::Notification,
 };
 
 /// A notification about a subject, with the states of its deliveries.
@@ -142,7 +144,7 @@ async fn version(
 pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan) -> Result<()> {
     match version(tx, organization, &plan.notifier, true).await? == plan.ledger_version {
         true => Ok(()),
-        false => Err(StoreFault::LedgerChanged),
+        false => Err(StoreError::LedgerChanged),
     }
 }
 

@@ -47,13 +47,13 @@ pub use commit::{Change, Commit, MessageKind, Plan};
 pub use deliveries::{Waiting, Which};
 pub use heartbeats::Latest;
 pub use instances::{Instance, Membership};
-pub use leases::{LEASE, Lease, Taken};
+pub use leases::{LEASE, Lease, LeaseOutcome};
 pub use ledger::{LedgerVersion, SentNotification};
 pub use open::Place;
 pub use outbox::{Attempted, Claim, Claimed};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
 use sql::{Pool, query};
-pub use transfer::TransferFault;
+pub use transfer::TransferError;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -64,7 +64,7 @@ pub struct Settings {
 
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreFault {
+pub enum StoreError {
     #[error("the database {0} is in use by another certvigil")]
     InUse(String),
     #[error("no database at {0}: the first start of the service (certvigil run) creates it")]
@@ -104,21 +104,21 @@ pub enum StoreFault {
     NotRetryable(String, DeliveryState),
 }
 
-type Result<T> = std::result::Result<T, StoreFault>;
+type Result<T> = std::result::Result<T, StoreError>;
 
-impl StoreFault {
+impl StoreError {
     /// Whether two transactions stood in each other's way, and this one may go first next time
     /// (SQLSTATE 40001, 40P01 and 55P03).
     fn is_conflict(&self) -> bool {
-        let StoreFault::Database(sqlx::Error::Database(error)) = self else { return false };
+        let StoreError::Database(sqlx::Error::Database(error)) = self else { return false };
         error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code))
     }
 
     /// Whether the state is a server that does not answer now, and may do so later.
     pub fn is_away(&self) -> bool {
         match self {
-            StoreFault::Away { .. } => true,
-            StoreFault::Database(error) => postgres::is_away(error),
+            StoreError::Away { .. } => true,
+            StoreError::Database(error) => postgres::is_away(error),
             _ => false,
         }
     }
@@ -128,8 +128,8 @@ impl StoreFault {
         self.is_away() || self.is_conflict()
     }
 
-    fn open(state: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreFault {
-        StoreFault::Open { state: state.to_string(), why: why.to_string() }
+    fn open(state: impl std::fmt::Display, why: impl std::fmt::Display) -> StoreError {
+        StoreError::Open { state: state.to_string(), why: why.to_string() }
     }
 }
 

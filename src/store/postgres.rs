@@ -12,7 +12,7 @@ use sqlx::{
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
-use super::{Result, StoreFault, migrations, sql::Pool};
+use super::{Result, StoreError, migrations, sql::Pool};
 use crate::{
     net::{self, error_chain},
     redact,
@@ -110,7 +110,7 @@ impl Server {
     }
 
     fn options(&self) -> Result<PgConnectOptions> {
-        let open = |why: String| StoreFault::open(self.shown(), why);
+        let open = |why: String| StoreError::open(self.shown(), why);
         let read = |secret: &Secret| secret.read().map_err(|error| open(error.to_string()));
         let (url, mut options) = parse(read(&self.url)?.expose_secret())
             .map_err(|expected| open(format!("invalid address, expected {expected}")))?;
@@ -153,7 +153,7 @@ impl Server {
         match tokio::time::timeout(self.connect_timeout, options.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(self.fault(&error)),
-            Err(_) => Err(StoreFault::Away {
+            Err(_) => Err(StoreError::Away {
                 state: self.shown(),
                 why: format!("no connection within {:?}", self.connect_timeout),
             }),
@@ -164,7 +164,7 @@ impl Server {
     async fn wait<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(answer) => answer.map_err(|error| self.fault(&error)),
-            Err(_) => Err(StoreFault::Away {
+            Err(_) => Err(StoreError::Away {
                 state: self.shown(),
                 why: format!("no answer within {:?}", self.timeout),
             }),
@@ -191,11 +191,11 @@ impl Server {
             .connect_lazy_with(options)
     }
 
-    fn fault(&self, error: &sqlx::Error) -> StoreFault {
+    fn fault(&self, error: &sqlx::Error) -> StoreError {
         let (state, why) = (self.shown(), error_chain(error));
         match is_away(error) {
-            true => StoreFault::Away { state, why },
-            false => StoreFault::Open { state, why },
+            true => StoreError::Away { state, why },
+            false => StoreError::Open { state, why },
         }
     }
 
@@ -251,13 +251,13 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let limits = limits.map(|name| (name, "60s".to_owned()));
     let migrating = server.connections(options.clone(), 1, &limits);
     let migrated = tokio::time::timeout(MIGRATING, migrations::POSTGRES.run(&migrating)).await;
-    let migrated = migrated.map_err(|_| StoreFault::Away {
+    let migrated = migrated.map_err(|_| StoreError::Away {
         state: server.shown(),
         why: format!("its tables were not upgraded within {MIGRATING:?}"),
     })?;
     migrated.map_err(|error| match error {
         sqlx::migrate::MigrateError::Execute(error) => server.fault(&error),
-        other => StoreFault::open(server.shown(), other),
+        other => StoreError::open(server.shown(), other),
     })?;
     drop(tokio::time::timeout(server.connect_timeout, migrating.close()).await);
     compatible(server, &mut one).await?;
@@ -281,7 +281,7 @@ pub async fn beside(server: &Server) -> Result<Pool> {
     let asked = sqlx::query_scalar("SELECT to_regclass('compatibility') IS NOT NULL");
     let is_there: bool = server.wait(asked.fetch_one(&mut one)).await?;
     if !is_there {
-        return Err(StoreFault::Missing(server.shown()));
+        return Err(StoreError::Missing(server.shown()));
     }
     compatible(server, &mut one).await?;
     drop(one.close().await);
@@ -296,10 +296,10 @@ async fn compatible(server: &Server, one: &mut PgConnection) -> Result<()> {
     );
     let (needed, applied): (Option<i64>, Option<i64>) = server.wait(asked.fetch_one(one)).await?;
     if needed.is_some_and(|needed| needed > newest) {
-        return Err(StoreFault::Newer(server.shown()));
+        return Err(StoreError::Newer(server.shown()));
     }
     if applied.is_none_or(|applied| applied < newest) {
-        return Err(StoreFault::Older(server.shown()));
+        return Err(StoreError::Older(server.shown()));
     }
     Ok(())
 }

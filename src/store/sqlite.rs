@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Result, StoreFault, migrations, sql::Pool};
+use super::{Result, StoreError, migrations, sql::Pool};
 use crate::{domain::text::one_line, files::flags};
 
 /// How many may read at once.
@@ -35,8 +35,8 @@ pub struct Locks {
 pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
     // By whatever name the file is called, it is the same state.
     let path = &std::fs::canonicalize(file).unwrap_or(file.to_owned());
-    let database = private(path).map_err(|error| StoreFault::open(file.display(), error))?;
-    let open = |why: String| StoreFault::open(path.display(), why);
+    let database = private(path).map_err(|error| StoreError::open(file.display(), error))?;
+    let open = |why: String| StoreError::open(path.display(), why);
     let lock_path = path.with_added_extension("lock");
     let lock = private(&lock_path);
     let lock = lock.map_err(|error| open(format!("{}: {error}", lock_path.display())))?;
@@ -44,14 +44,14 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(StoreFault::InUse(path.display().to_string()));
+                return Err(StoreError::InUse(path.display().to_string()));
             }
             Err(TryLockError::Error(error)) => return Err(open(error.to_string())),
         }
     }
     let pool = connect(path, true).await?;
     // Better known now than in the middle of the work.
-    let damaged = |why: String| StoreFault::Damaged { state: path.display().to_string(), why };
+    let damaged = |why: String| StoreError::Damaged { state: path.display().to_string(), why };
     let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)")
         .fetch_one(&pool)
         .await
@@ -61,7 +61,7 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
     }
     migrations::SQLITE.run(&pool).await.map_err(|error| match error {
         MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
-            StoreFault::Newer(path.display().to_string())
+            StoreError::Newer(path.display().to_string())
         }
         other => open(other.to_string()),
     })?;
@@ -102,7 +102,7 @@ pub async fn reading(file: &Path) -> Result<Pool> {
         .read_only(true)
         .busy_timeout(Duration::from_secs(5));
     let pool = lasting().max_connections(READERS).connect_with(options).await;
-    let fault = |error| StoreFault::open(file.display(), crate::net::error_chain(&error));
+    let fault = |error| StoreError::open(file.display(), crate::net::error_chain(&error));
     Ok(Pool::Sqlite(pool.map_err(fault)?))
 }
 
@@ -112,19 +112,19 @@ pub async fn beside(file: &Path) -> Result<Pool> {
     match std::fs::metadata(file) {
         Ok(metadata) if metadata.is_file() => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(StoreFault::Denied(state()));
+            return Err(StoreError::Denied(state()));
         }
-        Ok(_) | Err(_) => return Err(StoreFault::Missing(state())),
+        Ok(_) | Err(_) => return Err(StoreError::Missing(state())),
     }
     let pool = connect(file, false).await?;
     let newest = migrations::SQLITE.iter().map(|migration| migration.version).max().unwrap_or(0);
     let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
         .fetch_one(&pool)
         .await
-        .map_err(|error| StoreFault::open(state(), error))?;
+        .map_err(|error| StoreError::open(state(), error))?;
     match applied.unwrap_or(0).cmp(&newest) {
-        std::cmp::Ordering::Greater => Err(StoreFault::Newer(state())),
-        std::cmp::Ordering::Less => Err(StoreFault::Older(state())),
+        std::cmp::Ordering::Greater => Err(StoreError::Newer(state())),
+        std::cmp::Ordering::Less => Err(StoreError::Older(state())),
         std::cmp::Ordering::Equal => Ok(Pool::Sqlite(pool)),
     }
 }
@@ -156,11 +156,11 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
 }
 
 /// Why a database cannot be opened: only SQLite itself may call it damaged.
-fn opening(path: &Path, error: &sqlx::Error) -> StoreFault {
+fn opening(path: &Path, error: &sqlx::Error) -> StoreError {
     let (state, why) = (path.display().to_string(), crate::net::error_chain(error));
     match code(error) {
-        Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreFault::Damaged { state, why },
-        _ => StoreFault::Open { state, why },
+        Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Damaged { state, why },
+        _ => StoreError::Open { state, why },
     }
 }
 

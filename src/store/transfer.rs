@@ -14,7 +14,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    DeliveryState, Result, Store, StoreFault, inventories,
+    DeliveryState, Result, Store, StoreError, inventories,
     sql::{Query, Transaction, Value, either, query},
 };
 use crate::domain::{
@@ -30,9 +30,9 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 /// Why a state cannot be moved.
 #[derive(Debug, thiserror::Error)]
-pub enum TransferFault {
+pub enum TransferError {
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
     #[error("cannot read or write the file: {0}")]
     File(#[from] std::io::Error),
     #[error("line {line}: found {found}, expected {expected}")]
@@ -40,7 +40,7 @@ pub enum TransferFault {
     #[error("the database already has {0}: import needs an empty database")]
     NotEmpty(&'static str),
     #[error("cannot import organization {organization}: {why}")]
-    Inventory { organization: String, why: StoreFault },
+    Inventory { organization: String, why: StoreError },
 }
 
 /// What a column holds. Each may be null where the table takes that.
@@ -188,8 +188,8 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails, or the file cannot be written.
-    pub async fn export(&self, to: &mut impl Write) -> std::result::Result<u64, TransferFault> {
-        let mut tx = self.pool.begin_reading().await.map_err(StoreFault::from)?;
+    pub async fn export(&self, to: &mut impl Write) -> std::result::Result<u64, TransferError> {
+        let mut tx = self.pool.begin_reading().await.map_err(StoreError::from)?;
         writeln!(to, "{}", json!({ "schema": SCHEMA, "version": env!("CARGO_PKG_VERSION") }))?;
         let mut written = 0;
         for table in TABLES {
@@ -206,7 +206,7 @@ impl Store {
             }
             written += read.unsigned_abs();
         }
-        tx.rollback().await.map_err(StoreFault::from)?;
+        tx.rollback().await.map_err(StoreError::from)?;
         // Without it, something is missing.
         writeln!(to, "{}", json!({ "rows": written }))?;
         Ok(written)
@@ -217,7 +217,7 @@ impl Store {
     /// # Errors
     /// If the database is not empty, the file is invalid, or the database fails; nothing is written
     /// then.
-    pub async fn import(&self, from: &mut impl BufRead) -> std::result::Result<u64, TransferFault> {
+    pub async fn import(&self, from: &mut impl BufRead) -> std::result::Result<u64, TransferError> {
         let mut lines = Lines { from, number: 0 };
         let head = lines.next()?.unwrap_or_default();
         if head["schema"] != SCHEMA {
@@ -226,13 +226,13 @@ impl Store {
         }
         // An instance that starts in between waits, and then finds the imported data.
         const LOCK: &str = "LOCK TABLE instances, configurations, leases, organizations, deliveries IN EXCLUSIVE MODE";
-        let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreFault::from)?;
+        let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreError::from)?;
         if self.instances_there(&mut tx).await? > 0 {
-            return Err(StoreFault::InUse("to import into".to_owned()).into());
+            return Err(StoreError::InUse("to import into".to_owned()).into());
         }
         for table in TABLES {
             if !rows(&mut tx, table, 0).await?.is_empty() {
-                return Err(TransferFault::NotEmpty(table.name));
+                return Err(TransferError::NotEmpty(table.name));
             }
         }
         let mut written: u64 = 0;
@@ -243,8 +243,8 @@ impl Store {
                     return Err(lines.fault(found, format!("{rows} rows, and no later line")));
                 }
                 read_back(&mut tx).await?;
-                reset_sequences(&mut tx).await.map_err(StoreFault::from)?;
-                tx.commit().await.map_err(StoreFault::from)?;
+                reset_sequences(&mut tx).await.map_err(StoreError::from)?;
+                tx.commit().await.map_err(StoreError::from)?;
                 return Ok(written);
             }
             let Some(table) = TABLES.iter().find(|table| line["table"] == table.name) else {
@@ -253,7 +253,7 @@ impl Store {
             };
             let insert = insert(table, &line["row"])
                 .map_err(|(found, expected)| lines.fault(found, expected))?;
-            insert.execute(&mut tx).await.map_err(StoreFault::from)?;
+            insert.execute(&mut tx).await.map_err(StoreError::from)?;
             written += 1;
         }
         Err(lines.fault(
@@ -270,7 +270,7 @@ struct Lines<'a, R> {
 }
 
 impl<R: BufRead> Lines<'_, R> {
-    fn next(&mut self) -> std::result::Result<Option<Json>, TransferFault> {
+    fn next(&mut self) -> std::result::Result<Option<Json>, TransferError> {
         let mut line = Vec::new();
         let mut limited = std::io::Read::take(&mut *self.from, MAX_LINE);
         self.number += 1;
@@ -282,9 +282,9 @@ impl<R: BufRead> Lines<'_, R> {
         })
     }
 
-    fn fault(&self, found: String, expected: String) -> TransferFault {
+    fn fault(&self, found: String, expected: String) -> TransferError {
         let found = crate::domain::text::one_line(&found, 200);
-        TransferFault::Line { line: self.number, found, expected }
+        TransferError::Line { line: self.number, found, expected }
     }
 }
 
@@ -346,15 +346,15 @@ fn insert(table: &Table, row: &Json) -> std::result::Result<Query, (String, Stri
 }
 
 /// Checks that the inventory of each organization can be read.
-async fn read_back(tx: &mut Transaction) -> std::result::Result<(), TransferFault> {
+async fn read_back(tx: &mut Transaction) -> std::result::Result<(), TransferError> {
     let names: Vec<String> = query("SELECT name FROM organizations ORDER BY name")
         .scalars(&mut *tx)
         .await
-        .map_err(StoreFault::from)?;
+        .map_err(StoreError::from)?;
     for organization in names {
         let Ok(name) = OrganizationName::parse(&organization) else { continue };
         let read = inventories::read(tx, &name).await;
-        read.map_err(|why| TransferFault::Inventory { organization, why })?;
+        read.map_err(|why| TransferError::Inventory { organization, why })?;
     }
     Ok(())
 }

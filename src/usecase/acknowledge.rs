@@ -10,7 +10,7 @@ use crate::{
         policy::Policy,
         text::one_line,
     },
-    store::{Store, StoreFault, id_at},
+    store::{Store, StoreError, id_at},
 };
 
 /// The certificate or project to silence, by id.
@@ -27,7 +27,7 @@ pub enum AcknowledgeError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 /// A stored acknowledgement with its limits.
@@ -66,7 +66,7 @@ pub async fn list(
     organization: &OrganizationName,
     ended_too: bool,
     now: DateTime<Utc>,
-) -> Result<Vec<Acknowledgement>, StoreFault> {
+) -> Result<Vec<Acknowledgement>, StoreError> {
     let mut all = store.all_acknowledgements(organization).await?;
     all.retain(|one| ended_too || one.ended_at(now).is_none());
     Ok(all)

@@ -12,7 +12,7 @@ use crate::{
         acknowledgement::Acknowledgements, certificate::OrganizationName, evaluate::evaluate,
         inventory::Inventory, threshold::Severity,
     },
-    store::{Store, StoreFault},
+    store::{Store, StoreError},
     view::{CertificateRow, Coverage, Credential, Overview, Project},
 };
 
@@ -64,7 +64,7 @@ impl Survey {
         store: Option<&Store>,
         now: DateTime<Utc>,
         timezone: Tz,
-    ) -> Result<Survey, StoreFault> {
+    ) -> Result<Survey, StoreError> {
         let skew = read.iter().find_map(|one| one.skew).unwrap_or_default();
         let mut survey = Survey::new(now + skew, timezone);
         for Read { target, mut inventory, .. } in read {
@@ -89,7 +89,7 @@ impl Survey {
         store: &Store,
         now: DateTime<Utc>,
         timezone: Tz,
-    ) -> Result<Survey, StoreFault> {
+    ) -> Result<Survey, StoreError> {
         let mut survey = Survey::new(now, timezone);
         for target in targets {
             let organization = target.api.organization();

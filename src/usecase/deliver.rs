@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
     notify::Notifier,
-    store::{Attempted, Claim, Claimed, Store, StoreFault},
+    store::{Attempted, Claim, Claimed, Store, StoreError},
 };
 
 /// How much longer than an attempt a claim lasts, to record its result.
@@ -63,7 +63,7 @@ pub async fn run_once(
     policy: &RetryPolicy,
     now: DateTime<Utc>,
     stop: &CancellationToken,
-) -> Result<Report, StoreFault> {
+) -> Result<Report, StoreError> {
     let clock = Instant::now();
     let mut report = Report::default();
     while !report.gone && !stop.is_cancelled() {
@@ -100,7 +100,7 @@ pub async fn pass(
     policy: &RetryPolicy,
     now: DateTime<Utc>,
     stop: &CancellationToken,
-) -> Result<Report, StoreFault> {
+) -> Result<Report, StoreError> {
     let clock = Instant::now();
     let work = Work {
         store,
@@ -131,7 +131,7 @@ impl Work<'_> {
         self.now + TimeDelta::from_std(self.clock.elapsed()).unwrap_or(TimeDelta::zero())
     }
 
-    async fn run(&self, stop: &CancellationToken) -> Result<Report, StoreFault> {
+    async fn run(&self, stop: &CancellationToken) -> Result<Report, StoreError> {
         let most = self.notifier.concurrency();
         let mut report = Report::default();
         let mut fault = None;
@@ -195,7 +195,7 @@ impl Work<'_> {
         fault.map_or(Ok(report), Err)
     }
 
-    async fn claim(&self, room: usize) -> Result<Claimed, StoreFault> {
+    async fn claim(&self, room: usize) -> Result<Claimed, StoreError> {
         let (name, per_minute) = (self.notifier.name(), self.notifier.max_per_minute());
         let asked = Instant::now();
         let claimed =
@@ -219,7 +219,7 @@ impl Work<'_> {
 
     /// These may have been accepted: without a record they are sent again. Retries until other
     /// instances may have taken the claims over. One failure does not stop the others.
-    async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreFault> {
+    async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreError> {
         match self.record_some(&attempts).await {
             Err(fault) if attempts.len() > 1 && !fault.is_away() => {
                 let mut last = fault;
@@ -236,7 +236,7 @@ impl Work<'_> {
         }
     }
 
-    async fn record_some(&self, attempts: &[Attempted]) -> Result<(), StoreFault> {
+    async fn record_some(&self, attempts: &[Attempted]) -> Result<(), StoreError> {
         let record = || self.store.record(attempts);
         let often = ExponentialBuilder::default();
         let long = often.with_max_delay(Duration::from_secs(5)).without_max_times();

@@ -4,14 +4,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::organization::OrganizationState;
 use crate::{
-    domain::{
-        certificate::CertificateId,
-        evaluate::evaluate,
-        explain::{Explanation, explain as explanation},
-        subject::Subject,
-    },
+    domain::{certificate::CertificateId, evaluate::evaluate, subject::Subject},
     schedule::Cron,
-    store::{SentNotification, Store, StoreFault},
+    store::{SentNotification, Store, StoreError},
+    view::{self, Explanation},
 };
 
 /// How many sent notifications are listed.
@@ -28,7 +24,7 @@ pub struct Explained {
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
     #[error("internal error: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -54,11 +50,11 @@ pub async fn explain(
             None => Vec::new(),
         };
         let OrganizationState {
-            organization, inventory, policy, acknowledgements, listeners, ..
+            organization, inventory, policy, acknowledgements, notifiers, ..
         } = &state;
         let evaluation = evaluate(organization, inventory, policy, acknowledgements, now);
         let assessment = evaluation.assessment(&id)?;
-        Some(explanation(&evaluation, &assessment, listeners, &forecast))
+        Some(view::explain(&evaluation, &assessment, notifiers, &forecast))
     });
     let explanation = explanation.await?;
     Ok(explanation.map(|explanation| Explained { explanation, notifications }))

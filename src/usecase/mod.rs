@@ -10,19 +10,19 @@ pub mod organization;
 pub mod scan;
 pub mod watch_notifiers;
 
-use crate::store::StoreFault;
+use crate::store::StoreError;
 
 /// A failure of the database during a step of an operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}")]
 pub struct Failed {
     pub doing: &'static str,
-    pub source: StoreFault,
+    pub source: StoreError,
 }
 
 impl Failed {
     /// Names the step that failed.
-    pub fn during(doing: &'static str) -> impl FnOnce(StoreFault) -> Failed {
+    pub fn during(doing: &'static str) -> impl FnOnce(StoreError) -> Failed {
         move |source| Failed { doing, source }
     }
 }

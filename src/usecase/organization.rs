@@ -9,15 +9,17 @@ use crate::{
         acknowledgement::Acknowledgements,
         alert::Ledger,
         certificate::{CertificateId, OrganizationName},
-        forecast::{Present, forecast},
         inventory::Inventory,
-        listener::Listener,
-        notification::Notification,
+        notifier::NotifierState,
         policy::Policy,
         subject::Subject,
     },
+    message::{
+        Notification,
+        forecast::{CurrentState, forecast},
+    },
     schedule::Cron,
-    store::{Store, StoreFault},
+    store::{Store, StoreError},
 };
 
 /// A configured organization with its stored state.
@@ -30,29 +32,29 @@ pub struct OrganizationState {
     /// The stored inventory, or a newer reading merged into it.
     pub inventory: Inventory,
     pub acknowledgements: Acknowledgements,
-    pub listeners: Vec<Listener>,
+    pub notifiers: Vec<NotifierState>,
 }
 
 impl OrganizationState {
-    /// Loads the state of an organization, and the ledgers of the listeners; empty without a database.
+    /// Loads the state of an organization, and the ledgers of the notifiers; empty without a database.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub async fn load(
         organization: OrganizationName,
         policy: Policy,
-        mut listeners: Vec<Listener>,
+        mut notifiers: Vec<NotifierState>,
         store: Option<&Store>,
         now: DateTime<Utc>,
-    ) -> Result<OrganizationState, StoreFault> {
+    ) -> Result<OrganizationState, StoreError> {
         let (mut inventory, mut acknowledgements) =
             (Inventory::default(), Acknowledgements::default());
         if let Some(store) = store {
             inventory = store.inventory(&organization).await?;
             acknowledgements = store.acknowledgements(&organization).await?;
-            for listener in &mut listeners {
-                (listener.ledger, _) =
-                    store.ledger(Some(&organization), &listener.name, now).await?;
+            for notifier in &mut notifiers {
+                (notifier.ledger, _) =
+                    store.ledger(Some(&organization), &notifier.name, now).await?;
             }
         }
         let before = inventory.clone();
@@ -62,7 +64,7 @@ impl OrganizationState {
             before,
             inventory,
             acknowledgements,
-            listeners,
+            notifiers,
         })
     }
 
@@ -76,7 +78,7 @@ impl OrganizationState {
         if first > end {
             return Vec::new();
         }
-        let present = Present {
+        let present = CurrentState {
             organization: &self.organization,
             before: &self.before,
             inventory: &self.inventory,
@@ -87,7 +89,7 @@ impl OrganizationState {
             let in_time = (after < end).then(|| cron.next_after(after)).flatten();
             in_time.filter(|next| *next <= end)
         };
-        forecast(&present, self.listeners.clone(), first, next, cron.timezone())
+        forecast(&present, self.notifiers.clone(), first, next, cron.timezone())
     }
 
     /// The part of the state that decides the alerts of one certificate: of its projects, one for each
@@ -104,7 +106,7 @@ impl OrganizationState {
                 let active = inventory.active_in_project(&project.id);
                 active.into_iter().map(|one| &one.id).collect()
             };
-            let asked = self.listeners.iter().map(|one| &one.routing.projects);
+            let asked = self.notifiers.iter().map(|one| &one.routing.projects);
             let ruled = self.policy.rules.iter().map(|rule| &rule.projects);
             let matched: Vec<bool> =
                 asked.chain(ruled).map(|globs| globs.match_project(project)).collect();
@@ -138,15 +140,15 @@ impl OrganizationState {
             ledger.undelivered.retain(|of, _| *of == subject);
             ledger
         };
-        let listeners = self.listeners.iter();
+        let notifiers = self.notifiers.iter();
         OrganizationState {
             organization: self.organization.clone(),
             policy: self.policy.clone(),
             before: narrow(&self.before),
             inventory: narrow(&self.inventory),
             acknowledgements: self.acknowledgements.clone(),
-            listeners: listeners
-                .map(|one| Listener { ledger: only(&one.ledger), ..one.clone() })
+            notifiers: notifiers
+                .map(|one| NotifierState { ledger: only(&one.ledger), ..one.clone() })
                 .collect(),
         }
     }
@@ -157,15 +159,17 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::domain::{
-        evaluate::evaluate,
-        explain::explain,
-        inventory::tests::{Scoped, everything, reading, start},
-        listener::Grain,
-        policy::{Effect, Ignore, ProtectionPolicy, Rule},
-        routing::Routing,
-        selection::{Glob, Globs},
-        threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
+    use crate::{
+        domain::{
+            evaluate::evaluate,
+            inventory::tests::{Scoped, everything, reading, start},
+            notifier::Grouping,
+            policy::{Effect, Ignore, ProtectionPolicy, Rule},
+            routing::Routing,
+            selection::{Glob, Globs},
+            threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
+        },
+        view::explain,
     };
 
     /// Three certificates: one active everywhere, its successor in some projects, and an
@@ -210,9 +214,9 @@ mod tests {
             before: inventory.clone(),
             inventory,
             acknowledgements: Acknowledgements::default(),
-            listeners: vec![
-                Listener::new("all", &Routing::all(), Grain::Digest),
-                Listener::new("some", &some, Grain::EachAlert),
+            notifiers: vec![
+                NotifierState::new("all", &Routing::all(), Grouping::Digest),
+                NotifierState::new("some", &some, Grouping::EachAlert),
             ],
         }
     }
@@ -262,7 +266,7 @@ mod tests {
                 let assessment = evaluation.assessment(&id).unwrap();
                 format!(
                     "{:#?}",
-                    explain(&evaluation, &assessment, &known.listeners, &forecast).notifiers
+                    explain(&evaluation, &assessment, &known.notifiers, &forecast).notifiers
                 )
             };
             assert_eq!(next(&narrow), next(&known), "{id}");

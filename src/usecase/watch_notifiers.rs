@@ -10,14 +10,13 @@ use std::sync::Arc;
 use super::Failed;
 use crate::{
     domain::{
-        alert::{Decision, Moment},
-        compose::of_notifiers,
+        alert::{Decision, ScanTime},
         failing::{decide, failing},
-        listener::Listener,
+        notifier::NotifierState,
     },
+    message::compose::of_notifiers,
     notify::Notifier,
-    store::id_at,
-    store::{Change, Commit, Lease, MessageKind, Plan, Store, StoreFault},
+    store::{Change, Commit, Lease, MessageKind, Plan, Store, StoreError, id_at},
 };
 
 /// Refreshed daily for receivers that treat silence as resolved; stale after this time.
@@ -62,23 +61,28 @@ pub async fn run_once(
     for notifier in notifiers {
         let ledger = store.ledger(None, notifier.name(), now).await;
         let (ledger, ledger_version) = ledger.map_err(Failed::during("reading the ledger"))?;
-        let listener = Listener {
+        let state = NotifierState {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
-            grain: notifier.grain(),
+            grouping: notifier.grouping(),
             ledger,
         };
-        let moment =
-            Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
-        let decisions = decide(&failures, &failing, &configured, &listener, moment);
+        let moment = ScanTime {
+            now,
+            tick: now,
+            timezone: Tz::UTC,
+            decided_at: None,
+            clock_is_certain: true,
+        };
+        let decisions = decide(&failures, &failing, &configured, &state, moment);
         // Flapping is kept for a day, and changes nothing.
         if decisions.iter().all(|decision| matches!(decision, Decision::HoldBack { .. })) {
             continue;
         }
         let stale_at = Some(now + STALE);
-        let messages = of_notifiers(|| id_at(now), &listener, &decisions, &failing, stale_at, now);
+        let messages = of_notifiers(|| id_at(now), &state, &decisions, &failing, stale_at, now);
         plans.push(Plan {
-            notifier: listener.name,
+            notifier: state.name,
             decisions,
             messages,
             kind: MessageKind::News,
@@ -106,7 +110,7 @@ pub async fn run_once(
         let commit = Commit { lease, change, plans, over, now, give_up_at };
         match store.commit(&commit).await {
             // The next check decides again.
-            Err(StoreFault::LedgerChanged) => return Ok(Report::default()),
+            Err(StoreError::LedgerChanged) => return Ok(Report::default()),
             kept => kept.map_err(Failed::during("saving alerts about notifiers"))?,
         }
     }

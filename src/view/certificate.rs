@@ -5,18 +5,22 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::explanation::{Step, steps};
 use super::seconds;
-use crate::domain::{
-    certificate::OrganizationName,
-    compose::{Occasion, Shown},
-    evaluate::{Assessment, Evaluation},
-    explain::{Rung, rungs},
-    notification::{CandidateView, CertificateView, ProjectView, SilenceView, SuccessorView},
-    rotation::RotationStep,
-    routing::Routing,
-    status::Status,
-    threshold::Severity,
-    wording,
+use crate::{
+    domain::{
+        certificate::OrganizationName,
+        evaluate::{Assessment, Evaluation},
+        rotation::RotationStep,
+        routing::Routing,
+        status::Status,
+        threshold::Severity,
+    },
+    message::{
+        CandidateView, CertificateView, ProjectView, SilenceView, SuccessorView,
+        compose::{CertificateParts, MessageContext},
+        wording,
+    },
 };
 
 /// How many projects a scope names.
@@ -40,17 +44,17 @@ pub struct CertificateRow {
     /// Whether the latest scan could not read a list that contains it.
     pub stale: bool,
     /// From the widest threshold to the expiry.
-    pub rungs: Vec<Rung>,
+    pub steps: Vec<Step>,
 }
 
 impl CertificateRow {
     pub(super) fn of(
         evaluation: &Evaluation<'_>,
-        occasion: &Occasion<'_>,
+        context: &MessageContext<'_>,
         assessment: &Assessment<'_>,
     ) -> CertificateRow {
-        let shown = occasion.view(assessment, &Routing::all());
-        let Shown { certificate: mut view, successor, .. } = shown;
+        let shown = context.view(assessment, &Routing::all());
+        let CertificateParts { certificate: mut view, successor, .. } = shown;
         view.ignored.take_if(|silence| silence.ended);
         view.acknowledged.take_if(|silence| silence.ended);
         CertificateRow {
@@ -61,7 +65,7 @@ impl CertificateRow {
             breaks: 0,
             replaced: assessment.replaced,
             stale: evaluation.is_stale(&view.id),
-            rungs: rungs(assessment, evaluation.now),
+            steps: steps(assessment, evaluation.now),
             view,
             successor,
         }

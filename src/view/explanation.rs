@@ -1,97 +1,315 @@
-//! Parts of an explanation: the thresholds of a certificate, and how each notifier is alerted of it.
+//! Why one certificate did or did not alert: its thresholds, and how each notifier is alerted.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::seconds;
-use crate::domain::{
-    explain::{AlertStatus, Coming, NotifierOutlook, Rung},
-    notification::{Event, Reason},
-    threshold::Severity,
+use crate::{
+    domain::{
+        alert::Reason,
+        certificate::{Certificate, LifeFrom, OrganizationName},
+        evaluate::{Assessment, Evaluation, Unprotected},
+        finding::findings,
+        notifier::NotifierState,
+        routing::Routing,
+        subject::Subject,
+        threshold::Severity,
+        words::words,
+    },
+    message::{
+        CandidateView, CertificateView, Event, Notification, ProjectView, SuccessorView,
+        compose::{CertificateParts, MessageContext},
+    },
 };
 
-/// A threshold.
-#[derive(Serialize, ToSchema)]
-pub struct Step {
-    stage: String,
-    /// Time at which it is reached; null if the expiry is unknown.
-    at: Option<DateTime<Utc>>,
-    severity: Severity,
-    repeat_seconds: Option<i64>,
-    reached: bool,
+/// How many coming messages are listed for each notifier.
+const UPCOMING: usize = 12;
+
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    pub organization: OrganizationName,
+    pub certificate: CertificateView,
+    pub created_at: Option<DateTime<Utc>>,
+    pub successor: Option<SuccessorView>,
+    /// Certificates that could be activated in projects without a successor.
+    pub candidates: Vec<CandidateView>,
+    /// Projects that list it and have no active certificate, and are reported for that.
+    pub unprotected: Vec<ProjectView>,
+    /// Whether some list that names it could not be read in the latest scan.
+    pub stale: bool,
+    /// Whether every project where it is active has a successor.
+    pub replaced: bool,
+    /// Whether it is active somewhere, or inactive certificates are watched too.
+    pub watched: bool,
+    /// The stage that it is in.
+    pub stage: Option<String>,
+    pub severity: Option<Severity>,
+    /// Its place in `[[rules]]`, from 0, where a rule gives the ladder; else it is the global one.
+    pub ladder_of_rule: Option<usize>,
+    /// The rule that ignores it.
+    pub ignored_by_rule: Option<usize>,
+    /// Where the ladder has shares of its life: how long that is, and from when.
+    pub life: Option<(TimeDelta, LifeFrom)>,
+    /// From the widest to the tightest.
+    pub ladder: Vec<Step>,
+    pub notifiers: Vec<Notifier>,
 }
 
-impl From<&Rung> for Step {
-    fn from(rung: &Rung) -> Step {
-        Step {
-            stage: rung.label.clone(),
-            at: rung.at.map(seconds),
-            severity: rung.severity,
-            repeat_seconds: rung.repeat.map(|repeat| repeat.num_seconds()),
-            reached: rung.reached,
-        }
+/// A threshold, or the expiry.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Step {
+    pub stage: String,
+    /// Time at which it is reached; null if the expiry is unknown.
+    pub at: Option<DateTime<Utc>>,
+    pub severity: Severity,
+    /// The repeat interval.
+    pub repeat_seconds: Option<i64>,
+    pub reached: bool,
+}
+
+impl Step {
+    pub fn repeat(&self) -> Option<TimeDelta> {
+        self.repeat_seconds.and_then(TimeDelta::try_seconds)
     }
 }
 
 /// How a notifier is alerted of a certificate.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Notifier {
-    name: String,
+    pub name: String,
     /// Whether it is alerted now, or why not.
-    status: AlertStatus,
+    pub status: AlertStatus,
     /// The latest alert that it was sent and that is not resolved.
-    sent: Option<Sent>,
+    pub sent: Option<Sent>,
     /// The next alerts, if nothing changes.
-    upcoming: Vec<Upcoming>,
+    pub upcoming: Vec<Upcoming>,
 }
 
 /// An alert that was sent.
-#[derive(Serialize, ToSchema)]
-struct Sent {
-    stage: String,
-    severity: Severity,
-    at: DateTime<Utc>,
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Sent {
+    pub stage: String,
+    pub severity: Severity,
+    pub at: DateTime<Utc>,
+}
+
+words! {
+    /// Whether a notifier is alerted now, or why not.
+    AlertStatus {
+        Alerted = "alerted",
+        /// The certificate is in no stage.
+        NoStage = "no_stage",
+        Ignored = "ignored",
+        /// It opened again within a day. The alert is sent when the day has passed.
+        Flapping = "flapping",
+        Acknowledged = "acknowledged",
+        /// The notifier does not select this organization.
+        Organization = "organization",
+        /// The notifier does not select the projects where the certificate is active.
+        Projects = "projects",
+        /// The severity is below the notifier's `min_severity`.
+        Severity = "severity",
+    }
+}
+
+impl AlertStatus {
+    /// In words, after the notifier's name.
+    pub fn describe(self) -> &'static str {
+        match self {
+            AlertStatus::Alerted => "alerted",
+            AlertStatus::NoStage => "no alert: the certificate is in no stage",
+            AlertStatus::Ignored => "no alert: a rule ignores this certificate",
+            AlertStatus::Acknowledged => "no alert: the certificate is acknowledged",
+            AlertStatus::Flapping => {
+                "held back: this alert was raised and resolved repeatedly (flapping), and is \
+                 sent within 24 hours unless it is resolved before"
+            }
+            AlertStatus::Organization => "no alert: the notifier does not select this organization",
+            AlertStatus::Projects => {
+                "no alert: the certificate is active only in projects that this notifier does not select"
+            }
+            AlertStatus::Severity => "no alert: the severity is below min_severity of the notifier",
+        }
+    }
 }
 
 /// A future alert.
-#[derive(Serialize, ToSchema)]
-struct Upcoming {
-    at: DateTime<Utc>,
-    event: Event,
-    reason: Option<Reason>,
-    stage: Option<String>,
-    severity: Severity,
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Upcoming {
+    pub at: DateTime<Utc>,
+    pub event: Event,
+    pub reason: Option<Reason>,
+    pub stage: Option<String>,
+    pub severity: Severity,
     /// Number of repeats within the time that is looked ahead.
-    repeats: usize,
-    last_repeat_at: Option<DateTime<Utc>>,
+    pub repeats: usize,
+    pub last_repeat_at: Option<DateTime<Utc>>,
 }
 
-impl From<&NotifierOutlook> for Notifier {
-    fn from(outlook: &NotifierOutlook) -> Notifier {
-        Notifier {
-            name: outlook.notifier.clone(),
-            status: outlook.status,
-            sent: outlook.sent.as_ref().map(|told| Sent {
-                stage: told.label.clone(),
-                severity: told.severity,
-                at: seconds(told.at),
+/// Explains one certificate. `forecast` is that of its organization.
+pub fn explain(
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    notifiers: &[NotifierState],
+    forecast: &[Notification],
+) -> Explanation {
+    let context = MessageContext::without_scan(evaluation);
+    let CertificateParts { certificate, successor, candidates } =
+        context.view(assessment, &Routing::all());
+    let ruling = &assessment.ruling;
+    let (life, from) = assessment.certificate.life();
+    Explanation {
+        organization: evaluation.organization.clone(),
+        created_at: assessment.certificate.created_at,
+        successor,
+        candidates,
+        unprotected: unprotected(evaluation, assessment.certificate),
+        stale: evaluation.is_stale(&certificate.id),
+        replaced: assessment.replaced,
+        watched: assessment.is_active() || evaluation.policy.include_inactive,
+        stage: assessment.reached.as_ref().map(|reached| reached.label.clone()),
+        severity: assessment.reached.as_ref().map(|reached| reached.severity),
+        ladder_of_rule: ruling.rule.map(|rule| rule.index),
+        ignored_by_rule: ruling.ignored.map(|(rule, _)| rule.index),
+        life: ruling.ladder.has_shares().then_some((life, from)),
+        ladder: steps(assessment, evaluation.now),
+        notifiers: notifiers
+            .iter()
+            .map(|notifier| outlook(notifier, evaluation, assessment, forecast))
+            .collect(),
+        certificate,
+    }
+}
+
+/// The unprotected projects whose lists name a certificate: it was probably active there.
+fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<ProjectView> {
+    let listing = evaluation.inventory.projects_that_list(&certificate.id);
+    let unprotected = listing.iter().filter_map(|project| evaluation.unprotected(&project.id));
+    let view = |one: &Unprotected<'_>| ProjectView {
+        unprotected_since: one.since,
+        ..ProjectView::of(one.project)
+    };
+    unprotected.map(view).collect()
+}
+
+/// The ladder of a certificate from the widest threshold to the expiry, with the effective
+/// severities.
+pub fn steps(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Step> {
+    let ruling = &assessment.ruling.steps;
+    let step = |stage: &str, lead: TimeDelta, severity, repeat: Option<TimeDelta>| {
+        let at = assessment.certificate.expires_at.map(|expires_at| seconds(expires_at - lead));
+        Step {
+            stage: stage.to_owned(),
+            at,
+            severity,
+            repeat_seconds: repeat.map(|repeat| repeat.num_seconds()),
+            reached: at.is_some_and(|at| at <= now),
+        }
+    };
+    let thresholds =
+        ruling.as_slice().iter().map(|one| step(&one.label, one.lead, one.severity, one.repeat));
+    let expired = &ruling.expired;
+    let mut end = step("expired", TimeDelta::zero(), expired.severity, expired.repeat);
+    // The severity is limited and repeats stop if it is replaced.
+    if assessment.replaced {
+        end.severity = end.severity.min(Severity::Warning);
+        end.repeat_seconds = None;
+    }
+    thresholds.chain([end]).collect()
+}
+
+fn outlook(
+    notifier: &NotifierState,
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    forecast: &[Notification],
+) -> Notifier {
+    let subject = Subject::Certificate(assessment.certificate.id.clone());
+    Notifier {
+        name: notifier.name.clone(),
+        status: status(notifier, evaluation, assessment, &subject),
+        sent: notifier.ledger.open.get(&subject).map(|sent| Sent {
+            stage: sent.label.clone(),
+            severity: sent.severity,
+            at: seconds(sent.at),
+        }),
+        upcoming: upcoming(notifier, assessment, forecast),
+    }
+}
+
+fn status(
+    notifier: &NotifierState,
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    subject: &Subject,
+) -> AlertStatus {
+    let NotifierState { routing, ledger, .. } = notifier;
+    if !routing.selects(evaluation.organization) {
+        return AlertStatus::Organization;
+    }
+    if !routing.concerns(&assessment.projects) {
+        return AlertStatus::Projects;
+    }
+    if assessment.reached.is_none() {
+        return AlertStatus::NoStage;
+    }
+    if assessment.open().is_none() {
+        return AlertStatus::Ignored;
+    }
+    let all = findings(evaluation, routing);
+    match all.iter().find(|finding| finding.subject == *subject) {
+        None => AlertStatus::Severity,
+        Some(finding) if finding.muted => AlertStatus::Acknowledged,
+        Some(finding)
+            if !ledger.open.contains_key(subject)
+                && ledger.was_opened_again(finding, evaluation.now) =>
+        {
+            AlertStatus::Flapping
+        }
+        Some(_) => AlertStatus::Alerted,
+    }
+}
+
+/// The alerts of a forecast about one certificate for one notifier; repeats are counted at the
+/// alert that they repeat.
+fn upcoming(
+    notifier: &NotifierState,
+    assessment: &Assessment<'_>,
+    forecast: &[Notification],
+) -> Vec<Upcoming> {
+    let alerts = forecast
+        .iter()
+        .filter(|notification| notification.notifier == notifier.name)
+        .flat_map(|notification| {
+            notification.alerts.iter().map(|alert| (notification.created_at, alert))
+        })
+        .filter(|(_, alert)| {
+            alert.certificate().is_some_and(|one| one.id == assessment.certificate.id)
+        });
+    let mut next: Vec<Upcoming> = Vec::new();
+    for (at, alert) in alerts {
+        let full = next.len() == UPCOMING;
+        match next.last_mut() {
+            Some(last)
+                if alert.reason == Some(Reason::Repeat)
+                    && last.stage == alert.stage
+                    && last.severity == alert.severity =>
+            {
+                last.repeats += 1;
+                last.last_repeat_at = Some(seconds(at));
+            }
+            _ if full => break,
+            _ => next.push(Upcoming {
+                at: seconds(at),
+                event: alert.event,
+                reason: alert.reason,
+                stage: alert.stage.clone(),
+                severity: alert.severity,
+                repeats: 0,
+                last_repeat_at: None,
             }),
-            upcoming: outlook.upcoming.iter().map(Into::into).collect(),
         }
     }
-}
-
-impl From<&Coming> for Upcoming {
-    fn from(coming: &Coming) -> Upcoming {
-        Upcoming {
-            at: seconds(coming.at),
-            event: coming.event,
-            reason: coming.reason,
-            stage: coming.stage.clone(),
-            severity: coming.severity,
-            repeats: coming.repeats,
-            last_repeat_at: coming.last_repeat.map(seconds),
-        }
-    }
+    next
 }

@@ -5,14 +5,16 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 use super::{CertificateRow, Project, Unreadable, seconds};
-use crate::domain::{
-    certificate::{AdminKeyId, CertificateId, OrganizationName},
-    compose::Occasion,
-    evaluate::Evaluation,
-    notification::CredentialKind,
-    scan::ScanRecord,
-    text::Name,
-    threshold::Severity,
+use crate::{
+    domain::{
+        certificate::{AdminKeyId, CertificateId, OrganizationName},
+        credential::CredentialKind,
+        evaluate::Evaluation,
+        scan::ScanRecord,
+        text::Name,
+        threshold::Severity,
+    },
+    message::compose::MessageContext,
 };
 
 /// One organization, evaluated.
@@ -55,7 +57,7 @@ impl Overview {
     ) -> Overview {
         let organization = evaluation.organization.clone();
         let inventory = evaluation.inventory;
-        let occasion = Occasion::without_scan(evaluation);
+        let context = MessageContext::without_scan(evaluation);
         let mut projects: Vec<Project> =
             inventory.projects.values().map(|one| Project::of(evaluation, one)).collect();
         projects.sort_by_cached_key(Project::urgency);
@@ -64,7 +66,7 @@ impl Overview {
             *breaks.entry(id).or_default() += 1;
         }
         let rows = evaluation.assessments().map(|assessment| {
-            let row = CertificateRow::of(evaluation, &occasion, &assessment);
+            let row = CertificateRow::of(evaluation, &context, &assessment);
             CertificateRow { breaks: breaks.get(&row.view.id).copied().unwrap_or(0), ..row }
         });
         let mut certificates: Vec<CertificateRow> = rows.collect();

@@ -6,12 +6,12 @@
 
 use certvigil::domain::{
     acknowledgement::Acknowledgements,
-    alert::{Decision, Moment, World, decide},
+    alert::{Decision, ScanTime, Transition, decide},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
     credential::WatchedKeys,
     evaluate::evaluate,
     inventory::Inventory,
-    listener::{Grain, Listener},
+    notifier::{Grouping, NotifierState},
     policy::{Policy, ProtectionPolicy},
     reading::{Listed, Reading},
     routing::Routing,
@@ -105,28 +105,28 @@ fn decisions(bencher: Bencher<'_, '_>, certificates: usize, told: bool) {
         return;
     };
     let none = Acknowledgements::default();
-    let mut listeners: Vec<Listener> = (0..NOTIFIERS)
-        .map(|n| Listener {
+    let mut notifiers: Vec<NotifierState> = (0..NOTIFIERS)
+        .map(|n| NotifierState {
             name: format!("n{n}"),
             routing: Routing::all(),
-            grain: Grain::Digest,
+            grouping: Grouping::Digest,
             ledger: Default::default(),
         })
         .collect();
     let now = start();
     let moment =
-        Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
-    let scan = |listeners: &[Listener]| -> Vec<Vec<Decision>> {
+        ScanTime { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
+    let scan = |notifiers: &[NotifierState]| -> Vec<Vec<Decision>> {
         let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
-        let world = World::watched(&inventory, &evaluation);
-        listeners.iter().map(|listener| decide(&world, listener, moment)).collect()
+        let world = Transition::watched(&inventory, &evaluation);
+        notifiers.iter().map(|listener| decide(&world, listener, moment)).collect()
     };
     if told {
-        for (decisions, listener) in scan(&listeners).iter().zip(&mut listeners) {
+        for (decisions, listener) in scan(&notifiers).iter().zip(&mut notifiers) {
             decisions.iter().for_each(|decision| listener.ledger.learn(decision));
         }
     }
-    bencher.bench(|| black_box(scan(&listeners)));
+    bencher.bench(|| black_box(scan(&notifiers)));
 }
 
 #[divan::bench(args = SIZES)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 const PAGE: usize = 100;
 /// The simulated organization.
 #[derive(Clone, Copy, Debug)]
-pub struct World {
+pub struct Transition {
     pub projects: usize,
     /// In each project.
     pub certificates: usize,
@@ -21,12 +21,19 @@ pub struct World {
     pub expires_at: u64,
 }
 
-impl World {
+impl Transition {
     /// One without latency or a limit.
-    pub const fn of(projects: usize, certificates: usize, shared: bool) -> World {
+    pub const fn of(projects: usize, certificates: usize, shared: bool) -> Transition {
         let latency = Duration::ZERO;
         let stride = if shared { 0 } else { certificates };
-        World { projects, certificates, stride, latency, allowed: 0, expires_at: 4_000_000_000 }
+        Transition {
+            projects,
+            certificates,
+            stride,
+            latency,
+            allowed: 0,
+            expires_at: 4_000_000_000,
+        }
     }
 
     /// Whether all projects list the same certificates.
@@ -43,12 +50,12 @@ impl World {
         vec![projects, certificates, stride, latency, allowed, self.expires_at.to_string()]
     }
 
-    /// Reads [`World::arguments`].
-    pub fn parse(arguments: &[String]) -> Option<World> {
+    /// Reads [`Transition::arguments`].
+    pub fn parse(arguments: &[String]) -> Option<Transition> {
         let [projects, certificates, stride, latency, allowed, expires_at] = arguments else {
             return None;
         };
-        Some(World {
+        Some(Transition {
             projects: projects.parse().ok()?,
             certificates: certificates.parse().ok()?,
             stride: stride.parse().ok()?,

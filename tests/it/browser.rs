@@ -2,10 +2,7 @@
 
 use axum::{Router, extract::State, response::Html};
 use certvigil::{
-    domain::{
-        notification::{Event, Notification},
-        sample,
-    },
+    message::{Event, Notification, sample},
     notify::email,
 };
 use fantoccini::{Client, ClientBuilder, Locator, error::CmdError, wd::WebDriverCompatibleCommand};

@@ -747,7 +747,7 @@ async fn a_secret_that_was_pasted_into_the_wrong_place_is_not_printed() {
 #[tokio::test]
 async fn an_admin_key_is_read_as_it_was_meant_and_a_projects_key_is_named_as_one() {
     let sim =
-        Sim::start(certvigil::demo::world::World::with_projects(1, |n| format!("p{n}"))).await;
+        Sim::start(certvigil::demo::world::Transition::with_projects(1, |n| format!("p{n}"))).await;
     let folder = tempfile::tempdir().unwrap();
     let key = certvigil::demo::admin_api::KEY;
     let text = sim.config().replace(&format!("\"{key}\""), "{ file = \"key\" }");
@@ -803,5 +803,5 @@ async fn a_secret_is_read_from_a_regular_file_alone() {
     command.arg("--config").arg(endless).args(["config", "check"]);
     let (code, _, err) = run(command).await;
     assert_eq!(code, 2);
-    assert!(err.contains("over 1024 KiB"), "{err}");
+    assert!(err.contains("larger than 1024 KiB"), "{err}");
 }

@@ -1,8 +1,8 @@
 //! What certvigil reads with is watched, too: its admin key, and its own client certificate.
 
 use certvigil::{
-    demo::world::{AdminKey, World},
-    usecase::scan::AdminKeysFault,
+    demo::world::{AdminKey, Transition},
+    usecase::scan::AdminKeysError,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn key(id: &str, redacted: &str, expires_at: Option<DateTime<Utc>>) -> AdminKey 
 const OWN: &str = "sk-admin...ted";
 
 async fn world() -> Sim {
-    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(500)), 1..=2);
     world.admin_keys = vec![
         key("key_other", "sk-admin...xyz", Some(start() + days(3))),
@@ -92,7 +92,7 @@ async fn a_key_that_may_not_read_the_keys_is_reported_once_and_makes_no_scan_inc
     sim.api.world().admin_keys_broken = Some(403);
     let report = service.scan(start()).await;
     assert!(report.record.complete && report.record.faults.is_empty());
-    let AdminKeysFault { why, refused } = report.admin_keys_fault.unwrap();
+    let AdminKeysError { why, refused } = report.admin_keys_fault.unwrap();
     assert!(refused);
     assert!(why.contains("HTTP 403: the admin key has no permission to read this"), "{why}");
     assert_eq!(service.scan(start() + days(1)).await.admin_keys_fault, None, "once");

@@ -7,7 +7,7 @@ use certvigil::demo::{
     mailbox::{Mailbox, Terms},
     pages::parts,
     receiver::Answer,
-    world::World,
+    world::Transition,
 };
 use std::{
     collections::BTreeSet,
@@ -115,7 +115,7 @@ async fn relay(mut client: TcpStream, behind: SocketAddr, fault: Option<Fault>) 
 const RECIPIENTS: [&str; 3] = ["a@acme.example", "b@acme.example", "c@acme.example"];
 
 async fn sim() -> Sim {
-    Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await
+    Sim::start(Transition::with_projects(1, |n| format!("prod-{n}"))).await
 }
 
 /// A scan each second, and little patience.
@@ -263,7 +263,7 @@ async fn of_three_recipients_one_is_refused_for_a_while_and_one_for_good() {
     daemon.logged("notification not delivered: rejected", 0).await;
     until("the others get the alert", || (posted(&sim, "notifier.failing") == 1).then_some(()))
         .await;
-    daemon.logged("notifier failing: the other notifiers, if any, report it", 0).await;
+    daemon.logged("notifier failing: the working notifiers, if any, report it", 0).await;
     daemon.logged("a delivery has been pending for longer than delivery.retry_max", 0).await;
     let before = beats.well();
     sim.mailbox.refuse(RECIPIENTS[1], None);

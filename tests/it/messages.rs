@@ -4,15 +4,14 @@
 use certvigil::{
     clock::Clock,
     config::{Config, NotifierSettings},
-    demo::{pages::parts, world::World},
+    demo::{pages::parts, world::Transition},
     domain::{
         certificate::{CertificateId, ProjectId},
-        notification::{
-            Alert, Body, CertificateBody, Event, Named, Notification, ProjectView, SilenceView,
-        },
         rotation::RotationStep,
-        sample,
         text::Name,
+    },
+    message::{
+        Alert, Body, CertificateBody, Event, Named, Notification, ProjectView, SilenceView, sample,
     },
     notify::{email, log, webhook},
 };
@@ -63,7 +62,7 @@ fn calls(config: &Config, format: &str, message: &Notification) -> Vec<(Url, Val
     };
     let url = Url::parse("https://receiver.example/base").unwrap();
     let calls = webhook::preview(settings, &url, message, start()).unwrap();
-    let read = |call: webhook::format::Call| {
+    let read = |call: webhook::format::Request| {
         assert_eq!(call.content_type, "application/json");
         (call.url, serde_json::from_str(&call.body).unwrap())
     };
@@ -236,7 +235,7 @@ fn discord_gets_no_more_than_it_takes_and_the_number_of_the_rest() {
         }
         assert!(total <= 6_000, "{total}");
         let shown = embeds.len() - 1;
-        let more = certvigil::domain::wording::left_out(message.alerts_total - shown);
+        let more = certvigil::message::wording::left_out(message.alerts_total - shown);
         let said = body.to_string().contains(&more);
         assert_eq!(said, message.alerts_total > shown, "{more}");
     }
@@ -252,7 +251,7 @@ fn teams_gets_no_more_than_it_takes_and_the_number_of_the_rest() {
         let shown = card["body"].as_array().unwrap().iter();
         let shown = shown.filter(|element| element["type"] == "Container").count();
         assert!(shown >= 1);
-        let more = certvigil::domain::wording::left_out(message.alerts_total - shown);
+        let more = certvigil::message::wording::left_out(message.alerts_total - shown);
         assert_eq!(body.to_string().contains(&more), message.alerts_total > shown, "{more}");
     }
 }
@@ -402,9 +401,9 @@ pub fn hostile_message() -> Notification {
 }
 
 /// A world in which every name is hostile.
-fn hostile_world() -> World {
+fn hostile_world() -> Transition {
     let names = hostile();
-    let mut world = World::with_projects(names.len(), |n| names[n - 1].clone());
+    let mut world = Transition::with_projects(names.len(), |n| names[n - 1].clone());
     for (n, name) in names.iter().enumerate() {
         let end = start() + days(3) + TimeDelta::hours(n as i64);
         world.add(&format!("cert_{n:02}"), Some(name), Some(end), [n + 1]);

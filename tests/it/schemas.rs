@@ -5,9 +5,9 @@ use certvigil::{
         acknowledgement::Acknowledgement,
         certificate::{CertificateId, OrganizationName},
         delivery::DeliveryState,
-        notification::Notification,
         subject::Subject,
     },
+    message::Notification,
     store::{Settings, Store, Which},
 };
 use sqlx::{Connection, migrate::Migrator};

@@ -3,7 +3,7 @@
 
 use certvigil::{
     domain::{delivery::DeliveryState, retry::Verdict},
-    store::{Change, Commit, LEASE, Store, StoreFault, Taken},
+    store::{Change, Commit, LEASE, LeaseOutcome, Store, StoreError},
 };
 use chrono::TimeDelta;
 
@@ -30,23 +30,23 @@ async fn a_lease_has_one_holder_until_it_is_released_or_not_renewed() {
         let now = start() + days(1);
         store.take(Some(&acme()), Some(start()), length, now).await.unwrap()
     };
-    let Taken::Yes(first) = take(&one, LEASE).await else { panic!() };
-    assert_eq!(take(&other, LEASE).await, Taken::Held);
+    let LeaseOutcome::Acquired(first) = take(&one, LEASE).await else { panic!() };
+    assert_eq!(take(&other, LEASE).await, LeaseOutcome::Held);
     one.release(&first).await.unwrap();
     let short = TimeDelta::milliseconds(200);
-    let Taken::Yes(second) = take(&other, short).await else { panic!() };
+    let LeaseOutcome::Acquired(second) = take(&other, short).await else { panic!() };
     assert_ne!(first, second);
     // Its heartbeats keep its leases; without them another instance takes over.
     other.beat(&member("a"), LEASE, &start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-    assert_eq!(take(&one, LEASE).await, Taken::Held);
+    assert_eq!(take(&one, LEASE).await, LeaseOutcome::Held);
     other.beat(&member("a"), short, &start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-    assert!(matches!(take(&one, LEASE).await, Taken::Yes(_)));
+    assert!(matches!(take(&one, LEASE).await, LeaseOutcome::Acquired(_)));
     // And one that leaves needs not be waited for.
     one.leave().await.unwrap();
-    assert!(matches!(take(&other, LEASE).await, Taken::Yes(_)));
-    assert_eq!(take(&one, LEASE).await, Taken::Superseded, "it has left");
+    assert!(matches!(take(&other, LEASE).await, LeaseOutcome::Acquired(_)));
+    assert_eq!(take(&one, LEASE).await, LeaseOutcome::Superseded, "it has left");
 }
 
 #[tokio::test]
@@ -56,18 +56,18 @@ async fn a_scheduled_moment_is_scanned_once() {
     let take =
         async |tick, now| contract.store.take(Some(&acme()), tick, LEASE, now).await.unwrap();
     let (before, after) = (start() - minutes(1), start() + minutes(1));
-    assert_eq!(take(Some(start()), after).await, Taken::Done);
-    assert_eq!(take(Some(before), after).await, Taken::Done, "the older tick has passed");
+    assert_eq!(take(Some(start()), after).await, LeaseOutcome::Done);
+    assert_eq!(take(Some(before), after).await, LeaseOutcome::Done, "the older tick has passed");
     for (tick, now, why) in [
         (None, after, "a requested scan runs"),
         (Some(after), after, "the next one"),
         (Some(before), before, "what a clock that was ahead has written does not count"),
     ] {
-        assert!(matches!(take(tick, now).await, Taken::Yes(_)), "{why}");
+        assert!(matches!(take(tick, now).await, LeaseOutcome::Acquired(_)), "{why}");
     }
     // Under another configuration it is evaluated again.
     contract.store.join(&member("a"), false, &start).await.unwrap();
-    assert!(matches!(take(Some(start()), after).await, Taken::Yes(_)));
+    assert!(matches!(take(Some(start()), after).await, LeaseOutcome::Acquired(_)));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     let (one, other) = (instance(&database).await, instance(&database).await);
     let in_force = async |store: &Store| {
         let taken = store.take(None, None, LEASE, start()).await.unwrap();
-        taken != Taken::Superseded
+        taken != LeaseOutcome::Superseded
     };
     one.join(&member("a"), false, &start).await.unwrap();
     assert!(in_force(&one).await);
@@ -102,7 +102,7 @@ async fn the_newest_configuration_is_in_force_as_long_as_somebody_has_it() {
     };
     other.join(&member("b"), true, &start).await.unwrap();
     let late = one.commit(&commit).await;
-    assert!(matches!(late, Err(StoreFault::TakenOver)), "{late:?}");
+    assert!(matches!(late, Err(StoreError::TakenOver)), "{late:?}");
 
     // Started again, the old one is not new.
     one.leave().await.unwrap();
@@ -224,7 +224,7 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
     let Some(database) = postgres::database().await else { return };
     super::support::crypto();
     let missing = Store::open_beside(&database.settings()).await;
-    assert!(matches!(missing, Err(StoreFault::Missing(_))), "{missing:?}");
+    assert!(matches!(missing, Err(StoreError::Missing(_))), "{missing:?}");
     let settings = database.settings();
     let opening = (0..6).map(|_| Store::open(&settings));
     for opened in futures_util::future::join_all(opening).await {
@@ -235,7 +235,7 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
     let look = async || {
         let scans = running.scans(None, None, 9).await.map(|scans| scans.len());
         let failures = running.failures().await.map(|failures| failures.len());
-        Ok::<_, StoreFault>((scans?, failures?, running.latest_scan(&acme()).await?.is_some()))
+        Ok::<_, StoreError>((scans?, failures?, running.latest_scan(&acme()).await?.is_some()))
     };
     for _ in 0..3 {
         look().await.unwrap();
@@ -277,7 +277,7 @@ async fn the_schema_is_made_once_and_an_older_version_goes_on_beside_a_newer_one
     // One that it would not get along with.
     database.say("UPDATE compatibility SET version = 9999").await;
     for opened in [Store::open(&settings).await, Store::open_beside(&settings).await] {
-        assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
+        assert!(matches!(opened, Err(StoreError::Newer(_))), "{opened:?}");
     }
 }
 

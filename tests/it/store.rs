@@ -3,15 +3,13 @@
 use certvigil::{
     domain::{
         acknowledgement::{Acknowledgement, Acknowledgements, Ending},
-        alert::{Decision, Ledger, SentAlert},
+        alert::{Decision, Ledger, Reason, SentAlert},
         certificate::{Certificate, CertificateId, OrganizationName},
-        compose::{Composed, Occasion},
         credential::WatchedKeys,
         delivery::DeliveryState,
         evaluate::evaluate,
         inventory::Inventory,
-        listener::{Grain, Listener},
-        notification::{Reason, ScanView},
+        notifier::{Grouping, NotifierState},
         policy::{Policy, ProtectionPolicy},
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
@@ -20,9 +18,13 @@ use certvigil::{
         text::Name,
         threshold::{ExpiredStep, Ladder, Lead, Reached, Severity, Stage, Threshold},
     },
+    message::{
+        ScanView,
+        compose::{Composed, MessageContext},
+    },
     store::{
         Attempted, Change, Commit, Lease, LedgerVersion, Membership, MessageKind, Place, Plan,
-        Settings, Store, StoreFault, Which, id_at,
+        Settings, Store, StoreError, Which, id_at,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -321,7 +323,7 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
     };
     let (organization, none) = (acme(), Acknowledgements::default());
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
-    let occasion = Occasion {
+    let context = MessageContext {
         evaluation: &evaluation,
         before: None,
         scan: Some(ScanView {
@@ -337,13 +339,13 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
         allowed: None,
     };
     let decisions: Vec<&Decision> = decisions.iter().collect();
-    let listener = Listener {
+    let notifier = NotifierState {
         name: "n".into(),
         routing: Routing::all(),
-        grain: Grain::Digest,
+        grouping: Grouping::Digest,
         ledger: Ledger::default(),
     };
-    occasion.compose(|| id_at(now), &listener, &decisions).remove(0)
+    context.compose(|| id_at(now), &notifier, &decisions).remove(0)
 }
 
 pub const SEVEN: Stage = Stage::Within(604_800);
@@ -352,7 +354,7 @@ pub const SEVEN: Stage = Stage::Within(604_800);
 async fn a_second_instance_on_the_same_file_is_refused() {
     let contract = Contract::sqlite().await;
     let second = Store::open(&contract.settings).await;
-    assert!(matches!(second, Err(StoreFault::InUse(_))));
+    assert!(matches!(second, Err(StoreError::InUse(_))));
     let beside = Store::open_beside(&contract.settings).await.unwrap();
     assert_eq!(
         beside.deliveries(&Which::default(), 9).await.unwrap().len(),
@@ -383,7 +385,7 @@ async fn what_is_not_a_state_of_this_version_is_refused_in_words() {
     let Contract { settings, _folder, store } = contract;
     drop(store);
     for opened in [Store::open(&settings).await, Store::open_beside(&settings).await] {
-        assert!(matches!(opened, Err(StoreFault::Newer(_))), "{opened:?}");
+        assert!(matches!(opened, Err(StoreError::Newer(_))), "{opened:?}");
     }
 }
 
@@ -518,7 +520,7 @@ async fn a_failed_delivery_can_be_retried_and_counts_as_sent_then(contract: Cont
     assert!(done.contains("is delivered and cannot be retried"), "{done}");
     for nonsense in ["", "x", "%", "ffffffff", "'; DROP TABLE deliveries"] {
         let error = contract.store.retry(nonsense, later, later).await.unwrap_err();
-        assert!(matches!(error, StoreFault::NoSuchDelivery(_)), "{nonsense}");
+        assert!(matches!(error, StoreError::NoSuchDelivery(_)), "{nonsense}");
     }
 }
 
@@ -893,7 +895,7 @@ async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contra
         give_up_at: now + days(3),
     };
     let refused = contract.store.commit(&commit).await;
-    assert!(matches!(refused, Err(StoreFault::LedgerChanged)), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::LedgerChanged)), "{refused:?}");
     assert_eq!(contract.states().await.len(), 1, "nothing of it is kept");
 }
 
@@ -952,7 +954,7 @@ async fn a_commit_without_its_lease_changes_nothing(contract: Contract) {
     let other = open(&contract.settings).await;
     let taken = lease(&other, Some(&acme())).await;
     let late = contract.store.commit(&commit(start() + minutes(2), &held)).await;
-    assert!(matches!(late, Err(StoreFault::TakenOver)), "{late:?}");
+    assert!(matches!(late, Err(StoreError::TakenOver)), "{late:?}");
     assert_eq!(contract.store.last_tick(&acme()).await.unwrap(), Some(start() + minutes(1)));
     other.commit(&commit(start() + minutes(3), &taken)).await.unwrap();
 }

@@ -9,17 +9,17 @@ use certvigil::{
         admin_api::{AdminApi, KEY},
         mailbox::{Mailbox, Terms},
         receiver::{Receiver, SECRET},
-        world::World,
+        world::Transition,
     },
-    domain::{
-        certificate::OrganizationName,
-        notification::{Event, Reason},
-    },
+    domain::{alert::Reason, certificate::OrganizationName},
+    message::Event,
     notify::Notifier,
     service,
-    store::{LEASE, Lease, Store, StoreFault, Taken},
-    usecase::deliver,
-    usecase::scan::{self, Progress, Report, Target},
+    store::{LEASE, Lease, LeaseOutcome, Store, StoreError},
+    usecase::{
+        deliver,
+        scan::{self, Progress, Report, Target},
+    },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -77,7 +77,7 @@ pub fn webhook(hook: SocketAddr) -> String {
 /// What a commit takes.
 pub async fn lease(store: &Store, of: Option<&OrganizationName>) -> Lease {
     match store.take(of, None, LEASE, start()).await.unwrap() {
-        Taken::Yes(lease) => lease,
+        LeaseOutcome::Acquired(lease) => lease,
         other => panic!("{other:?}"),
     }
 }
@@ -96,7 +96,7 @@ async fn open(config: &Config) -> Store {
     let begun = std::time::Instant::now();
     loop {
         match Store::open(&config.state).await {
-            Err(StoreFault::InUse(_)) if begun.elapsed().as_secs() < 5 => {
+            Err(StoreError::InUse(_)) if begun.elapsed().as_secs() < 5 => {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
             opened => return opened.unwrap(),
@@ -169,7 +169,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub async fn start(world: World) -> Sim {
+    pub async fn start(world: Transition) -> Sim {
         let api = AdminApi::new(world);
         let api_address = api.serve().await.unwrap();
         let receiver = Receiver::default();
@@ -304,8 +304,8 @@ impl Tls {
 
 /// Serves a router over HTTPS.
 pub async fn serve_tls(router: Router, acceptor: tokio_rustls::TlsAcceptor) -> SocketAddr {
-    struct Listener(TcpListener, tokio_rustls::TlsAcceptor);
-    impl axum::serve::Listener for Listener {
+    struct TlsListener(TcpListener, tokio_rustls::TlsAcceptor);
+    impl axum::serve::Listener for TlsListener {
         type Io = tokio_rustls::server::TlsStream<TcpStream>;
         type Addr = SocketAddr;
         async fn accept(&mut self) -> (Self::Io, SocketAddr) {
@@ -322,7 +322,7 @@ pub async fn serve_tls(router: Router, acceptor: tokio_rustls::TlsAcceptor) -> S
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(Listener(listener, acceptor), router).await });
+    tokio::spawn(async move { axum::serve(TlsListener(listener, acceptor), router).await });
     address
 }
 

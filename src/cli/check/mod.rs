@@ -10,9 +10,10 @@ use super::{Failure, UNKNOWN, read, state};
 use crate::{
     clock::Clock,
     config::{Config, Needs},
-    domain::{threshold::Severity, wording},
+    domain::threshold::Severity,
+    message::wording,
     service::Once,
-    store::StoreFault,
+    store::StoreError,
     usecase::{
         check::Survey,
         scan::{Progress, Target},
@@ -90,7 +91,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
     // Acknowledgements and lost protections are shown if there is a database.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
-        Err(StoreFault::Missing(_)) => None,
+        Err(StoreError::Missing(_)) => None,
         Err(error) => {
             tracing::warn!(%error, "database unavailable: cannot show acknowledgements, nor which \
                                     projects have lost mutual TLS");

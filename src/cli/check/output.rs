@@ -10,7 +10,8 @@ use super::super::{
     terminal::{self, Tint, lines},
 };
 use crate::{
-    domain::{certificate::OrganizationName, status::Status, threshold::Severity, wording},
+    domain::{certificate::OrganizationName, status::Status, threshold::Severity},
+    message::wording,
     usecase::check::Survey,
     view::{Certificate, CertificateRow, Credential, Project, seconds},
 };

@@ -10,10 +10,11 @@ use super::{Failure, instant, state};
 use crate::{
     clock::Clock,
     config::{Config, Needs},
-    domain::{explain::Explanation, notification::Alert, scan::ScanRecord},
+    domain::scan::ScanRecord,
+    message::Alert,
     store::SentNotification,
     usecase::explain::{Explained, explain},
-    view::{Candidate, CertificateDetails, Notifier, ProjectOfCertificate, Step, Successor},
+    view::{Candidate, CertificateDetails, Explanation, ProjectOfCertificate, Successor},
 };
 
 #[derive(Args)]
@@ -121,8 +122,8 @@ impl Page<'_> {
             "lifetime": self.explanation.life.map(|(life, from)| {
                 serde_json::json!({ "seconds": life.num_seconds(), "from": from })
             }),
-            "ladder": self.explanation.ladder.iter().map(Step::from).collect::<Vec<_>>(),
-            "notifiers": self.explanation.notifiers.iter().map(Notifier::from).collect::<Vec<_>>(),
+            "ladder": self.explanation.ladder,
+            "notifiers": self.explanation.notifiers,
             "notifications": notifications,
         })
     }

@@ -9,8 +9,10 @@ use super::{
     Page,
 };
 use crate::{
-    domain::{certificate::LifeFrom, explain::Explanation, notification::ProjectView, wording},
+    domain::certificate::LifeFrom,
+    message::{ProjectView, wording},
     store::SentNotification,
+    view::Explanation,
 };
 
 impl Page<'_> {
@@ -168,10 +170,10 @@ impl Page<'_> {
             }
         }
         let mut table = terminal::table(&[], &[]);
-        for rung in &self.explanation.ladder {
+        for step in &self.explanation.ladder {
             let week = TimeDelta::days(7);
-            let weekly = if rung.label == "expired" { ", weekly after a week" } else { "" };
-            let repeat = match rung.repeat {
+            let weekly = if step.stage == "expired" { ", weekly after a week" } else { "" };
+            let repeat = match step.repeat() {
                 None => String::new(),
                 Some(repeat) if repeat >= week => {
                     format!("repeats after {}", wording::span(repeat))
@@ -179,10 +181,10 @@ impl Page<'_> {
                 Some(repeat) => format!("repeats after {}{weekly}", wording::span(repeat)),
             };
             table.add_row([
-                format!(" {}", rung.label),
-                rung.at.map_or("-".to_owned(), |at| self.at(at)),
-                rung.severity.to_string(),
-                if rung.reached { "reached" } else { "" }.to_owned(),
+                format!(" {}", step.stage),
+                step.at.map_or("-".to_owned(), |at| self.at(at)),
+                step.severity.to_string(),
+                if step.reached { "reached" } else { "" }.to_owned(),
                 repeat,
             ]);
         }
@@ -194,17 +196,17 @@ impl Page<'_> {
         writeln!(out, "\nNotifiers")?;
         for outlook in &self.explanation.notifiers {
             let known = match &outlook.sent {
-                Some(told) => {
+                Some(sent) => {
                     let mut its = self.notifications.iter();
-                    let latest = its.find(|one| one.notification.notifier == outlook.notifier);
+                    let latest = its.find(|one| one.notification.notifier == outlook.name);
                     let waits = latest.is_some_and(SentNotification::is_pending);
                     let on_its_way = if waits { ", not delivered yet" } else { "" };
-                    let (label, severity, at) = (&told.label, told.severity, self.at(told.at));
+                    let (label, severity, at) = (&sent.stage, sent.severity, self.at(sent.at));
                     format!("; last alert: {label} ({severity}), {at}{on_its_way}")
                 }
                 None => "; no open alert".to_owned(),
             };
-            writeln!(out, "  {}: {}{known}", outlook.notifier, outlook.status.describe())?;
+            writeln!(out, "  {}: {}{known}", outlook.name, outlook.status.describe())?;
             if outlook.upcoming.is_empty() {
                 writeln!(out, "    no upcoming alerts, if nothing changes")?;
             }
@@ -214,7 +216,7 @@ impl Page<'_> {
                 let at = self.at(coming.at);
                 let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
                 write!(out, "    next {at}: {stage}, {how} ({reason})")?;
-                match coming.last_repeat {
+                match coming.last_repeat_at {
                     Some(last) => {
                         let times = wording::count(coming.repeats, "repeat");
                         writeln!(out, ", then {times} until {}", self.at(last))?;

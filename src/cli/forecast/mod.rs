@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Needs},
     domain::inventory::Inventory,
     service,
-    store::StoreFault,
+    store::StoreError,
     usecase::organization::OrganizationState,
     usecase::scan::{self, Progress},
 };
@@ -56,7 +56,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     // Sent alerts are not repeated, so an existing database is always used.
     let store = match state::open(&config).await {
         Ok(store) => Some(store),
-        Err(StoreFault::Missing(_)) if !arguments.from_state => {
+        Err(StoreError::Missing(_)) if !arguments.from_state => {
             eprintln!("no database: assuming that no alert was sent yet");
             None
         }

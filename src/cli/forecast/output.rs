@@ -13,13 +13,8 @@ use super::super::{
 };
 use crate::{
     config::Config,
-    domain::{
-        compose,
-        evaluate::evaluate,
-        notification::{Alert, Notification, Reason},
-        threshold::Severity,
-        wording,
-    },
+    domain::{alert::Reason, evaluate::evaluate, threshold::Severity},
+    message::{Alert, Notification, compose, wording},
     usecase::organization::OrganizationState,
 };
 

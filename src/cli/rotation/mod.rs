@@ -22,8 +22,8 @@ use crate::{
             RotationStep,
             plan::{InPlace, Place, Plan, Progress},
         },
-        wording,
     },
+    message::wording,
     usecase::organization::OrganizationState,
 };
 use request::{Api, Request};
@@ -76,7 +76,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
             before: one.inventory.clone(),
             inventory: one.inventory.clone(),
             acknowledgements: Acknowledgements::default(),
-            listeners: Vec::new(),
+            notifiers: Vec::new(),
         })
         .collect();
     for one in &known {

@@ -3,13 +3,15 @@
 use std::fmt::Write;
 
 use super::{Page, STEPS};
-use crate::domain::{
-    certificate::Certificate,
-    rotation::{
-        RotationStep,
-        plan::{InPlace, Place, Progress},
+use crate::{
+    domain::{
+        certificate::Certificate,
+        rotation::{
+            RotationStep,
+            plan::{InPlace, Place, Progress},
+        },
     },
-    wording,
+    message::wording,
 };
 
 /// How many candidates are listed.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{AdminApi, certificate_json, error, refusal};
-use crate::demo::world::{Certificate, World};
+use crate::demo::world::{Certificate, Transition};
 
 /// How many certificates are switched at once.
 const MAX_IDS: usize = 10;
@@ -99,7 +99,7 @@ async fn deactivate_in(
 }
 
 /// Activates or deactivates all of these, in a project or for the organization, or none.
-fn switch(world: &mut World, project: Option<&str>, ids: &[String], active: bool) -> Response {
+fn switch(world: &mut Transition, project: Option<&str>, ids: &[String], active: bool) -> Response {
     if !(1..=MAX_IDS).contains(&ids.len()) {
         return error(400, "certificate_ids must have 1 to 10 items.");
     }

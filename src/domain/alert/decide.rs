@@ -10,22 +10,21 @@ use super::{
         evaluate::{Evaluation, WEEKLY},
         finding::{Finding, RECENT, findings},
         inventory::Inventory,
-        listener::Listener,
-        notification::Reason,
         routing::Routing,
         subject::{ProjectKind, Subject},
         threshold::{Reached, Stage},
     },
-    Decision, Ledger, Moment, SentAlert,
-    grouping::for_grain,
+    Decision, Ledger, Reason, ScanTime, SentAlert,
+    grouping::apply_grouping,
     resolution::end,
 };
+use crate::domain::notifier::NotifierState;
 
 /// An expired certificate repeats as configured for so long, and then weekly.
 const INSISTENT: TimeDelta = TimeDelta::days(7);
 
 /// What there is to compare: the organization before this scan and after it.
-pub enum World<'a> {
+pub enum Transition<'a> {
     Watched {
         before: &'a Inventory,
         /// The active certificates before the scan; computed only if something ended.
@@ -36,24 +35,24 @@ pub enum World<'a> {
     Unwatched,
 }
 
-impl<'a> World<'a> {
-    pub fn watched(before: &'a Inventory, after: &'a Evaluation<'a>) -> World<'a> {
-        World::Watched { before, was_active: OnceLock::new(), after }
+impl<'a> Transition<'a> {
+    pub fn watched(before: &'a Inventory, after: &'a Evaluation<'a>) -> Transition<'a> {
+        Transition::Watched { before, was_active: OnceLock::new(), after }
     }
 }
 
 /// Decides the alerts of one notifier.
 pub fn reconcile(
-    world: &World<'_>,
+    transition: &Transition<'_>,
     routing: &Routing,
     ledger: &Ledger,
-    moment: Moment,
+    moment: ScanTime,
 ) -> Vec<Decision> {
-    let findings = match world {
-        World::Watched { after, .. } => findings(after, routing),
-        World::Unwatched => Vec::new(),
+    let findings = match transition {
+        Transition::Watched { after, .. } => findings(after, routing),
+        Transition::Unwatched => Vec::new(),
     };
-    let ends = |subject: &Subject, sent: &SentAlert| end(subject, sent, world);
+    let ends = |subject: &Subject, sent: &SentAlert| end(subject, sent, transition);
     let mut decisions = compare_all(&findings, ends, ledger, moment);
     for kind in ProjectKind::ALL {
         send_projects_together(kind, &mut decisions, &findings, ledger, moment);
@@ -67,7 +66,7 @@ pub(in crate::domain) fn compare_all(
     findings: &[Finding],
     end: impl Fn(&Subject, &SentAlert) -> Option<Reason>,
     ledger: &Ledger,
-    moment: Moment,
+    moment: ScanTime,
 ) -> Vec<Decision> {
     let open: BTreeSet<&Subject> = findings.iter().map(|finding| &finding.subject).collect();
     let news = findings.iter().flat_map(|finding| compare(finding, ledger, moment));
@@ -98,7 +97,7 @@ fn send_projects_together(
     decisions: &mut Vec<Decision>,
     findings: &[Finding],
     ledger: &Ledger,
-    moment: Moment,
+    moment: ScanTime,
 ) {
     let of_project = |subject: &Subject| kind.of(subject).is_some();
     let sent: BTreeSet<Subject> = decisions
@@ -121,8 +120,8 @@ fn send_projects_together(
 }
 
 /// All open alerts, for a new receiver: the ends of silences do not matter to it.
-pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Decision> {
-    let mut open = reconcile(world, routing, &Ledger::default(), moment);
+pub fn all_open(transition: &Transition<'_>, routing: &Routing, moment: ScanTime) -> Vec<Decision> {
+    let mut open = reconcile(transition, routing, &Ledger::default(), moment);
     for decision in &mut open {
         if let Decision::Send { reason, .. } = decision {
             *reason = Reason::Opened;
@@ -131,13 +130,17 @@ pub fn all_open(world: &World<'_>, routing: &Routing, moment: Moment) -> Vec<Dec
     open
 }
 
-/// Decides the alerts of a listener.
-pub fn decide(world: &World<'_>, listener: &Listener, moment: Moment) -> Vec<Decision> {
-    let decisions = reconcile(world, &listener.routing, &listener.ledger, moment);
-    for_grain(decisions, listener, moment.now)
+/// Decides the alerts of a notifier.
+pub fn decide(
+    transition: &Transition<'_>,
+    notifier: &NotifierState,
+    moment: ScanTime,
+) -> Vec<Decision> {
+    let decisions = reconcile(transition, &notifier.routing, &notifier.ledger, moment);
+    apply_grouping(decisions, notifier, moment.now)
 }
 
-fn send(finding: &Finding, ledger: &Ledger, reason: Reason, moment: Moment) -> Decision {
+fn send(finding: &Finding, ledger: &Ledger, reason: Reason, moment: ScanTime) -> Decision {
     Decision::Send {
         subject: finding.subject.clone(),
         reason,
@@ -147,7 +150,7 @@ fn send(finding: &Finding, ledger: &Ledger, reason: Reason, moment: Moment) -> D
 }
 
 /// The decisions for one finding: at most one, or two where an alert takes the place of a false one.
-fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> {
+fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision> {
     if finding.muted {
         return Vec::new();
     }
@@ -209,7 +212,7 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: Moment) -> Vec<Decision> 
 }
 
 /// The repeat interval of a stage, for a scan of `tick`.
-pub(in crate::domain) fn repeat(
+pub fn repeat(
     reached: &Reached,
     expires_at: Option<DateTime<Utc>>,
     tick: DateTime<Utc>,

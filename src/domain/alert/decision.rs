@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    super::{notification::Reason, routing::Routing, subject::Subject, threshold::Reached},
+    super::{routing::Routing, subject::Subject, threshold::Reached},
+    Reason,
     sent::SentAlert,
 };
 
@@ -43,7 +44,7 @@ impl Decision {
 
 /// When the scan is.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct ScanTime {
     pub now: DateTime<Utc>,
     /// The scheduled moment that this scan stands for, so that a repeat of six hours is due at each
     /// scan of a six-hourly schedule, however late one of them runs.
@@ -57,7 +58,7 @@ pub struct Moment {
     pub clock_is_certain: bool,
 }
 
-impl Moment {
+impl ScanTime {
     /// Whether a repeat is due. Ticks are compared, so that a repeat of six hours is due at each
     /// scan of a six-hourly schedule, however late one of them ran; an alert of a start shortly
     /// before a tick is not repeated at the tick.

@@ -3,32 +3,26 @@
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
-use super::{
-    super::{
-        listener::{Grain, Listener},
-        notification::Reason,
-        subject::Subject,
-    },
-    Decision, Ledger,
-};
+use super::{super::subject::Subject, Decision, Ledger, Reason};
+use crate::domain::notifier::{Grouping, NotifierState};
 
-/// Adapts the decisions to the grouping of a listener.
-pub(in crate::domain) fn for_grain(
+/// Adapts the decisions to the grouping of a notifier.
+pub(in crate::domain) fn apply_grouping(
     decisions: Vec<Decision>,
-    listener: &Listener,
+    notifier: &NotifierState,
     now: DateTime<Utc>,
 ) -> Vec<Decision> {
-    match listener.grain {
-        Grain::Digest => lasting(decisions, &listener.ledger, now),
-        Grain::EachAlert | Grain::EachAlertKeptUp => {
-            for_incidents(decisions, &listener.ledger, now)
+    match notifier.grouping {
+        Grouping::Digest => drop_flapping(decisions, &notifier.ledger, now),
+        Grouping::EachAlert | Grouping::EachAlertRefreshed => {
+            for_incidents(decisions, &notifier.ledger, now)
         }
     }
 }
 
 /// A flapping alert is not resolved in between: it would count as resolved for a day, although its
 /// reason is there.
-fn lasting(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
+fn drop_flapping(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasts = |decision: &Decision| match decision {
         Decision::Resolve { subject, sent, .. } => !ledger.is_flipping(subject, sent, now),
         Decision::Send { .. } | Decision::Redate { .. } | Decision::HoldBack { .. } => true,
@@ -47,13 +41,13 @@ fn for_incidents(
     let sent: BTreeSet<Subject> = decisions.iter().filter_map(sent).collect();
     decisions
         .retain(|one| !matches!(one, Decision::Resolve { subject, .. } if sent.contains(subject)));
-    lasting(decisions, ledger, now)
+    drop_flapping(decisions, ledger, now)
 }
 
 /// The refreshes: open alerts without a decision now, as they were sent, for receivers that treat
 /// an alert without a refresh as resolved. They are sent, and not learnt. Acknowledged and stale
 /// ones are among them, because neither is resolved. `ledger` is the one before the decisions.
-pub fn keep_up(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
+pub fn refresh_open(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
     let mut after = ledger.clone();
     decisions.iter().for_each(|decision| after.learn(decision));
     let sent_now: BTreeSet<&Subject> = decisions

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{certificate::same_expiry, finding::Finding, subject::Subject},
-    Decision, FLIP, Moment, SentAlert,
+    Decision, FLIP, ScanTime, SentAlert,
 };
 
 /// The sent alerts of one notifier.
@@ -21,7 +21,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// The entry of a finding that is sent now.
-    pub(super) fn sent(&self, finding: &Finding, moment: Moment) -> SentAlert {
+    pub(super) fn sent(&self, finding: &Finding, moment: ScanTime) -> SentAlert {
         let open = self.open.get(&finding.subject);
         // The message that it was resolved may have been replaced by this one.
         let past = self.latest(&finding.subject);
@@ -53,7 +53,7 @@ impl Ledger {
     /// The due time of an alert that is sent now. An alert that no receiver accepted keeps its
     /// first due time. A finding that began after the last decision is due since its beginning; an
     /// older one could not be known before this scan.
-    pub(super) fn due_at(&self, finding: &Finding, moment: Moment) -> DateTime<Utc> {
+    pub(super) fn due_at(&self, finding: &Finding, moment: ScanTime) -> DateTime<Utc> {
         let undelivered = self
             .undelivered
             .get(&finding.subject)
@@ -69,11 +69,7 @@ impl Ledger {
     }
 
     /// Whether the same was opened again within the last day: an answer that flips makes no storm.
-    pub(in crate::domain) fn was_opened_again(
-        &self,
-        finding: &Finding,
-        now: DateTime<Utc>,
-    ) -> bool {
+    pub fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         self.same(finding, now).any(|sent| sent.flips(now))
     }
 

@@ -9,15 +9,18 @@ mod decide;
 mod decision;
 mod grouping;
 mod ledger;
+mod reason;
 mod resolution;
 mod sent;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{World, all_open, decide, reconcile};
-pub(super) use decide::{compare_all, repeat};
-pub use decision::{Decision, Moment};
-pub(super) use grouping::for_grain;
-pub use grouping::keep_up;
+pub(super) use decide::compare_all;
+
+pub use decide::{Transition, all_open, decide, reconcile, repeat};
+pub use decision::{Decision, ScanTime};
+pub(super) use grouping::apply_grouping;
+pub use grouping::refresh_open;
 pub use ledger::Ledger;
+pub use reason::Reason;
 pub use sent::{FLIP, SentAlert};

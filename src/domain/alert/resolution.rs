@@ -11,17 +11,21 @@ use super::{
         credential::WatchedKeys,
         evaluate::Evaluation,
         inventory::Inventory,
-        notification::Reason,
         subject::Subject,
         threshold::Stage,
     },
-    decide::World,
+    Reason,
+    decide::Transition,
     sent::SentAlert,
 };
 
 /// Why an alert is resolved; `None` while its data is stale.
-pub(super) fn end(subject: &Subject, sent: &SentAlert, world: &World<'_>) -> Option<Reason> {
-    let World::Watched { before, was_active, after } = world else {
+pub(super) fn end(
+    subject: &Subject,
+    sent: &SentAlert,
+    transition: &Transition<'_>,
+) -> Option<Reason> {
+    let Transition::Watched { before, was_active, after } = transition else {
         return Some(Reason::Unwatched);
     };
     match subject {

@@ -2,6 +2,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use proptest::prelude::*;
 
+use super::Reason;
 use super::*;
 use crate::domain::{
     acknowledgement::{Acknowledgement, Acknowledgements, Ending},
@@ -12,8 +13,7 @@ use crate::domain::{
         Inventory,
         tests::{Scoped, certificate, each, everything, reading, start},
     },
-    listener::{self, Grain},
-    notification::Reason,
+    notifier::{self, Grouping},
     policy::{Effect, Ignore, Policy, ProtectionPolicy, Rule},
     reading::{Listed, Reading},
     routing::Routing,
@@ -49,7 +49,7 @@ fn acme() -> OrganizationName {
 }
 
 /// One notifier that listens to one organization, scan after scan.
-struct Listener {
+struct NotifierState {
     inventory: Inventory,
     ledger: Ledger,
     policy: Policy,
@@ -59,9 +59,9 @@ struct Listener {
     clock_is_uncertain: bool,
 }
 
-impl Default for Listener {
-    fn default() -> Listener {
-        Listener {
+impl Default for NotifierState {
+    fn default() -> NotifierState {
+        NotifierState {
             inventory: Inventory::default(),
             ledger: Ledger::default(),
             policy: policy_of(&[90, 30, 7, 1]),
@@ -73,7 +73,7 @@ impl Default for Listener {
     }
 }
 
-impl Listener {
+impl NotifierState {
     fn scan(&mut self, reading: Reading, now: DateTime<Utc>) -> Vec<Decision> {
         let before = std::mem::take(&mut self.inventory);
         self.inventory = before.clone().merge(reading, &everything(), now);
@@ -84,15 +84,15 @@ impl Listener {
         let acme = acme();
         let silences = &self.acknowledgements;
         let evaluation = evaluate(&acme, &self.inventory, &self.policy, silences, now);
-        let world = World::watched(before, &evaluation);
-        let moment = Moment {
+        let transition = Transition::watched(before, &evaluation);
+        let moment = ScanTime {
             now,
             tick: now,
             timezone: self.timezone,
             decided_at: None,
             clock_is_certain: !self.clock_is_uncertain,
         };
-        let decisions = reconcile(&world, &self.routing, &self.ledger, moment);
+        let decisions = reconcile(&transition, &self.routing, &self.ledger, moment);
         decisions.iter().for_each(|decision| self.ledger.learn(decision));
         decisions
     }
@@ -137,10 +137,10 @@ fn project(listed: &[(&str, i64, bool)]) -> Reading {
 
 #[test]
 fn a_life_is_reported_in_its_stages_each_once() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let mut heard = Vec::new();
     for day in 0..=115 {
-        for words in listener.hears(project(&[("c", 100, true)]), at(day)) {
+        for words in notifier.hears(project(&[("c", 100, true)]), at(day)) {
             heard.push(format!("{day}: {words}"));
         }
     }
@@ -174,9 +174,9 @@ fn a_life_is_reported_in_its_stages_each_once() {
 
 #[test]
 fn after_downtime_only_the_tightest_stage_is_reported() {
-    let mut listener = Listener::default();
-    assert_eq!(listener.hears(project(&[("c", 100, true)]), at(15)), ["c opened 90d"]);
-    assert_eq!(listener.hears(project(&[("c", 100, true)]), at(95)), ["c stage 7d"]);
+    let mut notifier = NotifierState::default();
+    assert_eq!(notifier.hears(project(&[("c", 100, true)]), at(15)), ["c opened 90d"]);
+    assert_eq!(notifier.hears(project(&[("c", 100, true)]), at(95)), ["c stage 7d"]);
 }
 
 #[test]
@@ -202,49 +202,49 @@ fn each_end_has_its_reason() {
         ),
     ];
     for (expected, first, second) in cases {
-        let mut listener = Listener::default();
-        listener.scan(first, at(0));
-        let heard = listener.hears(second.clone(), at(0));
+        let mut notifier = NotifierState::default();
+        notifier.scan(first, at(0));
+        let heard = notifier.hears(second.clone(), at(0));
         assert!(heard.contains(&expected.to_owned()), "{expected}: {heard:?}");
-        assert_eq!(listener.hears(second, at(0)), [""; 0], "{expected}: said once");
+        assert_eq!(notifier.hears(second, at(0)), [""; 0], "{expected}: said once");
     }
 }
 
 #[test]
 fn stale_data_resolves_nothing() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let (x, both): (_, &[_]) = (("x", 4_000, false), &[("c", 5, true), ("x", 4_000, false)]);
     let half = || reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Err("HTTP 500"))]);
     let first = [("", Ok(&[] as &[_])), ("p", Ok(both)), ("q", Ok(&[("c", 5, false), x]))];
-    listener.scan(reading(&first), at(0));
-    assert_eq!(listener.hears(half(), at(0)), [""; 0], "q may have it active by now");
+    notifier.scan(reading(&first), at(0));
+    assert_eq!(notifier.hears(half(), at(0)), [""; 0], "q may have it active by now");
     let whole = reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Ok(&[x]))]);
-    assert_eq!(listener.hears(whole, at(0)), ["c deleted 7d"]);
+    assert_eq!(notifier.hears(whole, at(0)), ["c deleted 7d"]);
 }
 
 #[test]
 fn a_threshold_passes_during_an_outage_of_the_api_too() {
-    let mut listener = Listener::default();
-    assert_eq!(listener.hears(project(&[("c", 31, true)]), at(0)), ["c opened 90d"]);
+    let mut notifier = NotifierState::default();
+    assert_eq!(notifier.hears(project(&[("c", 31, true)]), at(0)), ["c opened 90d"]);
     let mut outage = reading(&[("", Err("HTTP 503"))]);
     outage.project_list = Err("HTTP 503".into());
-    assert_eq!(listener.hears(outage, at(2)), ["c stage 30d"]);
+    assert_eq!(notifier.hears(outage, at(2)), ["c stage 30d"]);
 }
 
 #[test]
 fn a_later_expiry_that_is_still_in_a_stage_starts_afresh() {
-    let mut listener = Listener::default();
-    listener.scan(project(&[("c", 5, true)]), at(0));
-    assert_eq!(listener.hears(project(&[("c", 20, true)]), at(0)), ["c stage 30d"]);
+    let mut notifier = NotifierState::default();
+    notifier.scan(project(&[("c", 5, true)]), at(0));
+    assert_eq!(notifier.hears(project(&[("c", 20, true)]), at(0)), ["c stage 30d"]);
 }
 
 #[test]
 fn a_changed_ladder_neither_repeats_nor_calms_down_loudly() {
     let heard_after = |days: &[i64]| {
-        let mut listener = Listener::default();
-        assert_eq!(listener.hears(project(&[("c", 5, true)]), at(0)), ["c opened 7d"]);
-        listener.policy = policy_of(days);
-        listener.again(at(0))
+        let mut notifier = NotifierState::default();
+        assert_eq!(notifier.hears(project(&[("c", 5, true)]), at(0)), ["c opened 7d"]);
+        notifier.policy = policy_of(days);
+        notifier.again(at(0))
     };
     assert_eq!(heard_after(&[90, 30]), [""; 0], "emptier: it is in a calmer stage now");
     assert_eq!(heard_after(&[90, 60, 7]), [""; 0], "looser");
@@ -254,25 +254,25 @@ fn a_changed_ladder_neither_repeats_nor_calms_down_loudly() {
 
 #[test]
 fn what_a_clock_that_was_ahead_opened_is_resolved_as_corrected() {
-    let mut listener = Listener::default();
-    listener.scan(project(&[("c", 10, true)]), at(9));
+    let mut notifier = NotifierState::default();
+    notifier.scan(project(&[("c", 10, true)]), at(9));
     assert_eq!(
-        listener.hears(project(&[("c", 10, true)]), at(0)),
+        notifier.hears(project(&[("c", 10, true)]), at(0)),
         ["c corrected 1d", "c opened 30d"],
         "the false stage is resolved, and the true one is alerted"
     );
-    assert_eq!(listener.hears(project(&[("c", 10, true)]), at(3)), ["c stage 7d"]);
+    assert_eq!(notifier.hears(project(&[("c", 10, true)]), at(3)), ["c stage 7d"]);
 
-    let mut listener = Listener::default();
-    listener.scan(project(&[("c", 100, true)]), at(80));
-    assert_eq!(listener.hears(project(&[("c", 100, true)]), at(75)), ["c (noted) 30d"]);
+    let mut notifier = NotifierState::default();
+    notifier.scan(project(&[("c", 100, true)]), at(80));
+    assert_eq!(notifier.hears(project(&[("c", 100, true)]), at(75)), ["c (noted) 30d"]);
 
-    let mut listener = Listener::default();
-    listener.scan(project(&[("c", 100, true)]), at(99));
-    let back = listener.hears(project(&[("c", 100, true)]), at(0));
+    let mut notifier = NotifierState::default();
+    notifier.scan(project(&[("c", 100, true)]), at(99));
+    let back = notifier.hears(project(&[("c", 100, true)]), at(0));
     assert_eq!(back, ["c corrected 1d"]);
     assert_eq!(
-        listener.hears(project(&[("c", 100, true)]), at(10)),
+        notifier.hears(project(&[("c", 100, true)]), at(10)),
         ["c opened 90d"],
         "and no threshold is missed"
     );
@@ -280,17 +280,17 @@ fn what_a_clock_that_was_ahead_opened_is_resolved_as_corrected() {
 
 #[test]
 fn a_clock_without_a_witness_ends_nothing() {
-    let mut listener = Listener::default();
-    listener.scan(project(&[("c", 10, true)]), at(9));
-    listener.clock_is_uncertain = true;
+    let mut notifier = NotifierState::default();
+    notifier.scan(project(&[("c", 10, true)]), at(9));
+    notifier.clock_is_uncertain = true;
     for day in [0, 5] {
-        assert_eq!(listener.hears(project(&[("c", 10, true)]), at(day)), [""; 0]);
+        assert_eq!(notifier.hears(project(&[("c", 10, true)]), at(day)), [""; 0]);
     }
 }
 
 #[test]
 fn an_expiry_that_moves_by_seconds_is_the_same() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let moved = |seconds: i64| {
         let mut reading = project(&[("c", 5, true)]);
         each(&mut reading, |one| {
@@ -298,43 +298,43 @@ fn an_expiry_that_moves_by_seconds_is_the_same() {
         });
         reading
     };
-    assert_eq!(listener.hears(moved(0), at(0)), ["c opened 7d"]);
+    assert_eq!(notifier.hears(moved(0), at(0)), ["c opened 7d"]);
     for seconds in 1..15 {
-        assert_eq!(listener.hears(moved(seconds), at(0)), [""; 0]);
+        assert_eq!(notifier.hears(moved(seconds), at(0)), [""; 0]);
     }
-    assert_eq!(listener.hears(moved(86_400), at(0)), ["c stage 7d"], "a day is another expiry");
+    assert_eq!(notifier.hears(moved(86_400), at(0)), ["c stage 7d"], "a day is another expiry");
 }
 
 #[test]
 fn a_certificate_that_every_project_has_a_successor_for_is_calm_until_it_has_none() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let with = || project(&[("c", 5, true), ("d", 400, true)]);
-    let severity = |listener: &Listener| {
-        let sent = &listener.ledger.open[&Subject::Certificate(CertificateId::parse("c").unwrap())];
+    let severity = |notifier: &NotifierState| {
+        let sent = &notifier.ledger.open[&Subject::Certificate(CertificateId::parse("c").unwrap())];
         sent.severity
     };
-    assert_eq!(listener.hears(with(), at(0)), ["c opened 7d"]);
-    assert_eq!(severity(&listener), Severity::Warning);
-    assert_eq!(listener.hears(with(), at(4)), ["c stage 1d"]);
-    assert_eq!(listener.hears(with(), at(4) + TimeDelta::hours(12)), [""; 0], "it does not repeat");
+    assert_eq!(notifier.hears(with(), at(0)), ["c opened 7d"]);
+    assert_eq!(severity(&notifier), Severity::Warning);
+    assert_eq!(notifier.hears(with(), at(4)), ["c stage 1d"]);
+    assert_eq!(notifier.hears(with(), at(4) + TimeDelta::hours(12)), [""; 0], "it does not repeat");
     let without = || project(&[("c", 5, true), ("d", 400, false)]);
-    assert_eq!(listener.hears(without(), at(4) + TimeDelta::hours(13)), ["c stage 1d"]);
-    assert_eq!(severity(&listener), Severity::Critical);
-    assert_eq!(listener.hears(with(), at(4) + TimeDelta::hours(14)), [""; 0]);
-    assert_eq!(listener.hears(without(), at(4) + TimeDelta::hours(15)), [""; 0], "no storm");
+    assert_eq!(notifier.hears(without(), at(4) + TimeDelta::hours(13)), ["c stage 1d"]);
+    assert_eq!(severity(&notifier), Severity::Critical);
+    assert_eq!(notifier.hears(with(), at(4) + TimeDelta::hours(14)), [""; 0]);
+    assert_eq!(notifier.hears(without(), at(4) + TimeDelta::hours(15)), [""; 0], "no storm");
 }
 
 #[test]
 fn a_list_that_loses_all_its_items_is_believed_five_minutes_later() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let gone = || reading(&[("", Ok(&[])), ("p", Ok(&[]))]);
-    listener.scan(project(&[("c", 5, true)]), at(0));
+    notifier.scan(project(&[("c", 5, true)]), at(0));
     let minutes = |n| at(0) + TimeDelta::minutes(n);
-    assert_eq!(listener.hears(gone(), minutes(1)), [""; 0]);
-    assert!(!listener.inventory.is_complete() && listener.inventory.needs_confirmation());
-    assert_eq!(listener.hears(gone(), minutes(3)), [""; 0]);
-    assert_eq!(listener.hears(gone(), minutes(6)), ["c deleted 7d"]);
-    assert!(listener.inventory.is_complete());
+    assert_eq!(notifier.hears(gone(), minutes(1)), [""; 0]);
+    assert!(!notifier.inventory.is_complete() && notifier.inventory.needs_confirmation());
+    assert_eq!(notifier.hears(gone(), minutes(3)), [""; 0]);
+    assert_eq!(notifier.hears(gone(), minutes(6)), ["c deleted 7d"]);
+    assert!(notifier.inventory.is_complete());
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
     ];
     for (sent_at, sent_tick, now, tick, expected, reason) in cases {
         let sent = sent(&day(sent_at), &day(sent_tick));
-        let moment = Moment {
+        let moment = ScanTime {
             now: day(now).parse().unwrap(),
             tick: day(tick).parse().unwrap(),
             timezone: Tz::UTC,
@@ -376,33 +376,33 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
 
 #[test]
 fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
-    let mut listener = Listener { timezone: chrono_tz::Europe::Berlin, ..Default::default() };
+    let mut notifier = NotifierState { timezone: chrono_tz::Europe::Berlin, ..Default::default() };
     let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
     let ended = (at("2027-03-20T00:00:00Z") - start()).num_days();
     let listed: &[_] = &[("c", ended, true), ("d", 5_000, true)];
-    assert_eq!(listener.hears(project(listed), at("2027-03-27T08:00:00Z")).len(), 1);
+    assert_eq!(notifier.hears(project(listed), at("2027-03-27T08:00:00Z")).len(), 1);
     // With a successor nothing repeats: it is an expired one without that does.
     let listed: &[_] = &[("c", ended, true)];
     let now = at("2027-03-27T08:00:00Z");
-    let heard = listener.hears(project(listed), now);
+    let heard = notifier.hears(project(listed), now);
     assert_eq!(heard, ["c stage expired", "project:p opened uncovered"], "critical again");
-    assert_eq!(listener.again(at("2027-03-28T06:59:00Z")), [""; 0]);
-    let heard = listener.again(at("2027-03-28T07:00:00Z"));
+    assert_eq!(notifier.again(at("2027-03-28T06:59:00Z")), [""; 0]);
+    let heard = notifier.again(at("2027-03-28T07:00:00Z"));
     assert!(heard.contains(&"project:p repeat uncovered".to_owned()), "nine to nine: {heard:?}");
 }
 
 #[test]
 fn an_organization_that_is_no_longer_configured_resolves_its_alerts() {
-    let mut listener = Listener::default();
-    listener.scan(project(&[("c", 5, true)]), at(0));
-    let moment = Moment {
+    let mut notifier = NotifierState::default();
+    notifier.scan(project(&[("c", 5, true)]), at(0));
+    let moment = ScanTime {
         now: at(1),
         tick: at(1),
         timezone: Tz::UTC,
         decided_at: None,
         clock_is_certain: true,
     };
-    let decisions = reconcile(&World::Unwatched, &listener.routing, &listener.ledger, moment);
+    let decisions = reconcile(&Transition::Unwatched, &notifier.routing, &notifier.ledger, moment);
     assert_eq!(words(&decisions), ["c unwatched 7d"]);
 }
 
@@ -412,17 +412,17 @@ fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
         reading(&[("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))])
     };
     let expired: &[_] = &[("c", -9, true)];
-    let mut listener = Listener::default();
-    let heard = listener.hears(both(expired, &[("d", 400, true)]), at(0));
+    let mut notifier = NotifierState::default();
+    let heard = notifier.hears(both(expired, &[("d", 400, true)]), at(0));
     assert_eq!(heard, ["c opened expired", "project:p opened uncovered"]);
-    let heard = listener.hears(both(expired, expired), hour(6));
+    let heard = notifier.hears(both(expired, expired), hour(6));
     assert_eq!(
         heard,
         ["project:q opened uncovered", "project:p repeat uncovered"],
         "a new project is reported with the whole list"
     );
-    assert_eq!(listener.hears(both(expired, expired), hour(24)), [""; 0], "they keep in step");
-    let heard = listener.hears(both(expired, expired), hour(30));
+    assert_eq!(notifier.hears(both(expired, expired), hour(24)), [""; 0], "they keep in step");
+    let heard = notifier.hears(both(expired, expired), hour(30));
     assert_eq!(heard, ["project:p repeat uncovered", "project:q repeat uncovered"]);
 
     let cases: [(&str, Reading); 5] = [
@@ -433,9 +433,9 @@ fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
         ("unreadable", reading(&[("", Ok(&[])), ("p", Err("HTTP 500")), ("q", Ok(expired))])),
     ];
     for (reason, then) in cases {
-        let mut listener = Listener::default();
-        listener.scan(both(expired, &[]), at(0));
-        let heard = listener.hears(then, hour(1));
+        let mut notifier = NotifierState::default();
+        notifier.scan(both(expired, &[]), at(0));
+        let heard = notifier.hears(then, hour(1));
         let of_p: Vec<&String> = heard.iter().filter(|one| one.contains("project:p")).collect();
         if reason == "unreadable" {
             // Repeated because q joins: a project without a proven end is not resolved.
@@ -451,36 +451,36 @@ fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
 
 #[test]
 fn an_inherited_certificate_covers_a_project_and_an_unread_project_is_not_called_uncovered() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let inherited: &[_] = &[("root", 900, true)];
     let own: &[_] = &[("c", -9, true)];
-    let heard = listener.hears(reading(&[("", Ok(inherited)), ("p", Ok(own))]), at(0));
+    let heard = notifier.hears(reading(&[("", Ok(inherited)), ("p", Ok(own))]), at(0));
     assert_eq!(heard, ["c opened expired"]);
 
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let ended: &[_] = &[("root", -9, true)];
-    let heard = listener.hears(reading(&[("", Ok(ended)), ("p", Err("HTTP 403"))]), at(0));
+    let heard = notifier.hears(reading(&[("", Ok(ended)), ("p", Err("HTTP 403"))]), at(0));
     assert_eq!(heard, ["root opened expired"], "p may have another one");
 
     let own: &[_] = &[("c", -9, true)];
-    let mut listener = Listener::default();
-    let heard = listener.hears(reading(&[("", Err("HTTP 500")), ("p", Ok(own))]), at(0));
+    let mut notifier = NotifierState::default();
+    let heard = notifier.hears(reading(&[("", Err("HTTP 500")), ("p", Ok(own))]), at(0));
     assert_eq!(heard, ["c opened expired"], "it may inherit one");
 }
 
 #[test]
 fn what_is_replaced_everywhere_is_reported_calmly_when_it_expires() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let listed: &[_] = &[("c", 5, true), ("d", 400, true)];
-    let decisions = listener.scan(project(listed), at(6));
+    let decisions = notifier.scan(project(listed), at(6));
     let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!((reached.severity, reached.repeat), (Severity::Warning, None));
     let mut heard = Vec::new();
-    (7..60).for_each(|day| heard.extend(listener.again(at(day))));
+    (7..60).for_each(|day| heard.extend(notifier.again(at(day))));
     assert_eq!(heard, [""; 0], "and only once");
 
     let not_by_enough: &[_] = &[("c", 5, true), ("d", 94, true)];
-    let decisions = Listener::default().scan(project(not_by_enough), at(6));
+    let decisions = NotifierState::default().scan(project(not_by_enough), at(6));
     let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(reached.severity, Severity::Critical);
 }
@@ -488,30 +488,30 @@ fn what_is_replaced_everywhere_is_reported_calmly_when_it_expires() {
 #[test]
 fn a_removed_certificate_is_replaced_only_if_every_project_has_a_successor() {
     for (in_q, expected) in [(400, "c replaced 7d"), (5, "c deactivated 7d")] {
-        let mut listener = Listener::default();
+        let mut notifier = NotifierState::default();
         let p: &[_] = &[("c", 5, true), ("d", 400, true)];
         let q: &[_] = &[("c", 5, true), ("e", in_q, true)];
-        listener.hears(reading(&[("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))]), at(0));
+        notifier.hears(reading(&[("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))]), at(0));
         let p: &[_] = &[("c", 5, false), ("d", 400, true)];
         let q: &[_] = &[("c", 5, false), ("e", in_q, true)];
         let scopes: [Scoped<'_>; 3] = [("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))];
-        let heard = listener.hears(reading(&scopes), at(0) + TimeDelta::hours(1));
+        let heard = notifier.hears(reading(&scopes), at(0) + TimeDelta::hours(1));
         assert!(heard.contains(&expected.to_owned()), "{expected}: {heard:?}");
     }
 }
 
 #[test]
 fn what_has_ended_itself_replaces_nothing_and_what_began_late_does() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let both_ended: &[_] = &[("c", -200, true), ("d", -5, true)];
-    for decision in listener.scan(project(both_ended), at(0)) {
+    for decision in notifier.scan(project(both_ended), at(0)) {
         let Decision::Send { reached, .. } = decision else { panic!("{decision:?}") };
         assert_eq!(reached.severity, Severity::Critical);
     }
 
     let mut late = project(&[("c", -3, true), ("d", 400, true)]);
     each(&mut late, |certificate| certificate.valid_at = Some(at(-2)));
-    let decisions = Listener::default().scan(late, at(0));
+    let decisions = NotifierState::default().scan(late, at(0));
     let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(reached.severity, Severity::Warning, "d began after the end of c, and is there now");
 }
@@ -539,16 +539,16 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
             protection: ProtectionPolicy { severity: None, ..ProtectionPolicy::default() },
         }
     };
-    let mut listener = Listener { policy: repeating(1), ..Default::default() };
-    assert_eq!(listener.hears(project(&[("c", 1, true)]), at(0)), ["c opened 1d"]);
-    listener.policy = repeating(3);
-    assert_eq!(listener.again(hour(6)), ["c repeat 3d"]);
-    assert_eq!(listener.again(hour(12)), ["c repeat 3d"]);
+    let mut notifier = NotifierState { policy: repeating(1), ..Default::default() };
+    assert_eq!(notifier.hears(project(&[("c", 1, true)]), at(0)), ["c opened 1d"]);
+    notifier.policy = repeating(3);
+    assert_eq!(notifier.again(hour(6)), ["c repeat 3d"]);
+    assert_eq!(notifier.again(hour(12)), ["c repeat 3d"]);
 }
 
 #[test]
 fn what_is_active_before_its_time_is_reported_before_an_end_that_is_only_mentioned() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let mut policy = policy_of(&[90, 30]);
     policy.ladder = {
         use crate::domain::threshold::{ExpiredStep, Ladder, Lead, Threshold};
@@ -561,17 +561,17 @@ fn what_is_active_before_its_time_is_reported_before_an_end_that_is_only_mention
         let expired = ExpiredStep { severity: Severity::Critical, repeat: None };
         Ladder::new(vec![info], expired).unwrap()
     };
-    listener.policy = policy;
+    notifier.policy = policy;
     let young = || {
         let mut young = project(&[("c", 60, true)]);
         each(&mut young, |certificate| certificate.valid_at = Some(at(20)));
         young
     };
-    let heard = listener.hears(young(), at(0));
+    let heard = notifier.hears(young(), at(0));
     assert_eq!(heard, ["c opened not_yet_valid", "project:p opened uncovered"]);
-    let mut of_warnings = Listener { policy: listener.policy.clone(), ..Default::default() };
+    let mut of_warnings = NotifierState { policy: notifier.policy.clone(), ..Default::default() };
     of_warnings.routing.min_severity = Severity::Warning;
-    assert_eq!(listener.again(at(20)), ["c stage 90d", "project:p corrected uncovered"]);
+    assert_eq!(notifier.again(at(20)), ["c stage 90d", "project:p corrected uncovered"]);
     of_warnings.hears(young(), at(0));
     let heard = of_warnings.again(at(20));
     assert_eq!(heard, ["c corrected not_yet_valid", "project:p corrected uncovered"]);
@@ -580,21 +580,21 @@ fn what_is_active_before_its_time_is_reported_before_an_end_that_is_only_mention
 #[test]
 fn the_end_of_a_silence_is_the_reason_only_for_whom_it_silenced_something() {
     let critical = Routing { min_severity: Severity::Critical, ..Routing::all() };
-    let mut listener = Listener { routing: critical, ..Default::default() };
-    listener.policy.rules = vec![ignoring(80)];
+    let mut notifier = NotifierState { routing: critical, ..Default::default() };
+    notifier.policy.rules = vec![ignoring(80)];
     let ending: &[_] = &[("c", 100, true)];
-    assert_eq!(listener.hears(project(ending), at(0)), [""; 0]);
-    assert_eq!(listener.again(at(85)), [""; 0]);
-    assert_eq!(listener.again(at(93)), ["c opened 7d"]);
+    assert_eq!(notifier.hears(project(ending), at(0)), [""; 0]);
+    assert_eq!(notifier.again(at(85)), [""; 0]);
+    assert_eq!(notifier.again(at(93)), ["c opened 7d"]);
 
-    let mut added_later = Listener::default();
+    let mut added_later = NotifierState::default();
     added_later.policy.rules = vec![ignoring(71)];
     assert_eq!(added_later.hears(project(ending), at(80)), ["c opened 30d"]);
 }
 
 /// One certificate that flips between two answers, scan after scan, every six hours.
 fn flips(
-    listener: &mut Listener,
+    notifier: &mut NotifierState,
     one: &[(&str, i64, bool)],
     other: &[(&str, i64, bool)],
     scans: i64,
@@ -602,7 +602,7 @@ fn flips(
     let mut heard = Vec::new();
     for scan in 0..scans {
         let answer = if scan % 2 == 0 { one } else { other };
-        for words in listener.hears(project(answer), hour(6 * scan)) {
+        for words in notifier.hears(project(answer), hour(6 * scan)) {
             if !words.contains("(damped)") {
                 heard.push(format!("{}: {words}", 6 * scan));
             }
@@ -614,8 +614,8 @@ fn flips(
 #[test]
 fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_reported() {
     let (on, off): (&[_], &[_]) = (&[("c", 20, true)], &[("c", 20, false)]);
-    let mut listener = Listener::default();
-    let heard = flips(&mut listener, on, off, 9);
+    let mut notifier = NotifierState::default();
+    let heard = flips(&mut notifier, on, off, 9);
     assert_eq!(
         heard,
         [
@@ -627,43 +627,43 @@ fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_reported() {
             "42: c deactivated 30d",
         ]
     );
-    assert_eq!(listener.hears(project(on), hour(54)), ["c (damped) 30d"]);
-    assert_eq!(listener.hears(project(on), hour(59)), ["c (damped) 30d"]);
-    assert_eq!(listener.hears(project(on), hour(60)), ["c opened 30d"], "24 hours later");
+    assert_eq!(notifier.hears(project(on), hour(54)), ["c (damped) 30d"]);
+    assert_eq!(notifier.hears(project(on), hour(59)), ["c (damped) 30d"]);
+    assert_eq!(notifier.hears(project(on), hour(60)), ["c opened 30d"], "24 hours later");
     let tighter: &[_] = &[("c", 20, true)];
-    assert_eq!(listener.hears(project(tighter), at(14)), ["c stage 7d"], "another stage is news");
+    assert_eq!(notifier.hears(project(tighter), at(14)), ["c stage 7d"], "another stage is news");
 }
 
 #[test]
 fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
     let (on, off): (&[_], &[_]) = (&[("c", 20, true)], &[("c", 20, false)]);
-    let mut listener = Listener::default();
-    assert_eq!(flips(&mut listener, on, off, 3).last().unwrap(), "12: c opened 30d");
-    let ended = |grain, hours| {
-        let sent = listener.ledger.open.values().next().unwrap().clone();
-        let subject = listener.ledger.open.keys().next().unwrap().clone();
+    let mut notifier = NotifierState::default();
+    assert_eq!(flips(&mut notifier, on, off, 3).last().unwrap(), "12: c opened 30d");
+    let ended = |grouping, hours| {
+        let sent = notifier.ledger.open.values().next().unwrap().clone();
+        let subject = notifier.ledger.open.keys().next().unwrap().clone();
         let end = Decision::Resolve { subject, reason: Reason::Archived, sent };
-        let who = listener::Listener {
+        let who = notifier::NotifierState {
             name: "n".to_owned(),
             routing: Routing::all(),
-            grain,
-            ledger: listener.ledger.clone(),
+            grouping,
+            ledger: notifier.ledger.clone(),
         };
-        !for_grain(vec![end], &who, hour(hours)).is_empty()
+        !apply_grouping(vec![end], &who, hour(hours)).is_empty()
     };
-    for grain in [Grain::Digest, Grain::EachAlert, Grain::EachAlertKeptUp] {
+    for grouping in [Grouping::Digest, Grouping::EachAlert, Grouping::EachAlertRefreshed] {
         assert!(
-            !ended(grain, 18) && !ended(grain, 35),
-            "{grain:?}: a suppressed alert would stay resolved"
+            !ended(grouping, 18) && !ended(grouping, 35),
+            "{grouping:?}: a suppressed alert would stay resolved"
         );
-        assert!(ended(grain, 37), "{grain:?}");
+        assert!(ended(grouping, 37), "{grouping:?}");
     }
 }
 
 #[test]
 fn two_expiries_that_take_turns_make_no_storm() {
     let (near, far): (&[_], &[_]) = (&[("c", 25, true)], &[("c", 85, true)]);
-    let heard = flips(&mut Listener::default(), near, far, 40);
+    let heard = flips(&mut NotifierState::default(), near, far, 40);
     // Ten days: of each of the two answers the first, and then at most one a day.
     assert!(heard.len() <= 2 + 2 * 10, "{heard:#?}");
     assert!(heard.len() >= 10, "and it is not forgotten: {heard:#?}");
@@ -680,32 +680,32 @@ fn ignoring(days: i64) -> Rule {
 
 #[test]
 fn what_is_ignored_is_not_reported_and_the_end_of_that_is() {
-    let mut listener = Listener::default();
-    listener.policy.rules = vec![ignoring(80)];
+    let mut notifier = NotifierState::default();
+    notifier.policy.rules = vec![ignoring(80)];
     let mut heard = Vec::new();
     for day in 0..=90 {
-        let words = listener.hears(project(&[("c", 100, true)]), at(day));
+        let words = notifier.hears(project(&[("c", 100, true)]), at(day));
         heard.extend(words.iter().map(|words| format!("{day}: {words}")));
     }
     assert_eq!(heard, ["80: c ignore_ended 30d"]);
 
-    let mut listener = Listener::default();
-    listener.policy.rules = vec![ignoring(3)];
+    let mut notifier = NotifierState::default();
+    notifier.policy.rules = vec![ignoring(3)];
     let heard =
-        [0, 5, 10].map(|day| listener.hears(project(&[("c", 100, true)]), at(day)).join(""));
+        [0, 5, 10].map(|day| notifier.hears(project(&[("c", 100, true)]), at(day)).join(""));
     assert_eq!(heard, ["", "", "c opened 90d"], "no trouble was there when it ended");
 }
 
 #[test]
 fn ignoring_a_certificate_resolves_its_alert_and_its_project_is_not_reported_either() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let expired: &[_] = &[("c", -5, true)];
-    assert_eq!(listener.hears(project(expired), at(0)).len(), 2);
-    listener.policy.rules = vec![ignoring(30)];
-    assert_eq!(listener.again(hour(1)), ["c ignored expired", "project:p ignored uncovered"]);
-    assert_eq!(listener.again(at(5)), [""; 0]);
-    listener.policy.rules = vec![];
-    assert_eq!(listener.again(at(6)), ["c opened expired", "project:p opened uncovered"]);
+    assert_eq!(notifier.hears(project(expired), at(0)).len(), 2);
+    notifier.policy.rules = vec![ignoring(30)];
+    assert_eq!(notifier.again(hour(1)), ["c ignored expired", "project:p ignored uncovered"]);
+    assert_eq!(notifier.again(at(5)), [""; 0]);
+    notifier.policy.rules = vec![];
+    assert_eq!(notifier.again(at(6)), ["c opened expired", "project:p opened uncovered"]);
 }
 
 fn acknowledged(until: DateTime<Utc>, days: i64) -> Acknowledgement {
@@ -721,7 +721,7 @@ fn acknowledged(until: DateTime<Utc>, days: i64) -> Acknowledgement {
     }
 }
 
-impl Listener {
+impl NotifierState {
     fn acknowledge(&mut self, one: Acknowledgement) {
         let others = self.acknowledgements.iter().cloned();
         self.acknowledgements = others.chain([one]).collect();
@@ -731,11 +731,11 @@ impl Listener {
 #[test]
 fn an_acknowledgement_is_quiet_until_its_end_and_never_mutes_the_last_threshold() {
     let walk = |until: i64| {
-        let mut listener = Listener::default();
-        listener.acknowledge(acknowledged(at(until), 100));
+        let mut notifier = NotifierState::default();
+        notifier.acknowledge(acknowledged(at(until), 100));
         let mut heard = Vec::new();
         for day in 0..=100 {
-            let words = listener.hears(project(&[("c", 100, true)]), at(day));
+            let words = notifier.hears(project(&[("c", 100, true)]), at(day));
             heard.extend(words.iter().map(|words| format!("{day}: {words}")));
         }
         heard.retain(|words| !words.contains("project"));
@@ -761,33 +761,33 @@ fn an_acknowledgement_is_quiet_until_its_end_and_never_mutes_the_last_threshold(
 #[test]
 fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_more() {
     let sent = || {
-        let mut listener = Listener::default();
-        assert_eq!(listener.hears(project(&[("c", 20, true)]), at(0)), ["c opened 30d"]);
-        listener.acknowledge(acknowledged(at(18), 20));
-        assert_eq!(listener.again(at(14)), [""; 0], "7d is muted");
-        listener
+        let mut notifier = NotifierState::default();
+        assert_eq!(notifier.hears(project(&[("c", 20, true)]), at(0)), ["c opened 30d"]);
+        notifier.acknowledge(acknowledged(at(18), 20));
+        assert_eq!(notifier.again(at(14)), [""; 0], "7d is muted");
+        notifier
     };
-    let mut listener = sent();
+    let mut notifier = sent();
     let ended = Some((at(14), Ending::Withdrawn));
-    listener.acknowledge(Acknowledgement { ended, ..acknowledged(at(18), 20) });
-    assert_eq!(listener.again(hour(14 * 24 + 1)), ["c ack_ended 7d"]);
-    assert_eq!(listener.again(hour(14 * 24 + 2)), [""; 0], "said once");
+    notifier.acknowledge(Acknowledgement { ended, ..acknowledged(at(18), 20) });
+    assert_eq!(notifier.again(hour(14 * 24 + 1)), ["c ack_ended 7d"]);
+    assert_eq!(notifier.again(hour(14 * 24 + 2)), [""; 0], "said once");
 
-    let mut listener = Listener::default();
-    listener.hears(project(&[("c", 60, true)]), at(0));
-    listener.acknowledge(acknowledged(at(2), 60));
-    assert_eq!(listener.again(at(1)), [""; 0]);
-    assert_eq!(listener.again(at(12)), ["c ack_ended 90d"], "however late the next scan is");
+    let mut notifier = NotifierState::default();
+    notifier.hears(project(&[("c", 60, true)]), at(0));
+    notifier.acknowledge(acknowledged(at(2), 60));
+    assert_eq!(notifier.again(at(1)), [""; 0]);
+    assert_eq!(notifier.again(at(12)), ["c ack_ended 90d"], "however late the next scan is");
 
-    let mut listener = sent();
+    let mut notifier = sent();
     assert_eq!(
-        listener.hears(project(&[("c", 25, true)]), at(14)),
+        notifier.hears(project(&[("c", 25, true)]), at(14)),
         ["c stage 30d"],
         "another expiry"
     );
 
-    let mut listener = sent();
-    let heard = listener.hears(project(&[("c", 20, false)]), at(14));
+    let mut notifier = sent();
+    let heard = notifier.hears(project(&[("c", 20, false)]), at(14));
     assert_eq!(heard, ["c deactivated 30d"], "the sent alert is still resolved");
 }
 
@@ -796,47 +796,47 @@ fn a_filter_that_no_longer_matches_resolves_alerts_with_the_reason() {
     let critical = || Routing { min_severity: Severity::Critical, ..Routing::all() };
     let five: &[_] = &[("c", 5, true)];
     let sent = |routing: Routing| {
-        let mut listener = Listener { routing, ..Default::default() };
-        assert_eq!(listener.hears(project(five), at(0)), ["c opened 7d"]);
-        listener
+        let mut notifier = NotifierState { routing, ..Default::default() };
+        assert_eq!(notifier.hears(project(five), at(0)), ["c opened 7d"]);
+        notifier
     };
-    let mut listener = sent(critical());
-    assert_eq!(listener.hears(project(&[("c", 20, true)]), at(0)), ["c renewed 7d"]);
+    let mut notifier = sent(critical());
+    assert_eq!(notifier.hears(project(&[("c", 20, true)]), at(0)), ["c renewed 7d"]);
 
-    let mut listener = sent(critical());
-    listener.policy = policy_of(&[90, 30]);
-    assert_eq!(listener.again(at(0)), ["c policy_changed 7d"]);
+    let mut notifier = sent(critical());
+    notifier.policy = policy_of(&[90, 30]);
+    assert_eq!(notifier.again(at(0)), ["c policy_changed 7d"]);
 
-    let mut listener = sent(Routing::all());
-    listener.routing.projects = Globs(vec![Glob::new("q*")]);
-    assert_eq!(listener.again(at(0)), ["c unwatched 7d"]);
-    listener.routing = Routing::all();
-    assert_eq!(listener.again(at(0)), ["c opened 7d"], "and alerts when it matches again");
+    let mut notifier = sent(Routing::all());
+    notifier.routing.projects = Globs(vec![Glob::new("q*")]);
+    assert_eq!(notifier.again(at(0)), ["c unwatched 7d"]);
+    notifier.routing = Routing::all();
+    assert_eq!(notifier.again(at(0)), ["c opened 7d"], "and alerts when it matches again");
 
-    let mut listener = sent(Routing::all());
-    listener.routing.organizations = Globs(vec![Glob::new("other")]);
-    assert_eq!(listener.again(at(0)), ["c unwatched 7d"]);
+    let mut notifier = sent(Routing::all());
+    notifier.routing.organizations = Globs(vec![Glob::new("other")]);
+    assert_eq!(notifier.again(at(0)), ["c unwatched 7d"]);
 
-    let mut listener = sent(critical());
+    let mut notifier = sent(critical());
     let replaced = project(&[("c", 5, true), ("d", 400, true)]);
-    assert_eq!(listener.hears(replaced, at(4)), ["c replaced 7d"], "a rotation as it should be");
+    assert_eq!(notifier.hears(replaced, at(4)), ["c replaced 7d"], "a rotation as it should be");
 
-    let mut listener = sent(critical());
-    assert_eq!(listener.again(at(5)), ["c stage expired", "project:p opened uncovered"]);
-    let heard = listener.hears(project(&[("c", 5, true), ("d", 400, true)]), at(5));
+    let mut notifier = sent(critical());
+    assert_eq!(notifier.again(at(5)), ["c stage expired", "project:p opened uncovered"]);
+    let heard = notifier.hears(project(&[("c", 5, true), ("d", 400, true)]), at(5));
     assert_eq!(heard, ["c replaced expired", "project:p replaced uncovered"], "calm now");
 }
 
 #[test]
 fn a_certificate_that_is_renamed_or_moved_is_no_news() {
-    let mut listener = Listener::default();
+    let mut notifier = NotifierState::default();
     let ending: &[_] = &[("c", 20, true)];
-    listener.scan(reading(&[("", Ok(&[])), ("p", Ok(ending)), ("q", Ok(&[]))]), at(0));
+    notifier.scan(reading(&[("", Ok(&[])), ("p", Ok(ending)), ("q", Ok(&[]))]), at(0));
     let mut renamed = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(ending))]);
     each(&mut renamed, |certificate| certificate.name = Name::clean("another"));
-    assert_eq!(listener.hears(renamed, at(0)), [""; 0]);
+    assert_eq!(notifier.hears(renamed, at(0)), [""; 0]);
     let inherited = reading(&[("", Ok(ending)), ("p", Ok(&[])), ("q", Ok(&[]))]);
-    assert_eq!(listener.hears(inherited, at(0)), [""; 0]);
+    assert_eq!(notifier.hears(inherited, at(0)), [""; 0]);
 }
 
 fn arbitrary_reading() -> impl Strategy<Value = Reading> {
@@ -866,11 +866,11 @@ proptest! {
     fn a_second_reconcile_with_nothing_new_decides_nothing(
         readings in proptest::collection::vec(arbitrary_reading(), 1..6),
     ) {
-        let mut listener = Listener::default();
+        let mut notifier = NotifierState::default();
         for (day, reading) in readings.into_iter().enumerate() {
             let now = at(day as i64);
-            listener.scan(reading.clone(), now);
-            let mut again = listener.hears(reading, now);
+            notifier.scan(reading.clone(), now);
+            let mut again = notifier.hears(reading, now);
             again.retain(|words| !words.contains("(damped)"));
             prop_assert_eq!(again, Vec::<String>::new());
         }
@@ -878,11 +878,11 @@ proptest! {
 
     #[test]
     fn for_one_expiry_the_reported_stage_only_rises(days in 0..120i64, steps in proptest::collection::vec(0..20i64, 1..12)) {
-        let mut listener = Listener::default();
+        let mut notifier = NotifierState::default();
         let (mut day, mut last) = (0, None);
         for step in steps {
             day += step;
-            let decisions = listener.scan(project(&[("c", days, true)]), at(day));
+            let decisions = notifier.scan(project(&[("c", days, true)]), at(day));
             let of_certificate =
                 decisions.into_iter().filter(|one| matches!(one.subject(), Subject::Certificate(_)));
             for decision in of_certificate {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     page::Page,
-    request::{Asked, Body, Named, limit},
+    request::{Body, Named, Params, limit},
 };
 use crate::{
     domain::{
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct ListParams {
     /// Of one configured organization
     organization: Option<String>,
     /// Include ended ones
@@ -96,7 +96,7 @@ impl Acknowledgement {
     path = "/api/v1/acknowledgements",
     operation_id = "listAcknowledgements",
     tag = "acknowledgements",
-    params(Wanted),
+    params(ListParams),
     responses(
         (status = 200, description = "A page of acknowledgements", body = Page<Acknowledgement>),
         (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
@@ -104,24 +104,24 @@ impl Acknowledgement {
 )]
 pub async fn list(
     State(shared): State<Shared>,
-    Asked(wanted): Asked<Wanted>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Acknowledgement>>, Problem> {
-    let limit = limit(wanted.limit)?;
-    let organizations: Vec<OrganizationName> = match &wanted.organization {
+    let limit = limit(params.limit)?;
+    let organizations: Vec<OrganizationName> = match &params.organization {
         Some(name) => vec![changes::organization(&shared, name)?.0],
         None => {
             let configured = shared.service.configured.borrow();
             configured.organizations.iter().map(|(name, _)| name.clone()).collect()
         }
     };
-    let (now, all) = (shared.service.clock.now(), wanted.all.unwrap_or(false));
+    let (now, all) = (shared.service.clock.now(), params.all.unwrap_or(false));
     let mut found = Vec::new();
     for organization in &organizations {
         let listed = acknowledge::list(&shared.reading, organization, all, now).await?;
         found.extend(listed.into_iter().map(|one| Acknowledgement::of(organization, one, now)));
     }
     // The ids begin with the time (RFC 9562, section 5.7).
-    found.retain(|one| wanted.cursor.is_none_or(|before| one.id < before));
+    found.retain(|one| params.cursor.is_none_or(|before| one.id < before));
     found.sort_by_key(|one| std::cmp::Reverse(one.id));
     found.truncate(limit + 1);
     Ok(Json(Page::of(found, limit, |last| last.id.to_string())))

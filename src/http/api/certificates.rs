@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     super::{Shared, changes, problem::Problem},
     page::Page,
-    request::{Asked, Named, limit, place},
+    request::{Named, Params, limit, place},
 };
 use crate::{
     domain::{certificate::LifeFrom, status::Status, threshold::Severity},
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct ListParams {
     /// Of one organization
     organization: Option<String>,
     /// By state
@@ -45,7 +45,7 @@ pub struct Wanted {
     path = "/api/v1/certificates",
     operation_id = "listCertificates",
     tag = "certificates",
-    params(Wanted),
+    params(ListParams),
     responses(
         (status = 200, description = "A page of certificates", body = Page<Certificate>),
         (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
@@ -53,21 +53,21 @@ pub struct Wanted {
 )]
 pub async fn list(
     State(shared): State<Shared>,
-    Asked(wanted): Asked<Wanted>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Certificate>>, Problem> {
-    let limit = limit(wanted.limit)?;
-    if let Some(name) = &wanted.organization {
+    let limit = limit(params.limit)?;
+    if let Some(name) = &params.organization {
         changes::organization(&shared, name)?;
     }
-    let after = wanted.cursor.as_deref().map(place).transpose()?;
+    let after = params.cursor.as_deref().map(place).transpose()?;
     let snapshot = shared.keeper.snapshot().await?;
-    let text = wanted.q.as_deref().map(str::to_lowercase);
+    let text = params.q.as_deref().map(str::to_lowercase);
     let mut found: Vec<&CertificateRow> = Vec::new();
     for overview in &snapshot.organizations {
         let rows = overview.certificates.iter().filter(|row| {
-            wanted.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
-                && wanted.status.is_none_or(|status| row.status == status)
-                && wanted.severity.is_none_or(|severity| row.severity == Some(severity))
+            params.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
+                && params.status.is_none_or(|status| row.status == status)
+                && params.severity.is_none_or(|severity| row.severity == Some(severity))
                 && text.as_deref().is_none_or(|text| row.has(text))
                 && after
                     .is_none_or(|after| (row.organization.as_str(), row.view.id.as_str()) > after)
@@ -126,7 +126,7 @@ pub async fn show(
         ladder_of_rule: explanation.ladder_of_rule,
         ignored_by_rule: explanation.ignored_by_rule,
         lifetime_from: explanation.life.map(|(_, from)| from),
-        ladder: explanation.ladder.iter().map(Into::into).collect(),
-        notifiers: explanation.notifiers.iter().map(Into::into).collect(),
+        ladder: explanation.ladder.clone(),
+        notifiers: explanation.notifiers.clone(),
     }))
 }

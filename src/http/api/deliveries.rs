@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     page::Page,
-    request::{Asked, NO_CURSOR, Named, limit},
+    request::{NO_CURSOR, Named, Params, limit},
 };
 use crate::{domain::delivery::DeliveryState, store::Which, view::Delivery};
 
@@ -16,7 +16,7 @@ use crate::{domain::delivery::DeliveryState, store::Which, view::Delivery};
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct ListParams {
     /// Of one organization
     organization: Option<String>,
     /// Of one notifier
@@ -39,7 +39,7 @@ pub struct Wanted {
     path = "/api/v1/deliveries",
     operation_id = "listDeliveries",
     tag = "deliveries",
-    params(Wanted),
+    params(ListParams),
     responses(
         (status = 200, description = "A page of deliveries", body = Page<Delivery>),
         (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
@@ -47,19 +47,19 @@ pub struct Wanted {
 )]
 pub async fn list(
     State(shared): State<Shared>,
-    Asked(wanted): Asked<Wanted>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Delivery>>, Problem> {
-    let limit = limit(wanted.limit)?;
-    if let Some(name) = &wanted.organization {
+    let limit = limit(params.limit)?;
+    if let Some(name) = &params.organization {
         changes::organization(&shared, name)?;
     }
-    let before = wanted.cursor.map(i64::try_from).transpose();
+    let before = params.cursor.map(i64::try_from).transpose();
     let before = before.map_err(|_| Problem::bad_request(NO_CURSOR))?;
     let which = Which {
-        failed: wanted.failed.unwrap_or(false),
-        state: wanted.state,
-        notifier: wanted.notifier.as_deref(),
-        organization: wanted.organization.as_deref(),
+        failed: params.failed.unwrap_or(false),
+        state: params.state,
+        notifier: params.notifier.as_deref(),
+        organization: params.organization.as_deref(),
         before,
     };
     let rows = shared.reading.deliveries(&which, limit as u32 + 1).await?;

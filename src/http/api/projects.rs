@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 use super::{
     super::{Shared, changes, problem::Problem},
     page::Page,
-    request::{Asked, limit, place},
+    request::{Params, limit, place},
 };
 use crate::view::{Coverage, Project};
 
@@ -15,7 +15,7 @@ use crate::view::{Coverage, Project};
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct ListParams {
     /// Of one organization
     organization: Option<String>,
     /// By state
@@ -39,7 +39,7 @@ pub struct Wanted {
     path = "/api/v1/projects",
     operation_id = "listProjects",
     tag = "projects",
-    params(Wanted),
+    params(ListParams),
     responses(
         (status = 200, description = "A page of projects", body = Page<Project>),
         (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
@@ -47,21 +47,21 @@ pub struct Wanted {
 )]
 pub async fn list(
     State(shared): State<Shared>,
-    Asked(wanted): Asked<Wanted>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Project>>, Problem> {
-    let limit = limit(wanted.limit)?;
-    if let Some(name) = &wanted.organization {
+    let limit = limit(params.limit)?;
+    if let Some(name) = &params.organization {
         changes::organization(&shared, name)?;
     }
-    let after = wanted.cursor.as_deref().map(place).transpose()?;
+    let after = params.cursor.as_deref().map(place).transpose()?;
     let snapshot = shared.keeper.snapshot().await?;
-    let text = wanted.q.as_deref().map(str::to_lowercase);
+    let text = params.q.as_deref().map(str::to_lowercase);
     let all = snapshot.organizations.iter().flat_map(|overview| &overview.projects);
     let mut found: Vec<&Project> = all
         .filter(|row| {
-            wanted.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
-                && wanted.coverage.is_none_or(|coverage| row.coverage == coverage)
-                && wanted.unreadable.is_none_or(|is| row.unreadable.is_some() == is)
+            params.organization.as_deref().is_none_or(|name| row.organization.as_str() == name)
+                && params.coverage.is_none_or(|coverage| row.coverage == coverage)
+                && params.unreadable.is_none_or(|is| row.unreadable.is_some() == is)
                 && text.as_deref().is_none_or(|text| row.has(text))
                 && after.is_none_or(|after| (row.organization.as_str(), row.id.as_str()) > after)
         })

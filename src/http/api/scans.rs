@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     super::{Shared, changes, problem::Problem},
     page::Page,
-    request::{Asked, limit},
+    request::{Params, limit},
 };
 use crate::view::Scan;
 
@@ -16,7 +16,7 @@ use crate::view::Scan;
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct ListParams {
     /// Of one configured organization
     organization: Option<String>,
     /// Maximum number of entries
@@ -32,7 +32,7 @@ pub struct Wanted {
     path = "/api/v1/scans",
     operation_id = "listScans",
     tag = "scans",
-    params(Wanted),
+    params(ListParams),
     responses(
         (status = 200, description = "A page of scans", body = Page<Scan>),
         (status = "default", description = "The error", body = Problem, content_type = "application/problem+json"),
@@ -40,14 +40,14 @@ pub struct Wanted {
 )]
 pub async fn list(
     State(shared): State<Shared>,
-    Asked(wanted): Asked<Wanted>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Scan>>, Problem> {
-    let limit = limit(wanted.limit)?;
-    let organization = match &wanted.organization {
+    let limit = limit(params.limit)?;
+    let organization = match &params.organization {
         Some(name) => Some(changes::organization(&shared, name)?.0),
         None => None,
     };
-    let rows = shared.reading.scans(organization.as_ref(), wanted.cursor, limit as u32 + 1).await?;
+    let rows = shared.reading.scans(organization.as_ref(), params.cursor, limit as u32 + 1).await?;
     let data = rows.iter().map(Into::into).collect();
     Ok(Json(Page::of(data, limit, |last: &Scan| last.id.to_string())))
 }

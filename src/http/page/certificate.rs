@@ -7,21 +7,16 @@ use serde::Serialize;
 use super::{
     super::{Shared, problem::Problem, snapshot::Snapshot},
     Page,
-    frame::{Frame, Moment},
+    frame::{DisplayTime, Frame},
     link,
     rows::Certificate,
     timeline::Timeline,
 };
 use crate::{
-    domain::{
-        certificate::LifeFrom,
-        explain::{Explanation, NotifierOutlook, Rung},
-        notification::ProjectView,
-        status::Status,
-        wording,
-    },
+    domain::{certificate::LifeFrom, status::Status},
+    message::{ProjectView, wording},
     store::SentNotification,
-    view::CertificateRow,
+    view::{CertificateRow, Explanation, Notifier as Outlook, Step as Threshold},
 };
 
 #[derive(Serialize)]
@@ -29,9 +24,9 @@ pub struct Shown {
     frame: Frame,
     row: Certificate,
     timeline: Option<Timeline>,
-    valid_from: Option<Moment>,
+    valid_from: Option<DisplayTime>,
     strange_expiry: Option<i64>,
-    scan: Option<(Moment, bool)>,
+    scan: Option<(DisplayTime, bool)>,
     why_no_stage: &'static str,
     organization_wide: bool,
     projects: Vec<ProjectLine>,
@@ -72,7 +67,7 @@ struct ProjectLine {
 #[derive(Serialize)]
 struct Step {
     label: String,
-    at: Option<Moment>,
+    at: Option<DisplayTime>,
     severity: &'static str,
     reached: bool,
     repeat: String,
@@ -88,7 +83,7 @@ struct Notifier {
 
 #[derive(Serialize)]
 struct SentAlert {
-    at: Moment,
+    at: DisplayTime,
     notifier: String,
     event: String,
     stage: String,
@@ -107,7 +102,7 @@ pub async fn page(
     let (now, timezone) = (snapshot.now, snapshot.configured.timezone);
     let explained = shared.explain(row, now).await?;
     let explanation = &explained.explanation;
-    let moment = |at| Moment::new(at, now, timezone);
+    let moment = |at| DisplayTime::new(at, now, timezone);
     let active = &explanation.certificate.active_in;
     let acknowledgements = shared.reading.acknowledgements(&row.organization).await?;
     let acknowledgement = acknowledgements.of_certificate(&row.view.id);
@@ -141,7 +136,7 @@ pub async fn page(
             None => "Default thresholds: no rule matches".to_owned(),
         },
         life: life(explanation),
-        ladder: explanation.ladder.iter().map(|rung| step(rung, now, timezone)).collect(),
+        ladder: explanation.ladder.iter().map(|one| step(one, now, timezone)).collect(),
         notifiers: explanation
             .notifiers
             .iter()
@@ -174,7 +169,7 @@ fn project(
             "takes over".to_owned()
         }
         (None, Some(from)) => {
-            let moment = Moment::new(from, now, timezone).local;
+            let moment = DisplayTime::new(from, now, timezone).local;
             // Another one may carry it for a while, and is no successor for all that.
             let carried = row.view.expires_at.is_some_and(|at| from > at.max(now));
             severity = if carried { "warning" } else { "critical" };
@@ -206,47 +201,47 @@ fn life(explanation: &Explanation) -> Option<String> {
     })
 }
 
-fn step(rung: &Rung, now: DateTime<Utc>, timezone: Tz) -> Step {
+fn step(threshold: &Threshold, now: DateTime<Utc>, timezone: Tz) -> Step {
     Step {
-        label: rung.label.clone(),
-        at: rung.at.map(|at| Moment::new(at, now, timezone)),
-        severity: rung.severity.as_str(),
-        reached: rung.reached,
-        repeat: rung
-            .repeat
+        label: threshold.stage.clone(),
+        at: threshold.at.map(|at| DisplayTime::new(at, now, timezone)),
+        severity: threshold.severity.as_str(),
+        reached: threshold.reached,
+        repeat: threshold
+            .repeat()
             .map_or(String::new(), |repeat| format!("after {}", wording::span(repeat))),
     }
 }
 
 fn notifier(
-    outlook: &NotifierOutlook,
+    outlook: &Outlook,
     notifications: &[SentNotification],
     now: DateTime<Utc>,
     timezone: Tz,
 ) -> Notifier {
-    let mut its = notifications.iter().filter(|one| one.notification.notifier == outlook.notifier);
+    let mut its = notifications.iter().filter(|one| one.notification.notifier == outlook.name);
     let waits = its.next().is_some_and(SentNotification::is_pending);
-    let moment = |at| Moment::new(at, now, timezone);
+    let moment = |at| DisplayTime::new(at, now, timezone);
     let upcoming = outlook.upcoming.iter().map(|coming| {
         let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
         let stage = coming.stage.as_deref().unwrap_or_default();
         let reason = coming.reason.map_or("", |reason| reason.as_str());
         let at = moment(coming.at);
         let mut text = format!("{}: {stage}, {how} ({reason})", at.local);
-        if let Some(last) = coming.last_repeat {
+        if let Some(last) = coming.last_repeat_at {
             let times = wording::count(coming.repeats, "repeat");
             text.push_str(&format!(", then {times} until {}", moment(last).local));
         }
         text
     });
     Notifier {
-        name: outlook.notifier.clone(),
+        name: outlook.name.clone(),
         status: outlook.status.describe(),
         sent: match &outlook.sent {
             Some(sent) => {
                 let on_its_way = if waits { ", not delivered yet" } else { "" };
                 let at = moment(sent.at).local;
-                format!("{} ({}), {at}{on_its_way}", sent.label, sent.severity)
+                format!("{} ({}), {at}{on_its_way}", sent.stage, sent.severity)
             }
             None => "no open alert".to_owned(),
         },
@@ -267,7 +262,7 @@ fn sent_alert(
     let deliveries: Vec<String> =
         sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
     Some(SentAlert {
-        at: Moment::new(notification.created_at, now, timezone),
+        at: DisplayTime::new(notification.created_at, now, timezone),
         notifier: notification.notifier.clone(),
         event: alert.event.to_string(),
         stage: alert.stage.clone().unwrap_or_default(),

@@ -13,7 +13,7 @@ use super::{
     },
     link,
 };
-use crate::domain::wording;
+use crate::message::wording;
 
 #[derive(Serialize)]
 pub struct Frame {
@@ -25,7 +25,7 @@ pub struct Frame {
     /// Whether the caller has the read-only token.
     pub reader: bool,
     /// The time of the data.
-    pub made_at: Option<Moment>,
+    pub made_at: Option<DisplayTime>,
     pub version: &'static str,
     /// Where a calendar subscribes.
     pub calendar: String,
@@ -34,7 +34,7 @@ pub struct Frame {
 
 /// An instant for people and for machines.
 #[derive(Clone, Debug, Serialize)]
-pub struct Moment {
+pub struct DisplayTime {
     /// RFC 3339.
     pub iso: String,
     /// In the configured zone.
@@ -47,11 +47,11 @@ pub struct Moment {
     pub distance: String,
 }
 
-impl Moment {
-    pub fn new(at: DateTime<Utc>, now: DateTime<Utc>, timezone: Tz) -> Moment {
+impl DisplayTime {
+    pub fn new(at: DateTime<Utc>, now: DateTime<Utc>, timezone: Tz) -> DisplayTime {
         let local = at.with_timezone(&timezone);
         let span = wording::span(at - now);
-        Moment {
+        DisplayTime {
             iso: at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             local: local.format("%Y-%m-%d %H:%M %Z").to_string(),
             day: local.format("%Y-%m-%d").to_string(),
@@ -72,7 +72,7 @@ impl Frame {
         };
         let section = uri.path().split('/').nth(1).unwrap_or_default().to_owned();
         Frame {
-            made_at: Some(Moment::new(snapshot.at, snapshot.at, configured.timezone)),
+            made_at: Some(DisplayTime::new(snapshot.at, snapshot.at, configured.timezone)),
             section,
             calendar,
             timezone: configured.timezone.name().to_owned(),

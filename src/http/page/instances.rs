@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{super::snapshot::Snapshot, frame::Moment};
-use crate::{domain::wording, store::Instance};
+use super::{super::snapshot::Snapshot, frame::DisplayTime};
+use crate::{message::wording, store::Instance};
 
 /// How many of the keys that differ are shown of one.
 const KEYS: usize = 20;
@@ -21,8 +21,8 @@ struct Row {
     level: &'static str,
     state: String,
     version: String,
-    started: Moment,
-    seen: Moment,
+    started: DisplayTime,
+    seen: DisplayTime,
     /// Where its configuration is another than this one's: the key, the value here, and the value there.
     differences: Vec<(String, String, String)>,
     more: usize,
@@ -42,7 +42,7 @@ impl Instances {
 }
 
 fn row(snapshot: &Snapshot, me: &Instance, one: &Instance) -> Row {
-    let moment = |at| Moment::new(at, snapshot.at, snapshot.configured.timezone);
+    let moment = |at| DisplayTime::new(at, snapshot.at, snapshot.configured.timezone);
     let (level, state) = match (one.there, one.in_force) {
         (true, true) => ("calm", "scans and delivers"),
         (true, false) => ("warning", "delivers until it is reloaded"),

@@ -7,14 +7,15 @@ use super::{
     super::{problem::Problem, snapshot::Snapshot},
     Page,
     filter::{Choice, Filter},
-    frame::{Frame, Moment},
+    frame::{DisplayTime, Frame},
     instances::Instances,
     rows::{Certificate, Delivery, Project},
     timeline::Timeline,
     verdict::Verdict,
 };
 use crate::{
-    domain::{delivery::DeliveryRow, threshold::Severity, wording},
+    domain::{delivery::DeliveryRow, threshold::Severity},
+    message::wording,
     view::{self, Unreadable},
 };
 
@@ -59,9 +60,9 @@ struct Organization {
     name: String,
     level: &'static str,
     state: String,
-    scan: Option<Moment>,
-    complete: Option<Moment>,
-    next: Option<Moment>,
+    scan: Option<DisplayTime>,
+    complete: Option<DisplayTime>,
+    next: Option<DisplayTime>,
     projects: String,
     certificates: usize,
     faults: Vec<String>,
@@ -77,9 +78,9 @@ struct Notifier {
     level: &'static str,
     state: String,
     waiting: u64,
-    oldest: Option<Moment>,
+    oldest: Option<DisplayTime>,
     /// The receivers that take nothing: who, since when, why.
-    failing: Vec<(String, Moment, String)>,
+    failing: Vec<(String, DisplayTime, String)>,
 }
 
 pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Problem> {
@@ -145,7 +146,7 @@ pub fn choices(snapshot: &Snapshot) -> Vec<Choice> {
 
 fn organization(snapshot: &Snapshot, overview: &view::Overview) -> Organization {
     let timezone = snapshot.configured.timezone;
-    let moment = |at| Moment::new(at, snapshot.at, timezone);
+    let moment = |at| DisplayTime::new(at, snapshot.at, timezone);
     let watched = snapshot.status.organizations.get(&overview.organization);
     let scan = overview.scan.as_ref();
     let scanning = watched.is_some_and(|watched| watched.scanning);
@@ -200,7 +201,7 @@ fn organization(snapshot: &Snapshot, overview: &view::Overview) -> Organization 
 
 fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
     let timezone = snapshot.configured.timezone;
-    let moment = |at| Moment::new(at, snapshot.at, timezone);
+    let moment = |at| DisplayTime::new(at, snapshot.at, timezone);
     let one = |name: &str| {
         let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == name);
         let failures = snapshot.outbox.failures.iter().filter(|one| one.notifier == name);
@@ -228,5 +229,5 @@ fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
             failing,
         }
     };
-    snapshot.configured.listeners.iter().map(|listener| one(&listener.name)).collect()
+    snapshot.configured.notifiers.iter().map(|listener| one(&listener.name)).collect()
 }

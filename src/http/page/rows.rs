@@ -4,13 +4,13 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::{frame::Moment, link};
+use super::{frame::DisplayTime, link};
 use crate::{
     domain::{
         delivery::{DeliveryRow, DeliveryState},
         status::Status,
-        wording,
     },
+    message::wording,
     view::{self, CertificateRow, Coverage},
 };
 
@@ -27,7 +27,7 @@ pub struct Certificate {
     pub level: &'static str,
     pub status: String,
     pub stage: Option<String>,
-    pub expires: Option<Moment>,
+    pub expires: Option<DisplayTime>,
     pub expired: bool,
     pub scope: String,
     pub successor: String,
@@ -62,7 +62,7 @@ impl Certificate {
             },
             status: status(row.status).to_owned(),
             stage: row.stage.clone(),
-            expires: view.expires_at.map(|at| Moment::new(at, now, timezone)),
+            expires: view.expires_at.map(|at| DisplayTime::new(at, now, timezone)),
             expired,
             scope: row.scope(),
             successor,
@@ -114,16 +114,16 @@ pub struct Project {
     /// Its severity, or how well it is.
     pub level: &'static str,
     pub coverage: &'static str,
-    pub uncovered: Option<Moment>,
+    pub uncovered: Option<DisplayTime>,
     pub ended_by: Option<(String, String)>,
     pub certificates: usize,
     pub unreadable: Option<String>,
-    pub read: Option<Moment>,
+    pub read: Option<DisplayTime>,
 }
 
 impl Project {
     pub fn of(row: &view::Project, now: DateTime<Utc>, timezone: Tz) -> Project {
-        let moment = |at| Moment::new(at, now, timezone);
+        let moment = |at| DisplayTime::new(at, now, timezone);
         Project {
             title: row.title().to_owned(),
             id: row.id.to_string(),
@@ -168,7 +168,7 @@ impl Project {
 #[derive(Serialize)]
 pub struct Delivery {
     pub id: String,
-    pub at: Moment,
+    pub at: DisplayTime,
     pub organization: Option<String>,
     pub notifier: String,
     pub receiver: String,
@@ -177,7 +177,7 @@ pub struct Delivery {
     /// `critical`, `warning` or nothing: whether something is wrong with it.
     pub severity: &'static str,
     pub attempts: u32,
-    pub next: Option<Moment>,
+    pub next: Option<DisplayTime>,
     pub answer: String,
     pub late: Option<String>,
     /// Whether it can be tried again.
@@ -186,7 +186,7 @@ pub struct Delivery {
 
 impl Delivery {
     pub fn of(row: &DeliveryRow, now: DateTime<Utc>, timezone: Tz) -> Delivery {
-        let moment = |at| Moment::new(at, now, timezone);
+        let moment = |at| DisplayTime::new(at, now, timezone);
         let failed = row.attempts > 0 && row.last.is_some();
         let (state, severity, retryable) = match row.state {
             DeliveryState::Pending if failed => ("not delivered yet", "warning", true),

@@ -6,10 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::{frame::Moment, link};
+use super::{frame::DisplayTime, link};
 use crate::{
-    domain::{explain::Rung, status::Status, text::one_line},
-    view::CertificateRow,
+    domain::{status::Status, text::one_line},
+    view::{CertificateRow, Step},
 };
 
 /// How many lanes there are at most.
@@ -37,7 +37,7 @@ pub struct Timeline {
     pub marks: Vec<Mark>,
     /// How many that expire later, or for which there is no room, are left out.
     pub more: usize,
-    pub until: Moment,
+    pub until: DisplayTime,
 }
 
 /// One certificate.
@@ -48,7 +48,7 @@ pub struct Lane {
     /// The same, as short as the picture has room for.
     pub short: String,
     pub organization: String,
-    pub expires: Moment,
+    pub expires: DisplayTime,
     pub expired: bool,
     /// Where the name and the bar stand, in pixels.
     pub text_y: usize,
@@ -73,7 +73,7 @@ pub struct Segment {
 pub struct Tick {
     pub x: f64,
     pub label: String,
-    pub at: Moment,
+    pub at: DisplayTime,
     pub severity: &'static str,
 }
 
@@ -120,7 +120,7 @@ impl Timeline {
             height: HEAD + lanes.len() * LANE + 8,
             more: total - lanes.len(),
             marks: marks(now, span, &place),
-            until: Moment::new(now + span, now, timezone),
+            until: DisplayTime::new(now + span, now, timezone),
             lanes,
         })
     }
@@ -135,28 +135,28 @@ fn lane(
     timezone: Tz,
 ) -> Lane {
     let top = HEAD + index * LANE;
-    let thresholds: Vec<(DateTime<Utc>, &Rung)> =
-        row.rungs.iter().filter_map(|rung| Some((rung.at?, rung))).collect();
+    let thresholds: Vec<(DateTime<Utc>, &Step)> =
+        row.steps.iter().filter_map(|step| Some((step.at?, step))).collect();
     let mut segments = Vec::new();
     let mut from = now;
     let mut severity = "calm";
-    for (reached_at, rung) in &thresholds {
+    for (reached_at, step) in &thresholds {
         let to = (*reached_at).clamp(now, at.max(now));
         if to > from {
             segments.push(segment(place(from), place(to), severity));
             from = to;
         }
-        severity = rung.severity.as_str();
+        severity = step.severity.as_str();
     }
     if at > from {
         segments.push(segment(place(from), place(at), severity));
     }
     let ahead = thresholds.iter().filter(|(reached_at, _)| *reached_at > now && *reached_at < at);
-    let ticks = ahead.map(|(reached_at, rung)| Tick {
+    let ticks = ahead.map(|(reached_at, step)| Tick {
         x: place(*reached_at),
-        label: rung.label.clone(),
-        at: Moment::new(*reached_at, now, timezone),
-        severity: rung.severity.as_str(),
+        label: step.stage.clone(),
+        at: DisplayTime::new(*reached_at, now, timezone),
+        severity: step.severity.as_str(),
     });
     let title = row.view.title();
     Lane {
@@ -164,7 +164,7 @@ fn lane(
         short: one_line(title, 24),
         title: title.to_owned(),
         organization: row.organization.to_string(),
-        expires: Moment::new(at, now, timezone),
+        expires: DisplayTime::new(at, now, timezone),
         expired: at <= now,
         text_y: top + 16,
         bar_y: top + 22,

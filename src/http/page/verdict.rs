@@ -6,9 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{super::snapshot::Snapshot, filter::Filter, frame::Moment, link};
+use super::{super::snapshot::Snapshot, filter::Filter, frame::DisplayTime, link};
 use crate::{
-    domain::{status::Status, threshold::Severity, wording},
+    domain::{status::Status, threshold::Severity},
+    message::wording,
     view::{CertificateRow, Coverage, Overview, Project},
 };
 
@@ -170,7 +171,7 @@ fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
         points.push(point(format!("the latest scan of {name} was not saved: {fault}")));
     }
     if let Some(at) = watched.map(|watched| watched.overdue_at).filter(|at| *at < snapshot.at) {
-        let at = Moment::new(at, snapshot.at, timezone);
+        let at = DisplayTime::new(at, snapshot.at, timezone);
         points.push(point(format!("the scan of {name} has been overdue since {}", at.local)));
     }
     let Some(scan) = &overview.scan else {
@@ -181,7 +182,7 @@ fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
     let due = snapshot.configured.cron.next_after(scan.tick.min(scan.finished_at));
     let due = due.map(|due| due + snapshot.configured.late).filter(|due| *due < snapshot.at);
     if points.is_empty() && (due.is_some() || scan.finished_at > snapshot.at) {
-        let at = Moment::new(scan.finished_at, snapshot.at, timezone);
+        let at = DisplayTime::new(scan.finished_at, snapshot.at, timezone);
         points.push(point(format!(
             "the latest data of {name} is from {}, and the next scan is overdue",
             at.local
@@ -217,7 +218,7 @@ fn credentials(overview: &Overview, now: DateTime<Utc>) -> Vec<Point> {
 fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     let now = snapshot.at;
     let mut points = Vec::new();
-    for listener in &snapshot.configured.listeners {
+    for listener in &snapshot.configured.notifiers {
         let name = &listener.name;
         // A receiver that has accepted a later message only rejected earlier ones.
         let failing = snapshot.outbox.failures.iter();

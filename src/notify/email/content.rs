@@ -6,14 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Settings;
 use crate::{
-    domain::{
-        certificate::OrganizationName,
-        notification::{Event, Notification},
-        text::unlinked,
-        threshold::Severity,
+    domain::{certificate::OrganizationName, text::unlinked, threshold::Severity},
+    message::{
+        Event, Notification,
+        entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen, wrong_clock},
         wording,
     },
-    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen, wrong_clock},
 };
 
 /// How many alerts a mail tells in full. With more, mail programs cut it off: Gmail does beyond some

@@ -16,17 +16,18 @@ use futures_util::future::{BoxFuture, FutureExt};
 use lettre::{Address, message::Mailbox};
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Notifier, style::Style};
+use super::Notifier;
+use crate::message::style::Style;
 use crate::{
     domain::{
-        listener::Grain,
-        notification::Notification,
+        notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
         words::words,
     },
+    message::Notification,
     net::Pem,
-    notify::NotifierFault,
+    notify::NotifierError,
     secret::Secret,
 };
 pub use render::{Rendered, Renderer};
@@ -97,7 +98,7 @@ pub struct Email {
 impl Email {
     /// # Errors
     /// Where the password cannot be read, or TLS cannot be set up.
-    pub fn new(settings: Settings) -> Result<Email, NotifierFault> {
+    pub fn new(settings: Settings) -> Result<Email, NotifierError> {
         Ok(Email {
             transport: smtp::Transport::new(settings.smtp.clone())?,
             renderer: Renderer::new()?,
@@ -145,8 +146,8 @@ impl Notifier for Email {
         &self.settings.routing
     }
 
-    fn grain(&self) -> Grain {
-        Grain::Digest
+    fn grouping(&self) -> Grouping {
+        Grouping::Digest
     }
 
     fn concurrency(&self) -> usize {

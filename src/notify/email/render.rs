@@ -16,12 +16,9 @@ use uuid::Uuid;
 
 use super::{Settings, content::Mail};
 use crate::{
-    domain::{
-        certificate::OrganizationName,
-        notification::{Alert, Notification},
-    },
-    notify::NotifierFault,
-    notify::entry::Mark,
+    domain::certificate::OrganizationName,
+    message::{Alert, Notification, entry::Mark},
+    notify::NotifierError,
 };
 
 pub struct Renderer {
@@ -72,7 +69,7 @@ impl Renderer {
         settings: &Settings,
         notification: &Notification,
         now: DateTime<Utc>,
-    ) -> Result<Message, NotifierFault> {
+    ) -> Result<Message, NotifierError> {
         let Rendered { subject, html, text } = self.render(settings, notification, now)?;
         let domain = settings.smtp.from.email.domain();
         let mut message = Message::builder()

@@ -24,7 +24,7 @@ use crate::{
         text::one_line,
     },
     net,
-    notify::NotifierFault,
+    notify::NotifierError,
 };
 
 /// The mail is handed over by then; a server's goodbye is not worth waiting for.
@@ -51,7 +51,7 @@ pub struct Transport {
 }
 
 impl Transport {
-    pub fn new(smtp: Smtp) -> Result<Transport, NotifierFault> {
+    pub fn new(smtp: Smtp) -> Result<Transport, NotifierError> {
         let tls = match smtp.tls {
             Tls::None => None,
             Tls::StartTls | Tls::Implicit => {
@@ -239,7 +239,7 @@ fn hint(error: &str) -> &'static str {
 }
 
 /// Trusts the system's authorities and those of `smtp.ca_file`.
-fn connector(smtp: &Smtp) -> Result<TlsConnector, NotifierFault> {
+fn connector(smtp: &Smtp) -> Result<TlsConnector, NotifierError> {
     let pem = smtp.ca.as_ref().map(|ca| ca.0.as_slice()).unwrap_or_default();
     let own: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;

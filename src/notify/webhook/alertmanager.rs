@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    format::{Call, Setting},
+    format::{RenderContext, Request},
     incident::{Incident, TO_MUTE},
     instant,
 };
-use crate::domain::{
-    notification::{Body, CredentialView, Event},
-    threshold::Severity,
+use crate::{
+    domain::threshold::Severity,
+    message::{Body, CredentialView, Event},
 };
 
 const PATH: &str = "api/v2/alerts";
@@ -24,7 +24,7 @@ const PATH: &str = "api/v2/alerts";
 /// lose against an earlier, later one.
 const BEFORE: TimeDelta = TimeDelta::minutes(5);
 
-pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
+pub fn call(incident: &Incident<'_>, context: RenderContext<'_>) -> Request {
     let notification = incident.notification;
     let one = |severity: Severity, ends_at: Option<DateTime<Utc>>| {
         let mut details = incident.details();
@@ -39,7 +39,7 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
             // end is refused.
             "startsAt": instant(ends_at.map_or(starts_at, |ends_at| ends_at.min(starts_at))),
         });
-        if let Some(page) = &setting.style.links.page {
+        if let Some(page) = &context.style.links.page {
             alert["generatorURL"] = page.as_str().into();
         }
         if let Some(ends_at) = ends_at {
@@ -48,15 +48,15 @@ pub fn call(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
         alert
     };
     let severity = incident.alert.severity;
-    let over = Some(setting.now.min(notification.created_at) - BEFORE);
+    let over = Some(context.now.min(notification.created_at) - BEFORE);
     // What waited for long is kept up from now on, like any other.
     let lasts = notification.stale_at.map(|stale_at| stale_at - notification.created_at);
-    let ends_at = if incident.over { over } else { lasts.map(|lasts| setting.now + lasts) };
+    let ends_at = if incident.over { over } else { lasts.map(|lasts| context.now + lasts) };
     let mut alerts = vec![one(severity, ends_at)];
     // Alertmanager forgets earlier severities by itself: they have ended.
     let closed = incident.closes().into_iter().filter(|_| !incident.over);
     alerts.extend(closed.map(|closed| one(closed, over)));
-    Call::json_to(address(setting.url), Value::from(alerts).to_string())
+    Request::json_to(address(context.url), Value::from(alerts).to_string())
 }
 
 /// The configured address with the path of the API, unless it has it.

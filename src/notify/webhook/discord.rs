@@ -10,10 +10,11 @@
 
 use serde_json::{Value, json};
 
-use super::format::{Call, Setting, cut, units};
-use crate::{
-    domain::{notification::Notification, wording},
-    notify::entry::{Entry, Mark, ProjectLine, Quiet, caveat, reading},
+use super::format::{RenderContext, Request, cut, units};
+use crate::message::{
+    Notification,
+    entry::{Entry, Mark, ProjectLine, Quiet, caveat, reading},
+    wording,
 };
 
 const MAX_EMBEDS: usize = 10;
@@ -25,19 +26,19 @@ const MAX_TOTAL: usize = 6_000;
 const LAST_WORDS: usize = 900;
 const SHOWN_PROJECTS: usize = 5;
 
-pub fn call(notification: &Notification, setting: Setting<'_>) -> Call {
-    let mut url = setting.url.clone();
+pub fn call(notification: &Notification, context: RenderContext<'_>) -> Request {
+    let mut url = context.url.clone();
     if url.query_pairs().all(|(key, _)| key != "wait") {
         url.query_pairs_mut().append_pair("wait", "true");
     }
-    Call::json_to(url, body(notification, setting).to_string())
+    Request::json_to(url, body(notification, context).to_string())
 }
 
-pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
+pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mut embeds = Vec::new();
     let mut left = MAX_TOTAL - LAST_WORDS;
     for alert in &notification.alerts {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
         // In full, or else in short, or else counted.
         let fitting = [full(notification, &entry), short(notification, &entry)]
             .into_iter()
@@ -46,7 +47,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         left -= length(&embed);
         embeds.push(embed);
     }
-    embeds.push(last(notification, setting, embeds.len()));
+    embeds.push(last(notification, context, embeds.len()));
     json!({ "embeds": embeds, "allowed_mentions": { "parse": [] } })
 }
 
@@ -91,12 +92,12 @@ fn short(notification: &Notification, entry: &Entry) -> Value {
 }
 
 /// Unreadable lists, the number of omitted alerts, and the time of the scan.
-fn last(notification: &Notification, setting: Setting<'_>, shown: usize) -> Value {
+fn last(notification: &Notification, context: RenderContext<'_>, shown: usize) -> Value {
     let scan = notification.scan.as_ref();
     let more = notification.alerts_total.saturating_sub(shown);
     let more = (more > 0).then(|| wording::left_out(more));
     let caveat = scan.and_then(caveat).map(|text| format!("⚠ {text}"));
-    let reading = scan.map(|scan| reading(scan, setting.style.timezone));
+    let reading = scan.map(|scan| reading(scan, context.style.timezone));
     let lines: Vec<String> = more.into_iter().chain(caveat).chain(reading).collect();
     let (organization, notifier) = (notification.organization.as_ref(), &notification.notifier);
     let of = organization.map_or(String::new(), |name| format!("{name} · "));

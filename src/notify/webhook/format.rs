@@ -11,8 +11,8 @@ use super::{
     template::Template,
 };
 use crate::{
-    domain::{listener::Grain, notification::Notification},
-    notify::style::Style,
+    domain::notifier::Grouping,
+    message::{Notification, style::Style},
 };
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub enum Key {
 
 /// What a message is rendered with.
 #[derive(Clone, Copy)]
-pub struct Setting<'a> {
+pub struct RenderContext<'a> {
     /// Where messages go.
     pub url: &'a Url,
     pub style: &'a Style,
@@ -65,7 +65,7 @@ pub struct Setting<'a> {
 
 /// One request. Its address and its body may hold a secret.
 #[derive(Clone)]
-pub struct Call {
+pub struct Request {
     pub url: Url,
     pub content_type: String,
     pub body: String,
@@ -73,27 +73,27 @@ pub struct Call {
     pub closes: bool,
 }
 
-impl Call {
+impl Request {
     /// A JSON document to the configured address.
-    pub fn json(setting: Setting<'_>, body: &serde_json::Value) -> Call {
-        Call::json_to(setting.url.clone(), body.to_string())
+    pub fn json(context: RenderContext<'_>, body: &serde_json::Value) -> Request {
+        Request::json_to(context.url.clone(), body.to_string())
     }
 
-    pub fn json_to(url: Url, body: String) -> Call {
-        Call { url, content_type: "application/json".to_owned(), body, closes: false }
+    pub fn json_to(url: Url, body: String) -> Request {
+        Request { url, content_type: "application/json".to_owned(), body, closes: false }
     }
 }
 
 impl Format {
-    pub fn grain(&self) -> Grain {
+    pub fn grouping(&self) -> Grouping {
         match self {
             Format::Json
             | Format::Slack
             | Format::Teams
             | Format::Discord
-            | Format::Template(_) => Grain::Digest,
-            Format::PagerDuty | Format::Opsgenie => Grain::EachAlert,
-            Format::Alertmanager => Grain::EachAlertKeptUp,
+            | Format::Template(_) => Grouping::Digest,
+            Format::PagerDuty | Format::Opsgenie => Grouping::EachAlert,
+            Format::Alertmanager => Grouping::EachAlertRefreshed,
         }
     }
 
@@ -182,28 +182,30 @@ impl Format {
     ///
     /// # Errors
     /// Where the operator's template fails, with why; the built-in formats never do.
-    pub fn calls(
+    pub fn requests(
         &self,
         notification: &Notification,
-        setting: Setting<'_>,
-    ) -> Result<Vec<Call>, String> {
+        context: RenderContext<'_>,
+    ) -> Result<Vec<Request>, String> {
         let one = |call| Ok(vec![call]);
         match self {
-            Format::Json => one(Call::json(
-                setting,
-                &json::document(notification, &setting.style.links, setting.now),
+            Format::Json => one(Request::json(
+                context,
+                &json::document(notification, &context.style.links, context.now),
             )),
-            Format::Slack => one(Call::json(setting, &slack::body(notification, setting))),
-            Format::Teams => one(Call::json(setting, &teams::body(notification, setting))),
-            Format::Discord => one(discord::call(notification, setting)),
+            Format::Slack => one(Request::json(context, &slack::body(notification, context))),
+            Format::Teams => one(Request::json(context, &teams::body(notification, context))),
+            Format::Discord => one(discord::call(notification, context)),
             Format::Alertmanager => {
-                one(alertmanager::call(&Incident::of(notification, setting)?, setting))
+                one(alertmanager::call(&Incident::of(notification, context)?, context))
             }
-            Format::Template(template) => one(template.call(notification, setting)?),
+            Format::Template(template) => one(template.call(notification, context)?),
             Format::PagerDuty => {
-                Ok(pagerduty::calls(&Incident::of(notification, setting)?, setting))
+                Ok(pagerduty::requests(&Incident::of(notification, context)?, context))
             }
-            Format::Opsgenie => Ok(opsgenie::calls(&Incident::of(notification, setting)?, setting)),
+            Format::Opsgenie => {
+                Ok(opsgenie::requests(&Incident::of(notification, context)?, context))
+            }
         }
     }
 }

@@ -4,17 +4,16 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    format::{Setting, cut},
+    format::{RenderContext, cut},
     instant,
 };
 use crate::{
-    domain::{
-        notification::{Alert, Notification},
-        text::unlinked,
-        threshold::Severity,
+    domain::{text::unlinked, threshold::Severity},
+    message::{
+        Alert, Notification,
+        entry::{Entry, ProjectLine, Quiet, unseen, wrong_clock},
         wording,
     },
-    notify::entry::{Entry, ProjectLine, Quiet, unseen, wrong_clock},
 };
 
 /// How many projects an incident's details list.
@@ -48,7 +47,7 @@ impl<'a> Incident<'a> {
     /// Where it has none, which the domain never makes.
     pub fn of(
         notification: &'a Notification,
-        setting: Setting<'_>,
+        context: RenderContext<'_>,
     ) -> Result<Incident<'a>, String> {
         let alert = notification.alerts.first().ok_or("the message has no alert")?;
         let of = notification.organization.as_ref().map(|name| name.as_str());
@@ -62,12 +61,12 @@ impl<'a> Incident<'a> {
         if key.len() + ":critical".len() > MAX_KEY {
             key = format!("certvigil:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
         }
-        let headline = wording::headline(alert, setting.now);
+        let headline = wording::headline(alert, context.now);
         let summary = unlinked(&match of {
             Some(organization) => format!("{organization}: {headline}"),
             None => headline,
         });
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
         Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
     }
 

@@ -6,13 +6,10 @@ use serde_json::{Value, json};
 
 use super::instant;
 use crate::{
-    domain::{
-        notification::{
-            Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnseenView,
-        },
-        wording,
+    message::{
+        Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnseenView,
+        style::Links, wording,
     },
-    notify::style::Links,
     view::{Candidate, CertificateDetails, ProjectOfCertificate, Successor},
 };
 

@@ -32,20 +32,21 @@ use std::{num::NonZeroU32, time::Duration};
 use url::Url;
 use uuid::Uuid;
 
-use super::{Notifier, style::Style};
+use super::Notifier;
+use crate::message::style::Style;
 use crate::{
     domain::{
-        listener::Grain,
-        notification::Notification,
+        notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
         text::{HIDDEN, hide_secret, one_line},
     },
+    message::Notification,
     net::{self, Pem},
-    notify::NotifierFault,
+    notify::NotifierError,
     secret::Secret,
 };
-use format::{Call, Format, Key, Setting};
+use format::{Format, Key, RenderContext, Request};
 
 /// How many deliveries to one webhook may be under way, unless configured.
 pub const CONCURRENCY: usize = 4;
@@ -82,9 +83,9 @@ pub fn preview(
     url: &Url,
     notification: &Notification,
     now: DateTime<Utc>,
-) -> Result<Vec<Call>, String> {
+) -> Result<Vec<Request>, String> {
     let style = &settings.style;
-    settings.format.calls(notification, Setting { url, style, now, routing_key: HIDDEN })
+    settings.format.requests(notification, RenderContext { url, style, now, routing_key: HIDDEN })
 }
 
 /// An instant for machines (RFC 3339).
@@ -157,10 +158,10 @@ impl std::fmt::Debug for Webhook {
 impl Webhook {
     /// # Errors
     /// Where a secret cannot be read or does not fit, or TLS cannot be set up.
-    pub fn new(settings: Settings) -> Result<Webhook, NotifierFault> {
+    pub fn new(settings: Settings) -> Result<Webhook, NotifierError> {
         let name = &settings.name;
         let not_fitting =
-            |what: &str| NotifierFault::Invalid { name: name.clone(), what: what.to_owned() };
+            |what: &str| NotifierError::Invalid { name: name.clone(), what: what.to_owned() };
         let address = settings.url.read()?;
         let url = Url::parse(address.expose_secret().trim()).map_err(|_| not_fitting("url"))?;
         let key = settings.key.as_ref().map(Secret::read).transpose()?;
@@ -172,7 +173,7 @@ impl Webhook {
             let mut value = HeaderValue::from_str(text).map_err(|_| not_fitting(name.as_str()))?;
             value.set_sensitive(true);
             headers.insert(name, value);
-            Ok::<_, NotifierFault>(())
+            Ok::<_, NotifierError>(())
         };
         for (name, secret) in &settings.headers {
             let value = secret.read()?;
@@ -207,20 +208,20 @@ impl Webhook {
     }
 
     async fn attempt(&self, notification: &Notification, now: DateTime<Utc>) -> Outcome {
-        let setting = Setting {
+        let context = RenderContext {
             url: &self.url,
             style: &self.settings.style,
             now,
             routing_key: self.routing_key.expose_secret(),
         };
-        let calls = match self.settings.format.calls(notification, setting) {
-            Ok(calls) => calls,
+        let requests = match self.settings.format.requests(notification, context) {
+            Ok(requests) => requests,
             Err(why) => return Outcome::retry(FailureReason::Internal, why),
         };
         let id = notification.id.to_string();
         let mut outcome = Outcome::retry(FailureReason::Internal, "the message has no request");
-        for call in calls {
-            outcome = self.send(call, &id, now).await;
+        for request in requests {
+            outcome = self.send(request, &id, now).await;
             if !matches!(outcome, Outcome::Delivered { .. }) {
                 break;
             }
@@ -228,23 +229,23 @@ impl Webhook {
         outcome
     }
 
-    async fn send(&self, call: Call, id: &str, now: DateTime<Utc>) -> Outcome {
+    async fn send(&self, request: Request, id: &str, now: DateTime<Utc>) -> Outcome {
         let timestamp = now.timestamp();
-        let mut request = self
+        let mut builder = self
             .client
-            .post(call.url)
+            .post(request.url)
             .headers(self.headers.clone())
-            .header(CONTENT_TYPE, call.content_type)
+            .header(CONTENT_TYPE, request.content_type)
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
         if let Some(signer) = &self.signer {
-            match signer.sign(id, timestamp, call.body.as_bytes()) {
-                Ok(signature) => request = request.header(HEADER_WEBHOOK_SIGNATURE, signature),
+            match signer.sign(id, timestamp, request.body.as_bytes()) {
+                Ok(signature) => builder = builder.header(HEADER_WEBHOOK_SIGNATURE, signature),
                 Err(error) => return Outcome::retry(FailureReason::Internal, error.to_string()),
             }
         }
-        match request.body(call.body).send().await {
-            Ok(response) if call.closes && response.status() == StatusCode::NOT_FOUND => {
+        match builder.body(request.body).send().await {
+            Ok(response) if request.closes && response.status() == StatusCode::NOT_FOUND => {
                 let answer = "HTTP 404: the receiver has no open incident to close".to_owned();
                 Outcome::Delivered { answer }
             }
@@ -319,8 +320,8 @@ impl Notifier for Webhook {
         &self.settings.routing
     }
 
-    fn grain(&self) -> Grain {
-        self.settings.format.grain()
+    fn grouping(&self) -> Grouping {
+        self.settings.format.grouping()
     }
 
     fn concurrency(&self) -> usize {

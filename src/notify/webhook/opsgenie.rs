@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{
-    format::{Call, Setting, cut, units},
+    format::{RenderContext, Request, cut, units},
     incident::Incident,
 };
 use crate::domain::threshold::Severity;
@@ -23,17 +23,17 @@ const MAX_SOURCE: usize = 100;
 const MAX_NOTE: usize = 25_000;
 const MAX_TAG: usize = 50;
 
-pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
-    let opened = (!incident.over).then(|| created(incident, setting));
+pub fn requests(incident: &Incident<'_>, context: RenderContext<'_>) -> Vec<Request> {
+    let opened = (!incident.over).then(|| created(incident, context));
     let note = json!({ "source": "certvigil", "note": cut(&incident.summary, MAX_NOTE) });
     let closed = incident.closes().into_iter().map(|severity| {
-        let url = closing(setting.url, &incident.key_of(severity));
-        Call { closes: true, ..Call::json_to(url, note.to_string()) }
+        let url = closing(context.url, &incident.key_of(severity));
+        Request { closes: true, ..Request::json_to(url, note.to_string()) }
     });
     opened.into_iter().chain(closed).collect()
 }
 
-fn created(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
+fn created(incident: &Incident<'_>, context: RenderContext<'_>) -> Request {
     let certificate = incident.alert.certificate();
     let details = within(incident.details(), MAX_DETAILS);
     let description: Vec<String> = details
@@ -45,8 +45,8 @@ fn created(incident: &Incident<'_>, setting: Setting<'_>) -> Call {
     let tags = [Some("certvigil".to_owned()), Some(incident.alert.event.to_string())];
     let of = incident.notification.organization.as_ref().map(|name| cut(name.as_str(), MAX_TAG));
     let tags: Vec<String> = tags.into_iter().chain([of]).flatten().collect();
-    Call::json(
-        setting,
+    Request::json(
+        context,
         &json!({
             "message": cut(&incident.summary, MAX_MESSAGE),
             "alias": incident.key_of(incident.alert.severity),

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    format::{Call, Setting, cut},
+    format::{RenderContext, Request, cut},
     incident::Incident,
     instant,
 };
@@ -17,18 +17,18 @@ use crate::domain::threshold::Severity;
 pub const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 const MAX_SUMMARY: usize = 1_024;
 
-pub fn calls(incident: &Incident<'_>, setting: Setting<'_>) -> Vec<Call> {
+pub fn requests(incident: &Incident<'_>, context: RenderContext<'_>) -> Vec<Request> {
     let opened =
-        (!incident.over).then(|| event(incident, setting, "trigger", incident.alert.severity));
+        (!incident.over).then(|| event(incident, context, "trigger", incident.alert.severity));
     let closed =
-        incident.closes().into_iter().map(|severity| event(incident, setting, "resolve", severity));
-    opened.into_iter().chain(closed).map(|event| Call::json(setting, &event)).collect()
+        incident.closes().into_iter().map(|severity| event(incident, context, "resolve", severity));
+    opened.into_iter().chain(closed).map(|event| Request::json(context, &event)).collect()
 }
 
-fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severity) -> Value {
+fn event(incident: &Incident<'_>, context: RenderContext<'_>, action: &str, of: Severity) -> Value {
     let certificate = incident.alert.certificate();
     let mut event = json!({
-        "routing_key": setting.routing_key,
+        "routing_key": context.routing_key,
         "event_action": action,
         "dedup_key": incident.key_of(of),
         "client": "certvigil",
@@ -48,7 +48,7 @@ fn event(incident: &Incident<'_>, setting: Setting<'_>, action: &str, of: Severi
     if let Some(organization) = &incident.notification.organization {
         event["payload"]["group"] = organization.as_str().into();
     }
-    if let Some(page) = &setting.style.links.page {
+    if let Some(page) = &context.style.links.page {
         event["client_url"] = page.as_str().into();
     }
     if let Some(runbook) = &incident.entry.runbook {

@@ -8,10 +8,14 @@
 
 use serde_json::{Value, json};
 
-use super::format::{Setting, cut, units};
+use super::format::{RenderContext, cut, units};
 use crate::{
-    domain::{notification::Notification, text::unlinked, wording},
-    notify::entry::{Entry, Mark, Quiet, caveat, reading},
+    domain::text::unlinked,
+    message::{
+        Notification,
+        entry::{Entry, Mark, Quiet, caveat, reading},
+        wording,
+    },
 };
 
 const MAX_HEADER: usize = 150;
@@ -23,9 +27,9 @@ const SHOWN_PROJECTS: usize = 5;
 const MAX_FACT: usize = 250;
 const MAX_PROJECT: usize = 120;
 
-pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
+pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mark = Mark::of_all(notification);
-    let summary = wording::summary(notification, setting.now);
+    let summary = wording::summary(notification, context.now);
     let title = match &notification.organization {
         Some(organization) => format!("{organization}: {summary}"),
         None => summary,
@@ -43,7 +47,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         caveat.map(|text| json!({ "type": "section", "text": plain(&format!("⚠ {text}")) })),
     );
     for alert in notification.alerts.iter().take(SHOWN_ALERTS) {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
         blocks.push(json!({ "type": "divider" }));
         blocks.push(block(&entry));
     }
@@ -52,7 +56,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
         let text = wording::left_out(more);
         blocks.push(json!({ "type": "section", "text": plain(&text) }));
     }
-    let read = notification.scan.as_ref().map(|scan| reading(scan, setting.style.timezone));
+    let read = notification.scan.as_ref().map(|scan| reading(scan, context.style.timezone));
     let foot = format!(
         "{}Message {} for the notifier “{}”",
         read.map_or(String::new(), |read| format!("{read} ")),

@@ -8,10 +8,14 @@
 
 use serde_json::{Value, json};
 
-use super::format::{Setting, cut};
+use super::format::{RenderContext, cut};
 use crate::{
-    domain::{notification::Notification, text::unlinked, wording},
-    notify::entry::{Entry, Mark, ProjectLine, Quiet, capitalized, caveat, reading},
+    domain::text::unlinked,
+    message::{
+        Notification,
+        entry::{Entry, Mark, ProjectLine, Quiet, capitalized, caveat, reading},
+        wording,
+    },
 };
 
 /// In bytes of JSON.
@@ -21,9 +25,9 @@ const LAST_WORDS: usize = 1_500;
 const MAX_LINE: usize = 600;
 const SHOWN_PROJECTS: usize = 5;
 
-pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
+pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mark = Mark::of_all(notification);
-    let title = capitalized(&wording::summary(notification, setting.now));
+    let title = capitalized(&wording::summary(notification, context.now));
     let title = unlinked(&match &notification.organization {
         Some(organization) => format!("{organization}: {title}"),
         None => title,
@@ -36,7 +40,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     let mut left = MAX_CARD - LAST_WORDS - Value::from(card.clone()).to_string().len();
     let mut shown = 0;
     for alert in &notification.alerts {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, setting.style, setting.now);
+        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
         // In full, or else in short, or else counted.
         let fitting = [full(&entry), short(&entry)]
             .into_iter()
@@ -49,7 +53,7 @@ pub fn body(notification: &Notification, setting: Setting<'_>) -> Value {
     if let more @ 1.. = notification.alerts_total.saturating_sub(shown) {
         card.push(paragraph(&[run(&wording::left_out(more))]));
     }
-    let read = scan.map(|scan| reading(scan, setting.style.timezone)).unwrap_or_default();
+    let read = scan.map(|scan| reading(scan, context.style.timezone)).unwrap_or_default();
     let (notifier, id) = (&notification.notifier, notification.id);
     let foot = format!("{read} Message {id} for the notifier “{notifier}”");
     card.push(paragraph(&[run(foot.trim()).size("small").subtle()]));

@@ -10,16 +10,10 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde}
 use std::sync::Arc;
 
 use super::{
-    format::{Call, Setting},
+    format::{RenderContext, Request},
     json,
 };
-use crate::{
-    domain::{
-        notification::{Event, Notification},
-        sample,
-    },
-    notify::style::Links,
-};
+use crate::message::{Event, Notification, sample, style::Links};
 
 /// How much work one rendering may be, in the engine's instructions: a loop over all that a message
 /// can hold takes some ten thousand.
@@ -95,11 +89,15 @@ impl Template {
 
     /// # Errors
     /// As [`Template::new`], for a message that no sample is like.
-    pub fn call(&self, notification: &Notification, setting: Setting<'_>) -> Result<Call, String> {
-        let body = self.body(notification, &setting.style.links, setting.now);
+    pub fn call(
+        &self,
+        notification: &Notification,
+        context: RenderContext<'_>,
+    ) -> Result<Request, String> {
+        let body = self.body(notification, &context.style.links, context.now);
         let body = body.map_err(|why| format!("cannot render the template: {why}"))?;
-        Ok(Call {
-            url: setting.url.clone(),
+        Ok(Request {
+            url: context.url.clone(),
             content_type: self.content_type.clone(),
             body,
             closes: false,

@@ -9,7 +9,10 @@ use super::{
     },
     settle,
 };
-use crate::domain::{compose::Composed, subject::Subject, wording};
+use crate::{
+    domain::subject::Subject,
+    message::{compose::Composed, wording},
+};
 
 /// The subject of all projects together: they share one incident, so that alerts about one project
 /// do not overtake those about another.

@@ -13,10 +13,12 @@ use super::{
     Result, Store, millis,
     sql::{Row, Transaction, either, query},
 };
-use crate::domain::{
-    certificate::OrganizationName,
-    notification::Notification,
-    retry::{Outcome, Verdict},
+use crate::{
+    domain::{
+        certificate::OrganizationName,
+        retry::{Outcome, Verdict},
+    },
+    message::Notification,
 };
 pub(super) use enqueue::insert;
 

@@ -21,13 +21,11 @@ use crate::{
     build, clock,
     domain::{
         acknowledgement::Acknowledgements,
-        alert::{Moment, World},
+        alert::{ScanTime, Transition},
         certificate::OrganizationName,
-        compose::Occasion,
         credential::WatchedKeys,
         evaluate::evaluate,
         inventory::Inventory,
-        notification::ScanView,
         policy::Policy,
         reading::Reading,
         scan::ScanRecord,
@@ -35,8 +33,9 @@ use crate::{
         skew::{ClockVerdict, Synchronization},
         unreadable::Cause,
     },
+    message::{ScanView, compose::MessageContext},
     notify::Notifier,
-    store::{Change, Commit, Lease, Store, StoreFault, id_at},
+    store::{Change, Commit, Lease, Store, StoreError, id_at},
 };
 use plan::plan;
 pub use read::{Progress, read};
@@ -94,15 +93,15 @@ pub struct When {
 
 impl When {
     /// The start of the scan, used for all decisions.
-    pub fn moment(&self) -> Moment {
+    pub fn moment(&self) -> ScanTime {
         let (tick, timezone) = (self.tick, self.timezone);
-        Moment { now: self.started_at, tick, timezone, decided_at: None, clock_is_certain: true }
+        ScanTime { now: self.started_at, tick, timezone, decided_at: None, clock_is_certain: true }
     }
 }
 
 /// The reason why the expiry of the admin key in use is not watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminKeysFault {
+pub struct AdminKeysError {
     pub why: String,
     /// Whether the API refused the key (401 or 403).
     pub refused: bool,
@@ -115,7 +114,7 @@ pub struct Report {
     /// Number of notifications in the outbox.
     pub notifications: usize,
     /// Why the admin keys are unreadable, if that is new. It makes no scan incomplete.
-    pub admin_keys_fault: Option<AdminKeysFault>,
+    pub admin_keys_fault: Option<AdminKeysError>,
     /// Whether another scan has to confirm that something is gone.
     pub needs_confirmation: bool,
 }
@@ -204,23 +203,23 @@ pub async fn keep(
         .await
         .map_err(Failed::during("reading the acknowledgements"))?;
     let evaluation = evaluate(organization, &after, &target.policy, &acknowledgements, now);
-    let occasion = Occasion {
+    let context = MessageContext {
         evaluation: &evaluation,
         before: Some(&before),
         scan: Some(ScanView { finished_at: now, ..ScanView::of(&record, after.oldest_reading()) }),
         stale_at: Some(when.stale_at + skew.unwrap_or_default()),
         allowed: Some(when.allowed),
     };
-    let world = World::watched(&before, &evaluation);
+    let transition = Transition::watched(&before, &evaluation);
     // The skew of an earlier scan is no evidence either.
     let clock_is_certain = clock.is_certain(synchronization) && skew.is_none();
-    let moment = Moment { now, decided_at, clock_is_certain, ..when.moment() };
+    let moment = ScanTime { now, decided_at, clock_is_certain, ..when.moment() };
     let over = acknowledgements.iter().filter(|one| one.is_over(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let admin_keys_fault = news_of_keys(&before, &after);
     let mut tries = 0..PLANS;
     let notifications = loop {
-        let plans = plan(&occasion, &world, store, notifiers, moment, local).await?;
+        let plans = plan(&context, &transition, store, notifiers, moment, local).await?;
         let notifications = plans.iter().map(|plan| plan.messages.len()).sum();
         let commit = Commit {
             lease: Some(lease.clone()),
@@ -232,7 +231,7 @@ pub async fn keep(
         };
         match store.commit(&commit).await {
             // A delivery that finished in between changes the decision.
-            Err(StoreFault::LedgerChanged) if tries.next().is_some() => continue,
+            Err(StoreError::LedgerChanged) if tries.next().is_some() => continue,
             kept => kept.map_err(Failed::during("saving the scan"))?,
         }
         break notifications;
@@ -243,17 +242,17 @@ pub async fn keep(
 
 /// Why the admin keys are unreadable, unless the last scan had the same error, or that none of them
 /// is the one in use.
-fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysFault> {
-    fn fault(inventory: &Inventory) -> Option<AdminKeysFault> {
+fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysError> {
+    fn fault(inventory: &Inventory) -> Option<AdminKeysError> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
             // Every response has its own request id.
             let why = unreadable.why.split(" (x-request-id").next()?.to_owned();
-            return Some(AdminKeysFault { why, refused: unreadable.cause == Cause::Refused });
+            return Some(AdminKeysError { why, refused: unreadable.cause == Cause::Refused });
         }
         let listed = inventory.admin_keys.as_ref()?;
         let own = listed.keys.values().any(|key| key.own);
         let why = "the list of admin keys does not contain the key that certvigil uses".to_owned();
-        (!own).then_some(AdminKeysFault { why, refused: false })
+        (!own).then_some(AdminKeysError { why, refused: false })
     }
     fault(after).filter(|new| fault(before).as_ref() != Some(new))
 }
@@ -292,12 +291,12 @@ pub async fn retire(
     let nothing = Inventory::default();
     let none = Acknowledgements::default();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
-    let occasion = Occasion::without_scan(&evaluation);
+    let context = MessageContext::without_scan(&evaluation);
     let moment =
-        Moment { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
+        ScanTime { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
     let mut tries = 0..PLANS;
     loop {
-        let plans = plan(&occasion, &World::Unwatched, store, notifiers, moment, now).await?;
+        let plans = plan(&context, &Transition::Unwatched, store, notifiers, moment, now).await?;
         let commit = Commit {
             lease: Some(lease.clone()),
             change: Change::Retired(organization.clone()),
@@ -307,7 +306,7 @@ pub async fn retire(
             give_up_at: now + give_up_after,
         };
         match store.commit(&commit).await {
-            Err(StoreFault::LedgerChanged) if tries.next().is_some() => {}
+            Err(StoreError::LedgerChanged) if tries.next().is_some() => {}
             kept => {
                 return kept.map_err(Failed::during("deleting the data of a removed organization"));
             }

@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::super::Failed;
 use crate::{
     domain::{
-        alert::{Decision, Moment, World, all_open, decide, keep_up},
-        compose::Occasion,
-        listener::{Grain, Listener},
+        alert::{Decision, ScanTime, Transition, all_open, decide, refresh_open},
+        notifier::{Grouping, NotifierState},
     },
+    message::compose::MessageContext,
     notify::Notifier,
     store::{LedgerVersion, MessageKind, Plan, Store, id_at},
 };
@@ -17,30 +17,30 @@ use crate::{
 /// The notifications and ledger entries of each notifier. `local` is the local clock, which the
 /// ledger uses.
 pub(super) async fn plan(
-    occasion: &Occasion<'_>,
-    world: &World<'_>,
+    context: &MessageContext<'_>,
+    transition: &Transition<'_>,
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
-    moment: Moment,
+    moment: ScanTime,
     local: DateTime<Utc>,
 ) -> Result<Vec<Plan>, Failed> {
     let mut plans = Vec::new();
     for notifier in notifiers {
-        let organization = occasion.evaluation.organization;
+        let organization = context.evaluation.organization;
         let ledger = store.ledger(Some(organization), notifier.name(), local).await;
         let (ledger, version) = ledger.map_err(Failed::during("reading the ledger"))?;
-        let listener = Listener {
+        let state = NotifierState {
             name: notifier.name().to_owned(),
             routing: notifier.routing().clone(),
-            grain: notifier.grain(),
+            grouping: notifier.grouping(),
             ledger,
         };
-        let known = store.known_receivers(organization, &listener.name).await;
+        let known = store.known_receivers(organization, &state.name).await;
         let known = known.map_err(Failed::during("reading the receivers"))?;
         plans.extend(plan_of(
-            occasion,
-            world,
-            (&listener, version),
+            context,
+            transition,
+            (&state, version),
             notifier.receivers(),
             &known,
             moment,
@@ -52,15 +52,15 @@ pub(super) async fn plan(
 /// The plans of one notifier. A new receiver of a notifier with sent alerts gets all open alerts,
 /// not only new ones. Without sent alerts, every open alert is new.
 fn plan_of(
-    occasion: &Occasion<'_>,
-    world: &World<'_>,
-    (listener, ledger_version): (&Listener, LedgerVersion),
+    context: &MessageContext<'_>,
+    transition: &Transition<'_>,
+    (state, ledger_version): (&NotifierState, LedgerVersion),
     receivers: Vec<String>,
     known: &BTreeSet<String>,
-    moment: Moment,
+    moment: ScanTime,
 ) -> Vec<Plan> {
-    let Listener { name, routing, grain, ledger } = listener;
-    let decisions = decide(world, listener, moment);
+    let NotifierState { name, routing, grouping, ledger } = state;
+    let decisions = decide(transition, state, moment);
     let new_id = || id_at(moment.now);
     let nothing_open = ledger.has_nothing_open();
     let (listening, joined): (Vec<String>, Vec<String>) =
@@ -77,13 +77,13 @@ fn plan_of(
     };
     let mut plans = Vec::new();
     if !listening.is_empty() {
-        decisions.iter().for_each(|decision| log_held_back(occasion, name, decision));
-        let (messages, decisions) = occasion.messages(new_id, listener, decisions.clone());
-        let kept_up = match grain {
-            Grain::Digest | Grain::EachAlert => Vec::new(),
-            Grain::EachAlertKeptUp => keep_up(ledger, &decisions),
+        decisions.iter().for_each(|decision| log_held_back(context, name, decision));
+        let (messages, decisions) = context.messages(new_id, state, decisions.clone());
+        let kept_up = match grouping {
+            Grouping::Digest | Grouping::EachAlert => Vec::new(),
+            Grouping::EachAlertRefreshed => refresh_open(ledger, &decisions),
         };
-        let kept_up = occasion.compose(new_id, listener, &kept_up.iter().collect::<Vec<_>>());
+        let kept_up = context.compose(new_id, state, &kept_up.iter().collect::<Vec<_>>());
         let kept_up = Plan { messages: kept_up, ..of(MessageKind::Refresh, listening.clone()) };
         // With sent alerts, these receivers are up to date, or will be by a delivery in flight.
         let up_to_date = if nothing_open { listening.clone() } else { Vec::new() };
@@ -94,14 +94,14 @@ fn plan_of(
     if !joined.is_empty() {
         // Without other receivers, their alerts become the ledger of the notifier.
         let alone = plans.is_empty();
-        let mut open = all_open(world, routing, moment);
-        if alone && *grain != Grain::Digest {
+        let mut open = all_open(transition, routing, moment);
+        if alone && *grouping != Grouping::Digest {
             // It may be the same service under another URL: nothing else closes its open incidents.
             open.extend(
                 decisions.into_iter().filter(|one| matches!(one, Decision::Resolve { .. })),
             );
         }
-        let (messages, open) = occasion.messages(new_id, &listener.afresh(), open);
+        let (messages, open) = context.messages(new_id, &state.afresh(), open);
         let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
         let decisions = if alone { open } else { Vec::new() };
         let catch_up = of(MessageKind::CatchUp, joined);
@@ -111,10 +111,10 @@ fn plan_of(
 }
 
 /// Logs alerts that flapping suppresses.
-fn log_held_back(occasion: &Occasion<'_>, notifier: &str, decision: &Decision) {
+fn log_held_back(context: &MessageContext<'_>, notifier: &str, decision: &Decision) {
     if let Decision::HoldBack { subject, reached } = decision {
         tracing::info!(
-            organization = %occasion.evaluation.organization, notifier, %subject,
+            organization = %context.evaluation.organization, notifier, %subject,
             stage = reached.label,
             "alert flapping: suppressed for 24 hours"
         );

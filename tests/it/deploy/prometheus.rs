@@ -2,9 +2,8 @@
 
 use certvigil::{
     clock::Clock,
-    demo::world::{AdminKey, World},
-    domain::notification::Event,
-    notify::style::Links,
+    demo::world::{AdminKey, Transition},
+    message::{Event, style::Links},
 };
 use chrono::TimeDelta;
 use reqwest::Method;
@@ -81,7 +80,7 @@ fn asked(expression: &str) -> Vec<(String, Vec<String>)> {
 
 #[tokio::test]
 async fn rules_and_dashboard_ask_only_for_what_there_is_and_link_to_what_there_is() {
-    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     world.admin_keys.push(AdminKey {
         id: "key_a".to_owned(),

@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 use url::Url;
 
-use crate::domain::notification::Event;
+use super::Event;
 
 #[derive(Clone, Debug, Default)]
 pub struct Style {

@@ -5,29 +5,31 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::{Composed, MAX_PROJECTS, closes};
-use crate::domain::{
-    alert::Decision,
-    failing::Failing,
-    listener::{Grain, Listener},
-    notification::{Alert, Body, Event, FailingView, Notification, ReceiverView},
-    subject::Subject,
-    threshold::Severity,
+use crate::{
+    domain::{
+        alert::Decision,
+        failing::Failing,
+        notifier::{Grouping, NotifierState},
+        subject::Subject,
+        threshold::Severity,
+    },
+    message::{Alert, Body, Event, FailingView, Notification, ReceiverView},
 };
 
 /// The notifications about failing and recovered notifiers: one for a digest, else one for each.
 pub fn of_notifiers(
     new_id: impl Fn() -> Uuid,
-    listener: &Listener,
+    notifier: &NotifierState,
     decisions: &[Decision],
     failing: &[Failing<'_>],
     stale_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Vec<Composed> {
-    let said = decisions.iter().filter(|one| one.is_sent(&listener.routing));
-    let mut entries: Vec<(Alert, Subject)> = said
+    let sent = decisions.iter().filter(|one| one.is_sent(&notifier.routing));
+    let mut entries: Vec<(Alert, Subject)> = sent
         .filter_map(|decision| {
             let mut alert = alert(decision, failing)?;
-            alert.closes = Some(closes(&listener.ledger, decision));
+            alert.closes = Some(closes(&notifier.ledger, decision));
             Some((alert, decision.subject().clone()))
         })
         .collect();
@@ -36,7 +38,7 @@ pub fn of_notifiers(
         notification: Notification {
             id: new_id(),
             created_at: now,
-            notifier: listener.name.clone(),
+            notifier: notifier.name.clone(),
             organization: None,
             severity: entries
                 .iter()
@@ -50,10 +52,12 @@ pub fn of_notifiers(
         },
         subjects: entries.iter().map(|(_, subject)| subject.clone()).collect::<BTreeSet<_>>(),
     };
-    match listener.grain {
-        Grain::Digest if entries.is_empty() => Vec::new(),
-        Grain::Digest => vec![message(&entries)],
-        Grain::EachAlert | Grain::EachAlertKeptUp => entries.chunks(1).map(message).collect(),
+    match notifier.grouping {
+        Grouping::Digest if entries.is_empty() => Vec::new(),
+        Grouping::Digest => vec![message(&entries)],
+        Grouping::EachAlert | Grouping::EachAlertRefreshed => {
+            entries.chunks(1).map(message).collect()
+        }
     }
 }
 

@@ -4,20 +4,25 @@
 //! rendered, at each attempt.
 
 mod alert;
+pub mod compose;
+pub mod entry;
 mod event;
+pub mod forecast;
+pub mod sample;
+pub mod style;
 mod views;
+pub mod wording;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{certificate::OrganizationName, scan::ScanRecord, threshold::Severity};
+use crate::domain::{certificate::OrganizationName, scan::ScanRecord, threshold::Severity};
 pub use alert::{Alert, Body, CertificateBody};
-pub use event::{Event, Reason};
+pub use event::Event;
 pub use views::{
-    ActiveIn, CandidateView, CertificateView, CredentialKind, CredentialView, FailingView,
-    LeftBehind, Named, ProjectView, ProjectsView, ReceiverView, SightView, SilenceView,
-    SuccessorView, UnseenView,
+    ActiveIn, CandidateView, CertificateView, CredentialView, FailingView, LeftBehind, Named,
+    ProjectView, ProjectsView, ReceiverView, SightView, SilenceView, SuccessorView, UnseenView,
 };
 
 /// One message for one notifier.

@@ -7,9 +7,9 @@ use super::{
     Entry, ProjectLine,
     facts::{capitalized, instant, reason},
 };
-use crate::domain::{
-    notification::{Alert, CredentialKind, CredentialView, FailingView, SightView},
-    wording,
+use crate::{
+    domain::credential::CredentialKind,
+    message::{Alert, CredentialView, FailingView, SightView, wording},
 };
 
 impl Entry {

@@ -12,12 +12,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::style::Style;
-use crate::domain::{
-    notification::{Alert, Body, Event, Notification, ProjectView},
-    text::unlinked,
-    threshold::Severity,
-    wording,
-};
+use super::{Alert, Body, Event, Notification, ProjectView, wording};
+use crate::domain::{text::unlinked, threshold::Severity};
 use advice::{quiet, quiet_projects};
 use facts::late;
 pub use facts::{capitalized, caveat, reading, unseen, wrong_clock};

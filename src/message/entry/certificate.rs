@@ -8,9 +8,8 @@ use super::{
     advice::{Advice, advice, consequence},
     facts::{instant, reason, unknown},
 };
-use crate::domain::{
-    notification::{ActiveIn, Alert, CandidateView, CertificateBody, Event, ProjectView},
-    wording,
+use crate::message::{
+    ActiveIn, Alert, CandidateView, CertificateBody, Event, ProjectView, wording,
 };
 
 impl Entry {

@@ -10,7 +10,7 @@ use crate::domain::unreadable::{Cause, ReadError};
 /// The message names the request and the remedy. It contains neither the key nor credentials of the
 /// host.
 #[derive(Clone, Debug)]
-pub struct ApiFault {
+pub struct ApiError {
     pub kind: Kind,
     /// `GET /organization/projects`.
     pub request: String,
@@ -46,10 +46,10 @@ pub enum Kind {
     EmptyList(&'static str),
 }
 
-impl ApiFault {
-    pub fn new(kind: Kind, request: &str) -> ApiFault {
+impl ApiError {
+    pub fn new(kind: Kind, request: &str) -> ApiError {
         let retryable = matches!(kind, Kind::Connection(..) | Kind::Timeout);
-        ApiFault { kind, request: request.to_owned(), request_id: None, wait: None, retryable }
+        ApiError { kind, request: request.to_owned(), request_id: None, wait: None, retryable }
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -70,14 +70,14 @@ impl ApiFault {
     }
 }
 
-impl From<ApiFault> for ReadError {
-    fn from(fault: ApiFault) -> ReadError {
+impl From<ApiError> for ReadError {
+    fn from(fault: ApiError) -> ReadError {
         let cause = if fault.is_refusal() { Cause::Refused } else { Cause::Failed };
         ReadError { why: fault.to_string().into(), cause }
     }
 }
 
-impl fmt::Display for ApiFault {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.request)?;
         match &self.kind {
@@ -132,13 +132,13 @@ impl fmt::Display for ApiFault {
     }
 }
 
-impl std::error::Error for ApiFault {}
+impl std::error::Error for ApiError {}
 
 /// Why a client cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupFault {
+pub enum SetupError {
     #[error(transparent)]
-    Secret(#[from] crate::secret::SecretFault),
+    Secret(#[from] crate::secret::SecretError),
     /// With the expected form.
     #[error("invalid admin key: expected {0}")]
     Key(String),

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::{
-    super::{subject::Subject, threshold::Severity},
     CandidateView, CertificateView, CredentialView, Event, FailingView, LeftBehind, ProjectsView,
-    Reason, SightView, SuccessorView,
+    SightView, SuccessorView,
 };
+use crate::domain::{alert::Reason, subject::Subject, threshold::Severity};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
@@ -248,7 +248,7 @@ impl From<Alert> for Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{notification::Notification, sample};
+    use crate::message::{Notification, sample};
 
     #[test]
     fn every_kind_of_alert_survives_the_outbox() {

@@ -4,23 +4,25 @@
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
-use super::{MAX_CANDIDATES, MAX_PROJECTS, Occasion};
-use crate::domain::{
-    blindness::{Blind, List, Unseen},
-    certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
-    coverage,
-    evaluate::Assessment,
-    finding::RECENT,
-    notification::{
+use super::{MAX_CANDIDATES, MAX_PROJECTS, MessageContext};
+use crate::{
+    domain::{
+        blindness::{Blind, List, Unseen},
+        certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
+        coverage,
+        evaluate::Assessment,
+        finding::RECENT,
+        policy::Ignore,
+        rotation::{ProjectRotation, Rotation},
+        routing::Routing,
+    },
+    message::{
         ActiveIn, CandidateView, CertificateView, LeftBehind, Named, ProjectView, SightView,
         SilenceView, SuccessorView, UnseenView,
     },
-    policy::Ignore,
-    rotation::{ProjectRotation, Rotation},
-    routing::Routing,
 };
 
-impl Occasion<'_> {
+impl MessageContext<'_> {
     /// A project without a valid certificate, and since when it has been so.
     pub(super) fn since(&self, project: &Project) -> ProjectView {
         let active = self.evaluation.active_in(&project.id);
@@ -72,7 +74,7 @@ impl Occasion<'_> {
     }
 
     /// A certificate with its projects, limited to those that the routing selects, and its successor.
-    pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> Shown {
+    pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> CertificateParts {
         let certificate = assessment.certificate;
         let rotation = self.evaluation.rotation(assessment);
         let (asked, others): (Vec<&ProjectRotation<'_>>, Vec<_>) =
@@ -99,7 +101,7 @@ impl Occasion<'_> {
             projects,
         };
         let successors = asked.iter().filter_map(|one| takes_over(certificate, one)).collect();
-        Shown {
+        CertificateParts {
             certificate: CertificateView {
                 id: certificate.id.clone(),
                 name: certificate.name.clone(),
@@ -156,7 +158,7 @@ impl Occasion<'_> {
 }
 
 /// A certificate as messages, pages and commands show it.
-pub struct Shown {
+pub struct CertificateParts {
     pub certificate: CertificateView,
     /// The successor in most of its projects.
     pub successor: Option<SuccessorView>,

@@ -5,12 +5,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
+    ActiveIn, Alert, Body, CandidateView, CertificateView, CredentialView, Event, FailingView,
+    Named, Notification, ProjectView, ProjectsView, ReceiverView, ScanView, SightView,
+    SuccessorView, UnseenView,
+};
+use crate::domain::{
+    alert::Reason,
     certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
-    notification::{
-        ActiveIn, Alert, Body, CandidateView, CertificateView, CredentialKind, CredentialView,
-        Event, FailingView, Named, Notification, ProjectView, ProjectsView, Reason, ReceiverView,
-        ScanView, SightView, SuccessorView, UnseenView,
-    },
+    credential::CredentialKind,
     rotation::RotationStep,
     text::Name,
     threshold::Severity,

@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{
-    notification::{Alert, CertificateView, Event, Reason, ScanView},
-    wording,
+use crate::{
+    domain::alert::Reason,
+    message::{Alert, CertificateView, Event, ScanView, wording},
 };
 
 /// A list that was read so long before the scan ended, or later, was read by it.

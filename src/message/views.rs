@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::super::{
+use super::wording;
+use crate::domain::{
     certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
+    credential::CredentialKind,
     rotation::RotationStep,
     text::Name,
-    wording,
-    words::words,
 };
 
 /// The state of the projects where a certificate was active before.
@@ -27,14 +27,6 @@ pub struct LeftBehind {
 impl LeftBehind {
     pub fn total(&self) -> usize {
         self.covered + self.uncovered + self.unprotected
-    }
-}
-
-words! {
-    /// What certvigil reads with.
-    CredentialKind {
-        AdminKey = "admin_key",
-        ClientIdentity = "client_identity",
     }
 }
 

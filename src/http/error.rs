@@ -2,12 +2,12 @@
 
 use tokio::{sync::AcquireError, task::JoinError};
 
-use crate::{store::StoreFault, usecase::explain::ExplainError};
+use crate::{store::StoreError, usecase::explain::ExplainError};
 
 #[derive(Debug, thiserror::Error)]
-pub enum HttpFault {
+pub enum HttpError {
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
     #[error(transparent)]
     Explain(#[from] ExplainError),
     #[error("internal error")]

@@ -5,10 +5,7 @@ use super::{
     advice::{UNCOVERED, UNPROTECTED, activate},
     facts::reason,
 };
-use crate::domain::{
-    notification::{Alert, Event, ProjectsView},
-    wording,
-};
+use crate::message::{Alert, Event, ProjectsView, wording};
 
 impl Entry {
     pub(super) fn describe_projects(

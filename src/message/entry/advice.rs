@@ -3,14 +3,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Quiet, capitalized};
-use crate::domain::{
-    certificate::OrganizationName,
-    notification::{
+use crate::{
+    domain::{certificate::OrganizationName, rotation::RotationStep},
+    message::{
         ActiveIn, Alert, CandidateView, CertificateBody, CertificateView, Event, ProjectView,
-        ProjectsView,
+        ProjectsView, wording,
     },
-    rotation::RotationStep,
-    wording,
 };
 
 /// How long the acknowledgement that is proposed lasts.
@@ -339,14 +337,9 @@ fn plain(id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Entry, *};
-    use crate::{
-        domain::{
-            notification::{Body, Notification},
-            sample,
-        },
-        notify::style::Style,
-    };
+    use super::*;
+    use crate::message::entry::Entry;
+    use crate::message::{Body, Notification, sample, style::Style};
 
     fn certificate(sample: &mut Notification) -> &mut CertificateView {
         match &mut sample.alerts[0].body {

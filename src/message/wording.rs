@@ -5,12 +5,11 @@ use chrono_tz::Tz;
 use std::fmt::Display;
 
 use super::{
-    notification::{
-        Alert, Body, CertificateBody, CertificateView, CredentialKind, CredentialView, Event,
-        FailingView, LeftBehind, Named, Notification, ProjectsView, Reason, SightView, SilenceView,
-    },
-    rotation::RotationStep,
-    text::Name,
+    Alert, Body, CertificateBody, CertificateView, CredentialView, Event, FailingView, LeftBehind,
+    Named, Notification, ProjectsView, SightView, SilenceView,
+};
+use crate::domain::{
+    alert::Reason, credential::CredentialKind, rotation::RotationStep, text::Name,
 };
 
 /// A span in words, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".

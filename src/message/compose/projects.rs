@@ -4,15 +4,17 @@
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Entry, MAX_CANDIDATES, MAX_PROJECTS, Occasion};
-use crate::domain::{
-    alert::{Decision, Ledger, SentAlert},
-    certificate::{Certificate, Project, ProjectId},
-    listener::{Grain, Listener},
-    notification::{Alert, Body, CandidateView, Event, Named, ProjectView, ProjectsView, Reason},
-    routing::Routing,
-    subject::{ProjectKind, Subject},
-    threshold::{Reached, Severity},
+use super::{Entry, MAX_CANDIDATES, MAX_PROJECTS, MessageContext};
+use crate::{
+    domain::{
+        alert::{Decision, Ledger, Reason, SentAlert},
+        certificate::{Certificate, Project, ProjectId},
+        notifier::{Grouping, NotifierState},
+        routing::Routing,
+        subject::{ProjectKind, Subject},
+        threshold::{Reached, Severity},
+    },
+    message::{Alert, Body, CandidateView, Event, Named, ProjectView, ProjectsView},
 };
 
 /// How an alert of a kind begins and ends, and the name of its stage.
@@ -25,15 +27,20 @@ fn words(kind: ProjectKind) -> (Event, Event, &'static str) {
     }
 }
 
-impl Occasion<'_> {
+impl MessageContext<'_> {
     /// The alerts about projects, of both kinds.
-    pub(super) fn of_projects(&self, listener: &Listener, decisions: &[&Decision]) -> Vec<Entry> {
+    pub(super) fn of_projects(
+        &self,
+        notifier: &NotifierState,
+        decisions: &[&Decision],
+    ) -> Vec<Entry> {
         let mut entries = Vec::new();
-        let unprotected = self.open(ProjectKind::Unprotected, &listener.routing, decisions);
+        let unprotected = self.open(ProjectKind::Unprotected, &notifier.routing, decisions);
         // Where a project without a valid certificate has lost its last active one, the one alert says both. Services that
         // keep an incident for each alert need the end of the first.
         let mut sent_as_unprotected = BTreeSet::new();
-        if let (Some((alert, mut subjects)), Grain::Digest) = (unprotected.clone(), listener.grain)
+        if let (Some((alert, mut subjects)), Grouping::Digest) =
+            (unprotected.clone(), notifier.grouping)
         {
             sent_as_unprotected.extend(
                 subjects.iter().filter_map(|subject| ProjectKind::Unprotected.of(subject)).cloned(),
@@ -44,13 +51,13 @@ impl Occasion<'_> {
         } else {
             entries.extend(unprotected);
         }
-        entries.extend(self.open(ProjectKind::Uncovered, &listener.routing, decisions));
+        entries.extend(self.open(ProjectKind::Uncovered, &notifier.routing, decisions));
         for kind in ProjectKind::ALL {
             let is_sent = |id: &ProjectId| match kind {
                 ProjectKind::Uncovered => !sent_as_unprotected.contains(id),
                 ProjectKind::Unprotected => true,
             };
-            entries.extend(self.ended(kind, &listener.ledger, decisions, is_sent));
+            entries.extend(self.ended(kind, &notifier.ledger, decisions, is_sent));
         }
         entries
     }

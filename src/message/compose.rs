@@ -13,16 +13,16 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    alert::{Decision, Ledger, SentAlert},
+    ActiveIn, Alert, Body, CertificateBody, CertificateView, CredentialView, Event, Notification,
+    ScanView, SightView,
+};
+use crate::domain::{
+    alert::{Decision, Ledger, Reason, SentAlert},
     certificate::CertificateId,
-    credential::Which,
+    credential::{CredentialKind, Which},
     evaluate::{Assessment, Evaluation},
     inventory::Inventory,
-    listener::{Grain, Listener},
-    notification::{
-        ActiveIn, Alert, Body, CertificateBody, CertificateView, CredentialKind, CredentialView,
-        Event, Notification, Reason, ScanView, SightView,
-    },
+    notifier::{Grouping, NotifierState},
     routing::Routing,
     subject::Subject,
     text::Name,
@@ -31,7 +31,7 @@ use super::{
 
 pub use notifiers::of_notifiers;
 use views::sight;
-pub use views::{Shown, acknowledged, ignored};
+pub use views::{CertificateParts, acknowledged, ignored};
 
 /// How many projects an alert lists; the rest is a number.
 const MAX_PROJECTS: usize = 50;
@@ -42,7 +42,7 @@ const MAX_CANDIDATES: usize = 3;
 const MAX_ALERTS: usize = 100;
 
 /// Everything that the notifications of one scan have in common.
-pub struct Occasion<'a> {
+pub struct MessageContext<'a> {
     pub evaluation: &'a Evaluation<'a>,
     /// The inventory before the scan; `None` if nothing can be resolved by comparison.
     pub before: Option<&'a Inventory>,
@@ -98,26 +98,26 @@ impl MostUrgent {
     }
 }
 
-impl<'a> Occasion<'a> {
+impl<'a> MessageContext<'a> {
     /// Nothing was read: for forecasts, explanations, and an organization that is no longer watched.
-    pub fn without_scan(evaluation: &'a Evaluation<'a>) -> Occasion<'a> {
-        Occasion { evaluation, before: None, scan: None, stale_at: None, allowed: None }
+    pub fn without_scan(evaluation: &'a Evaluation<'a>) -> MessageContext<'a> {
+        MessageContext { evaluation, before: None, scan: None, stale_at: None, allowed: None }
     }
 }
 
-impl Occasion<'_> {
+impl MessageContext<'_> {
     /// Composes the notifications for `decisions`, and returns the decisions that the ledger
     /// learns: an alert without room in the notifications was not sent, and is new to the next
     /// scan. `new_id` creates the id of each notification.
     pub fn messages(
         &self,
         new_id: impl Fn() -> Uuid,
-        listener: &Listener,
+        notifier: &NotifierState,
         mut decisions: Vec<Decision>,
     ) -> (Vec<Composed>, Vec<Decision>) {
-        let routing = &listener.routing;
-        let said: Vec<&Decision> = decisions.iter().filter(|one| one.is_sent(routing)).collect();
-        let messages = self.compose(new_id, listener, &said);
+        let routing = &notifier.routing;
+        let sent: Vec<&Decision> = decisions.iter().filter(|one| one.is_sent(routing)).collect();
+        let messages = self.compose(new_id, notifier, &sent);
         let subjects: BTreeSet<&Subject> =
             messages.iter().flat_map(|message| &message.subjects).collect();
         decisions.retain(|one| !one.is_sent(routing) || subjects.contains(one.subject()));
@@ -129,20 +129,20 @@ impl Occasion<'_> {
     pub fn compose(
         &self,
         new_id: impl Fn() -> Uuid,
-        listener: &Listener,
+        notifier: &NotifierState,
         decisions: &[&Decision],
     ) -> Vec<Composed> {
         let now = self.evaluation.now;
         let mut most_urgent = MostUrgent { now, entries: Vec::new(), total: 0 };
-        let routing = &listener.routing;
+        let routing = &notifier.routing;
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_certificate(routing, one)));
-        most_urgent.extend(self.of_projects(listener, decisions));
+        most_urgent.extend(self.of_projects(notifier, decisions));
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_sight(one)));
         most_urgent.extend(decisions.iter().filter_map(|one| self.of_credential(one)));
         let (mut entries, total) = most_urgent.finish();
         let mut closed: BTreeMap<&Subject, BTreeSet<Severity>> = BTreeMap::new();
         for decision in decisions {
-            let closes = closes(&listener.ledger, decision);
+            let closes = closes(&notifier.ledger, decision);
             if !closes.is_empty() {
                 closed.entry(decision.subject()).or_default().extend(closes);
             }
@@ -151,16 +151,16 @@ impl Occasion<'_> {
             let closes = subjects.iter().filter_map(|subject| closed.get(subject));
             alert.closes = Some(closes.flatten().copied().collect());
         }
-        match listener.grain {
-            Grain::Digest if entries.is_empty() => Vec::new(),
-            Grain::Digest => vec![self.message(new_id(), &listener.name, entries, total)],
-            Grain::EachAlert | Grain::EachAlertKeptUp => entries
+        match notifier.grouping {
+            Grouping::Digest if entries.is_empty() => Vec::new(),
+            Grouping::Digest => vec![self.message(new_id(), &notifier.name, entries, total)],
+            Grouping::EachAlert | Grouping::EachAlertRefreshed => entries
                 .into_iter()
                 // The incident of all projects stays open until the last one is resolved.
                 .filter(|(alert, _)| {
                     alert.projects().is_none_or(|projects| projects.remaining == 0)
                 })
-                .map(|entry| self.message(new_id(), &listener.name, vec![entry], 1))
+                .map(|entry| self.message(new_id(), &notifier.name, vec![entry], 1))
                 .collect(),
         }
     }
@@ -318,7 +318,8 @@ impl Occasion<'_> {
         reason: Reason,
         reached: &Reached,
     ) -> Alert {
-        let Shown { certificate, successor, candidates } = self.view(assessment, routing);
+        let CertificateParts { certificate, successor, candidates } =
+            self.view(assessment, routing);
         let left_behind = None;
         let body = CertificateBody { certificate, successor, candidates, left_behind };
         let body = Body::Certificate(Box::new(body));

@@ -4,7 +4,7 @@ use super::{alert::Ledger, routing::Routing};
 
 /// How a notifier wants what a scan has to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Grain {
+pub enum Grouping {
     /// All of it in one message.
     #[default]
     Digest,
@@ -13,26 +13,26 @@ pub enum Grain {
     EachAlert,
     /// One notification for each alert, and every scan refreshes the open ones: the receiver treats
     /// an alert that is not refreshed as resolved.
-    EachAlertKeptUp,
+    EachAlertRefreshed,
 }
 
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub struct NotifierState {
     pub name: String,
     pub routing: Routing,
-    pub grain: Grain,
+    pub grouping: Grouping,
     pub ledger: Ledger,
 }
 
-impl Listener {
-    /// A listener with an empty ledger.
-    pub fn new(name: &str, routing: &Routing, grain: Grain) -> Listener {
+impl NotifierState {
+    /// A notifier with an empty ledger.
+    pub fn new(name: &str, routing: &Routing, grouping: Grouping) -> NotifierState {
         let (name, routing) = (name.to_owned(), routing.clone());
-        Listener { name, routing, grain, ledger: Ledger::default() }
+        NotifierState { name, routing, grouping, ledger: Ledger::default() }
     }
 
     /// The same with nothing told yet.
-    pub fn afresh(&self) -> Listener {
-        Listener { ledger: Ledger::default(), ..self.clone() }
+    pub fn afresh(&self) -> NotifierState {
+        NotifierState { ledger: Ledger::default(), ..self.clone() }
     }
 }

@@ -17,7 +17,7 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// All loops.
 #[derive(Clone, Default)]
-pub struct Pulse(Arc<Mutex<Loops>>);
+pub struct Watchdog(Arc<Mutex<Loops>>);
 
 #[derive(Default)]
 struct Loops {
@@ -32,20 +32,20 @@ struct Loops {
 const HANGS: Duration = Duration::from_secs(120);
 
 /// A registered loop.
-pub struct Beat {
-    pulse: Pulse,
+pub struct WatchedLoop {
+    watchdog: Watchdog,
     id: u64,
 }
 
-impl Pulse {
+impl Watchdog {
     /// Registers a loop.
-    pub fn enter(&self) -> Beat {
+    pub fn enter(&self) -> WatchedLoop {
         let mut loops = self.lock();
         let id = loops.next;
         loops.next += 1;
         loops.came_round.insert(id, false);
         loops.last.insert(id, Instant::now());
-        Beat { pulse: self.clone(), id }
+        WatchedLoop { watchdog: self.clone(), id }
     }
 
     /// Whether no loop hangs.
@@ -71,10 +71,10 @@ impl Loops {
     }
 }
 
-impl Beat {
+impl WatchedLoop {
     /// Reports that the loop is alive.
     pub fn beat(&self) {
-        if self.pulse.lock().beat(self.id) {
+        if self.watchdog.lock().beat(self.id) {
             systemd::alive();
         }
     }
@@ -95,9 +95,9 @@ impl Beat {
     }
 }
 
-impl Drop for Beat {
+impl Drop for WatchedLoop {
     fn drop(&mut self) {
-        let mut loops = self.pulse.lock();
+        let mut loops = self.watchdog.lock();
         loops.came_round.remove(&self.id);
         loops.last.remove(&self.id);
     }
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn it_is_fed_by_the_last_loop_to_come_round_and_by_no_loop_alone() {
-        let pulse = Pulse::default();
-        let (one, other) = (pulse.enter(), pulse.enter());
-        let beat = |beat: &Beat| pulse.lock().beat(beat.id);
+        let watchdog = Watchdog::default();
+        let (one, other) = (watchdog.enter(), watchdog.enter());
+        let beat = |beat: &WatchedLoop| watchdog.lock().beat(beat.id);
         assert!(!beat(&one) && !beat(&one), "the other hangs");
         assert!(beat(&other));
         assert!(!beat(&other), "each time again");
@@ -121,15 +121,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_takes_longer_than_it_may_is_not_alive() {
-        let pulse = Pulse::default();
-        let beat = pulse.enter();
+        let watchdog = Watchdog::default();
+        let beat = watchdog.enter();
         let work = tokio::time::sleep(Duration::from_secs(60));
-        let other = pulse.enter();
+        let other = watchdog.enter();
         let fed = async {
             let mut fed = 0;
             for _ in 0..50 {
                 tokio::time::sleep(ROUND).await;
-                fed += usize::from(pulse.lock().beat(other.id));
+                fed += usize::from(watchdog.lock().beat(other.id));
             }
             fed
         };

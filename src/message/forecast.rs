@@ -7,16 +7,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use uuid::Uuid;
 
-use super::{
+use super::{Notification, compose::MessageContext};
+use crate::domain::{
     acknowledgement::Acknowledgements,
-    alert::{self, FLIP, Moment, SentAlert, World, decide},
+    alert::{self, FLIP, ScanTime, SentAlert, Transition, decide},
     certificate::OrganizationName,
-    compose::Occasion,
     evaluate::{Evaluation, evaluate},
     finding::findings,
     inventory::Inventory,
-    listener::Listener,
-    notification::Notification,
+    notifier::NotifierState,
     policy::{Effect, Policy},
     subject::Subject,
 };
@@ -25,7 +24,7 @@ use super::{
 const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
 /// One organization as it is now.
-pub struct Present<'a> {
+pub struct CurrentState<'a> {
     pub organization: &'a OrganizationName,
     /// The inventory at the time of the latest notifications.
     pub before: &'a Inventory,
@@ -37,22 +36,22 @@ pub struct Present<'a> {
 /// The messages that scans will bring about, in their order, beginning with the one at `first`. Their ids
 /// are nil. `next` gives the tick after an instant; where it gives none, the walk ends.
 pub fn forecast(
-    present: &Present<'_>,
-    mut listeners: Vec<Listener>,
+    present: &CurrentState<'_>,
+    mut notifiers: Vec<NotifierState>,
     first: DateTime<Utc>,
     next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
     timezone: Tz,
 ) -> Vec<Notification> {
     // That what cannot be read now stays so is not foretold.
     let policy = Policy { blind_after: None, ..present.policy.clone() };
-    let present = &Present { policy: &policy, ..*present };
-    for listener in &mut listeners {
-        listener.ledger.open.remove(&Subject::Sight);
+    let present = &CurrentState { policy: &policy, ..*present };
+    for notifier in &mut notifiers {
+        notifier.ledger.open.remove(&Subject::Sight);
     }
     let mut messages = Vec::new();
     let mut tick = first;
     loop {
-        let due = scan(present, &mut listeners, tick, timezone, &mut messages);
+        let due = scan(present, &mut notifiers, tick, timezone, &mut messages);
         // A tick at the due time counts; one just before it has no alert.
         match next(tick.max(due - TimeDelta::seconds(1))) {
             Some(next) => tick = next,
@@ -64,27 +63,27 @@ pub fn forecast(
 /// Simulates one scan: adds its notifications to `messages` and returns the first time at which
 /// another alert may be due.
 fn scan(
-    present: &Present<'_>,
-    listeners: &mut [Listener],
+    present: &CurrentState<'_>,
+    notifiers: &mut [NotifierState],
     tick: DateTime<Utc>,
     timezone: Tz,
     messages: &mut Vec<Notification>,
 ) -> DateTime<Utc> {
-    let Present { organization, before, inventory, policy, acknowledgements } = present;
+    let CurrentState { organization, before, inventory, policy, acknowledgements } = present;
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
-    let occasion = Occasion::without_scan(&evaluation);
-    let world = World::watched(before, &evaluation);
-    let moment = Moment { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
-    for listener in listeners.iter_mut() {
-        let decisions = decide(&world, listener, moment);
-        let (composed, decisions) = occasion.messages(Uuid::nil, listener, decisions);
+    let context = MessageContext::without_scan(&evaluation);
+    let transition = Transition::watched(before, &evaluation);
+    let moment = ScanTime { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
+    for notifier in notifiers.iter_mut() {
+        let decisions = decide(&transition, notifier, moment);
+        let (composed, decisions) = context.messages(Uuid::nil, notifier, decisions);
         messages.extend(composed.into_iter().map(|composed| composed.notification));
-        decisions.iter().for_each(|decision| listener.ledger.learn(decision));
+        decisions.iter().for_each(|decision| notifier.ledger.learn(decision));
     }
-    next_change(&evaluation, listeners, timezone)
+    next_change(&evaluation, notifiers, timezone)
 }
 
-/// When a repeat is due, at the earliest: [`Moment::is_due`] solved for the moment, of scans that run at their
+/// When a repeat is due, at the earliest: [`ScanTime::is_due`] solved for the moment, of scans that run at their
 /// ticks.
 fn repeat_at(sent: &SentAlert, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
     /// Where the clock on the wall skips that moment, it is less than so far ahead.
@@ -97,7 +96,11 @@ fn repeat_at(sent: &SentAlert, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc>
 }
 
 /// The first time after the evaluation at which an alert may be due; no earlier tick has one.
-fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz) -> DateTime<Utc> {
+fn next_change(
+    evaluation: &Evaluation<'_>,
+    notifiers: &[NotifierState],
+    timezone: Tz,
+) -> DateTime<Utc> {
     let now = evaluation.now;
     let mut instants: Vec<DateTime<Utc>> = Vec::new();
     for assessment in evaluation.assessments() {
@@ -120,14 +123,14 @@ fn next_change(evaluation: &Evaluation<'_>, listeners: &[Listener], timezone: Tz
         Effect::Watch(_) => None,
     }));
     instants.retain(|at| *at > now);
-    for listener in listeners {
+    for notifier in notifiers {
         // The end of what flips is put off for a day.
-        let flips = listener.ledger.open.values().filter(|sent| sent.again);
+        let flips = notifier.ledger.open.values().filter(|sent| sent.again);
         instants.extend(flips.map(|sent| sent.at + FLIP).filter(|at| *at > now));
-        for finding in findings(evaluation, &listener.routing) {
-            let Some(sent) = listener.ledger.open.get(&finding.subject) else {
+        for finding in findings(evaluation, &notifier.routing) {
+            let Some(sent) = notifier.ledger.open.get(&finding.subject) else {
                 // Muted, or damped for a day.
-                let past = listener.ledger.latest(&finding.subject);
+                let past = notifier.ledger.latest(&finding.subject);
                 instants.extend(past.map(|sent| (sent.at + FLIP).max(now)));
                 continue;
             };
@@ -147,21 +150,21 @@ mod tests {
         alert::Ledger,
         credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
-        listener::Grain,
+        notifier::Grouping,
         policy::ProtectionPolicy,
         routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
     };
 
-    fn listeners() -> Vec<Listener> {
+    fn notifiers() -> Vec<NotifierState> {
         let critical = Routing { min_severity: Severity::Critical, ..Routing::all() };
         let of_p = Routing { projects: Globs(vec![Glob::new("p")]), ..Routing::all() };
         [("all", Routing::all()), ("critical", critical), ("of_p", of_p)]
-            .map(|(name, routing)| Listener {
+            .map(|(name, routing)| NotifierState {
                 name: name.to_owned(),
                 routing,
-                grain: Grain::Digest,
+                grouping: Grouping::Digest,
                 ledger: Ledger::default(),
             })
             .to_vec()
@@ -222,7 +225,7 @@ mod tests {
             let inventory = Inventory::default().merge(listed, &everything(), start());
             let organization = OrganizationName::parse("acme").unwrap();
             let (policy, none) = (policy(repeat_hours), Acknowledgements::default());
-            let present = Present {
+            let present = CurrentState {
                 organization: &organization,
                 before: &inventory,
                 inventory: &inventory,
@@ -231,14 +234,14 @@ mod tests {
             };
             let ticks = || (0..60 * 1_440 / every).map(|n| start() + TimeDelta::minutes(n * every));
             let next = |after| ticks().find(|tick| *tick > after);
-            let foretold = forecast(&present, listeners(), start(), next, zone);
-            let (mut all, mut each) = (listeners(), Vec::new());
+            let foretold = forecast(&present, notifiers(), start(), next, zone);
+            let (mut all, mut each) = (notifiers(), Vec::new());
             for tick in ticks() {
                 scan(&present, &mut all, tick, zone, &mut each);
             }
             prop_assert_eq!(&foretold, &each);
 
-            let alone = listeners().into_iter().filter(|one| one.name == "critical").collect();
+            let alone = notifiers().into_iter().filter(|one| one.name == "critical").collect();
             let alone = forecast(&present, alone, start(), next, zone);
             let among_others = foretold.into_iter().filter(|one| one.notifier == "critical");
             prop_assert_eq!(alone, among_others.collect::<Vec<_>>());
