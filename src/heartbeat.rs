@@ -51,7 +51,7 @@ pub struct Heartbeat {
 pub enum HeartbeatError {
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("heartbeat_url is not a URL")]
+    #[error("monitoring.heartbeat_url is not a URL")]
     Url,
     #[error(transparent)]
     Client(#[from] reqwest::Error),

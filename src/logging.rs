@@ -81,7 +81,7 @@ pub fn change_level(settings: &Settings) {
     if let Some(handle) = FILTER.get()
         && let Err(error) = handle.reload(wanted(settings))
     {
-        tracing::warn!(%error, "cannot change the log level");
+        tracing::warn!(%error, "cannot change the log level: the previous level stays in force");
     }
 }
 

@@ -23,7 +23,7 @@ impl Key {
         let key = clean(secret.expose_secret());
         fits_admin_key(key).map_err(SetupError::Key)?;
         let bearer = HeaderValue::try_from(format!("Bearer {key}"));
-        let mut bearer = bearer.map_err(|_| SetupError::Key("a header value".to_owned()))?;
+        let mut bearer = bearer.map_err(|_| SetupError::Key("an HTTP header value".to_owned()))?;
         bearer.set_sensitive(true);
         Ok(Key { secret: SecretString::from(key), bearer })
     }
@@ -42,12 +42,12 @@ pub fn fits_admin_key(key: &str) -> Result<(), String> {
     let key = clean(key);
     if OF_PROJECTS.iter().any(|prefix| key.starts_with(prefix)) {
         return Err(
-            "an admin key (sk-admin-…): this is a project's key, which cannot read certificates"
+            "an admin key (sk-admin-…), not a project's key, which cannot read certificates"
                 .to_owned(),
         );
     }
     let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-    is_plain.then_some(()).ok_or("an admin key: visible ASCII characters without spaces".to_owned())
+    is_plain.then_some(()).ok_or("visible ASCII characters without spaces".to_owned())
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ impl Code {
                  {MUTUAL_TLS}"
             ),
             (Code::CertificateRequired, true) if is_openai && !is_for_mutual_tls(host) => format!(
-                "this host does not request the certificate of client_identity: set base_url to {MUTUAL_TLS}"
+                "the host in base_url does not request the certificate of client_identity: set \
+                 base_url to {MUTUAL_TLS}"
             ),
             (Code::CertificateRequired, true) => {
                 "the certificate of client_identity did not reach the API: a proxy in between \
@@ -340,8 +341,8 @@ mod tests {
                 PROJECTS,
                 plain,
                 true,
-                "HTTP 401 certificate_required: this host does not request the certificate of client_identity: set \
-                 base_url to https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls)",
+                "HTTP 401 certificate_required: the host in base_url does not request the \
+                 certificate of client_identity: set base_url to https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls)",
             ),
             (
                 401,

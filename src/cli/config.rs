@@ -65,7 +65,9 @@ fn describe(loaded: &Loaded) -> String {
     let mut line = |text: String| out.push_str(&format!("{text}\n"));
     match &loaded.file {
         Some(file) => line(format!("{}: configuration valid", file.display())),
-        None => line("no configuration file: built-in defaults and environment valid".to_owned()),
+        None => line(
+            "no configuration file: the built-in defaults and the environment are valid".to_owned(),
+        ),
     }
     for warning in &loaded.warnings {
         line(format!("warning: {warning}"));

@@ -76,7 +76,7 @@ enum Command {
     Notify(notify::Command),
     /// List deliveries: sent, pending and failed
     Deliveries(deliveries::Arguments),
-    /// Export the database to a file, or import it
+    /// Export the database to a file, or import such a file
     #[command(subcommand)]
     State(transfer::Command),
     /// Check or show the configuration
@@ -88,7 +88,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Print shell completions
     Completions(manual::Completions),
-    /// Print the manual page, or write all of them into a folder
+    /// Print the manual page, or write all manual pages into a folder
     Man(manual::Man),
 }
 

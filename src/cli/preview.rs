@@ -37,7 +37,7 @@ pub struct Arguments {
     /// The output format; html only for mails
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Use a sample instead of open alerts: of one event, or of several
+    /// Use a sample of one event, or of several events, instead of open alerts
     #[arg(long, value_name = "EVENT", num_args = 0..=1, default_missing_value = DIGEST)]
     sample: Option<String>,
     /// Preview only the messages about this organization

@@ -44,7 +44,9 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     super::log_warnings(&loaded);
     match &loaded.file {
         Some(file) => tracing::info!(file = %file.display(), "configuration loaded"),
-        None => tracing::info!("no configuration file: built-in defaults and environment"),
+        None => {
+            tracing::info!("no configuration file: using built-in defaults and the environment")
+        }
     }
     let stop = CancellationToken::new();
     let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));

@@ -91,7 +91,7 @@ async fn import(file: Option<&Path>, from: &Path) -> Result<(), Failure> {
     store.close().await;
     eprintln!(
         "{rows} rows imported from {}. Do not start certvigil on the old database again: it \
-         would send its pending deliveries a second time",
+         would send the deliveries pending there a second time",
         from.display()
     );
     Ok(())

@@ -3,6 +3,7 @@
 use secrecy::ExposeSecret;
 use std::{
     fmt::Display,
+    io,
     path::{Path, PathBuf},
 };
 use url::Url;
@@ -133,10 +134,15 @@ impl Checker<'_> {
         match files::read_text(&file, max) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.fault(path, format!("{}: {error}", redact::path(&file)), expected);
+                self.unreadable(path, &redact::path(&file), &error, expected);
                 None
             }
         }
+    }
+
+    /// A file that cannot be read, and its expected content.
+    fn unreadable(&mut self, path: &KeyPath, file: &str, error: &io::Error, expected: &str) {
+        self.problem(path, format!("cannot read {file}: {error}; expected {expected}"));
     }
 
     /// A file with certificates in PEM, read now to find errors early.
@@ -147,7 +153,7 @@ impl Checker<'_> {
         let text = match files::read(&file, MAX_PEM) {
             Ok(text) => text,
             Err(error) => {
-                self.fault(path, format!("{shown}: {error}"), "a file with certificates (PEM)");
+                self.unreadable(path, &shown, &error, "a file with certificates (PEM)");
                 return None;
             }
         };

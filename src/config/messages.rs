@@ -28,8 +28,8 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
     let page = raw.http.public_url.as_ref().map(|url| url.0.clone());
     if page.is_some() && matches!(*raw.http.listen, Listen(None)) {
         checker.warnings.push(
-            "http.public_url: messages link to it, but http.listen is \"off\": another instance \
-             must answer there"
+            "http.public_url: messages link to this URL, but http.listen is \"off\": another \
+             instance must serve this URL"
                 .to_owned(),
         );
     }

@@ -46,7 +46,9 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
     }
     if exists(system) {
         let exposure = std::fs::metadata(system).ok().and_then(|file| exposure(&file));
-        found.warnings.extend(exposure.map(|exposure| format!("{}: {exposure}", system.display())));
+        found.warnings.extend(exposure.map(|exposure| {
+            format!("{}: other users can change this file ({exposure})", system.display())
+        }));
         found.path = Some(system.to_owned());
     } else if exists(&local) {
         match untrusted(&local) {
@@ -57,8 +59,8 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
                     origin: Origin::File(local, None),
                     problem: format!(
                         "not loaded, because other users can change it ({why}): check its \
-                         content, then run chmod go-w on the file and its folder, or pass \
-                         --config certvigil.toml to use it as it is"
+                         content, then run chmod go-w on the file and its folder; to load the \
+                         file anyway, pass --config certvigil.toml"
                     ),
                 }]));
             }

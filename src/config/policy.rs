@@ -85,7 +85,7 @@ pub fn check(
         checker.fault(
             &parent,
             "an empty list",
-            "at least one rule; otherwise leave out the key rules",
+            "at least one rule; to have no rules, remove the key “rules”",
         );
     }
     let written = raw.rules.as_deref().unwrap_or_default();

@@ -28,7 +28,7 @@ pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifier
     for (name, routing, _) in &notifiers {
         if !organizations.iter().any(|one| routing.selects(&one.api.organization)) {
             checker.warnings.push(format!(
-                "notifier {name}: its key organizations matches no configured organization, so \
+                "notifier {name}: the key “organizations” matches no configured organization, so \
                  this notifier sends nothing"
             ));
         }

@@ -28,7 +28,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::State) -> Option<store::Setti
     };
     let password = KeyPath::of("state").key("password");
     if raw.password.is_some() && matches!(place, Some(Place::File(_))) {
-        let expected = "no password for a file, or a server's address in state.url";
+        let expected = "a PostgreSQL server in state.url, because an SQLite file has no password";
         checker.fault(&password, "a password", expected);
     }
     Some(store::Settings { place: place?, history: raw.history.delta() })

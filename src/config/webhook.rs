@@ -115,8 +115,8 @@ fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>)
     let is_usual = |url: &Url| ["", "/api/v2/alerts"].contains(&url.path().trim_end_matches('/'));
     if read_url(url).is_some_and(|url| !is_usual(&url)) {
         checker.warnings.push(format!(
-            "{path}: certvigil appends /api/v2/alerts to the path of this URL, which is right \
-             only for an Alertmanager with --web.route-prefix"
+            "{path}: this URL has a path, and certvigil appends /api/v2/alerts to it: remove the \
+             path, unless Alertmanager runs with the same path as --web.route-prefix"
         ));
     }
 }
@@ -188,8 +188,12 @@ fn format(
     match Template::new(source, content_type) {
         Ok(template) => Some(Format::Template(template)),
         Err(why) => {
-            let expected = "a template that renders every message (config/examples has one)";
-            checker.fault(&path, format!("{}: {why}", file.display()), expected);
+            let problem = format!(
+                "{}: {why}; expected a template that renders every message (for an example, see \
+                 config/examples)",
+                file.display()
+            );
+            checker.problem(&path, problem);
             None
         }
     }

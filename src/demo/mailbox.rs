@@ -66,7 +66,7 @@ impl Mailbox {
         }
         std::thread::Builder::new().name("mailbox".to_owned()).spawn(move || {
             if let Err(error) = server.serve() {
-                tracing::error!(%error, "the mailbox ended");
+                tracing::error!(%error, "the mail server of the demo stopped");
             }
         })?;
         Ok(mailbox)

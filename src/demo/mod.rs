@@ -20,7 +20,7 @@ pub async fn serve(router: Router) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "a simulated server ended");
+            tracing::error!(%error, "a simulated server of the demo stopped");
         }
     });
     Ok(address)

@@ -126,18 +126,19 @@ pub enum Refusal {
     Passed(DateTime<Utc>),
     #[error("found an empty reason, expected a text")]
     NoReason,
-    #[error("{0} is not active anywhere, so it sends no alerts")]
+    #[error("{0} is not active anywhere, so certvigil sends no alerts about it")]
     Inactive(String),
     #[error("{0} has no open alert for missing mutual TLS: there is nothing to acknowledge")]
     NotReported(String),
     #[error(
         "{title} is in the stage “{stage}”, but an acknowledgement silences neither the last \
-         threshold nor the expiry: to silence it, add a [[rules]] entry with ignore to the configuration"
+         threshold nor the expiry: to silence the certificate, add a [[rules]] entry with ignore \
+         to the configuration"
     )]
     LastStage { title: String, stage: String },
     #[error(
-        "{title} cannot be acknowledged: its only threshold is {step}, and the last threshold is \
-         never silenced"
+        "{title} cannot be acknowledged: its only threshold is {step}, and an acknowledgement \
+         never silences the last threshold"
     )]
     SingleStep { title: String, step: String },
 }

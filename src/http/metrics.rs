@@ -80,7 +80,7 @@ fn instances(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register(
         "instances",
-        "Running instances; those that only deliver have an older configuration",
+        "Running instances by state; a delivering one has an older configuration and does not scan",
         instances,
     );
 }
@@ -182,7 +182,8 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
     );
     registry.register(
         "projects",
-        "Projects of the latest scan: read, unreadable, and without a valid certificate",
+        "Projects of the latest scan by state: read, unreadable, uncovered (no valid certificate), \
+         unprotected (no active certificate)",
         projects,
     );
     registry.register_with_unit(

@@ -228,7 +228,10 @@ pub fn start(
             serve(listener, service, stop).await
         };
         if let Err(error) = runtime.block_on(serving) {
-            tracing::error!(error = %error_chain(&error), "HTTP server stopped");
+            tracing::error!(
+                error = %error_chain(&error),
+                "HTTP server stopped: restart certvigil (scans and deliveries continue)"
+            );
         }
         // What still reads must not hold the exit up.
         runtime.shutdown_background();

@@ -61,7 +61,7 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         }
         Event::CertificateNotYetValid => match certificate.valid_at {
             Some(valid_at) if valid_at > now => {
-                format!("“{title}” is active, but becomes valid only in {}", span(valid_at - now))
+                format!("“{title}” is active, but becomes valid in {}", span(valid_at - now))
             }
             _ => format!("“{title}” is active, but was not valid yet at the last scan"),
         },
@@ -118,7 +118,9 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
             format!("{who} {does} not enforce mutual TLS and {is} in unprotected_ignore now")
         }
         (Event::ProjectProtected, Some(Reason::PolicyChanged)) => {
-            format!("{who} {does} not enforce mutual TLS; the configuration no longer reports it")
+            format!(
+                "{who} {does} not enforce mutual TLS; certvigil is now configured not to report this"
+            )
         }
         (Event::ProjectProtected, _) => format!("{who} {enforces} mutual TLS again"),
         (_, Some(Reason::Deactivated)) => {
@@ -164,10 +166,10 @@ fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
                 "the unreadable lists are no longer watched for this notifier".to_owned()
             }
             Some(Reason::PolicyChanged) => {
-                "the unreadable lists have not reached the new blind_after yet".to_owned()
+                "the lists are still unreadable, but not longer than the new blind_after".to_owned()
             }
             _ if complete => "all lists can be read again".to_owned(),
-            _ => "the unreadable lists were read, or are no longer watched".to_owned(),
+            _ => "the lists of this alert can be read again, or are no longer watched".to_owned(),
         };
     }
     let what = match sight.unseen.as_slice() {

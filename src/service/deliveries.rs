@@ -26,8 +26,10 @@ pub async fn run(
     let mut quiet = Quiet::default();
     // A start or a reload may have fixed the cause of failed deliveries.
     if let Err(error) = shared.store.retry_all(&name, shared.clock.now()).await {
-        tracing::warn!(notifier = name, %error, "cannot retry pending deliveries at once: \
-                                                 database unavailable");
+        tracing::warn!(
+            notifier = name, %error,
+            "cannot retry pending deliveries at once: database unavailable (each is retried later)"
+        );
     }
     loop {
         watchdog.beat();
@@ -136,7 +138,9 @@ async fn pass(
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => {
-            tracing::error!(notifier = name, error = %panic, "delivery failed: internal error");
+            tracing::error!(
+                notifier = name, error = %panic, "delivery failed: internal error, will retry"
+            );
             Err("delivery failed: internal error".to_owned())
         }
     })

@@ -112,7 +112,7 @@ pub(super) async fn lasting<F: Future<Output = ()>>(
     run: impl Fn() -> F,
 ) {
     while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
-        tracing::error!("{what} failed: internal error, restarting");
+        tracing::error!("{what} failed: internal error, restarting this task");
         tokio::time::sleep(pause).await;
     }
 }
@@ -127,12 +127,14 @@ async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: Cancella
             match shared.store.prune(shared.clock.now() - history).await {
                 Ok(0) => {}
                 Ok(rows) => tracing::info!(rows, "deleted records older than state.history"),
-                Err(error) => tracing::error!(%error, "cannot delete old records"),
+                Err(error) => tracing::error!(%error, "cannot delete old records, will retry"),
             }
             let now = shared.clock.now();
             let orphaned = shared.store.end_orphaned_acknowledgements(now - WEEK, now).await;
             if let Err(error) = orphaned {
-                tracing::error!(%error, "cannot end acknowledgements of removed organizations");
+                tracing::error!(
+                    %error, "cannot end acknowledgements of removed organizations, will retry"
+                );
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(shared.timing.prune)).await.is_none() {

@@ -197,7 +197,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
         let look = AssertUnwindSafe(look).catch_unwind();
         match end.run_until_cancelled(watchdog.during(limit, look)).await {
             Some(Ok(())) => {}
-            Some(Err(_)) => tracing::error!("notifier check failed: internal error"),
+            Some(Err(_)) => tracing::error!("notifier check failed: internal error, will retry"),
             None => return,
         }
     }
@@ -257,7 +257,7 @@ async fn look(
     watch_notifiers(notifiers, delivery, shared, lease, started_at, known).await;
     match shared.store.held_back(shared.clock.now() - delivery.max).await {
         Ok(held_back) => log_held_back(held_back, held),
-        Err(error) => tracing::error!(%error, "cannot read pending deliveries"),
+        Err(error) => tracing::error!(%error, "cannot read pending deliveries, will retry"),
     }
     // If every notifier fails, no alert can be sent.
     let mute = known.len() == notifiers.len();

@@ -113,7 +113,8 @@ impl Member {
                 LeaseOutcome::Acquired(lease) => return Ok(lease),
                 LeaseOutcome::Superseded => {
                     anyhow::bail!(
-                        "another instance has a newer configuration, and only that instance scans"
+                        "another instance has a newer configuration, and only that instance scans; \
+                         run this command with that configuration"
                     )
                 }
                 LeaseOutcome::Held | LeaseOutcome::Done
@@ -313,8 +314,8 @@ impl Known {
                                       until it is reloaded"
                     }
                     (false, false) => {
-                        "a third instance has the newest configuration and scans; these two only \
-                         deliver until they are reloaded"
+                        "a third instance has the newest configuration and scans; this instance \
+                         and the other one only deliver until they are reloaded"
                     }
                 };
                 tracing::warn!(

@@ -77,7 +77,10 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     let mut last = match shared.store.last_tick(&organization).await {
         Ok(last) => last.unwrap_or(started),
         Err(error) => {
-            tracing::error!(%organization, %error, "cannot read the time of the last scan");
+            tracing::error!(
+                %organization, %error,
+                "cannot read the time of the last scan: the next scan starts on schedule"
+            );
             started
         }
     };
@@ -336,7 +339,8 @@ async fn one_scan(
         Ok(Err(Failed { source: StoreError::TakenOver, .. })) => {
             tracing::warn!(
                 %organization,
-                "scan discarded: this instance was unresponsive, and another one took over the scan"
+                "scan discarded: this instance was unresponsive, and another instance took over \
+                 the scan"
             );
             Err(Unkept::TakenOver)
         }
@@ -344,12 +348,15 @@ async fn one_scan(
             let why = error_chain(&error);
             tracing::error!(
                 %organization, error = %why,
-                "scan not saved: certvigil repeats it, and sends no alerts until it is saved"
+                "scan not saved: certvigil repeats the scan, and sends no alerts until a scan is \
+                 saved"
             );
             Err(Unkept::Why(why))
         }
         Err(panic) => {
-            tracing::error!(%organization, error = %panic, "scan failed: internal error");
+            tracing::error!(
+                %organization, error = %panic, "scan failed: internal error, will retry"
+            );
             Err(Unkept::Why("internal error".to_owned()))
         }
     }

@@ -184,7 +184,11 @@ impl Store {
             }
             match serde_json::from_str(row.try_get("model")?) {
                 Ok(notification) => tellings.push(SentNotification { notification, deliveries }),
-                Err(error) => tracing::warn!(%error, "stored message unreadable"),
+                Err(error) => {
+                    tracing::warn!(
+                        %error, "stored message unreadable: left out of the sent notifications"
+                    );
+                }
             }
         }
         Ok(tellings)

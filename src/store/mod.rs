@@ -98,7 +98,9 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     #[error("no delivery, or more than one, matches the id {0}")]
     NoSuchDelivery(String),
-    #[error("delivery {0} is superseded by a later message to the same receiver")]
+    #[error(
+        "delivery {0} cannot be retried: it is superseded by a later message to the same receiver"
+    )]
     OutOfDate(String),
     #[error("delivery {0} is {1} and cannot be retried")]
     NotRetryable(String, DeliveryState),

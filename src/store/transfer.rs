@@ -35,9 +35,11 @@ pub enum TransferError {
     Store(#[from] StoreError),
     #[error("cannot read or write the file: {0}")]
     File(#[from] std::io::Error),
+    #[error("the file is incomplete: its closing line is missing")]
+    Incomplete,
     #[error("line {line}: found {found}, expected {expected}")]
     Line { line: usize, found: String, expected: String },
-    #[error("the database already has {0}: import needs an empty database")]
+    #[error("the database already has rows in the table {0}: import needs an empty database")]
     NotEmpty(&'static str),
     #[error("cannot import organization {organization}: {why}")]
     Inventory { organization: String, why: StoreError },
@@ -240,7 +242,8 @@ impl Store {
             if let Some(rows) = line["rows"].as_u64() {
                 if rows != written || lines.next()?.is_some() {
                     let found = format!("{written} rows before this line");
-                    return Err(lines.fault(found, format!("{rows} rows, and no later line")));
+                    let expected = format!("{rows} rows, and nothing after the closing line");
+                    return Err(lines.fault(found, expected));
                 }
                 read_back(&mut tx).await?;
                 reset_sequences(&mut tx).await.map_err(StoreError::from)?;
@@ -256,10 +259,7 @@ impl Store {
             insert.execute(&mut tx).await.map_err(StoreError::from)?;
             written += 1;
         }
-        Err(lines.fault(
-            "the end of the file".to_owned(),
-            "the last line (the file is incomplete)".to_owned(),
-        ))
+        Err(TransferError::Incomplete)
     }
 }
 

@@ -127,7 +127,7 @@ async fn excluded_or_patiently_watched_lists_are_reported_no_more_and_nothing_is
     let longer = format!("{text}[monitoring]\nblind_after = \"10d\"\n");
     let service = service.restart(&longer, start() + hours(25)).await;
     step(&service, 36).await;
-    let allowed = "the unreadable lists have not reached the new blind_after yet";
+    let allowed = "the lists are still unreadable, but not longer than the new blind_after";
     assert_eq!(heard.news(), said("monitor.recovered", "policy_changed", allowed));
     let service = service.restart(&text, start() + hours(37)).await;
     step(&service, 72).await;
@@ -156,7 +156,7 @@ async fn no_recovery_is_reported_while_a_list_is_unreadable() {
     sim.api.world().projects[0].broken = None;
     sim.api.world().projects[1].broken = Some(403);
     step(&service, 30).await;
-    let some = "the unreadable lists were read, or are no longer watched";
+    let some = "the lists of this alert can be read again, or are no longer watched";
     assert_eq!(heard.news(), said("monitor.recovered", "corrected", some));
     // It is blind again, and the webhook does not ask for this organization any more.
     for hour in [42, 54] {

@@ -158,7 +158,7 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ),
         (
             "[organizations.acme]\nadmin_key = \"x\"\nca_file = \"none.pem\"\n",
-            "c.toml:3: organizations.acme.ca_file: found none.pem: No such file or directory",
+            "c.toml:3: organizations.acme.ca_file: cannot read none.pem: No such file or directory",
         ),
         (
             "[notifiers.email.ops]\nto = [\"nobody\"]\n[smtp]\nhost = \"h\"\nfrom = \"a@b.example\"\n",
@@ -222,7 +222,7 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\nformat = \"template\"\ntemplate = \"x.j2\"\n",
-            "c.toml:4: notifiers.webhook.hook.template: found x.j2: No such file",
+            "c.toml:4: notifiers.webhook.hook.template: cannot read x.j2: No such file",
         ),
         (
             "[notifiers.webhook.hook]\nurl = \"https://x.example\"\n[notifiers.log.hook]\n",
@@ -333,7 +333,7 @@ fn a_template_that_would_fail_prevents_the_start_and_its_line_is_shown() {
             (Err(refused), Some(expected)) => {
                 let said = refused.to_string();
                 assert!(said.contains(expected), "{template}\n{said}");
-                assert!(said.contains("c.toml:4: notifiers.webhook.hook.template: found my.j2: "));
+                assert!(said.contains("c.toml:4: notifiers.webhook.hook.template: my.j2: "));
             }
             (loaded, expected) => panic!("{template}: {expected:?} {loaded:?}"),
         }
@@ -570,7 +570,7 @@ fn an_organization_without_a_notifier_and_an_ended_ignore_are_warned_about() {
     let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
     for words in [
         "organization acme: no notifier selects it, so its alerts are not sent",
-        "notifier a: its key organizations matches no configured organization",
+        "notifier a: the key “organizations” matches no configured organization",
         "rules[0].ignore: ended on 2020-01-02 00:00 UTC, so it ignores nothing now",
     ] {
         assert!(
@@ -594,7 +594,7 @@ fn what_is_taken_and_cannot_do_what_was_meant_is_warned_about() {
     let load = |text: &str| from_text(&folder.path().join("c.toml"), text, Needs::ALL).unwrap();
     let warned = [
         "c.toml:3: organizations.acme.base_url: the path of this URL does not end in /v1",
-        "notifiers.webhook.prom.url: certvigil appends /api/v2/alerts to the path",
+        "notifiers.webhook.prom.url: this URL has a path, and certvigil appends /api/v2/alerts",
         "thresholds[1].within: “168h” appears twice; only the threshold with the higher severity",
         "rules[1]: never reached; rules[0] already matches every certificate",
     ];
@@ -761,7 +761,7 @@ async fn an_admin_key_is_read_as_it_was_meant_and_a_projects_key_is_named_as_one
     std::fs::write(folder.path().join("key"), "sk-proj-abcdef\n").unwrap();
     let (code, _, err) = run(with(folder.path(), &text, &["config", "check"])).await;
     assert_eq!(code, 2);
-    assert!(err.contains("this is a project's key, which cannot read certificates"), "{err}");
+    assert!(err.contains("not a project's key, which cannot read certificates"), "{err}");
     assert!(!err.contains("abcdef"), "{err}");
 }
 

@@ -13,7 +13,7 @@ async fn the_demo_shows_the_mail_and_the_webhook_that_arrived_and_ends() {
         "Subject: [certvigil] CRITICAL demo: “watch-me-expire” expires in",
         "CRITICAL: “prod-ca-2026” expires in 6 days",
         "“no-end-given” is active and its expiry is unknown",
-        "“next-year-ca” is active, but becomes valid only in 3 days",
+        "“next-year-ca” is active, but becomes valid in 3 days",
         "“cert_demo_nameless” expires in 20 days",
         "1 project could not be read: its certificates may expire unnoticed.",
         "(the reference library accepts the signature)",

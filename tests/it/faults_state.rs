@@ -119,7 +119,7 @@ async fn a_full_disk_is_reported_and_alerts_follow_when_there_is_room() {
     // test.
     recorded(&daemon).await;
     disk.fill(&daemon);
-    let end = daemon.logged("scan not saved: certvigil repeats it", 0).await;
+    let end = daemon.logged("scan not saved: certvigil repeats the scan", 0).await;
     let body = daemon.ready(503).await;
     assert!(body["reasons"].to_string().contains("was not saved"), "{body:#}");
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200, "the process works");

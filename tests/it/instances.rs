@@ -196,7 +196,7 @@ async fn who_was_paused_in_a_scan_keeps_nothing_of_it_once_another_has_taken_ove
     second.logged("scan finished", 0).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
     first.signal("CONT");
-    first.logged("another one took over the scan", 0).await;
+    first.logged("another instance took over the scan", 0).await;
     first.logged("another instance uses the same database", 0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(database.number("SELECT count(*) FROM scans").await, 1);
@@ -236,7 +236,9 @@ async fn where_configurations_differ_the_newest_scans_and_both_show_what_differs
         .await;
     // The page of each says so.
     let page = first.text("/").await;
-    for words in ["2 instances", "expired.repeat", "delivers until it is reloaded"] {
+    for words in
+        ["2 instances", "expired.repeat", "delivers, but does not scan until it is reloaded"]
+    {
         assert!(page.contains(words), "{words}\n{page}");
     }
     // It scans no more, but delivers.

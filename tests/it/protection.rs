@@ -224,7 +224,7 @@ const STORIES: [Story; 16] = [
                 },
                 &[
                     "project.uncovered opened: project “chat” has no valid certificate",
-                    "certificate.not_yet_valid opened: “ca” is active, but becomes valid only in 90 days",
+                    "certificate.not_yet_valid opened: “ca” is active, but becomes valid in 90 days",
                 ],
             ),
             (

@@ -78,7 +78,10 @@ impl Page<'_> {
             line("next step", wording::next_step(next, candidate))?;
         }
         for candidate in &self.explanation.candidates {
-            let what = if candidate.is_successor { "takes over elsewhere" } else { "is uploaded" };
+            let what = match candidate.is_successor {
+                true => "is the successor in other projects",
+                false => "is uploaded",
+            };
             let until = candidate.expires_at.map(|at| format!(", expires {}", wording::day(at)));
             line(
                 "candidate",
@@ -114,9 +117,7 @@ impl Page<'_> {
                 format!("no valid certificate since {}", self.at(from))
             }
             (None, Some(from)) => format!("no valid certificate from {}", self.at(from)),
-            (None, None) => {
-                "unknown when the last valid certificate of this project expires".to_owned()
-            }
+            (None, None) => "the expiry of its last valid certificate is unknown".to_owned(),
         };
         for project in &active.projects {
             let next = project.next.map_or(String::new(), |next| {
@@ -176,9 +177,9 @@ impl Page<'_> {
             let repeat = match step.repeat() {
                 None => String::new(),
                 Some(repeat) if repeat >= week => {
-                    format!("repeats after {}", wording::span(repeat))
+                    format!("repeats every {}", wording::span(repeat))
                 }
-                Some(repeat) => format!("repeats after {}{weekly}", wording::span(repeat)),
+                Some(repeat) => format!("repeats every {}{weekly}", wording::span(repeat)),
             };
             table.add_row([
                 format!(" {}", step.stage),

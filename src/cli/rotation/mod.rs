@@ -130,8 +130,8 @@ fn can_take_over(
     let margin = assessment.ruling.steps.widest();
     anyhow::ensure!(
         coverage::outlives(successor, end, margin, now),
-        "--successor: “{}” ({}) {} and cannot take over on {}: it must be valid by then, and for \
-         {} longer (the first threshold)",
+        "--successor: “{}” ({}) {} and cannot take over on {}: it must be valid then, and expire \
+         more than {} later (the first threshold)",
         successor.title(),
         successor.id,
         successor.expires_at.map_or("has no known expiry".to_owned(), |at| format!(

@@ -181,7 +181,7 @@ fn project(
         }
         (None, None) => {
             severity = "warning";
-            "unknown when the last valid certificate of this project expires".to_owned()
+            "the expiry of its last valid certificate is unknown".to_owned()
         }
     };
     let (title, id) = (view.title().to_owned(), view.id.to_string());
@@ -209,7 +209,7 @@ fn step(threshold: &Threshold, now: DateTime<Utc>, timezone: Tz) -> Step {
         reached: threshold.reached,
         repeat: threshold
             .repeat()
-            .map_or(String::new(), |repeat| format!("after {}", wording::span(repeat))),
+            .map_or(String::new(), |repeat| format!("every {}", wording::span(repeat))),
     }
 }
 

@@ -45,7 +45,7 @@ fn row(snapshot: &Snapshot, me: &Instance, one: &Instance) -> Row {
     let moment = |at| DisplayTime::new(at, snapshot.at, snapshot.configured.timezone);
     let (level, state) = match (one.there, one.in_force) {
         (true, true) => ("calm", "scans and delivers"),
-        (true, false) => ("warning", "delivers until it is reloaded"),
+        (true, false) => ("warning", "delivers, but does not scan until it is reloaded"),
         (false, _) => ("unknown", "not seen recently"),
     };
     let mut differences: Vec<_> = match one.there {

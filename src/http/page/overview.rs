@@ -184,7 +184,7 @@ fn organization(snapshot: &Snapshot, overview: &view::Overview) -> Organization 
         clock: scan.and_then(|scan| scan.clock_skew).map(|skew| {
             let way = if skew.num_seconds() > 0 { "behind" } else { "ahead of" };
             format!(
-                "the clock of this host is {} {way} the API’s; certvigil uses the API’s",
+                "the clock of this host is {} {way} the API’s; certvigil uses the API’s clock",
                 wording::span(skew)
             )
         }),

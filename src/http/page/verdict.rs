@@ -256,11 +256,12 @@ fn instances(snapshot: &Snapshot) -> Option<Point> {
     }
     let text = match me.in_force {
         true => {
-            "another instance has an older configuration and only delivers until it is reloaded"
+            "another instance has an older configuration: it delivers, but does not scan until it \
+             is reloaded"
         }
         false => {
-            "this instance has an older configuration than another: it only delivers until it is \
-             reloaded, and this page shows the older configuration"
+            "this instance has an older configuration, shown on this page: it delivers, but does \
+             not scan until it is reloaded"
         }
     };
     Some(Point::new("warning", text.to_owned(), "#instances".to_owned()))

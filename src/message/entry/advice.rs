@@ -93,7 +93,7 @@ pub(super) fn consequence(
 /// The consequence where no project is known to lose its last valid certificate.
 fn without_outage(active: &ActiveIn) -> Option<String> {
     let open = active.without_successor;
-    let calm = "nothing breaks once the clients have moved to it";
+    let calm = "only clients not yet moved to it are affected";
     match (active.projects_here(), open, active.elsewhere_without_successor) {
         (0, ..) => None,
         (1, 0, 0) => Some(format!("its project has a successor, so {calm}")),
@@ -137,7 +137,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
                 (true, 1..) => &[
                     "Move your clients to certificates that the successor signed, unless the \
                      successor has the same key as {title}.",
-                    "Leave {title} active where other projects have no successor yet.",
+                    "Leave {title} active: other projects have no successor yet.",
                 ],
                 (true, 0) if alert.event == Event::CertificateExpired => &[
                     "Deactivate {title} {where}, and delete it: each project has a successor.",
@@ -170,7 +170,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
         }
         Event::CertificateUnknownExpiry => {
             &["Read the expiry of {title} from the certificate file: certvigil cannot warn you \
-             before that date."]
+             in time."]
         }
         Event::CertificateResolved if alert.ends_badly() => {
             &["If that was not intended, activate a valid certificate in these projects."]

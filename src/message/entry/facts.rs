@@ -37,9 +37,9 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
     };
     Some(match (alert.reason?, of_its_end) {
         (Reason::Stage | Reason::Refresh | Reason::Opened, Some(stage)) => stage,
-        (Reason::Stage, None) => "new".to_owned(),
+        (Reason::Stage, None) => "new alert".to_owned(),
         (Reason::Refresh, None) => return None,
-        (Reason::Opened, None) => "new".to_owned(),
+        (Reason::Opened, None) => "new alert".to_owned(),
         (Reason::Repeat, Some(stage)) => format!("reminder: {stage}"),
         (Reason::Repeat, None) => "reminder".to_owned(),
         (Reason::IgnoreEnded, _) => "the ignore rule has ended".to_owned(),

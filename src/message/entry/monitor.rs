@@ -86,7 +86,7 @@ impl Entry {
         let steps: &[&str] = match (of_key, credential.own) {
             (true, true) => &[
                 "Create an admin key with the scopes api.mtls.read and api.management.read.",
-                "Store the new key where admin_key of the organization points. Reload certvigil \
+                "Store the new key where admin_key in the configuration points. Reload certvigil \
                  (SIGHUP), or restart it if the key is an environment variable or a systemd \
                  credential.",
                 "Run certvigil check, and delete the old key.",
@@ -99,8 +99,8 @@ impl Entry {
             (false, _) => &[
                 "Issue a new client certificate for certvigil that chains to an active trust \
                  anchor.",
-                "Store the new certificate and its private key where client_identity of the \
-                 organization points.",
+                "Store the new certificate and its private key where client_identity in the \
+                 configuration points.",
                 "Reload certvigil (SIGHUP), and run certvigil check.",
             ],
         };

@@ -142,7 +142,7 @@ impl Session {
                 offered if offered.is_empty() => "the server offers no authentication".to_owned(),
                 offered => {
                     format!(
-                        "the server offers only {offered}; certvigil tries {}",
+                        "the server offers only {offered}; smtp.auth allows {}",
                         wanted.join(", ")
                     )
                 }

@@ -124,12 +124,13 @@ impl Transport {
             }
             // All of it was sent: it may have arrived.
             Ok(Err(error)) => {
-                let detail = format!("after the message: {error}; it may have arrived");
+                let detail = format!("after the message: {error}; the message may have arrived");
                 Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
             }
             Err(_) => {
-                let detail =
-                    format!("after the message: no reply within {limit:?}; it may have arrived");
+                let detail = format!(
+                    "after the message: no reply within {limit:?}; the message may have arrived"
+                );
                 Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
             }
         }
@@ -177,7 +178,7 @@ impl Transport {
                 // Where the server waits for TLS, it never greets.
                 let hint = match (what, self.smtp.tls) {
                     (CONNECTING, Tls::StartTls | Tls::None) => {
-                        "; if the port is 465, the server expects smtp.tls = \"implicit\""
+                        "; port 465 usually needs smtp.tls = \"implicit\""
                     }
                     _ => "",
                 };
@@ -229,8 +230,9 @@ fn hint(error: &str) -> &'static str {
     if error.contains("InvalidContentType") {
         "; the server does not start with TLS: ports 587 and 25 usually need smtp.tls = \"starttls\""
     } else if error.contains("CaUsedAsEndEntity") {
-        "; the server presents a CA certificate: give it a server certificate (basicConstraints \
-         CA:FALSE), and set smtp.ca_file to its issuer or to itself"
+        "; the server presents a CA certificate: install a server certificate (basicConstraints \
+         CA:FALSE) there; set smtp.ca_file to its issuer, or to the certificate itself if \
+         self-signed"
     } else if error.contains("UnknownIssuer") {
         "; set smtp.ca_file for a private CA"
     } else {

@@ -28,8 +28,11 @@ impl Store {
             } else {
                 let (delivery, attempt) = (one.claim.id, one.claim.attempt);
                 let outcome = one.outcome.as_str();
-                tracing::warn!(%delivery, attempt, outcome, "attempt not recorded: the claim \
-                    ended before the attempt");
+                tracing::warn!(
+                    %delivery, attempt, outcome,
+                    "attempt not recorded: the delivery was retried or cancelled before this \
+                     attempt ended"
+                );
             }
         }
         // The state of a receiver is its last result; and a fixed order prevents deadlocks.

@@ -257,7 +257,7 @@ async fn read_missing(
         None => Ok(()),
         Some(id) => Err(ReadError::from(format!(
             "GET /organization/projects: the list does not contain project {id}, which exists: \
-             others may be missing"
+             other projects may be missing"
         ))),
     }
 }
