@@ -88,6 +88,7 @@ pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod descriptors;
 pub mod domain;

@@ -7,6 +7,7 @@ mod ack;
 mod check;
 mod config;
 mod deliveries;
+#[cfg(feature = "demo")]
 mod demo;
 mod explain;
 mod forecast;
@@ -85,6 +86,7 @@ enum Command {
     /// Check whether the service on this host works, for container health checks
     Health(health::Arguments),
     /// Run the service on simulated organizations; needs no key, account or network
+    #[cfg(feature = "demo")]
     Demo(demo::Arguments),
     /// Print shell completions
     Completions(manual::Completions),
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
             Command::State(command) => transfer::main(file, command).await,
             Command::Config(command) => config::main(file, command),
             Command::Health(arguments) => health::main(file, arguments).await,
+            #[cfg(feature = "demo")]
             Command::Demo(arguments) => demo::main(arguments).await,
             Command::Completions(arguments) => manual::completions(&arguments),
             Command::Man(arguments) => manual::man(&arguments),
@@ -169,11 +172,14 @@ fn is_check(mut arguments: impl Iterator<Item = String>) -> bool {
 }
 
 /// Printed without a configuration file and without a key in the environment.
-const FIRST_START: &str = "\
-hint: no configuration file, and no key in the environment. To get started:
-  certvigil demo                                runs a demo, without a key
-  OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once and stores nothing
-  ./certvigil.toml                              names the receivers; config/default.toml documents every key";
+const FIRST_START: &[&str] = &[
+    "hint: no configuration file, and no key in the environment. To get started:",
+    #[cfg(feature = "demo")]
+    "  certvigil demo                                runs a demo, without a key",
+    "  OPENAI_ADMIN_KEY=sk-admin-… certvigil check   reads an organization once and stores nothing",
+    "  ./certvigil.toml                              names the receivers; config/default.toml \
+     documents every key",
+];
 
 /// The failure of a command, with its exit code.
 enum Failure {
@@ -203,7 +209,7 @@ impl Failure {
             Failure::Refused(refused) => {
                 eprintln!("error: {refused}");
                 if refused.lacks_everything() {
-                    eprintln!("{FIRST_START}");
+                    eprintln!("{}", FIRST_START.join("\n"));
                 }
             }
             Failure::Usage(error) => eprintln!("error: {error}"),

@@ -75,9 +75,6 @@ async fn the_image_works_with_a_root_that_nobody_can_write_and_has_no_shell() {
     // As the recipe does.
     std::fs::create_dir_all(root.join("var/lib/certvigil")).unwrap();
     done(Command::new("chown").arg(format!("{USER}:{USER}")).arg(root.join("var/lib/certvigil")));
-    let demo = said(&mut in_image(&root, &["demo", "--once"]));
-    assert!(demo.0, "{}", demo.1);
-
     let sim = Sim::start(Transition::with_projects(1, |n| format!("prod-{n}"))).await;
     let configuration = organization(sim.api_address);
     std::fs::write(root.join("etc/certvigil/certvigil.toml"), configuration).unwrap();
