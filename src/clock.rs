@@ -1,7 +1,7 @@
 //! The only place that reads the wall clock.
 //!
-//! A [`Clock`] is passed in, and `now` is an argument below it, so that a test can walk through a
-//! year, and the clock cannot step in the middle of a decision. A lint (`.clippy.toml`) enforces it.
+//! Callers pass a [`Clock`] or `now`, so that tests can simulate a year and the time does not
+//! change during a decision. A lint (`.clippy.toml`) enforces this.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use std::{
@@ -21,7 +21,7 @@ const TIMESYNCD: &str = "/run/systemd/timesync/synchronized";
 #[derive(Clone, Debug)]
 pub enum Clock {
     System,
-    /// A clock that a test sets, in Unix milliseconds.
+    /// Set by tests, in Unix milliseconds.
     Manual(Arc<AtomicI64>),
 }
 
@@ -30,7 +30,7 @@ impl Clock {
         Clock::Manual(Arc::new(AtomicI64::new(at.timestamp_millis())))
     }
 
-    /// Sets a manual clock; the system's clock stays as it is.
+    /// Sets a manual clock; does not change the system clock.
     pub fn set(&self, at: DateTime<Utc>) {
         if let Clock::Manual(millis) = self {
             millis.store(at.timestamp_millis(), Ordering::SeqCst);
@@ -50,8 +50,8 @@ impl Clock {
     }
 }
 
-/// Whether the operating system calls the clock synchronized: the kernel or, if a system call filter
-/// forbids the question, systemd-timesyncd.
+/// Whether the clock is synchronized, according to the kernel or, if a system call filter blocks
+/// adjtimex(2), to systemd-timesyncd.
 pub fn synchronization() -> Synchronization {
     match kernel_clock_is_synchronized() {
         Some(true) => Synchronization::Synchronized,
@@ -61,7 +61,7 @@ pub fn synchronization() -> Synchronization {
     }
 }
 
-/// The kernel's own state (adjtimex(2)); `None` if it does not tell.
+/// The kernel's state (adjtimex(2)); `None` if the call fails.
 #[cfg(target_os = "linux")]
 fn kernel_clock_is_synchronized() -> Option<bool> {
     /// "The system clock is not synchronized to a reliable server."

@@ -2,27 +2,27 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The fewest that certvigil starts with: the database, the API's connections and the notifiers'
-/// leave some for pages.
+/// The minimum limit. It leaves descriptors for pages after the database, the API and the notifiers
+/// have theirs.
 const NEEDED: u64 = 128;
 /// The soft limit that certvigil requests.
 const WANTED: u64 = 1_024;
 
-/// How many files this process may have open; `u64::MAX` without a limit.
+/// The soft limit of open files; `u64::MAX` if unlimited.
 pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The number of HTTP connections that the limit leaves room for, at most 256.
+/// The maximum number of HTTP connections within the limit, from 16 to 256.
 pub fn for_pages() -> usize {
     let left = limit().saturating_sub(NEEDED - 16);
     usize::try_from(left).unwrap_or(usize::MAX).clamp(16, 256)
 }
 
-/// Raises the limit where it is low and may be raised.
+/// Raises a low soft limit, up to the hard limit.
 ///
 /// # Errors
-/// If it is too low to work with.
+/// If the limit stays below 128.
 pub fn ensure() -> Result<(), String> {
     let now = getrlimit(Resource::Nofile);
     if limit() < WANTED {

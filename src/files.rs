@@ -1,4 +1,4 @@
-//! Files that somebody else may have made: read up to a limit, and only where reading ends.
+//! Reads untrusted files, with a size limit and without blocking on a FIFO.
 
 use rustix::fs::OFlags;
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-/// Flags of open(2), as the standard library takes them.
+/// Converts open(2) flags for `OpenOptionsExt::custom_flags`.
 pub fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }
@@ -16,9 +16,9 @@ pub fn flags(flags: OFlags) -> i32 {
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// [`ErrorKind::FileTooLarge`] for more bytes; for a FIFO or a device, that it is no regular file.
+/// [`ErrorKind::FileTooLarge`] for a larger file; an error for a FIFO or a device.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Opening a FIFO waits for whoever writes to it, unless told not to.
+    // Without NONBLOCK, opening a FIFO blocks until a writer opens it.
     let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -26,7 +26,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_up_to(file, most)
 }
 
-/// The same of a file of text.
+/// Reads a regular UTF-8 file of at most `most` bytes.
 ///
 /// # Errors
 /// As [`read`], and if it is not UTF-8.
@@ -34,7 +34,7 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     text(read(path, most)?)
 }
 
-/// Reads all that there is, up to `most` bytes, of whatever kind of file.
+/// Reads UTF-8 text of at most `most` bytes from any reader.
 ///
 /// # Errors
 /// As [`read_text`].

@@ -1,5 +1,5 @@
-//! Entry points for external input, for the fuzzer (`tests/fuzz`) and its property tests on stable
-//! Rust. No input panics, and errors have a limited length.
+//! Entry points for the fuzzer (`tests/fuzz`) and for its property tests on stable Rust. They check
+//! that no external input panics, and that errors have a limited length.
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::SecretString;
@@ -14,17 +14,18 @@ use crate::{
     notify::{header_value, webhook::template::Template},
 };
 
-/// The longest error that anything makes of one input, in bytes.
+/// The longest error message, in bytes.
 const LONG: usize = 4_096;
 
-/// A body of the Admin API, as each list and as an error.
+/// Parses a body of the Admin API as each list and as an error.
 pub fn api_body(body: &[u8]) {
     for error in admin_api::read_any(body, &SecretString::default()) {
         assert!(error.len() <= LONG, "{error}");
     }
 }
 
-/// A configuration file. An accepted one can be shown; a refused one has a line for each problem.
+/// Parses a configuration. If valid, it can be serialized; otherwise each problem of a key has one
+/// line.
 pub fn configuration(text: &str) {
     match from_text(Path::new("c.toml"), text, Needs::default()) {
         Ok(loaded) => assert!(toml::to_string(&loaded.effective).is_ok()),
@@ -37,7 +38,7 @@ pub fn configuration(text: &str) {
     }
 }
 
-/// An operator's template, rendered with a sample of every event.
+/// Compiles an operator's template and renders it with a sample of each event.
 pub fn template(source: &str) {
     for content_type in ["application/json", "text/html", "text/plain"] {
         if let Err(error) = Template::new(source.to_owned(), content_type.to_owned()) {
@@ -46,7 +47,7 @@ pub fn template(source: &str) {
     }
 }
 
-/// The value of a header, of ours and of an answer.
+/// A header value, as sent by certvigil and as received.
 pub fn header(value: &[u8]) {
     if let Ok(text) = std::str::from_utf8(value) {
         let taken = header_value(text).is_ok();
@@ -82,16 +83,16 @@ mod tests {
 
     use super::*;
 
-    /// The corpus that the fuzzer begins with, of one target.
+    /// The seed corpus of a fuzz target.
     fn corpus(target: &str) -> Vec<Vec<u8>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
         let files: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
-        assert!(files.len() > 3, "{target} has a corpus");
+        assert!(files.len() > 3, "the corpus of {target} is missing");
         files.into_iter().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 
     #[test]
-    fn the_corpus_makes_nothing_panic() {
+    fn no_input_of_the_corpus_panics() {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         corpus("api_body").iter().for_each(|input| api_body(input));
         corpus("header").iter().for_each(|input| header(input));
@@ -104,7 +105,7 @@ mod tests {
         }
     }
 
-    /// An input of the corpus with some bytes changed, cut or doubled.
+    /// An input of the corpus with some bytes replaced, inserted or cut off.
     fn changed(target: &'static str) -> impl Strategy<Value = Vec<u8>> {
         let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
         let inputs = prop::sample::select(corpus(target));
@@ -129,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_of_the_api_panics(body in changed("api_body"), noise in any::<Vec<u8>>()) {
+        fn no_api_body_panics(body in changed("api_body"), noise in any::<Vec<u8>>()) {
             api_body(&body);
             api_body(&noise);
         }
@@ -152,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn no_wish_to_wait_panics(value in changed("retry_after"), text in "[0-9eE.+-]{0,30}") {
+        fn no_retry_after_panics(value in changed("retry_after"), text in "[0-9eE.+-]{0,30}") {
             retry_after(&value);
             retry_after(text.as_bytes());
         }

@@ -14,22 +14,20 @@ use crate::{
 
 /// The time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a response is read, in bytes.
+/// The maximum size of a response that is read, in bytes.
 const MAX_ANSWER: usize = 256;
-/// Number of retries.
 const RETRIES: usize = 2;
-/// The longest duration of a signal, with attempts and pauses.
+/// The longest duration of [`Heartbeat::send`], with retries and pauses.
 pub const LONGEST: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Often a secret.
+    /// Usually contains a token.
     pub url: Secret,
     /// Whether `/start` and `/fail` are requested as well.
     pub start_fail: bool,
 }
 
-/// A signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// A scan starts.
@@ -46,7 +44,7 @@ pub struct Heartbeat {
     client: Client,
 }
 
-/// Why a heartbeat cannot be set up.
+/// An error of [`Heartbeat::new`].
 #[derive(Debug, thiserror::Error)]
 pub enum HeartbeatError {
     #[error(transparent)]
@@ -70,7 +68,7 @@ impl Heartbeat {
     }
 
     /// Requests the URL of the signal; returns whether the response was a success. A disabled
-    /// signal counts as a failure.
+    /// signal counts as a success.
     pub async fn send(&self, signal: Signal) -> bool {
         let Some(url) = self.address(signal) else {
             return true;
@@ -82,7 +80,7 @@ impl Heartbeat {
             if !status.is_success() {
                 return Err(format!("HTTP {status}"));
             }
-            // healthchecks.io responds like this for an unknown URL.
+            // healthchecks.io returns 200 with this text for an unknown URL.
             match net::text_up_to(answer, MAX_ANSWER).await.contains("(not found)") {
                 true => {
                     Err(format!("the heartbeat service does not know this URL (HTTP {status})"))

@@ -14,28 +14,28 @@
 //!               Plans      (a notification and new ledger entries for each notifier)
 //!                      │  store: inventory + ledger + outbox          ONE transaction
 //!                      ▼
-//!                  [ outbox ]   ◀── the only meeting point
+//!                  [ outbox ]   ◀── the only link between both halves
 //!                      ▲
-//!  every few seconds, or nudged ──▶ deliver                   usecase::deliver::run_once
+//!  every few seconds, or woken ───▶ deliver                   usecase::deliver::run_once
 //!                claim with a lease (store) ─▶ send (notify) ─▶ domain::retry ─▶ record (store)
 //! ```
 //!
-//! One word for one thing; `docs/reference/glossary.md` has all of them. A *finding* is something in a
-//! stage; for a notifier that selects it, it becomes an *alert*, and the ledger keeps the latest *sent
-//! alert* of each subject. A *notification* is one message of a notifier about one scan; a *delivery*
-//! is one notification for one receiver. Data is *stale* if the latest scan could not read its list; a
-//! list is *blind* if that has lasted too long.
+//! Terms (all of them are in `docs/reference/glossary.md`): a *finding* is a certificate, project
+//! or credential in a stage. For a notifier that selects it, it becomes an *alert*; the ledger
+//! keeps the latest *sent alert* of each subject. A *notification* is one message of a notifier
+//! about one scan; a *delivery* is one notification for one receiver. Data is *stale* if the latest
+//! scan could not read its list; a list is *blind* if it stays unreadable for too long.
 //!
-//! [`domain`] decides and depends on nothing. [`message`] finds the words for its decisions; [`view`]
-//! gives each thing one shape for all outputs.
-//! [`admin_api`], [`store`] and [`notify`] are the edges; they do not know each other. [`usecase`] has
-//! every operation once. [`http`] and [`cli`] translate arguments and results. [`config`] makes each
-//! owner's settings, and no owner depends on it. [`service`] runs scans, deliveries and
+//! [`domain`] makes all decisions and depends on nothing. [`message`] turns them into
+//! notifications, and [`view`] defines the fields of all outputs. [`admin_api`], [`store`] and
+//! [`notify`] do the I/O, independently of each other. [`usecase`] implements every operation once;
+//! [`http`] and [`cli`] translate arguments and results. [`config`] creates the settings of these
+//! modules, and none of them depends on it. [`service`] runs scans, deliveries and
 //! [`usecase::watch_notifiers`] in loops, and reports their status to [`http`], systemd and the
 //! [`heartbeat`].
 //!
-//! Each module, with the modules that it names. A test compares this list with the code; a module may
-//! name only those above it.
+//! Each module, with the modules that it names. A test compares this list with the code; a module
+//! may name only those above it.
 //!
 //! ```text
 //! build:
@@ -63,25 +63,27 @@
 //! fuzz: admin_api, clock, config, domain, net, notify
 //! ```
 //!
-//! With PostgreSQL, several processes share the work: a lease in the database decides which one scans
-//! an organization, and the transaction that saves the scan checks it again.
+//! With PostgreSQL, several instances share the work: the scan lease decides which one scans an
+//! organization, and the transaction that saves the scan checks the lease again.
 //!
 //! Guarantees:
-//! - Alerts are stored before they are sent. `kill -9` at any moment loses nothing, and repeats at most
-//!   the messages in flight, with the same ids.
+//! - Alerts are stored before they are sent. `kill -9` at any moment loses nothing, and repeats at
+//!   most the messages in flight, with the same ids.
 //! - Retried: an API request up to `api.max_attempts`, and by the next scan; a delivery until it is
 //!   accepted or `delivery.give_up_after` has passed; a scan that was not saved, after a minute.
 //! - Reported: unreadable lists (log, `/readyz`, no heartbeat; `monitor.blind` after
-//!   `monitoring.blind_after`); failing receivers (log, no heartbeat; `notifier.failing` through the
-//!   others after an hour, or at once for a rejection); an unavailable database (log, `/readyz`, exit
-//!   code, no heartbeat).
-//! - Given up: a delivery that no receiver accepted in time, whose alerts the next scan raises again;
-//!   deliveries to receivers that are no longer configured; records older than `state.history`.
-//! - A failure inside certvigil in one organization or notifier stops no other.
-//! - A scan sends nothing, and a delivery never calls the Admin API. A receiver's failure is a value.
-//! - Absence counts only after a complete listing.
-//! - `now` is an argument, read in [`clock`] alone.
-//! - No secret is in a log line, an error or a `Debug`.
+//!   `monitoring.blind_after`); failing receivers (log, no heartbeat; `notifier.failing` through
+//!   the others after an hour, or at once for a rejection); an unavailable database (log,
+//!   `/readyz`, exit code, no heartbeat).
+//! - Given up: a delivery that its receiver did not accept in time (the next scan raises its alerts
+//!   again); deliveries to receivers that are no longer configured; records older than
+//!   `state.history`.
+//! - A failure in one organization or notifier does not stop the others.
+//! - A scan sends nothing, and a delivery never calls the Admin API. A failed delivery is a result,
+//!   not an error.
+//! - An entry is missing only if a complete list does not contain it.
+//! - `now` is an argument; only [`clock`] reads the clock.
+//! - Logs, errors and `Debug` output contain no secrets.
 
 pub mod admin_api;
 pub mod build;

@@ -1,5 +1,5 @@
-//! The log: to stderr, as text or JSON. Idle is trace, work is info, degraded is warn, and "someone
-//! must act" is error.
+//! The log, on stderr, as text or JSON. Levels: trace for idle loops, info for work, warn for
+//! degraded operation, error if someone must act.
 
 use std::{
     sync::{OnceLock, mpsc},
@@ -18,10 +18,10 @@ use tracing_subscriber::{
 
 use crate::domain::words::words;
 
-/// The target of the log notifier's lines, which no level hides.
+/// The target of the log notifier's lines; no level hides them.
 pub const ALERTS: &str = "certvigil::alerts";
 
-/// Libraries that log too much, some even the contents of mails.
+/// Reduces libraries that log too much; some even log mail bodies.
 const QUIET: &str = "tokio_cron_scheduler=warn,lettre=info,sqlx=warn,sqlx::pool=error,\
                      rustls_platform_verifier=off,mailin_embedded=off,hyper=info,h2=info";
 
@@ -32,28 +32,28 @@ pub struct Settings {
 }
 
 words! {
-    /// The form of a line (`log.format`).
+    /// The format of log lines (`log.format`).
     Format {
         Text = "text",
         Json = "json",
     }
 }
 
-/// The filter of a configured level, or of `RUST_LOG`.
+/// Parses the filter of a configured level, or of `RUST_LOG`.
 ///
 /// # Errors
-/// Why it cannot be read.
+/// If the filter is invalid.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder()
         .parse(format!("{QUIET},{level},{ALERTS}=trace"))
         .map_err(|error| crate::net::error_chain(&error))
 }
 
-/// Whether a text is a level, or a list of `target=level`. A bare word that is no level would be
-/// taken for a target, and everything else be silenced.
+/// Checks that a text is a level or a list of `target=level`. A filter would treat any other word
+/// as a target and silence everything else.
 ///
 /// # Errors
-/// Why it is neither.
+/// The reason.
 pub fn check_level(text: &str) -> Result<(), String> {
     let bare = text.split(',').map(str::trim).find(|part| {
         part.is_empty() || !part.contains('=') && part.parse::<LevelFilter>().is_err()
@@ -64,10 +64,10 @@ pub fn check_level(text: &str) -> Result<(), String> {
     }
 }
 
-/// The filter that is in force, to change it.
+/// The handle of the active filter.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// What `RUST_LOG` says, or else the configuration.
+/// The filter of `RUST_LOG`, or else of the configuration.
 fn wanted(settings: &Settings) -> EnvFilter {
     let level = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
     level
@@ -76,7 +76,7 @@ fn wanted(settings: &Settings) -> EnvFilter {
         .unwrap_or_default()
 }
 
-/// Changes the level to a configured one now.
+/// Applies the configured level to the running log.
 pub fn change_level(settings: &Settings) {
     if let Some(handle) = FILTER.get()
         && let Err(error) = handle.reload(wanted(settings))
@@ -85,21 +85,20 @@ pub fn change_level(settings: &Settings) {
     }
 }
 
-/// How many lines wait for a stderr that is read slowly; more are dropped and counted.
+/// The number of buffered lines; further lines are dropped and counted.
 const WAITING_LINES: usize = 256;
-/// How long the last lines may take at the end of the service.
+/// The time limit for writing the last lines at shutdown.
 const FLUSHING: Duration = Duration::from_secs(2);
 
-/// Counts the dropped lines of the service's log.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines were dropped because nobody reads stderr.
+/// The number of lines that were dropped because stderr was blocked.
 pub fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
-/// The background writer of the service's log. Dropping it writes the lines that wait, for a
-/// moment.
+/// The background writer of the service's log. Dropping it flushes the buffered lines, for two
+/// seconds at most.
 pub struct Background(Option<WorkerGuard>);
 
 impl Drop for Background {
@@ -109,12 +108,12 @@ impl Drop for Background {
     }
 }
 
-/// Does something that writes to stderr, and does not wait for it longer than this.
+/// Runs `work`, which writes to stderr, in a thread and waits for it up to `limit`.
 pub fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     let spawned = thread::Builder::new().name("stderr".to_owned()).spawn(move || {
         work();
-        // Whoever waited may have stopped waiting.
+        // The caller no longer waits after the time limit.
         done.send(()).ok();
     });
     if spawned.is_ok() {
@@ -122,7 +121,7 @@ pub fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Starts the log of the service, which never waits for stderr.
+/// Starts logging for the service: a blocked stderr never blocks it.
 #[must_use]
 pub fn start_in_background(settings: &Settings) -> Background {
     let builder = NonBlockingBuilder::default()
@@ -157,7 +156,7 @@ where
     };
     let started = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     if started.is_ok() {
-        // Set once, as logging is started.
+        // `try_init` succeeds once per process.
         drop(FILTER.set(handle));
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string);
@@ -172,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_a_word_or_a_list() {
+    fn a_log_level_is_one_level_or_a_list_of_targets() {
         for good in ["info", "warn", "certvigil=debug,warn", "OFF"] {
             assert!(check_level(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! certvigil's binary: arguments in, an exit code out. Everything else is in the library.
+//! The binary; everything else is in the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Shared by every network client.
+//! Shared code of all network clients.
 
 use chrono::{DateTime, Utc};
 use reqwest::{Client, ClientBuilder, header::HeaderMap};
@@ -8,7 +8,7 @@ use url::{Host, Url};
 /// Sent with every HTTP request.
 pub const USER_AGENT: &str = concat!("certvigil/", env!("CARGO_PKG_VERSION"));
 
-/// The start of a response body as text: at most `max` bytes; an error ends it.
+/// Reads at most `max` bytes of a response body as text; an error ends the text.
 pub async fn text_up_to(mut response: reqwest::Response, max: usize) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -21,7 +21,7 @@ pub async fn text_up_to(mut response: reqwest::Response, max: usize) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The text of a file that holds at least one certificate in PEM (RFC 7468).
+/// A PEM file with at least one certificate (RFC 7468).
 #[derive(Clone)]
 pub struct Pem(pub Vec<u8>);
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Pem {
     }
 }
 
-/// A client for the host of `url`: follows no redirect and does not retry by itself. Requests to a
+/// Creates a client for the host of `url` without redirects or automatic retries. Requests to a
 /// loopback address bypass a proxy.
 ///
 /// # Errors
@@ -53,7 +53,6 @@ pub fn client(url: &Url, timeout: Duration, ca: Option<&Pem>) -> reqwest::Result
     Ok(builder)
 }
 
-/// Whether the host of the URL is this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -63,7 +62,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Checks that a text is a URL for requests.
+/// Checks that a text is an http or https URL.
 ///
 /// # Errors
 /// The expected form.
@@ -74,7 +73,7 @@ pub fn fits_url(text: &str) -> Result<(), String> {
     }
 }
 
-/// An error with its sources in one line, because the cause matters.
+/// An error and its sources in one line.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -88,13 +87,13 @@ pub fn error_chain(error: &dyn Error) -> String {
     crate::domain::text::one_line(&text, 300)
 }
 
-/// A header's value as text.
+/// A header's value without surrounding spaces; `None` unless it is visible ASCII.
 pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
-/// `retry-after-ms`, else `Retry-After` in seconds or as an HTTP date (RFC 9110, section 10.2.3).
-/// Other values and times in the past are ignored.
+/// The pause in `retry-after-ms`, or else in `Retry-After` (seconds or HTTP date; RFC 9110, section
+/// 10.2.3). Ignores invalid values and times in the past.
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let positive =
         |seconds: f64| Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wish_to_wait_is_read_as_the_official_clients_read_it() {
+    fn retry_after_is_parsed_like_in_the_official_clients() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let date = httpdate::fmt_http_date((now + chrono::TimeDelta::seconds(90)).into());
         let cases = [
@@ -142,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_the_pause_panic(text in "[ -~]{0,40}") {
+        fn retry_after_never_panics_or_is_zero(text in "[ -~]{0,40}") {
             let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
             let mut headers = HeaderMap::new();
             headers.insert("retry-after", text.parse().unwrap());

@@ -1,5 +1,5 @@
-//! Hides configured values that look like a secret. A secret that was pasted into the wrong place must not reach the log
-//! or a terminal.
+//! Hides configured values that look like a secret: a secret pasted into the wrong place must not
+//! reach the log or a terminal.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use crate::domain::text::one_line;
 /// The text in place of a hidden value.
 pub const HIDDEN: &str = "(not shown: it may be a secret)";
 
-/// How many characters of a value are shown.
+/// The maximum number of characters shown of a value.
 const SHOWN: usize = 60;
-/// How common tokens begin: OpenAI, Slack, GitHub, AWS, Standard Webhooks, JSON Web Tokens.
+/// Prefixes of common tokens: OpenAI, Slack, GitHub, AWS, Standard Webhooks, JSON Web Tokens.
 const PREFIXES: [&str; 9] =
     ["sk-", "xox", "ghp_", "github_pat_", "AKIA", "ASIA", "whsec_", "eyJ", "Bearer "];
-/// Letters and digits in one word, as tokens have them, are suspicious from this length on.
+/// A word with letters and digits is suspicious from this length.
 const MIXED: usize = 20;
-/// In a value that is quoted because it is wrong, they are suspicious earlier: no keyword, zone or duration has them.
+/// The same limit for an invalid value: no keyword, time zone or duration has such a word.
 const MIXED_IN_A_VALUE: usize = 6;
-/// No word of any kind is longer.
+/// Any longer word is suspicious.
 const LONGEST_WORD: usize = 32;
 
-/// A wrong value in quotes; a URL without its path, and a suspicious value not at all.
+/// An invalid value in quotes: a URL without its path, and a suspicious value hidden.
 pub fn quoted(value: &str) -> String {
     if let Some((scheme, rest)) = value.split_once("://") {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -37,13 +37,13 @@ pub fn quoted(value: &str) -> String {
     }
 }
 
-/// The name of an environment variable, or of a key.
+/// The name of an environment variable or a key; hidden if it looks like a secret.
 pub fn name(name: &str) -> &str {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if plain && !is_suspicious(name, MIXED) { name } else { HIDDEN }
 }
 
-/// A path, unless one of its parts looks like a secret.
+/// A path; hidden if one of its parts looks like a secret.
 pub fn path(path: &Path) -> String {
     let mut parts = path.components().map(|part| part.as_os_str().to_string_lossy());
     match parts.any(|part| is_suspicious(&part, MIXED)) || path.to_string_lossy().contains("://") {
@@ -52,12 +52,11 @@ pub fn path(path: &Path) -> String {
     }
 }
 
-/// Whether a text looks like a secret.
 pub fn is_like_a_secret(text: &str) -> bool {
     is_suspicious(text, MIXED)
 }
 
-/// The same, if a word that mixes letters and digits is suspicious from `mixed` characters on.
+/// `mixed` is the length from which a word with letters and digits is suspicious.
 fn is_suspicious(text: &str, mixed: usize) -> bool {
     let text = text.trim();
     let mut words = text.split(|c: char| !c.is_alphanumeric());
@@ -69,7 +68,7 @@ fn is_suspicious(text: &str, mixed: usize) -> bool {
         })
 }
 
-/// `90days`, `1h30m`: numbers with units.
+/// Whether it is a duration such as `90days` or `1h30m`.
 fn is_duration(word: &str) -> bool {
     word.len() <= 12 && humantime::parse_duration(word).is_ok()
 }
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_shown_if_it_may_be_what_belongs_there() {
+    fn values_are_quoted_unless_they_look_like_a_secret() {
         for shown in [
             "90days",
             "1h 30m",

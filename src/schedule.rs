@@ -1,8 +1,9 @@
-//! The schedule of scans: a cron expression in a time zone, counted from the last saved tick.
+//! The schedule of scans: a cron expression in a time zone. The last saved scheduled time decides
+//! which scan is due.
 //!
-//! Guarantees: the right hour on both sides of a change to daylight saving; missed ticks (downtime,
-//! suspend, a long scan) run once, late; a clock that is set back does not stop the schedule. The
-//! scheduler only provides a tick every second; due scans are computed here.
+//! Guarantees: scans keep their hour across daylight saving changes; missed scheduled times
+//! (downtime, suspend, a long scan) cause one late scan; setting the clock back does not stop the
+//! schedule. The scheduler only provides a tick each second; due scans are computed here.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -20,8 +21,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The time by which two more scans have run, late ones included: older refreshes are stale
-    /// then.
+    /// The time by which two more scans have run, even late ones. From then on, a refresh is
+    /// obsolete.
     pub fn stale_after(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let next = self.cron.next_after(now).unwrap_or(now);
         let second = self.cron.next_after(next).unwrap_or(next);
@@ -29,8 +30,8 @@ impl Settings {
         second + late.unwrap_or(TimeDelta::hours(1))
     }
 
-    /// How late an alert of this tick may be: it was not due at the previous tick, and the scan
-    /// itself may be late and slow.
+    /// The maximum delay of an alert that is on schedule: the interval before this scheduled time,
+    /// the jitter and the scan timeout.
     pub fn allowed(&self, tick: DateTime<Utc>) -> TimeDelta {
         let before = self.cron.latest(tick - TimeDelta::milliseconds(1));
         let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
@@ -47,13 +48,12 @@ pub struct Cron {
     uneven: Option<&'static Field>,
 }
 
-/// A field of an expression.
 #[derive(Debug)]
 struct Field {
     name: &'static str,
-    /// How many values it has.
+    /// The number of values.
     length: u32,
-    /// When its values, and so its steps, restart.
+    /// The period after which its values, and so its steps, restart.
     restarts: &'static str,
 }
 
@@ -70,7 +70,7 @@ const FIELDS: [Field; 6] = [
 /// The first field whose steps do not divide it evenly.
 ///
 /// # Errors
-/// If a step is longer than its field: it is never reached.
+/// If a step is out of range: it would match only one value.
 fn uneven_step(text: &str) -> Result<Option<&'static Field>, String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let skipped = FIELDS.len().saturating_sub(fields.len());
@@ -110,28 +110,28 @@ impl Cron {
         }
     }
 
-    /// The first tick after a time.
+    /// The first scheduled time after an instant.
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = instant.with_timezone(&self.timezone);
         let next = self.pattern.find_next_occurrence(&local, false).ok()?;
         Some(next.with_timezone(&Utc))
     }
 
-    /// The due tick: the latest one not after `now`, if it is after `last`.
+    /// The latest scheduled time up to `now`, if it is after `last`.
     pub fn due(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let first = self.next_after(last.min(now)).filter(|next| *next <= now)?;
         Some(self.latest(now).max(first))
     }
 
-    /// The latest tick not after a time: the tick of a scan at that time.
+    /// The latest scheduled time up to an instant: the scheduled time of a scan at that instant.
     pub fn latest(&self, instant: DateTime<Utc>) -> DateTime<Utc> {
         let local = instant.with_timezone(&self.timezone);
         let before = self.pattern.find_previous_occurrence(&local, true).ok();
         before.map_or(instant, |before| before.with_timezone(&Utc))
     }
 
-    /// The longest time between two ticks within a year. Exact to the second for gaps over twelve
-    /// hours, and for gaps over one hour within the next month.
+    /// The longest time between two scheduled times within 400 days. Exact for gaps over twelve
+    /// hours, and for gaps over one hour within 35 days.
     pub fn longest_gap(&self, from: DateTime<Utc>) -> TimeDelta {
         let within = |days: i64, step: TimeDelta| {
             let mut longest = TimeDelta::zero();
@@ -170,11 +170,10 @@ impl Cron {
 
 /// The time after which a tick counts as missed.
 const MISSED: Duration = Duration::from_secs(3);
-/// How long the scheduler may take to start before a timer replaces it.
+/// The time limit for the start of the scheduler; then a timer replaces it.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// The ticks of the scheduler for a loop that works about once a second: loops on the same tick
-/// wake the process once.
+/// Ticks about once a second, shared by all loops so that the process wakes once.
 #[derive(Clone)]
 pub struct Ticks(watch::Receiver<()>);
 
@@ -187,13 +186,13 @@ impl Ticks {
     pub async fn next(&mut self) {
         let beat = tokio::time::timeout(MISSED, self.0.changed()).await;
         if let Ok(Err(_)) = beat {
-            // Without the scheduler there are no ticks.
+            // The ticker has stopped.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }
 
-/// A tick every second while it exists.
+/// Sends a tick every second.
 pub struct Ticker {
     ticks: watch::Receiver<()>,
     source: Source,
@@ -201,7 +200,7 @@ pub struct Ticker {
 
 enum Source {
     Scheduler(Box<JobScheduler>),
-    /// A scheduler that fails to start must not stop the service.
+    /// Replaces a scheduler that fails to start.
     Timer(tokio::task::JoinHandle<()>),
 }
 
@@ -242,8 +241,8 @@ impl Ticker {
     }
 }
 
-/// The scheduler with its only job, a tick in UTC: the schedules of the library go wrong at changes
-/// to daylight saving, overlap, and wait for a clock that was set back.
+/// A scheduler with one job: a tick each second, in UTC. The library's own schedules fail at
+/// daylight saving changes, overlap, and stall after the clock is set back.
 async fn scheduler(beat: watch::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     let job = Job::new_async("* * * * * *", move |_, _| {
@@ -268,31 +267,31 @@ mod tests {
     }
 
     #[test]
-    fn the_hour_is_right_on_both_sides_of_a_change_to_daylight_saving() {
+    fn scans_keep_their_hour_across_daylight_saving_changes() {
         let nine = berlin("0 9 * * *");
         assert_eq!(nine.next_after(at("2027-03-27T12:00:00Z")), Some(at("2027-03-28T07:00:00Z")));
         assert_eq!(nine.next_after(at("2027-10-30T12:00:00Z")), Some(at("2027-10-31T08:00:00Z")));
     }
 
     #[test]
-    fn missed_ticks_run_once_and_a_clock_set_back_does_not_stop_the_schedule() {
+    fn missed_scans_run_once_and_a_clock_set_back_does_not_stop_the_schedule() {
         let hourly = berlin("0 * * * *");
         let now = at("2026-11-23T12:34:56Z");
         let noon = at("2026-11-23T12:00:00Z");
         let cases = [
-            ("five were missed", at("2026-11-23T07:00:00Z"), Some(noon)),
-            ("the last was run", noon, None),
-            ("the state is of a clock a year ahead", at("2027-11-23T12:00:00Z"), None),
+            ("five scans were missed", at("2026-11-23T07:00:00Z"), Some(noon)),
+            ("the last scan ran", noon, None),
+            ("the last scan was saved by a clock one year ahead", at("2027-11-23T12:00:00Z"), None),
         ];
         for (reason, last, expected) in cases {
             assert_eq!(hourly.due(last, now), expected, "{reason}");
         }
         let later = at("2026-11-23T13:00:00Z");
-        assert_eq!(hourly.due(now, later), Some(later), "due at its very second");
+        assert_eq!(hourly.due(now, later), Some(later), "due exactly at its scheduled time");
     }
 
     #[test]
-    fn five_fields_or_six_and_nothing_that_never_comes() {
+    fn expressions_have_five_or_six_fields_and_match_some_date() {
         for good in ["0 */6 * * *", "*/5 * * * * *", "@hourly", "0 9 13 * FRI"] {
             assert!(Cron::parse(good, Tz::UTC).is_ok(), "{good}");
         }
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_is_described_as_it_runs() {
+    fn descriptions_mention_uneven_steps() {
         let cases = [
             ("*/15 * * * *", "At every 15 minutes."),
             ("*/45 * * * *", "At every 45 minutes (the steps restart each hour)"),
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_stands_for_the_latest_tick() {
+    fn a_scan_has_the_latest_scheduled_time() {
         let six_hourly = Cron::parse("0 */6 * * *", Tz::UTC).unwrap();
         for (time, tick) in
             [("12:00:00", "12:00:00"), ("17:59:59", "12:00:00"), ("11:59:59", "06:00:00")]

@@ -1,7 +1,7 @@
-//! Secrets: their places, and how they stay hidden.
+//! Secrets: their sources, and how they stay hidden.
 //!
-//! A [`Secret`] is a place. Its value is read when needed, held in a [`SecretString`], and appears
-//! in no `Debug`, error or log.
+//! A [`Secret`] is a source. Its value is read when needed, held in a [`SecretString`], and appears
+//! in no `Debug` output, error or log.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{
@@ -19,21 +19,18 @@ use crate::{files, redact};
 /// The longest accepted secret, in bytes: a PEM bundle fits.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// The place of a secret.
+/// The source of a secret.
 #[derive(Clone, Debug)]
 pub enum Secret {
     Env(String),
     File(PathBuf),
     Credential(Credential),
-    /// Written in the configuration, which causes a warning.
+    /// Written in the configuration itself, which causes a warning.
     Literal(SecretString),
 }
 
-/// A file name; whoever starts the service chooses the folder.
-///
-/// The folder is `$CREDENTIALS_DIRECTORY`, as set by systemd (systemd.exec(5), "Credentials") and
-/// possibly by containers. Without it, as at a prompt, it is `secrets` next to the configuration
-/// file.
+/// A file in `$CREDENTIALS_DIRECTORY`, which systemd (systemd.exec(5), "Credentials") or a
+/// container sets; without that variable, in `secrets` next to the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     name: String,
@@ -46,8 +43,7 @@ impl fmt::Display for Credential {
     }
 }
 
-/// The prefix that systemd adds to file names if `LoadCredential=certvigil:FOLDER` passes a whole
-/// folder.
+/// The prefix that systemd adds to file names for `LoadCredential=certvigil:FOLDER`.
 const PREFIX: &str = "certvigil_";
 
 impl Credential {
@@ -55,7 +51,6 @@ impl Credential {
         Credential { name: name.to_owned(), otherwise: PathBuf::from("secrets") }
     }
 
-    /// The path of the file.
     fn file(&self) -> PathBuf {
         let given = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|given| !given.is_empty());
         match given {
@@ -68,7 +63,7 @@ impl Credential {
     }
 }
 
-/// The error of an unreadable secret. Contains the place, never the value.
+/// An unreadable secret. Names the source, never the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error("environment variable {} is not set", redact::name(.0))]
@@ -110,10 +105,8 @@ impl Secret {
         }
     }
 
-    /// The problem with the permissions of its file; `None` if only its owner and group have
-    /// access.
-    ///
-    /// Everyone must not be able to read it, nor its group to write it.
+    /// Describes unsafe permissions of its file: everyone can read or write it, or its group can
+    /// write it.
     pub fn exposure(&self) -> Option<String> {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(self.file()?).ok()?.permissions().mode() & 0o777;
@@ -147,7 +140,6 @@ impl Secret {
     }
 }
 
-/// Reads a file, up to the limit.
 fn read(path: PathBuf) -> Result<SecretString, SecretError> {
     match files::read_text(&path, MAX_SECRET) {
         Err(error) if error.kind() == ErrorKind::FileTooLarge => {
@@ -170,7 +162,7 @@ fn trimmed(mut text: String) -> SecretString {
 }
 
 impl Serialize for Secret {
-    /// Serializes its place; a literal is left out.
+    /// Serializes the source; hides a literal.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "lowercase")]
@@ -198,10 +190,10 @@ impl<'de> Deserialize<'de> for Secret {
 
 struct SecretVisitor;
 
-/// The syntax of the places of a secret.
+/// The accepted forms of a secret.
 pub const PLACES: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
 
-/// Whether it is a file name without a path.
+/// Whether it is a file name without a path, and not hidden.
 fn is_a_name(name: &str) -> bool {
     !name.is_empty() && !name.contains('/') && !name.starts_with('.')
 }
@@ -217,7 +209,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
         Ok(Secret::Literal(SecretString::from(value.to_owned())))
     }
 
-    // serde's own messages for these would repeat the value.
+    // serde's default messages would contain the value.
     fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
         Err(E::custom(format!("invalid type: a number, expected {PLACES}")))
     }
@@ -273,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_secret_is_refused_without_its_value() {
+    fn invalid_secrets_are_rejected_without_showing_their_value() {
         for source in [
             "key = 90210",
             "key = 90.21",
@@ -291,13 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_is_in_no_debug() {
+    fn debug_hides_a_literal_secret() {
         let holder: Holder = toml::from_str("key = \"hunter2\"").unwrap();
         assert!(!format!("{holder:?}").contains("hunter2"));
     }
 
     #[test]
-    fn a_file_that_others_may_read_or_write_keeps_no_secret() {
+    fn unsafe_permissions_of_a_secret_file_are_reported() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
@@ -318,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_break_at_the_end_is_not_part_of_it() {
+    fn one_final_line_break_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         for (content, expected) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a")] {

@@ -1,4 +1,4 @@
-//! The bodies of responses: reading with limits, and parsing.
+//! Reads response bodies with size limits, and parses them.
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Response, header::HeaderValue};
@@ -53,7 +53,7 @@ pub(super) async fn read_body(
         if let Some(large) = large.filter(|_| length > LARGE_BODY && turn.is_none()) {
             turn = large.acquire().await.ok();
         }
-        // Most bodies arrive in one piece.
+        // Most bodies arrive in one chunk and are not copied.
         match bytes.is_empty() {
             true => bytes = chunk,
             false => rest.extend_from_slice(&chunk),
@@ -68,17 +68,17 @@ pub(super) async fn read_body(
     Ok(Body { content_type, bytes })
 }
 
-/// Parses a body. Errors hide the key, before they are shortened.
+/// Parses a body. Errors hide the key before they are shortened, so that no part of it remains.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(
     body: &Body,
     key: &SecretString,
 ) -> Result<T, Kind> {
-    // The position of an error is computed only for invalid bodies: tracking it takes longer than
-    // everything else.
+    // Tracking the position of an error is slower than all other parsing, so only invalid bodies
+    // are parsed with it.
     serde_json::from_slice(&body.bytes).or_else(|_| parse_with_care(body, key))
 }
 
-/// Parses a page, item by item if it is not as expected.
+/// Parses a page; if that fails, item by item.
 pub(super) fn page<T: Item>(body: &Body, key: &SecretString) -> Result<Page<T>, Kind> {
     if let Ok(page) = serde_json::from_slice::<RawPage<T>>(&body.bytes) {
         return Ok(page.into());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_unknown_and_what_is_wrong_is_reported_with_its_place() {
+    fn missing_fields_are_unknown_and_invalid_items_are_reported_with_their_position() {
         let page = read(
             r#"{"data": [{"id": "c", "name": null, "certificate_details": {}, "active": true, "new": 1}],
                 "has_more": false}"#,
@@ -225,7 +225,7 @@ mod tests {
             let text = format!(r#"{{"data": [{}, {item}, {}]}}"#, fine("a"), fine("b"));
             let page = read(&text).unwrap();
             let ids: Vec<&str> = page.data.iter().map(|one| one.certificate.id.as_str()).collect();
-            assert_eq!(ids, ["a", "b"], "the others are read");
+            assert_eq!(ids, ["a", "b"], "the other items are kept");
             assert!(page.odd[0].starts_with(expected), "{}", page.odd[0]);
         }
 
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_makes_the_reading_panic(text in "\\PC{0,200}", seconds in any::<i64>()) {
+        fn parsing_a_page_never_panics(text in "\\PC{0,200}", seconds in any::<i64>()) {
             drop(read(&text));
             let dated = format!(
                 r#"{{"data": [{{"id": "c", "certificate_details": {{"expires_at": {seconds}}}, "active": true}}]}}"#

@@ -12,7 +12,7 @@ use crate::domain::unreadable::{Cause, ReadError};
 #[derive(Clone, Debug)]
 pub struct ApiError {
     pub kind: Kind,
-    /// `GET /organization/projects`.
+    /// Such as `GET /organization/projects`.
     pub request: String,
     /// The `x-request-id` of the failed response, for a support request.
     pub request_id: Option<String>,
@@ -22,27 +22,26 @@ pub struct ApiError {
     pub retryable: bool,
 }
 
-/// The kind of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A response with an unsuccessful HTTP status.
     Refused(Box<Refusal>),
-    /// A response with this status that is not JSON, from something between certvigil and the API;
-    /// its content type.
+    /// Status and content type of a response that is not JSON, from a server between certvigil and
+    /// the API.
     NotFromApi(u16, String),
-    /// No response, or an incomplete one; with the remedy, if known.
+    /// No response or an incomplete one: the error, and the remedy if known.
     Connection(String, Option<String>),
     Timeout,
     TooLarge,
-    /// The body is not JSON; its content type.
+    /// The content type of a body that is not JSON.
     NotJson(String),
     /// JSON that does not match the schema: the place and the problem.
     Shape(String),
-    /// The cursor did not advance.
+    /// The API repeated this cursor.
     Loop(String),
     EmptyPageWithMore,
     Endless(usize),
-    /// A list that cannot be empty is empty; its items.
+    /// An empty list that must have items, with the name of the items.
     EmptyList(&'static str),
 }
 
@@ -88,7 +87,7 @@ impl fmt::Display for ApiError {
                     "HTTP {status} with {content_type}: this response is not from the API, but from \
                      a server in between"
                 )?;
-                // Servers in front of the API return such statuses when it is overloaded, too.
+                // Front ends of the API return 5xx as well, when it is overloaded.
                 if *status < 500 {
                     f.write_str(" (a proxy, a firewall or a challenge page); check HTTPS_PROXY and base_url")?;
                 }
@@ -134,12 +133,12 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// Why a client cannot be set up.
+/// An error while setting up a client.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error(transparent)]
     Secret(#[from] crate::secret::SecretError),
-    /// With the expected form.
+    /// The expected form.
     #[error("invalid admin key: expected {0}")]
     Key(String),
     #[error(transparent)]

@@ -1,16 +1,16 @@
-//! The admin key as it is sent.
+//! The admin key and its header.
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::SetupError;
 
-/// Prefixes of keys that cannot read certificates: those of projects and their service accounts.
+/// Prefixes of the keys of projects and service accounts, which cannot read certificates.
 const OF_PROJECTS: [&str; 2] = ["sk-proj-", "sk-svcacct-"];
 
-/// The key, and the header that carries it (RFC 6750, section 2.1).
+/// The key and its header (RFC 6750, section 2.1).
 pub struct Key {
-    /// Without surrounding characters of editors and copied text.
+    /// Without the characters that editors and copying add.
     pub secret: SecretString,
     /// Marked as sensitive, so that no log contains it.
     pub bearer: HeaderValue,
@@ -34,7 +34,7 @@ fn clean(key: &str) -> &str {
     key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '"' | '\''))
 }
 
-/// Whether a text can be an admin key.
+/// Checks that a text can be an admin key.
 ///
 /// # Errors
 /// The expected form.
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_sent_without_what_was_copied_with_it() {
+    fn quotes_spaces_and_byte_order_marks_around_a_key_are_removed() {
         for text in ["sk-admin-x", "\u{feff}sk-admin-x\r\n", " \"sk-admin-x\" ", "'sk-admin-x'"] {
             let key = Key::new(SecretString::from(text.to_owned())).unwrap();
             assert_eq!(key.secret.expose_secret(), "sk-admin-x");

@@ -1,6 +1,6 @@
-//! The rate that an organization allows, learned from responses: requests are unlimited until the
-//! first 429. From then on they are evenly spaced, at a rate that grows with every success and
-//! falls with every 429.
+//! The request rate that an organization allows, learned from responses. Requests are unlimited
+//! until the first 429. From then on they are evenly spaced, at a rate that grows with every
+//! success and falls with every 429.
 //!
 //! The rate after a fall is measured. A 429 means that the burst allowance of the server is used
 //! up. In the time between two 429s, the server therefore allowed at least the responses that it
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 /// The rate after a fall, relative to the measured rate.
 const FALL: f64 = 0.98;
-/// The growth per second relative to the measured rate: the square of the last relative error,
-/// within these bounds. A small error means that the rate is well known.
+/// The growth per second relative to the measured rate: this factor times the square of the last
+/// relative error, within the bounds below. A small error means that the rate is well known.
 const GROWTH: f64 = 0.5;
 const MOST_GROWTH: f64 = 0.1;
 const LEAST_GROWTH: f64 = 0.002;
@@ -29,13 +29,12 @@ const LEAST: f64 = 1.0;
 const FEW: f64 = 10.0;
 /// Above this rate per second, requests are not delayed.
 const MOST: f64 = 10_000.0;
-/// After this time without a response, earlier ones are not evidence.
+/// After this time without a response, earlier responses are ignored.
 const IDLE: Duration = Duration::from_secs(10);
-/// Responses are counted in this many slices of time.
+/// Length and number of the time slices in which responses are counted.
 const SLICE: Duration = Duration::from_millis(100);
 const SLICES: usize = 600;
 
-/// The learned rate.
 #[derive(Debug, Default)]
 pub struct Learned {
     /// Responses since the last fall or idle time, latest slice last.
@@ -100,8 +99,8 @@ impl Learned {
         }
     }
 
-    /// Records a 429 for a request sent at `sent`. Requests from before the last fall are no
-    /// evidence about the current rate.
+    /// Records a 429 for a request sent at `sent`. Ignores requests sent before the last fall, at
+    /// the previous rate.
     pub fn refused(&mut self, sent: Instant, now: Instant) {
         let answers = std::mem::take(&mut self.answers);
         let answered = |within: Duration| -> f64 {
@@ -145,15 +144,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A server that allows `rate` requests per second with a burst of `burst`, and asks for a
-    /// pause of one second; and a client with 16 concurrent requests. Returns responses and
-    /// refusals per second after ten seconds.
+    /// Simulates a server that allows `rate` requests per second with a burst of `burst` and
+    /// requests pauses of one second, and a client with 16 concurrent requests. Returns the
+    /// successes and 429s per second after the first ten seconds.
     fn after_ten_seconds(rate: f64, burst: f64, latency: f64, seconds: f64) -> (f64, f64) {
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
         let mut learned = Learned::default();
         let (mut saved, mut as_of) = (burst, 0.0);
-        // When each worker can send, and the end of the common pause.
+        // The time at which each worker can send, and the end of the common pause.
         let (mut ready, mut pause): ([f64; 16], f64) = ([0.0; 16], 0.0);
         let (mut answered, mut refused) = (0.0, 0.0);
         let mut events: Vec<(f64, f64, bool)> = Vec::new();
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_is_used_and_hardly_anything_is_refused() {
+    fn the_learned_rate_uses_most_of_the_limit_with_few_429s() {
         let servers = [
             (100.0, 100.0),
             (100.0, 10.0),
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_back_that_was_never_refused_and_a_limit_that_is_gone_is_forgotten() {
+    fn requests_are_not_delayed_before_a_429_and_after_the_limit_is_lifted() {
         let start = Instant::now();
         let mut learned = Learned::default();
         for n in 0..1_000 {
@@ -238,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_answered_there_is_a_next_time(
+        fn the_learned_rate_stays_within_its_bounds(
             what in proptest::collection::vec((0..5_000u64, 0..3u8), 0..200),
         ) {
             let mut learned = Learned::default();

@@ -1,10 +1,11 @@
 //! The Admin API: HTTPS in, domain types out.
 //!
 //! Guarantees: only `GET`, to a short list of paths below the base URL. Each page of a list is
-//! requested once, except for retries. A list ends only where the API ends it: a cursor that does
-//! not advance, an empty page with `has_more`, a body that is too large or not valid JSON is an
-//! error of that list. The key goes only to the host of the base URL: redirects are not followed.
-//! This module does not interpret data, and remembers only the learned rate between scans.
+//! requested once, except for retries. A list is complete only if the API ends it: a cursor that
+//! does not advance, an empty page with `has_more`, a body that is too large or not valid JSON is
+//! an error of that list. The key goes only to the host of the base URL: redirects are not
+//! followed. This module does not interpret data, and remembers only the learned rate between
+//! scans.
 
 mod body;
 mod error;
@@ -78,7 +79,7 @@ pub struct OddItems {
 }
 
 impl OddItems {
-    /// Adds those of a page.
+    /// Adds the unreadable items of a page.
     pub fn add(&mut self, odd: &[String]) {
         let room = SHOWN_ODD.saturating_sub(self.first.len());
         self.first.extend(odd.iter().take(room).cloned());
@@ -89,7 +90,7 @@ impl OddItems {
         self.count == 0
     }
 
-    /// The first ones and their number; `None` without any.
+    /// The errors of the first items and the number of further ones; `None` without any.
     pub fn summary(&self) -> Option<String> {
         let more = match self.count.saturating_sub(self.first.len()) {
             0 => String::new(),
@@ -115,10 +116,10 @@ const MAX_PROJECT_PAGES: usize = 250;
 const MAX_PAGES: usize = 100;
 /// Only one list with more pages than this is read at a time, to limit memory.
 const LONG_LIST: usize = 5;
-/// How many unreadable items a message names.
+/// The number of unreadable items that a message names.
 const SHOWN_ODD: usize = 3;
 
-/// The access to one organization.
+/// The settings of the client of one organization.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub organization: OrganizationName,
@@ -139,7 +140,7 @@ pub struct ClientIdentity {
     pub key: Secret,
 }
 
-/// Checks that a client certificate and this key (PEM) belong together.
+/// Checks that a client certificate and this private key (PEM) match.
 ///
 /// # Errors
 /// The expected form of the key.
@@ -218,7 +219,7 @@ impl AdminApi {
         &self.settings.organization
     }
 
-    /// How many lists to read concurrently.
+    /// The number of lists to read concurrently.
     pub fn concurrency(&self) -> usize {
         self.settings.concurrency
     }
@@ -239,7 +240,7 @@ impl AdminApi {
         self.skew.take()
     }
 
-    /// The pages of the list of projects as they arrive; archived projects on request.
+    /// The pages of the list of projects as they arrive, with archived projects on request.
     pub fn projects(&self, archived: bool) -> Projects<'_> {
         let asked: &[_] = if archived { &[("include_archived", "true")] } else { &[] };
         Projects(self.pages(PROJECTS, asked, MAX_PROJECT_PAGES))
@@ -286,15 +287,15 @@ impl AdminApi {
     /// Every certificate of the organization, and whether it is active for all projects.
     ///
     /// # Errors
-    /// Where the list could not be read to its end.
+    /// If the list could not be read completely.
     pub async fn organization_certificates(&self) -> Result<Certificates, ApiError> {
         self.certificates(&["organization", "certificates"], &Recent::default()).await
     }
 
-    /// The admin keys of the organization, each with whether it matches the key in use.
+    /// The admin keys of the organization, marked if they match the key in use.
     ///
     /// # Errors
-    /// If the list could not be read completely; some keys may not read it.
+    /// If the list could not be read completely; not every key has permission.
     pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiError> {
         let path = ["organization", "admin_api_keys"];
         let mut pages = self.pages::<ListedAdminKey>(&path, &[], MAX_PAGES);
@@ -307,7 +308,7 @@ impl AdminApi {
             keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret())));
         }
         if keys.is_empty() {
-            // The key in use must be one of them.
+            // The list must contain the key in use.
             return Err(ApiError::new(Kind::EmptyList("admin keys"), &describe(&path)));
         }
         Ok(keys)

@@ -16,7 +16,7 @@ use super::learned::Learned;
 /// organization for a day.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
-/// How much a request that comes late makes up for: the rate also holds over short times.
+/// The unused time that a late request can make up for: the rate also holds over short times.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 pub struct Pace {
@@ -61,7 +61,7 @@ impl Turn<'_> {
 }
 
 impl Pace {
-    /// `per_second` of 0 is no limit.
+    /// `per_second` 0 means no limit.
     pub fn new(per_second: u32, concurrency: usize) -> Pace {
         let spacing = |per_second: u32| Spacing {
             interval: Duration::from_secs(1) / per_second,
@@ -79,7 +79,7 @@ impl Pace {
     pub async fn turn(&self) -> Turn<'_> {
         loop {
             self.wait_out_pause().await;
-            // Never closed.
+            // The semaphore is never closed.
             let under_way = self.under_way.acquire().await.ok();
             if let Some(configured) = &self.configured {
                 let allowed = lock(configured).next(Instant::now());
@@ -126,19 +126,19 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_pause_holds_everybody_back() {
+    async fn the_longest_pause_delays_every_request() {
         let pace = Pace::new(0, 4);
         let start = Instant::now();
         pace.pause(Duration::from_secs(7));
         pace.pause(Duration::from_secs(3));
         drop(pace.turn().await);
-        assert!(start.elapsed() >= Duration::from_secs(7), "the longer pause counts");
+        assert!(start.elapsed() >= Duration::from_secs(7), "the longer pause applies");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_configured_rate_holds_over_short_times_too() {
         let pace = Pace::new(50, 4);
-        // A quiet time saves up no more than a tenth of a second.
+        // An idle time saves up no more than a tenth of a second.
         tokio::time::advance(Duration::from_secs(60)).await;
         let start = Instant::now();
         for _ in 0..55 {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_wish_makes_everybody_wait_for_more_than_two_minutes() {
+    async fn a_requested_pause_is_limited_to_two_minutes() {
         let pace = Pace::new(0, 4);
         let start = Instant::now();
         pace.pause(Duration::MAX);

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::text::one_line;
 
-/// The largest page of the API.
+/// The maximum page size of the API.
 const LIMIT: &str = "100";
 /// The longest cursor, in bytes. The API's cursors are ids.
 const MAX_CURSOR: usize = 500;
@@ -23,14 +23,14 @@ impl Projects<'_> {
     /// The next page; `None` after the last one.
     ///
     /// # Errors
-    /// If it could not be read; the listing ends then.
+    /// If the page could not be read; the listing ends then.
     pub async fn next(&mut self) -> Result<Option<Page<ListedProject>>, ApiError> {
         let api = self.0.api;
         self.0.next(|body| api.parse_page(body, PROJECTS)).await
     }
 }
 
-/// The pages of a list, following `last_id` while `has_more` is not false, as the official clients.
+/// The pages of a list. Follows `last_id` while `has_more` is not false, like the official clients.
 pub(super) struct Pages<'a, T> {
     api: &'a AdminApi,
     path: &'a [&'a str],

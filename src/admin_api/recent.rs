@@ -1,4 +1,4 @@
-//! The last pages of a scan: projects with the same certificates have lists with the same bytes,
+//! A cache of the latest pages of a scan: projects with the same certificates have identical lists,
 //! which are parsed once.
 
 use bytes::Bytes;
@@ -10,16 +10,16 @@ use std::{
 use super::wire::Page;
 use crate::domain::reading::Listed;
 
-/// How many pages are kept, and the maximum size, in bytes.
+/// The number of cached pages, and the maximum size of a page, in bytes.
 const KEPT: usize = 16;
 const LARGEST: usize = 64 * 1024;
 
-/// The last parsed pages with their bytes.
+/// The latest parsed pages with their bytes, newest first.
 #[derive(Default)]
 pub struct Recent(Mutex<VecDeque<(Bytes, Page<Listed>)>>);
 
 impl Recent {
-    /// The page of these bytes; parsed unless it is one of the last pages.
+    /// The cached page of these bytes; otherwise parses and caches it.
     pub fn page<E>(
         &self,
         bytes: &Bytes,
@@ -46,7 +46,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn the_same_bytes_are_read_once_as_long_as_they_are_among_the_last() {
+    fn a_recent_page_is_parsed_once() {
         let recent = Recent::default();
         let read = std::cell::Cell::new(0);
         let page = |text: &str| {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_not_kept() {
+    fn errors_are_not_cached() {
         let recent = Recent::default();
         let bytes = Bytes::from_static(b"x");
         assert_eq!(recent.page(&bytes, || Err("no")).err(), Some("no"));

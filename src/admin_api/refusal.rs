@@ -1,8 +1,8 @@
 //! Refusals of the Admin API: their meaning and their remedy.
 //!
 //! The codes are those of OpenAI's mutual TLS guide (2026-08-29). Their HTTP status is not
-//! documented, so the code decides. If neither code nor scope explains the status, the API's own
-//! message comes first: it knows why it refuses an address or a region.
+//! documented, so the code decides. A 401 or 403 with an unknown code has no remedy: the API's
+//! message gives the reason, such as a disallowed address or region.
 
 use reqwest::Url;
 use rustls::AlertDescription;
@@ -10,14 +10,14 @@ use std::fmt;
 
 use crate::domain::text::one_line;
 
-/// The host for mutual TLS, and those of regions.
+/// The host for mutual TLS, with its regional variants.
 pub const MUTUAL_TLS: &str =
     "https://mtls.api.openai.com/v1 (in a region, mtls-us or mtls-eu instead of mtls)";
 /// The text before the names of missing scopes.
 const MISSING_SCOPES: &str = "Missing scopes:";
 /// The longest name of a scope.
 const MAX_SCOPE: usize = 60;
-/// How much of the API's message is kept, in characters.
+/// The maximum length of the API's message, in characters.
 const LONGEST_MESSAGE: usize = 200;
 
 /// Whether a host of OpenAI requests client certificates.
@@ -41,7 +41,7 @@ pub struct Refusal {
     code: Option<Code>,
     /// The API's error message; may be empty.
     message: String,
-    /// The cause and what to do, in words; may be empty.
+    /// The cause and the remedy; may be empty.
     remedy: String,
 }
 
@@ -117,8 +117,7 @@ const UNTRUSTED: &str = "no active trust anchor accepts the certificate of clien
                          activate its CA in the organization, and append its intermediates to client_identity.certificate";
 
 impl Refusal {
-    /// `message` and `code` come from the body, without secrets; `list` is the path of the request,
-    /// and `shown` the API address and client identity.
+    /// `message` and `code` come from the body, without secrets; `list` is the path of the request.
     pub fn new(
         status: u16,
         message: &str,
@@ -131,7 +130,7 @@ impl Refusal {
         let remedy = match (known, status) {
             (Some(code), _) => code.remedy(shown),
             (None, _) if !scopes.is_empty() => lacks(&scopes, list),
-            // The API gives the reason: a disallowed address, a region, or another one.
+            // The API's message gives the reason.
             (None, 401 | 403) if code.is_some_and(|code| code != "invalid_api_key") => {
                 String::new()
             }

@@ -1,4 +1,4 @@
-//! A `GET` with the retries of the official clients, and the meaning of its failures.
+//! `GET` requests with the retries of the official clients, and their errors.
 
 use backon::Retryable;
 use chrono::{DateTime, Utc};
@@ -30,7 +30,7 @@ use crate::{
 const MAX_BODY: usize = 8 * 1024 * 1024;
 /// How many large bodies are read at once.
 pub(super) const LARGE_BODIES: usize = 2;
-/// How much of an error body is read.
+/// The largest error body that is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The first and the longest pause between attempts, as in the official clients.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -93,7 +93,6 @@ impl AdminApi {
         page.map_err(|kind| ApiError::new(kind, &describe(path)))
     }
 
-    /// Parses the body of a request for this path.
     pub(super) fn parse<T: serde::de::DeserializeOwned>(
         &self,
         body: &Body,
@@ -159,7 +158,7 @@ impl AdminApi {
         self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// After a 401 the file of the key is read again: the key may have been rotated.
+    /// Reads the key again after a 401, because it may have been rotated.
     fn key_has_changed(&self, used: &Key) -> bool {
         let fresh = self.settings.admin_key.read().map_err(SetupError::from).and_then(Key::new);
         let Ok(fresh) = fresh else {
@@ -221,12 +220,12 @@ fn tls_alert(error: &(dyn std::error::Error + 'static)) -> Option<rustls::AlertD
     None
 }
 
-/// A text of the API without the key.
+/// Hides the key in a text of the API.
 pub(super) fn hidden(text: &str, key: &SecretString) -> String {
     hide_secret(text, key.expose_secret())
 }
 
-/// The meaning of an unsuccessful response, as in the official clients.
+/// The error of an unsuccessful response. Retried in the same cases as in the official clients.
 async fn refused(
     response: Response,
     path: &[&str],
@@ -236,7 +235,7 @@ async fn refused(
 ) -> ApiError {
     let status = response.status();
     let headers = response.headers().clone();
-    // The body of an error is informative; without it the status is enough.
+    // Without a readable body, the status is enough.
     let body = read_body(response, MAX_ERROR_BODY, None).await.ok();
     let foreign = body.as_ref().and_then(|body| body.foreign_type());
     let parsed = body.and_then(|body| serde_json::from_slice::<ErrorBody>(&body.bytes).ok());

@@ -1,5 +1,5 @@
 //! How far the API's clock is ahead of the local one, by the `Date` of successful responses (RFC
-//! 9110, section 6.6.1): an error may come from a proxy.
+//! 9110, section 6.6.1). Errors do not count, because they may come from a proxy.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::HeaderMap;
@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::net::header;
 
-/// The smallest difference of the responses: one correct response is enough if a cache returns old
-/// ones.
+/// The smallest difference of the responses: a cache may return old ones, but one correct response
+/// is enough.
 #[derive(Default)]
 pub struct Skew(Mutex<Option<TimeDelta>>);
 
@@ -28,8 +28,7 @@ impl Skew {
         }
     }
 
-    /// The difference of the responses since the last call; earlier ones are no evidence about the
-    /// present.
+    /// The smallest difference since the last call; `None` without a response.
     pub fn take(&self) -> Option<TimeDelta> {
         self.lock().take()
     }
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_right_answer_is_enough_and_without_any_nothing_is_known() {
+    fn the_smallest_skew_counts_and_is_unknown_without_a_valid_date() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let skew = Skew::default();
         let answer = |seconds: i64| {

@@ -1,5 +1,4 @@
-//! The types of Admin API responses, with the fields that certvigil uses. New fields may appear at
-//! any time.
+//! The types of Admin API responses, with the fields that certvigil uses. Other fields are ignored.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, de};
@@ -12,10 +11,10 @@ use crate::domain::{
     text::Name,
 };
 
-/// A time beyond the year 9999 is a mistake (milliseconds for seconds), and so unknown.
+/// Later times are a mistake (milliseconds instead of seconds), and treated as unknown.
 const LAST_SECOND: i64 = 253_402_300_799;
-/// The last midnight of the year 9999: time zones ahead of UTC would print later times with a year
-/// of five digits.
+/// The last midnight of the year 9999. Later times are reduced to it, because they would print with
+/// a year of five digits in time zones ahead of UTC.
 const LAST_DAY: i64 = 253_402_214_400;
 
 /// The maximum number of items of a page: the requested number, which is the limit of the API.
@@ -44,7 +43,7 @@ pub struct RawPage<T> {
     pub has_more: Option<bool>,
 }
 
-/// At most the requested number of items: the server does not choose it.
+/// Rejects a page with more items than requested, which limits memory.
 fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     struct Visitor<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
@@ -79,7 +78,7 @@ impl<T: Item> From<RawPage<T>> for Page<T> {
 pub trait Item: serde::de::DeserializeOwned {
     fn id(&self) -> &str;
 
-    /// The item of an unreadable object with a known id, if the id is enough.
+    /// The item of an unreadable object with this id, if the id is enough.
     fn with_id_only(id: &str) -> Option<Self>;
 }
 
@@ -94,8 +93,8 @@ pub struct ListedProject {
     pub archived: bool,
 }
 
-/// A name chosen by other people. JSON can contain invalid text (half a surrogate pair, RFC 8259,
-/// section 8.2), and so can its bytes: one such name must not make the whole list unreadable.
+/// A name chosen by users. One with invalid text (half a surrogate pair, RFC 8259, section 8.2, or
+/// invalid UTF-8) must not make the whole list unreadable.
 struct Chosen(Option<Name>);
 
 impl<'de> Deserialize<'de> for Chosen {
@@ -138,7 +137,7 @@ impl<'de> Deserialize<'de> for ListedProject {
     }
 }
 
-/// An id, or its error.
+/// Adds the field to the error of an id.
 fn id<T, E: de::Error>(parsed: Result<T, &str>) -> Result<T, E> {
     parsed.map_err(|why| E::custom(format_args!("id: {why}")))
 }
@@ -246,7 +245,7 @@ impl Item for ListedAdminKey {
 }
 
 impl ListedAdminKey {
-    /// The key, and whether it is the one in use.
+    /// The key, marked if it matches the key in use.
     pub fn admin_key(&self, in_use: &str) -> AdminKey {
         let own = fits(&self.redacted_value, in_use);
         let (id, name) = (self.id.clone(), self.name.clone());
@@ -261,7 +260,7 @@ fn fits(redacted: &str, value: &str) -> bool {
         return false;
     };
     let end = rest.rsplit(hidden).next().unwrap_or_default();
-    // Without a suffix it would match every key.
+    // Without a suffix, every key would match.
     !end.is_empty()
         && start.len() + end.len() <= value.len()
         && value.starts_with(start)
@@ -273,7 +272,7 @@ fn fits(redacted: &str, value: &str) -> bool {
 struct UnixTime(i64);
 
 impl UnixTime {
-    /// `None` if they are not a plausible time: 0 and less mean a missing value.
+    /// `None` for an implausible time; 0 and negative values mean a missing value.
     fn instant(self) -> Option<DateTime<Utc>> {
         (1..=LAST_SECOND)
             .contains(&self.0)
@@ -293,7 +292,7 @@ impl<'de> Deserialize<'de> for UnixTime {
             fn visit_i64<E>(self, seconds: i64) -> Result<UnixTime, E> {
                 Ok(UnixTime(seconds))
             }
-            // Beyond 64 bits it is clamped, which is as implausible.
+            // A value beyond 63 bits is clamped, and stays implausible.
             fn visit_u64<E>(self, seconds: u64) -> Result<UnixTime, E> {
                 Ok(UnixTime(i64::try_from(seconds).unwrap_or(i64::MAX)))
             }
@@ -317,7 +316,7 @@ pub enum ErrorMessage {
     Text(String),
     Object {
         message: Option<String>,
-        /// A string; other types are ignored.
+        /// Values other than strings are ignored.
         #[serde(default)]
         code: serde_json::Value,
     },
@@ -339,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_in_use_is_known_by_what_is_shown_of_it() {
+    fn the_key_in_use_matches_its_redacted_value() {
         let key = "sk-admin-T3BlbkFJabcdef";
         let cases = [
             ("sk-admin...def", true),
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_one_that_can_be_meant_and_reads_in_every_zone() {
+    fn implausible_times_are_unknown_and_times_print_with_four_digit_years() {
         let cases = [
             (0, None),
             (-5, None),

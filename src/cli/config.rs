@@ -20,7 +20,7 @@ pub enum Command {
     Schema,
 }
 
-/// How many upcoming scans are listed: enough to verify a cron expression.
+/// The number of upcoming scans shown, to verify a cron expression.
 const COMING: usize = 5;
 
 pub fn main(file: Option<&Path>, command: Command) -> u8 {
@@ -48,7 +48,7 @@ fn show(loaded: Loaded) -> Result<(), Failure> {
     super::print(&toml::to_string(&effective)?)
 }
 
-/// Hides texts that look like a secret, whatever their key.
+/// Hides texts that look like a secret, regardless of their key.
 fn hide_secrets(value: &mut toml::Value) {
     match value {
         toml::Value::String(text) if redact::is_like_a_secret(text) => {

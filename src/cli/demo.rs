@@ -19,7 +19,7 @@ use crate::{
         mailbox::{Mail, Mailbox, Terms},
         pages::{Shown, parts, router},
         receiver::{self, Post, Receiver},
-        world::Transition,
+        world::World,
     },
     domain::text::one_line,
     logging,
@@ -33,9 +33,9 @@ pub struct Arguments {
     once: bool,
 }
 
-/// How long the first messages may take.
+/// The time limit for the arrival of a message.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many lines of the webhook's body are shown.
+/// The number of lines shown of the webhook's body.
 const BODY_LINES: usize = 60;
 
 pub async fn main(arguments: Arguments) -> u8 {
@@ -45,8 +45,8 @@ pub async fn main(arguments: Arguments) -> u8 {
     }
 }
 
-/// A folder for the demo's database: the state folder of an image or of systemd, where no other may
-/// be writable, otherwise a temporary one.
+/// A folder for the demo's database: in the state folder of a container image or of systemd, where
+/// other folders may be read-only; otherwise a temporary one.
 fn folder() -> anyhow::Result<tempfile::TempDir> {
     let of_state = std::env::var_os("STATE_DIRECTORY").unwrap_or_default();
     let of_state = std::env::split_paths(&of_state).next();
@@ -62,10 +62,10 @@ fn folder() -> anyhow::Result<tempfile::TempDir> {
 
 async fn show(once: bool) -> Result<(), Failure> {
     let folder = folder()?;
-    let world = Transition::demo(Clock::System.now());
+    let world = World::demo(Clock::System.now());
     let (projects, certificates) = (world.projects.len(), world.certificates.len());
     let api = AdminApi::new(world).serve().await?;
-    let partners = AdminApi::new(Transition::rotations(Clock::System.now()));
+    let partners = AdminApi::new(World::rotations(Clock::System.now()));
     let partners_api = partners.serve().await?;
     let mailbox = Mailbox::start(Terms::default())?;
     let receiver = Receiver::default();
@@ -116,7 +116,7 @@ level = "warn"
          The service runs against them, with its database in a temporary folder.\n\n",
         mailbox.address,
     ))?;
-    // `--once` ends before anyone could open them.
+    // `--once` exits before anyone could open the pages.
     if let Some(address) = config.http.listen.filter(|_| !once) {
         super::print(&format!("The pages of the service: http://{address}/\n\n"))?;
     }
@@ -124,7 +124,7 @@ level = "warn"
     serve(config, once, &partners, &sent, &format!("http://{pages}/")).await
 }
 
-/// The address of the pages: the usual port, or a free one.
+/// The address of the pages: the default port, or a free one.
 fn window() -> std::io::Result<SocketAddr> {
     let usual = TcpListener::bind(("127.0.0.1", 9764));
     usual.or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?.local_addr()

@@ -20,7 +20,7 @@ pub struct Arguments {
 
 /// The time limit: longer than the limit of the service for its database.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a response is shown, in bytes.
+/// The maximum size of a displayed response, in bytes.
 const SHOWN: usize = 2_000;
 
 pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
@@ -57,7 +57,7 @@ async fn answer(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     Ok(reply)
 }
 
-/// A wildcard address is reachable at loopback.
+/// Replaces a wildcard address with loopback, where it is reachable.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

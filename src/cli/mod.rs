@@ -1,7 +1,7 @@
 //! The command line: one file for each command.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `check` answers as monitoring
-//! plugins do. What a machine reads goes to stdout, everything else to stderr.
+//! Exit codes: 0 done, 1 failed, 2 invalid usage or configuration; `check` exits like monitoring
+//! plugins. Results go to stdout, everything else to stderr.
 
 mod ack;
 mod check;
@@ -32,11 +32,11 @@ use crate::{
     logging,
 };
 
-/// A failure of a command.
+/// The exit code of a failed command.
 const FAILED: u8 = 1;
-/// Wrong usage or configuration.
+/// The exit code for invalid usage or configuration.
 const USAGE: u8 = 2;
-/// `check` has an incomplete result.
+/// The exit code of `check` for an incomplete result.
 const UNKNOWN: u8 = 3;
 
 /// Monitors the mutual TLS certificates of OpenAI organizations and alerts you before one expires.
@@ -96,11 +96,11 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    // No core dump and no debugger of the same user sees the keys (prctl(2)).
+    // Hides the keys from core dumps and from debuggers of the same user (prctl(2)).
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         eprintln!("warning: cannot turn off core dumps: {error}");
     }
-    // Before anything makes a connection: one provider of cryptography for the whole process.
+    // The provider of cryptography for the whole process, set before the first connection.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     // One thread: the program mostly waits, and waking another thread costs about the same as the
     // rest of a request.
@@ -243,8 +243,7 @@ fn log_warnings(loaded: &Loaded) {
     }
 }
 
-/// Removes control sequences (ECMA-48) except colours: other users may have written texts in the
-/// database.
+/// Removes control sequences (ECMA-48) except colours: texts in the database come from other users.
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(is_control) {
@@ -294,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_controls_no_terminal_but_its_colours() {
+    fn control_sequences_other_than_colours_are_removed() {
         let cases = [
             ("plain\ttext\n", "plain\ttext\n"),
             ("\u{1b}[38;5;9mred\u{1b}[0m", "\u{1b}[38;5;9mred\u{1b}[0m"),

@@ -1,4 +1,4 @@
-//! `certvigil notify test`: sends a test message through the real path and prints the replies.
+//! `certvigil notify test`: sends a test message like any notification, and prints the replies.
 //! `certvigil notify preview` is in its own file.
 
 use clap::Subcommand;
@@ -60,7 +60,7 @@ async fn test(file: Option<&Path>, name: Option<&str>) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// The exit code and the line to print.
+/// Sends a test message; returns the exit code and the line to print.
 async fn try_one(notifier: &dyn Notifier, receiver: &str) -> (u8, String) {
     let now = Clock::System.now();
     let sample = Notification::test(id_at(now), notifier.name(), now);

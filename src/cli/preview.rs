@@ -106,7 +106,7 @@ pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
     })
 }
 
-/// HTML can show only one message.
+/// Prints or opens the HTML of the first message.
 fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     let count = previews.len();
     let Some(page) = previews.into_iter().next().and_then(|preview| preview.html) else {
@@ -132,7 +132,7 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The environment variables for a browser. Others may contain the admin key.
+/// The environment variables that a browser gets. Others may contain the admin key.
 const OF_A_BROWSER: [&str; 9] = [
     "PATH",
     "HOME",
@@ -184,7 +184,7 @@ fn samples(
     Ok(vec![sample::of(event, notifier, now)])
 }
 
-/// The messages that a new notifier would get about open alerts, or the reason for none.
+/// The messages about open alerts that a new notifier would get, or the reason for none.
 async fn open_now(
     config: &Config,
     arguments: &Arguments,

@@ -20,7 +20,7 @@ use crate::{
     service::{self, Control, Timing},
 };
 
-/// How long printing the final error may take.
+/// The time limit for printing the final error.
 const SAYING: Duration = Duration::from_secs(2);
 
 pub async fn main(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> u8 {
@@ -39,7 +39,7 @@ pub async fn main(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> 
 async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Result<(), Failure> {
     let signals = signals.unwrap_or_else(Signals::new)?;
     let loaded = load(file, Needs::ALL).map_err(Failure::Refused)?;
-    // A blocked reader of the log must not stop the service.
+    // A blocked stderr must not stop the service.
     let _log = logging::start_in_background(&loaded.config.log);
     super::log_warnings(&loaded);
     match &loaded.file {
@@ -51,7 +51,7 @@ async fn run(file: Option<&Path>, signals: Option<io::Result<Signals>>) -> Resul
     let stop = CancellationToken::new();
     let ((reload, reloads), (scan, scans)) = (mpsc::channel(1), mpsc::channel(1));
     tokio::spawn(listen(signals, stop.clone(), reload, scan));
-    // A reload reads the same file: if it is gone, that is an error, and no other file is read.
+    // A reload reads the same file. If that file is gone, the reload fails and reads no other file.
     let file: Option<PathBuf> = loaded.file.clone().or(file.map(Path::to_owned));
     let load = Box::new(move || again(file.as_deref()));
     service::run(
@@ -70,7 +70,7 @@ fn again(file: Option<&Path>) -> Result<Config, Refused> {
     Ok(loaded.config)
 }
 
-/// The signals that the service handles; from here on none of them kills the process.
+/// The signals that the service handles: from now on, none of them kills the process.
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

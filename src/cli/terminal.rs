@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{domain::threshold::Severity, usecase::scan::Progress};
 
-/// Below this width, tables leave out optional columns.
+/// Below this width, tables omit optional columns.
 const NARROW: u16 = 140;
 
 /// The colour of a text by its meaning.
@@ -19,7 +19,7 @@ pub enum Tint {
     Plain,
     Well,
     Of(Severity),
-    /// It is not known.
+    /// For an unknown state.
     Unknown,
 }
 
@@ -73,7 +73,7 @@ pub fn number(text: impl Display) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// An empty table. On a terminal it is at most as wide; columns in `whole` do not wrap.
+/// An empty table, no wider than the terminal; columns in `whole` do not wrap.
 pub fn table(header: &[&str], whole: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -98,7 +98,7 @@ pub fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The same for a pipe, with one line per row and possibly very many rows; iterates twice.
+/// Formats a table for a pipe, with one line per row. Iterates twice, to store no rows.
 pub fn plain<Rows: Iterator<Item = Vec<String>>>(
     header: &[&str],
     rows: impl Fn() -> Rows,
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_for_a_pipe_looks_like_any_other() {
+    fn tables_for_pipes_have_the_same_layout() {
         let rows =
             [["a", "12 days", ""], ["Zürich 東京 🔑", "-", "x y"], ["", "b", "long at the end"]];
         let header = ["NAME", "LEFT", "IN"];

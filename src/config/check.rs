@@ -27,7 +27,7 @@ const MAX_PEM: u64 = 1024 * 1024;
 pub struct Checker<'a> {
     pub origins: &'a Origins,
     pub base: &'a Path,
-    /// Keys that the layers have refused and removed.
+    /// Keys that were already rejected and removed when the layers were read.
     pub taken_out: Vec<KeyPath>,
     /// The secrets to read and check.
     pub needs: Needs,
@@ -36,7 +36,7 @@ pub struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Records a problem, unless the key has one already or is missing only because it was refused.
+    /// Records a problem, unless the key already has one or is missing because it was rejected.
     pub fn problem(&mut self, path: &KeyPath, problem: impl Display) {
         let known = self.faults.iter().any(|(known, _)| known == path);
         if known || self.taken_out.iter().any(|taken| taken.touches(path)) {
@@ -47,7 +47,7 @@ impl Checker<'_> {
         self.faults.push((path.clone(), fault));
     }
 
-    /// As [`Checker::problem`], in the form “found …, expected …”.
+    /// Records a problem in the form “found …, expected …”.
     pub fn fault(&mut self, path: &KeyPath, found: impl Display, expected: impl Display) {
         self.problem(path, mismatch(found, expected));
     }
@@ -56,7 +56,7 @@ impl Checker<'_> {
         self.fault(path, "nothing", expected);
     }
 
-    /// The name of an organization or notifier.
+    /// Checks the name of an organization or notifier.
     pub fn name(&mut self, path: &KeyPath, name: &str) {
         let fine = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if name.is_empty() || name.len() > 64 || !fine {
@@ -68,7 +68,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A secret: a literal value in the file causes a warning.
+    /// Checks a secret. A literal value in the file causes a warning.
     pub fn secret(
         &mut self,
         path: &KeyPath,
@@ -86,8 +86,8 @@ impl Checker<'_> {
         self.place(path, Some(secret), needed, fits)
     }
 
-    /// A value that may be secret, with its file path resolved. A needed value is read now, so that
-    /// a missing or invalid one stops the start.
+    /// Resolves the path of a value that may be secret. Reads a needed value now, so that a missing
+    /// or invalid one stops the start.
     pub fn place(
         &mut self,
         path: &KeyPath,
@@ -113,7 +113,7 @@ impl Checker<'_> {
         Some(secret)
     }
 
-    /// Warns of a URL without TLS to another host.
+    /// Warns about a URL without TLS to another host.
     pub fn in_the_open(&mut self, path: &KeyPath, url: Option<&Secret>) {
         if read_url(url).is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
             self.warnings.push(format!(
@@ -122,7 +122,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The text of a file of at most `max` bytes, read now to find errors early.
+    /// Reads a text file of at most `max` bytes now, to find errors early.
     pub fn text(
         &mut self,
         path: &KeyPath,
@@ -145,7 +145,7 @@ impl Checker<'_> {
         self.problem(path, format!("cannot read {file}: {error}; expected {expected}"));
     }
 
-    /// A file with certificates in PEM, read now to find errors early.
+    /// Reads a PEM file with certificates now, to find errors early.
     pub fn pem(&mut self, path: &KeyPath, file: Option<&PathBuf>) -> Option<Pem> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
         let file = self.base.join(file?);
@@ -170,7 +170,7 @@ impl Checker<'_> {
     }
 }
 
-/// The URL in a secret, if it can be read.
+/// The URL in a secret, if it is readable and valid.
 pub fn read_url(secret: Option<&Secret>) -> Option<Url> {
     Url::parse(secret?.read().ok()?.expose_secret().trim()).ok()
 }

@@ -54,7 +54,7 @@ pub fn url_schema() -> serde_json::Value {
     serde_json::json!({ "type": "string", "pattern": "^https?://" })
 }
 
-/// A URL that messages may contain.
+/// Parses a URL that messages may contain.
 ///
 /// # Errors
 /// The problem.
@@ -92,7 +92,7 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Http) -> Settings {
     Settings { listen, token, read_token, public_url }
 }
 
-/// A bearer token (RFC 6750, section 2.1) that a person can type into a form, too.
+/// Checks a bearer token (RFC 6750, section 2.1) that can also be typed into a form.
 fn fits_header(token: &str) -> Result<(), String> {
     if (SHORT..=LONG).contains(&token.len()) && token.chars().all(|c| c.is_ascii_graphic()) {
         Ok(())

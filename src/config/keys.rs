@@ -1,7 +1,7 @@
 //! The documentation of every key, parsed from `config/default.toml`.
 //!
-//! Format of that file: prose starts with `# `; an example of a setting without default starts with
-//! `#` and no space; the documentation of a key or table is directly above it.
+//! Format of that file: a line of prose starts with `# `; an example of a setting without default
+//! starts with `#` and no space; the documentation of a key or table is directly above it.
 
 use super::DEFAULTS;
 
@@ -12,7 +12,6 @@ pub struct Key {
     pub table: String,
     /// Empty for the table itself.
     pub name: String,
-    /// Its documentation.
     pub description: String,
     /// Its default or an example, as TOML.
     pub value: String,
@@ -49,7 +48,7 @@ pub fn documented() -> Vec<Key> {
     keys
 }
 
-/// The text with every example as a setting: a whole configuration.
+/// Turns every example in the text into a setting.
 pub fn uncommented(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", as_setting(line))).collect()
 }
@@ -59,7 +58,7 @@ fn as_setting(line: &str) -> &str {
     line.strip_prefix('#').filter(is_example).unwrap_or(line)
 }
 
-/// The table's path with `*` for user-defined names.
+/// The path of the table, with `*` for user-defined names.
 fn pattern(table: &str) -> String {
     let mut parts: Vec<&str> = table.split('.').collect();
     let named = match parts.first() {

@@ -1,8 +1,8 @@
-//! The layers (built-in defaults, file, environment) merged into one [`Raw`] configuration.
+//! Merges the layers (built-in defaults, file, environment) into one [`Raw`] configuration.
 //!
-//! serde reports one problem at a time. So a refused value is recorded and removed, and the rest is
-//! read again: every problem is found at once. The `config` crate converts types where it can, so
-//! that a variable can be a number; the file is read without conversions first.
+//! serde reports one problem at a time. To find all of them, a rejected value is recorded and
+//! removed, and the rest is read again. The `config` crate converts types, so that a variable can
+//! be a number; the file is first read without conversions.
 
 use config::{Environment, File, FileFormat};
 use serde::de::DeserializeOwned;
@@ -16,19 +16,20 @@ use super::{
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const PREFIX: &str = "CERTVIGIL";
 pub const SEPARATOR: &str = "__";
-/// Keys whose table `{ env | file | credential }` is one value: a higher layer replaces all of it.
+/// Keys whose table `{ env | file | credential }` is one value, which a higher layer replaces as a
+/// whole.
 const SECRET_KEYS: [&str; 8] =
     ["admin_key", "password", "url", "key", "secret", "token", "read_token", "heartbeat_url"];
 
-/// A configuration file's path and text.
+/// A configuration file.
 pub struct Source {
     pub path: PathBuf,
     pub text: String,
 }
 
-/// The merged configuration, and where each of its keys came from.
+/// The merged configuration, with the source of each key.
 pub struct Layers {
-    /// `None` if no rest of the layers could be read.
+    /// `None` if the layers are unreadable even without the rejected values.
     pub raw: Option<Raw>,
     pub origins: Origins,
     pub faults: Vec<(KeyPath, Fault)>,
@@ -51,7 +52,7 @@ impl Origins {
         match &self.file {
             Some(source) => match line_of(&source.text, path) {
                 Line::Exactly(line) => Origin::File(source.path.clone(), Some(line)),
-                // For a missing key, show the line of its table.
+                // For a missing key, this is the line of its table.
                 Line::Near(line) => Origin::File(source.path.clone(), Some(line)),
                 Line::Nowhere if in_defaults(path) => Origin::Default,
                 Line::Nowhere => Origin::File(source.path.clone(), None),
@@ -90,7 +91,7 @@ pub fn merge(
         file,
     };
 
-    // The file over the defaults, without conversions.
+    // Read the file over the defaults, without conversions.
     let mut removed = Vec::new();
     let nothing = BTreeMap::new();
     while let Err((found, message)) = read_merged(&table, &nothing, |merged| {
@@ -130,7 +131,7 @@ pub fn merge(
     }
 }
 
-/// The path before the removal of earlier items of its lists.
+/// The path as written in the file, before earlier items of its lists were removed.
 fn as_written(path: &KeyPath, removed: &[KeyPath]) -> KeyPath {
     path.segments().iter().fold(KeyPath::default(), |written, segment| match segment {
         Segment::Key(key) => written.key(key),
@@ -194,7 +195,7 @@ fn read_merged<T>(
     read(merged)
 }
 
-/// `CERTVIGIL__SMTP__PORT` is `smtp.port`.
+/// Converts `CERTVIGIL__SMTP__PORT` to `smtp.port`.
 fn path_of(variable: &str) -> KeyPath {
     let keys = &variable[PREFIX.len() + SEPARATOR.len()..];
     keys.to_lowercase().split(SEPARATOR).fold(KeyPath::default(), |path, key| path.key(key))
@@ -221,7 +222,7 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
     // The config crate appends the source, which is printed separately.
     let message = message.lines().next().unwrap_or_default();
     let message = message.split(" for key `").next().unwrap_or_default();
-    // Values of the configuration refuse a text with their own problem.
+    // Values with their own parser report their problem in this form.
     if message.starts_with("found ") {
         return Fault { path: path.to_string(), origin, problem: message.to_owned() };
     }
@@ -229,7 +230,7 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
         Some((found, expected)) => (found, expected),
         None => (message, "a valid value"),
     };
-    // The library prints values: show only numbers and booleans.
+    // serde prints values: show only numbers and booleans, which are not secret.
     let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
     let found = if found.starts_with("string ") { "a text" } else { found };
     let found = match found.strip_prefix("unknown field ") {

@@ -1,7 +1,7 @@
-//! The configuration: layers, validation, and one typed section for each owner.
+//! The configuration: layers, validation, and one typed section for each module.
 //!
-//! A configuration is accepted or refused as a whole, with every problem and its key. An accepted
-//! one is valid: nothing checks it again.
+//! A configuration is accepted or rejected as a whole, with every problem and its key. Other
+//! modules rely on an accepted configuration and do not check it again.
 
 mod check;
 mod http;
@@ -51,7 +51,7 @@ pub use policy::Policies;
 /// The largest accepted configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// A configuration that was accepted.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub timezone: Tz,
@@ -62,12 +62,12 @@ pub struct Config {
     pub delivery: RetryPolicy,
     pub state: store::Settings,
     pub http: crate::http::Settings,
-    /// Sent after complete scans of all organizations.
+    /// Requested after complete scans of all organizations.
     pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
-    /// The keys that decide the alerts, with their values.
+    /// The keys that affect alerts, with their values.
     pub outline: BTreeMap<String, String>,
-    /// Whether it comes from a file.
+    /// Whether there is a configuration file.
     pub has_file: bool,
 }
 
@@ -85,7 +85,7 @@ impl Config {
 pub struct Needs {
     pub organizations: bool,
     pub notifiers: bool,
-    /// Those of the HTTP server.
+    /// The tokens of the HTTP server.
     pub http: bool,
 }
 
@@ -105,7 +105,7 @@ pub struct Loaded {
     /// Its file; `None` for built-in defaults and environment.
     pub file: Option<PathBuf>,
     pub warnings: Vec<String>,
-    /// The effective configuration, with the places of secrets.
+    /// The effective configuration, with the sources of secrets instead of their values.
     pub effective: raw::Raw,
 }
 
@@ -123,8 +123,8 @@ pub fn load(file: Option<&Path>, needs: Needs) -> Result<Loaded, Refused> {
     Ok(loaded)
 }
 
-/// The listener of a service with this configuration. Other keys may be invalid, as while a service
-/// keeps its previous configuration.
+/// The listener of a service with this configuration. Other keys may be invalid: a running service
+/// then keeps its previous configuration.
 ///
 /// # Errors
 /// If the file cannot be read, or this key is invalid.
@@ -145,7 +145,7 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The same from a text; relative files are resolved against the folder of `path`.
+/// Validates a text as a configuration; relative files are resolved against the folder of `path`.
 ///
 /// # Errors
 /// As [`load`].

@@ -41,7 +41,7 @@ impl Notifiers {
         email.chain(webhook).chain(log).collect()
     }
 
-    /// The same with empty ledgers.
+    /// The notifiers with empty ledgers.
     pub fn notifiers(&self) -> Vec<NotifierState> {
         let all = self.listening().into_iter();
         all.map(|(name, routing, grouping)| NotifierState::new(name, routing, grouping)).collect()
@@ -139,8 +139,8 @@ fn email_notifier(
     Some(email::Settings { name, to, cc, routing, max_per_minute, smtp, style: style.clone() })
 }
 
-/// An address with or without a display name; the domain in its ASCII form (RFC 5891), so that no
-/// server needs SMTPUTF8.
+/// An address with or without a display name. The domain is in its ASCII form (RFC 5891), so that
+/// no server needs SMTPUTF8.
 impl Text for Mailbox {
     fn parse(text: &str) -> Result<Self, String> {
         let clean = crate::domain::text::one_line(text, 500);
@@ -155,8 +155,7 @@ impl Text for Mailbox {
     }
 }
 
-/// The name or address of a mail server. An IPv6 address is without the brackets that it has in
-/// URLs.
+/// The name or address of a mail server; an IPv6 address has no brackets.
 #[derive(Clone, Debug)]
 pub struct Host(String);
 
@@ -201,7 +200,7 @@ fn smtp(
     let shared_path = KeyPath::of("smtp");
     let empty = raw::Smtp::default();
     let own = own.unwrap_or(&empty);
-    // Each key with its path: in the notifier, or in `[smtp]`.
+    // The path and value of a key, in the notifier or else in `[smtp]`.
     macro_rules! pick {
         ($key:ident) => {
             match &own.$key {

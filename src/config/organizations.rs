@@ -23,7 +23,7 @@ use crate::{
 
 const BASE_URL: &str = "https://api.openai.com/v1";
 
-/// One watched organization.
+/// A monitored organization.
 #[derive(Clone, Debug)]
 pub struct Organization {
     pub api: admin_api::Settings,
@@ -32,7 +32,7 @@ pub struct Organization {
     /// The validity of its client certificate, if configured.
     pub client_identity: Option<ClientIdentity>,
     pub protection: ProtectionPolicy,
-    /// Sent after its scans.
+    /// Requested after its scans.
     pub heartbeat: Option<heartbeat::Settings>,
 }
 
@@ -134,7 +134,7 @@ fn organization(
     })
 }
 
-/// Warns of an unusual API, and if `base_url` does not match `client_identity`.
+/// Warns about an unusual URL, and if `base_url` does not match `client_identity`.
 fn warn_of_url(checker: &mut Checker<'_>, path: &KeyPath, url: &Url, shows_certificate: bool) {
     let host = url.host_str().unwrap_or_default();
     let mut warn = |key: &str, what: String| {
@@ -191,7 +191,7 @@ fn validity(pem: &Pem) -> Option<ClientIdentity> {
     Some(ClientIdentity { valid_at: at(validity.not_before)?, expires_at: at(validity.not_after)? })
 }
 
-/// The URL of an Admin API: encrypted, except on this machine.
+/// The URL of an Admin API: https, or http on loopback.
 #[derive(Clone, Debug)]
 pub struct ApiUrl(Url);
 

@@ -1,5 +1,5 @@
-//! The part of a configuration that decides the alerts: instances on the same database compare it.
-//! It contains no secret and nothing that is specific to a host.
+//! The keys that affect alerts, which instances on the same database compare. They contain no
+//! secrets and nothing that is specific to a host.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use super::raw::Raw;
 
 /// Sections and keys that may differ between instances.
 const OWN: [&str; 5] = ["http", "log", "state", "schedule.run_on_start", "schedule.jitter"];
-/// The same, by the last segment of a key.
+/// Keys that may differ, by their last segment.
 const PATHS: [&str; 3] = ["ca_file", "client_identity", "password"];
 
-/// Keys and values as in a configuration.
+/// The dotted keys with their values as JSON.
 pub fn of(raw: &Raw) -> BTreeMap<String, String> {
     let mut outline = BTreeMap::new();
     // Serializing a parsed configuration cannot fail.
@@ -28,7 +28,7 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
     }
     match value {
         Value::Object(table) if is_a_place(table) => {}
-        // An empty table has a meaning.
+        // An empty table has an effect, such as that of a notifier.
         Value::Object(table) if table.is_empty() => {
             drop(outline.insert(path.to_owned(), "{}".to_owned()));
         }
@@ -47,7 +47,7 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Whether a table is the place of a secret.
+/// Whether a table is the source of a secret.
 fn is_a_place(table: &serde_json::Map<String, Value>) -> bool {
     table.len() == 1 && ["env", "file", "credential"].iter().any(|key| table.contains_key(*key))
 }
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_what_decides_and_neither_secrets_nor_what_is_a_machines_own() {
+    fn the_outline_omits_secrets_and_host_specific_keys() {
         let one = outline(
             "[organizations.acme]\nadmin_key = { env = \"A\" }\n[notifiers.webhook.hook]\nurl = \"https://a.example/x\"\n\
              key = \"hunter2\"\n[http]\nlisten = \"off\"\n[state]\nurl = \"postgres://u:hunter2@h/d\"",
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn another_ladder_or_another_notifier_is_another_outline() {
+    fn the_outline_changes_with_keys_that_affect_alerts() {
         let one = outline("");
         for other in [
             "[expired]\nseverity = \"critical\"\nrepeat = \"2d\"",

@@ -1,8 +1,8 @@
 //! The location of the configuration file.
 //!
-//! A file in the current folder decides where the admin key is sent. So the system file comes
-//! first, and one in the current folder must be writable only by its user or root (CWE-426,
-//! untrusted search path).
+//! A file in the current folder decides which host receives the admin key. The system file
+//! therefore comes first, and a file in the current folder must be writable only by its user or
+//! root (CWE-426, untrusted search path).
 
 use std::{
     fs::Metadata,
@@ -12,11 +12,10 @@ use std::{
 
 use super::problem::{Fault, Origin, Refused};
 
-/// The system file.
 pub const SYSTEM: &str = "/etc/certvigil/certvigil.toml";
 /// The file in the current folder, if there is no system file.
 pub const LOCAL: &str = "certvigil.toml";
-/// Read by earlier versions.
+/// The path in earlier versions, which is no longer read.
 const FORMER: &str = "config/certvigil.toml";
 
 /// The configuration file to read.
@@ -36,7 +35,7 @@ pub fn find(named: Option<&Path>) -> Result<Found, Refused> {
 }
 
 fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, Refused> {
-    // An inaccessible file counts as existing; reading it gives the error.
+    // An inaccessible file exists; reading it reports the error.
     let exists = |path: &Path| path.try_exists().unwrap_or(true);
     let (local, former) = (folder.join(LOCAL), folder.join(FORMER));
     let mut found = Found::default();
@@ -78,8 +77,8 @@ fn find_in(named: Option<&Path>, system: &Path, folder: &Path) -> Result<Found, 
     Ok(found)
 }
 
-/// Why other users can change a file in the current folder: the file, its folder, or the target of
-/// a symbolic link.
+/// The reason why other users can change a file in the current folder, if they can change the file,
+/// its folder, or the target of a symbolic link.
 fn untrusted(file: &Path) -> Option<String> {
     let real = std::fs::canonicalize(file).ok()?;
     let here = match file.parent() {
@@ -93,7 +92,7 @@ fn untrusted(file: &Path) -> Option<String> {
     })
 }
 
-/// Why other users can change a file or folder.
+/// The reason why other users can change a file or folder, if they can.
 fn exposure(metadata: &Metadata) -> Option<String> {
     let me = rustix::process::geteuid().as_raw();
     if metadata.mode() & 0o022 != 0 {
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_file_comes_first_and_the_current_folder_only_if_nobody_else_can_change_it() {
+    fn the_system_file_comes_first_and_others_must_not_be_able_to_change_a_local_file() {
         let folder = tempfile::tempdir().unwrap();
         let (here, system) = (folder.path().join("here"), folder.path().join("system.toml"));
         fs::create_dir_all(here.join("config")).unwrap();
@@ -144,7 +143,7 @@ mod tests {
         if std::os::unix::fs::chown(&local, Some(65_534), None).is_ok() {
             refused("it belongs to user 65534");
         }
-        // A link into another user's folder is refused, too.
+        // A link into another user's folder is rejected, too.
         let theirs = folder.path().join("theirs");
         fs::create_dir(&theirs).unwrap();
         mode(&theirs, 0o777);

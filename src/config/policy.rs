@@ -170,7 +170,7 @@ fn watched(
             let repeat = own.repeat.clone().or_else(|| written.repeat.clone());
             expired(checker, &path.key("expired"), &raw::Expired { severity, repeat })
         }
-        // Invalid; reported there.
+        // The global value is invalid, and is reported itself.
         (Some(_), None) => None,
         (None, global) => global.clone(),
     };
@@ -219,7 +219,7 @@ fn ignored(
 
 const DATE: &str = "a date such as 2027-03-01, or a time such as 2027-03-01T12:00:00Z";
 
-/// An instant, or the end of a day in the time zone of the configuration.
+/// A time, or the end of a day in the configured time zone.
 #[derive(Clone, Debug)]
 pub struct Until;
 

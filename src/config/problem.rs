@@ -1,10 +1,10 @@
-//! The problems of a configuration, each with its place; all at once.
+//! The problems of a configuration, with their locations.
 
 use std::{fmt, path::PathBuf};
 
 use crate::redact;
 
-/// Where a key got its value.
+/// The source of a key's value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// A file, with the line if known.
@@ -27,14 +27,14 @@ impl fmt::Display for Origin {
 /// One problem of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The key's path, `smtp.port`; empty for the file as a whole.
+    /// The key's path, such as `smtp.port`; empty for the whole file.
     pub path: String,
     pub origin: Origin,
     /// The problem, mostly in the form of [`mismatch`].
     pub problem: String,
 }
 
-/// The usual problem: a value of the wrong kind.
+/// The most common problem: an unexpected value.
 pub fn mismatch(found: impl fmt::Display, expected: impl fmt::Display) -> String {
     format!("found {found}, expected {expected}")
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The problems of a refused configuration. Never empty.
+/// The problems of a rejected configuration.
 #[derive(Debug)]
 pub struct Refused(pub Vec<Fault>);
 
@@ -75,7 +75,7 @@ impl Refused {
     }
 }
 
-/// A key's path. Tables in arrays are numbered from 0, as in `thresholds[1].within`.
+/// A key's path, such as `thresholds[1].within`, with indexes from 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPath(Vec<Segment>);
 
@@ -86,7 +86,7 @@ pub enum Segment {
 }
 
 impl KeyPath {
-    /// `KeyPath::of("smtp.port")`; the keys have no dots in them.
+    /// Parses a path such as `smtp.port`; the keys must not contain dots.
     pub fn of(dotted: &str) -> KeyPath {
         KeyPath(dotted.split('.').map(|key| Segment::Key(key.to_owned())).collect())
     }
@@ -103,7 +103,7 @@ impl KeyPath {
         &self.0
     }
 
-    /// Whether one path contains the other.
+    /// Whether one path is a prefix of the other.
     pub fn touches(&self, other: &KeyPath) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)
     }

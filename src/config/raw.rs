@@ -1,5 +1,5 @@
-//! The written form of a configuration: each value is valid by itself. The sections check the rules
-//! that concern several keys, and read files and secrets.
+//! The configuration as written: each value is valid by itself. The sections check rules across
+//! keys, and read files and secrets.
 //!
 //! An unknown key is an error. A key that is not an `Option` has a default in
 //! `config/default.toml`.
@@ -41,7 +41,7 @@ use crate::{
 pub struct Address(pub Secret);
 
 impl Serialize for Address {
-    /// Without a password.
+    /// Omits the password.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Secret::Literal(url) if url.expose_secret().starts_with("sqlite:") => {

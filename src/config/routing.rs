@@ -22,7 +22,7 @@ pub fn routing(
     }
 }
 
-/// Warns of organizations without a notifier, and of notifiers without an organization.
+/// Warns about organizations without a notifier, and notifiers without an organization.
 pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifiers: &Notifiers) {
     let notifiers = notifiers.listening();
     for (name, routing, _) in &notifiers {

@@ -26,7 +26,7 @@ const NAME: &str = "^[a-z0-9_]{1,64}$";
 /// The schema in draft 7, which TOML editors support.
 ///
 /// # Errors
-/// Never for the defaults that are built in.
+/// Never for the built-in defaults.
 pub fn schema() -> anyhow::Result<Value> {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<Raw>().to_value();
@@ -110,7 +110,7 @@ fn plain(schema: &mut Value) {
     }
 }
 
-/// Types written as strings.
+/// Defines types by their JSON Schema.
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: $schema:tt)*) => {
         $(

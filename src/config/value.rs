@@ -1,6 +1,6 @@
-//! Values of the configuration: each is parsed when it is read, and shown as it was written.
+//! Values of the configuration: each is parsed when it is read, and displayed as it was written.
 //!
-//! A refused value gives a problem in the form of [`mismatch`], without a part that may be secret.
+//! The problem of a rejected value has the form of [`mismatch`] and contains no possible secret.
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -27,7 +27,7 @@ const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A value that is written as a string.
 pub trait Text: Sized {
-    /// How an error names it if the value is of another type.
+    /// The expected type in the error for a value of another type.
     const KIND: &'static str = "a string";
 
     /// # Errors
@@ -40,7 +40,7 @@ pub trait Text: Sized {
     }
 }
 
-/// The usual problem of a text.
+/// The problem of an unexpected text.
 pub fn unexpected<T>(text: &str, expected: impl Display) -> Result<T, String> {
     Err(mismatch(quoted(text), expected))
 }
@@ -170,7 +170,7 @@ impl Positive {
     }
 
     pub fn delta(self) -> TimeDelta {
-        // Far below the largest value.
+        // At most 100 years, which always fits.
         TimeDelta::from_std(self.0).unwrap_or(TimeDelta::MAX)
     }
 }

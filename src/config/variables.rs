@@ -61,7 +61,7 @@ mod tests {
     use crate::config::{Needs, from_text};
 
     #[test]
-    fn a_variable_with_single_underscores_is_warned_about_unless_it_holds_a_secret() {
+    fn variables_with_single_underscores_cause_a_warning_except_secrets() {
         let text = "[smtp]\nusername = \"u\"\npassword = { env = \"CERTVIGIL_SMTP_PASSWORD\" }";
         let raw = from_text("c.toml".as_ref(), text, Needs::default()).unwrap().effective;
         let warned = |name: &str| misspelled([name.to_owned()], &raw);

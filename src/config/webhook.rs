@@ -110,7 +110,7 @@ pub(super) fn check(
     })
 }
 
-/// Warns of an unexpected path in an Alertmanager URL, such as that of another API version.
+/// Warns about an unexpected path in an Alertmanager URL, such as that of another API version.
 fn below_a_path(checker: &mut Checker<'_>, path: &KeyPath, url: Option<&Secret>) {
     let is_usual = |url: &Url| ["", "/api/v2/alerts"].contains(&url.path().trim_end_matches('/'));
     if read_url(url).is_some_and(|url| !is_usual(&url)) {
@@ -160,7 +160,7 @@ impl Text for ContentType {
     }
 }
 
-/// The format, with the template compiled and tried.
+/// The format; compiles and tests a template.
 fn format(
     checker: &mut Checker<'_>,
     path: &KeyPath,

@@ -1,4 +1,4 @@
-//! The simulated Admin API: answers as the real one does, pages and errors included.
+//! The simulated Admin API: responses, pages and errors are like those of the real one.
 
 mod changes;
 
@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::world::{AdminKey, Certificate, Project, Transition};
+use super::world::{AdminKey, Certificate, Project, World};
 
 /// The key that the simulated organization accepts.
 pub const KEY: &str = "sk-admin-simulated";
@@ -29,7 +29,7 @@ const LACKS_SCOPE: &str =
 /// The simulated organization and the received requests.
 #[derive(Clone, Default)]
 pub struct AdminApi {
-    world: Arc<Mutex<Transition>>,
+    world: Arc<Mutex<World>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -42,16 +42,16 @@ struct Paging {
 }
 
 impl AdminApi {
-    pub fn new(world: Transition) -> AdminApi {
+    pub fn new(world: World) -> AdminApi {
         AdminApi { world: Arc::new(Mutex::new(world)), requests: Arc::default() }
     }
 
-    /// The organization, to look at or to change.
-    pub fn world(&self) -> MutexGuard<'_, Transition> {
+    /// The simulated organization, to read or change.
+    pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the requests since the last time, as path and query.
+    /// The requests since the last call, as path and query.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -71,16 +71,16 @@ impl AdminApi {
             .with_state(self.clone())
     }
 
-    /// Serves it on a free port of 127.0.0.1.
+    /// Serves the API on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// Where no port can be had.
+    /// If no port is available.
     pub async fn serve(&self) -> io::Result<SocketAddr> {
         super::serve(self.router()).await
     }
 }
 
-/// Records the request, and refuses wrong keys.
+/// Records the request, and rejects wrong keys.
 async fn admit(
     State(api): State<AdminApi>,
     headers: HeaderMap,
@@ -136,7 +136,7 @@ async fn project_certificates(
     };
     if let Some(status) = project.broken {
         return match status {
-            // As it was seen for a missing scope: a bare text.
+            // The real API responds to a missing scope with a bare text.
             403 => (StatusCode::FORBIDDEN, Json(json!({ "error": LACKS_SCOPE }))).into_response(),
             _ => error(status, "The server had an error."),
         };

@@ -1,4 +1,4 @@
-//! A mailbox that speaks SMTP. The dialogue is a library's; what arrives is kept.
+//! A mail server that stores received mails; a library implements SMTP.
 
 use mailin_embedded::{AuthMechanism, Handler, Response, Server, SslConfig, response};
 use std::{
@@ -8,25 +8,25 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// On what terms mail is taken.
+/// The conditions for accepting mails.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// Offer STARTTLS with this certificate and key (PEM files).
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Demand this user name and password.
+    /// Require this user name and password.
     pub login: Option<(String, String)>,
 }
 
-/// A mail that was accepted.
+/// An accepted mail.
 #[derive(Clone, Debug)]
 pub struct Mail {
     pub from: String,
     pub to: Vec<String>,
-    /// Headers and body, as they came.
+    /// Headers and body as received.
     pub data: Vec<u8>,
 }
 
-/// A running mailbox. Clones share what arrived.
+/// A running mailbox. Clones share the received mails.
 #[derive(Clone)]
 pub struct Mailbox {
     pub address: SocketAddr,
@@ -38,7 +38,7 @@ impl Mailbox {
     /// Listens on a free port of 127.0.0.1 until the process ends.
     ///
     /// # Errors
-    /// Where no port can be had, or the certificate cannot be used.
+    /// If no port is available, or the certificate is unusable.
     pub fn start(terms: Terms) -> io::Result<Mailbox> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let mailbox = Mailbox {
@@ -82,7 +82,7 @@ impl Mailbox {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Refuses a recipient with an SMTP code from now on; `None` takes it again.
+    /// Rejects a recipient with this SMTP code from now on; `None` accepts it again.
     pub fn refuse(&self, recipient: &str, code: Option<u16>) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.retain(|(known, _)| known != recipient);

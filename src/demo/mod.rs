@@ -1,6 +1,6 @@
-//! The simulated world: an Admin API, a mailbox that speaks SMTP and a webhook receiver, all on
-//! loopback. `certvigil demo` shows the service against it, and the tests use the same parts. The
-//! service itself is unchanged: it reaches this world over real sockets.
+//! Simulated servers on loopback: an Admin API, a mail server and a webhook receiver. `certvigil
+//! demo` runs the service against them, and the tests use them, too. The service itself is
+//! unchanged: it connects over real sockets.
 
 pub mod admin_api;
 pub mod mailbox;
@@ -14,7 +14,7 @@ use std::{io, net::SocketAddr};
 /// Serves a router on a free port of 127.0.0.1 for as long as the runtime lives.
 ///
 /// # Errors
-/// Where no port can be had.
+/// If no port is available.
 pub async fn serve(router: Router) -> io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;

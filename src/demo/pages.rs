@@ -1,4 +1,5 @@
-//! What the demo received, to look at: an index, each mail as a mail program shows it, each webhook body.
+//! The pages of the demo: an index of the received messages, each mail as a mail program shows it,
+//! and each webhook body.
 
 use axum::{
     Router,
@@ -15,7 +16,7 @@ use super::{
     receiver::Receiver,
 };
 
-/// The shown messages.
+/// The displayed messages.
 #[derive(Clone)]
 pub struct Shown {
     pub mailbox: Mailbox,
@@ -47,7 +48,7 @@ pub struct Parts {
     pub html: String,
 }
 
-/// Parses a mail as a mail program does; `None` for invalid ones.
+/// Parses a mail as a mail program does; `None` for an invalid one.
 pub fn parts(data: &[u8]) -> Option<Parts> {
     let message = MessageParser::default().parse(data)?;
     Some(Parts {
@@ -100,7 +101,7 @@ async fn mail(State(shown): State<Shown>, Path(number): Path<usize>) -> Response
     let mails = shown.mailbox.mails();
     let mail = number.checked_sub(1).and_then(|index| mails.get(index));
     match mail.and_then(|mail| parts(&mail.data)) {
-        // A mail program runs no scripts, either.
+        // Like a mail program, run no scripts.
         Some(parts) => {
             let policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
             ([(header::CONTENT_SECURITY_POLICY, policy)], Html(parts.html)).into_response()

@@ -16,10 +16,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The secret with which the simulated receiver checks signatures.
+/// The secret for the verification of signatures.
 pub const SECRET: &str = "whsec_c2ltdWxhdGVkIHNpZ25pbmcgc2VjcmV0ISE=";
 
-/// One request that came, whatever it was answered.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Post {
     /// Path and query.
@@ -30,14 +30,14 @@ pub struct Post {
     pub signed: bool,
 }
 
-/// An answer other than 204: a status, and headers.
+/// A response other than 204.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// A receiver. Clones share what arrived.
+/// A running receiver. Clones share the received requests.
 #[derive(Clone, Default)]
 pub struct Receiver {
     posts: Arc<Mutex<Vec<Post>>>,
@@ -55,26 +55,26 @@ impl Receiver {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Answers the coming requests with these, one each, and then with 204 again.
+    /// Responds to the next requests with these, one each, and then with 204 again.
     pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
     }
 
-    /// Takes back the answers that have not been given yet.
+    /// Removes and returns the responses that were not sent yet.
     pub fn take_answers(&self) -> VecDeque<Answer> {
         std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes posts at `/hook`, and below it.
+    /// Accepts `POST` requests at `/hook` and below.
     pub fn router(&self) -> Router {
         let router = Router::new().route("/hook", post(take)).route("/hook/{*rest}", post(take));
         router.with_state(self.clone())
     }
 
-    /// Serves it on a free port of 127.0.0.1.
+    /// Serves the receiver on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// Where no port can be had.
+    /// If no port is available.
     pub async fn serve(&self) -> io::Result<SocketAddr> {
         super::serve(self.router()).await
     }

@@ -9,7 +9,7 @@ pub struct Project {
     pub id: String,
     pub name: Option<String>,
     pub archived: bool,
-    /// Answer its certificate list with this HTTP status instead.
+    /// The HTTP status of its certificate list, instead of the list.
     pub broken: Option<u16>,
 }
 
@@ -21,9 +21,9 @@ pub struct Certificate {
     pub created_at: DateTime<Utc>,
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
-    /// Active for the organization, and so for every project.
+    /// Whether it is active for the organization, and thus for every project.
     pub organization_wide: bool,
-    /// The projects that list it, and whether it is active there.
+    /// The projects that list it, each with whether it is active there.
     pub projects: BTreeMap<String, bool>,
 }
 
@@ -32,31 +32,32 @@ pub struct Certificate {
 pub struct AdminKey {
     pub id: String,
     pub name: Option<String>,
-    /// The redacted value.
     pub redacted_value: String,
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// All of it. Certificates are listed newest first, as the API does: in the order of this list.
+/// The simulated organization. The API returns its certificates in this order; the real one returns
+/// the newest first.
 #[derive(Clone, Debug, Default)]
-pub struct Transition {
+pub struct World {
     pub projects: Vec<Project>,
     pub certificates: Vec<Certificate>,
     pub admin_keys: Vec<AdminKey>,
-    /// Answer the list of admin keys with this HTTP status instead.
+    /// The HTTP status of the list of admin keys, instead of the list.
     pub admin_keys_broken: Option<u16>,
 }
 
-impl Transition {
-    /// Adds projects `proj_0001`… with the names that `name` gives.
-    pub fn with_projects(count: usize, name: impl Fn(usize) -> String) -> Transition {
+impl World {
+    /// An organization with the projects `proj_0001` and so on; `name` returns the name of each
+    /// number.
+    pub fn with_projects(count: usize, name: impl Fn(usize) -> String) -> World {
         let projects = (1..=count).map(|n| Project {
             id: format!("proj_{n:04}"),
             name: Some(name(n)),
             archived: false,
             broken: None,
         });
-        Transition { projects: projects.collect(), ..Transition::default() }
+        World { projects: projects.collect(), ..World::default() }
     }
 
     /// Adds a certificate that is active in the projects with these numbers, from 1.
@@ -87,9 +88,9 @@ impl Transition {
     }
 
     /// The organization of the demo: a few dozen projects, and a certificate in every state.
-    pub fn demo(now: DateTime<Utc>) -> Transition {
+    pub fn demo(now: DateTime<Utc>) -> World {
         let teams = ["chat", "search", "billing", "support", "labs", "mobile"];
-        let mut world = Transition::with_projects(36, |n| {
+        let mut world = World::with_projects(36, |n| {
             let stage = if n <= 18 { "prod" } else { "staging" };
             format!("{stage}-{}-{}", teams[n % teams.len()], n)
         });
@@ -136,12 +137,12 @@ impl Transition {
     }
 }
 
-impl Transition {
-    /// A second organization of the demo, in the middle of its rotations: one is half done, one certificate is left over, and
-    /// [`lose_protection`](Transition::lose_protection) has not happened yet.
-    pub fn rotations(now: DateTime<Utc>) -> Transition {
+impl World {
+    /// A second organization of the demo, in the middle of its rotations: one is half done, one has
+    /// a leftover certificate, and [`lose_protection`](World::lose_protection) comes later.
+    pub fn rotations(now: DateTime<Utc>) -> World {
         let names = ["checkout", "catalog", "fraud", "payments", "returns"];
-        let mut world = Transition::with_projects(names.len(), |n| names[n - 1].to_owned());
+        let mut world = World::with_projects(names.len(), |n| names[n - 1].to_owned());
         let at = |days: i64| Some(now + TimeDelta::days(days) + TimeDelta::hours(1));
         world.add("cert_partner_2027", Some("partner-ca-2027"), at(700), [1]);
         world.add("cert_partner_2026", Some("partner-ca-2026"), at(12), 1..=3);
@@ -161,7 +162,7 @@ impl Transition {
         world
     }
 
-    /// The project “payments” loses its last active certificate.
+    /// Deactivates the last active certificate of the project “payments”.
     pub fn lose_protection(&mut self) {
         let last =
             self.certificate("cert_payments").and_then(|one| one.projects.get_mut("proj_0004"));
@@ -171,6 +172,6 @@ impl Transition {
     }
 }
 
-/// A name as somebody with bad intentions would choose it.
+/// A malicious name.
 const HOSTILE: &str =
     "<script>alert(1)</script>\r\nBcc: eve@evil.example \u{202e}gpj.<!channel> {{ 7*7 }}";

@@ -1,8 +1,8 @@
-//! "I know, be quiet": for one certificate, or for a project that does not enforce mutual TLS, for
-//! a reason, and until an instant.
+//! An acknowledgement silences a certificate, or the alert about a project without mutual TLS,
+//! until a date.
 //!
 //! For a certificate, it silences neither the last threshold nor `expired`. It ends on its date, or
-//! earlier if its subject is resolved or its expiry changes. While it lasts the ledger does not
+//! earlier if its subject is resolved or its expiry changes. While it applies, the ledger does not
 //! advance, so that the alert at its end has the stage of that day.
 
 use chrono::{DateTime, Utc};
@@ -17,15 +17,15 @@ use super::{
     words::words,
 };
 
-/// The longest name of whoever says so that is kept, in characters.
+/// The maximum length of the author's name, in characters.
 const MAX_NAME: usize = 100;
 
-/// The latest acknowledgement of each certificate and project that was ever acknowledged.
+/// The latest acknowledgement of each subject, ended or not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Acknowledgements(BTreeMap<Subject, Acknowledgement>);
 
 impl FromIterator<Acknowledgement> for Acknowledgements {
-    /// The later ones take the place of the earlier ones.
+    /// Later acknowledgements of a subject replace earlier ones.
     fn from_iter<I: IntoIterator<Item = Acknowledgement>>(all: I) -> Acknowledgements {
         Acknowledgements(all.into_iter().map(|one| (one.subject.clone(), one)).collect())
     }
@@ -40,7 +40,7 @@ impl Acknowledgements {
         self.get(&Subject::Certificate(id.clone()))
     }
 
-    /// That a project does not enforce mutual TLS.
+    /// The acknowledgement of an unprotected project.
     pub fn of_project(&self, id: &ProjectId) -> Option<&Acknowledgement> {
         self.get(&Subject::Protection(id.clone()))
     }
@@ -53,28 +53,28 @@ impl Acknowledgements {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acknowledgement {
     pub id: Uuid,
-    /// A certificate, or a project's not enforcing mutual TLS.
+    /// A certificate or the protection of a project.
     pub subject: Subject,
     pub reason: String,
-    /// The name that was given with it.
+    /// The author, as entered.
     pub by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub until: DateTime<Utc>,
-    /// When the certificate was to expire then; another expiry is another matter. `None` of a
-    /// project.
+    /// The expiry of the certificate when it was acknowledged; `None` for a project. A different
+    /// expiry ends the acknowledgement.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Where it ended before its date.
+    /// The early end, if it ended before `until`.
     pub ended: Option<(DateTime<Utc>, Ending)>,
 }
 
 words! {
     /// Why an acknowledgement ended before its date.
     Ending {
-        /// Somebody took it back.
+        /// A person withdrew it.
         Withdrawn = "withdrawn",
-        /// Another one took its place.
+        /// A later acknowledgement replaced it.
         Superseded = "superseded",
-        /// The subject is resolved: replaced, renewed, deactivated or deleted.
+        /// Its subject changed; see [`Acknowledgement::is_over`].
         Over = "over",
     }
 }
@@ -144,10 +144,10 @@ pub enum Refusal {
 }
 
 impl Acknowledgement {
-    /// Quiet for a certificate, from now on.
+    /// Acknowledges a certificate from now on.
     ///
     /// # Errors
-    /// Where it would be quiet about nothing, or without a reason.
+    /// If `until` has passed, the reason is empty, or the acknowledgement would silence nothing.
     pub fn new(
         wanted: &NewAcknowledgement,
         of: &Assessment<'_>,
@@ -173,7 +173,7 @@ impl Acknowledgement {
         Ok(wanted.acknowledge(subject, certificate.expires_at, id, now))
     }
 
-    /// Quiet for a project that does not enforce mutual TLS, from now on.
+    /// Acknowledges an unprotected project from now on.
     ///
     /// # Errors
     /// As [`Acknowledgement::new`].
@@ -192,12 +192,12 @@ impl Acknowledgement {
         Ok(wanted.acknowledge(Subject::Protection(project.id.clone()), None, id, now))
     }
 
-    /// Whether it mutes a project.
+    /// Whether it applies now. For a certificate, use [`Acknowledgement::is_active`].
     pub fn holds(&self, now: DateTime<Utc>) -> bool {
         self.ended.is_none() && now < self.until
     }
 
-    /// Whether it mutes a certificate as it is now.
+    /// Whether it silences the certificate now; not after a change of its expiry.
     pub fn is_active(&self, certificate: &Certificate, now: DateTime<Utc>) -> bool {
         self.holds(now) && same_expiry(self.expires_at, certificate.expires_at)
     }
@@ -208,7 +208,7 @@ impl Acknowledgement {
         early.or((self.until <= now).then_some(self.until))
     }
 
-    /// The time it ended while its subject was still open: its date, or when it was withdrawn.
+    /// The end of an acknowledgement whose subject was still open: its date, or its withdrawal.
     pub fn lapsed_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self.ended {
             Some((at, Ending::Withdrawn)) => Some(at.min(self.until)),
@@ -217,8 +217,9 @@ impl Acknowledgement {
         }
     }
 
-    /// Whether its subject has changed: the certificate has another expiry, is active in no project
-    /// or was deleted; the project is protected again or was archived. Stale data proves neither.
+    /// Whether its subject has changed: the certificate has another expiry, is inactive or was
+    /// deleted; the project is protected again or was archived. A certificate with stale data does
+    /// not count as inactive.
     pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
         if !self.holds(evaluation.now) {
             return false;

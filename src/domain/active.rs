@@ -1,5 +1,5 @@
-//! The active certificates of each project. Projects with equal lists share one: there may be
-//! thousands.
+//! The active certificates of each project. Projects that share a list form one group, because
+//! there may be thousands of projects.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,23 +11,23 @@ use super::{
     inventory::Inventory,
 };
 
-/// Which certificates are active in which projects, their own and inherited.
+/// The active certificates of every project, own and inherited.
 #[derive(Debug)]
 pub struct Active<'a> {
     groups: Vec<Group<'a>>,
     group_of: BTreeMap<&'a ProjectId, usize>,
-    /// The groups that have a certificate active of their own, in the order of the ids.
+    /// Each certificate with each group whose own list has it active, ordered by certificate id.
     own: Vec<Own<'a>>,
     /// The certificates that are active for the organization, ordered by id.
     inherited: Vec<&'a CertificateId>,
     all: Projects<'a>,
 }
 
-/// A certificate, and by its number a group of projects that has it active of its own.
+/// A certificate, and the index of a group whose own list has it active.
 type Own<'a> = (&'a CertificateId, usize);
 
-/// Iterates over the groups of equal projects once, in the order of the certificate ids, instead of
-/// a search for each certificate.
+/// One pass over the groups in the order of the certificate ids, instead of a search for each
+/// certificate.
 pub struct Walk<'b, 'a> {
     rest: &'b [Own<'a>],
 }
@@ -44,13 +44,13 @@ impl<'b, 'a> Walk<'b, 'a> {
     }
 }
 
-/// Some projects, in the order of their ids. Copies share them.
+/// Projects, ordered by id. Clones share them.
 pub type Projects<'a> = Arc<[&'a Project]>;
 
-/// Projects in which the same is active.
+/// Projects that share a list.
 #[derive(Debug)]
 struct Group<'a> {
-    /// In the order of their ids.
+    /// Ordered by id.
     certificates: Vec<&'a Certificate>,
     projects: Projects<'a>,
 }
@@ -81,7 +81,7 @@ impl<'a> Active<'a> {
             let active = listing.iter().flat_map(|listing| listing.list.active());
             own.extend(active.map(|id| (id, group)));
         }
-        // Each list is in order already, which this makes use of.
+        // The list of each group is sorted already, which makes the sort fast.
         own.sort();
         let mut active_in: Vec<Vec<&Certificate>> = vec![Vec::new(); members.len()];
         let mut walk = Walk { rest: &own };
@@ -101,12 +101,11 @@ impl<'a> Active<'a> {
         Active { groups, group_of, own, inherited, all }
     }
 
-    /// Starts a walk over the certificates in the order of their ids.
     pub fn walk(&self) -> Walk<'_, 'a> {
         Walk { rest: &self.own }
     }
 
-    /// The certificates that a project accepts clients of, in the order of their ids.
+    /// The active certificates of a project, own and inherited, ordered by id.
     pub fn in_project(&self, project: &ProjectId) -> &[&'a Certificate] {
         self.group(project).map_or(&[], |group| &group.certificates)
     }
@@ -115,8 +114,7 @@ impl<'a> Active<'a> {
         self.groups.get(*self.group_of.get(project)?)
     }
 
-    /// Each project in the order of ids, with the number of its group and the active certificates.
-    /// Projects with equal lists have the same number.
+    /// Every project, ordered by id, with the index of its group and its active certificates.
     pub fn projects(&self) -> impl Iterator<Item = (usize, &[&'a Certificate], &'a Project)> {
         self.all
             .iter()
@@ -124,12 +122,13 @@ impl<'a> Active<'a> {
             .map(|(project, group)| (*group, self.groups[*group].certificates.as_slice(), *project))
     }
 
-    /// Whether the certificate is active for the organization, and so inherited by every project.
+    /// Whether the certificate is active for the organization, and therefore inherited by every
+    /// project.
     pub fn is_inherited(&self, id: &CertificateId) -> bool {
         self.inherited.binary_search(&id).is_ok()
     }
 
-    /// Whether the certificate is active somewhere.
+    /// Whether the certificate is active in a project or for the organization.
     pub fn is_active(&self, id: &CertificateId) -> bool {
         self.is_inherited(id) || !self.own_groups(id).is_empty()
     }
@@ -139,12 +138,12 @@ impl<'a> Active<'a> {
         Walk { rest: &self.own[from..] }.next(id)
     }
 
-    /// The projects in which the certificate is active: all of them where it is inherited.
+    /// The projects in which the certificate is active; all projects if it is inherited.
     pub fn projects_of(&self, id: &CertificateId) -> Projects<'a> {
         self.projects_in(id, self.own_groups(id))
     }
 
-    /// The same, for a certificate that a walk has come to.
+    /// [`Active::projects_of`] with the groups that a [`Walk`] returned for the certificate.
     pub fn projects_in(&self, id: &CertificateId, own: &[Own<'a>]) -> Projects<'a> {
         if self.is_inherited(id) {
             return Arc::clone(&self.all);
@@ -161,7 +160,7 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// The lists of the projects where the certificate is active, each distinct list once.
+    /// The active certificates of each group in which the certificate is active.
     pub fn beside(&self, id: &CertificateId) -> impl Iterator<Item = &[&'a Certificate]> {
         let everywhere = if self.is_inherited(id) { self.groups.as_slice() } else { &[] };
         let own = if everywhere.is_empty() { self.own_groups(id) } else { &[] };
@@ -177,9 +176,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However projects and their lists coincide.
         #[test]
-        fn one_scope_equals_the_inventory_of_it(
+        fn active_certificates_equal_those_of_the_inventory(
             lists in proptest::collection::vec(proptest::collection::vec((0..4usize, any::<bool>()), 0..3), 1..7),
             inherited in proptest::collection::vec((0..4usize, any::<bool>()), 0..3),
             unread in any::<bool>(),

@@ -1,5 +1,4 @@
-//! What certvigil itself has not seen for too long: a list that could not be read, so that
-//! certificates in it may expire unseen. The watcher is watched.
+//! Lists that were unreadable for too long: certificates in them may expire unnoticed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,22 +12,22 @@ use super::{
 /// The repeat interval of `monitor.blind`.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
-/// A list that was read late in its scan is not seen for a little less than the scans lie apart;
-/// that must not put it off to the next one.
+/// Tolerance for a list that was read late in its scan: at a later scan it is unreadable for
+/// slightly less than a multiple of the interval, and must not be reported one scan late.
 const SCAN: TimeDelta = TimeDelta::minutes(1);
-/// Where they lie closer together, it is at most this part of the time that is allowed.
+/// The tolerance is at most one tenth of `blind_after`.
 const PART: i32 = 10;
 
-/// An organization of which something was not seen for too long.
+/// An organization with lists that were unreadable for too long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blind<'a> {
-    /// The unreadable lists, the longest first; never empty.
+    /// Longest unreadable first; never empty.
     pub unseen: Vec<Unseen<'a>>,
-    /// How many projects may have certificates that nobody sees.
+    /// Number of projects whose certificates may expire unnoticed.
     pub projects: usize,
 }
 
-/// One list that was not read for too long.
+/// A list that was unreadable for too long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unseen<'a> {
     pub list: List<'a>,
@@ -38,12 +37,11 @@ pub struct Unseen<'a> {
     pub why: &'a str,
 }
 
-/// Which list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum List<'a> {
-    /// That of all projects: new ones are missing.
+    /// The list of projects: new projects are missing.
     Projects,
-    /// The organization's own: what every project inherits.
+    /// The organization's certificates, which every project inherits.
     Organization,
     Project(&'a Project),
 }
@@ -73,9 +71,8 @@ impl Blind<'_> {
     }
 }
 
-/// The lists that were not read for `after` or longer; `None` if there are none. A list that was
-/// never read counts at once if the API refuses the key: waiting does not help, and the operator is
-/// still there.
+/// The lists that were unreadable for `after` or longer; `None` if there are none. A list that was
+/// never read counts at once if the API rejects the key, because only the operator can fix that.
 pub fn blind(inventory: &Inventory, after: TimeDelta, now: DateTime<Utc>) -> Option<Blind<'_>> {
     let after = after - SCAN.min(after / PART);
     let organization_read_at = inventory.organization.as_ref().map(|listing| listing.read_at);
@@ -122,14 +119,14 @@ mod tests {
     use crate::domain::inventory::tests::{everything, reading, start};
 
     #[test]
-    fn what_was_not_read_for_too_long_is_reported_and_nothing_else() {
+    fn only_lists_unreadable_for_too_long_are_reported() {
         let read = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
         let known = Inventory::default().merge(read, &everything(), start());
         let hours = |n: i64| start() + TimeDelta::hours(n);
         let day = TimeDelta::days(1);
         assert_eq!(blind(&known, day, hours(1_000)), None, "nothing failed");
 
-        // One project fails from six hours on: it was last seen at the start.
+        // One project fails from six hours on; its last read was at the start.
         let failing = || reading(&[("", Ok(&[])), ("p", Err("HTTP 500")), ("q", Ok(&[]))]);
         let known = known.merge(failing(), &everything(), hours(6));
         assert_eq!(blind(&known, day, hours(23)), None);
@@ -139,17 +136,17 @@ mod tests {
         assert_eq!((unseen.since, unseen.why), (start(), "HTTP 500"));
         assert!(matches!(unseen.list, List::Project(project) if project.id.as_str() == "p"));
 
-        // It was read again: over, however old the failure is.
+        // The project is readable again.
         let fine = reading(&[("", Ok(&[])), ("p", Ok(&[])), ("q", Ok(&[]))]);
         assert_eq!(blind(&known.merge(fine, &everything(), hours(30)), day, hours(500)), None);
     }
 
     #[test]
-    fn without_the_organizations_list_every_project_is_concerned() {
+    fn an_unreadable_list_of_the_organization_affects_every_project() {
         let read = reading(&[("", Err("HTTP 403")), ("p", Ok(&[])), ("q", Ok(&[]))]);
         let never = Inventory::default().merge(read, &everything(), start());
         let found = blind(&never, TimeDelta::days(1), start() + TimeDelta::days(1)).unwrap();
         assert_eq!(found.projects, 2, "inherited certificates are unreadable");
-        assert_eq!(found.unseen[0].since, start(), "since it first could not be read");
+        assert_eq!(found.unseen[0].since, start(), "since the first failure");
     }
 }

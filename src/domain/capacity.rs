@@ -1,7 +1,8 @@
-//! Limits on what a scan keeps of an organization in memory, whatever the API answers.
+//! Limits on the memory that a scan uses for one organization.
 //!
-//! A scan holds the inventory of the last scan and the new one at the same time, and the service has to stay below
-//! 128 MiB. An organization has at most 50 certificates, so only a broken or hostile API reaches the limits.
+//! A scan holds the previous and the new inventory at the same time, and the service must stay
+//! below 128 MiB. An organization has at most 50 certificates, so only a broken or hostile API
+//! reaches the limits.
 
 use std::collections::HashMap;
 
@@ -16,13 +17,13 @@ use super::{
 pub const EXCEEDED: &str = "the organization is larger than certvigil can hold: over 250,000 list rows, 10,000 certificates, or 6 MiB \
      of names, ids and errors";
 
-/// What a project, a certificate or an error takes besides its text, in bytes.
+/// Memory of a project, a certificate or an error besides its text, in bytes.
 const OVERHEAD: usize = 64;
 
-/// How much a scan may still keep.
+/// The remaining capacity of a scan.
 #[derive(Clone, Debug)]
 pub struct Capacity {
-    /// Rows of all lists together. A list that many scopes share counts once.
+    /// Rows of all lists together. A shared list counts once.
     rows: usize,
     certificates: usize,
     /// For names, ids and errors.
@@ -46,11 +47,11 @@ impl Capacity {
         Capacity { rows, certificates, bytes, lists: HashMap::new() }
     }
 
-    /// Counts a list and the certificates that it names first in this scan. Returns the known list of the same content,
-    /// if there is one.
+    /// Counts a list and its certificates that are new in this scan. Returns the known list with
+    /// the same content, if there is one, so that the memory is shared.
     ///
     /// # Errors
-    /// If there is no room for them; then nothing is counted.
+    /// If they exceed the capacity; nothing is counted then.
     pub fn list<'a>(
         &mut self,
         list: List,
@@ -72,12 +73,12 @@ impl Capacity {
     /// Counts a project that is new in this scan.
     ///
     /// # Errors
-    /// If there is no room for it.
+    /// If it exceeds the capacity.
     pub fn project(&mut self, project: &Project) -> Result<(), ReadError> {
         self.take_bytes(size(project.id.as_str(), project.name.as_ref()))
     }
 
-    /// Counts an error. Without room for it, its cause stays and its text is a short one that all share.
+    /// Counts an error. Beyond the capacity, it keeps its cause but gets a shared text.
     pub fn error(&mut self, error: ReadError) -> ReadError {
         match self.take_bytes(OVERHEAD + error.why.len()) {
             Ok(()) => error,

@@ -1,4 +1,4 @@
-//! The vocabulary: ids, certificates, projects and the scopes in which a certificate is active.
+//! Ids, certificates, projects, and the scopes in which a certificate is active.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::text::Name;
 
-/// The longest id that is taken, in bytes. The API's ids have some thirty characters.
+/// The maximum length of an id, in bytes. Ids of the API have about 30 characters.
 const MAX_ID: usize = 200;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        /// Of the same text there are many copies, which share it.
+        /// Clones share the text.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes an id as the API wrote it.
+            /// Parses an id of the API.
             ///
             /// # Errors
             /// If the id cannot appear in a URL path or on a log line: empty, a dot segment, over
@@ -31,7 +31,7 @@ macro_rules! id {
                 &self.0
             }
 
-            /// Whether it is the same id. Copies are known without reading them.
+            /// Equality, with a fast path for clones.
             pub fn is(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.0, &other.0) || self == other
             }
@@ -79,10 +79,9 @@ fn check_id(raw: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A certificate as the API reports it, independent of scope.
+/// A CA certificate as the API reports it, independent of scope.
 ///
-/// Each is a CA certificate of the customer. `None` means not reported: unknown, which is neither
-/// healthy nor expired.
+/// `None` means not reported: unknown, which is neither healthy nor expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     pub id: CertificateId,
@@ -90,36 +89,35 @@ pub struct Certificate {
     pub created_at: Option<DateTime<Utc>>,
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
-    /// The expiry as the API gave it, where it names no instant that could be meant (milliseconds
-    /// for seconds); then the expiry is unknown.
+    /// The reported expiry if it is implausible, such as milliseconds instead of seconds;
+    /// `expires_at` is `None` then.
     #[serde(default)]
     pub strange_expiry: Option<i64>,
 }
 
-/// Certificates by id. A certificate that a scan did not change is shared with the inventory before
-/// it.
+/// Certificates by id. Unchanged certificates are shared with the previous inventory.
 pub type Certificates = BTreeMap<CertificateId, Arc<Certificate>>;
 
-/// What the length of a certificate's life was counted from.
+/// The basis of a certificate's lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LifeFrom {
     ValidAt,
-    /// It does not say from when it is valid.
+    /// The API does not report `valid_at`.
     CreatedAt,
-    /// It does not say that either: ten years are assumed, so that a share errs to the early side.
+    /// The start or the expiry is unknown: ten years are assumed, so that thresholds in percent are
+    /// early rather than late.
     Unknown,
 }
 
-/// How long a certificate whose beginning or end is not known is taken to live.
+/// The assumed lifetime of a certificate with an unknown start or expiry.
 pub(super) const UNKNOWN_LIFE: TimeDelta = TimeDelta::days(3_650);
 
 impl Certificate {
-    /// Combines what two listings of one scan said of the same certificate.
+    /// Combines two entries for the same certificate in one scan.
     ///
-    /// They agree unless it was changed between two requests. The result does not depend on the
-    /// order in which the pages came, and is the less comfortable of the two: the earlier end, the
-    /// later start.
+    /// They differ only if it was changed between two requests. The result does not depend on the
+    /// order of pages and is the more cautious one: the earlier expiry, the later start.
     pub fn combine(self, other: Certificate) -> Certificate {
         Certificate {
             name: self.name.max(other.name),
@@ -136,7 +134,7 @@ impl Certificate {
         self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
     }
 
-    /// How long it lives in all, and what that was counted from.
+    /// The lifetime, and its basis.
     pub fn life(&self) -> (TimeDelta, LifeFrom) {
         let (from, basis) = match (self.valid_at, self.created_at) {
             (Some(valid_at), _) => (valid_at, LifeFrom::ValidAt),
@@ -149,21 +147,21 @@ impl Certificate {
         }
     }
 
-    /// Whether it is valid now; one whose end is not known is not known to be.
+    /// Whether it is valid now; `false` if its expiry is unknown.
     pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
         self.has_started(now) && self.expires_at.is_some_and(|expires_at| expires_at > now)
     }
 
-    /// Whether it has started to be valid; one that does not say when counts as started.
+    /// Whether its validity has started; `true` if the start is unknown.
     pub fn has_started(&self, now: DateTime<Utc>) -> bool {
         self.valid_at.is_none_or(|valid_at| valid_at <= now)
     }
 }
 
-/// A smaller move of an expiry is rounding or a correction, not a renewal.
+/// A smaller change of an expiry is rounding or a correction, not a renewal.
 const RENEWAL: TimeDelta = TimeDelta::days(1);
 
-/// Whether two readings of an expiry mean the same one.
+/// Whether two expiries are the same, apart from rounding and corrections.
 pub fn same_expiry(a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => (a - b).abs() < RENEWAL,
@@ -179,7 +177,6 @@ fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-/// A project as messages name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
     pub id: ProjectId,
@@ -193,7 +190,7 @@ impl Project {
     }
 }
 
-/// Where a certificate is active. Every project inherits those of the organization.
+/// Where a certificate is active. Projects inherit the certificates of the organization.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     Organization,
@@ -223,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_could_break_a_path_or_a_log_line_is_refused() {
+    fn an_id_that_could_break_a_path_or_a_log_line_is_rejected() {
         for bad in ["", ".", "..", "a b", "a\nb", "a\u{202e}b", &"x".repeat(201)] {
             assert!(CertificateId::parse(bad).is_err(), "{bad:?}");
         }

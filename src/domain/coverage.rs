@@ -1,15 +1,15 @@
-//! Until when a project has a valid certificate, and which certificate takes over from another.
+//! The coverage of projects, and the successors of certificates.
 //!
-//! A project accepts a client certificate that any of its active certificates signed. What breaks it
-//! is not "this certificate expires" but "from that day it has no valid certificate left".
+//! A project accepts client certificates that any of its active certificates signed. It loses
+//! access only when none of them is valid.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::certificate::Certificate;
 
-/// From when the project with these active certificates has no valid one: the end of a chain without a
-/// gap, or, where none is valid now, since when that has been so. `None` where it is not known, because
-/// the end of one of them is not.
+/// The time from which a project with these active certificates has no valid one: the first gap in
+/// their validity, the last expiry if all have expired, or `now` if none has started. `None` if a
+/// certificate with an unknown expiry may cover the gap.
 pub fn uncovered_from(active: &[&Certificate], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let started = |at: DateTime<Utc>| active.iter().filter(move |one| one.has_started(at));
     let mut until = now;
@@ -20,17 +20,17 @@ pub fn uncovered_from(active: &[&Certificate], now: DateTime<Utc>) -> Option<Dat
         let further = started(until).filter_map(|certificate| certificate.expires_at).max();
         match further {
             Some(further) if further > until => until = further,
-            // It has ended before now.
+            // All have expired.
             Some(ended) if until == now => return Some(ended),
             Some(_) => return Some(until),
-            // None of them is valid yet.
+            // None has started.
             None => return Some(now),
         }
     }
 }
 
-/// Whether none of the certificates that are active in a project is valid now: all are expired or not yet
-/// valid. One whose end is not known may be valid. A project without any counts for nothing.
+/// Whether all active certificates of a project are expired or not yet valid. A certificate with an
+/// unknown expiry may be valid. A project without active certificates is not uncovered.
 pub fn is_uncovered(active: &[&Certificate], now: DateTime<Utc>) -> bool {
     !active.is_empty()
         && active.iter().all(|certificate| {
@@ -39,10 +39,10 @@ pub fn is_uncovered(active: &[&Certificate], now: DateTime<Utc>) -> bool {
         })
 }
 
-/// The certificate among `active` that takes over from `certificate`: it outlives it by more than
-/// `margin` (the widest threshold, so that it does not itself need replacing at once), has not ended
-/// either, and has started by the time that it is needed: then, or now where that has passed. The one
-/// that lives longest, where there are several.
+/// The successor of `certificate` among `active`: it expires later by more than `margin` (the
+/// widest threshold, so that it does not need replacement at once), has not expired, and has
+/// started at the expiry of `certificate`, or now if that has passed. If there are several, the one
+/// that expires last.
 pub fn successor<'a>(
     certificate: &Certificate,
     active: &[&'a Certificate],
@@ -52,7 +52,7 @@ pub fn successor<'a>(
     successor_at(certificate, certificate.expires_at?, active, margin, now)
 }
 
-/// The same for a certificate that is needed until `end`.
+/// [`successor`] for a certificate that is needed until `end`.
 pub fn successor_at<'a>(
     certificate: &Certificate,
     end: DateTime<Utc>,
@@ -66,8 +66,7 @@ pub fn successor_at<'a>(
         .max_by(|a, b| (a.expires_at, &a.id).cmp(&(b.expires_at, &b.id)))
 }
 
-/// Whether a certificate can take over at `end`: it lives longer by more than `margin`, has not ended, and has started
-/// by then, or by now where that has passed.
+/// Whether a certificate can take over at `end`, by the rules of [`successor`].
 pub fn outlives(
     certificate: &Certificate,
     end: DateTime<Utc>,
@@ -89,23 +88,23 @@ mod tests {
     }
 
     #[test]
-    fn coverage_is_a_chain_without_a_gap() {
+    fn coverage_ends_at_the_first_gap() {
         let unknown = |id: &str| Certificate { expires_at: None, ..certificate(id, 9) };
         let unknown_from = |id: &str, day| Certificate { expires_at: None, ..from_day(id, day, 9) };
         let cases: [(&str, Vec<Certificate>, Option<i64>); 8] = [
-            ("expired: since then", vec![certificate("a", -1), certificate("b", -9)], Some(-1)),
-            ("none is valid yet: now", vec![from_day("a", 3, 9)], Some(0)),
-            ("one", vec![certificate("a", 5)], Some(5)),
             (
-                "the next has started in time",
-                vec![certificate("a", 5), from_day("b", 3, 40)],
-                Some(40),
+                "expired: since the last expiry",
+                vec![certificate("a", -1), certificate("b", -9)],
+                Some(-1),
             ),
+            ("none has started: now", vec![from_day("a", 3, 9)], Some(0)),
+            ("one certificate", vec![certificate("a", 5)], Some(5)),
+            ("the next starts in time", vec![certificate("a", 5), from_day("b", 3, 40)], Some(40)),
             ("the next starts too late", vec![certificate("a", 5), from_day("b", 6, 40)], Some(5)),
-            ("the end of one is not known", vec![certificate("a", 5), unknown("b")], None),
-            ("nor where another has expired", vec![certificate("a", -5), unknown("b")], None),
+            ("one expiry is unknown", vec![certificate("a", 5), unknown("b")], None),
+            ("one is expired, one unknown", vec![certificate("a", -5), unknown("b")], None),
             (
-                "it starts when there is a gap already",
+                "an unknown expiry that starts after a gap",
                 vec![certificate("a", 5), unknown_from("b", 7)],
                 Some(5),
             ),
@@ -118,15 +117,15 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_outlives_by_more_than_the_margin_and_is_there_when_it_is_needed() {
+    fn a_successor_expires_later_by_more_than_the_margin_and_starts_in_time() {
         let margin = TimeDelta::days(90);
         let cases = [
             ("it is not its own successor", 5, certificate("a", 400), None),
-            ("not by more than the margin", 5, certificate("b", 95), None),
-            ("by a day more", 5, certificate("b", 96), Some("b")),
-            ("it starts when the other has ended", 5, from_day("b", 6, 400), None),
-            ("which was long ago", -5, from_day("b", -2, 400), Some("b")),
-            ("it has ended itself", -200, certificate("b", -5), None),
+            ("exactly the margin", 5, certificate("b", 95), None),
+            ("a day more than the margin", 5, certificate("b", 96), Some("b")),
+            ("it starts after the expiry", 5, from_day("b", 6, 400), None),
+            ("it started after the expiry, before now", -5, from_day("b", -2, 400), Some("b")),
+            ("it has expired itself", -200, certificate("b", -5), None),
         ];
         for (reason, end, other, expected) in cases {
             let ending = certificate("a", end);

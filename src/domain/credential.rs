@@ -1,5 +1,5 @@
-//! What certvigil reads with, and when it ends: the organization's admin keys, and its own client
-//! certificate. Without them it is blind.
+//! The credentials of certvigil and their expiry: the organization's admin keys, and the client
+//! certificate of certvigil.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,6 @@ use super::{
 };
 
 words! {
-    /// What certvigil reads with.
     CredentialKind {
         AdminKey = "admin_key",
         ClientIdentity = "client_identity",
@@ -24,9 +23,9 @@ words! {
 }
 
 words! {
-    /// Which admin keys of an organization are watched.
+    /// The admin keys whose expiry is watched.
     WatchedKeys {
-        /// Those that certvigil uses itself.
+        /// The keys that certvigil uses.
         Own = "own",
         All = "all",
         Off = "off",
@@ -39,9 +38,9 @@ pub struct AdminKey {
     pub id: AdminKeyId,
     pub name: Option<Name>,
     pub created_at: Option<DateTime<Utc>>,
-    /// `None` for a key that does not expire, and where it is not known.
+    /// `None` if the key does not expire, or if the expiry is unknown.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whether what the API shows of it fits the key that certvigil uses.
+    /// Whether its redacted value matches the key that certvigil uses.
     pub own: bool,
 }
 
@@ -52,26 +51,22 @@ pub struct AdminKeys {
     pub keys: BTreeMap<AdminKeyId, AdminKey>,
 }
 
-/// The client certificate that certvigil shows to the API.
+/// The client certificate that certvigil presents to the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
     pub valid_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
 }
 
-/// One of them, as it stands now.
+/// An admin key or the client certificate, with its current stage.
 #[derive(Clone, Debug)]
 pub struct Credential<'a> {
     pub which: Which<'a>,
-    /// When it ends.
     pub expires_at: DateTime<Utc>,
-    /// Its ladder.
     pub steps: Steps,
-    /// The stage that it is in.
     pub reached: Option<Reached>,
 }
 
-/// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which<'a> {
     AdminKey(&'a AdminKey),
@@ -93,7 +88,7 @@ impl Credential<'_> {
         }
     }
 
-    /// Whether certvigil itself uses it.
+    /// Whether certvigil uses it.
     pub fn is_own(&self) -> bool {
         match self.which {
             Which::AdminKey(key) => key.own,
@@ -101,7 +96,7 @@ impl Credential<'_> {
         }
     }
 
-    /// Of an admin key.
+    /// `None` for the client certificate.
     pub fn id(&self) -> Option<AdminKeyId> {
         match self.which {
             Which::AdminKey(key) => Some(key.id.clone()),
@@ -117,8 +112,8 @@ impl Credential<'_> {
     }
 }
 
-/// Those that are watched and end some day. The ladder is the one that is used where no rule says otherwise:
-/// rules are about certificates.
+/// The watched credentials with an expiry. They use the global ladder, because rules apply to
+/// certificates only.
 pub fn credentials<'a>(
     inventory: &'a Inventory,
     policy: &Policy,

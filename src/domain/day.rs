@@ -1,9 +1,9 @@
-//! Days and instants, as people write them.
+//! Dates and times as people write them.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-/// An instant (RFC 3339) as it is, or the end of a day in the time zone.
+/// Parses an RFC 3339 time, or a date: the end of that day in the time zone.
 pub fn instant(text: &str, timezone: Tz) -> Option<DateTime<Utc>> {
     let text = text.trim();
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
@@ -11,7 +11,7 @@ pub fn instant(text: &str, timezone: Tz) -> Option<DateTime<Utc>> {
     }
     let date: NaiveDate = text.parse().ok()?;
     let midnight = date.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN);
-    // Where a change of the clock skips midnight, the day ends with the hour that it skips.
+    // If a daylight-saving change skips midnight, the day ends at the change.
     (0..=2).find_map(|hours| {
         let local = midnight + TimeDelta::hours(hours);
         local.and_local_timezone(timezone).earliest().map(|end| end.to_utc())

@@ -8,14 +8,14 @@ use super::{retry::Verdict, words::words};
 words! {
     /// The state of a delivery.
     DeliveryState {
-        /// Waits for its first or its next attempt.
+        /// Waiting for its first or next attempt.
         Pending = "pending",
         Delivered = "delivered",
-        /// Rejected by the receiver.
+        /// Rejected by the receiver, and not retried.
         Rejected = "rejected",
         /// Not accepted within `delivery.give_up_after`.
         GivenUp = "given_up",
-        /// Never attempted, and out of date: a later one says it better.
+        /// Never attempted, because a later notification replaced it.
         Superseded = "superseded",
         /// Its notifier or receiver is no longer configured.
         Cancelled = "cancelled",
@@ -36,7 +36,7 @@ impl From<&Verdict> for DeliveryState {
 /// A delivery with its latest attempt.
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
-    /// Its position in the order of storing.
+    /// The order of storage.
     pub seq: i64,
     pub id: Uuid,
     pub notification_id: Uuid,
@@ -51,7 +51,7 @@ pub struct DeliveryRow {
     /// Time of the next attempt of a pending delivery.
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub settled_at: Option<DateTime<Utc>>,
-    /// From an alert being due to its acceptance; `None` for repeats.
+    /// Time from due to accepted; `None` for repeats.
     pub late: Option<TimeDelta>,
     /// The latest attempt: its outcome, and the reply of the receiver.
     pub last: Option<(String, String)>,

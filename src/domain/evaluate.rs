@@ -1,4 +1,5 @@
-//! Inventory, policy and the hour in; how each certificate and project stands, out.
+//! Assesses every certificate and project of an inventory: rules, successors, acknowledgements,
+//! stages.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,22 +23,22 @@ pub(super) const WEEKLY: TimeDelta = TimeDelta::days(7);
 /// The repeat interval of uncovered projects.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
-/// How an organization stands.
+/// The assessment of an organization at one time.
 pub struct Evaluation<'a> {
     pub organization: &'a OrganizationName,
     pub inventory: &'a Inventory,
     pub policy: &'a Policy,
     pub now: DateTime<Utc>,
-    /// The certificates in a stage, ordered by id. The others, of which there may be many, are
-    /// assessed on demand.
+    /// The certificates in a stage, ordered by id. The others are assessed on demand, because there
+    /// may be many.
     pub in_stage: Vec<Assessment<'a>>,
-    /// The projects without a valid certificate, in the order of their ids.
+    /// The uncovered projects, ordered by id.
     pub uncovered: Vec<Uncovered<'a>>,
-    /// The projects without an active certificate that are to be reported, in the order of their ids.
+    /// The unprotected projects that are reported, ordered by id.
     pub unprotected: Vec<Unprotected<'a>>,
-    /// The lists that have been unreadable for too long.
+    /// The lists that were unreadable for too long.
     pub blind: Option<Blind<'a>>,
-    /// The admin keys that are watched, and certvigil's own client certificate.
+    /// The watched admin keys, and certvigil's client certificate.
     pub credentials: Vec<Credential<'a>>,
     acknowledgements: &'a Acknowledgements,
     active: Active<'a>,
@@ -45,21 +46,21 @@ pub struct Evaluation<'a> {
     stale: HashSet<&'a CertificateId>,
 }
 
-/// One certificate, as it stands now.
+/// The assessment of one certificate.
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
     pub certificate: &'a Certificate,
-    /// Active for the organization itself, and so inherited by every project.
+    /// Active for the organization, and therefore inherited by every project.
     pub organization_wide: bool,
-    /// The projects in which it is active, its own or inherited.
+    /// The projects in which it is active, own or inherited.
     pub projects: Projects<'a>,
     /// The result of the rules.
     pub ruling: Ruling<'a>,
-    /// The stage it is in, even where it is ignored; `None` where there is nothing to say.
+    /// Its stage, even if a rule ignores it; `None` if it is in none.
     pub reached: Option<Reached>,
-    /// Every project where it is active has a successor for it.
+    /// It is active in a project, and every such project has a successor for it.
     pub replaced: bool,
-    /// The latest acknowledgement of it, ended or not.
+    /// Its latest acknowledgement, ended or not.
     pub acknowledgement: Option<&'a Acknowledgement>,
 }
 
@@ -68,12 +69,12 @@ impl Assessment<'_> {
         self.organization_wide || !self.projects.is_empty()
     }
 
-    /// The stage it is in, unless it is ignored.
+    /// Its stage, unless a rule ignores it.
     pub fn open(&self) -> Option<&Reached> {
         self.reached.as_ref().filter(|_| self.ruling.ignored.is_none())
     }
 
-    /// The acknowledgement that holds now.
+    /// The acknowledgement that applies now.
     pub fn acknowledged(&self, now: DateTime<Utc>) -> Option<&Acknowledgement> {
         self.acknowledgement.filter(|one| one.is_active(self.certificate, now))
     }
@@ -83,7 +84,7 @@ impl Assessment<'_> {
 #[derive(Clone, Debug)]
 pub struct Uncovered<'a> {
     pub project: &'a Project,
-    /// All these certificates are ignored.
+    /// Rules ignore all its active certificates.
     pub ignored: bool,
 }
 
@@ -99,19 +100,19 @@ impl Uncovered<'_> {
     }
 }
 
-/// A project without an active certificate, which therefore does not enforce mutual TLS.
+/// A project without an active certificate: mutual TLS is off.
 #[derive(Clone, Debug)]
 pub struct Unprotected<'a> {
     pub project: &'a Project,
-    /// When it lost its last active certificate; `None` where it was never seen with one.
+    /// Time at which it lost its last active certificate; `None` if it was never seen with one.
     pub since: Option<DateTime<Utc>>,
     pub severity: Severity,
-    /// The latest acknowledgement of it, ended or not.
+    /// Its latest acknowledgement, ended or not.
     pub acknowledgement: Option<&'a Acknowledgement>,
 }
 
 impl Unprotected<'_> {
-    /// The acknowledgement that holds now.
+    /// The acknowledgement that applies now.
     pub fn acknowledged(&self, now: DateTime<Utc>) -> Option<&Acknowledgement> {
         self.acknowledgement.filter(|one| one.holds(now))
     }
@@ -128,17 +129,16 @@ impl Unprotected<'_> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// The certificates that are active in a project, its own and inherited.
+    /// The active certificates of a project, own and inherited, ordered by id.
     pub fn active_in(&self, project: &ProjectId) -> &[&'a Certificate] {
         self.active.in_project(project)
     }
 
-    /// Whether a certificate is active somewhere.
     pub fn is_active(&self, id: &CertificateId) -> bool {
         self.active.is_active(id)
     }
 
-    /// Every certificate, in the order of their ids.
+    /// Every certificate, ordered by id.
     pub fn assessments(&self) -> impl ExactSizeIterator<Item = Assessment<'a>> {
         self.inventory.certificates.values().map(|one| self.assess(one))
     }
@@ -158,7 +158,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The result of the rules for a certificate in these projects, and its stage.
+    /// The result of the rules for a certificate that is active in `projects`, and its stage.
     fn stage(
         &self,
         certificate: &'a Certificate,
@@ -175,7 +175,6 @@ impl<'a> Evaluation<'a> {
         certificate: &'a Certificate,
         (projects, ruling, mut reached): (Projects<'a>, Ruling<'a>, Option<Reached>),
     ) -> Assessment<'a> {
-        // Every project where it is active, one at least, has a successor for it.
         let margin = ruling.steps.widest();
         let mut beside = self.active.beside(&certificate.id);
         let replaced = !projects.is_empty()
@@ -185,8 +184,8 @@ impl<'a> Evaluation<'a> {
             && replaced
             && matches!(reached.stage, Stage::Within(_) | Stage::Expired)
         {
-            // No project loses its access. Only clients that still use this certificate's issue do, so that each stage
-            // is one calm alert, which can be acknowledged.
+            // No project loses access; only clients with certificates that it signed do. Each stage
+            // is one alert without repeats, which can be acknowledged.
             reached.severity = reached.severity.min(self.policy.replaced_severity);
             reached.repeat = None;
             reached.last = false;
@@ -202,8 +201,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The projects whose active certificates are all expired or not yet valid. Where a list was never read, there may
-    /// be others.
+    /// The uncovered projects. A project with an unread list is left out, because it may have other
+    /// active certificates.
     fn without_valid(&self) -> Vec<Uncovered<'a>> {
         let unread: BTreeSet<&ProjectId> = self.unread.iter().map(|one| &one.id).collect();
         let mut known: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
@@ -223,8 +222,8 @@ impl<'a> Evaluation<'a> {
         uncovered
     }
 
-    /// The projects without an active certificate that lost it, or are expected to have one. What an unread list may have
-    /// active counts as active.
+    /// The projects that lost their last active certificate, or have none although the
+    /// configuration expects one. A project with an unread list is left out.
     fn without_active(&self) -> Vec<Unprotected<'a>> {
         let protection = &self.policy.protection;
         let Some(severity) = protection.severity else { return Vec::new() };
@@ -249,7 +248,7 @@ impl<'a> Evaluation<'a> {
             .collect()
     }
 
-    /// Whether a list that names the certificate could not be read in the latest scan.
+    /// Whether the latest scan could not read a list that contains the certificate.
     pub fn is_stale(&self, id: &CertificateId) -> bool {
         self.stale.contains(id)
     }
@@ -329,7 +328,7 @@ fn reached(
             let young = (active && !certificate.has_started(now))
                 .then(|| warning(Stage::NotYetValid, "not_yet_valid"));
             match (of_its_end, young) {
-                // That clients are refused now matters more than an end that is only mentioned.
+                // Clients are rejected now, which outweighs an expiry of lower severity.
                 (Some(reached), Some(young)) if reached.severity < young.severity => Some(young),
                 (of_its_end, young) => of_its_end.or(young),
             }
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn not_yet_valid_is_more_than_an_expiry_that_is_only_mentioned() {
+    fn not_yet_valid_outranks_an_expiry_of_lower_severity() {
         let step = |severity| Threshold {
             lead: Lead::Fixed(TimeDelta::days(30)),
             label: "30d".to_owned(),
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_has_its_stage() {
+    fn each_state_has_its_stage() {
         let seven = Stage::Within(7 * 86_400);
         let ahead = Some(start() + TimeDelta::days(1));
         let unknown = || Certificate { expires_at: None, ..certificate("c", 0) };
@@ -411,14 +410,14 @@ mod tests {
         let cases = [
             (certificate("c", 400), true, false, None, "healthy"),
             (certificate("c", 5), true, false, Some(seven), "in a stage"),
-            (certificate("c", 5), false, false, None, "active nowhere"),
-            (certificate("c", 5), false, true, Some(seven), "active nowhere, but watched"),
+            (certificate("c", 5), false, false, None, "inactive"),
+            (certificate("c", 5), false, true, Some(seven), "inactive, but watched"),
             (certificate("c", -5), true, false, Some(Stage::Expired), "expired"),
-            (unknown(), true, false, Some(Stage::UnknownExpiry), "no end given"),
-            (unknown(), false, true, None, "no end given, active nowhere"),
+            (unknown(), true, false, Some(Stage::UnknownExpiry), "unknown expiry"),
+            (unknown(), false, true, None, "unknown expiry, inactive"),
             (young(400), true, false, Some(Stage::NotYetValid), "not yet valid"),
-            (young(400), false, true, None, "not yet valid, active nowhere"),
-            (young(5), true, false, Some(seven), "its end matters more than its start"),
+            (young(400), false, true, None, "not yet valid, inactive"),
+            (young(5), true, false, Some(seven), "the expiry has the higher severity"),
         ];
         for (certificate, active, include_inactive, expected, reason) in cases {
             assert_eq!(stage(certificate, active, include_inactive), expected, "{reason}");

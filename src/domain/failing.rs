@@ -1,4 +1,4 @@
-//! Notifiers that do not get through: told through the others, for a message that nobody takes is a missed
+//! Failing notifiers. The other notifiers report them, because an undelivered alert is a missed
 //! alert.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,39 +15,39 @@ use super::{
 
 /// How long a receiver may fail before it is reported.
 pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
-/// How long a rejection is reported for a receiver that has accepted another message since.
+/// How long a rejection is reported after the receiver has accepted another notification.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(20);
 /// The repeat interval of `notifier.failing`.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
-/// A receiver that has taken nothing since its attempts began to fail.
+/// A receiver with failed attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub notifier: String,
     pub receiver: String,
-    /// The first attempt that failed.
+    /// Time of the first failed attempt.
     pub since: DateTime<Utc>,
-    /// The latest one.
+    /// Time of the latest failed attempt.
     pub last_at: DateTime<Utc>,
-    /// Why that failed; `None` for a word that is not known.
+    /// Why the latest attempt failed; `None` for a reason that this version does not know.
     pub reason: Option<FailureReason>,
     pub detail: String,
     /// Whether it rejected a notification permanently.
     pub refused: bool,
-    /// It has taken something else since.
+    /// Time at which it accepted another notification since.
     pub taken_at: Option<DateTime<Utc>>,
 }
 
-/// A notifier that has failed for too long, or that rejected a notification permanently.
+/// A notifier with receivers that failed for too long or rejected a notification permanently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing<'a> {
     pub notifier: &'a str,
-    /// Its receivers that do, the longest failing first; never empty.
+    /// The failing receivers, longest failing first; never empty.
     pub receivers: Vec<&'a Failure>,
 }
 
 impl Failing<'_> {
-    /// Since when it has not got through to all its receivers.
+    /// The start of its longest failure.
     pub fn since(&self) -> DateTime<Utc> {
         self.receivers[0].since
     }
@@ -73,9 +73,8 @@ impl Failing<'_> {
     }
 }
 
-/// The notifiers that have failed for an hour or rejected a notification permanently. Failures
-/// before `started_at`, the first attempt after a time without any, count only after another
-/// attempt.
+/// The notifiers that have failed for an hour or rejected a notification permanently. A failure for
+/// an hour counts only after an attempt since `started_at`, the start of this process.
 pub fn failing<'a>(
     failures: &'a [Failure],
     started_at: DateTime<Utc>,
@@ -96,9 +95,8 @@ pub fn failing<'a>(
     of.into_iter().map(failing).collect()
 }
 
-/// Decides the alerts of one notifier about the others, never about itself; `configured` has all
-/// names. An alert is resolved when no receiver fails any more: one that was not attempted again
-/// may still fail.
+/// Decides the alerts of one notifier about the others; `configured` contains the names of all. An
+/// alert stays open while a receiver fails, even without a new attempt.
 pub fn decide(
     failures: &[Failure],
     failing: &[Failing<'_>],
@@ -124,7 +122,8 @@ pub fn decide(
     apply_grouping(decisions, notifier, moment.now)
 }
 
-/// What a receiver refused is not told to it again at once: nothing is different then.
+/// Whether no receiver accepted the same alert within the last day: sending it again at once would
+/// fail, too.
 fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: ScanTime) -> bool {
     let Decision::Send { subject, .. } = decision else {
         return false;
@@ -135,7 +134,7 @@ fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: ScanTime) -> bool {
     })
 }
 
-/// Whether a repeat is without a new attempt: no notification was due for that receiver.
+/// Whether a repeat has no news: no attempt was made since the last alert.
 fn is_stale(decision: &Decision, failing: &[Failing<'_>], ledger: &Ledger) -> bool {
     let Decision::Send { subject, reason: Reason::Repeat, .. } = decision else {
         return false;
@@ -169,21 +168,26 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_or_a_refusal_and_what_failed_before_the_start_is_tried_again_first() {
+    fn a_notifier_fails_after_an_hour_or_a_rejection() {
         let day_before = start() - TimeDelta::days(1);
         let cases = [
             ("for 59 minutes", failure("a", 59, false), day_before, false),
             ("for an hour", failure("a", 60, false), day_before, true),
-            ("for good", failure("a", 0, true), day_before, true),
-            ("not tried since", failure("a", 90, false), start() + TimeDelta::seconds(1), false),
+            ("rejected permanently", failure("a", 0, true), day_before, true),
             (
-                "refused, and something else was taken at once",
+                "no attempt since the start",
+                failure("a", 90, false),
+                start() + TimeDelta::seconds(1),
+                false,
+            ),
+            (
+                "rejected, and another notification accepted at once",
                 Failure { taken_at: Some(start()), ..failure("a", 0, true) },
                 day_before,
                 true,
             ),
             (
-                "something was taken",
+                "a notification was accepted since",
                 Failure { taken_at: Some(start()), ..failure("a", 90, false) },
                 day_before,
                 false,
@@ -197,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn the_others_get_one_alert_then_daily_ones_and_a_resolution() {
+    fn other_notifiers_get_an_alert_daily_repeats_and_a_resolution() {
         let mut failures = [failure("a", 61, false)];
-        // It is tried all the time.
+        // Attempts continue.
         failures[0].last_at = start() + TimeDelta::days(9);
         let notifier = |name: &str| NotifierState {
             name: name.to_owned(),
@@ -232,23 +236,22 @@ mod tests {
         assert_eq!(say(&mut other, &bad, 24), ["repeat"]);
         assert_eq!(say(&mut other, &[], 25), ["corrected"]);
         assert!(say(&mut other, &[], 26).is_empty());
-        // Removed from the configuration.
         say(&mut other, &bad, 80);
         let untried = decide(&failures, &[], &names, &other, at(105));
         assert!(untried.is_empty(), "not resolved without a new attempt: {untried:?}");
         let gone = decide(&[], &[], &["b"], &other, at(105));
         assert!(matches!(gone.as_slice(), [Decision::Resolve { reason: Reason::Unwatched, .. }]));
-        // The rejecting notifier gets no immediate alert about the rejection.
+        // A notifier that rejected the alert does not get it again within a day.
         let mut refusing = notifier("b");
         let Some(Decision::Send { subject, sent, .. }) =
             decide(&failures, &bad, &names, &refusing, at(0)).into_iter().next()
         else {
-            panic!("it is told");
+            panic!("no alert");
         };
         refusing.ledger.undelivered.insert(subject, sent);
         assert!(decide(&failures, &bad, &names, &refusing, at(1)).is_empty());
         assert_eq!(decide(&failures, &bad, &names, &refusing, at(24)).len(), 1);
-        // No repeat without an attempt since.
+        // No repeat without a new attempt.
         let still = [Failure { last_at: start(), ..failure("a", 0, true) }];
         let refused = failing(&still, long_ago, start());
         let mut other = notifier("b");

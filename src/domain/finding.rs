@@ -18,24 +18,24 @@ use super::{
 /// How long an ended silence is shown, and counts as the reason for a first alert.
 pub const RECENT: TimeDelta = TimeDelta::days(7);
 
-/// One subject that is in a stage.
+/// A subject in a stage.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub subject: Subject,
     pub reached: Reached,
     pub expires_at: Option<DateTime<Utc>>,
-    /// The name of this time, for the message that it is over.
+    /// The current name, for the resolution of a deleted subject.
     pub name: Option<Name>,
-    /// Since when it is in the stage, where that is known.
+    /// Time at which it entered the stage, if known.
     pub since: Option<DateTime<Utc>>,
-    /// Acknowledged, so that this stage is not told.
+    /// An acknowledgement silences this stage.
     pub muted: bool,
-    /// The end of a silence while the finding was still there, and its kind: the alert follows
-    /// then.
+    /// The latest end of a silence while the finding was open, and the reason for the alert that
+    /// follows.
     pub silence_ended: Option<(DateTime<Utc>, Reason)>,
 }
 
-/// Everything that passes a notifier's filters, in the order of the subjects.
+/// Everything in a stage that passes the filters of a notifier, ordered by subject.
 pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> {
     if !routing.selects(evaluation.organization) {
         return Vec::new();
@@ -151,7 +151,7 @@ fn silence_ended(
     let silenced = |at: &DateTime<Utc>| certificate.created_at.is_none_or(|made| made < *at);
     let stage_then = |at: DateTime<Utc>| match (reached.stage, certificate.expires_at) {
         (Stage::Within(_) | Stage::Expired, Some(end)) => assessment.ruling.steps.reached(end, at),
-        // A finding without an expiry, or from before its time, has no earlier stage.
+        // Other stages do not depend on the expiry: assume that the stage was the same.
         _ => Some(reached.clone()),
     };
     let stage_sent_then = |at: DateTime<Utc>| {

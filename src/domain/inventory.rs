@@ -1,7 +1,7 @@
 //! The inventory of an organization: the pages of all scopes merged into one entry for each
 //! certificate.
 //!
-//! A certificate counts as absent only after a complete listing; an unreadable list keeps its last
+//! A certificate counts as absent only after a complete reading; an unreadable list keeps its last
 //! known content. The result does not depend on the order of pages.
 
 use chrono::{DateTime, Utc};
@@ -20,22 +20,22 @@ use super::{
     unreadable::{Cause, ReadError, Unreadable},
 };
 
-/// One scope's list, as last read.
+/// The list of one scope, as last read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     pub read_at: DateTime<Utc>,
     pub list: List,
 }
 
-/// That a project has lost its last active certificate, its own or inherited.
+/// The loss of a project's last active certificate, own or inherited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtectionLost {
     pub at: DateTime<Utc>,
-    /// Whether every list that could name an active certificate was read since.
+    /// Whether every list that could contain an active certificate was read since.
     pub certain: bool,
 }
 
-/// An organization as it is known after a scan.
+/// The known state of an organization after a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub projects: BTreeMap<ProjectId, Project>,
@@ -50,7 +50,7 @@ pub struct Inventory {
     /// The admin keys, if they were ever read. A scan is complete without them.
     pub admin_keys: Option<AdminKeys>,
     pub unreadable_admin_keys: Option<Unreadable>,
-    /// The projects that had an active certificate once and have had none since.
+    /// The projects that once had an active certificate and have none now.
     pub protection_lost: BTreeMap<ProjectId, ProtectionLost>,
 }
 
@@ -73,7 +73,7 @@ impl Inventory {
         let is_confirmed = |before: Option<&Unreadable>, cause| {
             before.is_some_and(|before| before.confirms(cause, confirm_after, now))
         };
-        // A list that lost all its items at once is believed when a later scan agrees.
+        // A list that suddenly lost all items counts only after a later scan confirms it.
         let doubt = |before: Option<&Listing>, unreadable: Option<&Unreadable>, list: List| {
             let emptied = before.is_some_and(|before| !before.list.is_empty()) && list.is_empty();
             match emptied && !is_confirmed(unreadable, Cause::Emptied) {
@@ -118,7 +118,7 @@ impl Inventory {
             listing.clone()
         };
         let not_reached = ReadError::from("not read in this scan");
-        // What one scope's list is after this reading, and why it is not wholly known.
+        // The merged list of a scope, and the error if it is unreadable or incomplete.
         let mut resolve =
             |scope: Scope, before: Option<&Listing>, unreadable: Option<&Unreadable>| {
                 let listed = listings.remove(&scope).unwrap_or_else(|| Err(not_reached.clone()));
@@ -131,7 +131,7 @@ impl Inventory {
                 match listed {
                     Ok((list, None)) => (Some(Listing { read_at: now, list }), None),
                     Ok((list, Some(error))) => {
-                        // An item that is not understood may be any of those that were known.
+                        // An item that could not be parsed may be any known one: keep them all.
                         let listing = match before.map(&mut keep) {
                             Some(known) => {
                                 Listing { read_at: known.read_at, list: list.or(&known.list) }
@@ -158,7 +158,7 @@ impl Inventory {
         }
 
         if overflow {
-            // Known data is never dropped for new data: something would resolve that is only
+            // Dropping known data for new data would resolve alerts: the whole scan counts as
             // unreadable.
             let mut failed = Reading::failed(EXCEEDED);
             failed.admin_keys = admin_keys;
@@ -191,8 +191,8 @@ impl Inventory {
         after
     }
 
-    /// The projects without an active certificate that had one `before`, or had lost it by then.
-    /// What an unreadable list says is not certain.
+    /// The projects without an active certificate that had one in `before`, or had already lost it
+    /// there. An unreadable list makes the loss uncertain.
     pub fn protection_lost_since(
         &self,
         before: &Inventory,
@@ -213,7 +213,7 @@ impl Inventory {
         self.projects.keys().filter_map(|id| Some((id.clone(), lost(id)?))).collect()
     }
 
-    /// Whether a certificate is active in a project, its own or inherited.
+    /// Whether a project has an active certificate, own or inherited.
     pub fn has_active(&self, project: &ProjectId) -> bool {
         self.organization_has_active() || self.has_own_active(project)
     }
@@ -243,19 +243,19 @@ impl Inventory {
             && self.unreadable_projects.is_empty()
     }
 
-    /// Whether something is absent that a later scan has to confirm.
+    /// Whether a later scan has to confirm that something is gone.
     pub fn needs_confirmation(&self) -> bool {
         let lists = self.unreadable_projects.values().chain(&self.unreadable_organization);
         lists.into_iter().any(|one| one.cause.needs_confirmation())
     }
 
-    /// Whether the certificate is active for the organization, and so inherited by every project.
+    /// Whether the certificate is active for the organization, and therefore inherited by every
+    /// project.
     pub fn active_in_organization(&self, id: &CertificateId) -> bool {
         self.organization.as_ref().is_some_and(|listing| listing.list.has_active(id))
     }
 
-    /// The certificates that a project accepts clients of, in the order of their ids: its own
-    /// active ones and those it inherits.
+    /// The active certificates of a project, own and inherited, ordered by id.
     pub fn active_in_project<'a>(&'a self, project: &ProjectId) -> Vec<&'a Certificate> {
         let listings = self.listings.get(project).into_iter().chain(&self.organization);
         let mut ids: Vec<&CertificateId> =
@@ -265,7 +265,7 @@ impl Inventory {
         ids.into_iter().filter_map(|id| self.certificates.get(id)).map(Arc::as_ref).collect()
     }
 
-    /// The projects in which the certificate is active: all of them where it is inherited.
+    /// The projects in which the certificate is active; all projects if it is inherited.
     pub fn projects_of(&self, id: &CertificateId) -> Vec<&Project> {
         let inherited = self.active_in_organization(id);
         self.projects
@@ -289,7 +289,7 @@ impl Inventory {
         self.projects.values().filter(|project| !read(project)).collect()
     }
 
-    /// The projects whose lists name the certificate, active or not.
+    /// The projects whose lists contain the certificate, active or not.
     pub fn projects_that_list(&self, id: &CertificateId) -> Vec<&Project> {
         let lists = |project: &&Project| {
             let listing = self.listings.get(&project.id);
@@ -298,7 +298,7 @@ impl Inventory {
         self.projects.values().filter(lists).collect()
     }
 
-    /// The certificates that an unreadable list names, as of its last reading.
+    /// The certificates in the last known content of unreadable lists.
     pub fn stale_certificates(&self) -> HashSet<&CertificateId> {
         let organization = self.unreadable_organization.as_ref().and(self.organization.as_ref());
         let projects = self.unreadable_projects.keys().filter_map(|id| self.listings.get(id));
@@ -312,12 +312,12 @@ impl Inventory {
         stale
     }
 
-    /// The oldest moment at which a list that is still believed was read; `None` if none ever was.
+    /// The time of the oldest reading in use; `None` if no list was ever read.
     pub fn oldest_reading(&self) -> Option<DateTime<Utc>> {
         self.organization.iter().chain(self.listings.values()).map(|listing| listing.read_at).min()
     }
 
-    /// Everything that could not be read, with the scope in words.
+    /// The unreadable lists, with a description of their scope.
     pub fn faults(&self) -> impl Iterator<Item = (String, &Unreadable)> {
         let list =
             self.unreadable_project_list.iter().map(|u| ("the list of projects".to_owned(), u));
@@ -409,7 +409,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_certificate_of_many_projects_is_one_certificate() {
+    fn a_certificate_in_several_projects_is_one_entry() {
         let list: &[_] = &[("c", 5, true)];
         let inventory = merged(
             Inventory::default(),
@@ -423,7 +423,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_active_for_the_organization_is_inherited_by_every_project() {
+    fn every_project_inherits_the_active_certificates_of_the_organization() {
         let inventory = merged(
             Inventory::default(),
             &[("", Ok(&[("c", 5, true)])), ("p1", Ok(&[])), ("p2", Ok(&[]))],
@@ -455,7 +455,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unreadable_project_keeps_what_was_known_of_it() {
+    fn an_unreadable_project_keeps_its_last_known_data() {
         let before = merged(
             Inventory::default(),
             &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)])), ("p2", Ok(&[]))],
@@ -469,7 +469,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_project_that_a_complete_list_no_longer_names_is_gone_with_its_certificates() {
+    fn a_project_missing_from_a_complete_list_is_removed_with_its_certificates() {
         let before = merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
         let after = merged(before, &[("", Ok(&[]))]);
         assert!(after.projects.is_empty() && after.certificates.is_empty());
@@ -477,7 +477,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_project_is_not_gone_because_the_list_broke_off() {
+    fn a_project_missing_from_an_incomplete_list_is_kept() {
         let before = merged(Inventory::default(), &[("", Ok(&[])), ("p1", Ok(&[("c", 5, true)]))]);
         let mut broken = reading(&[("", Ok(&[]))]);
         broken.project_list = Err("connection reset".into());
@@ -489,7 +489,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn unreadable_since_is_the_first_time() {
+    fn unreadable_since_is_the_first_failure() {
         let first =
             Inventory::default().merge(reading(&[("", Err("HTTP 403"))]), &everything(), start());
         let later = start() + TimeDelta::hours(6);
@@ -499,8 +499,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Two listings of one scan may disagree where something was changed in between; which came
-        /// first must not matter.
+        /// Two lists of one scan may differ if a certificate was changed between the requests.
         #[test]
         fn the_order_of_pages_does_not_matter(
             entries in proptest::collection::vec((0..4u8, -5..90i64, any::<bool>(), 0..3u8), 0..24),

@@ -1,7 +1,6 @@
-//! What certvigil decides, and nothing else.
+//! All decisions of certvigil.
 //!
-//! Everything here is pure: no async, no I/O, no clock, no logging. `now` is always an argument,
-//! functions return verdicts and do not fail. The rest of the crate is the way in and out.
+//! Everything here is pure: no async, no I/O, no clock, no logging. `now` is always an argument.
 
 pub mod acknowledgement;
 pub mod active;

@@ -2,17 +2,17 @@
 
 use super::{alert::Ledger, routing::Routing};
 
-/// How a notifier wants what a scan has to say.
+/// How the alerts of a scan become notifications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grouping {
-    /// All of it in one message.
+    /// One notification for all alerts.
     #[default]
     Digest,
-    /// One message for each alert, for services that open and close an incident for each. It is for
-    /// notifiers with a single receiver.
+    /// One notification for each alert, for services that open and close an incident for each. Such
+    /// a notifier has a single receiver.
     EachAlert,
-    /// One notification for each alert, and every scan refreshes the open ones: the receiver treats
-    /// an alert that is not refreshed as resolved.
+    /// One notification for each alert. Every scan refreshes the open ones, because the receiver
+    /// treats silence as resolved.
     EachAlertRefreshed,
 }
 
@@ -31,7 +31,7 @@ impl NotifierState {
         NotifierState { name, routing, grouping, ledger: Ledger::default() }
     }
 
-    /// The same with nothing told yet.
+    /// This notifier with an empty ledger.
     pub fn afresh(&self) -> NotifierState {
         NotifierState { ledger: Ledger::default(), ..self.clone() }
     }

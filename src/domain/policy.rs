@@ -1,4 +1,4 @@
-//! Which ladder applies to a certificate, and whether it is to be ignored: the first rule that matches.
+//! The rules: the first match gives a certificate its ladder, or ignores it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -12,33 +12,32 @@ use super::{
 /// The rules and limits of one organization.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Where no rule says otherwise.
+    /// The global ladder, for certificates without a rule.
     pub ladder: Ladder,
     /// The rules for this organization, in their order.
     pub rules: Vec<Rule>,
-    /// Whether certificates that are active nowhere are watched, too.
+    /// Whether inactive certificates are watched, too.
     pub include_inactive: bool,
-    /// The highest severity of a certificate that every project has a successor for.
+    /// The maximum severity of a certificate for which every project has a successor.
     pub replaced_severity: Severity,
     /// How long a list may be unreadable before `monitor.blind`; `None` in a forecast, which reads
     /// nothing.
     pub blind_after: Option<TimeDelta>,
-    /// Which admin keys are watched.
     pub admin_keys: WatchedKeys,
-    /// certvigil's own client certificate, where it has one.
+    /// certvigil's client certificate, if it has one.
     pub client_identity: Option<ClientIdentity>,
     pub protection: ProtectionPolicy,
 }
 
-/// Which projects without an active certificate are reported. Without one, neither the project's own nor one of the
-/// organization, a project does not enforce mutual TLS.
+/// Which projects without an active certificate, own or inherited, are reported: mutual TLS is off
+/// in them.
 #[derive(Clone, Debug)]
 pub struct ProtectionPolicy {
-    /// Always reported. Others are reported once they have lost their last active certificate.
+    /// Always reported. Others are reported only after they lost their last active certificate.
     pub expected: Globs,
     /// Never reported.
     pub ignored: Globs,
-    /// `None`: nothing is reported.
+    /// `None` reports no project.
     pub severity: Option<Severity>,
 }
 
@@ -52,10 +51,10 @@ impl Default for ProtectionPolicy {
     }
 }
 
-/// One of `[[rules]]`.
+/// An entry of `[[rules]]`.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its place in the configuration, from 0.
+    /// Its index in the configuration, from 0.
     pub index: usize,
     pub certificates: Globs,
     pub projects: Globs,
@@ -78,18 +77,18 @@ pub struct Ignore {
 /// The result of the rules for one certificate.
 #[derive(Clone, Debug)]
 pub struct Ruling<'a> {
-    /// The rule that gives the ladder; `None`: the global one.
+    /// The rule that gives the ladder; `None` for the global one.
     pub rule: Option<&'a Rule>,
     pub ladder: &'a Ladder,
-    /// The ladder, as it is for this certificate.
+    /// The ladder, resolved for this certificate.
     pub steps: Steps,
     pub ignored: Option<(&'a Rule, &'a Ignore)>,
-    /// An `ignore` that would match, and has ended.
+    /// A matching `ignore` that has ended.
     pub lapsed: Option<(&'a Rule, &'a Ignore)>,
 }
 
 impl<'a> Ruling<'a> {
-    /// The rules that have a say.
+    /// The rules that contribute to the result.
     pub fn deciding(&self) -> impl Iterator<Item = &'a Rule> {
         let silences = [self.ignored, self.lapsed].into_iter().flatten();
         self.rule.into_iter().chain(silences.map(|(rule, _)| rule))
@@ -97,11 +96,11 @@ impl<'a> Ruling<'a> {
 }
 
 impl Policy {
-    /// Applies the rules to a certificate that is active in these projects, and may be in the
+    /// Applies the rules to a certificate that is active in these projects, and possibly in the
     /// unread ones.
     ///
     /// The first matching rule wins; an ended `ignore` does not count. An ignored certificate still
-    /// has a ladder, which judges its successors.
+    /// has a ladder, which decides on its successors.
     pub fn ruling(
         &self,
         certificate: &Certificate,
@@ -130,7 +129,8 @@ impl Policy {
 }
 
 impl Rule {
-    /// An `ignore` needs all the projects where the certificate is active to match, a ladder needs one.
+    /// For an `ignore`, every project where the certificate is active must match; for a ladder, one
+    /// of them.
     fn matches(
         &self,
         certificate: &Certificate,
@@ -146,7 +146,8 @@ impl Rule {
         let match_one = |project: &&Project| self.projects.match_project(project);
         match self.effect {
             Effect::Watch(_) => active_in.iter().any(match_one),
-            // Nothing is silenced for projects that are not there, or that may have it active unread.
+            // Not for an inactive certificate, nor if it may be active in an unread project that
+            // does not match.
             Effect::Ignore(_) => {
                 !active_in.is_empty() && active_in.iter().chain(unread).all(match_one)
             }
@@ -183,7 +184,7 @@ mod tests {
         Project { id: ProjectId::parse(id).unwrap(), name: Name::clean(name) }
     }
 
-    /// `rule N` or `global`, and whether it is ignored or was.
+    /// `rule N` or `global`, and the rule that ignores the certificate or ignored it until now.
     fn said(rules: Vec<Rule>, projects: &[&Project], unread: &[&Project]) -> String {
         let policy = Policy {
             ladder: ladder(&[30]),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_matches_wins() {
+    fn the_first_matching_rule_wins() {
         let prod = project("proj_1", "prod-chat");
         let lab = project("proj_2", "lab-chat");
         let watch = |days: i64| Effect::Watch(ladder(&[days]));
@@ -221,25 +222,30 @@ mod tests {
                 "rule 0",
             ),
             (
-                "a ladder needs one",
+                "a ladder needs one matching project",
                 vec![rule(0, all, &["prod-*"], watch(9))],
                 &[&prod, &lab],
                 "rule 0",
             ),
-            ("and one at least", vec![rule(0, all, &["prod-*"], watch(9))], &[], "global"),
+            ("a ladder needs a project", vec![rule(0, all, &["prod-*"], watch(9))], &[], "global"),
             (
-                "an ignore needs all",
+                "an ignore needs all projects to match",
                 vec![rule(0, all, &["prod-*"], ignore(1))],
                 &[&prod, &lab],
                 "global",
             ),
             (
-                "all of them",
+                "all projects match",
                 vec![rule(0, all, &["prod-*"], ignore(1))],
                 &[&prod],
                 "global, ignored by rule 0",
             ),
-            ("and one at least", vec![rule(0, all, &["prod-*"], ignore(1))], &[], "global"),
+            (
+                "an ignore needs a project",
+                vec![rule(0, all, &["prod-*"], ignore(1))],
+                &[],
+                "global",
+            ),
             (
                 "ignored certificates have a ladder",
                 vec![rule(0, all, all, ignore(1)), rule(1, all, all, watch(9))],
@@ -247,7 +253,7 @@ mod tests {
                 "rule 1, ignored by rule 0",
             ),
             (
-                "an ignore that has ended is passed over",
+                "an ended ignore is skipped",
                 vec![rule(0, all, all, ignore(0)), rule(1, all, all, watch(9))],
                 &[&prod],
                 "rule 1, lapsed by rule 0",
@@ -260,10 +266,10 @@ mod tests {
             rule(0, &["*"], &["*"], Effect::Watch(ladder(&[9]))),
             rule(1, &["*"], &["*"], ignore(1)),
         ];
-        assert_eq!(said(behind, &[&prod], &[]), "rule 0", "an ignore behind a ladder");
+        assert_eq!(said(behind, &[&prod], &[]), "rule 0", "an ignore after a ladder");
         let of_prod = || vec![rule(0, all, &["prod-*"], ignore(1))];
         let heard = said(of_prod(), &[&prod], &[&lab]);
-        assert_eq!(heard, "global", "it may be active in one that was never read");
+        assert_eq!(heard, "global", "it may be active in an unread project");
         assert_eq!(said(of_prod(), &[&prod], &[&prod]), "global, ignored by rule 0");
     }
 }

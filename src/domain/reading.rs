@@ -1,6 +1,6 @@
-//! What one scan read, as it came in: each certificate once, and each list once, however many scopes have it.
+//! The result of reading an organization: each certificate and each distinct list once.
 //!
-//! It does not depend on the order in which pages came.
+//! It does not depend on the order of pages.
 
 use chrono::TimeDelta;
 use std::{
@@ -16,7 +16,7 @@ use super::{
     unreadable::{CONFIRM_AFTER, ReadError},
 };
 
-/// How many of the last lists are known by the pages that they were made of.
+/// Number of recent lists that are recognized by their pages.
 const KEPT: usize = 16;
 
 /// A certificate as one scope lists it.
@@ -26,7 +26,7 @@ pub struct Listed {
     pub active: bool,
 }
 
-/// The certificates of a list, in the order of their ids, and whether each is active there. Copies share it.
+/// The certificates of a list, ordered by id, and whether each is active there. Clones share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct List(Arc<[(CertificateId, bool)]>);
 
@@ -46,7 +46,7 @@ impl List {
         self.0.is_empty()
     }
 
-    /// This list, and what only `other` names.
+    /// This list, and the entries that only `other` contains.
     pub fn or(&self, other: &List) -> List {
         let missing = other.iter().filter(|(id, _)| !self.names(id));
         List::new(self.iter().chain(missing).cloned().collect())
@@ -61,12 +61,11 @@ impl List {
         self.0.iter().filter(|(_, active)| *active).map(|(id, _)| id)
     }
 
-    /// Whether it names the certificate, active or not.
+    /// Whether it contains the certificate, active or not.
     pub fn names(&self, id: &CertificateId) -> bool {
         self.find(id).is_some()
     }
 
-    /// Whether the certificate is active in it.
     pub fn has_active(&self, id: &CertificateId) -> bool {
         self.find(id) == Some(true)
     }
@@ -76,40 +75,40 @@ impl List {
         self.0.get(at).map(|(_, active)| *active)
     }
 
-    /// Where it is in memory: the same for copies. Lists of the same content may differ in it.
+    /// The memory address, which is the same for clones. Lists with the same content may have
+    /// different addresses.
     pub fn address(&self) -> usize {
         self.0.as_ptr().addr()
     }
 }
 
-/// What one scan read. A scope that is in none of the fields was not reached.
+/// The result of reading an organization. A scope that is in none of the fields was not reached.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The selected projects that were listed.
     pub projects: BTreeMap<ProjectId, Project>,
-    /// Whether the list of projects was read to its end; else why not.
+    /// The error, if the list of projects is incomplete.
     pub project_list: Result<(), ReadError>,
-    /// The certificates of the listings.
+    /// The certificates of all complete lists.
     pub certificates: Certificates,
-    /// The listings that were read to their ends, and why the others were not.
+    /// The complete lists, and the errors of the unreadable ones.
     pub listings: BTreeMap<Scope, Result<List, ReadError>>,
-    /// The items that were not understood, of lists that were read otherwise.
+    /// The errors of lists with items that could not be parsed.
     pub partial: BTreeMap<Scope, ReadError>,
-    /// The organization's admin keys; `None` where nobody asked for them.
+    /// The organization's admin keys; `None` if they are not watched.
     pub admin_keys: Option<Result<Vec<AdminKey>, ReadError>>,
-    /// How long an absence has to last before it is believed.
+    /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
-    /// The inventory before; unchanged certificates are shared with it.
+    /// The previous inventory; unchanged certificates are shared with it.
     before: Arc<Inventory>,
-    /// How much may still be kept.
     pub(super) capacity: Capacity,
-    /// The last lists, with the pages that they were made of.
+    /// The latest lists with their pages.
     recent: VecDeque<(Vec<Arc<Vec<Listed>>>, List)>,
 }
 
 impl Reading {
-    /// One that has read nothing yet, and comes to this where nothing is read. `admin_keys`: whether anybody asks for
-    /// them.
+    /// An empty reading. `why` is the error of the list of projects, and of the admin keys if they
+    /// are watched, until they are read.
     pub fn begin(before: Arc<Inventory>, why: &str, admin_keys: bool) -> Reading {
         let listings = before.organization.iter().chain(before.listings.values());
         let known = listings.map(|listing| listing.list.clone());
@@ -127,17 +126,17 @@ impl Reading {
         }
     }
 
-    /// One that has read nothing.
+    /// A reading in which every list failed.
     pub fn failed(why: &str) -> Reading {
         let listings = BTreeMap::from([(Scope::Organization, Err(why.into()))]);
         let capacity = Capacity::unlimited();
         Reading { listings, capacity, ..Reading::begin(Arc::default(), why, true) }
     }
 
-    /// Adds the projects of a page. Those that do not fit are left out.
+    /// Adds the projects of a page.
     ///
     /// # Errors
-    /// If some do not fit: then the list of projects is not wholly known.
+    /// If they exceed the capacity: the rest is left out, and the list of projects is incomplete.
     pub fn add_projects(&mut self, projects: Vec<Project>) -> Result<(), ReadError> {
         for project in projects {
             if !self.projects.contains_key(&project.id) {
@@ -148,7 +147,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Takes the whole list of a scope, page by page. A list that does not fit is unreadable.
+    /// Adds the complete list of a scope. A list that exceeds the capacity is unreadable.
     pub fn take(&mut self, scope: Scope, pages: Vec<Arc<Vec<Listed>>>) {
         let same = |(of, _): &&(Vec<Arc<Vec<Listed>>>, List)| {
             of.len() == pages.len() && of.iter().zip(&pages).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -171,7 +170,8 @@ impl Reading {
         self.listings.insert(scope, Err(error));
     }
 
-    /// The lists that say that a project has no active certificate any more, if it had one before.
+    /// The lists of projects that lost their last active certificate since `before`, and the
+    /// organization's list; empty if no project did.
     pub fn without_protection(&self, before: &Inventory) -> BTreeSet<Scope> {
         let organization = self.listings.get(&Scope::Organization);
         if self.is_active_for_all() || !organization.is_some_and(Result::is_ok) {
@@ -189,13 +189,14 @@ impl Reading {
         scopes
     }
 
-    /// Whether a certificate is active for the organization, and so inherited by every project.
+    /// Whether a certificate is active for the organization, and therefore inherited by every
+    /// project.
     pub fn is_active_for_all(&self) -> bool {
         let list = self.listings.get(&Scope::Organization);
         list.is_some_and(|list| list.as_ref().is_ok_and(|list| list.active().next().is_some()))
     }
 
-    /// Records that some items of a scope's list were not understood.
+    /// Records that some items of a scope's list could not be parsed.
     pub fn add_partial(&mut self, scope: Scope, error: ReadError) {
         let error = self.capacity.error(error);
         self.partial.insert(scope, error);
@@ -214,14 +215,14 @@ impl Reading {
         Ok(list)
     }
 
-    /// The id as it is kept, so that all lists share its text.
+    /// The known copy of the id, so that all lists share its text.
     fn id(&self, certificate: &Arc<Certificate>) -> CertificateId {
         let known = self.certificates.get(&certificate.id);
         let known = known.or_else(|| self.before.certificates.get(&certificate.id));
         known.unwrap_or(certificate).id.clone()
     }
 
-    /// Adds a certificate, or combines it with the same one from another list.
+    /// Adds a certificate, or combines it with its entry from another list.
     fn know(&mut self, certificate: &Arc<Certificate>) {
         match self.certificates.get_mut(&certificate.id) {
             None => {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_each_certificate_once_in_whatever_order_it_came() {
+    fn a_list_contains_each_certificate_once_in_any_order() {
         let one = list(&[("b", false), ("a", true), ("b", true), ("c", false)]);
         assert_eq!(
             one,
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_unreadable_and_the_rest_is_read() {
+    fn a_list_beyond_the_capacity_is_unreadable_and_others_are_read() {
         let mut reading = Reading::begin(Arc::default(), "", false);
         reading.capacity = Capacity::of(4, 3, 1_000);
         let lists: [(&[&str], bool); 6] = [
@@ -290,7 +291,7 @@ mod tests {
             assert_eq!(reading.listings[&scope(n)].is_ok(), fits, "{ids:?}");
         }
         let ids: Vec<&str> = reading.certificates.keys().map(CertificateId::as_str).collect();
-        assert_eq!(ids, ["a", "b", "d"], "nothing of a list that did not fit");
+        assert_eq!(ids, ["a", "b", "d"], "nothing of a list beyond the capacity");
 
         let project = |n: usize| {
             let id = ProjectId::parse(&format!("p{n}")).unwrap();
@@ -304,11 +305,11 @@ mod tests {
         assert!((1..9).contains(&held), "{held}");
         reading.fail(scope(1), "x".repeat(300).into());
         let Err(error) = &reading.listings[&scope(1)] else { unreachable!() };
-        assert!(Arc::ptr_eq(&error.why, &why), "errors that do not fit share one text");
+        assert!(Arc::ptr_eq(&error.why, &why), "errors beyond the capacity share one text");
     }
 
     #[test]
-    fn lists_of_the_same_content_are_one() {
+    fn lists_with_the_same_content_share_memory() {
         let mut reading = Reading::begin(Arc::default(), "", false);
         let first = page(&["a", "b"]);
         for (n, pages) in

@@ -5,50 +5,50 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{text::hide_secret, words::words};
 
 words! {
-    /// Why an attempt failed. Closed: it is the decision's word, the log field's and a metric's label.
+    /// Why an attempt failed. Also a log field and a metric label, so the set is closed.
     FailureReason {
-        /// No connection: refused, unreachable, the name does not resolve.
+        /// No connection: refused, unreachable, or the name does not resolve.
         Connect = "connect",
         Timeout = "timeout",
-        /// No trusted encrypted connection could be had.
+        /// No trusted TLS connection.
         Tls = "tls",
-        /// The user name and password, or the key, were refused.
+        /// The receiver rejected the credentials.
         Login = "login",
-        /// The mail server refused the sender's address.
+        /// The mail server rejected the sender address.
         Sender = "sender",
-        /// The mail server refused the recipient's address.
+        /// The mail server rejected the recipient address.
         Recipient = "recipient",
-        /// The receiver refused the message itself.
+        /// The receiver rejected the message.
         Message = "message",
         RateLimited = "rate_limited",
-        /// The receiver is there and cannot take it now.
+        /// The receiver is temporarily unavailable.
         Unavailable = "unavailable",
         /// The webhook answered with a redirect, which is not followed.
         Redirect = "redirect",
-        /// The webhook answers that it is permanently gone.
+        /// The webhook reports that it is permanently gone.
         Gone = "gone",
-        /// The answer was not what the protocol allows.
+        /// The reply violates the protocol.
         Protocol = "protocol",
-        /// The whole message was sent, and no reply came: it may have arrived.
+        /// The message was sent, but no reply came: it may have arrived.
         Unconfirmed = "unconfirmed",
-        /// certvigil itself failed.
+        /// An internal error of certvigil.
         Internal = "internal",
     }
 }
 
-/// What one attempt came to. A receiver's failure is a value, never an `Err`.
+/// The result of an attempt. A receiver's failure is a value, never an `Err`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Accepted; `answer` is what the receiver said.
+    /// Accepted; `answer` is the receiver's reply.
     Delivered { answer: String },
-    /// Not now; `after` is the receiver's own wish.
+    /// Failed temporarily; `after` is the delay that the receiver requested.
     Retry { reason: FailureReason, detail: String, after: Option<TimeDelta> },
-    /// Never.
+    /// Failed permanently.
     Rejected { reason: FailureReason, detail: String },
 }
 
 impl Outcome {
-    /// In a word: `delivered`, or the reason of the failure.
+    /// `delivered`, or the reason of the failure.
     pub fn as_str(&self) -> &'static str {
         match self {
             Outcome::Delivered { .. } => "delivered",
@@ -56,7 +56,7 @@ impl Outcome {
         }
     }
 
-    /// The same with a secret hidden, wherever the receiver has repeated it.
+    /// Hides a secret that the receiver may have repeated in its reply.
     pub fn without(self, secret: &str) -> Outcome {
         let hide = |text: String| hide_secret(&text, secret);
         match self {
@@ -70,13 +70,13 @@ impl Outcome {
         }
     }
 
-    /// A failure that is worth another attempt at a time of our choice.
+    /// A temporary failure without a requested delay.
     pub fn retry(reason: FailureReason, detail: impl Into<String>) -> Outcome {
         Outcome::Retry { reason, detail: detail.into(), after: None }
     }
 }
 
-/// How long and how often to try.
+/// The delays between attempts, and the time after which certvigil gives up.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
     pub give_up_after: TimeDelta,
@@ -93,16 +93,16 @@ pub enum Verdict {
     GivenUp,
 }
 
-/// The longest pause that a receiver can ask for: an answer must not silence it for days.
+/// The maximum delay that a receiver can request, so that it cannot stop deliveries for days.
 pub const LONGEST_WISH: TimeDelta = TimeDelta::minutes(15);
 
-/// The pauses after attempts that may have arrived: each repetition is another copy for its reader.
+/// The delays after attempts that may have arrived: each retry may be a duplicate for the reader.
 const UNCONFIRMED: [TimeDelta; 3] =
     [TimeDelta::hours(1), TimeDelta::hours(6), TimeDelta::hours(24)];
 
-/// Decides after the attempt numbered `attempt` (from 1). The pause doubles from `initial` to `max`,
-/// less up to a quarter (`fraction`, 0 to 1, picks how much), and is at least as long as the receiver asked for, up to
-/// [`LONGEST_WISH`]. The last attempt is at `give_up_at`.
+/// Decides after attempt number `attempt` (from 1). The delay doubles from `initial` to `max`, less
+/// a jitter of up to a quarter (`fraction`, 0 to 1), and is at least as long as the receiver
+/// requested, up to [`LONGEST_WISH`]. The last attempt is at `give_up_at`.
 pub fn verdict(
     outcome: &Outcome,
     attempt: u32,
@@ -157,18 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_doubles_up_to_its_limit_and_the_receivers_wish_counts() {
+    fn the_delay_doubles_up_to_its_limit_and_respects_the_receivers_request() {
         let minutes = |n| Some(TimeDelta::minutes(n));
         let cases = [
-            (1, None, 0.0, 5_000, "the first pause"),
+            (1, None, 0.0, 5_000, "the first delay"),
             (2, None, 0.0, 10_000, "doubled"),
             (2, None, 1.0, 7_500, "less a quarter"),
             (60, None, 0.0, 900_000, "the limit"),
-            (u32::MAX, None, 0.0, 900_000, "however often"),
-            (1, minutes(2), 0.0, 120_000, "the receiver wants longer"),
-            (60, minutes(2), 0.0, 900_000, "the receiver wants sooner than we do"),
-            (1, minutes(60 * 24 * 400), 0.0, 900_000, "a wish for years is cut to 15 minutes"),
-            (1, Some(TimeDelta::MAX), 0.0, 900_000, "whatever its size"),
+            (u32::MAX, None, 0.0, 900_000, "the limit, after many attempts"),
+            (1, minutes(2), 0.0, 120_000, "the receiver requests a longer delay"),
+            (60, minutes(2), 0.0, 900_000, "the receiver requests a shorter delay"),
+            (1, minutes(60 * 24 * 400), 0.0, 900_000, "a request for years is cut to 15 minutes"),
+            (1, Some(TimeDelta::MAX), 0.0, 900_000, "the largest possible request"),
         ];
         for (attempt, after, fraction, expected, reason) in cases {
             assert_eq!(after_attempt(attempt, after, fraction), expected, "{reason}");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_may_have_arrived_is_repeated_rarely() {
+    fn a_message_that_may_have_arrived_is_rarely_retried() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let lost = Outcome::retry(FailureReason::Unconfirmed, "no reply");
         let pauses = [1, 2, 3, 4].map(|attempt| {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_given_up_only_after_an_attempt_at_the_end() {
+    fn a_delivery_is_given_up_only_after_a_last_attempt_at_the_end() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let failed = Outcome::retry(FailureReason::Timeout, "no answer");
         let at = |give_up_at| verdict(&failed, 9, give_up_at, &policy(), now, 0.0);

@@ -1,8 +1,9 @@
-//! The rotation of a trust anchor: the steps that are done, and the next one in each project.
+//! The rotation of a trust anchor: the completed steps, and the next one in each project.
 //!
-//! A rotation has five steps (OpenAI's mutual TLS guide): upload the new certificate, activate it in addition to the
-//! old one, move the clients, deactivate the old one, delete it. The lists show every step except the third. An
-//! uploaded certificate is a candidate until it is active; only then is it known to be the successor.
+//! A rotation has five steps (OpenAI's mutual TLS guide): upload the new certificate, activate it
+//! in addition to the old one, move the clients, deactivate the old one, delete it. The lists show
+//! every step except the third. An uploaded certificate is a candidate; only an active one is known
+//! to be the successor.
 
 pub mod plan;
 
@@ -18,7 +19,7 @@ use super::{
     words::words,
 };
 
-/// From how much similarity on (Jaro-Winkler, 0 to 1) two names are taken for versions of one.
+/// The Jaro-Winkler similarity (0 to 1) from which two names count as versions of one name.
 const SIMILAR: f64 = 0.9;
 
 words! {
@@ -37,24 +38,24 @@ words! {
     }
 }
 
-/// How far the rotation of one certificate is.
+/// The progress of a certificate's rotation.
 #[derive(Debug)]
 pub struct Rotation<'a> {
-    /// Active for the organization itself, and so inherited by every project.
+    /// Active for the organization, and therefore inherited by every project.
     pub organization_wide: bool,
-    /// The projects in which it is active, in the order of their ids.
+    /// The projects in which it is active, ordered by id.
     pub projects: Vec<ProjectRotation<'a>>,
     /// Possible successors, the likeliest first.
     pub candidates: Vec<&'a Certificate>,
-    /// Active nowhere, and replaced or expired.
+    /// Inactive, and replaced or expired.
     pub leftover: bool,
 }
 
-/// How far it is in one project.
+/// The progress of a rotation in one project.
 #[derive(Debug)]
 pub struct ProjectRotation<'a> {
     pub project: &'a Project,
-    /// The successor here.
+    /// The successor in this project.
     pub successor: Option<&'a Certificate>,
     /// Without a successor: the certificate to activate.
     pub candidate: Option<&'a Certificate>,
@@ -62,8 +63,8 @@ pub struct ProjectRotation<'a> {
 }
 
 impl Rotation<'_> {
-    /// The next step and the certificate to activate. If projects differ, the earliest step. `None` for an inactive
-    /// certificate that may still be needed.
+    /// The next step and the certificate to activate. If projects differ, the earliest step. `None`
+    /// for an inactive certificate that may still be needed.
     pub fn next(&self) -> Option<(RotationStep, Option<&Certificate>)> {
         let least = self.projects.iter().min_by_key(|one| one.next);
         let least = least.map(|one| (one.next, one.candidate));
@@ -80,7 +81,6 @@ pub struct Remedy<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// How far the rotation of a certificate is.
     pub fn rotation(&self, assessment: &Assessment<'a>) -> Rotation<'a> {
         let certificate = assessment.certificate;
         // Without a known expiry, a successor has to be valid for long enough from now on.
@@ -118,10 +118,9 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The next step for a project without a valid or an active certificate.
     pub fn remedy(&self, project: &ProjectId) -> Remedy<'a> {
         let last = self.active_in(project).iter().copied().max_by_key(|one| one.expires_at);
-        // A certificate in the project's own list was probably active there.
+        // A certificate in the list of the project was probably active there.
         let listing = self.inventory.listings.get(project);
         let listed = listing.iter().flat_map(|listing| listing.list.iter());
         let listed = listed.map(|(id, _)| (id, 1)).collect();
@@ -143,7 +142,7 @@ impl<'a> Evaluation<'a> {
     /// is an active certificate with a similar name that is newer and expires later.
     fn is_leftover(&self, assessment: &Assessment<'a>) -> bool {
         let certificate = assessment.certificate;
-        // An unreadable list may have it active.
+        // It may be active in an unreadable list.
         if assessment.is_active() || !self.inventory.is_complete() {
             return false;
         }
@@ -157,8 +156,9 @@ impl<'a> Evaluation<'a> {
         end <= self.now || others.any(|one| replaces(one) && self.is_active(&one.id))
     }
 
-    /// Possible successors, the likeliest first: those in `used`, then similar names, newer uploads and later expiries. A
-    /// certificate that is active elsewhere for another purpose is excluded: its clients should not get access here.
+    /// Possible successors, the likeliest first: those in `used`, then similar names, newer uploads
+    /// and later expiries. A certificate that is active elsewhere for another purpose is excluded:
+    /// its clients should not get access here.
     fn candidates(
         &self,
         old: Option<&Certificate>,
@@ -197,7 +197,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Whether two names look like versions of one: `prod-ca-2026` and `prod-ca-2027`.
+/// Whether two names look like versions of one name: `prod-ca-2026` and `prod-ca-2027`.
 fn are_similar(one: &Certificate, other: &Certificate) -> bool {
     let stem = |name: &Name| -> String {
         name.as_str().chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect()

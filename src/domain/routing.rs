@@ -6,19 +6,18 @@ use super::{
     threshold::Severity,
 };
 
-/// The filters of a notifier.
 #[derive(Clone, Debug)]
 pub struct Routing {
     pub min_severity: Severity,
     pub organizations: Globs,
-    /// Told only of certificates that are active in a matching project.
+    /// Selects matching projects, and certificates that are active in one.
     pub projects: Globs,
     /// Whether it sends resolutions.
     pub send_resolved: bool,
 }
 
 impl Routing {
-    /// Everything.
+    /// Selects everything.
     pub fn all() -> Routing {
         Routing {
             min_severity: Severity::Info,
@@ -32,7 +31,7 @@ impl Routing {
         self.organizations.matches(organization.as_str(), None)
     }
 
-    /// Whether a certificate that is active in these projects is its business.
+    /// Whether it selects a certificate that is active in these projects.
     pub fn concerns(&self, active_in: &[&Project]) -> bool {
         self.projects.is_all()
             || active_in.iter().any(|project| self.projects.match_project(project))

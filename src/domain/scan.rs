@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::certificate::OrganizationName;
 
-/// The times of a scan, and the numbers of lists that it read.
+/// The times and the results of a scan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScanRecord {
     pub id: Uuid,
@@ -26,8 +26,8 @@ pub struct ScanRecord {
 }
 
 impl ScanRecord {
-    /// How far the API's clock is ahead of this host's; zero if it is close, or if this host's clock
-    /// was set back since.
+    /// How far the API's clock is ahead of this host's; zero if it is close, or if this host's
+    /// clock was set back since.
     pub fn skew(&self, now: DateTime<Utc>) -> TimeDelta {
         self.clock_skew.filter(|_| self.finished_at <= now).unwrap_or_default()
     }

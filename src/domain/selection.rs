@@ -1,4 +1,4 @@
-//! Patterns on ids and names, and which projects of an organization are watched.
+//! Patterns for ids and names, and the selection of projects.
 
 use wildmatch::WildMatch;
 
@@ -13,7 +13,7 @@ impl Glob {
         Glob(WildMatch::new(pattern))
     }
 
-    /// Whether the whole of `text` fits the pattern.
+    /// Whether the pattern matches the whole `text`.
     pub fn matches(&self, text: &str) -> bool {
         self.0.matches(text)
     }
@@ -24,7 +24,7 @@ impl Glob {
     }
 }
 
-/// Patterns, one of which has to match an id or a name.
+/// Patterns, one of which must match the id or the name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Globs(pub Vec<Glob>);
 
@@ -33,7 +33,7 @@ impl Globs {
         Globs(vec![Glob::new("*")])
     }
 
-    /// Whether they match whatever there is, and even where there is nothing.
+    /// Whether they match everything, and therefore also a certificate without projects.
     pub fn is_all(&self) -> bool {
         self.0.iter().any(Glob::is_all)
     }
@@ -49,7 +49,7 @@ impl Globs {
     }
 }
 
-/// The projects that are read. Excluding wins over including.
+/// The projects that are read. `exclude` wins over `include`.
 #[derive(Clone, Debug)]
 pub struct Selection {
     pub include: Globs,
@@ -59,7 +59,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether no project is left out that is not archived.
+    /// Whether it selects every project that is not archived.
     pub fn is_everything(&self) -> bool {
         self.include.is_all() && self.exclude.0.is_empty()
     }

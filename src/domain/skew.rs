@@ -1,10 +1,11 @@
-//! Which clock counts: this machine's, or the API's by the `Date` of its answers.
+//! Chooses between the local clock and the API's clock, known from the `Date` header of responses.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How far the clocks may differ before one of them counts as wrong.
+/// The maximum difference between clocks that agree.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
-/// How far the API may be away from a local clock that the operating system calls synchronized.
+/// The maximum plausible difference from a local clock that the operating system reports as
+/// synchronized.
 const FROM_SYNCHRONIZED: TimeDelta = TimeDelta::days(1);
 
 /// The state of the local clock as the operating system reports it.
@@ -15,21 +16,22 @@ pub enum Synchronization {
     Unknown,
 }
 
-/// Which clock counts for a decision.
+/// The clock that decisions use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockVerdict {
-    /// The local clock, and both agree.
+    /// The local clock, which agrees with the API's.
     Agreed,
-    /// The local clock; no answer told the API's time.
+    /// The local clock; no response had a `Date` header.
     Unchecked,
-    /// The API's clock, which is so far ahead of the local one.
+    /// The API's clock, which is ahead by this much.
     Api(TimeDelta),
-    /// The local clock; the API's, so far ahead of it, is impossible.
+    /// The local clock; the API's, ahead by this much, is implausible.
     Ignored(TimeDelta),
 }
 
 impl ClockVerdict {
-    /// Decides by how far the API's clock is ahead. `built_at` is when this program was made: no real time is earlier.
+    /// Decides by `skew`, by which the API's clock is ahead. A time before `built_at`, when this
+    /// program was built, is impossible.
     pub fn of(
         skew: Option<TimeDelta>,
         local: DateTime<Utc>,
@@ -48,7 +50,7 @@ impl ClockVerdict {
         }
     }
 
-    /// How far the clock that counts is ahead of the local one, if it is the API's.
+    /// By how much the API's clock is ahead, if decisions use it.
     pub fn skew(self) -> Option<TimeDelta> {
         match self {
             ClockVerdict::Api(skew) => Some(skew),
@@ -56,7 +58,8 @@ impl ClockVerdict {
         }
     }
 
-    /// Whether the clock that counts can prove that an earlier one was wrong: it has a witness.
+    /// Whether a second source confirms the clock in use, so that a later time in the ledger is an
+    /// error.
     pub fn is_certain(self, synchronization: Synchronization) -> bool {
         match self {
             ClockVerdict::Agreed => true,
@@ -74,30 +77,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_that_counts_is_the_one_that_can_be_right() {
+    fn decisions_use_the_plausible_clock() {
         let local = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let built_at = local - TimeDelta::days(100);
         let (minutes, days) = (TimeDelta::minutes, TimeDelta::days);
         let cases = [
             ("within the tolerance", minutes(-5), Unknown, ClockVerdict::Agreed),
-            ("beyond it", minutes(6), Unknown, ClockVerdict::Api(minutes(6))),
+            ("beyond the tolerance", minutes(6), Unknown, ClockVerdict::Api(minutes(6))),
             (
-                "less than a day from a good clock",
+                "within a day of a synchronized clock",
                 days(-1),
                 Synchronized,
                 ClockVerdict::Api(days(-1)),
             ),
-            ("more than that", days(30), Synchronized, ClockVerdict::Ignored(days(30))),
-            ("the local clock is not good", days(30), Unsynchronized, ClockVerdict::Api(days(30))),
-            ("nobody knows", days(30), Unknown, ClockVerdict::Api(days(30))),
-            ("before the build", days(-101), Unsynchronized, ClockVerdict::Ignored(days(-101))),
-            ("at the start of time", -days(20_000), Unknown, ClockVerdict::Ignored(-days(20_000))),
             (
-                "beyond all calendars",
-                TimeDelta::MIN,
-                Unknown,
-                ClockVerdict::Ignored(TimeDelta::MIN),
+                "more than a day from a synchronized clock",
+                days(30),
+                Synchronized,
+                ClockVerdict::Ignored(days(30)),
             ),
+            (
+                "the local clock is not synchronized",
+                days(30),
+                Unsynchronized,
+                ClockVerdict::Api(days(30)),
+            ),
+            ("the synchronization is unknown", days(30), Unknown, ClockVerdict::Api(days(30))),
+            ("before the build", days(-101), Unsynchronized, ClockVerdict::Ignored(days(-101))),
+            ("long before the build", -days(20_000), Unknown, ClockVerdict::Ignored(-days(20_000))),
+            ("out of range", TimeDelta::MIN, Unknown, ClockVerdict::Ignored(TimeDelta::MIN)),
         ];
         for (reason, skew, synchronization, expected) in cases {
             let verdict = ClockVerdict::of(Some(skew), local, built_at, synchronization);

@@ -1,4 +1,4 @@
-//! How a certificate stands, in a word.
+//! The status of a certificate in one word.
 
 use super::{
     evaluate::{Assessment, Evaluation},
@@ -7,25 +7,23 @@ use super::{
 };
 
 words! {
-    /// The state of a certificate, whether or not anybody is alerted.
+    /// The status of a certificate, regardless of silences and routing.
     Status {
         Expired = "expired",
         /// It has reached a threshold.
         Expiring = "expiring",
-        /// Active, and the API does not say when it expires.
+        /// Active, and the API does not report its expiry.
         UnknownExpiry = "unknown_expiry",
-        /// Not valid before a time that is ahead.
+        /// Its validity starts in the future.
         NotYetValid = "not_yet_valid",
         /// Not active in any readable list, and some lists are unreadable.
         UnknownActivity = "unknown_activity",
-        /// Active nowhere.
         Inactive = "inactive",
         Healthy = "healthy",
     }
 }
 
 impl Evaluation<'_> {
-    /// How one of its certificates stands.
     pub fn status(&self, assessment: &Assessment<'_>) -> Status {
         let active = assessment.is_active();
         match assessment.reached.as_ref().map(|reached| reached.stage) {
@@ -33,7 +31,7 @@ impl Evaluation<'_> {
             Some(Stage::Within(_)) => Status::Expiring,
             Some(Stage::UnknownExpiry) => Status::UnknownExpiry,
             Some(Stage::NotYetValid) => Status::NotYetValid,
-            // A list that could not be read may have it active.
+            // It may be active in an unreadable list.
             None if !active && !self.inventory.is_complete() => Status::UnknownActivity,
             None if !active => Status::Inactive,
             None if !assessment.certificate.has_started(self.now) => Status::NotYetValid,

@@ -1,28 +1,28 @@
-//! What an alert is about.
+//! The subjects of alerts.
 
 use std::fmt;
 
 use super::certificate::{AdminKeyId, CertificateId, ProjectId};
 
-/// What an alert is about. As text (`certificate:cert_abc`) in the ledger and the outbox.
+/// The subject of an alert. The ledger and the outbox store it as text (`certificate:cert_abc`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     Certificate(CertificateId),
-    /// A project's having a valid certificate at all.
+    /// Whether a project has a valid certificate.
     Project(ProjectId),
-    /// That a project enforces mutual TLS, since a certificate is active there.
+    /// Whether a project has an active certificate, and so enforces mutual TLS.
     Protection(ProjectId),
-    /// That certvigil sees the organization.
+    /// Whether certvigil can read the lists of the organization.
     Sight,
     AdminKey(AdminKeyId),
-    /// The client certificate that certvigil itself shows to the API.
+    /// The client certificate that certvigil presents to the API.
     ClientIdentity,
-    /// That a notifier gets through. It is of no organization.
+    /// Whether a notifier delivers. It belongs to no organization.
     Notifier(String),
 }
 
 impl Subject {
-    /// Reads what [`fmt::Display`] writes; `None` for any other text.
+    /// Parses the [`fmt::Display`] form; `None` for any other text.
     pub fn parse(text: &str) -> Option<Subject> {
         let (kind, id) = text.split_once(':')?;
         match kind {
@@ -52,7 +52,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// The alerts about projects: all projects of a kind share one.
+/// The kinds of alerts about projects. All projects of a kind share one alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectKind {
     /// Without a valid certificate.
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_is_read_as_it_was_written() {
+    fn a_subject_is_parsed_from_its_text_form() {
         let subjects = [
             Subject::Certificate(CertificateId::parse("cert_a:b").unwrap()),
             Subject::Project(ProjectId::parse("proj_1").unwrap()),

@@ -1,9 +1,8 @@
-//! Text that others wrote, made safe to show.
+//! Makes untrusted text safe to show.
 //!
-//! Certificate and project names come from outside: anyone with upload permission chooses them.
-//! They are cleaned once, where they enter, so that no later reader (a header, a log line, a
-//! terminal, a table) has to. Escaping for a format (HTML, JSON) is left to the library of that
-//! format.
+//! Anyone with upload permission chooses the names of certificates and projects. Names are cleaned
+//! once, on input, so that no later reader (a header, a log line, a terminal, a table) has to.
+//! Escaping for a format (HTML, JSON) is left to the library of that format.
 
 use base64::{
     Engine,
@@ -13,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
-/// The longest name that is kept, in characters. The API states no limit; ours is a line of text.
+/// The maximum length of a name, in characters. The API states no limit.
 const MAX_NAME: usize = 120;
 
-/// The longest reason for a silence that is kept, in characters.
+/// The maximum length of the reason for a silence, in characters.
 pub const MAX_REASON: usize = 500;
 
 /// A display name: one line, no control or invisible formatting characters, at most 120 characters.
@@ -25,7 +24,7 @@ pub const MAX_REASON: usize = 500;
 pub struct Name(Box<str>);
 
 impl Name {
-    /// Cleans `raw`; `None` where nothing visible is left.
+    /// Cleans `raw`; `None` if nothing visible is left.
     pub fn clean(raw: &str) -> Option<Name> {
         let text = one_line(raw, MAX_NAME);
         (!text.is_empty()).then(|| Name(text.into_boxed_str()))
@@ -35,7 +34,7 @@ impl Name {
         &self.0
     }
 
-    /// Whether it contains a text, given in lower case; the case of the name does not matter.
+    /// Whether it contains a text, given in lower case, in any case.
     pub fn has(&self, text: &str) -> bool {
         self.0.to_lowercase().contains(text)
     }
@@ -85,7 +84,7 @@ fn fold(raw: &str, max: usize) -> String {
     out
 }
 
-/// Whether a text is one line of visible ASCII already, as nearly all are.
+/// Whether a text already is one line of visible ASCII, as nearly all are.
 fn is_plain_line(text: &str) -> bool {
     let bytes = text.as_bytes();
     let space = |at: Option<&u8>| at == Some(&b' ');
@@ -95,13 +94,15 @@ fn is_plain_line(text: &str) -> bool {
         && !bytes.windows(2).any(|two| two == b"  ")
 }
 
-/// In place of a secret.
+/// The replacement of a secret.
 pub const HIDDEN: &str = "[hidden]";
 
-/// A secret of fewer bytes is hidden only as it is: its encoded forms are in many texts.
+/// The minimum length of a secret for hiding its encoded forms: shorter ones occur in many texts by
+/// chance.
 const SHORTEST_ENCODED: usize = 6;
 
-/// Hides a secret in a text of somebody else's, whatever its case, and in base64, hexadecimal and percent-encoding, too.
+/// Hides a secret in an untrusted text, in any case, and in base64, hexadecimal and
+/// percent-encoding.
 pub fn hide_secret(text: &str, secret: &str) -> String {
     let secret = secret.trim();
     if secret.is_empty() {
@@ -114,13 +115,13 @@ pub fn hide_secret(text: &str, secret: &str) -> String {
         forms.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
         forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
     }
-    // The longest first: it may contain another one.
+    // Longest first, because a form may contain another.
     forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     forms.iter().fold(text.to_owned(), |text, form| replace_ignoring_case(&text, form))
 }
 
 fn replace_ignoring_case(text: &str, form: &str) -> String {
-    // Only ASCII letters change, so that places stay the same.
+    // Only ASCII letters change, so that byte positions stay the same.
     let (lower, form) = (text.to_ascii_lowercase(), form.to_ascii_lowercase());
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
@@ -133,8 +134,8 @@ fn replace_ignoring_case(text: &str, form: &str) -> String {
     out
 }
 
-/// The same text with nothing in it that a mail or chat program makes a link of, though it looks the same:
-/// a word joiner (U+2060) stands before each dot, `@` and `://` between two characters of a word.
+/// Keeps mail and chat programs from turning text into links: inserts an invisible word joiner
+/// (U+2060) before each `://`, and before each dot and `@` inside a word.
 pub fn unlinked(text: &str) -> String {
     const JOINER: char = '\u{2060}';
     let mut out = String::with_capacity(text.len());
@@ -144,7 +145,7 @@ pub fn unlinked(text: &str) -> String {
         let after = chars.clone().next().map(|(_, after)| after);
         let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
         let breaks = match c {
-            // Of numbers (`1.5`, `14:03`) nobody makes a link.
+            // Numbers (`1.5`) do not become links.
             '.' => {
                 let word = |c: char| !c.is_whitespace() && !c.is_ascii_punctuation();
                 before.is_some_and(word) && after.is_some_and(|c| word(c) && !c.is_ascii_digit())
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_hidden_in_every_form_that_a_server_may_repeat_it_in() {
+    fn a_secret_is_hidden_in_every_encoding() {
         let secret = "Sk-Admin/Key+1";
         let padded = base64::engine::general_purpose::STANDARD.encode(secret);
         let hex: String = secret.bytes().map(|byte| format!("{byte:02X}")).collect();
@@ -189,13 +190,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_that_is_plain_already_stays_as_it_would_be_made(raw in "[ -~\u{7f}\u{a0}é]{0,12}", max in 1..14usize) {
+        fn the_fast_path_of_one_line_equals_the_slow_path(raw in "[ -~\u{7f}\u{a0}é]{0,12}", max in 1..14usize) {
             prop_assert_eq!(one_line(&raw, max), fold(&raw, max));
         }
     }
 
     #[test]
-    fn what_others_wrote_becomes_one_visible_line() {
+    fn untrusted_text_becomes_one_visible_line() {
         let cases = [
             ("prod-ca", "prod-ca", "plain text stays"),
             ("a\r\nBcc: eve@example.org", "a Bcc: eve@example.org", "no second header line"),
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_link_is_none_and_looks_the_same() {
+    fn text_cannot_become_a_link_and_looks_the_same() {
         let cases = [
             ("prod-ca", "prod-ca"),
             ("prod.acme.com", "prod\u{2060}.acme\u{2060}.com"),
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_nothing_visible_is_no_name() {
+    fn a_name_without_visible_characters_is_none() {
         assert_eq!(Name::clean(" \u{200b}\r\n"), None);
     }
 }

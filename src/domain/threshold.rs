@@ -7,7 +7,7 @@ use std::{cmp::Ordering, sync::Arc};
 use super::words::words;
 
 words! {
-    /// How much it matters. Ordered: `Info < Warning < Critical`.
+    /// Ordered: `Info < Warning < Critical`.
     Severity {
         Info = "info",
         Warning = "warning",
@@ -15,31 +15,31 @@ words! {
     }
 }
 
-/// What a certificate has reached, ordered by urgency: the later, the more urgent.
-///
-/// The order is written by hand: derived, thirty days would be more urgent than one.
+/// The stage of a subject, ordered by urgency: later variants are more urgent, and so are shorter
+/// times before the expiry. The derived order would put 30 days above one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Active, and the API does not say when it expires.
+    /// Active, and the API does not report its expiry.
     UnknownExpiry,
-    /// Active, and its time has not come.
+    /// Active, but not valid yet.
     NotYetValid,
-    /// Within so many seconds of its end.
+    /// Within this number of seconds before its expiry.
     Within(i64),
     Expired,
-    /// Of a project: none of its active certificates is valid.
+    /// A project: none of its active certificates is valid.
     Uncovered,
-    /// Of a project: no certificate is active there, so that it does not enforce mutual TLS.
+    /// A project: it has no active certificate, so mutual TLS is off.
     Unprotected,
-    /// Of certvigil itself: something was not seen for too long.
+    /// certvigil: a list was unreadable for too long.
     Blind,
-    /// Of a notifier: it has not got through for too long.
+    /// A notifier: its deliveries failed for too long.
     Failing,
 }
 
 impl Stage {
-    /// When the stage of what ends then is reached; `None` where its end does not say.
+    /// The time at which a subject with this expiry enters the stage; `None` if the stage does not
+    /// depend on the expiry.
     pub fn since(self, expires_at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         match self {
             Stage::Within(lead) => expires_at?.checked_sub_signed(TimeDelta::try_seconds(lead)?),
@@ -79,13 +79,12 @@ impl PartialOrd for Stage {
     }
 }
 
-/// A share of a certificate's life, in parts of a million: more than nothing, and at most the
-/// whole.
+/// A share of a certificate's lifetime, in millionths: from 1 to 1,000,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
 impl Share {
-    /// Reads `10%` or `2.5%`.
+    /// Parses `10%` or `2.5%`.
     pub fn parse(text: &str) -> Option<Share> {
         let percent: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
         let parts = (percent * 10_000.0).round();
@@ -99,10 +98,10 @@ impl Share {
     }
 }
 
-/// A share of a life is never earlier than so long before the end.
+/// The maximum time before the expiry that a share can amount to.
 pub const EARLIEST: TimeDelta = TimeDelta::days(365);
 
-/// How long before the end a threshold is.
+/// The time from a threshold to the expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
     Fixed(TimeDelta),
@@ -113,53 +112,52 @@ pub enum Lead {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threshold {
     pub lead: Lead,
-    /// The lead as the user wrote it. Only shown, never compared.
+    /// The lead as the user wrote it, for display only.
     pub label: String,
     pub severity: Severity,
     /// The repeat interval; `None` for no repeats.
     pub repeat: Option<TimeDelta>,
 }
 
-/// The last step.
+/// The alert after the expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpiredStep {
     pub severity: Severity,
     pub repeat: Option<TimeDelta>,
 }
 
-/// A step that was reached.
+/// A stage that was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
     pub stage: Stage,
     pub label: String,
     pub severity: Severity,
     pub repeat: Option<TimeDelta>,
-    /// Whether nothing tighter than this threshold comes before the end: no acknowledgement mutes
-    /// it.
+    /// Whether it is the last threshold or a later stage, which no acknowledgement silences.
     pub last: bool,
 }
 
-/// Thresholds as configured, never empty; then `expired`.
+/// The configured thresholds, never empty, and the alert after the expiry.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     thresholds: Vec<Threshold>,
     expired: ExpiredStep,
-    /// The steps, where they are the same for every certificate.
+    /// The steps, if they are the same for every certificate.
     fixed: Option<Steps>,
 }
 
-/// Why a list of thresholds is not a ladder.
+/// Why a list of thresholds is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LadderError {
     Empty,
-    /// A tighter step is less severe than a wider one: the wider, the tighter, each a label and its
-    /// severity.
+    /// A tighter threshold is less severe than a wider one: label and severity of the wider one,
+    /// then of the tighter one.
     SeverityFalls((String, Severity), (String, Severity)),
 }
 
 impl Ladder {
-    /// Whether a share is tighter than a fixed time depends on the certificate, so that the two are
-    /// compared among themselves here, and [`Ladder::steps`] sees to the rest.
+    /// Checks that severities do not fall, separately for fixed times and shares: which of the two
+    /// is tighter depends on the certificate, and [`Ladder::steps`] handles it.
     pub fn new(thresholds: Vec<Threshold>, expired: ExpiredStep) -> Result<Ladder, LadderError> {
         if thresholds.is_empty() {
             return Err(LadderError::Empty);
@@ -186,8 +184,8 @@ impl Ladder {
         Ok(ladder)
     }
 
-    /// The steps for a certificate that lives so long. Of two with the same lead the worse severity
-    /// counts, and none is less severe than a wider one.
+    /// The steps for a certificate with this lifetime. Of two with the same lead, the higher
+    /// severity counts, and no step is less severe than a wider one.
     pub fn steps(&self, life: TimeDelta) -> Steps {
         if let Some(fixed) = &self.fixed {
             return fixed.clone();
@@ -234,7 +232,7 @@ fn rises<T: Ord>(
     }
 }
 
-/// One step for one certificate: within `lead` of its end.
+/// A threshold, resolved for one certificate: `lead` before its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub lead: TimeDelta,
@@ -243,8 +241,8 @@ pub struct Step {
     pub repeat: Option<TimeDelta>,
 }
 
-/// A ladder as it is for one certificate: from the widest step to the tightest, each lead once,
-/// never empty, no severity below a wider one's; then `expired`. Copies share them.
+/// A ladder, resolved for one certificate: widest step first, each lead once, never empty,
+/// severities never falling; then `expired`. Clones share the steps.
 #[derive(Clone, Debug)]
 pub struct Steps {
     steps: Arc<[Step]>,
@@ -275,12 +273,12 @@ impl Steps {
         })
     }
 
-    /// From the widest to the tightest.
+    /// Widest first.
     pub fn as_slice(&self) -> &[Step] {
         &self.steps
     }
 
-    /// The lead of the first, widest threshold.
+    /// The lead of the widest threshold.
     pub fn widest(&self) -> TimeDelta {
         self.steps[0].lead
     }
@@ -324,17 +322,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_threshold_is_reached_at_its_very_second() {
+    fn a_threshold_is_reached_at_the_exact_second() {
         let ladder = ladder(&[30, 7]).steps(TimeDelta::zero());
         let day = 86_400;
         let cases = [
-            (30 * day + 1, None, "a second before the first"),
-            (30 * day, Some(Stage::Within(30 * day)), "at it"),
-            (7 * day + 1, Some(Stage::Within(30 * day)), "a second before the second"),
-            (7 * day, Some(Stage::Within(7 * day)), "at it"),
+            (30 * day + 1, None, "a second before the first threshold"),
+            (30 * day, Some(Stage::Within(30 * day)), "at the first threshold"),
+            (7 * day + 1, Some(Stage::Within(30 * day)), "a second before the second threshold"),
+            (7 * day, Some(Stage::Within(7 * day)), "at the second threshold"),
             (1, Some(Stage::Within(7 * day)), "the last second"),
-            (0, Some(Stage::Expired), "exactly at the end"),
-            (-1, Some(Stage::Expired), "a second after"),
+            (0, Some(Stage::Expired), "exactly at the expiry"),
+            (-1, Some(Stage::Expired), "a second after the expiry"),
         ];
         for (left, expected, reason) in cases {
             let reached = ladder.reached(at(left), at(0)).map(|reached| reached.stage);
@@ -343,7 +341,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_ladder_is_refused_where_it_is_empty_or_calms_down() {
+    fn an_empty_ladder_or_a_falling_severity_is_rejected() {
         let expired = |severity| ExpiredStep { severity, repeat: None };
         let step = |days: i64, severity| Threshold {
             lead: Lead::Fixed(TimeDelta::days(days)),
@@ -372,7 +370,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn of_two_steps_with_one_lead_the_worse_stays() {
+    fn for_equal_leads_the_higher_severity_counts() {
         let step = |severity| Threshold {
             lead: Lead::Fixed(TimeDelta::days(7)),
             label: "7d".into(),
@@ -389,7 +387,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_share_of_a_life_is_capped_at_a_year() {
+    fn a_share_is_capped_at_a_year() {
         for (text, expected) in [
             ("10%", Some(100_000)),
             ("2.5 %", Some(25_000)),
@@ -409,7 +407,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn steps_are_ordered_by_what_a_share_comes_to_and_never_calm_down() {
+    fn steps_are_ordered_by_lead_and_never_fall_in_severity() {
         let threshold = |lead, label: &str, severity| Threshold {
             lead,
             label: label.into(),
@@ -427,14 +425,14 @@ pub(crate) mod tests {
             let show = |step: &Step| format!("{} {}", step.label, step.severity);
             steps.as_slice().iter().map(show).collect::<Vec<_>>()
         };
-        assert_eq!(shown(100), ["30d info", "10% warning"], "a short life");
-        assert_eq!(shown(1_000), ["10% warning", "30d warning"], "a long one");
-        assert_eq!(shown(300), ["10% warning"], "on a tie the worse severity counts");
+        assert_eq!(shown(100), ["30d info", "10% warning"], "a short lifetime");
+        assert_eq!(shown(1_000), ["10% warning", "30d warning"], "a long lifetime");
+        assert_eq!(shown(300), ["10% warning"], "for equal leads, the higher severity counts");
     }
 
     proptest! {
         #[test]
-        fn as_time_goes_on_a_stage_never_falls(
+        fn a_stage_never_falls_over_time(
             days in proptest::collection::btree_set(1..400i64, 1..8),
             left in -1_000_000..40_000_000i64,
             step in 0..5_000_000i64,

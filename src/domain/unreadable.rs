@@ -1,27 +1,27 @@
-//! Lists that could not be read, or that cannot be believed yet.
+//! Lists that could not be read, or whose content needs confirmation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How long an absence has to last before it counts: a scan after this time has to agree.
+/// How long an absence must last before it counts: a scan after this time must confirm it.
 pub const CONFIRM_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 /// Why a list could not be read in one scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadError {
-    /// Shared: where the API is down, thousands of lists fail alike.
+    /// Shared, because thousands of lists fail alike if the API is down.
     pub why: Arc<str>,
     pub cause: Cause,
 }
 
-/// What kind of failure it was.
+/// The kind of failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     #[default]
     Failed,
-    /// The API refused the admin key (401 or 403).
+    /// The API rejected the admin key (401 or 403).
     Refused,
     /// The list had items before, and has none now.
     Emptied,
@@ -30,7 +30,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether a second reading decides.
+    /// Whether a later scan must confirm it.
     pub fn needs_confirmation(self) -> bool {
         matches!(self, Cause::Emptied | Cause::Missing)
     }
@@ -48,7 +48,7 @@ impl From<&str> for ReadError {
     }
 }
 
-/// Why a list could not be read in the latest scan, and since when that has been so.
+/// The error of a list in the latest scan, and the time of its first failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
     pub since: DateTime<Utc>,
@@ -58,12 +58,12 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
-    /// A failed reading on top of the one before it.
+    /// Combines a failure with the one of the previous scan.
     pub fn after(before: Option<&Unreadable>, error: ReadError, now: DateTime<Utc>) -> Unreadable {
         // An absence counts from its first scan, not from an earlier failure of another kind.
         let same = before
             .filter(|before| !error.cause.needs_confirmation() || before.cause == error.cause);
-        // An instant after now was written by a clock that was ahead.
+        // A time after `now` comes from a clock that was ahead.
         let since = same.map_or(now, |before| before.since.min(now));
         Unreadable { since, why: error.why, cause: error.cause }
     }

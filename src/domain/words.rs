@@ -1,6 +1,6 @@
-//! Closed sets of words that are kept and sent as text: one table for both directions.
+//! Enums with a text form: one table for both directions.
 
-/// Declares an enum whose variants are kept, sent and logged as the given words.
+/// Declares an enum whose variants are stored, sent and logged as the given words.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*

@@ -1,4 +1,4 @@
-//! From where somebody asks, and how many wrong tokens may come from there.
+//! Client addresses, and the limit of wrong tokens from each.
 
 use axum::http::HeaderMap;
 use std::{
@@ -9,17 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So many wrong tokens may come from an address at once, and one more after each of these times.
+/// The number of wrong tokens that an address may send at once, and the time after which it may
+/// send one more.
 const AT_ONCE: u32 = 10;
 const EACH: Duration = Duration::from_secs(6);
-/// How many addresses are remembered; the one that has been quiet for longest is forgotten first.
+/// The number of remembered addresses; the one whose attempts are forgiven first is dropped.
 const ADDRESSES: usize = 1_024;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// Where a request comes from.
+/// The source of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     peer: IpAddr,
@@ -30,14 +31,15 @@ pub struct Origin {
 
 impl Origin {
     pub fn new(Peer(peer): Peer, headers: &HeaderMap) -> Origin {
-        // The last one is what the proxy itself has seen.
+        // The proxy itself has added the last address.
         let last = headers.get_all("x-forwarded-for").iter().next_back();
         let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
         let forwarded = last.and_then(|text| text.trim().parse().ok());
         Origin { peer, forwarded: forwarded.filter(|_| peer.is_loopback()) }
     }
 
-    /// Whose attempts are counted: an address, or the network that one customer of IPv6 gets (RFC 6177).
+    /// The address whose attempts are counted. For IPv6, it is the network, which one customer gets
+    /// (RFC 6177).
     fn counted(self) -> IpAddr {
         match self.forwarded.unwrap_or(self.peer).to_canonical() {
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 64)).into(),
@@ -55,15 +57,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The wrong tokens of late.
+/// Recent wrong tokens.
 #[derive(Default)]
 pub struct Attempts {
-    /// For each address, when all of its attempts are forgiven.
+    /// The time at which all attempts of an address are forgiven.
     forgiven_at: Mutex<BTreeMap<IpAddr, Instant>>,
 }
 
 impl Attempts {
-    /// How long no token from there is compared any more, if so.
+    /// The time for which the source is still blocked, if it is; its tokens are not compared.
     pub fn blocked(&self, origin: Origin, now: Instant) -> Option<Duration> {
         let all = self.forgiven_at.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = all.get(&origin.counted())?.checked_duration_since(now)?;
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_wrong_tokens_block_their_address_for_a_while_and_no_other() {
+    fn ten_wrong_tokens_block_only_their_address_for_a_while() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         let (here, there) = (from("192.0.2.1", None), from("192.0.2.2", None));
         for n in 0..AT_ONCE {
@@ -107,14 +109,14 @@ mod tests {
         }
         assert_eq!(attempts.blocked(here, now), Some(EACH));
         assert_eq!(attempts.blocked(there, now), None);
-        assert_eq!(attempts.blocked(here, now + EACH), None, "one more");
+        assert_eq!(attempts.blocked(here, now + EACH), None, "one more attempt");
         attempts.failed(here, now + EACH);
         assert_eq!(attempts.blocked(here, now + EACH), Some(EACH));
         assert_eq!(attempts.blocked(here, now + EACH * AT_ONCE * 2), None);
     }
 
     #[test]
-    fn however_many_addresses_there_are_no_more_are_remembered_than_there_is_room_for() {
+    fn the_number_of_remembered_addresses_is_limited() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         for n in 0..5_000_u32 {
             attempts.failed(from(&std::net::Ipv4Addr::from(n).to_string(), None), now);
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_believed_on_this_machine_only_and_a_customer_of_ipv6_is_one() {
+    fn only_a_local_proxy_is_trusted_and_an_ipv6_network_counts_once() {
         assert_eq!(
             from("127.0.0.1", Some("6.6.6.6, 192.0.2.7")).to_string(),
             "192.0.2.7 (via proxy 127.0.0.1)"

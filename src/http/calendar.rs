@@ -1,10 +1,9 @@
-//! `/calendar.ics`: the coming expiries for a calendar that subscribes to it (RFC 5545, RFC 7986).
+//! `/calendar.ics`: upcoming expiries, for calendar subscriptions (RFC 5545, RFC 7986).
 //!
-//! One event for each certificate that is active and says when it expires, with alarms at the
-//! thresholds that are ahead; and one for each project that has no valid certificate, or is left
-//! without one by a certificate that has reached a threshold, without alarms: hundreds may share a
-//! day. The same thing has the same UID for ever, so that a calendar moves the event when a
-//! certificate is renewed.
+//! Each active certificate with a known expiry has an event, with alarms at its future thresholds.
+//! Each project has one if it has no valid certificate, or will have none after a certificate that
+//! has reached a threshold; without alarms, because hundreds may share a day. UIDs are constant, so
+//! that a calendar moves the event when a certificate is renewed.
 
 use axum::{
     extract::State,
@@ -25,13 +24,12 @@ use crate::{
     view::{CertificateRow, Coverage, Overview, Project, Step},
 };
 
-/// The most events of each kind for an organization: the soonest. A calendar with more helps
-/// nobody.
+/// The maximum number of events of each kind for an organization; the soonest are kept.
 const MAX_EVENTS: usize = 500;
-/// Older and later events are left out.
+/// Older and later events are omitted.
 const PAST: TimeDelta = TimeDelta::days(400);
 const AHEAD: TimeDelta = TimeDelta::days(20 * 366);
-/// How long an event lasts in the calendar: an expiry is a moment.
+/// The length of an event.
 const LASTS: TimeDelta = TimeDelta::minutes(15);
 
 pub async fn calendar(State(shared): State<Shared>) -> Result<Response, Problem> {
@@ -49,7 +47,7 @@ fn text(snapshot: &Snapshot) -> String {
     calendar.append_property(("PRODID", "-//certvigil//expiries//EN"));
     calendar.append_property(("CALSCALE", "GREGORIAN"));
     calendar.append_property(("METHOD", "PUBLISH"));
-    // How often to ask again (RFC 7986, section 5.7).
+    // The refresh interval (RFC 7986, section 5.7).
     calendar.append_property(
         icalendar::Property::new("REFRESH-INTERVAL", "PT1H")
             .add_parameter("VALUE", "DURATION")
@@ -69,18 +67,18 @@ fn text(snapshot: &Snapshot) -> String {
     calendar.done().to_string()
 }
 
-/// An inactive certificate breaks nothing; an ignored one is silenced.
+/// An inactive certificate has no effect; an ignored one is silenced.
 fn is_shown(row: &CertificateRow) -> bool {
     row.status != Status::Inactive && row.view.ignored.is_none()
 }
 
-/// Of those whose certificates are all ignored nobody wants to hear.
+/// A project without severity has only ignored certificates.
 fn is_left(row: &Project) -> bool {
     row.severity.is_some() && matches!(row.coverage, Coverage::Uncovered | Coverage::Ending)
 }
 
-/// Whether an instant is one that a calendar can show: a certificate without an end has one in the
-/// year 9999 (RFC 5280, section 4.1.2.5).
+/// Whether a calendar can display the time. A certificate without expiry has one in the year 9999
+/// (RFC 5280, section 4.1.2.5).
 fn is_near(at: &DateTime<Utc>, now: DateTime<Utc>) -> bool {
     *at > now - PAST && *at < now + AHEAD
 }
@@ -128,7 +126,7 @@ fn uncovered(
 ) -> Option<Event> {
     let title = row.title();
     let is_now = row.coverage == Coverage::Uncovered;
-    // Where none was valid yet it has no such moment: it is today.
+    // If no certificate was ever valid, there is no such time: use today.
     let today = || now.date_naive().and_hms_opt(0, 0, 0).map(|midnight| midnight.and_utc());
     let from = row.uncovered_from.or_else(|| today().filter(|_| is_now));
     let from = from.filter(|at| is_near(at, now))?;
@@ -166,23 +164,23 @@ fn event(
     event
         .uid(&format!("{uid}@certvigil"))
         .timestamp(now)
-        // Names are written by others, and calendars make links of what looks like an address.
+        // Names are external text, and calendars turn text that looks like a URL into a link.
         .summary(&unlinked(&one_line(summary, 200)))
         .description(&unlinked(&lines.join("\n")))
         .starts(at)
         .ends(at + LASTS);
-    // It occupies nobody's time (RFC 5545, section 3.8.2.7).
+    // The event does not block time (RFC 5545, section 3.8.2.7).
     event.add_property("TRANSP", "TRANSPARENT");
     event
 }
 
-/// An alarm at each threshold that is ahead.
+/// Adds an alarm at each future threshold.
 fn alarms(event: &mut Event, key: &str, summary: &str, steps: &[Step], now: DateTime<Utc>) {
     for step in steps {
         let Some(at) = step.at.filter(|at| *at > now) else { continue };
         let text = one_line(&format!("{summary} ({}, {})", step.stage, step.severity), 200);
         let mut alarm = Alarm::display(&unlinked(&text), Trigger::from(at));
-        // Without one it is given another each time (RFC 9074, section 4).
+        // Without a UID, the alarm would get a new one each time (RFC 9074, section 4).
         let key = format!("{key}/{}", step.stage);
         alarm.uid(&Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string());
         event.alarm(alarm.done());

@@ -1,4 +1,5 @@
-//! Requests that write: acknowledgements, retries, and a scan. They need the token ([`super::guard`]).
+//! Requests that write: acknowledgements, retries and scans. They need the token
+//! ([`super::guard`]).
 
 use axum::http::StatusCode;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::{
     usecase::acknowledge::{self, AcknowledgeError, Target},
 };
 
-/// A configured organization.
+/// The configured organization with this name.
 pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Policy), Problem> {
     let configured = shared.service.configured.borrow();
     let found = configured.organizations.iter().find(|(known, _)| known.as_str() == name);
@@ -26,8 +27,8 @@ pub fn organization(shared: &Shared, name: &str) -> Result<(OrganizationName, Po
     })
 }
 
-/// Writes to the database on the runtime of the service: its connections belong there, and a request
-/// that is cancelled does not cancel the write.
+/// Writes to the database on the runtime of the service: its connections belong to that runtime,
+/// and a cancelled request does not cancel the write.
 async fn write<T: Send + 'static, W>(
     shared: &Shared,
     what: impl FnOnce(Store) -> W,
@@ -75,7 +76,7 @@ fn refused(error: AcknowledgeError) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
-/// Takes an acknowledgement back: alerts resume with the next scan.
+/// Withdraws an acknowledgement: alerts resume with the next scan.
 pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
     let now = shared.service.clock.now();
     if !write(shared, |store| async move { store.withdraw(id, now).await }).await?? {
@@ -107,17 +108,17 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
     row.ok_or_else(|| Problem::not_found(format!("the delivery {id} no longer exists")))
 }
 
-/// Ends the session of a browser before its time.
+/// Revokes the session of a browser.
 pub async fn end_session(shared: &Shared, session: Session) -> Result<(), Problem> {
     let (id, until, now) = (session.id, session.until, shared.service.clock.now());
     write(shared, |store| async move { store.end_session(id, until, now).await }).await??;
     Ok(())
 }
 
-/// Asks for a scan of every organization.
+/// Requests a scan of every organization.
 ///
 /// # Errors
-/// Where another instance scans, for its configuration is the newer one.
+/// If another instance has a newer configuration, and therefore scans.
 pub fn scan(shared: &Shared) -> Result<(), Problem> {
     if !shared.service.status.borrow().is_in_force() {
         return Err(Problem::new(

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use crate::domain::{certificate::OrganizationName, retry::FailureReason};
 
-/// The bounds of the lateness of alerts, in seconds: from a minute to three days.
+/// The buckets for the lateness of alerts, in seconds: from a minute to three days.
 const LATENESS: [f64; 8] = [60.0, 300.0, 900.0, 3_600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0];
-/// The bounds of the durations of scans, in seconds.
+/// The buckets for the durations of scans, in seconds.
 const DURATIONS: [f64; 10] = [0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1_800.0];
 
 /// Labels and their values.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-/// All that is counted. Cheap to clone; all clones count together.
+/// All counters. Cheap to clone: clones share the counts.
 #[derive(Clone, Debug)]
 pub struct Counters {
     requests: Family<Labels, Counter>,
@@ -40,30 +40,30 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Requests to the Admin API that were answered in the same way.
+    /// Counts requests to the Admin API with the same result.
     pub fn requested(&self, organization: &OrganizationName, code: &str, count: u64) {
         let labels = vec![("organization", organization.to_string()), ("code", code.to_owned())];
         self.requests.get_or_create(&labels).inc_by(count);
     }
 
-    /// Lines of the log that were dropped, because nobody reads stderr.
+    /// Counts log lines that were dropped because stderr was blocked.
     pub fn dropped(&self, lines: u64) {
         self.log_lines_dropped.inc_by(lines);
     }
 
-    /// A scan that was kept.
+    /// Records the duration of a saved scan.
     pub fn scanned(&self, took: TimeDelta) {
         self.scans.observe(seconds(took));
     }
 
-    /// Attempts to deliver that came to the same.
+    /// Counts delivery attempts with the same result.
     pub fn attempted(&self, notifier: &str, outcome: &str, count: u64) {
         let labels = vec![("notifier", notifier.to_owned()), ("outcome", outcome.to_owned())];
         self.deliveries.get_or_create(&labels).inc_by(count);
     }
 
-    /// Starts the counters of a notifier at zero, one for each outcome that its attempts can have,
-    /// so that the first attempt of each is an increase.
+    /// Starts the counters of a notifier at zero, one for each possible result, so that the first
+    /// attempt with a result is an increase.
     pub fn expect(&self, notifier: &str, failures: &[FailureReason]) {
         let reasons = failures.iter().map(|reason| reason.as_str());
         for outcome in ["delivered"].into_iter().chain(reasons) {

@@ -1,4 +1,4 @@
-//! Failures of the HTTP server that are not a caller's.
+//! Internal errors of the HTTP server.
 
 use tokio::{sync::AcquireError, task::JoinError};
 

@@ -1,10 +1,11 @@
 //! Access control.
 //!
 //! Guarantees: tokens are compared in constant time and appear in no response. A browser holds a
-//! session instead of the token. A request from another site or without a token changes nothing. A
-//! page whose name points to this machine (DNS rebinding) reads only the health status. A wrong
-//! token costs a moment and is logged with its address; after too many, tokens from there are not
-//! compared for a while. Writes are logged with their caller and address.
+//! session instead of the token. A request from another site or without a token changes nothing.
+//! Without configured tokens, a site whose name points to this machine (DNS rebinding) can read
+//! only the health status. The response to a wrong token is delayed, and its address is logged;
+//! after too many, that address is blocked for a while. Log lines of writes contain the caller and
+//! address.
 
 use axum::{
     Extension, Router,
@@ -30,23 +31,23 @@ use super::{
 };
 use crate::store;
 
-/// How long the answer to a wrong token is put off.
+/// The delay of the response to a wrong token.
 const WRONG: Duration = Duration::from_millis(300);
 const COOKIE: &str = "certvigil_session";
 
 /// The caller of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// No token is configured: everybody may read, and nobody may write.
+    /// No token is configured: anyone may read, and nobody may write.
     Anybody,
-    /// Whoever knows the token that may only read.
+    /// Has the read-only token.
     Reader,
-    /// Whoever knows the token.
+    /// Has the token.
     Trusted,
 }
 
 impl Caller {
-    /// The key of the configuration whose token was given.
+    /// The configuration key of the caller's token.
     fn token(self) -> &'static str {
         match self {
             Caller::Anybody => "none",
@@ -56,18 +57,18 @@ impl Caller {
     }
 }
 
-/// The configured tokens with their callers. The calendar's address is made from the first one.
+/// The configured tokens with their callers. The first one protects the calendar's URL.
 fn tokens(configured: &Configured) -> impl Iterator<Item = (&SecretString, Caller)> {
     let token = configured.token.iter().map(|token| (token, Caller::Trusted));
     token.chain(configured.read_token.iter().map(|token| (token, Caller::Reader)))
 }
 
-/// Whether everybody may read.
+/// Whether reading needs no token.
 fn is_open(configured: &Configured) -> bool {
     tokens(configured).next().is_none()
 }
 
-/// What opens the calendar, in its address; empty without a configured token.
+/// The secret in the calendar's URL; empty without a configured token.
 pub fn feed(key: &Key, configured: &Configured) -> String {
     tokens(configured).next().map(|(token, _)| key.feed(token)).unwrap_or_default()
 }
@@ -117,15 +118,15 @@ pub async fn may_read(shared: &Shared, parts: &Parts) -> bool {
 }
 
 fn origin(parts: &Parts) -> Origin {
-    // A request without a peer came over no connection.
+    // Without a peer, the request did not arrive over a connection.
     let peer = parts.extensions.get().copied().unwrap_or(Peer([0, 0, 0, 0].into()));
     Origin::new(peer, &parts.headers)
 }
 
-/// Whose token, session or calendar address a request has, if any.
+/// The caller of a request, by its token, session or calendar URL.
 ///
 /// # Errors
-/// Where too many wrong tokens came from there, or the state cannot be read.
+/// If the address is blocked after too many wrong tokens, or the database fails.
 async fn identify(
     shared: &Shared,
     configured: &Configured,
@@ -134,8 +135,8 @@ async fn identify(
     if is_open(configured) {
         return Ok(None);
     }
-    // RFC 6750, section 2.1; the name of the scheme is taken in any case (RFC 9110, section 11.1).
-    // What a proxy asks for itself, and hands on, is of another scheme.
+    // RFC 6750, section 2.1; schemes are case-insensitive (RFC 9110, section 11.1). A header with
+    // another scheme may be intended for a proxy.
     let given = parts.headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
     let bearer = given.and_then(|text| text.split_once(' '));
     if let Some((_, given)) = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
@@ -152,10 +153,10 @@ async fn identify(
         .map(|(_, caller)| caller))
 }
 
-/// Whose token this is. A wrong one is counted, said, and answered late.
+/// The matching token with its caller. A wrong token is counted, logged and answered with a delay.
 ///
 /// # Errors
-/// Where too many wrong ones came from there: it is not compared.
+/// If the address is blocked; the token is not compared then.
 async fn whose<'a>(
     shared: &Shared,
     configured: &'a Configured,
@@ -181,10 +182,10 @@ async fn whose<'a>(
     Ok(known)
 }
 
-/// The session of a browser that is signed in, and whose token it was made from.
+/// The session of a signed-in browser, with the caller of its token.
 ///
 /// # Errors
-/// Where the state does not say whether it was ended.
+/// If the database fails, so that a revocation would be unknown.
 async fn session(
     shared: &Shared,
     configured: &Configured,
@@ -232,12 +233,11 @@ fn refused(parts: &Parts) -> Response {
     response
 }
 
-/// Names that no site on the internet can have: what ends so is not in the public DNS (RFC 6761,
-/// RFC 6762, RFC 8375; `internal` is reserved by ICANN; `svc` is how Kubernetes names its
-/// services).
+/// Domains outside the public DNS, which no site on the internet can have (RFC 6761, RFC 6762, RFC
+/// 8375; `internal` is reserved by ICANN; Kubernetes uses `svc` for its services).
 const PRIVATE: [&str; 5] = [".localhost", ".local", ".home.arpa", ".internal", ".svc"];
 
-/// Whether a request was sent to an address, or to a name that no other site can have point here.
+/// Whether the `Host` is an IP address, or a name that no other site can point to this machine.
 fn is_here(headers: &HeaderMap, configured: &Configured) -> bool {
     let Some(asked) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else {
         return true;
@@ -255,7 +255,8 @@ fn is_here(headers: &HeaderMap, configured: &Configured) -> bool {
     }
 }
 
-/// Refuses what another site made a browser send (OWASP, Cross-Site Request Forgery Prevention).
+/// Rejects writes that another site made a browser send (OWASP, Cross-Site Request Forgery
+/// Prevention).
 pub async fn same_site(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let configured = shared.service.configured.borrow().clone();
     if !request.method().is_safe() && is_cross_site(request.headers(), &configured) {
@@ -267,7 +268,7 @@ pub async fn same_site(State(shared): State<Shared>, request: Request, next: Nex
 
 fn is_cross_site(headers: &HeaderMap, configured: &Configured) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    // Fetch Metadata, section 2.2: `none` is what a person has begun.
+    // Fetch Metadata, section 2.2: `none` means that a person started the request.
     if let Some(site) = text("sec-fetch-site") {
         return !matches!(site, "same-origin" | "none");
     }
@@ -292,7 +293,7 @@ struct SignIn {
     next: Option<String>,
 }
 
-/// Signing in and out.
+/// The routes for signing in and out.
 pub fn login() -> Router<Shared> {
     Router::new()
         .route("/login", get(form).post(sign_in))
@@ -330,7 +331,7 @@ async fn sign_in(
     signed_in(&configured, &shared.key.cookie(token, session), session::LASTS, next)
 }
 
-/// Ends the session for every holder of its cookie.
+/// Revokes the session, also for copies of its cookie.
 async fn sign_out(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let configured = shared.service.configured.borrow().clone();
     let ended = async {
@@ -346,7 +347,7 @@ async fn sign_out(State(shared): State<Shared>, headers: HeaderMap) -> Response 
 }
 
 fn signed_in(configured: &Configured, value: &str, lasts: TimeDelta, next: &str) -> Response {
-    // RFC 6265, section 4.1.2. Lax: who follows a link from a mail is signed in.
+    // RFC 6265, section 4.1.2. With Lax, links from mails work while signed in.
     let secure = match &configured.public_url {
         Some(url) if url.scheme() == "https" => "; Secure",
         _ => "",
@@ -361,7 +362,7 @@ fn signed_in(configured: &Configured, value: &str, lasts: TimeDelta, next: &str)
     response
 }
 
-/// A path of ours, and nothing that leads elsewhere.
+/// A path on this server, or `/` for any other destination.
 pub fn local(next: Option<&str>) -> &str {
     let ours = |next: &&str| {
         let path = next.split(['?', '#']).next().unwrap_or_default();
@@ -379,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_signing_in_one_stays_here() {
+    fn the_destination_after_signing_in_is_on_this_server() {
         for (next, expected) in [
             (Some("/certificates?q=a"), "/certificates?q=a"),
             (Some("//evil.example/"), "/"),
@@ -418,14 +419,14 @@ mod tests {
     }
 
     #[test]
-    fn what_another_site_sends_is_refused() {
+    fn writes_from_another_site_are_rejected() {
         let configured = configured(Some("https://certvigil.acme.example"));
         let host = ("host", "127.0.0.1:9764");
         for (pairs, cross, why) in [
             (vec![host], false, "no browser"),
             (vec![host, ("sec-fetch-site", "same-origin")], false, "its own page"),
             (vec![host, ("sec-fetch-site", "cross-site")], true, "another site"),
-            (vec![host, ("sec-fetch-site", "same-site")], true, "a neighbour"),
+            (vec![host, ("sec-fetch-site", "same-site")], true, "another subdomain"),
             (
                 vec![host, ("origin", "http://127.0.0.1:9764")],
                 false,
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_names_of_its_own_are_answered() {
+    fn without_tokens_only_private_or_configured_host_names_are_accepted() {
         let configured = configured(Some("https://certvigil.acme.example"));
         for (host, here) in [
             ("127.0.0.1:9764", true),

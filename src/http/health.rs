@@ -1,5 +1,4 @@
-//! Liveness and readiness. Both answer without authentication; the details are for callers that may
-//! read the pages.
+//! Liveness and readiness. Both need no authentication; the details do, like the pages.
 
 use axum::{
     Json,
@@ -14,14 +13,14 @@ use std::{sync::Arc, time::Duration};
 use super::{Shared, Watched, guard};
 use crate::domain::certificate::OrganizationName;
 
-/// How long the state may take to answer.
+/// The time limit of the database query.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The shortest wait that counts as held back, even if `delivery.retry_max` is shorter.
+/// The minimum age of a delivery that counts as held back, even if `delivery.retry_max` is shorter.
 const SOON: TimeDelta = TimeDelta::minutes(1);
-/// How many faults of a scan an answer lists.
+/// The maximum number of errors of a scan in a response.
 const MAX_FAULTS: usize = 10;
 
-/// The process works: it has answered, and no loop of the work hangs.
+/// Liveness: the process responds, and no loop hangs.
 pub async fn healthz(State(shared): State<Shared>) -> Response {
     match (shared.service.is_alive)() {
         true => answer(StatusCode::OK, json!({ "status": "ok" })),
@@ -29,9 +28,9 @@ pub async fn healthz(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// It does its work: the database can be read, scans are kept and not overdue, every organization
-/// was read once, and no delivery is held back. Later failures to read one are in the answer, and
-/// make nothing unready: certvigil alerts about them itself.
+/// Readiness: the database is readable, scans are saved and not overdue, every organization was
+/// read once, and no delivery is blocked or held back. Later unreadable lists are in the response
+/// but do not affect readiness: certvigil alerts about them itself.
 pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let now = shared.service.clock.now();

@@ -37,31 +37,31 @@ use super::{
 };
 use crate::descriptors;
 
-/// How long the head of a request may take; and how long a connection is kept for the next one.
+/// The time limit of the head of a request, and of waiting for the next request.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long nothing may come or go on a connection.
+/// The time limit of a connection without traffic.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long an answer may take, with the body of its request.
+/// The time limit of a response, with the body of its request.
 const ANSWER: Duration = Duration::from_secs(20);
 /// The largest head of a request, and the largest body, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_BODY: usize = 64 * 1024;
 /// How long requests in progress may continue at shutdown.
 const ENDING: Duration = Duration::from_secs(2);
-/// How much less of the processor this thread asks for (`nice`, POSIX): a fifteenth, where others
-/// want it.
+/// The niceness of the HTTP threads (`nice`, POSIX): a fifteenth of the CPU time if it is scarce.
 const NICENESS: i32 = 12;
 
-/// Lets the work go first: of this thread, and of those that it starts.
+/// Lowers the priority of this thread and of threads that it starts, so that scans and deliveries
+/// come first.
 pub fn give_way() {
-    // On Linux the priority is that of the thread that asks (setpriority(2), "C library/kernel
+    // On Linux this affects only the calling thread (setpriority(2), "C library/kernel
     // differences").
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "cannot lower the priority of the HTTP threads");
     }
 }
 
-/// What holds for every answer.
+/// Adds the limits and headers of every response.
 pub fn limits(router: Router) -> Router {
     router
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -73,8 +73,7 @@ pub fn limits(router: Router) -> Router {
         .layer(axum::middleware::map_response(headers))
 }
 
-/// Headers that keep a browser from doing what a page did not mean (OWASP, HTTP Security Response
-/// Headers).
+/// Adds security headers (OWASP, HTTP Security Response Headers), and a body to errors without one.
 async fn headers(mut response: Response) -> Response {
     let (status, has_type) =
         (response.status(), response.headers().contains_key(header::CONTENT_TYPE));
@@ -102,8 +101,8 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Serves connections until `stop`. At the limit, a new one replaces one of the address with the
-/// most, so that no client keeps others out.
+/// Serves connections until `stop`. At the limit, a new connection replaces one of the address with
+/// the most connections, so that no client can exclude others.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let most = descriptors::for_pages();
     let room = Arc::new(Semaphore::new(most));
@@ -132,7 +131,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                     });
                 }
                 Err(error) => {
-                    // No descriptor is left, say: it passes, or does not.
+                    // For example, no file descriptor is left.
                     tracing::warn!(%error, "cannot accept an HTTP connection");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -143,8 +142,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     drop(tokio::time::timeout(ENDING, open.shutdown()).await);
 }
 
-/// Ends a connection of the address that has the most: the oldest without a request, or else the
-/// oldest.
+/// Closes a connection of the address with the most connections: its oldest idle one, or else its
+/// oldest one.
 fn make_room(all: &mut VecDeque<Connection>) {
     let mut counts = BTreeMap::new();
     for one in &*all {
@@ -161,11 +160,11 @@ fn make_room(all: &mut VecDeque<Connection>) {
     }
 }
 
-/// A connection that is being served.
+/// An open connection.
 struct Connection {
-    /// Ends it; cancelled, too, when it has ended.
+    /// Closes the connection; also cancelled after it has ended.
     end: CancellationToken,
-    /// Shared with each request that is being answered.
+    /// Cloned by each request in progress.
     busy: Arc<()>,
     peer: IpAddr,
 }
@@ -176,7 +175,7 @@ impl Connection {
         peer: IpAddr,
         router: &Router,
     ) -> (Connection, impl GracefulConnection<Error = hyper::Error> + use<>) {
-        // Answers go out in one piece.
+        // Responses are written in one piece, so there is nothing to wait for.
         drop(stream.set_nodelay(true));
         let mut stream = TimeoutStream::new(stream);
         stream.set_read_timeout(Some(SILENCE));

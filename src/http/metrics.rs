@@ -1,8 +1,8 @@
 //! `/metrics` for Prometheus: gauges of the current state, and the counters since the start.
 //!
-//! How many series there are is bounded: by the organizations and notifiers that are configured, by
-//! closed sets of words, and by [`MAX_CERTIFICATES`] for each organization, those that expire
-//! first; how many are left out is a metric itself. No project has series of its own.
+//! The number of series is limited: by the configured organizations and notifiers, by closed sets
+//! of words, and by [`MAX_CERTIFICATES`] for each organization. The certificates that expire first
+//! have series; a metric counts the others. Projects have no series of their own.
 
 use axum::{
     extract::State,
@@ -28,7 +28,7 @@ use crate::{
     view::{Coverage, Overview},
 };
 
-/// The most certificates of an organization that have series of their own.
+/// The maximum number of certificates of an organization with series of their own.
 const MAX_CERTIFICATES: usize = 1_000;
 
 /// OpenMetrics 1.0.0.
@@ -67,7 +67,7 @@ fn exposition(snapshot: &Snapshot, counters: &Counters) -> Result<String, std::f
     Ok(text)
 }
 
-/// Where several can work on the state.
+/// The instances, with PostgreSQL.
 fn instances(registry: &mut Registry, snapshot: &Snapshot) {
     let all = &snapshot.status.instances;
     if all.is_empty() {
@@ -153,7 +153,7 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
             let labels = vec![of(overview), ("state", state.to_owned())];
             projects.get_or_create(&labels).set(number(count));
         }
-        // Where none was, it was long ago: an alert on its age has to come.
+        // 0 without a complete scan, so that an alert on its age fires.
         let at = overview.complete_at.map_or(0, |at| at.timestamp());
         success.get_or_create(&vec![of(overview)]).set(at);
         for row in overview.credentials.iter().take(MAX_CERTIFICATES) {
@@ -248,8 +248,8 @@ fn prefers_open_metrics(accept: &str) -> bool {
     open > 0.0 && open >= quality("text/plain")
 }
 
-/// OpenMetrics as the older format has it: without units and an end, counters and information under
-/// the names of their series.
+/// Converts OpenMetrics to the older Prometheus format: without units and end marker, and with
+/// counters and infos described under the names of their series.
 fn prometheus(open_metrics: &str) -> String {
     let mut types: Vec<(&str, &str)> = Vec::new();
     for line in open_metrics.lines() {
@@ -270,7 +270,7 @@ fn prometheus(open_metrics: &str) -> String {
             let (name, rest) = line.strip_prefix(word)?.split_once(' ')?;
             Some((word, name, rest))
         });
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = match described {
             Some((word @ "# TYPE ", name, "info")) => {
                 writeln!(text, "{word}{} gauge", renamed(name))
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_is_the_one_that_is_asked_for() {
+    fn the_metrics_format_follows_the_accept_header() {
         let newest = "application/openmetrics-text;version=1.0.0,\
                       application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         assert!(prefers_open_metrics(newest));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_format_has_the_series_under_their_own_names() {
+    fn the_prometheus_format_describes_series_by_their_own_names() {
         let text = prometheus(
             "# HELP a_b Help.\n# TYPE a_b counter\na_b_total{x=\"# y\"} 1\n# HELP c Help.\n# TYPE c info\n\
              c_info{v=\"1\"} 1\n# HELP d_seconds Help.\n# TYPE d_seconds gauge\n# UNIT d_seconds seconds\n\

@@ -1,9 +1,10 @@
 //! The HTTP server: pages, API, metrics, calendar and health.
 //!
 //! Guarantees: runs in its own thread with lower priority, and reads over its own read-only
-//! connections: readers delay no scan and no delivery. With a token, every path except `/healthz`,
-//! `/readyz` and `/login` needs it; writing always does. Responses contain no secret. Sizes, times
-//! and connections have limits. Decides nothing: it shows evaluations of the domain.
+//! connections, so that readers do not delay scans and deliveries. With a token, every path except
+//! `/healthz`, `/readyz` and `/login` needs it; writing always does. Responses contain no secrets.
+//! Sizes, times and connections have limits. Makes no decisions: it shows evaluations of the
+//! domain.
 
 mod api;
 mod attempts;
@@ -54,16 +55,15 @@ use problem::Problem;
 use session::Key;
 use snapshot::Keeper;
 
-/// How many certificates are explained at once, and how many threads there are for what takes its
-/// time.
+/// The maximum numbers of concurrent explanations, and of blocking threads.
 const EXPLAINING: usize = 2;
 const BLOCKING: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where requests are taken; `None` where none are.
+    /// The address of the listener; `None` without a server.
     pub listen: Option<SocketAddr>,
-    /// What one has to know to ask, and to write.
+    /// Required for every request if set, and always for writing.
     pub token: Option<Secret>,
     pub read_token: Option<Secret>,
     /// The external URL, if it differs from `listen`.
@@ -75,12 +75,12 @@ pub struct Settings {
 pub struct Configured {
     pub timezone: Tz,
     pub cron: Cron,
-    /// How long after its tick a scan has ended, where all goes well.
+    /// How long after its scheduled time a scan should have ended.
     pub late: TimeDelta,
     pub organizations: Vec<(OrganizationName, Policy)>,
     /// The notifiers with empty ledgers.
     pub notifiers: Vec<NotifierState>,
-    /// How long a requested retry may take until it is given up.
+    /// The time until a requested retry is given up.
     pub give_up_after: TimeDelta,
     /// Deliveries pending for longer are late.
     pub retry_max: TimeDelta,
@@ -91,35 +91,35 @@ pub struct Configured {
     pub public_url: Option<Url>,
 }
 
-/// How the service's work goes, as its loops report it.
+/// The status of the service, as reported by its loops.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub organizations: BTreeMap<OrganizationName, Watched>,
     /// The reason why the outbox of a notifier is blocked.
     pub outbox: BTreeMap<String, String>,
-    /// Who works on the same state, where several can; this one first.
+    /// With PostgreSQL, the instances on the same database, this one first.
     pub instances: Vec<Instance>,
 }
 
 impl Status {
-    /// Whether the configuration of this instance is the one that scans.
+    /// Whether this instance has the active configuration, and therefore scans.
     pub fn is_in_force(&self) -> bool {
         self.instances.iter().all(|one| !one.me || one.in_force)
     }
 }
 
-/// How the scans of one organization go.
+/// The status of the scans of an organization.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// By when the next scan has ended, where all goes well.
+    /// The time by which the next scan should have ended.
     pub overdue_at: DateTime<Utc>,
-    /// Whether one is under way.
+    /// Whether a scan is in progress.
     pub scanning: bool,
-    /// The last one that was kept.
+    /// The latest saved scan.
     pub last: Option<Last>,
-    /// Why the latest could not be kept.
+    /// The reason why the latest scan was not saved.
     pub fault: Option<String>,
-    /// Whether nothing of the organization was ever read.
+    /// Whether no scan has read anything of the organization.
     pub never_read: bool,
 }
 
@@ -129,41 +129,41 @@ pub struct Last {
     pub complete: bool,
     /// The unreadable lists with their errors.
     pub faults: Vec<String>,
-    /// How far the API's clock is ahead, in seconds, where that is too much.
+    /// How far the API's clock is ahead, in seconds, if the difference is too large.
     pub clock_skew: Option<i64>,
 }
 
 /// The parts of the service that requests use.
 pub struct Service {
     pub clock: Clock,
-    /// Written to where somebody acknowledges, or asks for another attempt.
+    /// For writes such as acknowledgements and retries.
     pub store: Store,
-    /// Where the work is done.
+    /// The runtime of the service, for writes.
     pub work: tokio::runtime::Handle,
-    /// Where that is.
+    /// The settings of the database, for read-only connections.
     pub state: store::Settings,
     pub status: watch::Receiver<Status>,
     pub configured: watch::Receiver<Arc<Configured>>,
     pub counters: Counters,
-    /// Changed where every organization is to be scanned now.
+    /// Notified to scan every organization now.
     pub scan_now: watch::Sender<()>,
     /// Whether the loops of scans and deliveries still run.
     pub is_alive: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// What the answers are made of.
+/// The state of the request handlers.
 #[derive(Clone)]
 struct Shared(Arc<Inner>);
 
 struct Inner {
     service: Service,
-    /// Reads alone.
+    /// Read-only connections.
     reading: Store,
     keeper: Keeper,
     key: Key,
     attempts: Attempts,
     pages: Pages,
-    /// How many certificates may be explained at once.
+    /// Limits concurrent explanations.
     explaining: Semaphore,
 }
 
@@ -186,7 +186,7 @@ impl Shared {
         let gone = || {
             Problem::not_found(format!("certificate {id} of {organization} is no longer watched"))
         };
-        // With thousands of projects this takes much time and memory.
+        // With thousands of projects, this takes much time and memory.
         let _permit = self.explaining.acquire().await.map_err(HttpError::from)?;
         let configured = self.service.configured.borrow().clone();
         let policy = configured.organizations.iter().find(|(name, _)| name == organization);
@@ -206,10 +206,10 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers requests until `stop`, on a thread of its own.
+/// Serves requests until `stop`, in a separate thread.
 ///
 /// # Errors
-/// Where there can be no such thread.
+/// If the thread cannot be started.
 pub fn start(
     listener: TcpListener,
     service: Service,
@@ -233,24 +233,24 @@ pub fn start(
                 "HTTP server stopped: restart certvigil (scans and deliveries continue)"
             );
         }
-        // What still reads must not hold the exit up.
+        // Blocking reads must not delay the exit.
         runtime.shutdown_background();
         drop(ending);
     })?;
     Ok(Ended(ended))
 }
 
-/// The end of what [`start`] has begun.
+/// Signals the end of a server from [`start`].
 pub struct Ended(oneshot::Receiver<()>);
 
 impl Ended {
-    /// Waits for it: the answers that are under way at the stop have a moment.
+    /// Waits for the end; requests in progress get a short time to finish.
     pub async fn wait(self) {
         drop(self.0.await);
     }
 }
 
-/// The key of sessions and of the calendar's address, which all instances share and restarts keep.
+/// The key of sessions and of the calendar's URL. All instances share it, and it outlives restarts.
 async fn key(service: &Service) -> Result<Key, HttpError> {
     let new = session::random()?;
     let (store, fresh) = (service.store.clone(), new.clone());
@@ -287,7 +287,7 @@ async fn serve(
         () = serving => {}
         () = shared.keeper.forget() => {}
     }
-    // Who reads last would keep the file from overview by itself.
+    // An open reader would keep SQLite from merging its write-ahead log at shutdown.
     shared.reading.close().await;
     Ok(())
 }

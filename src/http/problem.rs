@@ -1,4 +1,4 @@
-//! What went wrong, as programs read it: problem details (RFC 9457).
+//! Errors as problem details (RFC 9457).
 
 use axum::{
     Json,
@@ -43,7 +43,7 @@ impl Problem {
         }
     }
 
-    /// Asks to wait (RFC 6585, section 4).
+    /// A 429 with `Retry-After` (RFC 6585, section 4).
     pub fn too_many(wait: Duration, detail: impl std::fmt::Display) -> Problem {
         let seconds = wait.as_secs() + 1;
         let detail = format!("{detail}: try again in {seconds} s");
@@ -70,7 +70,7 @@ impl Problem {
     }
 }
 
-/// The database does not answer as it should, or certvigil failed.
+/// The database or certvigil itself has failed.
 impl From<HttpError> for Problem {
     fn from(fault: HttpError) -> Problem {
         let error = error_chain(&fault);
@@ -98,7 +98,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A failure inside certvigil.
+/// The response to an internal error.
 pub fn internal() -> Response {
     let detail = "internal error (see the log of certvigil)";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()

@@ -1,9 +1,9 @@
-//! Session cookies and the token in the calendar's address: both are derived from `http.token` or
-//! `http.read_token`, so that neither contains it.
+//! Session cookies and the secret in the calendar's URL. Both are derived from `http.token` or
+//! `http.read_token`, and contain neither.
 //!
-//! Guarantees: without the random key in the database nobody can forge one or guess the token from
-//! one offline; the key alone opens nothing. Changing the token revokes all of them. Signing out
-//! revokes the session on the server. All comparisons take constant time.
+//! Guarantees: without the random key in the database, nobody can forge a cookie or guess the token
+//! from one offline; the key alone grants no access. Changing the token revokes all sessions.
+//! Signing out revokes the session on the server. All comparisons take constant time.
 
 use aws_lc_rs::{hmac, rand};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,27 +15,27 @@ use super::HttpError;
 
 /// How long a browser stays signed in.
 pub const LASTS: TimeDelta = TimeDelta::days(7);
-/// The length of the calendar's token, in hexadecimal digits.
+/// The length of the calendar's secret, in hexadecimal digits.
 const FEED: usize = 32;
 
 /// A new random key, in hexadecimal digits.
 ///
 /// # Errors
-/// Where the system has no random numbers.
+/// If the system has no random numbers.
 pub fn random() -> Result<String, HttpError> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| HttpError::Random)?;
     Ok(hexadecimal(&bytes))
 }
 
-/// One browser that is signed in.
+/// The session of a signed-in browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     pub id: Uuid,
     pub until: DateTime<Utc>,
 }
 
-/// Signs and compares.
+/// The key that signs cookies and compares secrets.
 pub struct Key(hmac::Key);
 
 impl Key {
@@ -49,14 +49,14 @@ impl Key {
         hmac::verify(&self.0, given.as_bytes(), expected.as_ref()).is_ok()
     }
 
-    /// The signature of a text, made from the key and a token, in hexadecimal digits.
+    /// The signature of a text with the key and a token, in hexadecimal digits.
     fn signed(&self, token: &SecretString, what: &str) -> String {
         let of_token = hmac::sign(&self.0, token.expose_secret().as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, of_token.as_ref());
         hexadecimal(hmac::sign(&key, what.as_bytes()).as_ref())
     }
 
-    /// What opens the calendar, and nothing else.
+    /// The secret in the calendar's URL, which grants no other access.
     pub fn feed(&self, token: &SecretString) -> String {
         let mut text = self.signed(token, "certvigil calendar");
         text.truncate(FEED);
@@ -69,7 +69,7 @@ impl Key {
         format!("{what}.{}", self.signed(token, &format!("certvigil session {what}")))
     }
 
-    /// The session of a cookie that was made from this token, while it lasts.
+    /// The session of a valid, unexpired cookie of this token.
     pub fn session(
         &self,
         token: &SecretString,
@@ -88,7 +88,7 @@ impl Key {
 fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_holds_for_its_token_its_time_and_its_key_and_cannot_be_made() {
+    fn a_session_is_valid_only_for_its_token_key_and_time_and_cannot_be_forged() {
         let key = Key::new(&random().unwrap());
         let token = SecretString::from("0123456789abcdef");
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -109,7 +109,7 @@ mod tests {
         let other = SecretString::from("0123456789abcdeX");
         assert_eq!(key.session(&other, &cookie, now), None, "another token");
         assert_eq!(Key::new("x").session(&token, &cookie, now), None, "another key");
-        assert_eq!(key.session(&token, &cookie, session.until), None, "it has ended");
+        assert_eq!(key.session(&token, &cookie, session.until), None, "expired session");
         let parts: Vec<_> = cookie.split('.').collect();
         let later = session.until.timestamp() + 1;
         for made in [

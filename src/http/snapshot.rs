@@ -1,7 +1,7 @@
-//! Everything that is shown, read at one moment and kept for the next requests.
+//! Snapshots of all displayed data, which several requests share.
 //!
 //! Guarantees: the database is read at most once a second regardless of the number of requests, and
-//! evaluated after a change or a minute. Read-only connections delay no scan and no delivery.
+//! evaluated after a change or a minute. Read-only connections do not delay scans and deliveries.
 //! Unused snapshots are dropped.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,19 +25,19 @@ use crate::{
     view::{CertificateRow, Overview},
 };
 
-/// How long a snapshot is fresh.
+/// How long a snapshot is used without reading the database again.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long an evaluation holds while nothing changes but the hour.
+/// How long an evaluation is used while the data does not change.
 const HOLDS: Duration = Duration::from_secs(60);
-/// When it is let go of.
+/// The time after which an unused snapshot is dropped.
 const UNUSED: Duration = Duration::from_secs(120);
-/// How many deliveries of each kind are read.
+/// The number of deliveries of each kind that are read.
 pub const LISTED: u32 = 50;
 
 /// The data of the pages.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// No other one has it.
+    /// Unique among all snapshots.
     pub number: u64,
     pub at: DateTime<Utc>,
     /// The time by the API's clock, if the local one is wrong; expiries use it.
@@ -53,11 +53,12 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Outbox {
     pub waiting: Vec<Waiting>,
-    /// The receivers that take nothing.
+    /// The failing receivers.
     pub failures: Vec<Failure>,
-    /// Refused, given up, or waiting after a failure; the newest [`LISTED`].
+    /// The newest [`LISTED`] deliveries that were rejected, given up, or are pending after a
+    /// failure.
     pub failed: Vec<DeliveryRow>,
-    /// The newest [`LISTED`] of all.
+    /// The newest [`LISTED`] deliveries.
     pub latest: Vec<DeliveryRow>,
 }
 
@@ -81,7 +82,7 @@ impl Snapshot {
     }
 }
 
-/// The keeper of the latest one.
+/// Keeps the latest snapshot.
 pub struct Keeper {
     clock: Clock,
     store: Store,
@@ -95,7 +96,7 @@ struct Kept {
     snapshot: Arc<Snapshot>,
     version: Version,
     read_at: Instant,
-    /// Something was written since.
+    /// Whether data was written since.
     outdated: bool,
     evaluated_at: Instant,
 }
@@ -111,12 +112,12 @@ impl Keeper {
         Keeper { clock, store, configured, status, kept: Mutex::new(None), made: AtomicU64::new(0) }
     }
 
-    /// How things stand.
+    /// The current snapshot.
     ///
     /// # Errors
-    /// Where the state cannot be read.
+    /// If the database fails.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, HttpError> {
-        // Who comes while it is read waits for that.
+        // Concurrent requests wait for one read.
         let mut kept = self.kept.lock().await;
         if let Some(kept) = kept.as_ref()
             && !kept.outdated
@@ -156,11 +157,11 @@ impl Keeper {
         let (now, store) = (self.clock.now(), &self.store);
         let configured = Arc::clone(&self.configured.borrow());
         let version = store.version().await?;
-        // An outdated one is dropped before the next is made: two of them may not fit in memory.
+        // Drop an outdated snapshot before creating the next: memory may not suffice for two.
         let before = before.filter(|kept| {
             kept.version == version
                 && Arc::ptr_eq(&kept.snapshot.configured, &configured)
-                // A clock that was set back is another hour.
+                // Evaluate again after the clock was set back.
                 && kept.snapshot.at <= now
                 && kept.evaluated_at.elapsed() < HOLDS
         });
@@ -202,7 +203,7 @@ impl Keeper {
             let acknowledgements = self.store.acknowledgements(organization).await?;
             let scan = self.store.latest_scan(organization).await?;
             let complete_at = self.store.last_complete_scan(organization, now).await?;
-            // Thousands of projects take seconds.
+            // With thousands of projects, this takes seconds.
             let overview = tokio::task::spawn_blocking(move || {
                 let at = now + scan.as_ref().map_or(TimeDelta::zero(), |scan| scan.skew(now));
                 let evaluation = evaluate(&name, &inventory, &policy, &acknowledgements, at);

@@ -17,7 +17,7 @@ pub struct Alert {
     /// `None` for a test.
     pub reason: Option<Reason>,
     pub severity: Severity,
-    /// The severities whose incidents end with this message; `None` in messages of earlier
+    /// The severities whose incidents this alert closes; `None` in notifications of earlier
     /// versions.
     pub closes: Option<BTreeSet<Severity>>,
     /// The label of the threshold, `expired`, or the name of the state.
@@ -34,15 +34,15 @@ pub struct Alert {
 /// The subject of an alert, with its details.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    /// Of `certificate.*`.
+    /// For events `certificate.*`.
     Certificate(Box<CertificateBody>),
-    /// Of `project.*`.
+    /// For events `project.*`.
     Projects(ProjectsView),
-    /// Of `monitor.*`.
+    /// For events `monitor.*`.
     Sight(SightView),
-    /// Of `admin_key.*` and `client_identity.*`.
+    /// For events `admin_key.*` and `client_identity.*`.
     Credential(CredentialView),
-    /// Of `notifier.*`.
+    /// For events `notifier.*`.
     Failing(FailingView),
     Test,
 }
@@ -85,9 +85,8 @@ impl Alert {
         }
     }
 
-    /// Identifies its incident from start to end: the subject, `projects` for the projects of an
-    /// organization without a valid certificate, `projects:unprotected` for those without an active
-    /// one, or `test`.
+    /// Identifies its incident: the subject, `projects` for all uncovered projects of an
+    /// organization, `projects:unprotected` for all unprotected ones, or `test`.
     pub fn key(&self) -> String {
         match &self.body {
             Body::Certificate(body) => {
@@ -116,12 +115,10 @@ impl Alert {
         }
     }
 
-    /// The certificate of an alert about one.
     pub fn certificate(&self) -> Option<&CertificateView> {
         self.of_certificate().map(|body| &body.certificate)
     }
 
-    /// The projects of an alert about projects.
     pub fn projects(&self) -> Option<&ProjectsView> {
         match &self.body {
             Body::Projects(projects) => Some(projects),
@@ -260,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_of_projects_are_read_where_earlier_versions_wrote_them() {
+    fn candidates_of_projects_are_read_from_the_field_of_earlier_versions() {
         let text = r#"{
             "event": "project.uncovered", "reason": "opened", "severity": "critical",
             "stage": "uncovered", "certificate": null, "successor": null,

@@ -1,5 +1,5 @@
-//! From decisions to the one message that says them: worst first, with coverage and successors, long
-//! lists cut with a count.
+//! Composes notifications from decisions: worst alert first, with coverage and successors; long
+//! lists are cut with a count.
 
 mod notifiers;
 mod projects;
@@ -33,22 +33,22 @@ pub use notifiers::of_notifiers;
 use views::sight;
 pub use views::{CertificateParts, acknowledged, ignored};
 
-/// How many projects an alert lists; the rest is a number.
+/// Maximum number of projects that an alert lists; the rest is counted.
 const MAX_PROJECTS: usize = 50;
-/// How many certificates are named that could take over.
+/// Maximum number of candidates that an alert names.
 const MAX_CANDIDATES: usize = 3;
-/// How many alerts a notification lists; an organization holds at most 50 certificates, so that more
-/// means an API that misbehaves.
+/// Maximum number of alerts that a notification lists. An organization has at most 50 certificates,
+/// so only a misbehaving API causes more.
 const MAX_ALERTS: usize = 100;
 
-/// Everything that the notifications of one scan have in common.
+/// The data that the notifications of one scan share.
 pub struct MessageContext<'a> {
     pub evaluation: &'a Evaluation<'a>,
     /// The inventory before the scan; `None` if nothing can be resolved by comparison.
     pub before: Option<&'a Inventory>,
-    /// `None` where nothing was read: for a forecast, and for an organization that is watched no more.
+    /// `None` without a scan: for a forecast, or for a removed organization.
     pub scan: Option<ScanView>,
-    /// When the messages are out of date.
+    /// The time from which later scans have replaced the notifications.
     pub stale_at: Option<DateTime<Utc>>,
     /// The longest delay after the due time that still counts as on time; `None` if punctuality is
     /// not reported.
@@ -66,7 +66,7 @@ pub struct Composed {
 /// An alert and its subjects.
 type Entry = (Alert, Vec<Subject>);
 
-/// The most urgent of any number of entries. Memory holds at most a few times the number that is sent.
+/// Collects the most urgent entries in bounded memory.
 struct MostUrgent {
     now: DateTime<Utc>,
     entries: Vec<Entry>,
@@ -91,7 +91,7 @@ impl MostUrgent {
         self.entries.truncate(MAX_ALERTS);
     }
 
-    /// The entries that are sent, the most urgent first, and how many there were.
+    /// The most urgent entries in order, and the number of all.
     fn finish(mut self) -> (Vec<Entry>, usize) {
         self.trim();
         (self.entries, self.total)
@@ -99,16 +99,16 @@ impl MostUrgent {
 }
 
 impl<'a> MessageContext<'a> {
-    /// Nothing was read: for forecasts, explanations, and an organization that is no longer watched.
+    /// A context without a scan: for forecasts, explanations, and removed organizations.
     pub fn without_scan(evaluation: &'a Evaluation<'a>) -> MessageContext<'a> {
         MessageContext { evaluation, before: None, scan: None, stale_at: None, allowed: None }
     }
 }
 
 impl MessageContext<'_> {
-    /// Composes the notifications for `decisions`, and returns the decisions that the ledger
-    /// learns: an alert without room in the notifications was not sent, and is new to the next
-    /// scan. `new_id` creates the id of each notification.
+    /// Composes the notifications for `decisions`, and returns the decisions for the ledger: an
+    /// alert without room in the notifications was not sent, so the next scan sends it. `new_id`
+    /// creates the id of each notification.
     pub fn messages(
         &self,
         new_id: impl Fn() -> Uuid,
@@ -156,7 +156,7 @@ impl MessageContext<'_> {
             Grouping::Digest => vec![self.message(new_id(), &notifier.name, entries, total)],
             Grouping::EachAlert | Grouping::EachAlertRefreshed => entries
                 .into_iter()
-                // The incident of all projects stays open until the last one is resolved.
+                // The shared incident stays open until the last project is resolved.
                 .filter(|(alert, _)| {
                     alert.projects().is_none_or(|projects| projects.remaining == 0)
                 })
@@ -213,7 +213,7 @@ impl MessageContext<'_> {
         Some((alert, vec![decision.subject().clone()]))
     }
 
-    /// That certvigil is blind, or sees again.
+    /// The alert about unreadable lists, or its resolution.
     fn of_sight(&self, decision: &Decision) -> Option<Entry> {
         let alert = match decision {
             // A refresh may be about lists that are readable again.
@@ -249,7 +249,7 @@ impl MessageContext<'_> {
         Some((alert, vec![Subject::Sight]))
     }
 
-    /// That an admin key or the client certificate ends, or what ended that.
+    /// The alert about an admin key or the client certificate, or its resolution.
     fn of_credential(&self, decision: &Decision) -> Option<Entry> {
         use CredentialKind::{AdminKey, ClientIdentity};
         let subject = decision.subject();
@@ -363,8 +363,8 @@ impl MessageContext<'_> {
     }
 }
 
-/// The severities whose incidents end with this decision: all that were sent for an alert that ends, and the
-/// earlier ones of an alert whose severity changes.
+/// The severities whose incidents a decision closes: all sent ones for a resolution, the earlier
+/// ones if the severity changes.
 fn closes(ledger: &Ledger, decision: &Decision) -> BTreeSet<Severity> {
     match decision {
         Decision::Send { subject, reached, sent, .. } => {
@@ -381,8 +381,8 @@ fn closes(ledger: &Ledger, decision: &Decision) -> BTreeSet<Severity> {
     }
 }
 
-/// Open alerts come before resolved ones, then by severity, then outages, then the expiry that is closest to now: five
-/// hours ahead before three days ago.
+/// The order of alerts: open ones before resolved ones, then by severity, then outages, then the
+/// expiry closest to now (five hours ahead before three days ago).
 fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
     let ends = match &alert.body {
         Body::Certificate(body) => body.certificate.expires_at,

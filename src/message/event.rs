@@ -1,9 +1,8 @@
-//! The events, and the reasons of alerts.
+//! The events of alerts.
 
 use crate::domain::{threshold::Stage, words::words};
 
 words! {
-    /// What happened.
     Event {
         CertificateExpiring = "certificate.expiring",
         CertificateExpired = "certificate.expired",
@@ -44,7 +43,7 @@ impl From<Stage> for Event {
 }
 
 impl Event {
-    /// Whether it says that something is over.
+    /// Whether it is a resolution.
     pub fn is_end(self) -> bool {
         match self {
             Event::CertificateResolved

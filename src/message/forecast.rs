@@ -1,7 +1,7 @@
 //! The future notifications if nothing changes: evaluate and reconcile at each future scan.
 //!
-//! From each scan it goes on to the first at which something may be due, so that a schedule of every second
-//! costs no more than one of every day.
+//! Scans at which no alert can be due are skipped, so that a frequent schedule costs no more than a
+//! daily one.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -20,10 +20,10 @@ use crate::domain::{
     subject::Subject,
 };
 
-/// Later than what any forecast looks at.
+/// A time after the end of every forecast.
 const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
-/// One organization as it is now.
+/// The current state of an organization.
 pub struct CurrentState<'a> {
     pub organization: &'a OrganizationName,
     /// The inventory at the time of the latest notifications.
@@ -33,8 +33,8 @@ pub struct CurrentState<'a> {
     pub acknowledgements: &'a Acknowledgements,
 }
 
-/// The messages that scans will bring about, in their order, beginning with the one at `first`. Their ids
-/// are nil. `next` gives the tick after an instant; where it gives none, the walk ends.
+/// The notifications of future scans in order, beginning with the scan at `first`. Their ids are
+/// nil. `next` returns the scheduled time after a time; the forecast ends at `None`.
 pub fn forecast(
     present: &CurrentState<'_>,
     mut notifiers: Vec<NotifierState>,
@@ -42,7 +42,7 @@ pub fn forecast(
     next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
     timezone: Tz,
 ) -> Vec<Notification> {
-    // That what cannot be read now stays so is not foretold.
+    // A forecast does not assume that unreadable lists stay unreadable.
     let policy = Policy { blind_after: None, ..present.policy.clone() };
     let present = &CurrentState { policy: &policy, ..*present };
     for notifier in &mut notifiers {
@@ -52,7 +52,7 @@ pub fn forecast(
     let mut tick = first;
     loop {
         let due = scan(present, &mut notifiers, tick, timezone, &mut messages);
-        // A tick at the due time counts; one just before it has no alert.
+        // A scan at the due time counts; an earlier one has no alert.
         match next(tick.max(due - TimeDelta::seconds(1))) {
             Some(next) => tick = next,
             None => return messages,
@@ -83,10 +83,10 @@ fn scan(
     next_change(&evaluation, notifiers, timezone)
 }
 
-/// When a repeat is due, at the earliest: [`ScanTime::is_due`] solved for the moment, of scans that run at their
-/// ticks.
+/// The earliest time at which a repeat is due: the inverse of [`ScanTime::is_due`] for scans that
+/// run at their scheduled times.
 fn repeat_at(sent: &SentAlert, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
-    /// Where the clock on the wall skips that moment, it is less than so far ahead.
+    /// If a daylight-saving change skips that local time, it is at most this long.
     const WALL: TimeDelta = TimeDelta::hours(3);
     let by_the_wall = sent.tick.with_timezone(&timezone).naive_local() + repeat;
     let by_the_wall = by_the_wall.and_local_timezone(timezone).earliest();
@@ -95,7 +95,7 @@ fn repeat_at(sent: &SentAlert, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc>
     by_ticks.min(sent.at + repeat)
 }
 
-/// The first time after the evaluation at which an alert may be due; no earlier tick has one.
+/// The first time after the evaluation at which an alert may be due; no earlier scan has one.
 fn next_change(
     evaluation: &Evaluation<'_>,
     notifiers: &[NotifierState],
@@ -124,12 +124,12 @@ fn next_change(
     }));
     instants.retain(|at| *at > now);
     for notifier in notifiers {
-        // The end of what flips is put off for a day.
+        // The resolution of a flapping alert is held back for a day.
         let flips = notifier.ledger.open.values().filter(|sent| sent.again);
         instants.extend(flips.map(|sent| sent.at + FLIP).filter(|at| *at > now));
         for finding in findings(evaluation, &notifier.routing) {
             let Some(sent) = notifier.ledger.open.get(&finding.subject) else {
-                // Muted, or damped for a day.
+                // Silenced, or held back for a day.
                 let past = notifier.ledger.latest(&finding.subject);
                 instants.extend(past.map(|sent| (sent.at + FLIP).max(now)));
                 continue;
@@ -200,9 +200,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
-        /// The scans that are passed over would have said nothing, and who else listens changes nothing.
         #[test]
-        fn passing_over_what_cannot_be_due_changes_nothing_and_nobody_depends_on_another(
+        fn skipped_scans_send_nothing_and_notifiers_are_independent(
             ends in proptest::collection::vec((-200..1_500i64, any::<bool>(), any::<bool>()), 1..5),
             every in prop_oneof![Just(45), Just(60), Just(360), Just(1_440), Just(10_080)],
             repeat_hours in prop_oneof![Just(2), Just(6), Just(24), Just(50)],

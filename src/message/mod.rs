@@ -1,7 +1,7 @@
 //! The notification: one model, stored in the outbox, from which every format is rendered.
 //!
-//! It holds facts and instants. What depends on the hour ("in 6 days") is worked out when it is
-//! rendered, at each attempt.
+//! It holds facts and times. Text that depends on the current time ("in 6 days") is rendered at
+//! each attempt.
 
 mod alert;
 pub mod compose;
@@ -25,7 +25,7 @@ pub use views::{
     ProjectView, ProjectsView, ReceiverView, SightView, SilenceView, SuccessorView, UnseenView,
 };
 
-/// One message for one notifier.
+/// One message of one notifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
     pub id: Uuid,
@@ -39,13 +39,12 @@ pub struct Notification {
     /// Worst first; at most 100 of `alerts_total`.
     pub alerts: Vec<Alert>,
     pub alerts_total: usize,
-    /// When this is out of date: by then the next scans have said how things stand. `None` where no
-    /// scan follows.
+    /// The time from which later scans have replaced it; `None` if no scan follows.
     #[serde(default)]
     pub stale_at: Option<DateTime<Utc>>,
 }
 
-/// How fresh and how complete the reading was.
+/// The time and the completeness of the scan behind a notification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScanView {
     pub id: Uuid,
@@ -55,8 +54,8 @@ pub struct ScanView {
     pub projects_unreadable: usize,
     /// Time at which the oldest list behind this alert was read.
     pub oldest_reading: Option<DateTime<Utc>>,
-    /// How far the API's clock was ahead of this machine's, in seconds, where that is too much: all
-    /// instants here go by the API's.
+    /// Seconds by which the API's clock was ahead of this host's, if more than five minutes. All
+    /// times here then use the API's clock.
     #[serde(default)]
     pub clock_skew: Option<i64>,
 }
@@ -76,19 +75,19 @@ impl ScanView {
 }
 
 impl Notification {
-    /// The instant of the one who reads it, where this machine's clock is not to be believed.
+    /// `now` by the clock that the scan used.
     pub fn time(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let skew =
             self.scan.as_ref().and_then(|scan| scan.clock_skew).and_then(TimeDelta::try_seconds);
         skew.and_then(|skew| now.checked_add_signed(skew)).unwrap_or(now)
     }
 
-    /// The time at which the earliest of its first alerts became due.
+    /// The earliest due time of its alerts.
     pub fn due_at(&self) -> Option<DateTime<Utc>> {
         self.alerts.iter().filter_map(|alert| alert.due_at).min()
     }
 
-    /// A marked sample, for `notify test`.
+    /// The message of `certvigil notify test`.
     pub fn test(id: Uuid, notifier: &str, now: DateTime<Utc>) -> Notification {
         Notification {
             id,

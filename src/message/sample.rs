@@ -18,11 +18,11 @@ use crate::domain::{
     threshold::Severity,
 };
 
-/// What takes over in a sample; its name holds what a format has to escape.
+/// The successor in samples. Its name contains characters that formats must escape.
 const SUCCESSOR_ID: &str = "cert_sample2";
 const SUCCESSOR: &str = "prod-ca “2” <next> & \"final\"";
 
-/// A message of one event, for a notifier; its instants are counted from `now`, and its id is nil.
+/// A notification with one event. Its times are relative to `now`, and its id is nil.
 pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
     let test = Notification::test(Uuid::nil(), notifier, now);
     let alert = match event {
@@ -129,7 +129,7 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         _ => 0,
     };
     if matches!(event, Event::NotifierFailing | Event::NotifierRecovered) {
-        // It is of no organization, and no scan has found it.
+        // Alerts about notifiers have no organization and no scan.
         return Notification { severity: alert.severity, alerts: vec![alert], ..test };
     }
     Notification {
@@ -150,7 +150,7 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
     }
 }
 
-/// The events of a digest, the worst first.
+/// The events of a digest, worst first.
 pub const DIGEST: [Event; 4] = [
     Event::ProjectUncovered,
     Event::CertificateExpiring,
@@ -158,7 +158,7 @@ pub const DIGEST: [Event; 4] = [
     Event::CertificateResolved,
 ];
 
-/// Several of them in one message.
+/// A notification with several alerts.
 pub fn digest(notifier: &str, now: DateTime<Utc>) -> Notification {
     let mut all = of(Event::CertificateExpiring, notifier, now);
     all.alerts = DIGEST.iter().flat_map(|event| of(*event, notifier, now).alerts).collect();
@@ -177,7 +177,7 @@ fn about(
         Event::CertificateExpiring => ("cert_sample1", "prod-ca"),
         Event::CertificateExpired => ("cert_sample3", "batch-ca"),
         Event::CertificateNotYetValid => ("cert_sample4", "next-ca"),
-        // It has no name, as may be.
+        // A certificate without a name.
         Event::CertificateUnknownExpiry => ("cert_sample5", ""),
         Event::CertificateResolved => ("cert_sample6", "old-ca"),
         Event::ProjectUncovered
@@ -285,7 +285,7 @@ fn unseen(name: &str, now: DateTime<Utc>) -> UnseenView {
     }
 }
 
-/// A project's name, the certificate that takes over there, or else from when it has none.
+/// A project's name, its successor, and the start of its time without a valid certificate.
 type Fate<'a> = (&'a str, Option<&'a str>, Option<DateTime<Utc>>);
 
 fn projects(list: &[Fate<'_>]) -> Vec<ProjectView> {

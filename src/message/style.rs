@@ -1,4 +1,4 @@
-//! What every message of every notifier is made with: the zone of its times, and where it leads to.
+//! The settings of every message: its time zone and links.
 
 use chrono_tz::Tz;
 use url::Url;
@@ -11,18 +11,18 @@ pub struct Style {
     pub links: Links,
 }
 
-/// Where a message leads to. All of it is the operator's own: no text from outside is in it.
+/// The links in messages. All are configured by the operator, never taken from untrusted text.
 #[derive(Clone, Debug, Default)]
 pub struct Links {
-    /// The first of certvigil's pages.
+    /// The start page of certvigil.
     pub page: Option<Url>,
-    /// What to do about each event.
+    /// The runbook, with a section for each event.
     pub runbook: Option<Url>,
 }
 
 impl Links {
-    /// What to do about an event: its part of the runbook, named as Markdown's headings are. Nothing, where there is
-    /// nothing to do.
+    /// The section of the runbook for an event, by the anchor of its Markdown heading. `None` for a
+    /// resolution or a test.
     pub fn runbook(&self, event: Event) -> Option<String> {
         let mut url = self.runbook.clone().filter(|_| !event.is_end() && event != Event::Test)?;
         url.set_fragment(Some(&event.to_string().replace(['.', '_'], "-")));
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_event_has_its_part_of_the_runbook_and_what_is_over_has_none() {
+    fn each_event_has_a_runbook_section_and_a_resolution_has_none() {
         let at = |url: &str| Links { page: None, runbook: Some(Url::parse(url).unwrap()) };
         let own = at("https://wiki.acme.example/certvigil?v=2");
         let cases = [

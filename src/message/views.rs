@@ -1,4 +1,4 @@
-//! What alerts contain: certificates, projects, lists, credentials and receivers.
+//! The contents of alerts: certificates, projects, lists, credentials and receivers.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,13 @@ use crate::domain::{
 /// The state of the projects where a certificate was active before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LeftBehind {
-    /// Number of them where another certificate is valid.
+    /// Number of projects in which another certificate is valid.
     pub covered: usize,
-    /// Number of them with active certificates of which none is valid.
+    /// Number of projects with active certificates of which none is valid.
     pub uncovered: usize,
-    /// In how many none is active, so that they do not enforce mutual TLS any more.
+    /// Number of projects without an active certificate: mutual TLS is off.
     pub unprotected: usize,
-    /// The unprotected ones first, then the uncovered ones; at most 50.
+    /// Unprotected projects first, then uncovered ones; at most 50.
     pub projects: Vec<ProjectView>,
 }
 
@@ -31,7 +31,6 @@ impl LeftBehind {
 }
 
 impl CredentialKind {
-    /// In words.
     pub fn title(self) -> &'static str {
         match self {
             CredentialKind::AdminKey => "the admin key",
@@ -43,7 +42,7 @@ impl CredentialKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CredentialView {
     pub kind: CredentialKind,
-    /// Of an admin key.
+    /// `None` for the client certificate.
     pub id: Option<AdminKeyId>,
     pub name: Option<Name>,
     pub expires_at: Option<DateTime<Utc>>,
@@ -51,7 +50,7 @@ pub struct CredentialView {
     pub own: bool,
 }
 
-/// A notifier that does not get through.
+/// A failing or recovered notifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailingView {
     pub notifier: String,
@@ -71,22 +70,22 @@ pub struct ReceiverView {
     pub refused: bool,
 }
 
-/// What certvigil has not seen for too long; of an end, only how many lists could not be read this
-/// time.
+/// The lists that were unreadable for too long; in a resolution, only the number of lists that are
+/// still unreadable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SightView {
-    /// How many lists there are.
+    /// Number of lists.
     pub total: usize,
-    /// How many projects may have certificates that nobody sees.
+    /// Number of projects whose certificates may expire unnoticed.
     pub projects: usize,
-    /// The longest unseen first; at most 50.
+    /// Longest unreadable first; at most 50.
     pub unseen: Vec<UnseenView>,
 }
 
-/// One list.
+/// An unreadable list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnseenView {
-    /// In words, with the project's name.
+    /// A description of the list, with the project's name.
     pub list: String,
     pub project: Option<ProjectId>,
     pub since: DateTime<Utc>,
@@ -94,16 +93,16 @@ pub struct UnseenView {
     pub why: String,
 }
 
-/// Projects that share a fate.
+/// The projects of an alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProjectsView {
     pub total: usize,
-    /// Number of further ones that the notifier does not select.
+    /// Number of further projects that the notifier does not select.
     pub elsewhere: usize,
     /// Of a resolution: the number of other projects whose alert is still open.
     #[serde(default)]
     pub remaining: usize,
-    /// At most 50 of them.
+    /// At most 50 of `total`.
     pub listed: Vec<ProjectView>,
     /// Uploaded certificates that could be activated in them; the likeliest first, at most 3.
     #[serde(default)]
@@ -116,7 +115,7 @@ pub struct CertificateView {
     pub name: Option<Name>,
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
-    /// The expiry as the API gave it, where it cannot be meant.
+    /// The reported expiry, if it is implausible.
     #[serde(default)]
     pub strange_expiry: Option<i64>,
     pub active_in: ActiveIn,
@@ -124,10 +123,10 @@ pub struct CertificateView {
     /// step.
     #[serde(default)]
     pub next: Option<RotationStep>,
-    /// The rule that ignores it, or did.
+    /// The ignore rule that applies or has ended.
     #[serde(default)]
     pub ignored: Option<SilenceView>,
-    /// Its acknowledgement that holds, or has ended of late.
+    /// The acknowledgement that applies or has ended recently.
     #[serde(default)]
     pub acknowledged: Option<SilenceView>,
 }
@@ -142,7 +141,7 @@ pub struct SilenceView {
     pub ended: bool,
 }
 
-/// Where it is active now.
+/// Where a certificate is active.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActiveIn {
     /// Active for the organization and therefore in every project.
@@ -151,12 +150,12 @@ pub struct ActiveIn {
     /// Number of further projects that the notifier does not select; they are only counted.
     #[serde(default)]
     pub projects_elsewhere: usize,
-    /// How many of those have no successor for it: its severity is that of all projects.
+    /// Number of those without a successor; the severity takes them into account.
     #[serde(default)]
     pub elsewhere_without_successor: usize,
-    /// How many of the others, that the notifier did ask for, have none.
+    /// Number of selected projects without a successor.
     pub without_successor: usize,
-    /// Those that are left without a valid certificate first come first; at most 50.
+    /// Projects that lose coverage first come first; at most 50.
     pub projects: Vec<ProjectView>,
 }
 
@@ -166,14 +165,13 @@ pub struct ProjectView {
     pub name: Option<Name>,
     /// The certificate that takes over in this project.
     pub successor_id: Option<CertificateId>,
-    /// From when the project has no valid certificate left; `None` where there is a successor, and
-    /// where that is not known.
+    /// Start of the time without a valid certificate; `None` if there is a successor, or if it is
+    /// unknown.
     pub uncovered_from: Option<DateTime<Utc>>,
-    /// Since when it has had no active certificate, so that it does not enforce mutual TLS; `None`
-    /// where it has one, and where it was never seen with one.
+    /// Time since which no certificate is active; `None` if one is, or if none was ever seen.
     #[serde(default)]
     pub unprotected_since: Option<DateTime<Utc>>,
-    /// The next step here.
+    /// The next rotation step in this project.
     #[serde(default)]
     pub next: Option<RotationStep>,
     /// The certificate to activate, if that is the next step.
@@ -194,7 +192,7 @@ impl Named {
     }
 }
 
-/// An uploaded certificate that could take over. That it is meant to cannot be known.
+/// An uploaded certificate that could take over. Its intended use is unknown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CandidateView {
     pub id: CertificateId,
@@ -219,7 +217,7 @@ pub struct SuccessorView {
 }
 
 impl ActiveIn {
-    /// How many projects the notifier asked for.
+    /// Number of projects that the notifier selects.
     pub fn projects_here(&self) -> usize {
         self.projects_total - self.projects_elsewhere.min(self.projects_total)
     }

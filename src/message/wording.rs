@@ -1,4 +1,4 @@
-//! The sentences that every channel shares: time left, headlines, the summary.
+//! The text that all formats share: time left, headlines, the summary.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -12,7 +12,7 @@ use crate::domain::{
     alert::Reason, credential::CredentialKind, rotation::RotationStep, text::Name,
 };
 
-/// A span in words, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
+/// A duration, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
 pub fn span(span: TimeDelta) -> String {
     let span = span.abs();
     if span >= TimeDelta::days(2) {
@@ -35,7 +35,7 @@ pub fn expiry(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// What one alert says, in a line.
+/// An alert in one line.
 pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
     match &alert.body {
         Body::Certificate(body) => of_certificate(alert, body, now),
@@ -135,7 +135,7 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
     }
 }
 
-/// What a certificate leaves behind, after what became of it.
+/// The state of the projects in which a certificate was active, as the end of a sentence.
 fn left_behind(left: &LeftBehind) -> String {
     let projects = |n: usize| match (n == left.total(), n) {
         (true, 1) => "its project".to_owned(),
@@ -276,7 +276,7 @@ pub fn next_step(step: RotationStep, candidate: Option<&Named>) -> String {
     }
 }
 
-/// That a message lists only some of its alerts.
+/// The number of alerts that a message leaves out.
 pub fn left_out(alerts: usize) -> String {
     match alerts {
         1 => "1 more alert does not fit into this message.".to_owned(),
@@ -289,8 +289,8 @@ pub fn day(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d").to_string()
 }
 
-/// Why something is quiet: `by dana, until 2026-12-24 00:00 CET: new CA is on its way`; and that it
-/// was, where that has ended.
+/// Author, end and reason of a silence: `by dana, until 2026-12-24 00:00 CET: new CA is on its
+/// way`.
 pub fn silence(silence: &SilenceView, timezone: Tz) -> String {
     let by = silence.by.as_ref().map_or(String::new(), |by| format!("by {by}, "));
     let until = silence.until.with_timezone(&timezone).format("%Y-%m-%d %H:%M %Z");
@@ -298,7 +298,8 @@ pub fn silence(silence: &SilenceView, timezone: Tz) -> String {
     format!("{by}until {until}{ended}: {}", silence.reason)
 }
 
-/// The worst of it in words, and how many more: `“prod-ca” expires in 6 days (+2 more)`.
+/// The headline of the worst alert, and the number of others: `“prod-ca” expires in 6 days (+2
+/// more)`.
 pub fn summary(notification: &Notification, now: DateTime<Utc>) -> String {
     let worst = notification.alerts.first().map_or(String::new(), |alert| headline(alert, now));
     match notification.alerts_total.saturating_sub(1) {

@@ -1,10 +1,10 @@
-//! Notifiers: the channels that send messages.
+//! Notifiers: the channels that send notifications.
 //!
-//! A notifier renders one notification and hands it to one receiver, once. What a failure means for
-//! the delivery is the domain's business, when it is tried again is the outbox's. To add a kind: a
-//! folder here with its settings, its implementation of [`Notifier`] and its rendering; a line in
-//! [`all`]; its section in `config/notifiers.rs` and `config/raw.rs`; and a case in the contract
-//! that every notifier passes (`tests/it/notifiers.rs`).
+//! A notifier renders a notification and sends it to one receiver, once. The domain decides what a
+//! failure means, and the outbox when to retry. To add a notifier: a folder here with its settings,
+//! its implementation of [`Notifier`] and its rendering; a line in [`all`]; its section in
+//! `config/notifiers.rs` and `config/raw.rs`; and a case in the contract tests of all notifiers
+//! (`tests/it/notifiers.rs`).
 
 pub mod email;
 pub mod log;
@@ -26,32 +26,31 @@ use crate::{
 
 /// One configured notifier.
 pub trait Notifier: Send + Sync {
-    /// Its configured name.
     fn name(&self) -> &str;
 
-    /// The receivers, each with its own delivery: mail addresses, or the host of a webhook with a
-    /// mark for the rest of its URL. Shown to users, so without secrets.
+    /// The receivers, each with its own deliveries: mail addresses, or the host of a webhook with a
+    /// short hash of its URL. They are shown to users, so they contain no secrets.
     fn receivers(&self) -> Vec<String>;
 
     /// The alerts that it selects.
     fn routing(&self) -> &Routing;
 
-    /// How it wants what a scan has to say.
+    /// How the alerts of a scan become notifications.
     fn grouping(&self) -> Grouping;
 
-    /// How many deliveries may be under way at once.
+    /// The maximum number of concurrent deliveries.
     fn concurrency(&self) -> usize;
 
-    /// How many deliveries may begin within a minute; `None` where that does not matter.
+    /// The maximum number of deliveries that start per minute; `None` for no limit.
     fn max_per_minute(&self) -> Option<NonZeroU32>;
 
-    /// The longest that one attempt can take. An attempt that is cut off then counts as timed out.
+    /// The time limit of one attempt; a longer one is cut off and counts as timed out.
     fn attempt_limit(&self) -> Duration;
 
-    /// Why its attempts can fail.
+    /// The possible reasons of failed attempts.
     fn failures(&self) -> &'static [FailureReason];
 
-    /// Makes one attempt. Every attempt of a notification carries the same id.
+    /// Makes one attempt. All attempts of a notification have the same id.
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,
@@ -60,7 +59,7 @@ pub trait Notifier: Send + Sync {
     ) -> BoxFuture<'a, Outcome>;
 }
 
-/// Why a notifier cannot be set up, or a mail not be rendered.
+/// An error while setting up a notifier or rendering a mail.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifierError {
     #[error(transparent)]
@@ -81,10 +80,10 @@ pub enum NotifierError {
     Mail(#[from] lettre::error::Error),
 }
 
-/// Makes the configured notifiers.
+/// Creates the configured notifiers.
 ///
 /// # Errors
-/// Where a secret cannot be read any more, or TLS cannot be set up.
+/// If a secret cannot be read, or TLS cannot be set up.
 pub fn all(
     email: &[email::Settings],
     webhook: &[webhook::Settings],

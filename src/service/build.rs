@@ -1,4 +1,4 @@
-//! From a configuration to the parts of the service: adapters for each section.
+//! Builds the parts of the service from a configuration.
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -54,15 +54,15 @@ pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
     Ok(notify::all(&notifiers.email, &notifiers.webhook, &notifiers.log)?)
 }
 
-/// A heartbeat and its organizations. In the database it has the name of its organization; the one
-/// for all organizations has none.
+/// A heartbeat and its organizations. Its name in the database is that of its organization; the
+/// heartbeat for all organizations has an empty name.
 pub struct Beating {
     pub name: String,
     pub heartbeat: Heartbeat,
     pub of: BTreeSet<OrganizationName>,
 }
 
-/// The configured heartbeats: one for all organizations, and one for each that has its own.
+/// The configured heartbeats: the one for all organizations, and those of single organizations.
 ///
 /// # Errors
 /// If a URL is not readable.

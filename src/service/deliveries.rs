@@ -1,5 +1,5 @@
-//! The loop of one notifier: sends its pending deliveries, so that a hanging notifier delays no
-//! other.
+//! Sends the pending deliveries of a notifier. Each notifier has its own loop, so that a hanging
+//! notifier does not delay others.
 
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
@@ -10,7 +10,7 @@ use crate::{
     domain::retry::RetryPolicy, notify::Notifier, schedule::Ticks, store::Mark, usecase::deliver,
 };
 
-/// Number of ticks after which the outbox is queried although nothing seems to have changed.
+/// The number of ticks after which the outbox is queried even if the database seems unchanged.
 const UNSEEN: u32 = 10;
 
 /// Runs until cancelled, then finishes the attempts in flight unless the process stops.
@@ -146,7 +146,7 @@ async fn pass(
     })
 }
 
-/// A time without due deliveries, judged without a query.
+/// Detects without a query that no delivery can be due.
 #[derive(Default)]
 struct Quiet {
     /// The fingerprint of the database at the last query, and the next due time then.

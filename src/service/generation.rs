@@ -31,8 +31,8 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// Starts the loops. Those of the notifiers belong to `tasks`, because they finish attempts in
-    /// flight.
+    /// Starts the loops. Only `tasks` waits for the loops of the notifiers, because they finish
+    /// attempts in flight.
     pub fn start(
         config: &Config,
         parts: Parts,
@@ -93,7 +93,7 @@ impl Generation {
         Generation { end, ending: shared.timing.ending, scans: own }
     }
 
-    /// Ends the loops: a scan in progress is dropped, attempts in flight are finished.
+    /// Ends the loops: aborts a scan in progress, and lets attempts in flight finish.
     pub async fn end(self) {
         self.end.cancel();
         if tokio::time::timeout(self.ending, self.scans.wait()).await.is_err() {
@@ -105,7 +105,7 @@ impl Generation {
     }
 }
 
-/// Restarts a loop after a panic, which then affects nothing else.
+/// Runs a loop, and restarts it after a panic.
 pub(super) async fn lasting<F: Future<Output = ()>>(
     what: String,
     pause: Duration,
@@ -117,7 +117,7 @@ pub(super) async fn lasting<F: Future<Output = ()>>(
     }
 }
 
-/// How long acknowledgements outlive the configuration of their organization.
+/// How long acknowledgements remain after their organization is removed.
 const WEEK: chrono::TimeDelta = chrono::TimeDelta::days(7);
 
 async fn pruning(shared: Arc<Shared>, history: chrono::TimeDelta, stop: CancellationToken) {

@@ -2,9 +2,8 @@
 
 use crate::usecase::scan::{self, AdminKeysError, Report};
 
-/// The log lines of a scan.
 pub fn log_scan(report: &Report) {
-    /// How many faults are logged; the first ones show the cause.
+    /// The number of logged errors; the first ones show the cause.
     const LOGGED: usize = 3;
     let record = &report.record;
     let seconds = (record.finished_at - record.started_at).as_seconds_f64();

@@ -1,8 +1,8 @@
-//! The wiring: adapters from configuration sections, the loops, reload and shutdown.
+//! Runs the service: builds its parts, and controls loops, reload and shutdown.
 //!
-//! Each organization has a loop that scans on schedule, and each notifier one that sends its
-//! pending deliveries. They meet only in the outbox. A reload ends the loops and starts new ones
-//! with the new configuration; the outbox keeps pending deliveries.
+//! Each organization has a loop that scans on schedule, and each notifier has one that sends its
+//! pending deliveries. The outbox is the only link between them. A reload ends the loops and starts
+//! new ones with the new configuration; the outbox keeps pending deliveries.
 
 mod build;
 mod deliveries;
@@ -59,7 +59,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// A service that only stops.
+    /// A control without reloads and requested scans.
     pub fn until(stop: CancellationToken) -> Control {
         let ((_, reloads), (_, scans)) = (mpsc::channel(1), mpsc::channel(1));
         Control {
@@ -183,7 +183,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
         tracing::warn!("shutdown timed out: unfinished work continues at the next start");
     }
     if let Some(answering) = answering {
-        // It has been stopping together with the loops, and takes at most two seconds.
+        // The server stops in parallel with the loops, within two seconds.
         drop(tokio::time::timeout(Duration::from_millis(2_500), answering.wait()).await);
     }
     let farewell = async {
@@ -201,8 +201,8 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the database, registers this instance, and cleans up after removals; returns whether that
-/// is done. Waits for a server that does not respond yet.
+/// Opens the database, registers this instance, and cleans up after removals; returns whether the
+/// cleanup is done. Waits while the database server is unavailable.
 async fn open(
     config: &Config,
     parts: &Parts,

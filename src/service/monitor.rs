@@ -1,5 +1,5 @@
-//! Monitors certvigil itself: failing notifiers are reported through the others, and heartbeats let
-//! another service notice that certvigil is down, blind or mute.
+//! Monitors certvigil itself: working notifiers report failing ones, and heartbeats let another
+//! service detect that certvigil is down, blind or unable to send.
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -22,10 +22,10 @@ use crate::{
     usecase::watch_notifiers,
 };
 
-/// Number of ticks between two checks.
+/// The number of ticks between two checks.
 const LOOK: u32 = 5;
 
-/// Events in the loops of the organizations.
+/// Events of the scan loops.
 #[derive(Clone, Debug)]
 pub enum Happened {
     ScanBegins(OrganizationName),
@@ -43,7 +43,7 @@ impl News {
         (News(sender), receiver)
     }
 
-    /// The receiver is dropped only at shutdown.
+    /// Does nothing after the monitor has ended.
     pub fn tell(&self, happened: Happened) {
         drop(self.0.send(happened));
     }
@@ -60,7 +60,7 @@ pub struct Watching {
     /// scan.
     late: bool,
     said_late: bool,
-    /// The pause before a failed heartbeat is repeated.
+    /// The pause before the retry of a failed heartbeat.
     repeat: Duration,
     not_before: Option<Instant>,
 }
@@ -96,7 +96,8 @@ impl Watching {
         }
     }
 
-    /// The scans that allow a heartbeat: all complete, and none counted before.
+    /// The scans to report: the latest ones of all its organizations, if all are complete and none
+    /// was reported before.
     async fn owed(
         &self,
         latest: &[Latest],
@@ -137,7 +138,7 @@ impl Watching {
     }
 }
 
-/// The parts of the loop.
+/// The state of the monitoring loop.
 pub struct Monitor {
     pub config: Arc<Config>,
     /// Whether the cleanup of removed organizations and notifiers is done.
@@ -154,10 +155,10 @@ pub struct Monitor {
 pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
     let watchdog = shared.watchdog.enter();
     let started_at = shared.clock.now();
-    // The notifiers that are logged already.
+    // The notifiers that are already logged.
     let (mut failing, mut held_back) = (BTreeSet::new(), BTreeSet::new());
     let mut log = DroppedLines::default();
-    // Each request has its own time limit.
+    // Each heartbeat may take its full time limit, for two signals.
     let signals = u32::try_from(monitor.heartbeats.len()).unwrap_or(u32::MAX);
     let limit = shared.timing.check + heartbeat::LONGEST.saturating_mul(signals.saturating_mul(2));
     loop {
@@ -233,7 +234,7 @@ async fn until_look(ticks: &mut Ticks, watchdog: &WatchedLoop) {
     }
 }
 
-/// The work of one instance for all.
+/// The checks that one instance does for all.
 async fn look(
     monitor: &mut Monitor,
     shared: &Shared,
@@ -266,7 +267,8 @@ async fn look(
     }
 }
 
-/// Logs deliveries pending without an attempt; `known` are the notifiers that are logged already.
+/// Logs deliveries that are pending without an attempt; `known` has the notifiers that are already
+/// logged.
 fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
     for one in &held_back {
         if !known.contains(&one.notifier) {
@@ -292,7 +294,7 @@ async fn beat(
     let latest = shared.store.latest_scans().await?;
     for heartbeat in heartbeats {
         let Some(scans) = heartbeat.owed(&latest, &shared.store).await? else { continue };
-        // An overdue scan does not describe the present.
+        // If a scan is overdue, the latest data is out of date.
         let (now, schedule) = (shared.clock.now(), shared.schedule.borrow().clone());
         let mut of = latest.iter().filter(|one| scans.contains(&one.scan));
         if of.any(|one| overdue(&schedule, &shared.timing, one.tick, one.tick) < now) {
@@ -306,7 +308,7 @@ async fn beat(
     Ok(())
 }
 
-/// Reports failing notifiers through the others. `known` are those that are logged already.
+/// Reports failing notifiers through the others; `known` has those that are already logged.
 async fn watch_notifiers(
     notifiers: &[Arc<dyn Notifier>],
     delivery: &RetryPolicy,

@@ -1,4 +1,4 @@
-//! One scan of every organization with its deliveries, as the service does: for a command.
+//! One scan of every organization with its deliveries, for a command.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{collections::BTreeSet, sync::Arc};
@@ -29,10 +29,10 @@ pub struct Once<'a> {
     notifiers: Vec<Arc<dyn Notifier>>,
     member: Member,
     started_at: DateTime<Utc>,
-    /// The organizations that were read completely.
+    /// The organizations with a complete scan.
     complete: BTreeSet<OrganizationName>,
     skew: TimeDelta,
-    /// The last scan that failed. The alerts of other organizations are still delivered.
+    /// The error of the last failed scan. Alerts of other organizations are still delivered.
     failed: Option<anyhow::Error>,
 }
 
@@ -92,8 +92,8 @@ impl Once<'_> {
         Ok(scanned?)
     }
 
-    /// Delivers, reports failing notifiers through the others, signals the heartbeats, and evaluates
-    /// the stored inventories.
+    /// Sends deliveries, reports failing notifiers through the others, requests the heartbeats, and
+    /// evaluates the stored inventories.
     ///
     /// # Errors
     /// If a scan or the database failed.

@@ -1,4 +1,4 @@
-//! The other instances on the same database: which are running, their scans, and whether their
+//! The other instances on the same database: which ones run, their scans, and whether their
 //! configurations agree.
 
 use chrono::{DateTime, Utc};
@@ -28,7 +28,7 @@ use crate::{
     usecase::Failed,
 };
 
-/// How many differing keys are logged.
+/// The number of differing keys that are logged.
 const LOGGED: usize = 20;
 
 /// The registration of this instance.
@@ -55,7 +55,7 @@ pub fn membership(
 }
 
 fn host() -> String {
-    // Not from /proc, which the service may be unable to read.
+    // Not from /proc, which the service may not be allowed to read.
     let system = rustix::system::uname();
     crate::domain::text::one_line(&system.nodename().to_string_lossy(), 64)
 }
@@ -144,7 +144,8 @@ impl Member {
     }
 }
 
-/// A missing configuration file is a mistake, not a decision to remove the stored organizations.
+/// Refuses a start without configuration file if the database has unconfigured data: a missing file
+/// is a mistake, not a decision to remove organizations.
 ///
 /// # Errors
 /// If there is no file and the database has unconfigured names; or if the database fails.
@@ -172,7 +173,7 @@ pub async fn refuse_to_forget(
     }
 }
 
-/// Why the service cannot start on a database.
+/// An error that prevents a start with this database.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
@@ -188,7 +189,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether the server may respond later.
+    /// Whether a retry may succeed.
     pub fn is_passing(&self) -> bool {
         match self {
             OpenError::Store(fault) | OpenError::Failed(Failed { source: fault, .. }) => {
@@ -258,7 +259,7 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
     let Ok(Some(record)) = shared.store.latest_scan(organization).await else { return };
     let schedule: schedule::Settings = shared.schedule.borrow().clone();
     shared.status.send_modify(|status| {
-        // The configuration decides whether it is watched.
+        // Only configured organizations have a status.
         if let Some(watched) = status.organizations.get_mut(organization) {
             watched.overdue_at = watched.overdue_at.max(overdue(
                 &schedule,
@@ -278,7 +279,7 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
 struct Known {
     scans: BTreeMap<OrganizationName, Uuid>,
     there: BTreeMap<String, String>,
-    /// Instances with another configuration, with its digest and the own one.
+    /// Id and digest of each instance with another configuration, and the own digest.
     differ: BTreeSet<(String, String, String)>,
     scanning: Option<bool>,
 }

@@ -1,4 +1,4 @@
-//! A reload: the new configuration replaces the previous one, or is refused.
+//! Reloads the configuration: the new one replaces the previous one, or is rejected.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
@@ -14,8 +14,8 @@ use crate::{
     usecase::{Failed, scan},
 };
 
-/// The new configuration with its parts; `None` if it is refused, and the previous one stays in
-/// force.
+/// Loads the new configuration and builds its parts; `None` if it is rejected, and the previous one
+/// stays active.
 pub fn load(control: &Control, running: &Config) -> Option<(Config, Parts)> {
     let refused = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "reload failed: keeping the previous configuration");
@@ -51,7 +51,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     let join = || shared.store.join(&membership, true, &now);
     let joined = join.retry(ExponentialBuilder::default()).await;
     if let Err(error) = joined {
-        // The next renewal announces it.
+        // The next renewal of the registration announces it.
         tracing::error!(
             %error, "cannot announce the new configuration to other instances, will retry"
         );
@@ -74,10 +74,10 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     settled
 }
 
-/// As `settle`, if this instance gets the lease.
+/// Runs [`settle`] if this instance acquires the lease.
 ///
 /// # Errors
-/// Where the state fails.
+/// If the database fails.
 pub async fn settle_changes(
     config: &Config,
     store: &Store,
@@ -91,11 +91,11 @@ pub async fn settle_changes(
 }
 
 /// Cleans up after removals from the configuration: cancels the pending deliveries of removed
-/// notifiers and receivers, and ends the alerts of removed organizations. Returns whether that is
-/// done; another instance may be doing it, or have a newer configuration.
+/// notifiers and receivers, and resolves the alerts of removed organizations. Returns whether that
+/// is done; otherwise another instance is doing it, or has a newer configuration.
 ///
 /// # Errors
-/// Where the state fails.
+/// If the database fails.
 pub async fn settle(
     config: &Config,
     store: &Store,

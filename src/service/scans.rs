@@ -1,6 +1,6 @@
-//! The loop of one organization: it scans on schedule, on request, and again after a scan that was
-//! not saved. Its scans never overlap, and a hanging one delays no other organization. With several
-//! instances, a lease decides which one scans; if it fails, another takes over.
+//! The loop of one organization: scans on schedule, on request, and again after a scan that was not
+//! saved. Its scans never overlap, and a hanging scan does not delay other organizations. With
+//! several instances, a lease decides which one scans; if it fails, another one takes over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -27,7 +27,7 @@ use crate::{
     usecase::scan::{self, Progress, Report, Target, When},
 };
 
-/// The parts of the loop.
+/// The settings of the loop.
 pub struct Scans {
     pub target: Arc<Target>,
     pub schedule: schedule::Settings,
@@ -35,15 +35,15 @@ pub struct Scans {
     pub delivery: RetryPolicy,
     /// The reason for an immediate scan, if any.
     pub first: Option<Due>,
-    /// Changes on a request to scan.
+    /// Notified when a scan is requested.
     pub asked: watch::Receiver<()>,
     pub ticks: watch::Receiver<()>,
     pub news: News,
-    /// Cancelled to end the loop: no scan starts after it, and the one in progress is dropped.
+    /// Cancelled to end the loop: no scan starts afterwards, and one in progress is aborted.
     pub end: CancellationToken,
 }
 
-/// Why a scan is due.
+/// The reason for a scan.
 #[derive(Clone, Copy, Debug)]
 pub enum Due {
     Start,
@@ -56,7 +56,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// The same as a retry.
+    /// The retry of this scan.
     fn again(self) -> Due {
         match self {
             Due::Start | Due::Schedule(_) => Due::Again { asked: false },
@@ -85,7 +85,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
         }
     };
     let overdue_at = overdue(schedule, &shared.timing, last.min(started), started);
-    // Without an answer of the database, assume that the organization was read before.
+    // If the database fails, assume that the organization was read before.
     let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
     shared.note_scan(&organization, |watched| {
         watched.overdue_at = overdue_at;
@@ -211,7 +211,7 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                         target.confirm_after.to_std().unwrap_or(shared.timing.repeat);
                     confirm.map(|due| (Instant::now() + confirm_after, due))
                 }
-                // The other instance scans later than requested, and reports the result.
+                // The other instance has run a scan or will do so, and reports the result.
                 Err(Unkept::TakenOver) => {
                     Some((Instant::now() + shared.timing.lease_held, Due::Again { asked: false }))
                 }
@@ -239,8 +239,8 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     }
 }
 
-/// How long an instance waits before it takes a scan. Longer with more scans in progress, so that
-/// several instances share them.
+/// The pause before this instance acquires a scan lease: longer with more scans in progress, so
+/// that several instances share the work.
 fn turn(shared: &Shared) -> Duration {
     if shared.status.borrow().instances.iter().filter(|one| one.there).count() < 2 {
         return Duration::ZERO;
@@ -249,7 +249,7 @@ fn turn(shared: &Shared) -> Duration {
     shared.timing.turn.mul_f64(fastrand::f64()) + Duration::from_millis(20) * under_way
 }
 
-/// Takes the lease for a scan; a scheduled one only if it was not run already.
+/// Acquires the lease for a scan; for a scheduled scan only if no instance has run it.
 async fn take(
     shared: &Shared,
     organization: &OrganizationName,
@@ -296,7 +296,7 @@ pub fn overdue(
     schedule.cron.next_after(after).unwrap_or(now).max(now) + late(schedule, timing)
 }
 
-/// How long after its tick a scan should have ended.
+/// How long after its scheduled time a scan should have ended.
 pub fn late(schedule: &schedule::Settings, timing: &Timing) -> TimeDelta {
     let late = schedule.jitter + schedule.scan_timeout + timing.repeat + timing.saving;
     TimeDelta::from_std(late).unwrap_or(TimeDelta::hours(1))
@@ -377,7 +377,7 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// An organization without data.
+/// The status of an organization before its first scan.
 pub fn unknown(now: DateTime<Utc>) -> Watched {
     Watched { overdue_at: now, scanning: false, last: None, fault: None, never_read: false }
 }

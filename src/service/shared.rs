@@ -16,14 +16,13 @@ use crate::{
     store::{Membership, Store},
 };
 
-/// Everything that outlives a reload.
 pub(super) struct Shared {
     pub clock: Clock,
     pub timing: Timing,
     pub store: Store,
     /// Notified after a write to the outbox.
     pub outbox: Notify,
-    /// Changed to scan every organization now.
+    /// Notified to scan every organization now.
     pub scan_now: watch::Sender<()>,
     pub status: watch::Sender<Status>,
     /// The configuration for the HTTP server.
@@ -83,7 +82,8 @@ impl Shared {
         }
     }
 
-    /// Returns whether the fault is new.
+    /// Sets or clears the error of a notifier's outbox; returns whether it became blocked or
+    /// unblocked.
     pub fn note_outbox(&self, notifier: &str, fault: Option<String>) -> bool {
         self.status.send_if_modified(|status| match fault {
             Some(fault) => status.outbox.insert(notifier.to_owned(), fault).is_none(),

@@ -2,7 +2,7 @@
 
 use sd_notify::{NotifyState, notify};
 
-/// Started, or reloaded.
+/// The start or a reload is complete.
 pub fn ready() {
     send(&[NotifyState::Ready]);
 }
@@ -19,7 +19,6 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// The status line.
 pub fn status(line: &str) {
     send(&[NotifyState::Status(line)]);
 }

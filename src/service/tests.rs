@@ -9,7 +9,7 @@ use crate::{
     demo::{
         admin_api::{self, AdminApi},
         receiver::Receiver,
-        world::Transition,
+        world::World,
     },
     domain::{
         notifier::Grouping,
@@ -20,7 +20,8 @@ use crate::{
     notify::Notifier,
 };
 
-/// A notifier that panics: in each delivery, and when the first scan reads its routing.
+/// A notifier that panics in each delivery and, with `at_a_scan`, once when a scan reads its
+/// receivers.
 struct Panicking {
     at_a_scan: AtomicBool,
     routing: Routing,
@@ -35,7 +36,7 @@ impl Notifier for Panicking {
         "panicking"
     }
     fn receivers(&self) -> Vec<String> {
-        assert!(!self.at_a_scan.swap(false, Ordering::SeqCst), "as the test has it");
+        assert!(!self.at_a_scan.swap(false, Ordering::SeqCst), "intended by the test");
         vec!["nobody".to_owned()]
     }
     fn routing(&self) -> &Routing {
@@ -63,7 +64,7 @@ impl Notifier for Panicking {
         _receiver: &'a str,
         _now: DateTime<Utc>,
     ) -> BoxFuture<'a, Outcome> {
-        panic!("as the test has it")
+        panic!("intended by the test")
     }
 }
 
@@ -76,7 +77,7 @@ async fn until(what: &str, look: impl AsyncFn() -> bool) {
 }
 
 async fn service(fails: Panicking) -> (Receiver, Arc<Shared>, Generation) {
-    // There are no ticks of a scheduler here: the loops look by themselves.
+    // Without a scheduler, the loops check the schedule themselves.
     let (repeat, missing_tick) = (Duration::from_secs(1), Duration::from_millis(20));
     let timing = Timing { repeat, missing_tick, ..Timing::default() };
     service_by(fails, "0 0 1 1 *", Clock::System, timing).await
@@ -92,7 +93,7 @@ async fn service_by(
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let mut organizations = String::new();
     for name in ["first", "second"] {
-        let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+        let mut world = World::with_projects(1, |n| format!("prod-{n}"));
         let end = Clock::System.now() + chrono::TimeDelta::days(5);
         world.add(&format!("cert_{name}"), Some(name), Some(end), [1]);
         let api = AdminApi::new(world).serve().await.unwrap();
@@ -130,11 +131,11 @@ async fn service_by(
 }
 
 #[tokio::test]
-async fn a_panic_in_a_notifier_is_a_failed_attempt_and_stops_nobody_else() {
+async fn a_panic_in_a_notifier_is_a_failed_attempt_and_does_not_affect_others() {
     let (receiver, shared, generation) = service(panicking(false)).await;
-    until("the other one", async || receiver.posts().len() == 2).await;
+    until("the alerts of the working notifier", async || receiver.posts().len() == 2).await;
     let failed = crate::store::Which { failed: true, ..Default::default() };
-    until("the attempts", async || {
+    until("the failed attempts", async || {
         let rows = shared.store.deliveries(&failed, 9).await.unwrap();
         rows.len() == 2 && rows.iter().all(|row| row.attempts > 0 && row.last.is_some())
     })
@@ -146,35 +147,35 @@ async fn a_panic_in_a_notifier_is_a_failed_attempt_and_stops_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_scan_of_one_organization_stops_nobody_else_and_is_reported() {
+async fn a_panic_in_a_scan_is_reported_and_does_not_affect_other_organizations() {
     let (receiver, shared, generation) = service(panicking(true)).await;
     let failed = || {
         let status = shared.status.borrow();
         let faults = status.organizations.values().filter_map(|one| one.fault.clone());
         faults.collect::<Vec<_>>()
     };
-    until("the report", async || failed() == ["internal error"]).await;
-    until("the other one", async || !receiver.posts().is_empty()).await;
+    until("the reported error", async || failed() == ["internal error"]).await;
+    until("the alert of the other organization", async || !receiver.posts().is_empty()).await;
     // The scan is repeated after a pause, without a request.
-    until("the repetition", async || receiver.posts().len() == 2 && failed().is_empty()).await;
+    until("the repeated scan", async || receiver.posts().len() == 2 && failed().is_empty()).await;
     generation.end().await;
 }
 
 #[tokio::test]
-async fn a_tick_is_scanned_when_the_clock_reaches_it_and_not_before() {
+async fn a_scheduled_scan_starts_exactly_at_its_time() {
     let now = Clock::System.now();
     let clock = Clock::manual(now);
     let timing = Timing { missing_tick: Duration::from_millis(20), ..Timing::default() };
     let (_receiver, shared, generation) =
         service_by(panicking(false), "*/2 * * * *", clock.clone(), timing).await;
     let scans = async || shared.store.scans(None, None, 9).await.unwrap().len();
-    until("the scans of the start", async || scans().await == 2).await;
+    until("the scans at the start", async || scans().await == 2).await;
     let tick = crate::schedule::Cron::parse("*/2 * * * *", chrono_tz::UTC).unwrap();
     let tick = tick.next_after(now).unwrap();
     clock.set(tick - chrono::TimeDelta::milliseconds(1));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(scans().await, 2);
     clock.set(tick);
-    until("the scans of the tick", async || scans().await == 4).await;
+    until("the scheduled scans", async || scans().await == 4).await;
     generation.end().await;
 }

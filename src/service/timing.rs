@@ -1,4 +1,4 @@
-//! The intervals and limits of the service's loops. A test passes shorter ones.
+//! The intervals and limits of the service's loops. Tests use shorter ones.
 
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -15,11 +15,11 @@ pub struct Timing {
     pub lease_held: Duration,
     /// The pause before a retry while the database is unavailable.
     pub database_away: Duration,
-    /// The longest duration of taking a lease.
+    /// The longest duration of acquiring a lease.
     pub taking: Duration,
     /// The longest duration of releasing a lease.
     pub releasing: Duration,
-    /// The time within which several instances share out their scans.
+    /// The longest random pause that distributes scans among several instances.
     pub turn: Duration,
     /// How much longer than `scan_timeout` a scan may take, to decide and commit.
     pub saving: Duration,
@@ -37,12 +37,13 @@ pub struct Timing {
     pub lease: TimeDelta,
     /// How long a command waits for a lease.
     pub lease_patience: Duration,
-    /// How long a scan that a reload drops may take to end, and the pause of a loop that failed.
+    /// How long a scan that a reload aborts may take to end, and the pause before a failed loop
+    /// restarts.
     pub ending: Duration,
     /// The longest duration of a reload: another instance may hold the lease.
     pub reload: Duration,
-    /// How long work in progress may continue after the signal to stop. The contract is 10 s in
-    /// total.
+    /// How long work in progress may continue after the signal to stop. The documented limit is 10
+    /// s in total.
     pub grace: Duration,
     /// How often records older than `state.history` are deleted.
     pub prune: Duration,

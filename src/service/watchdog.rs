@@ -15,20 +15,20 @@ use super::systemd;
 /// How often a waiting loop reports.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// All loops.
+/// The registered loops.
 #[derive(Clone, Default)]
 pub struct Watchdog(Arc<Mutex<Loops>>);
 
 #[derive(Default)]
 struct Loops {
     next: u64,
-    /// Each loop, and whether it has reported.
+    /// Each loop, and whether it has reported since the watchdog was last fed.
     came_round: BTreeMap<u64, bool>,
     /// The last report of each loop.
     last: BTreeMap<u64, Instant>,
 }
 
-/// A loop without a report for this long hangs.
+/// A loop that has not reported for this long hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
 /// A registered loop.
@@ -79,7 +79,7 @@ impl WatchedLoop {
         }
     }
 
-    /// Runs work of at most `limit`, reporting in between; afterwards the loop counts as hanging.
+    /// Runs `work` and reports in between, up to `limit`; afterwards the loop counts as hanging.
     pub async fn during<T>(&self, limit: Duration, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let mut work = pin!(work);
@@ -108,19 +108,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_fed_by_the_last_loop_to_come_round_and_by_no_loop_alone() {
+    fn the_watchdog_is_fed_after_every_loop_has_reported() {
         let watchdog = Watchdog::default();
         let (one, other) = (watchdog.enter(), watchdog.enter());
         let beat = |beat: &WatchedLoop| watchdog.lock().beat(beat.id);
         assert!(!beat(&one) && !beat(&one), "the other hangs");
         assert!(beat(&other));
-        assert!(!beat(&other), "each time again");
+        assert!(!beat(&other), "every loop must report again");
         drop(one);
-        assert!(beat(&other), "an ended loop is not awaited");
+        assert!(beat(&other), "ended loops do not count");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_takes_longer_than_it_may_is_not_alive() {
+    async fn work_beyond_its_limit_counts_as_hanging() {
         let watchdog = Watchdog::default();
         let beat = watchdog.enter();
         let work = tokio::time::sleep(Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! Acknowledgements: kept, listed, ended.
+//! Stores, lists and ends acknowledgements.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ impl Store {
         Ok(self.all_acknowledgements(organization).await?.into_iter().collect())
     }
 
-    /// All that are kept of an organization, in the order in which they were made.
+    /// All stored acknowledgements of an organization, oldest first.
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
@@ -41,10 +41,10 @@ impl Store {
         rows.iter().map(acknowledgement).collect()
     }
 
-    /// Keeps a new one, which takes the place of one that still holds.
+    /// Stores an acknowledgement; it supersedes an active one of the same subject.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn acknowledge(
         &self,
         organization: &OrganizationName,
@@ -81,10 +81,10 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Takes one back. Gives whether it still held.
+    /// Withdraws an acknowledgement; returns whether it was active.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn withdraw(&self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
         let mut tx = self.pool.begin().await?;
         let held = end(&mut tx, id, Ending::Withdrawn, now).await?;
@@ -93,7 +93,7 @@ impl Store {
     }
 }
 
-/// Ends one that holds; says whether it did.
+/// Ends an active acknowledgement; returns whether it was active.
 pub(super) async fn end(
     tx: &mut Transaction,
     id: Uuid,

@@ -1,4 +1,4 @@
-//! One commit for everything that a scan, or a look at the notifiers, changes.
+//! One transaction for all changes of a scan, or of a check of the notifiers.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
@@ -26,40 +26,38 @@ pub struct Plan {
     /// The messages; empty for ledger entries without a message.
     pub messages: Vec<Composed>,
     pub kind: MessageKind,
-    /// The receivers.
     pub receivers: Vec<String>,
-    /// Those of them that are up to date with this commit.
+    /// The receivers that are up to date with this commit.
     pub up_to_date: Vec<String>,
-    /// Whether no previous receiver is left: the ledger is deleted first.
+    /// Whether none of the previous receivers is left: the whole ledger is withdrawn first.
     pub afresh: bool,
-    /// The ledger that the plan was made by. If it has changed since, the commit is refused.
+    /// The ledger that the plan is based on. The commit fails if it has changed since.
     pub ledger_version: LedgerVersion,
 }
 
 words! {
-    /// What a message is to the bookkeeping.
+    /// The effect of a message on the ledger.
     MessageKind {
         /// New alerts and resolutions.
         News = "news",
-        /// All open alerts for new receivers: once delivered, they are up to date.
+        /// All open alerts for new receivers, which are up to date once it is delivered.
         CatchUp = "catch_up",
-        /// A refresh of sent alerts: the ledger does not depend on it, and the next one replaces
-        /// it.
+        /// A refresh of sent alerts: it does not change the ledger, and the next one replaces it.
         Refresh = "refresh",
     }
 }
 
-/// Everything that one scan, or one look at the notifiers, changes.
+/// All changes of one scan, or of one check of the notifiers.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// By which lease; `None` where nobody else can work on the state.
+    /// The lease to check; `None` if no other instance can use the database.
     pub lease: Option<Lease>,
     pub change: Change,
     pub plans: Vec<Plan>,
     /// The acknowledgements whose subject is resolved.
     pub over: Vec<Uuid>,
     pub now: DateTime<Utc>,
-    /// When these messages are given up.
+    /// The end of the retries of these messages.
     pub give_up_at: DateTime<Utc>,
 }
 
@@ -67,7 +65,7 @@ pub struct Commit {
 #[derive(Clone, Debug)]
 pub enum Change {
     Scan(Box<(ScanRecord, Arc<Inventory>)>),
-    /// The organization is no longer watched.
+    /// The organization is no longer monitored.
     Retired(OrganizationName),
     /// Alerts about notifiers, which change no inventory.
     Notifiers,
@@ -85,10 +83,11 @@ impl Commit {
 }
 
 impl Store {
-    /// Keeps everything that a scan changes, or nothing of it.
+    /// Applies all changes in one transaction.
     ///
     /// # Errors
-    /// Where the database fails, or another instance has taken over; then nothing has changed.
+    /// If the database fails, another instance has taken over or the ledger has changed; nothing is
+    /// changed then.
     pub async fn commit(&self, commit: &Commit) -> Result<()> {
         let once = || self.commit_once(commit);
         once.retry(ExponentialBuilder::default()).when(StoreError::is_conflict).await

@@ -1,4 +1,4 @@
-//! Deliveries as the operator sees and handles them: listed, retried, cancelled.
+//! Lists, retries and cancels deliveries.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::{
     sql::{Row, query},
 };
 
-/// A statement that gives [`DeliveryRow`]s.
+/// A statement that selects [`DeliveryRow`]s.
 macro_rules! select {
     ($($rest:expr)+) => {
         concat!(
@@ -25,7 +25,7 @@ macro_rules! select {
     };
 }
 
-/// The rest of one, for [`Which`] and a limit.
+/// Its filter, order and limit, for [`Which`].
 macro_rules! wanted {
     () => {
         "($1 IS NULL OR d.state = $1) AND ($2 IS NULL OR d.notifier = $2)
@@ -38,12 +38,12 @@ macro_rules! wanted {
 /// A selection of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct Which<'a> {
-    /// Those that were refused or given up, and those that have failed at least once and wait.
+    /// Only rejected and given-up deliveries, and pending ones after a failed attempt.
     pub failed: bool,
     pub state: Option<DeliveryState>,
     pub notifier: Option<&'a str>,
     pub organization: Option<&'a str>,
-    /// Those that were written before the one of this number.
+    /// Only deliveries with a lower sequence number.
     pub before: Option<i64>,
 }
 
@@ -52,7 +52,7 @@ pub struct Which<'a> {
 pub struct Waiting {
     pub notifier: String,
     pub count: u64,
-    /// When the oldest was written.
+    /// The creation time of the oldest.
     pub since: DateTime<Utc>,
 }
 
@@ -63,10 +63,10 @@ impl From<(String, i64, i64)> for Waiting {
 }
 
 impl Store {
-    /// Deliveries, newest first, without successful refreshes.
+    /// Deliveries, newest first, without delivered and superseded refreshes.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn deliveries(&self, which: &Which<'_>, limit: u32) -> Result<Vec<DeliveryRow>> {
         // Failed deliveries are few and have an index.
         let statement = match which.failed {
@@ -88,10 +88,10 @@ impl Store {
         rows.iter().map(delivery_row).collect()
     }
 
-    /// One delivery.
+    /// The delivery with this id.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn delivery(&self, id: Uuid) -> Result<Option<DeliveryRow>> {
         let row = query(select!("WHERE d.id = $1"))
             .bind(id.to_string())
@@ -103,7 +103,7 @@ impl Store {
     /// Pending deliveries by notifier.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn waiting(&self) -> Result<Vec<Waiting>> {
         let rows: Vec<(String, i64, i64)> = query(
             "SELECT notifier, count(*), min(created_at) FROM deliveries WHERE state = 'pending'
@@ -114,11 +114,11 @@ impl Store {
         Ok(rows.into_iter().map(Waiting::from).collect())
     }
 
-    /// Makes all pending deliveries of a notifier due now: after a start or a reload its receivers
-    /// may accept them. Messages that may have arrived keep their pause.
+    /// Makes all pending deliveries of a notifier due now: a start or reload may have fixed their
+    /// problem. Unconfirmed deliveries, which may have arrived, keep their pause.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn retry_all(&self, notifier: &str, now: DateTime<Utc>) -> Result<u64> {
         query(
             "UPDATE deliveries SET next_attempt_at = $2
@@ -133,11 +133,12 @@ impl Store {
         .map_err(Into::into)
     }
 
-    /// Makes a delivery that failed or waits due now, with a new time until it is given up.
-    /// `id` may be the beginning of an id, where it is the only one.
+    /// Makes a pending, rejected or given-up delivery due now, with a new end of retries. `id` can
+    /// be a unique prefix of at least four characters.
     ///
     /// # Errors
-    /// Where there is no such delivery, more than one, or one that was delivered or is out of date.
+    /// If no delivery or more than one matches, or if it is delivered, superseded, cancelled or out
+    /// of date.
     pub async fn retry(
         &self,
         id: &str,
@@ -159,7 +160,7 @@ impl Store {
             return Err(no_such());
         };
         let id = uuid(row, "id")?;
-        // A result that is recorded in between counts.
+        // Wait for a result that is being recorded.
         let notification: String = row.try_get("notification_id")?;
         lock(&mut tx, &notification).await?;
         let row = query("SELECT state FROM deliveries WHERE id = $1")
@@ -175,8 +176,8 @@ impl Store {
                 return Err(StoreError::NotRetryable(id.to_string(), done));
             }
         }
-        // Sent after a newer message, it would reopen a resolved alert or show old data. Pending
-        // ones come first.
+        // Sent after a later message, it would reopen a resolved alert or show old data. A pending
+        // delivery is still sent before the later one.
         let newer: bool = query(
             "SELECT EXISTS (
                SELECT 1 FROM deliveries d
@@ -203,7 +204,7 @@ impl Store {
         .bind(millis(give_up_at))
         .execute(&mut tx)
         .await?;
-        // It is on its way again, and so counts as told.
+        // The alert counts as sent again.
         query("UPDATE ledger SET withdrawn = FALSE WHERE notification_id = $1")
             .bind(&notification)
             .execute(&mut tx)
@@ -216,7 +217,7 @@ impl Store {
     /// deletes the ledgers of such notifiers. Returns the number of deliveries for each notifier.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn cancel_removed(
         &self,
         configured: &[(String, Vec<String>)],
@@ -238,7 +239,7 @@ impl Store {
             if kept.is_some_and(|(_, receivers)| receivers.contains(&receiver)) {
                 continue;
             }
-            // In the same order as all others.
+            // A fixed order of locks prevents deadlocks.
             let concerned: Vec<String> = query(
                 "SELECT DISTINCT notification_id FROM deliveries
                  WHERE notifier = $1 AND receiver = $2 AND state = 'pending' ORDER BY notification_id",

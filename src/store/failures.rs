@@ -12,14 +12,14 @@ use crate::domain::{
     retry::{FailureReason, Outcome, Verdict},
 };
 
-/// How long a refusal is kept after something else was taken.
+/// How long a rejection is kept despite later successful deliveries.
 const DAY: TimeDelta = TimeDelta::days(1);
 
 impl Store {
-    /// The receivers whose latest attempts have failed, and those that have refused something of late.
+    /// The receivers whose latest attempt failed, and those with a recent rejection.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn failures(&self) -> Result<Vec<Failure>> {
         let rows = query("SELECT * FROM failures ORDER BY notifier, receiver")
             .fetch_all(&self.pool)
@@ -27,10 +27,10 @@ impl Store {
         rows.iter().map(failure).collect()
     }
 
-    /// Whether any receiver has failed of late, or somebody was ever told of one.
+    /// Whether a failure is recorded, or the ledger has an alert about a notifier.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn has_reported_failures(&self) -> Result<bool> {
         let some = query(
             "SELECT EXISTS (SELECT 1 FROM failures) OR EXISTS (SELECT 1 FROM ledger WHERE organization = '')",
@@ -38,10 +38,10 @@ impl Store {
         Ok(some.scalar_one(&self.pool).await?)
     }
 
-    /// How many deliveries have waited since `before`, or longer.
+    /// The number of deliveries that are pending since `before` or longer.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn overdue(&self, before: DateTime<Utc>) -> Result<u64> {
         let count: i64 =
             query("SELECT count(*) FROM deliveries WHERE state = 'pending' AND created_at <= $1")
@@ -51,8 +51,8 @@ impl Store {
         Ok(count.unsigned_abs())
     }
 
-    /// Per notifier, the deliveries that have waited since `before` or longer without an attempt, although nothing is
-    /// known against their receivers: what holds them back is certvigil, not the receiver.
+    /// The deliveries of each notifier that are pending since `before` or longer, without a later
+    /// attempt and without a failure of their receiver: certvigil itself holds them back.
     ///
     /// # Errors
     /// If the database fails.
@@ -82,7 +82,7 @@ pub(super) async fn note(
     let (notifier, receiver) = (&claim.notification.notifier, &claim.receiver);
     let (reason, detail) = match outcome {
         Outcome::Delivered { .. } => {
-            // A refusal must not be hidden by the next message, that is taken in the same moment.
+            // The next successful delivery must not hide a rejection.
             query("UPDATE failures SET taken_at = $3 WHERE notifier = $1 AND receiver = $2")
                 .bind(notifier)
                 .bind(receiver)
@@ -127,7 +127,7 @@ pub(super) async fn note(
     Ok(())
 }
 
-/// Forgets the receivers that are not configured any more.
+/// Deletes the failures of receivers that are no longer configured.
 pub(super) async fn forget(
     tx: &mut Transaction,
     configured: &[(String, Vec<String>)],

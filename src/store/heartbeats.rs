@@ -1,5 +1,4 @@
-//! The scans that have had a heartbeat: each counts once, whichever instance ran the scan or sends
-//! the heartbeat.
+//! The scans that were reported by a heartbeat: each is reported once, by whichever instance.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -8,7 +7,7 @@ use uuid::Uuid;
 use super::{Result, Store, instant, outbox::uuid, sql::query};
 use crate::domain::certificate::OrganizationName;
 
-/// The latest scan of an organization, in short.
+/// A summary of the latest scan of an organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latest {
     pub organization: OrganizationName,
@@ -19,10 +18,10 @@ pub struct Latest {
 }
 
 impl Store {
-    /// The scan of each organization that its inventory comes from.
+    /// The scan of the stored inventory of each organization.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn latest_scans(&self) -> Result<Vec<Latest>> {
         let rows = query(
             "SELECT s.organization, s.id, s.tick, s.finished_at, s.complete
@@ -46,7 +45,7 @@ impl Store {
         Ok(latest)
     }
 
-    /// Of which scans the heartbeat of this name last said that all is well.
+    /// The scans of the latest success signal of this heartbeat.
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
@@ -58,7 +57,7 @@ impl Store {
         Ok(said.map(|said| serde_json::from_str(&said)).transpose()?.unwrap_or_default())
     }
 
-    /// Records the scans of a heartbeat.
+    /// Records the scans of a success signal.
     ///
     /// # Errors
     /// If the database fails; the heartbeat may be repeated then.

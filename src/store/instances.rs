@@ -1,8 +1,8 @@
-//! The instances that work on one state: who is there, and whose configuration is in force.
+//! The instances that share a database, and which of their configurations is active.
 //!
-//! Guarantees: with different configurations, instances with the newest one scan, as long as one of
-//! them runs and some minutes longer, so that alerts do not alternate; a restart does not make an
-//! old configuration the newest. Uses the clock of the database.
+//! Guarantees: if configurations differ, only instances with the newest one scan, so that alerts do
+//! not alternate. It stays active while an instance with it runs, and some minutes longer. A
+//! restart does not make an old configuration the newest. Uses the clock of the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
@@ -15,13 +15,13 @@ use super::{
     sql::{On, Transaction, query},
 };
 
-/// How long after its last sign an instance counts as there.
+/// An instance counts as running for this long after its last renewal.
 const THERE: TimeDelta = TimeDelta::seconds(30);
-/// How long a configuration counts that no instance has any more, for it may be started again; where the last one that
-/// had it has said goodbye, that is shorter.
+/// How long a configuration stays active without a running instance, which may restart; the second
+/// value applies if its last instance has left.
 const REMEMBERED: TimeDelta = TimeDelta::minutes(10);
 const LEFT: TimeDelta = TimeDelta::minutes(1);
-/// How long an instance that gave no sign is shown.
+/// How long an instance is listed after its last renewal.
 const SHOWN: TimeDelta = TimeDelta::hours(1);
 
 /// The registration of an instance.
@@ -30,15 +30,14 @@ pub struct Membership {
     pub host: String,
     pub process: u32,
     pub version: &'static str,
-    /// By this machine's clock.
     pub started_at: DateTime<Utc>,
     /// The keys that decide the alerts, with their values; no secrets.
     pub settings: BTreeMap<String, String>,
-    /// Two that differ have another one.
+    /// A hash of the configuration.
     pub digest: String,
 }
 
-/// An instance, as the others see it.
+/// A registered instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     pub id: String,
@@ -47,17 +46,17 @@ pub struct Instance {
     pub version: String,
     pub started_at: DateTime<Utc>,
     pub seen_at: DateTime<Utc>,
-    /// Whether it gave a sign of late.
+    /// Whether it renewed its registration recently.
     pub there: bool,
-    /// Whether it is the one that asks.
+    /// Whether it is this instance.
     pub me: bool,
-    /// Whether its configuration is the one that scans.
+    /// Whether its configuration is the active one, which scans.
     pub in_force: bool,
     pub digest: String,
     pub settings: BTreeMap<String, String>,
 }
 
-/// A key that two instances have otherwise, with its values; empty where one of them has none.
+/// A key with different values in two instances; an unset value is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub key: String,
@@ -66,7 +65,7 @@ pub struct Difference {
 }
 
 impl Instance {
-    /// What another one has otherwise.
+    /// The keys whose values differ from another instance.
     pub fn differences(&self, other: &Instance) -> Vec<Difference> {
         let keys: BTreeSet<&String> = self.settings.keys().chain(other.settings.keys()).collect();
         let of = |settings: &BTreeMap<String, String>, key: &String| {
@@ -82,11 +81,11 @@ impl Instance {
 }
 
 impl Store {
-    /// Joins those who work on the state, or, with `changed`, says that one's configuration is another. One that is
-    /// new to all of them is in force from now on.
+    /// Registers this instance or, with `changed`, its changed configuration. A configuration that
+    /// no instance had recently, or that this one has changed to, becomes the active one.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn join(
         &self,
         membership: &Membership,
@@ -130,10 +129,10 @@ impl Store {
     }
 
     /// Renews the registration of this instance, and its leases for another `length`. Returns the
-    /// running instances: this one, then the most recently started ones.
+    /// instances of the last hour: this one, then the most recently started ones.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn beat(
         &self,
         membership: &Membership,
@@ -192,10 +191,10 @@ impl Store {
         Ok(instances)
     }
 
-    /// The number of running instances; unknown for a file.
+    /// The number of running instances; 0 with SQLite.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub(super) async fn instances_there(&self, on: impl Into<On<'_>>) -> Result<i64> {
         if !self.is_shared() {
             return Ok(0);
@@ -207,10 +206,10 @@ impl Store {
         Ok(there.bind(THERE.num_milliseconds()).scalar_one(on).await?)
     }
 
-    /// Says goodbye: others need not wait for what this instance holds.
+    /// Deletes the registration and releases all leases, so that other instances need not wait.
     ///
     /// # Errors
-    /// Where the database fails; then they notice by themselves.
+    /// If the database fails; registration and leases expire then.
     pub async fn leave(&self) -> Result<()> {
         if !self.is_shared() {
             return Ok(());
@@ -235,7 +234,7 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Sees how far the database's clock is ahead of this machine's.
+    /// Measures how far the database's clock is ahead of this machine's.
     async fn compare(
         &self,
         tx: &mut Transaction,
@@ -280,7 +279,7 @@ impl Store {
     }
 }
 
-/// The configuration that scans: the newest of those that count.
+/// The active configuration: the newest one that an instance had recently.
 async fn in_force(tx: &mut Transaction) -> Result<Option<String>> {
     Ok(query(
         "SELECT digest FROM configurations
@@ -292,7 +291,7 @@ async fn in_force(tx: &mut Transaction) -> Result<Option<String>> {
     .await?)
 }
 
-/// Whether that is this instance's. One that has not joined, or was forgotten, has to do so first.
+/// Whether the configuration of this instance is active. False if the instance is not registered.
 pub(super) async fn is_in_force(tx: &mut Transaction, me: &str) -> Result<bool> {
     let in_force = in_force(tx).await?;
     let mine: Option<String> =

@@ -1,5 +1,5 @@
-//! The stored inventory: in parts of limited size, so that only one part is in memory in addition
-//! to the inventory. Shared lists are stored once, and unchanged parts are not written again.
+//! The stored inventory. Parts of limited size keep only one part in memory in addition to the
+//! inventory. Shared lists are stored once, and unchanged parts are not written again.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,9 @@ use crate::domain::{
     unreadable::Unreadable,
 };
 
-/// How long a part gets, in bytes, before there is another.
+/// The size of a part, in bytes, from which the next one starts.
 const PART: usize = 128 * 1024;
-/// The form in which it is kept now. Before, all of it was one text.
+/// The current format. In the first one, the inventory was one JSON document.
 const FORM: u32 = 2;
 
 /// The kinds of parts, in the order in which they are read.
@@ -36,10 +36,9 @@ const PROJECTS: &str = "projects";
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
     form: u32,
-    /// When lists were read: mostly all at the same time.
+    /// The distinct times at which lists were read; usually there is one.
     read_at: Vec<DateTime<Utc>>,
-    /// The organization's own list, by its place among the lists, and when it was read, by its
-    /// place above.
+    /// The organization's list: its index among the lists, and the index of its time in `read_at`.
     organization: Option<(usize, usize)>,
     unreadable_projects: Cow<'a, BTreeMap<ProjectId, Unreadable>>,
     unreadable_organization: Option<Unreadable>,
@@ -50,20 +49,20 @@ struct Head<'a> {
     protection_lost: Cow<'a, BTreeMap<ProjectId, ProtectionLost>>,
 }
 
-/// A certificate; instants are Unix seconds, for that is what the API gives.
+/// A certificate; times are Unix seconds, as in the API.
 type CertificateRow<'a> =
     (Text<'a>, Option<Text<'a>>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 /// A list: the ids of active and of inactive certificates.
 type ListRow<'a> = (Vec<Text<'a>>, Vec<Text<'a>>);
-/// A project: its id and name, and its list and when that was read, as in [`Head::organization`].
+/// A project: its id, its name, and its list as in [`Head::organization`].
 type ProjectRow<'a> = (Text<'a>, Option<Text<'a>>, Option<(usize, usize)>);
 type Text<'a> = Cow<'a, str>;
 
-/// The lists, each once, and the times at which they were read.
+/// Assigns indexes to distinct lists and to the times at which they were read.
 #[derive(Default)]
 struct Places<'a> {
     lists: Vec<&'a List>,
-    /// By where they are in memory: copies are the same.
+    /// Indexes by memory address: clones of a list share it.
     known: HashMap<usize, usize>,
     times: Vec<DateTime<Utc>>,
 }
@@ -74,7 +73,7 @@ impl<'a> Places<'a> {
         if list == self.lists.len() {
             self.lists.push(&listing.list);
         }
-        // Nearly all were read by the latest scan.
+        // There are few distinct times: the latest scan read nearly all lists.
         let time = self.times.iter().position(|time| *time == listing.read_at);
         let time = time.unwrap_or(self.times.len());
         if time == self.times.len() {
@@ -154,7 +153,7 @@ pub async fn keep(
     parts.end(tx).await
 }
 
-/// Parts that are being written.
+/// Writes the parts of one kind.
 struct Parts<'a> {
     organization: &'a str,
     kind: &'static str,
@@ -191,7 +190,7 @@ impl Parts<'_> {
         Ok(())
     }
 
-    /// Writes the last part, and deletes old parts after it.
+    /// Writes the last part, and deletes surplus parts of an earlier inventory.
     async fn end(mut self, tx: &mut Transaction) -> Result<()> {
         if !self.content.is_empty() {
             self.write(tx).await?;
@@ -245,7 +244,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
             let all = active.chain(inactive.into_iter().map(|id| (id, false)));
             let id = |text: Text<'_>| {
                 let id = CertificateId::parse(&text).map_err(decode)?;
-                // There is one text for all that name it.
+                // Share one string for each id.
                 Ok::<_, StoreError>(
                     certificates.get_key_value(&id).map_or(id, |(id, _)| id.clone()),
                 )
@@ -285,7 +284,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
     })
 }
 
-/// The part of this number, which is counted up.
+/// Reads the part with this number, and increments the number.
 async fn part(
     tx: &mut Transaction,
     organization: &OrganizationName,
@@ -308,13 +307,13 @@ fn decode(what: impl std::fmt::Display) -> StoreError {
     sqlx::Error::Decode(what.to_string().into()).into()
 }
 
-/// In which form it is kept; the first one did not say.
+/// The format; the first one has no such field.
 #[derive(Deserialize)]
 struct Form {
     form: Option<u32>,
 }
 
-/// The first form: all of it.
+/// The first format: the whole inventory in one document.
 #[derive(Deserialize)]
 struct Whole {
     projects: BTreeMap<ProjectId, Project>,

@@ -1,9 +1,9 @@
-//! Leases: the right to commit for an organization, with several instances.
+//! Leases: with several instances, the right to commit for an organization.
 //!
-//! Guarantees: one holder at a time, by a lease that expires if its holder dies. A scanned tick is
-//! not taken again, unless the configuration has changed. Each lease has a new token, and a
-//! transaction refuses commits with an older one, however long the holder was paused. Uses the
-//! clock of the database. A file has a single instance, which always gets the lease.
+//! Guarantees: a lease has one holder at a time, and expires if its holder dies. Each scheduled
+//! time is scanned once for each configuration. Each new lease has a higher token, and a commit
+//! with an older token fails, no matter how long its holder was paused. Uses the clock of the
+//! database. With SQLite, the single instance always gets the lease.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::PoisonError;
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::domain::certificate::OrganizationName;
 
-/// How long a lease lasts that is not renewed: by then another instance takes over from one that has died.
+/// The duration of a lease without renewal; afterwards another instance takes over.
 pub const LEASE: TimeDelta = TimeDelta::seconds(30);
 
-/// What a commit is allowed by.
+/// The right to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     name: String,
@@ -25,25 +25,25 @@ pub struct Lease {
     token: i64,
 }
 
-/// The result of taking a lease.
+/// The result of an attempt to acquire a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseOutcome {
-    /// It is held, until it is let go of, or was not renewed for its length.
+    /// Valid until it is released, or not renewed for its length.
     Acquired(Lease),
     /// Another instance holds it.
     Held,
-    /// That scheduled moment was scanned already, with the configuration that is in force.
+    /// This scheduled time was already scanned with the active configuration.
     Done,
-    /// Another configuration is in force.
+    /// Another configuration is active.
     Superseded,
 }
 
 impl Store {
-    /// Takes the lease of an organization, or the one without an organization; for a scheduled tick
-    /// only if it was not scanned yet.
+    /// Acquires the lease of an organization, or the one without an organization; with a scheduled
+    /// time only if it was not scanned yet.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn take(
         &self,
         of: Option<&OrganizationName>,
@@ -85,8 +85,8 @@ impl Store {
             return Ok(LeaseOutcome::Held);
         };
         if let Some(tick) = tick {
-            // Times from a clock that was ahead delay nothing; and a tick scanned under another
-            // configuration is scanned again under this one.
+            // Scans dated in the future by a clock that was ahead do not count, nor do scans with
+            // another configuration.
             let done: bool = query(
                 "SELECT EXISTS (SELECT 1 FROM scans WHERE organization = $1 AND tick >= $2 AND tick <= $3)
                     AND (SELECT digest FROM leases WHERE name = $1)
@@ -99,7 +99,7 @@ impl Store {
             .scalar_one(&mut tx)
             .await?;
             if done {
-                // One that was held before need not be waited for.
+                // Other instances need not wait for the lease to expire.
                 self.keep(&name, false);
                 query("UPDATE leases SET until = 0 WHERE name = $1 AND token = $2")
                     .bind(&name)
@@ -115,10 +115,10 @@ impl Store {
         Ok(LeaseOutcome::Acquired(Lease { name, holder, token }))
     }
 
-    /// Lets go of a lease, where it is still held.
+    /// Releases a lease, if it is still held.
     ///
     /// # Errors
-    /// Where the database fails; then it ends by itself.
+    /// If the database fails; the lease expires then.
     pub async fn release(&self, lease: &Lease) -> Result<()> {
         if self.is_shared() {
             self.keep(&lease.name, false);
@@ -134,7 +134,7 @@ impl Store {
 }
 
 impl Store {
-    /// Notes whether the signs that this instance gives keep a lease.
+    /// Sets whether this instance renews the lease.
     fn keep(&self, name: &str, keep: bool) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if keep {
@@ -145,12 +145,13 @@ impl Store {
     }
 }
 
-/// Makes sure that a lease is held until the end of the transaction, and that its holder's configuration counts.
+/// Checks that the lease is held and its holder's configuration is active, and locks the lease
+/// until the end of the transaction.
 pub(super) async fn hold(tx: &mut Transaction, lease: &Lease) -> Result<()> {
     if !tx.is_shared() {
         return Ok(());
     }
-    // Whoever wants to take it waits for this row.
+    // The update locks the row: other instances wait before they acquire the lease.
     let held = query(
         "UPDATE leases SET digest = (SELECT digest FROM instances WHERE id = $2)
          WHERE name = $1 AND holder = $2 AND token = $3",

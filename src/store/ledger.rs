@@ -25,7 +25,7 @@ pub struct SentNotification {
 }
 
 impl SentNotification {
-    /// Whether no receiver has accepted it yet, and one still may.
+    /// Whether no receiver has accepted it yet, but a delivery is pending.
     pub fn is_pending(&self) -> bool {
         self.deliveries.contains_key(&DeliveryState::Pending)
             && !self.deliveries.contains_key(&DeliveryState::Delivered)
@@ -33,7 +33,7 @@ impl SentNotification {
 }
 
 impl Store {
-    /// The alerts sent to the notifier about the organization, or without one.
+    /// The alerts sent to a notifier about an organization, or without one about notifiers.
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
@@ -46,7 +46,8 @@ impl Store {
         let organization = organization(of);
         let mut tx = self.pool.begin_reading().await?;
         let version = version(&mut tx, organization, notifier, false).await?;
-        // Of each subject the newest row, the newest telling, and the tellings of the last day.
+        // For each subject: the newest row, the newest sent alert, and the sent alerts of the last
+        // day.
         let rows: Vec<(String, Option<String>, bool)> = query(
             "WITH rows AS (
                SELECT l.seq, l.subject, l.told, l.at,
@@ -107,16 +108,15 @@ async fn undelivered(
     Ok(undelivered)
 }
 
-/// Which entries of a ledger count. Another value means that an entry was added or withdrawn.
+/// Identifies the entries of a ledger: it changes if an entry is added or withdrawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LedgerVersion {
     entries: i64,
-    /// The sum of their numbers, which only grow.
+    /// The sum of their sequence numbers, which only grow.
     numbers: i64,
 }
 
-/// Reads the version. With `lock`, nobody withdraws one of the entries until the end of the
-/// transaction.
+/// Reads the version. With `lock`, no entry can be withdrawn until the end of the transaction.
 async fn version(
     tx: &mut Transaction,
     organization: &str,
@@ -140,7 +140,7 @@ async fn version(
     Ok(LedgerVersion { entries, numbers })
 }
 
-/// Makes sure that a plan was made by the ledger as it is.
+/// Checks that the ledger has not changed since the plan was made.
 pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan) -> Result<()> {
     match version(tx, organization, &plan.notifier, true).await? == plan.ledger_version {
         true => Ok(()),
@@ -149,7 +149,7 @@ pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan)
 }
 
 impl Store {
-    /// The latest messages that told of a subject, newest first; not those that only kept it up.
+    /// The latest notifications about a subject, newest first, without refreshes.
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
@@ -195,7 +195,7 @@ impl Store {
     }
 }
 
-/// Deletes the ledger of a notifier for the organization: none of its receivers is left.
+/// Withdraws the ledger of a notifier for the organization, because none of its receivers is left.
 pub(super) async fn forget(tx: &mut Transaction, commit: &Commit, plan: &Plan) -> Result<()> {
     query("UPDATE ledger SET withdrawn = TRUE WHERE organization = $1 AND notifier = $2")
         .bind(commit.organization())
@@ -205,7 +205,7 @@ pub(super) async fn forget(tx: &mut Transaction, commit: &Commit, plan: &Plan) -
     Ok(())
 }
 
-/// Keeps what follows from a decision.
+/// Writes the ledger entry of a decision.
 pub(super) async fn learn(
     tx: &mut Transaction,
     commit: &Commit,
@@ -225,7 +225,7 @@ pub(super) async fn learn(
         }
     };
     let subject = decision.subject().to_string();
-    // Keep only entries that may be restored: a delivered alert is never withdrawn.
+    // Entries before a delivered alert are no longer needed: that alert is never withdrawn.
     query(
         "DELETE FROM ledger
          WHERE organization = $1 AND notifier = $2 AND subject = $3 AND at <= $4
@@ -240,7 +240,7 @@ pub(super) async fn learn(
     .bind(millis(commit.now - FLIP))
     .execute(&mut *tx)
     .await?;
-    // A note is not a new alert: it belongs to the previous one.
+    // A redated alert is not a new one: it belongs to the previous notification.
     query(
         "INSERT INTO ledger (organization, notifier, subject, told, at, notification_id)
          VALUES ($1, $2, $3, $4, $5, CASE WHEN $7 = 0 THEN $6 ELSE (

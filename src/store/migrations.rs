@@ -1,5 +1,5 @@
-//! The schema's migrations, in the program itself. A migration that was released is never changed: each database keeps
-//! its checksum.
+//! The migrations of the schema, embedded in the program. A released migration must not change:
+//! each database stores its checksum.
 
 use sqlx::{
     SqlSafeStr,
@@ -13,7 +13,7 @@ macro_rules! migrations {
         Migrator::with_migrations(vec![
             $(Migration::new(
                 $version,
-                // Without its number.
+                // The description is the file name without its number.
                 $file.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_').replace('_', " ").into(),
                 MigrationType::Simple,
                 include_str!(concat!("migrations/", $folder, "/", $file, ".sql"))
@@ -49,7 +49,7 @@ pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
         (4, "0004_acknowledged_projects"),
         (5, "0005_cancelled"),
     );
-    // A newer version may have added some.
+    // A newer version may have added migrations.
     migrator.set_ignore_missing(true);
     migrator
 });

@@ -1,13 +1,13 @@
 //! The database, in domain types.
 //!
-//! Guarantees: one transaction commits notifications, ledger and scan record; another one the
-//! results of attempts and their consequences. No transaction is open while sending. `now` is
-//! always an argument. Decides nothing: superseding and withdrawing is bookkeeping of sent alerts.
+//! Guarantees: one transaction commits notifications, ledger and scan record; another one commits
+//! the results of attempts and their consequences. No transaction is open while sending. `now` is
+//! always an argument. This module makes no decisions about alerts; it supersedes deliveries and
+//! withdraws ledger entries as records of the decisions.
 //!
-//! There are two databases: SQLite in a file, for one instance, and PostgreSQL on a server, for any
-//! number of them. The statements are written once, for both. Where several work on one state, who
-//! commits for an organization is settled by a lease, and checked in the transaction: whoever was
-//! taken over from commits nothing.
+//! Two databases are supported, with the same statements: a SQLite file for one instance, and a
+//! PostgreSQL server for several. With several instances, a lease decides which one commits for an
+//! organization, and the transaction checks it.
 
 mod acknowledgements;
 mod commit;
@@ -62,7 +62,7 @@ pub struct Settings {
     pub history: TimeDelta,
 }
 
-/// Why the state cannot be used.
+/// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the database {0} is in use by another certvigil")]
@@ -85,7 +85,7 @@ pub enum StoreError {
     Damaged { state: String, why: String },
     #[error("cannot open the database {state}: {why}")]
     Open { state: String, why: String },
-    /// The server does not answer now, and may do so later.
+    /// The server is temporarily unavailable.
     #[error("cannot reach the database {state}: {why}")]
     Away { state: String, why: String },
     #[error("a delivery finished while the scan was being saved")]
@@ -109,14 +109,14 @@ pub enum StoreError {
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl StoreError {
-    /// Whether two transactions stood in each other's way, and this one may go first next time
-    /// (SQLSTATE 40001, 40P01 and 55P03).
+    /// Whether the transaction conflicted with another one, and may succeed on a retry (SQLSTATE
+    /// 40001, 40P01 and 55P03).
     fn is_conflict(&self) -> bool {
         let StoreError::Database(sqlx::Error::Database(error)) = self else { return false };
         error.code().is_some_and(|code| ["40001", "40P01", "55P03"].contains(&&*code))
     }
 
-    /// Whether the state is a server that does not answer now, and may do so later.
+    /// Whether the server is temporarily unavailable.
     pub fn is_away(&self) -> bool {
         match self {
             StoreError::Away { .. } => true,
@@ -125,7 +125,7 @@ impl StoreError {
         }
     }
 
-    /// Whether it is worth another attempt: the server is away, or somebody else was in the way.
+    /// Whether a retry may succeed: the server is unavailable, or a transaction conflicted.
     pub fn is_passing(&self) -> bool {
         self.is_away() || self.is_conflict()
     }
@@ -135,42 +135,42 @@ impl StoreError {
     }
 }
 
-/// The state. Cheap to clone; all clones share their connections.
+/// The database. Cheap to clone: all clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
-    /// The connection for renewing the registration, with several instances.
+    /// The connections for renewing the registration of this instance.
     beats: Pool,
-    /// Who this is, to the others.
+    /// The id of this instance.
     me: Uuid,
-    /// The leases that this instance has in use.
+    /// The leases that this instance renews.
     kept: Arc<Mutex<BTreeSet<String>>>,
-    /// How far the database's clock is ahead of this machine's, in milliseconds: what several
-    /// instances settle by time, they settle by that clock.
+    /// How far the database's clock is ahead of this machine's, in milliseconds. Claims of several
+    /// instances use the database's clock.
     ahead: Arc<AtomicI64>,
-    /// What every change of a file is written to first.
+    /// SQLite's write-ahead log, which receives every change first.
     log: Option<Arc<Path>>,
-    /// The file that was opened.
+    /// The opened database file.
     file: Option<Arc<open::OpenedFile>>,
-    /// Held as long as the process works on a file; the system lets go of it when it dies.
+    /// The locks of the file; the system releases them when the process dies.
     _lock: Option<Arc<sqlite::Locks>>,
 }
 
-/// Something that is another when a file has changed.
+/// A fingerprint of a SQLite database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     length: u64,
     written_at: std::time::SystemTime,
 }
 
-/// What [`Store::version`] gives.
+/// The result of [`Store::version`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     organizations: Vec<(String, i64, Option<String>)>,
     acknowledgements: (i64, i64),
 }
 
-/// Rows without an organization have an empty name, which no organization has.
+/// The stored name: rows without an organization have an empty name, which no organization has.
 fn organization(of: Option<&OrganizationName>) -> &str {
     of.map_or("", OrganizationName::as_str)
 }
@@ -192,14 +192,15 @@ fn instant(millis: i64) -> DateTime<Utc> {
 }
 
 impl Store {
-    /// An instant of this machine's clock by the one that all instances share.
+    /// Converts a time of this machine's clock to the clock that all instances share.
     fn shared(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let ahead = self.ahead.load(std::sync::atomic::Ordering::Relaxed);
         now + TimeDelta::milliseconds(ahead)
     }
 
-    /// A fingerprint of the database without a query: an equal one most likely means no change,
-    /// because file systems count milliseconds. `None` if unknown.
+    /// A fingerprint of the database without a query; `None` if unknown. An equal one almost
+    /// certainly means that nothing has changed: file systems record times in milliseconds or
+    /// finer.
     pub fn mark(&self) -> Option<Mark> {
         let log = std::fs::metadata(self.log.as_ref()?).ok()?;
         Some(Mark { length: log.len(), written_at: log.modified().ok()? })
@@ -216,10 +217,10 @@ impl Store {
         inventory
     }
 
-    /// The organizations of which something is known.
+    /// The organizations with a stored inventory.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn organizations(&self) -> Result<Vec<OrganizationName>> {
         let names: Vec<String> =
             query("SELECT name FROM organizations ORDER BY name").scalars(&self.pool).await?;
@@ -229,7 +230,7 @@ impl Store {
     /// A version that changes with every inventory or acknowledgement.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn version(&self) -> Result<Version> {
         let organizations =
             query("SELECT name, updated_at, scan_id FROM organizations ORDER BY name")

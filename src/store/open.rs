@@ -1,4 +1,4 @@
-//! Opening the state: as a worker, or beside one.
+//! Opens the database, for the service or next to a running one.
 
 use std::{
     fmt,
@@ -10,17 +10,17 @@ use uuid::Uuid;
 
 use super::{Result, Settings, Store, postgres, sql::Pool, sqlite};
 
-/// Where a state is.
+/// The location of a database.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// In a file, for one worker.
+    /// SQLite, for one instance.
     File(PathBuf),
-    /// On a server, for any number of them.
+    /// PostgreSQL, for several instances.
     Server(postgres::Server),
 }
 
 impl Place {
-    /// Whether it is another database, judged without reading secrets.
+    /// Whether the locations differ as displayed; does not read secrets.
     pub fn differs(&self, other: &Place) -> bool {
         self.to_string() != other.to_string()
     }
@@ -35,7 +35,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A database file, by its name and by what tells it from another of the same name.
+/// A database file with its device and inode, to detect a replacement.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     path: PathBuf,
@@ -49,7 +49,7 @@ impl OpenedFile {
         Some(OpenedFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// Whether the name leads to no file now, or to another one.
+    /// Whether the path has no file now, or another one.
     fn is_gone(&self) -> bool {
         match std::fs::metadata(&self.path) {
             Ok(now) => (now.dev(), now.ino()) != (self.device, self.inode),
@@ -59,7 +59,8 @@ impl OpenedFile {
 }
 
 impl Store {
-    /// The database file, if it was removed or replaced since it was opened: writes are lost when the process ends.
+    /// The database file, if it was removed or replaced since it was opened: writes are lost when
+    /// the process ends.
     pub fn lost_file(&self) -> Option<&Path> {
         self.file.as_ref().filter(|file| file.is_gone()).map(|file| file.path.as_path())
     }
@@ -68,13 +69,14 @@ impl Store {
     /// one instance on it, and releases the claims of a crashed one.
     ///
     /// # Errors
-    /// Where another worker has the file, the state is of a newer version, or cannot be opened or written.
+    /// If another instance uses the file, a newer version wrote the database, or it cannot be
+    /// opened or written.
     pub async fn open(settings: &Settings) -> Result<Store> {
         match &settings.place {
             Place::File(file) => {
                 let (pool, lock) = sqlite::exclusive(file).await?;
                 let opened = OpenedFile::new(file).map(Arc::new);
-                // By its real name, and as SQLite calls it (https://sqlite.org/wal.html).
+                // SQLite adds the suffix to the resolved path (https://sqlite.org/wal.html).
                 let mut log = std::fs::canonicalize(file).unwrap_or(file.clone()).into_os_string();
                 log.push("-wal");
                 let log = Some(Arc::from(PathBuf::from(log)));
@@ -87,11 +89,11 @@ impl Store {
         }
     }
 
-    /// Other connections to the same state, that read and cannot write: they wait for no writer, and no writer
-    /// waits for them.
+    /// Opens read-only connections to the same database: they do not wait for writers, nor block
+    /// them.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// If the database cannot be opened.
     pub async fn reading(settings: &Settings) -> Result<Store> {
         Ok(Store::of(match &settings.place {
             Place::File(file) => sqlite::reading(file).await?,
@@ -99,7 +101,7 @@ impl Store {
         }))
     }
 
-    /// Opens a state that is there, beside a running service.
+    /// Opens an existing database next to a running service.
     ///
     /// # Errors
     /// If it does not exist or has another version.
@@ -116,16 +118,17 @@ impl Store {
         Store { beats: pool.clone(), pool, me, kept, ahead, log: None, file: None, _lock: None }
     }
 
-    /// Closes it for all clones, so that a file stands by itself. Nothing is lost without it.
+    /// Closes the connections of all clones, so that SQLite merges its write-ahead log. No data is
+    /// lost without it.
     pub async fn close(&self) {
         self.pool.close().await;
         self.beats.close().await;
     }
 
-    /// Whether somebody works on it now.
+    /// Whether an instance currently uses the database.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn is_worked_on(&self, settings: &Settings) -> Result<bool> {
         match &settings.place {
             Place::File(file) => Ok(sqlite::is_worked_on(file)),
@@ -133,7 +136,7 @@ impl Store {
         }
     }
 
-    /// Whether others may work on it, too.
+    /// Whether several instances can use the database.
     pub fn is_shared(&self) -> bool {
         matches!(self.pool, Pool::Postgres { .. })
     }

@@ -1,8 +1,8 @@
-//! A state on a server: PostgreSQL, for any number of instances.
+//! PostgreSQL, for several instances.
 //!
-//! Guarantees: schema changes run once, however many instances start; an instance of an older
-//! version works with a newer schema that only adds to it. The server ends idle sessions in a
-//! transaction, so that a paused instance blocks no other.
+//! Guarantees: migrations run once, however many instances start; an instance of an older version
+//! works with a newer schema that only adds to it. The server ends sessions that are idle in a
+//! transaction, so that a paused instance does not block others.
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -19,30 +19,30 @@ use crate::{
     secret::Secret,
 };
 
-/// Connections that only read, for whoever is shown something.
+/// The number of read-only connections, for pages and API.
 const READERS: u32 = 2;
-/// The connections for renewing the registration: independent of the work, and of a hanging one.
+/// The number of connections for renewing the registration, which must not wait for other work.
 const BEATS: u32 = 2;
-/// The fewest connections that an instance gets along with.
+/// The minimum number of connections of an instance.
 pub const LEAST_CONNECTIONS: u32 = READERS + BEATS + 2;
 
 /// The connection settings of a server.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub url: Secret,
-    /// In place of one in the address.
+    /// Replaces a password in the URL.
     pub password: Option<Secret>,
-    /// Who is trusted to say that the server is the right one, in place of the public authorities.
+    /// The authorities that verify the server, instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// How many connections an instance may have, all in all.
+    /// The maximum number of connections of an instance.
     pub max_connections: u32,
-    /// How long a connection may take.
+    /// The time limit for opening a connection.
     pub connect_timeout: Duration,
-    /// How long a statement may take.
+    /// The time limit of a statement.
     pub timeout: Duration,
 }
 
-/// Whether a text is the address of a server, and all in it is understood.
+/// Checks that a text is a URL of a server, with supported parameters only.
 ///
 /// # Errors
 /// The problem, without the URL, which may contain a password.
@@ -56,7 +56,7 @@ fn parse(text: &str) -> std::result::Result<(Url, PgConnectOptions), String> {
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(EXPECTED.to_owned());
     }
-    // What the library does not know it would pass over in silence, with a warning that repeats it.
+    // sqlx ignores unknown parameters, with a warning that contains their values.
     const KNOWN: [&str; 9] = [
         "sslmode",
         "sslrootcert",
@@ -82,7 +82,7 @@ fn parse(text: &str) -> std::result::Result<(Url, PgConnectOptions), String> {
     Ok((url, options))
 }
 
-/// Whether the server is asked to prove who it is, or is on this machine.
+/// Whether the connection verifies the server's certificate, or is local.
 pub fn is_proven(text: &str) -> bool {
     parse(text).is_ok_and(|(url, options)| {
         is_here(&options)
@@ -99,7 +99,7 @@ fn is_here(options: &PgConnectOptions) -> bool {
 }
 
 impl Server {
-    /// The URL to show: server, database and user.
+    /// The server, database and user; for a secret URL, its source.
     pub fn shown(&self) -> String {
         match &self.url {
             Secret::Env(name) => format!("a PostgreSQL server (${})", redact::name(name)),
@@ -115,7 +115,7 @@ impl Server {
         let (url, mut options) = parse(read(&self.url)?.expose_secret())
             .map_err(|expected| open(format!("invalid address, expected {expected}")))?;
         if !url.query_pairs().any(|(key, _)| key == "sslmode") {
-            // Whoever names an authority wants it asked.
+            // With a configured authority, even a local server is verified.
             let is_trusted = is_here(&options) && self.ca_file.is_none();
             let mode = if is_trusted { PgSslMode::Prefer } else { PgSslMode::VerifyFull };
             options = options.ssl_mode(mode);
@@ -129,18 +129,18 @@ impl Server {
         if !url.query_pairs().any(|(key, _)| key == "application_name") {
             options = options.application_name("certvigil");
         }
-        // A setting for numbers as text, which certvigil does not read, and PgBouncer before 1.20
-        // refuses.
+        // PgBouncer before 1.20 rejects this parameter, which only affects numbers in text form.
         Ok(options.extra_float_digits(None).disable_statement_logging())
     }
 
-    /// The limits of every session that works: none waits for ever, and none is waited for.
+    /// The limits of each session: no statement waits forever, and no session blocks others
+    /// forever.
     fn limits(&self) -> Vec<(&'static str, String)> {
         vec![
             ("statement_timeout", self.timeout.as_millis().to_string()),
             ("lock_timeout", (self.timeout / 2).as_millis().to_string()),
             ("idle_in_transaction_session_timeout", IDLE.as_millis().to_string()),
-            // Where the other end is gone without a word, its locks are let go of.
+            // The server releases the locks of an unreachable client.
             ("tcp_keepalives_idle", "5".to_owned()),
             ("tcp_keepalives_interval", "5".to_owned()),
             ("tcp_keepalives_count", "2".to_owned()),
@@ -148,7 +148,7 @@ impl Server {
         ]
     }
 
-    /// One connection, to see whether it can be had, and why not.
+    /// Opens one connection, which reports a connection error at once.
     async fn connect(&self, options: &PgConnectOptions) -> Result<PgConnection> {
         match tokio::time::timeout(self.connect_timeout, options.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -160,7 +160,7 @@ impl Server {
         }
     }
 
-    /// Waits for an answer as long as it may take.
+    /// Limits the time of a statement.
     async fn wait<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(answer) => answer.map_err(|error| self.fault(&error)),
@@ -201,34 +201,34 @@ impl Server {
 
     fn pool(&self, options: PgConnectOptions, most: u32, limits: &[(&str, String)]) -> Pool {
         let pool = self.connections(options, most, limits);
-        // The server ends a statement first, where it can.
+        // The server's own limit applies first, if it responds.
         Pool::Postgres { pool, patience: self.timeout + Duration::from_secs(1) }
     }
 }
 
-/// Statements, and not startup parameters: poolers refuse those that they do not know.
+/// `SET` statements instead of startup parameters: poolers reject parameters that they do not know.
 fn set_all(limits: &[(&str, String)]) -> Arc<str> {
     let set = |(name, value): &(&str, String)| format!("SET {name} = '{value}';");
     limits.iter().map(set).collect::<String>().into()
 }
 
-/// How long it may take to bring the tables up to date, where another instance may be at it.
+/// The time limit of the migrations, which another instance may be running.
 const MIGRATING: Duration = Duration::from_secs(180);
-/// How long a session may be idle in a transaction.
+/// The time limit of sessions that are idle in a transaction.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A URL to show: server, database and user.
+/// A URL without password and parameters.
 pub fn shown_url(text: &str) -> String {
     let Ok((mut url, _)) = parse(text) else {
         return "a PostgreSQL server".to_owned();
     };
-    // One that has no host has no password either.
+    // This fails only without a host, and then there is no password.
     url.set_password(None).unwrap_or_default();
     url.set_query(None);
     url.to_string()
 }
 
-/// Whether the server does not answer now and may do so later.
+/// Whether the server is temporarily unavailable.
 pub fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
@@ -241,8 +241,8 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Opens the database as an instance and upgrades it if needed. Returns the connections for the
-/// work, and the one for the registration.
+/// Opens the database for an instance and upgrades it if needed. Returns the connections for the
+/// work, and those for the registration.
 pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
@@ -267,14 +267,14 @@ pub async fn working(server: &Server) -> Result<(Pool, Pool)> {
     Ok((server.pool(options.clone(), most, &limits), server.pool(options, BEATS, &limits)))
 }
 
-/// Connections that read and cannot write.
+/// Opens read-only connections.
 pub fn reading(server: &Server) -> Result<Pool> {
     let mut limits = server.limits();
     limits.push(("default_transaction_read_only", "on".to_owned()));
     Ok(server.pool(server.options()?, READERS, &limits))
 }
 
-/// Opens a state that is there, beside those who work on it.
+/// Opens an existing database next to running instances.
 pub async fn beside(server: &Server) -> Result<Pool> {
     let options = server.options()?;
     let mut one = server.connect(&options).await?;
@@ -288,7 +288,7 @@ pub async fn beside(server: &Server) -> Result<Pool> {
     Ok(server.pool(options, 2, &server.limits()))
 }
 
-/// Whether this version gets along with the schema as it is.
+/// Checks that this version supports the schema.
 async fn compatible(server: &Server, one: &mut PgConnection) -> Result<()> {
     let newest = migrations::POSTGRES.iter().map(|migration| migration.version).max().unwrap_or(0);
     let asked = sqlx::query_as(

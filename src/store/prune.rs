@@ -1,4 +1,4 @@
-//! Deletes old records, and ends what belongs to no configured organization.
+//! Deletes old records, and ends acknowledgements of removed organizations.
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,8 @@ use super::{Result, Store, millis, sql::query};
 use crate::domain::acknowledgement::Ending;
 
 impl Store {
-    /// Ends the acknowledgements of organizations that have not been configured since `before`.
+    /// Ends the acknowledgements of organizations without an inventory and without a scan since
+    /// `before`.
     ///
     /// # Errors
     /// If the database fails.
@@ -31,12 +32,12 @@ impl Store {
     /// Deletes scans, settled notifications and resolved alerts older than `before`.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64> {
         let mut tx = self.pool.begin().await?;
         let mut gone = 0;
         for statement in [
-            // The newest of each organization stays: the schedule counts from it.
+            // The newest scan of each organization stays: the schedule depends on it.
             "DELETE FROM scans WHERE finished_at < $1
                AND tick < (SELECT max(s.tick) FROM scans s WHERE s.organization = scans.organization)
                AND NOT EXISTS (SELECT 1 FROM organizations o WHERE o.scan_id = scans.id)",

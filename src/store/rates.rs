@@ -1,4 +1,5 @@
-//! How fast a notifier may go, kept with the state: so it holds for all instances together, and over a restart.
+//! The rate limit of a notifier. It is stored, so that it applies to all instances together and
+//! across restarts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::num::NonZeroU32;
@@ -13,15 +14,15 @@ const MINUTE: i64 = 60_000_000;
 /// The rate of a notifier by the generic cell rate algorithm (ITU-T I.371). Unused capacity does
 /// not carry over to the next minute.
 pub(super) struct Allowance {
-    /// How long the allowance for one delivery takes to come back, in microseconds.
+    /// The time until the allowance for one delivery is restored, in microseconds.
     step: i64,
     now: i64,
-    /// When all of it is there again.
+    /// The time at which the whole allowance is restored.
     whole_at: i64,
 }
 
 impl Allowance {
-    /// Reads it, and keeps all others from it until the end of the transaction.
+    /// Reads the allowance and locks it until the end of the transaction.
     pub async fn read(
         tx: &mut Transaction,
         notifier: &str,
@@ -37,25 +38,25 @@ impl Allowance {
         .scalar_one(tx)
         .await?;
         let step = (MINUTE / i64::from(per_minute.get())).max(1);
-        // An allowance is whole again after a minute at most. A later instant was written by a clock that was ahead, and
-        // is ignored.
+        // The whole allowance is restored within a minute. A later time was written by a clock that
+        // was ahead, and is ignored.
         let whole_at = if whole_at > now + MINUTE { now } else { whole_at.max(now) };
         Ok(Allowance { step, now, whole_at })
     }
 
-    /// How many may begin now.
+    /// The number of deliveries that may start now.
     pub fn deliveries(&self) -> usize {
         let free = self.now + MINUTE - self.whole_at;
         usize::try_from(free / self.step).unwrap_or(0)
     }
 
-    /// How long it takes until the next one may.
+    /// The time until the next delivery may start.
     pub fn wait(&self) -> TimeDelta {
         let next = self.whole_at + self.step - MINUTE;
         TimeDelta::microseconds((next - self.now).max(0))
     }
 
-    /// Notes that some have begun.
+    /// Uses the allowance for deliveries.
     pub async fn spend(
         self,
         tx: &mut Transaction,

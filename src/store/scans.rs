@@ -10,10 +10,10 @@ use super::{
 use crate::domain::{certificate::OrganizationName, scan::ScanRecord};
 
 impl Store {
-    /// The scheduled moment of the organization's latest scan.
+    /// The scheduled time of the organization's latest scan.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn last_tick(
         &self,
         organization: &OrganizationName,
@@ -25,10 +25,10 @@ impl Store {
         Ok(tick.map(instant))
     }
 
-    /// Whether some kept scan has read anything of the organization.
+    /// Whether a stored scan was complete or has read a project of the organization.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn was_read(&self, organization: &OrganizationName) -> Result<bool> {
         Ok(query(
             "SELECT EXISTS (SELECT 1 FROM scans
@@ -82,11 +82,11 @@ impl Store {
         rows.iter().map(scan_record).collect()
     }
 
-    /// When the organization's latest complete scan ended; what a clock that was ahead has noted
-    /// does not count.
+    /// The end of the organization's latest complete scan. Ignores scans dated in the future by a
+    /// clock that was ahead.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn last_complete_scan(
         &self,
         organization: &OrganizationName,

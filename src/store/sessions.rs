@@ -10,7 +10,7 @@ impl Store {
     /// same key.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn key(&self, name: &str, new: &str) -> Result<String> {
         let mut tx = self.pool.begin().await?;
         query("INSERT INTO keys (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
@@ -24,10 +24,10 @@ impl Store {
         Ok(kept.unwrap_or_else(|| new.to_owned()))
     }
 
-    /// Ends a session before its time.
+    /// Revokes a session until its expiry.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn end_session(
         &self,
         id: Uuid,
@@ -47,10 +47,10 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Whether a session was ended before its time.
+    /// Whether a session was revoked.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn has_session_ended(&self, id: Uuid) -> Result<bool> {
         let found: Option<String> = query("SELECT id FROM ended_sessions WHERE id = $1")
             .bind(id.to_string())

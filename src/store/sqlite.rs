@@ -1,4 +1,4 @@
-//! SQLite, for one instance. A lock file refuses a second one; the system releases it if its holder
+//! SQLite, for one instance. A lock file excludes others; the system releases it when its holder
 //! dies.
 
 use backon::{ExponentialBuilder, Retryable};
@@ -18,22 +18,23 @@ use std::{
 use super::{Result, StoreError, migrations, sql::Pool};
 use crate::{domain::text::one_line, files::flags};
 
-/// How many may read at once.
+/// The number of read-only connections.
 const READERS: u32 = 2;
 
-/// What keeps other workers away. The database itself is locked, too: its lock file may be deleted, and another name of
-/// the database (a hard link) has another one. SQLite's own locks are of another kind (`fcntl`, where this is `flock`).
-/// They end when any descriptor of the database is closed, so this one stays open for as long as the connections.
+/// The locks against other instances. The database itself is locked, too, because its lock file may
+/// be deleted, and a hard link to the database has another one. SQLite's own locks (`fcntl`, while
+/// this is `flock`) end when any descriptor of the database is closed, so this one stays open as
+/// long as the connections.
 #[derive(Debug)]
 pub struct Locks {
     _lock: File,
     _database: File,
 }
 
-/// Opens the state as its only worker: makes the file and brings it up to date where needed, and takes back what a
-/// worker that died had claimed.
+/// Opens the database as its only instance: creates and upgrades it if needed, and releases the
+/// claims of a crashed instance.
 pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
-    // By whatever name the file is called, it is the same state.
+    // All links to the file lead to the same lock.
     let path = &std::fs::canonicalize(file).unwrap_or(file.to_owned());
     let database = private(path).map_err(|error| StoreError::open(file.display(), error))?;
     let open = |why: String| StoreError::open(path.display(), why);
@@ -50,7 +51,7 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
         }
     }
     let pool = connect(path, true).await?;
-    // Better known now than in the middle of the work.
+    // Detect damage before the work starts.
     let damaged = |why: String| StoreError::Damaged { state: path.display().to_string(), why };
     let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)")
         .fetch_one(&pool)
@@ -71,8 +72,9 @@ pub async fn exclusive(file: &Path) -> Result<(Pool, Locks)> {
     Ok((Pool::Sqlite(pool), Locks { _lock: lock, _database: database }))
 }
 
-/// Opens or creates a file with mode 0600. A symbolic link is refused: its author would choose the file. Other users lose
-/// their access, because a user who can read a file can lock it and so keep the service from starting.
+/// Opens or creates a file with mode 0600. Rejects a symbolic link, whose author would choose the
+/// file. Removes the access of other users, because whoever can read a file can lock it and keep
+/// the service from starting.
 fn private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
@@ -88,14 +90,14 @@ fn private(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Whether a worker has the state.
+/// Whether an instance uses the database.
 pub fn is_worked_on(file: &Path) -> bool {
     let path = std::fs::canonicalize(file).unwrap_or(file.to_owned());
     let lock = OpenOptions::new().write(true).open(path.with_added_extension("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Connections that read and cannot write: they wait for no writer, and no writer waits for them.
+/// Opens read-only connections, which do not wait for writers, nor block them.
 pub async fn reading(file: &Path) -> Result<Pool> {
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -106,7 +108,7 @@ pub async fn reading(file: &Path) -> Result<Pool> {
     Ok(Pool::Sqlite(pool.map_err(fault)?))
 }
 
-/// Opens a state that is there, beside a running service.
+/// Opens an existing database next to a running service.
 pub async fn beside(file: &Path) -> Result<Pool> {
     let state = || file.display().to_string();
     match std::fs::metadata(file) {
@@ -129,7 +131,8 @@ pub async fn beside(file: &Path) -> Result<Pool> {
     }
 }
 
-/// Connections that stay: each has a thread of SQLite's own, with the priority of whoever opened it.
+/// Connections without expiry: each has its own thread, with the priority of the thread that opened
+/// it.
 fn lasting() -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_lifetime(None).idle_timeout(None)
 }
@@ -139,14 +142,15 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
         .filename(path)
         .create_if_missing(create)
         .journal_mode(SqliteJournalMode::Wal)
-        // A commit that was answered survives the loss of power.
+        // A completed commit survives a power failure.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
-    // Closing or recovering the file locks it briefly, in addition to the busy timeout.
+    // Another process that closes or recovers the file locks it briefly: retry after the busy
+    // timeout.
     let pool = lasting().max_connections(1).before_acquire(|connection, _| {
-        // Where the disk is full, SQLite ends a transaction by itself, and sqlx believes for ever that it goes
-        // on. Then there is another connection.
+        // If the disk is full, SQLite rolls back by itself, but sqlx considers the transaction
+        // open. Replace such a connection.
         let fine = !connection.is_in_transaction();
         Box::pin(async move { Ok(fine) })
     });
@@ -155,7 +159,7 @@ async fn connect(path: &Path, create: bool) -> Result<SqlitePool> {
     pool.map_err(|error| opening(path, &error))
 }
 
-/// Why a database cannot be opened: only SQLite itself may call it damaged.
+/// The error of opening a database: damaged only if SQLite reports it.
 fn opening(path: &Path, error: &sqlx::Error) -> StoreError {
     let (state, why) = (path.display().to_string(), crate::net::error_chain(error));
     match code(error) {
@@ -168,13 +172,13 @@ const SQLITE_BUSY: i64 = 5;
 const SQLITE_CORRUPT: i64 = 11;
 const SQLITE_NOTADB: i64 = 26;
 
-/// SQLite's primary code of an error, whatever the extended one.
+/// The primary result code of SQLite, without the extended part.
 fn code(error: &sqlx::Error) -> Option<i64> {
     let code = error.as_database_error().and_then(|error| error.code())?;
     code.parse::<i64>().ok().map(|code| code & 0xff)
 }
 
-/// Whether somebody else has the file locked.
+/// Whether another process has locked the file.
 fn is_busy(error: &sqlx::Error) -> bool {
     code(error) == Some(SQLITE_BUSY)
 }

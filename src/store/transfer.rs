@@ -1,8 +1,8 @@
-//! Moving a state from one database to another: everything that it holds, in lines of JSON.
+//! Moves all data from one database to another, as lines of JSON.
 //!
 //! Guarantees: an export is a consistent snapshot; an import is complete or does nothing, needs an
-//! empty database, and accepts only readable data: nobody can stop the service with a prepared
-//! file. Registrations, leases and claims are left out: attempts in flight are repeated under the
+//! empty database, and accepts only readable data, so that a manipulated file cannot stop the
+//! service. Registrations, leases and claims are omitted: attempts in flight are repeated with the
 //! same id.
 
 use serde::de::IgnoredAny;
@@ -23,12 +23,12 @@ use crate::domain::{
 
 /// The schema in the first line of a file.
 const SCHEMA: &str = "certvigil.state/1";
-/// How many rows are read at once.
+/// The number of rows that are read at once.
 const ROWS: i64 = 500;
 /// The longest accepted line, in bytes: an inventory was one line in earlier versions.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
-/// Why a state cannot be moved.
+/// An error of an export or import.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum TransferError {
     Inventory { organization: String, why: StoreError },
 }
 
-/// What a column holds. Each may be null where the table takes that.
+/// The content of a column; may be null if the table allows it.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
@@ -53,13 +53,13 @@ enum Kind {
     Owner,
     /// The [`Subject`] of an acknowledgement.
     Acknowledged,
-    /// An id of our own.
+    /// A UUID.
     Id,
     /// A [`DeliveryState`].
     State,
-    /// How an acknowledgement ended.
+    /// The [`Ending`] of an acknowledgement.
     Ended,
-    /// JSON, which is read where it is used.
+    /// JSON that only its readers validate.
     Document,
     /// [`SentAlert`] as JSON.
     Sent,
@@ -77,9 +77,9 @@ use Kind::{
     Text,
 };
 
-/// The longest text that is no document, in bytes.
+/// The longest text other than a document, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
-/// The largest absolute value of a number. It leaves room for sequences to count on.
+/// The largest absolute value of a number, which leaves room for sequences to grow.
 const MAX_NUMBER: u64 = 1 << 53;
 /// The end of the year 9999, in Unix milliseconds.
 const LAST_INSTANT: i64 = 253_402_300_799_999;
@@ -124,12 +124,12 @@ impl Kind {
 struct Table {
     name: &'static str,
     columns: &'static [(&'static str, Kind)],
-    /// Reads the rows behind those that were read, which are counted by their place in this order.
+    /// Reads rows in a fixed order from an offset.
     read: &'static str,
     insert: &'static str,
 }
 
-/// A table of the state: its columns, and by what its rows are in order.
+/// Defines a table: the order of its rows, and its columns.
 macro_rules! table {
     ($name:literal by $order:literal: $first:literal $first_kind:ident $(, $column:literal $kind:ident)* ; $places:literal) => {
         Table {
@@ -145,8 +145,7 @@ macro_rules! table {
     };
 }
 
-/// Everything that a state holds, in an order in which it can be written. `lease_until` is left
-/// out.
+/// All tables, in an order that satisfies foreign keys. Omits `lease_until`.
 const TABLES: &[Table] = &[
     table!("organizations" by "name":
         "name" Owner, "inventory" Document, "updated_at" Instant, "scan_id" Id; "$1, $2, $3, $4"),
@@ -186,10 +185,10 @@ const TABLES: &[Table] = &[
 ];
 
 impl Store {
-    /// Writes everything that the state holds. Gives the number of rows.
+    /// Exports all data; returns the number of rows.
     ///
     /// # Errors
-    /// Where the database fails, or the file cannot be written.
+    /// If the database fails, or the file cannot be written.
     pub async fn export(&self, to: &mut impl Write) -> std::result::Result<u64, TransferError> {
         let mut tx = self.pool.begin_reading().await.map_err(StoreError::from)?;
         writeln!(to, "{}", json!({ "schema": SCHEMA, "version": env!("CARGO_PKG_VERSION") }))?;
@@ -209,7 +208,7 @@ impl Store {
             written += read.unsigned_abs();
         }
         tx.rollback().await.map_err(StoreError::from)?;
-        // Without it, something is missing.
+        // An import rejects a file without this line as incomplete.
         writeln!(to, "{}", json!({ "rows": written }))?;
         Ok(written)
     }
@@ -226,7 +225,7 @@ impl Store {
             let found = format!("the schema {}", head["schema"]);
             return Err(lines.fault(found, format!("“{SCHEMA}”, as state export writes it")));
         }
-        // An instance that starts in between waits, and then finds the imported data.
+        // An instance that starts during the import waits, and then finds the imported data.
         const LOCK: &str = "LOCK TABLE instances, configurations, leases, organizations, deliveries IN EXCLUSIVE MODE";
         let mut tx = self.pool.begin_filling(LOCK).await.map_err(StoreError::from)?;
         if self.instances_there(&mut tx).await? > 0 {
@@ -288,9 +287,9 @@ impl<R: BufRead> Lines<'_, R> {
     }
 }
 
-/// Some rows of a table, behind those that were read.
+/// Reads the next rows of a table, after `read` rows.
 async fn rows(tx: &mut Transaction, table: &Table, read: i64) -> Result<Vec<Map<String, Json>>> {
-    // An inventory may be large.
+    // Rows of inventories may be large.
     let most = match table.name {
         "organizations" | "inventory_parts" => 1,
         _ => ROWS,
@@ -312,7 +311,7 @@ async fn rows(tx: &mut Transaction, table: &Table, read: i64) -> Result<Vec<Map<
     Ok(rows)
 }
 
-/// The statement that writes a row, or the found and the expected value.
+/// The statement that inserts a row, or the found and the expected value.
 fn insert(table: &Table, row: &Json) -> std::result::Result<Query, (String, String)> {
     let mut insert = query(table.insert);
     for (column, kind) in table.columns {
@@ -359,7 +358,7 @@ async fn read_back(tx: &mut Transaction) -> std::result::Result<(), TransferErro
     Ok(())
 }
 
-/// Continue sequences after the imported rows. SQLite does so by itself.
+/// Continues sequences after the imported rows; SQLite does so by itself.
 async fn reset_sequences(tx: &mut Transaction) -> std::result::Result<(), sqlx::Error> {
     for (sqlite, postgres) in [
         ("SELECT 0", "SELECT setval(pg_get_serial_sequence('deliveries', 'seq'), coalesce(max(seq), 0) + 1) FROM deliveries"),

@@ -75,7 +75,7 @@ pub async fn list(
 /// Stores an acknowledgement of a certificate or project in the latest inventory.
 ///
 /// # Errors
-/// If the target is unknown, if the acknowledgement would silence nothing, or if the database fails.
+/// If the target is unknown, the acknowledgement is not possible, or the database fails.
 pub async fn acknowledge(
     store: &Store,
     organization: &OrganizationName,

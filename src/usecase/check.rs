@@ -1,4 +1,4 @@
-//! A check: every organization read once, next to a running service, and evaluated.
+//! A check: reads and evaluates every organization once. It can run next to the service.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -20,7 +20,7 @@ use crate::{
 pub struct Read<'a> {
     pub target: &'a Target,
     pub inventory: Inventory,
-    /// The clock skew of this host, if it is too large.
+    /// The difference from the API's clock, if it is too large.
     pub skew: Option<TimeDelta>,
 }
 
@@ -55,7 +55,8 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Evaluates readings, with the acknowledgements and the lost protections of a database.
+    /// Evaluates readings with the stored acknowledgements and losses of protection, if there is a
+    /// database.
     ///
     /// # Errors
     /// If the database fails.
@@ -118,7 +119,7 @@ impl Survey {
         self.organizations.push(Overview::of(&evaluation, None, None));
     }
 
-    /// Every certificate, the least time left first.
+    /// Every certificate, least time left first.
     pub fn certificates(&self) -> Vec<&CertificateRow> {
         let all = self.organizations.iter().flat_map(|one| &one.certificates);
         let mut all: Vec<&CertificateRow> = all.collect();
@@ -130,13 +131,13 @@ impl Survey {
         self.organizations.iter().flat_map(|one| &one.projects)
     }
 
-    /// The projects without a valid certificate now, unless all of them are ignored.
+    /// The uncovered projects, except those whose certificates are all ignored.
     pub fn uncovered(&self) -> Vec<&Project> {
         let open = |row: &&Project| row.coverage == Coverage::Uncovered && !row.ignored;
         self.projects().filter(open).collect()
     }
 
-    /// The projects without an active certificate that are reported.
+    /// The unprotected projects that are reported.
     pub fn unprotected(&self) -> Vec<&Project> {
         self.projects().filter(|row| row.coverage == Coverage::Unprotected).collect()
     }
@@ -169,7 +170,7 @@ impl Survey {
         self.is_complete() && self.undelivered == 0
     }
 
-    /// The rules that apply to no certificate; none if a list is unreadable.
+    /// The rules that apply to no certificate; empty if a list is unreadable.
     pub fn idle_rules(&self) -> impl Iterator<Item = usize> {
         let known = self.is_complete();
         self.rules.iter().filter(move |(_, decides)| known && !**decides).map(|(index, _)| *index)

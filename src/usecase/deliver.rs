@@ -25,7 +25,7 @@ use crate::{
     store::{Attempted, Claim, Claimed, Store, StoreError},
 };
 
-/// How much longer than an attempt a claim lasts, to record its result.
+/// How long a claim lasts beyond the time limit of the attempt, to record its result.
 const SPARE: Duration = Duration::from_secs(60);
 /// The longest time to claim: later, another instance may take the claim over.
 const CLAIMED: Duration = Duration::from_secs(20);
@@ -40,10 +40,10 @@ const CLAIMING: Duration = Duration::from_secs(10);
 pub struct Report {
     /// Number of attempts by outcome: `delivered`, or the reason of a failure.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// Seconds after due of each first delivery of an alert.
+    /// Time from due to accepted, for each first alert.
     pub late: Vec<TimeDelta>,
     pub delivered: usize,
-    /// Failed, will be retried.
+    /// Failed temporarily, and will be retried.
     pub waiting: usize,
     /// Rejected or given up.
     pub failed: usize,
@@ -178,7 +178,7 @@ impl Work<'_> {
                             }
                             is_more = true;
                         }
-                        // Attempts in flight are still recorded if possible.
+                        // The results of attempts in flight are still recorded if possible.
                         Err(error) => fault = Some(error),
                     }
                 }
@@ -217,8 +217,9 @@ impl Work<'_> {
         Attempted { claim, outcome, verdict, ended }
     }
 
-    /// These may have been accepted: without a record they are sent again. Retries until other
-    /// instances may have taken the claims over. One failure does not stop the others.
+    /// Records attempts; an unrecorded notification is sent again, although it may have been
+    /// accepted. Retries until another instance may take the claims over. A failure for one attempt
+    /// does not prevent the others.
     async fn record(&self, attempts: Vec<Attempted>) -> Result<Vec<Attempted>, StoreError> {
         match self.record_some(&attempts).await {
             Err(fault) if attempts.len() > 1 && !fault.is_away() => {
@@ -248,11 +249,11 @@ impl Work<'_> {
     }
 }
 
-/// One attempt, which ends whatever the notifier does: what fails inside of it is an outcome like
-/// any other, so that it is tried again, given up some day, and told.
+/// Makes one attempt. A panic or timeout of the notifier is a failure like any other, and is
+/// retried.
 async fn attempt(notifier: &dyn Notifier, claim: &Claim, now: DateTime<Utc>) -> Outcome {
     let limit = notifier.attempt_limit();
-    // A clock that is not to be believed writes no times.
+    // Rendered times use the API's clock if this host's clock is wrong.
     let now = now + claim.clock_skew.unwrap_or_default();
     let sending = async { notifier.deliver(&claim.notification, &claim.receiver, now).await };
     let sending = AssertUnwindSafe(sending).catch_unwind();
@@ -295,7 +296,7 @@ impl Report {
     }
 }
 
-/// Recipients' addresses stay out of the log; `certvigil deliveries` has them, by the same id.
+/// Recipient addresses stay out of the log; `certvigil deliveries` shows them by the same id.
 fn log_attempt(notifier: &dyn Notifier, attempted: &Attempted) {
     let Attempted { claim, outcome, verdict, .. } = attempted;
     let (notifier, delivery) = (notifier.name(), claim.id);

@@ -1,4 +1,4 @@
-//! Why a certificate did or did not alert, and its upcoming alerts.
+//! Explains the alerts of a certificate: sent, current and upcoming.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -10,9 +10,9 @@ use crate::{
     view::{self, Explanation},
 };
 
-/// How many sent notifications are listed.
+/// Maximum number of sent notifications that are listed.
 const LISTED: u32 = 20;
-/// How far the upcoming alerts reach.
+/// The period of the forecast.
 const HORIZON: TimeDelta = TimeDelta::days(730);
 
 pub struct Explained {
@@ -43,7 +43,7 @@ pub async fn explain(
     let subject = Subject::Certificate(id.clone());
     let notifications = store.sent_notifications(&state.organization, &subject, LISTED).await?;
     let (id, cron) = (id.clone(), cron.clone());
-    // With thousands of projects this takes long enough to delay other tasks of the thread.
+    // With thousands of projects, this would block other tasks of the thread.
     let explanation = tokio::task::spawn_blocking(move || {
         let forecast = match cron.next_after(now) {
             Some(first) => state.narrowed(&id).forecast(&cron, first, now + HORIZON),

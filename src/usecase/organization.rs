@@ -1,5 +1,5 @@
-//! The stored state of one organization: its inventory, its acknowledgements, and the alerts sent to
-//! each notifier. Read-only.
+//! The stored state of one organization: its inventory, its acknowledgements, and the alerts sent
+//! to each notifier. Read-only.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -36,7 +36,8 @@ pub struct OrganizationState {
 }
 
 impl OrganizationState {
-    /// Loads the state of an organization, and the ledgers of the notifiers; empty without a database.
+    /// Loads the state of an organization, and the ledgers of the notifiers; empty without a
+    /// database.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -92,8 +93,9 @@ impl OrganizationState {
         forecast(&present, self.notifiers.clone(), first, next, cron.timezone())
     }
 
-    /// The part of the state that decides the alerts of one certificate: of its projects, one for each
-    /// group that no filter or rule distinguishes. A forecast over thousands of projects would be slow.
+    /// The part of the state that decides the alerts of one certificate, with one project for each
+    /// group that no filter or rule distinguishes. A forecast over thousands of projects would be
+    /// slow.
     pub fn narrowed(&self, id: &CertificateId) -> OrganizationState {
         let inventory = &self.inventory;
         let unread = inventory.unread_projects();
@@ -180,7 +182,7 @@ mod tests {
         let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
         let mut scopes: Vec<Scoped<'_>> = vec![("", Ok(&[]))];
         scopes.extend(ids.iter().enumerate().map(|(n, id)| (id.as_str(), Ok(lists[n % 3]))));
-        // Some were never read, and one that listed a certificate as inactive is unreadable now.
+        // Some lists were never read; one that contained an inactive certificate is unreadable now.
         scopes.push(("u1", Err("HTTP 500")));
         scopes.push(("u2", Err("HTTP 500")));
         scopes.push(("old", Ok(&[("c", 3, false)])));
@@ -234,9 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forecast_of_one_certificate_is_the_same_without_the_rest() {
+    fn a_narrowed_state_has_the_same_forecast() {
         same(known());
-        // One unread project prevents ignoring it; then all match.
+        // First, one unread project does not match, which prevents the ignore; then all match.
         for projects in [&["p*", "u1", "old"][..], &["p*", "u*", "old"], &["p1"]] {
             let mut known = known();
             known.policy.rules.push(ignore(projects));

@@ -19,7 +19,7 @@ use crate::{
     store::{Change, Commit, Lease, MessageKind, Plan, Store, StoreError, id_at},
 };
 
-/// Refreshed daily for receivers that treat silence as resolved; stale after this time.
+/// The time until a notification is out of date: two daily repeats, and a margin.
 const STALE: TimeDelta = TimeDelta::hours(50);
 
 /// The result of a check.
@@ -32,7 +32,7 @@ pub struct Report {
 }
 
 /// Finds notifiers that failed for an hour or rejected a message, and stores the alerts for the
-/// others. Attempts have been made since `started_at`.
+/// others. `started_at` is the start of this process.
 ///
 /// # Errors
 /// If the database fails; nothing has changed then, and the next check decides again.
@@ -75,7 +75,7 @@ pub async fn run_once(
             clock_is_certain: true,
         };
         let decisions = decide(&failures, &failing, &configured, &state, moment);
-        // Flapping is kept for a day, and changes nothing.
+        // A held-back alert changes nothing.
         if decisions.iter().all(|decision| matches!(decision, Decision::HoldBack { .. })) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! A certificate: as the latest evaluation has it, and its parts in documents.
+//! Certificates: their current state, and their fields in documents.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// How many projects a scope names.
+/// Maximum number of projects that a scope names.
 const NAMED: usize = 3;
 
 /// A certificate of the inventory with its state.
@@ -43,7 +43,7 @@ pub struct CertificateRow {
     pub replaced: bool,
     /// Whether the latest scan could not read a list that contains it.
     pub stale: bool,
-    /// From the widest threshold to the expiry.
+    /// The ladder: widest threshold first, then the expiry.
     pub steps: Vec<Step>,
 }
 
@@ -83,7 +83,7 @@ impl CertificateRow {
         )
     }
 
-    /// Whether its id or name contains a text, given in lower case.
+    /// Whether its id or name contains a text, given in lower case, in any case.
     pub fn has(&self, text: &str) -> bool {
         self.view.id.as_str().to_lowercase().contains(text)
             || self.view.name.as_ref().is_some_and(|name| name.has(text))

@@ -1,5 +1,3 @@
-//! A delivery.
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,7 +9,7 @@ use crate::domain::delivery::{DeliveryRow, DeliveryState};
 /// One notification to one receiver.
 #[derive(Serialize, ToSchema)]
 pub struct Delivery {
-    /// Its position in the order of storing.
+    /// The order of storage.
     #[serde(skip)]
     pub seq: i64,
     id: Uuid,

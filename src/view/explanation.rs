@@ -1,4 +1,4 @@
-//! Why one certificate did or did not alert: its thresholds, and how each notifier is alerted.
+//! Explains the alerts of one certificate: its thresholds, and the state of each notifier.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// How many coming messages are listed for each notifier.
+/// Maximum number of upcoming alerts for each notifier.
 const UPCOMING: usize = 12;
 
 #[derive(Clone, Debug)]
@@ -34,24 +34,24 @@ pub struct Explanation {
     pub successor: Option<SuccessorView>,
     /// Certificates that could be activated in projects without a successor.
     pub candidates: Vec<CandidateView>,
-    /// Projects that list it and have no active certificate, and are reported for that.
+    /// Unprotected projects whose lists contain it.
     pub unprotected: Vec<ProjectView>,
-    /// Whether some list that names it could not be read in the latest scan.
+    /// Whether the latest scan could not read a list that contains it.
     pub stale: bool,
     /// Whether every project where it is active has a successor.
     pub replaced: bool,
-    /// Whether it is active somewhere, or inactive certificates are watched too.
+    /// Whether it is active, or inactive certificates are watched, too.
     pub watched: bool,
-    /// The stage that it is in.
+    /// Its current stage.
     pub stage: Option<String>,
     pub severity: Option<Severity>,
-    /// Its place in `[[rules]]`, from 0, where a rule gives the ladder; else it is the global one.
+    /// Index of the rule that gives the ladder; `None` for the global one.
     pub ladder_of_rule: Option<usize>,
-    /// The rule that ignores it.
+    /// Index of the rule that ignores it.
     pub ignored_by_rule: Option<usize>,
-    /// Where the ladder has shares of its life: how long that is, and from when.
+    /// The lifetime and its basis, if the ladder has thresholds in percent.
     pub life: Option<(TimeDelta, LifeFrom)>,
-    /// From the widest to the tightest.
+    /// Widest threshold first, then the expiry.
     pub ladder: Vec<Step>,
     pub notifiers: Vec<Notifier>,
 }
@@ -74,13 +74,13 @@ impl Step {
     }
 }
 
-/// How a notifier is alerted of a certificate.
+/// The alerts of a notifier about a certificate.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Notifier {
     pub name: String,
     /// Whether it is alerted now, or why not.
     pub status: AlertStatus,
-    /// The latest alert that it was sent and that is not resolved.
+    /// The latest alert sent to it, if that is not resolved.
     pub sent: Option<Sent>,
     /// The next alerts, if nothing changes.
     pub upcoming: Vec<Upcoming>,
@@ -114,7 +114,7 @@ words! {
 }
 
 impl AlertStatus {
-    /// In words, after the notifier's name.
+    /// A phrase to follow the notifier's name.
     pub fn describe(self) -> &'static str {
         match self {
             AlertStatus::Alerted => "alerted",
@@ -142,12 +142,12 @@ pub struct Upcoming {
     pub reason: Option<Reason>,
     pub stage: Option<String>,
     pub severity: Severity,
-    /// Number of repeats within the time that is looked ahead.
+    /// Number of repeats within the forecast.
     pub repeats: usize,
     pub last_repeat_at: Option<DateTime<Utc>>,
 }
 
-/// Explains one certificate. `forecast` is that of its organization.
+/// Explains one certificate; `forecast` is the forecast of its organization.
 pub fn explain(
     evaluation: &Evaluation<'_>,
     assessment: &Assessment<'_>,
@@ -182,7 +182,7 @@ pub fn explain(
     }
 }
 
-/// The unprotected projects whose lists name a certificate: it was probably active there.
+/// The unprotected projects whose lists contain a certificate: it was probably active there.
 fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<ProjectView> {
     let listing = evaluation.inventory.projects_that_list(&certificate.id);
     let unprotected = listing.iter().filter_map(|project| evaluation.unprotected(&project.id));
@@ -193,8 +193,7 @@ fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<Pr
     unprotected.map(view).collect()
 }
 
-/// The ladder of a certificate from the widest threshold to the expiry, with the effective
-/// severities.
+/// The ladder of a certificate: widest threshold first, then the expiry.
 pub fn steps(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Step> {
     let ruling = &assessment.ruling.steps;
     let step = |stage: &str, lead: TimeDelta, severity, repeat: Option<TimeDelta>| {

@@ -1,8 +1,7 @@
-//! What every output shows: one shape of each thing for the pages, the API, `check`, `explain`, the
-//! metrics, the calendar and the JSON webhook, so that a field has the same name everywhere.
+//! The fields of certificates, projects and scans, defined once for the pages, the API, `check`,
+//! `explain`, the metrics, the calendar and the JSON webhook.
 //!
-//! [`Overview`] evaluates one organization into rows. The types that serialize are the documents'
-//! parts; their times have whole seconds.
+//! [`Overview`] evaluates one organization into rows. Times in documents have whole seconds.
 
 mod certificate;
 mod delivery;
@@ -22,7 +21,7 @@ pub use scan::Scan;
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// A time as documents have it: in whole seconds.
+/// Truncates a time to whole seconds.
 pub fn seconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(0)
 }

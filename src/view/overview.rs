@@ -21,9 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Overview {
     pub organization: OrganizationName,
-    /// The least time left first.
+    /// Least time left first.
     pub certificates: Vec<CertificateRow>,
-    /// Those without a valid certificate first, then those that lose it soonest.
+    /// Uncovered projects first, then by urgency.
     pub projects: Vec<Project>,
     pub credentials: Vec<Credential>,
     /// The latest stored scan.
@@ -39,7 +39,7 @@ pub struct Overview {
 pub struct Credential {
     pub organization: OrganizationName,
     pub kind: CredentialKind,
-    /// Of an admin key.
+    /// `None` for the client certificate.
     pub id: Option<AdminKeyId>,
     pub name: Option<Name>,
     /// Whether certvigil itself uses it.

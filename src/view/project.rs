@@ -1,4 +1,4 @@
-//! A project, and until when it has a valid certificate.
+//! Projects and their coverage.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -68,7 +68,7 @@ pub struct Project {
     pub acknowledged: bool,
 }
 
-/// A list that could not be read in the latest scan.
+/// An unreadable list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Unreadable {
     pub since: DateTime<Utc>,
@@ -89,7 +89,7 @@ impl Project {
         let uncovered = evaluation.uncovered(&project.id);
         let unprotected = evaluation.unprotected(&project.id);
         let read = inventory.organization.is_some() && inventory.listings.contains_key(&project.id);
-        // A project whose certificates are all not yet valid is uncovered without such a time.
+        // If no certificate of an uncovered project has started, there is no such time.
         let is_one = |from: &DateTime<Utc>| read && (uncovered.is_none() || *from < evaluation.now);
         let uncovered_from = match active {
             [] => None,
@@ -135,7 +135,7 @@ impl Project {
         self.name.as_ref().map_or(self.id.as_str(), Name::as_str)
     }
 
-    /// Whether its id or name contains a text, given in lower case.
+    /// Whether its id or name contains a text, given in lower case, in any case.
     pub fn has(&self, text: &str) -> bool {
         self.id.as_str().to_lowercase().contains(text)
             || self.name.as_ref().is_some_and(|name| name.has(text))

@@ -1,5 +1,3 @@
-//! A scan.
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,7 +6,7 @@ use uuid::Uuid;
 use super::seconds;
 use crate::domain::scan::ScanRecord;
 
-/// How many faults of a scan are listed.
+/// Maximum number of faults that a scan lists.
 const MAX_FAULTS: usize = 50;
 
 /// A scan.

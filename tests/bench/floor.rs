@@ -6,10 +6,10 @@ use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use std::{cell::Cell, rc::Rc};
 
-use crate::world::Transition;
+use crate::world::World;
 
 /// Fetches everything, by so many connections.
-pub async fn main(address: &str, concurrency: usize, world: Transition) -> anyhow::Result<()> {
+pub async fn main(address: &str, concurrency: usize, world: World) -> anyhow::Result<()> {
     let paths: Rc<[String]> = world.paths().into();
     let next = Rc::new(Cell::new(0));
     let local = tokio::task::LocalSet::new();

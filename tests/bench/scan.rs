@@ -21,7 +21,7 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
-use world::Transition;
+use world::World;
 
 /// How often each is measured; the median counts.
 const TIMES: usize = 5;
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let world = |at: usize| {
-        let world = arguments.get(at..).and_then(Transition::parse);
+        let world = arguments.get(at..).and_then(World::parse);
         world.ok_or_else(|| anyhow::anyhow!("a world is expected: {arguments:?}"))
     };
     match (role, arguments.get(1)) {
@@ -88,7 +88,7 @@ struct Api {
     /// Runs as long as this.
     _service: Service,
     address: String,
-    world: Transition,
+    world: World,
 }
 
 impl Api {
@@ -110,7 +110,7 @@ impl Bench {
         Ok(Bench { certvigil, own: std::env::current_exe()?, folder: tempfile::tempdir()? })
     }
 
-    fn api(&self, world: Transition) -> anyhow::Result<Api> {
+    fn api(&self, world: World) -> anyhow::Result<Api> {
         let mut command = Command::new(&self.own);
         command.arg("simulator").args(world.arguments()).stdout(Stdio::piped());
         let mut service = Service::start(command)?;
@@ -136,14 +136,14 @@ impl Bench {
     }
 
     /// One `certvigil check`, and what the API counted.
-    fn check(&self, world: Transition) -> anyhow::Result<(Usage, Counts)> {
+    fn check(&self, world: World) -> anyhow::Result<(Usage, Counts)> {
         let api = self.api(world)?;
         let file = self.configuration(&api, LOG)?;
         let used = run(&self.certvigil, [Path::new("check"), Path::new("--config"), &file])?;
         Ok((used, api.counts()?))
     }
 
-    fn floor(&self, world: Transition) -> anyhow::Result<Usage> {
+    fn floor(&self, world: World) -> anyhow::Result<Usage> {
         let api = self.api(world)?;
         let arguments = ["floor".to_owned(), api.address.clone()];
         run(&self.own, arguments.into_iter().chain(world.arguments()))
@@ -180,11 +180,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 }
 
 /// Both, in turns.
-fn beside(
-    bench: &Bench,
-    world: Transition,
-    times: usize,
-) -> anyhow::Result<(Vec<Checked>, Vec<Usage>)> {
+fn beside(bench: &Bench, world: World, times: usize) -> anyhow::Result<(Vec<Checked>, Vec<Usage>)> {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..times {
         floor.push(bench.floor(world)?);
@@ -194,8 +190,7 @@ fn beside(
 }
 
 fn latency(bench: &mut Bench) -> anyhow::Result<()> {
-    let world =
-        Transition { latency: Duration::from_millis(20), ..Transition::of(1_000, 50, true) };
+    let world = World { latency: Duration::from_millis(20), ..World::of(1_000, 50, true) };
     let (ours, floor) = beside(bench, world, TIMES)?;
     let wall = median(ours.iter().map(|(used, _)| used.wall.as_secs_f64()).collect());
     let scan = median(ours.iter().map(|(_, counts)| counts.lasted.as_secs_f64()).collect());
@@ -217,11 +212,9 @@ fn latency(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 fn processor(bench: &mut Bench) -> anyhow::Result<()> {
-    for world in [
-        Transition::of(10_000, 1, true),
-        Transition::of(10_000, 50, true),
-        Transition::of(10_000, 50, false),
-    ] {
+    for world in
+        [World::of(10_000, 1, true), World::of(10_000, 50, true), World::of(10_000, 50, false)]
+    {
         let (ours, floor) = beside(bench, world, 3)?;
         let of = |all: Vec<f64>| median(all) * 1e6 / world.paths().len() as f64;
         let used = of(ours.iter().map(|(used, _)| used.processor.as_secs_f64()).collect());
@@ -246,8 +239,8 @@ fn python(bench: &mut Bench) -> anyhow::Result<()> {
         return say("python: skipped, for CERTVIGIL_BENCH_PYTHON names no Python that has openai");
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/python_client.py");
-    let each = |projects: usize, run: &dyn Fn(Transition) -> anyhow::Result<Usage>| {
-        let (few, many) = (Transition::of(100, 50, true), Transition::of(projects, 50, true));
+    let each = |projects: usize, run: &dyn Fn(World) -> anyhow::Result<Usage>| {
+        let (few, many) = (World::of(100, 50, true), World::of(projects, 50, true));
         let more = (run(many)?.processor.as_secs_f64()) - run(few)?.processor.as_secs_f64();
         anyhow::Ok(more * 1e6 / (many.paths().len() - few.paths().len()) as f64)
     };
@@ -264,7 +257,7 @@ fn python(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Instructions and allocations, which do not depend on what else the machine does.
 fn counts(bench: &mut Bench) -> anyhow::Result<()> {
-    let valgrind = |tool: &str, world: Transition| -> anyhow::Result<String> {
+    let valgrind = |tool: &str, world: World| -> anyhow::Result<String> {
         let api = bench.api(world)?;
         let file = bench.configuration(&api, LOG)?;
         let none = format!("--{tool}-out-file=/dev/null");
@@ -285,7 +278,7 @@ fn counts(bench: &mut Bench) -> anyhow::Result<()> {
         let digits = digits.replace(',', "");
         digits.parse().map_err(|_| anyhow::anyhow!("no number behind {before:?}: {text}"))
     };
-    let (few, many) = (Transition::of(100, 50, true), Transition::of(1_100, 50, true));
+    let (few, many) = (World::of(100, 50, true), World::of(1_100, 50, true));
     let requests = (many.paths().len() - few.paths().len()) as f64;
     let more = |tool: &str, before: &str, and: &str| -> anyhow::Result<(f64, f64)> {
         let (a, b) = (valgrind(tool, few)?, valgrind(tool, many)?);
@@ -302,10 +295,10 @@ fn counts(bench: &mut Bench) -> anyhow::Result<()> {
 
 fn memory(bench: &mut Bench) -> anyhow::Result<()> {
     for world in [
-        Transition::of(10, 1, true),
-        Transition::of(1_000, 50, true),
-        Transition::of(10_000, 50, true),
-        Transition::of(10_000, 150, true),
+        World::of(10, 1, true),
+        World::of(1_000, 50, true),
+        World::of(10_000, 50, true),
+        World::of(10_000, 150, true),
     ] {
         let (check, _) = bench.check(world)?;
         let api = bench.api(world)?;
@@ -328,13 +321,13 @@ fn memory(bench: &mut Bench) -> anyhow::Result<()> {
 /// More than certvigil holds, all of it in its last week.
 fn hostile(bench: &mut Bench) -> anyhow::Result<()> {
     let in_five_days = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 5 * 86_400;
-    let soon = |world: Transition| Transition { expires_at: in_five_days, ..world };
+    let soon = |world: World| World { expires_at: in_five_days, ..world };
     for (what, world) in [
-        ("25 000 projects, each with another certificate", Transition::of(25_000, 1, false)),
-        ("2 000 projects x 1 000 different certificates", Transition::of(2_000, 1_000, false)),
+        ("25 000 projects, each with another certificate", World::of(25_000, 1, false)),
+        ("2 000 projects x 1 000 different certificates", World::of(2_000, 1_000, false)),
         (
             "2 000 projects x 1 000 certificates, of which each has one more",
-            Transition { stride: 1, ..Transition::of(2_000, 1_000, false) },
+            World { stride: 1, ..World::of(2_000, 1_000, false) },
         ),
     ] {
         let api = bench.api(soon(world))?;
@@ -346,7 +339,7 @@ fn hostile(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 fn service(bench: &mut Bench) -> anyhow::Result<()> {
-    let api = bench.api(Transition::of(10, 5, true))?;
+    let api = bench.api(World::of(10, 5, true))?;
     let service = bench.service(&api, LOG)?;
     let first = api.counts()?.first.unwrap_or_default().saturating_sub(service.started);
     std::thread::sleep(Duration::from_secs(5));
@@ -362,11 +355,8 @@ fn service(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 fn limit(bench: &mut Bench) -> anyhow::Result<()> {
-    let world = Transition {
-        allowed: 100,
-        latency: Duration::from_millis(20),
-        ..Transition::of(4_000, 5, true)
-    };
+    let world =
+        World { allowed: 100, latency: Duration::from_millis(20), ..World::of(4_000, 5, true) };
     let (used, counts) = bench.check(world)?;
     let later = counts.tenths.get(100..counts.tenths.len().saturating_sub(5)).unwrap_or_default();
     let (answered, refused) = later.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
@@ -389,11 +379,11 @@ fn delivery(bench: &mut Bench) -> anyhow::Result<()> {
     const LATENCY: Duration = Duration::from_millis(50);
     let soon = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 5 * 86_400;
     for concurrency in [4, 16] {
-        let api = bench.api(Transition {
+        let api = bench.api(World {
             expires_at: soon,
-            ..Transition::of(2, CERTIFICATES / ORGANIZATIONS / 2, false)
+            ..World::of(2, CERTIFICATES / ORGANIZATIONS / 2, false)
         })?;
-        let receiver = bench.api(Transition { latency: LATENCY, ..Transition::of(0, 0, true) })?;
+        let receiver = bench.api(World { latency: LATENCY, ..World::of(0, 0, true) })?;
         let others = (1..ORGANIZATIONS).map(|n| {
             let api = &api.address;
             format!("[organizations.other_{n}]\nadmin_key = \"sk-admin-bench\"\nbase_url = \"http://{api}/v1\"\n")
@@ -428,7 +418,7 @@ fn delivery(bench: &mut Bench) -> anyhow::Result<()> {
 
 fn growth(bench: &mut Bench) -> anyhow::Result<()> {
     for projects in [10, 100, 1_000, 10_000, 25_000] {
-        let world = Transition::of(projects, 5, true);
+        let world = World::of(projects, 5, true);
         let (used, counts) = bench.check(world)?;
         let requests = counts.answered as f64;
         say(&format!(

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::world::Transition;
+use crate::world::World;
 
 /// Where the counts are.
 pub const COUNTS: &str = "/counts";
@@ -39,7 +39,7 @@ pub struct Counts {
 }
 
 struct Simulator {
-    world: Transition,
+    world: World,
     /// The one list of certificates that all projects share.
     shared: RefCell<HashMap<String, Bytes>>,
     counts: RefCell<Counts>,
@@ -49,7 +49,7 @@ struct Simulator {
 }
 
 /// Serves until it is killed; says its address first.
-pub async fn main(world: Transition) -> std::io::Result<()> {
+pub async fn main(world: World) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", listener.local_addr()?)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 const PAGE: usize = 100;
 /// The simulated organization.
 #[derive(Clone, Copy, Debug)]
-pub struct Transition {
+pub struct World {
     pub projects: usize,
     /// In each project.
     pub certificates: usize,
@@ -21,19 +21,12 @@ pub struct Transition {
     pub expires_at: u64,
 }
 
-impl Transition {
+impl World {
     /// One without latency or a limit.
-    pub const fn of(projects: usize, certificates: usize, shared: bool) -> Transition {
+    pub const fn of(projects: usize, certificates: usize, shared: bool) -> World {
         let latency = Duration::ZERO;
         let stride = if shared { 0 } else { certificates };
-        Transition {
-            projects,
-            certificates,
-            stride,
-            latency,
-            allowed: 0,
-            expires_at: 4_000_000_000,
-        }
+        World { projects, certificates, stride, latency, allowed: 0, expires_at: 4_000_000_000 }
     }
 
     /// Whether all projects list the same certificates.
@@ -50,12 +43,12 @@ impl Transition {
         vec![projects, certificates, stride, latency, allowed, self.expires_at.to_string()]
     }
 
-    /// Reads [`Transition::arguments`].
-    pub fn parse(arguments: &[String]) -> Option<Transition> {
+    /// Reads [`World::arguments`].
+    pub fn parse(arguments: &[String]) -> Option<World> {
         let [projects, certificates, stride, latency, allowed, expires_at] = arguments else {
             return None;
         };
-        Some(Transition {
+        Some(World {
             projects: projects.parse().ok()?,
             certificates: certificates.parse().ok()?,
             stride: stride.parse().ok()?,

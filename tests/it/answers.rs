@@ -2,7 +2,7 @@
 
 use axum::{Router, routing::any};
 use certvigil::{
-    demo::{receiver::Answer, world::Transition},
+    demo::{receiver::Answer, world::World},
     domain::delivery::DeliveryState,
     heartbeat::{Heartbeat, Settings, Signal},
     secret::Secret,
@@ -11,8 +11,8 @@ use certvigil::{
 
 use super::support::{Service, Sim, crypto, days, organization, serve, start};
 
-fn world() -> Transition {
-    let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+fn world() -> World {
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(6)), [1]);
     world
 }

@@ -11,7 +11,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use certvigil::{
     clock::Clock,
-    demo::{admin_api::KEY, receiver::SECRET, world::Transition},
+    demo::{admin_api::KEY, receiver::SECRET, world::World},
 };
 use reqwest::{
     Method, RequestBuilder,
@@ -84,8 +84,8 @@ fn refused((code, out, err): &(i32, String, String), why: &str) -> String {
     format!("exit {code}")
 }
 
-fn world() -> Transition {
-    Transition::demo(Clock::System.now())
+fn world() -> World {
+    World::demo(Clock::System.now())
 }
 
 async fn status(request: RequestBuilder) -> u16 {

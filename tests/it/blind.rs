@@ -1,6 +1,6 @@
 //! `monitor.blind`: lists that stay unreadable alert once, then daily, until they recover.
 
-use certvigil::demo::world::Transition;
+use certvigil::demo::world::World;
 use chrono::TimeDelta;
 use serde_json::Value;
 
@@ -10,8 +10,8 @@ fn hours(n: i64) -> TimeDelta {
     TimeDelta::hours(n)
 }
 
-fn world() -> Transition {
-    let mut world = Transition::with_projects(4, |n| format!("prod-{n}"));
+fn world() -> World {
+    let mut world = World::with_projects(4, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(500)), 1..=4);
     world
 }

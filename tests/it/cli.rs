@@ -1,6 +1,6 @@
 //! The real binary, from the outside: exit codes, outputs, signals, and the state between two runs.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::TimeDelta;
 use serde_json::Value;
 use std::{
@@ -35,8 +35,8 @@ fn spawn(mut command: Command) -> Child {
 }
 
 /// One certificate in each of these numbers of days (and an hour).
-fn world(days: &[i64]) -> Transition {
-    let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+fn world(days: &[i64]) -> World {
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     let now = Clock::System.now();
     for (n, days) in days.iter().enumerate() {
         let expires_at = now + TimeDelta::days(*days) + TimeDelta::hours(1);
@@ -103,7 +103,7 @@ async fn check_names_the_rules_that_apply_to_no_certificate() {
     let rules = format!(
         "[[rules]]\ncertificates = [\"ca-0\"]\n{ignore}\n[[rules]]\ncertificates = [\"old-*\"]\n{ignore}\n"
     );
-    let said = async |world: Transition| {
+    let said = async |world: World| {
         let sim = Sim::start(world).await;
         let folder = tempfile::tempdir().unwrap();
         run(with(folder.path(), &format!("{}{rules}", sim.config()), &["check"])).await.2
@@ -122,7 +122,7 @@ async fn check_names_the_rules_that_apply_to_no_certificate() {
 
 #[tokio::test]
 async fn check_shows_the_same_in_four_outputs() {
-    let mut world = Transition::demo(Clock::System.now());
+    let mut world = World::demo(Clock::System.now());
     world.certificate("cert_demo_weeks").unwrap().name = Some("=cmd|' /C calc'!A0".to_owned());
     let sim = Sim::start(world).await;
     let folder = tempfile::tempdir().unwrap();

@@ -747,7 +747,7 @@ async fn a_secret_that_was_pasted_into_the_wrong_place_is_not_printed() {
 #[tokio::test]
 async fn an_admin_key_is_read_as_it_was_meant_and_a_projects_key_is_named_as_one() {
     let sim =
-        Sim::start(certvigil::demo::world::Transition::with_projects(1, |n| format!("p{n}"))).await;
+        Sim::start(certvigil::demo::world::World::with_projects(1, |n| format!("p{n}"))).await;
     let folder = tempfile::tempdir().unwrap();
     let key = certvigil::demo::admin_api::KEY;
     let text = sim.config().replace(&format!("\"{key}\""), "{ file = \"key\" }");

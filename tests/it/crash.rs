@@ -3,7 +3,7 @@
 
 use certvigil::{
     clock::Clock,
-    demo::world::Transition,
+    demo::world::World,
     domain::{
         notifier::Grouping,
         retry::{FailureReason, Outcome},
@@ -25,8 +25,8 @@ use std::{
 
 use super::support::{Service, Sim, certvigil, days, start, until};
 
-fn world(days: i64) -> Transition {
-    let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+fn world(days: i64) -> World {
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + TimeDelta::days(days)), 1..=3);
     world
 }
@@ -183,7 +183,7 @@ const KILLS: usize = 52;
 /// came more than once.
 async fn kill_again_and_again() -> usize {
     let now = Clock::System.now();
-    let mut initial = Transition::with_projects(4, |n| format!("prod-{n}"));
+    let mut initial = World::with_projects(4, |n| format!("prod-{n}"));
     initial.add("cert_0000", Some("cert_0000"), Some(now + days(5)), 1..=4);
     let sim = Sim::start(initial).await;
     let folder = tempfile::tempdir().unwrap();

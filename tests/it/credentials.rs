@@ -1,7 +1,7 @@
 //! What certvigil reads with is watched, too: its admin key, and its own client certificate.
 
 use certvigil::{
-    demo::world::{AdminKey, Transition},
+    demo::world::{AdminKey, World},
     usecase::scan::AdminKeysError,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,7 +18,7 @@ fn key(id: &str, redacted: &str, expires_at: Option<DateTime<Utc>>) -> AdminKey 
 const OWN: &str = "sk-admin...ted";
 
 async fn world() -> Sim {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(500)), 1..=2);
     world.admin_keys = vec![
         key("key_other", "sk-admin...xyz", Some(start() + days(3))),

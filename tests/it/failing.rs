@@ -1,7 +1,7 @@
 //! `notifier.failing`: a notifier that does not deliver is reported through the others.
 
 use certvigil::{
-    demo::{receiver::Answer, world::Transition},
+    demo::{receiver::Answer, world::World},
     usecase::watch_notifiers,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::support::{Service, Sim, days, fits_schema, lease, start};
 
 async fn sim() -> Sim {
-    let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(5)), 1..=1);
     Sim::start(world).await
 }

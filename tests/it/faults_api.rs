@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use futures_util::stream;
 use serde_json::json;
 use std::{
@@ -132,7 +132,7 @@ async fn faulty(sim: &Sim) -> (Arc<Mutex<Option<(Fault, &'static str)>>>, Socket
 }
 
 async fn sim() -> Sim {
-    let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     let now = Clock::System.now();
     world.add("cert_a", Some("first"), Some(now + days(5)), 1..=3);
     world.add("cert_only", Some("of the second project alone"), Some(now + days(20)), [2]);

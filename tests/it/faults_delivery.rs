@@ -7,7 +7,7 @@ use certvigil::demo::{
     mailbox::{Mailbox, Terms},
     pages::parts,
     receiver::Answer,
-    world::Transition,
+    world::World,
 };
 use std::{
     collections::BTreeSet,
@@ -115,7 +115,7 @@ async fn relay(mut client: TcpStream, behind: SocketAddr, fault: Option<Fault>) 
 const RECIPIENTS: [&str; 3] = ["a@acme.example", "b@acme.example", "c@acme.example"];
 
 async fn sim() -> Sim {
-    Sim::start(Transition::with_projects(1, |n| format!("prod-{n}"))).await
+    Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await
 }
 
 /// A scan each second, and little patience.

@@ -1,7 +1,7 @@
 //! Faults of the database: nothing can be sent, so the log, the exit code, `/readyz` and the
 //! missing heartbeat report them.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::TimeDelta;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use std::{
@@ -20,7 +20,7 @@ use super::{
 };
 
 async fn sim() -> Sim {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("first"), Some(Clock::System.now() + days(5)), 1..=2);
     Sim::start(world).await
 }

@@ -10,7 +10,7 @@
 use axum::{Router, extract::Request, middleware::Next, routing::post};
 use certvigil::{
     clock::Clock,
-    demo::{admin_api::AdminApi, admin_api::KEY, world::Transition},
+    demo::{admin_api::AdminApi, admin_api::KEY, world::World},
 };
 use chrono::TimeDelta;
 use std::{
@@ -44,7 +44,7 @@ async fn receiver(latency: Duration) -> (std::net::SocketAddr, Arc<Mutex<Vec<Ins
 }
 
 async fn api(projects: usize, certificates: usize) -> std::net::SocketAddr {
-    let mut world = Transition::with_projects(projects, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(projects, |n| format!("prod-{n}"));
     let end = Clock::System.now() + TimeDelta::days(5);
     for n in 0..certificates {
         world.add(&format!("cert_{n}"), Some(&format!("ca-{n}")), Some(end), 1..=projects);
@@ -107,7 +107,7 @@ async fn deliveries(latency: u64, concurrency: usize) {
 /// Scans in a second, by 1, 2 and 4 instances.
 async fn scans(latency: u64) {
     const ORGANIZATIONS: usize = 60;
-    let world = Transition::with_projects(100, |n| format!("prod-{n}"));
+    let world = World::with_projects(100, |n| format!("prod-{n}"));
     let router = AdminApi::new(world).router().layer(axum::middleware::from_fn(
         move |request: Request, next: Next| async move {
             tokio::time::sleep(Duration::from_millis(latency)).await;

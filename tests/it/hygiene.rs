@@ -10,7 +10,7 @@ use axum::{
 };
 use certvigil::demo::{
     admin_api::KEY,
-    world::{AdminKey, Transition},
+    world::{AdminKey, World},
 };
 use std::{
     collections::BTreeSet,
@@ -75,7 +75,7 @@ async fn indiscreet(sim: &Sim, asked: Arc<Mutex<BTreeSet<String>>>) -> std::net:
 
 #[tokio::test]
 async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats() {
-    let mut world = Transition::with_projects(5, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(5, |n| format!("prod-{n}"));
     world.add(
         "cert_a",
         Some("first"),
@@ -152,7 +152,7 @@ async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats()
 
 #[tokio::test]
 async fn a_key_file_that_others_may_read_is_warned_about() {
-    let sim = Sim::start(Transition::with_projects(1, |n| format!("prod-{n}"))).await;
+    let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, KEY).unwrap();

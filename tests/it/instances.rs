@@ -4,7 +4,7 @@
 use axum::{Router, extract::Request, middleware::Next};
 use certvigil::{
     clock::Clock,
-    demo::{admin_api::KEY, receiver::Post, world::Transition},
+    demo::{admin_api::KEY, receiver::Post, world::World},
 };
 use chrono::TimeDelta;
 use std::{
@@ -25,7 +25,7 @@ use super::{
 
 /// The simulated world with one certificate that is about to expire.
 async fn sim() -> Sim {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_0", Some("ca-0"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     Sim::start(world).await
 }
@@ -265,7 +265,7 @@ async fn two_instances_report_a_lost_protection_once_and_of_the_right_organizati
     let Some(database) = postgres::database().await else { return };
     // Two organizations with the same projects and certificates, by id and by name.
     let world = || {
-        let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+        let mut world = World::with_projects(2, |n| format!("prod-{n}"));
         let end = Some(Clock::System.now() + TimeDelta::days(400));
         world.add("cert_0", Some("ca-0"), end, 1..=2);
         let spare = world.add("cert_spare", Some("spare"), end, 1..=2);

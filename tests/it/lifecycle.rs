@@ -2,7 +2,7 @@
 
 use certvigil::{
     clock::Clock,
-    demo::{receiver::Answer, world::Transition},
+    demo::{receiver::Answer, world::World},
 };
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use super::{
 const RARELY: &str = "[schedule]\ncron = \"0 0 1 1 *\"\n";
 
 async fn sim() -> Sim {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("first"), Some(Clock::System.now() + days(5)), 1..=2);
     Sim::start(world).await
 }

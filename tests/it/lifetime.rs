@@ -1,7 +1,7 @@
 //! A certificate's life, walked from 100 days before its end to 3 days after, with a real Admin
 //! API, a real mailbox and a real webhook receiver, and the messages counted where they arrive.
 
-use certvigil::demo::{pages::parts, world::Transition};
+use certvigil::demo::{pages::parts, world::World};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn start(world: Transition) -> Walk {
+    async fn start(world: World) -> Walk {
         let sim = Sim::start(world).await;
         let service = Service::start(&sim.config()).await;
         Walk { sim, service, heard: Vec::new(), mails: 0 }
@@ -63,13 +63,13 @@ impl Walk {
     }
 }
 
-fn world(end: DateTime<Utc>) -> Transition {
+fn world(end: DateTime<Utc>) -> World {
     world_of(20, end)
 }
 
 /// A certificate that is active in most of so many projects.
-fn world_of(projects: usize, end: DateTime<Utc>) -> Transition {
-    let mut world = Transition::with_projects(projects, |n| format!("prod-{n}"));
+fn world_of(projects: usize, end: DateTime<Utc>) -> World {
+    let mut world = World::with_projects(projects, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(end), 1..=projects * 4 / 5);
     world
 }

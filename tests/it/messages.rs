@@ -4,7 +4,7 @@
 use certvigil::{
     clock::Clock,
     config::{Config, NotifierSettings},
-    demo::{pages::parts, world::Transition},
+    demo::{pages::parts, world::World},
     domain::{
         certificate::{CertificateId, ProjectId},
         rotation::RotationStep,
@@ -401,9 +401,9 @@ pub fn hostile_message() -> Notification {
 }
 
 /// A world in which every name is hostile.
-fn hostile_world() -> Transition {
+fn hostile_world() -> World {
     let names = hostile();
-    let mut world = Transition::with_projects(names.len(), |n| names[n - 1].clone());
+    let mut world = World::with_projects(names.len(), |n| names[n - 1].clone());
     for (n, name) in names.iter().enumerate() {
         let end = start() + days(3) + TimeDelta::hours(n as i64);
         world.add(&format!("cert_{n:02}"), Some(name), Some(end), [n + 1]);

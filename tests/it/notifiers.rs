@@ -8,7 +8,7 @@ use certvigil::{
         mailbox::{Mailbox, Terms},
         pages::parts,
         receiver::{Answer, Receiver, SECRET},
-        world::Transition,
+        world::World,
     },
     domain::retry::{FailureReason, Outcome},
     message::Notification,
@@ -127,7 +127,7 @@ async fn a_webhook_is_signed_and_carries_what_was_configured() {
 
 #[tokio::test]
 async fn what_a_whole_demo_sends_fits_the_schema() {
-    let sim = Sim::start(Transition::demo(start())).await;
+    let sim = Sim::start(World::demo(start())).await;
     let service = Service::start(&sim.config()).await;
     service.scan(start()).await;
     service.deliver(start()).await;
@@ -244,7 +244,7 @@ async fn nothing_goes_in_clear_text_where_starttls_is_not_offered() {
 #[tokio::test]
 async fn one_refused_recipient_stops_nobody_else() {
     let sim = Sim::start({
-        let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+        let mut world = World::with_projects(3, |n| format!("prod-{n}"));
         world.add("cert_a", Some("prod-ca"), Some(start() + days(5)), 1..=3);
         world
     })
@@ -393,7 +393,7 @@ async fn implicit_tls_encrypts_from_the_first_byte() {
 
 #[tokio::test]
 async fn the_mail_shows_what_breaks_when_for_whom_and_what_to_do() {
-    let mut world = Transition::with_projects(14, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(14, |n| format!("prod-{n}"));
     world.add("cert_old", Some("prod-ca"), Some(start() + days(6)), 1..=14);
     world.add("cert_new", Some("prod-ca-2"), Some(start() + days(400)), 1..=2);
     world.projects[13].broken = Some(403);
@@ -429,10 +429,7 @@ async fn the_mail_shows_what_breaks_when_for_whom_and_what_to_do() {
 async fn the_mail_shows_which_projects_are_broken_now_what_is_quiet_and_how_many_others_there_are()
 {
     let mut world =
-        Transition::with_projects(
-            5,
-            |n| if n < 3 { format!("lab-{n}") } else { format!("prod-{n}") },
-        );
+        World::with_projects(5, |n| if n < 3 { format!("lab-{n}") } else { format!("prod-{n}") });
     world.add("cert_a", Some("shared-ca"), Some(start() + days(20)), [1, 3, 4]);
     world.add("cert_b", Some("old-ca"), Some(start() - days(3)), [2, 5]);
     world.add("cert_c", Some("retired-ca"), Some(start() + days(300)), [1]);

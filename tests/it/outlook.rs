@@ -1,6 +1,6 @@
 //! `forecast` and `explain`, as an operator and as a script sees them.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use super::support::{Sim, days, organization, run, webhook, with};
 /// One that will expire, one that takes over in a project of two, and a folder with the
 /// configuration.
 async fn sim(now: DateTime<Utc>) -> (Sim, String, TempDir) {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     let end = now + days(20) + TimeDelta::hours(1);
     world.add("cert_a", Some("prod-ca"), Some(end), 1..=2).created_at = now - days(80);
     world.add("cert_b", Some("next-ca"), Some(now + days(500)), [1]);

@@ -1,7 +1,7 @@
 //! Alerts about projects that lose their last active certificate.
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use certvigil::{clock::Clock, demo::world::Transition, domain::certificate::OrganizationName};
+use certvigil::{clock::Clock, demo::world::World, domain::certificate::OrganizationName};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ use super::{
 };
 
 /// Three projects; `ca` is active in the first, `shared` is inactive for the organization.
-fn world() -> Transition {
-    let mut world = Transition::with_projects(3, |n| ["chat", "search", "lab"][n - 1].to_owned());
+fn world() -> World {
+    let mut world = World::with_projects(3, |n| ["chat", "search", "lab"][n - 1].to_owned());
     world.add("cert_ca", Some("ca"), Some(start() + days(400)), 1..=1);
     world.add("cert_shared", Some("shared"), Some(start() + days(500)), []);
     world.add("cert_spare", Some("spare"), Some(start() + days(600)), []);
@@ -23,7 +23,7 @@ fn world() -> Transition {
     world
 }
 
-fn activate(world: &mut Transition, id: &str, project: &str, active: bool) {
+fn activate(world: &mut World, id: &str, project: &str, active: bool) {
     let certificate = world.certificate(id).unwrap();
     certificate.projects.insert(project.to_owned(), active);
 }
@@ -58,7 +58,7 @@ fn config(sim: &Sim, more: &str) -> String {
     format!("{}{more}{}{monitoring}", organization(sim.api_address), webhook(sim.hook))
 }
 
-type Change = fn(&mut Transition);
+type Change = fn(&mut World);
 
 /// Changes between daily scans, and the alerts that follow.
 struct Story {
@@ -326,7 +326,7 @@ async fn it_stays_open_over_a_restart_is_repeated_weekly_and_a_later_notifier_ge
     scan(&service, &sim, start()).await;
     activate(&mut sim.api.world(), "cert_ca", "proj_0001", false);
     assert_eq!(scan(&service, &sim, start() + days(1)).await, [LOST]);
-    let other = Sim::start(Transition::default()).await;
+    let other = Sim::start(World::default()).await;
     let both = format!("{text}[notifiers.webhook.later]\nurl = \"http://{}/hook\"\n", other.hook);
     let service = service.restart(&both, start() + days(2)).await;
     for day in 2..9 {

@@ -8,7 +8,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use certvigil::demo::{admin_api::AdminApi, world::Transition};
+use certvigil::demo::{admin_api::AdminApi, world::World};
 use flate2::{Compression, write::GzEncoder};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -55,8 +55,8 @@ async fn serve_http2(router: Router, tls: &Tls) -> (SocketAddr, Arc<AtomicUsize>
     (address, connections)
 }
 
-fn world() -> Transition {
-    Transition::with_projects(120, |n| format!("prod-{n}"))
+fn world() -> World {
+    World::with_projects(120, |n| format!("prod-{n}"))
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use axum::{extract::Request, middleware::Next, response::Response};
 use certvigil::{
     clock::Clock,
-    demo::{pages::parts, receiver::Answer, world::Transition},
+    demo::{pages::parts, receiver::Answer, world::World},
     domain::certificate::OrganizationName,
     store::Which,
 };
@@ -22,7 +22,7 @@ fn hours(n: i64) -> TimeDelta {
 
 /// A certificate that comes into its 7 days at the hour 20.
 async fn sim() -> Sim {
-    let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(7) + hours(20)), 1..=1);
     Sim::start(world).await
 }
@@ -176,7 +176,7 @@ async fn a_clock_that_is_ahead_of_the_apis_expires_nothing() {
 
 #[tokio::test]
 async fn check_uses_the_apis_clock_and_shows_it() {
-    let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     let soon = Clock::System.now() + days(7) + hours(2);
     world.add("cert_a", Some("prod-ca"), Some(soon), 1..=1);
     let sim = Sim::start(world).await;

@@ -6,7 +6,7 @@ use axum::{
     middleware::Next,
     response::{Html, IntoResponse, Response},
 };
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -20,8 +20,8 @@ use super::{
     },
 };
 
-fn world() -> Transition {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+fn world() -> World {
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     let end = Clock::System.now() + days(400);
     world.add("cert_a", Some("ca"), Some(end), 1..=2);
     world

@@ -1,6 +1,6 @@
 //! Rotations: next steps in alerts, and the requests that `certvigil rotation` prints.
 
-use certvigil::{clock::Clock, demo::admin_api::KEY, demo::world::Transition};
+use certvigil::{clock::Clock, demo::admin_api::KEY, demo::world::World};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::{path::Path, process::Command};
@@ -10,15 +10,15 @@ use super::support::{Service, Sim, days, organization, program, run, webhook, wi
 
 /// Three projects: `prod-ca` is active in two of them and ends in 20 days; something else protects
 /// the third.
-fn world(now: DateTime<Utc>) -> Transition {
-    let mut world = Transition::with_projects(3, |n| ["chat", "search", "lab"][n - 1].to_owned());
+fn world(now: DateTime<Utc>) -> World {
+    let mut world = World::with_projects(3, |n| ["chat", "search", "lab"][n - 1].to_owned());
     let at = |n: i64| Some(now + days(n) + TimeDelta::hours(1));
     world.add("cert_old", Some("prod-ca-2026"), at(20), 1..=2).created_at = now - days(300);
     world.add("cert_lab", Some("lab-root"), at(50), 3..=3).created_at = now - days(200);
     world
 }
 
-fn upload(world: &mut Transition, id: &str, name: &str, now: DateTime<Utc>) {
+fn upload(world: &mut World, id: &str, name: &str, now: DateTime<Utc>) {
     let end = Some(now + days(700));
     world.add(id, Some(name), end, []).created_at = now - days(1);
 }

@@ -13,7 +13,7 @@ use axum::{
 use certvigil::{
     demo::{
         admin_api::{AdminApi, KEY},
-        world::Transition,
+        world::World,
     },
     domain::{certificate::ProjectId, inventory::Inventory},
     usecase::scan::Report,
@@ -35,8 +35,8 @@ use super::support::{
     Service, Tls, days, organization, raw_answer, raw_server, serve, serve_tls, start,
 };
 
-fn world(projects: usize) -> Transition {
-    let mut world = Transition::with_projects(projects, |n| format!("prod-{n}"));
+fn world(projects: usize) -> World {
+    let mut world = World::with_projects(projects, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(start() + days(5)), 1..=projects);
     world
 }

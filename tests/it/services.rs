@@ -5,7 +5,7 @@ use certvigil::{
     clock::Clock,
     demo::{
         receiver::{Answer, Post},
-        world::Transition,
+        world::World,
     },
     domain::{acknowledgement::Acknowledgement, certificate::CertificateId, subject::Subject},
     store::Which,
@@ -18,8 +18,8 @@ use super::support::{Running, Service, Sim, days, free_port, organization, progr
 
 /// A world with these certificates: an id, the days that it has left, and the projects where it is
 /// active.
-fn world(projects: usize, certificates: &[(&str, i64, &[usize])]) -> Transition {
-    let mut world = Transition::with_projects(projects, |n| format!("prod-{n}"));
+fn world(projects: usize, certificates: &[(&str, i64, &[usize])]) -> World {
+    let mut world = World::with_projects(projects, |n| format!("prod-{n}"));
     for (id, left, active_in) in certificates {
         let end = Some(start() + days(*left));
         world.add(id, Some(id), end, active_in.iter().copied());
@@ -30,7 +30,7 @@ fn world(projects: usize, certificates: &[(&str, i64, &[usize])]) -> Transition 
 
 /// An inactive certificate in every project: a list that loses all its items at once is not
 /// believed at first.
-fn keep_a_spare(world: &mut Transition) {
+fn keep_a_spare(world: &mut World) {
     let all = 1..=world.projects.len();
     let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), all);
     spare.projects.values_mut().for_each(|active| *active = false);
@@ -132,7 +132,7 @@ async fn one_rejected_event_is_raised_again_and_the_others_are_not() {
 async fn projects_without_a_certificate_are_one_incident_that_ends_with_the_last_of_them() {
     // Eight projects whose certificates have expired, each with its own.
     let certificates: Vec<(String, usize)> = (1..=8).map(|n| (format!("cert_{n}"), n)).collect();
-    let mut world = Transition::with_projects(8, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(8, |n| format!("prod-{n}"));
     for (id, n) in &certificates {
         world.add(id, None, Some(start() - days(1)), [*n]);
     }
@@ -190,7 +190,7 @@ async fn an_incident_that_moves_to_another_service_is_opened_there_and_forgotten
     let sim = Sim::start(world(2, &[("cert_a", 6, &[1]), ("cert_b", 5, &[2])])).await;
     let service = Service::start(&incidents(&sim, "pagerduty")).await;
     scan_and_deliver(&service, start()).await;
-    let other = Sim::start(Transition::default()).await;
+    let other = Sim::start(World::default()).await;
     let moved =
         incidents(&sim, "pagerduty").replace(&sim.hook.to_string(), &other.hook.to_string());
     let now = start() + TimeDelta::hours(6);
@@ -533,7 +533,7 @@ async fn a_real_alertmanager_shows_what_is_open_and_not_what_is_over() {
     let Some(alertmanager) = Alertmanager::start().await else { return };
     // It uses this machine's clock and expires past alerts.
     let now = Clock::System.now();
-    let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod “ca” <b>"), Some(now + days(5)), [1]);
     world.add("cert_b", Some("other-ca"), Some(now + days(25)), [2]);
     world.add("cert_c", Some("old-ca"), Some(now - days(2)), [3]);

@@ -2,7 +2,7 @@
 
 use certvigil::{
     clock::Clock,
-    demo::world::Transition,
+    demo::world::World,
     domain::{
         acknowledgement::{Acknowledgement, Ending},
         certificate::{CertificateId, OrganizationName},
@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::support::{Service, Sim, days, fits_schema, organization, run, start, webhook, with};
 
 /// One certificate that is active in three projects of two teams.
-fn world(end: DateTime<Utc>) -> Transition {
+fn world(end: DateTime<Utc>) -> World {
     let mut world =
-        Transition::with_projects(3, |n| if n == 1 { "lab-1".into() } else { format!("prod-{n}") });
+        World::with_projects(3, |n| if n == 1 { "lab-1".into() } else { format!("prod-{n}") });
     world.add("cert_a", Some("prod-ca"), Some(end), 1..=3);
     // A list that loses all its items at once is not believed at first.
     let spare = world.add("cert_spare", Some("spare"), Some(start() + days(4_000)), 1..=3);

@@ -1,7 +1,7 @@
 //! Twelve days at a scan a minute, in one process: `state.history` bounds the database, and memory
 //! and file descriptors do not grow.
 
-use certvigil::demo::world::Transition;
+use certvigil::demo::world::World;
 use chrono::TimeDelta;
 use std::{path::Path, process::Command};
 
@@ -36,7 +36,7 @@ const DAYS: i64 = 12;
 const SETTLED: usize = 4;
 
 async fn soak() -> Vec<Held> {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     for n in 0..6 {
         // One comes into each stage every few days, and expires in the end.
         let end = start() + days(2 * n + 1);

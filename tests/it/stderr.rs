@@ -1,6 +1,6 @@
 //! Nobody reads stderr: the service goes on, and says so wherever else it can.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use std::{io::Write, process::Stdio, time::Duration};
 
 use super::support::{Running, Sim, days, free_port, until, with};
@@ -13,7 +13,7 @@ const STOPPING: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_stderr_that_nobody_reads_stops_neither_the_work_nor_the_end() {
-    let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     let expires = Clock::System.now() + days(5);
     world.add("cert_a", Some("first"), Some(expires), [1]);
     let sim = Sim::start(world).await;

@@ -9,7 +9,7 @@ use certvigil::{
         admin_api::{AdminApi, KEY},
         mailbox::{Mailbox, Terms},
         receiver::{Receiver, SECRET},
-        world::Transition,
+        world::World,
     },
     domain::{alert::Reason, certificate::OrganizationName},
     message::Event,
@@ -169,7 +169,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub async fn start(world: Transition) -> Sim {
+    pub async fn start(world: World) -> Sim {
         let api = AdminApi::new(world);
         let api_address = api.serve().await.unwrap();
         let receiver = Receiver::default();

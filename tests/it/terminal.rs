@@ -1,7 +1,7 @@
 //! The commands in a terminal: as wide as that at most, in colours, with progress; and nothing of
 //! it in a pipe.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use std::process::{Command, Stdio};
 
 use super::support::{Sim, certvigil, program, run, with};
@@ -40,7 +40,7 @@ async fn shown(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_fit_the_terminal_in_colours_and_a_pipe_gets_neither() {
-    let sim = Sim::start(Transition::demo(Clock::System.now())).await;
+    let sim = Sim::start(World::demo(Clock::System.now())).await;
     let folder = tempfile::tempdir().unwrap();
     run(with(folder.path(), &sim.config(), &["check", "--notify"])).await;
     for (arguments, names) in [
@@ -81,7 +81,7 @@ async fn what_is_empty_shows_why_and_a_first_start_what_to_do() {
         assert!(err.contains("hint: no configuration file"), "{err}");
         assert!(err.contains("certvigil demo"), "{err}");
     }
-    let sim = Sim::start(Transition::with_projects(3, |n| format!("prod-{n}"))).await;
+    let sim = Sim::start(World::with_projects(3, |n| format!("prod-{n}"))).await;
     let (code, out, err) = run(with(folder.path(), &sim.config(), &["check"])).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.starts_with("no certificates: nothing can expire"), "{out}");

@@ -1,6 +1,6 @@
 //! Moving a database sends nothing.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -17,7 +17,7 @@ async fn certvigil(folder: &Path, text: &str, arguments: &[&str]) -> (i32, Strin
 /// A world with something to tell, and a configuration whose mail server is not there: something
 /// waits.
 async fn sim() -> (Sim, String) {
-    let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add(
         "cert_a",
         Some("it’s \"prod\"-ca"),

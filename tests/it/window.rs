@@ -1,6 +1,6 @@
 //! The HTTP interface of the running service: pages, metrics, the calendar, and their access rules.
 
-use certvigil::{clock::Clock, demo::world::Transition};
+use certvigil::{clock::Clock, demo::world::World};
 use reqwest::{
     Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE},
@@ -30,7 +30,7 @@ pub fn guarded(sim: &Sim) -> String {
 
 /// A certificate in every state.
 pub async fn demo() -> Sim {
-    Sim::start(Transition::demo(Clock::System.now())).await
+    Sim::start(World::demo(Clock::System.now())).await
 }
 
 /// A service that has scanned once and told everybody.
@@ -286,7 +286,7 @@ async fn a_scan_an_acknowledgement_and_another_attempt_can_be_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_page_answers_no_only_where_everything_was_read() {
-    let mut world = Transition::with_projects(3, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(3, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + days(300)), 1..=3);
     let sim = Sim::start(world).await;
     let mut daemon = Daemon::start(&guarded(&sim));
@@ -344,7 +344,7 @@ async fn answers(daemon: &Daemon, text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_that_is_old_and_a_notifier_that_does_not_get_through_make_no_all_clear() {
-    let mut world = Transition::with_projects(1, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(1, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + days(300)), [1]);
     world.add("cert_b", Some("old-ca"), Some(Clock::System.now() + days(80)), [1]);
     let sim = Sim::start(world).await;
@@ -518,7 +518,7 @@ fn events(text: &str) -> Vec<(String, String, String, usize)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calendar_has_each_expiry_once_under_an_id_that_stays() {
     let now = Clock::System.now();
-    let mut world = Transition::with_projects(4, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(4, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod, ca; \\ one"), Some(now + days(200)), 1..=2);
     world.add("cert_d", Some("soon"), Some(now + days(10)), [4]);
     world.add("cert_b", Some("gone"), Some(now - days(2)), [3]);

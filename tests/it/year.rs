@@ -10,7 +10,7 @@ use certvigil::{
     demo::{
         mailbox::{Mailbox, Terms},
         pages::parts,
-        world::Transition,
+        world::World,
     },
     domain::{
         certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId, Scope},
@@ -71,7 +71,7 @@ enum Outage {
     Projects(std::ops::Range<usize>),
 }
 
-fn reading(world: &Transition, outage: &Outage) -> Reading {
+fn reading(world: &World, outage: &Outage) -> Reading {
     const DOWN: &str = "HTTP 503";
     let mut reading = Reading::failed(DOWN);
     reading.admin_keys = None;
@@ -175,7 +175,7 @@ impl Expected {
     }
 
     /// One scan, of the world as it was last read.
-    fn scan(&mut self, world: &Transition, now: DateTime<Utc>) {
+    fn scan(&mut self, world: &World, now: DateTime<Utc>) {
         let mut said = BTreeSet::new();
         let mut open = BTreeSet::new();
         for certificate in &world.certificates {
@@ -232,7 +232,7 @@ impl Expected {
         }
     }
 
-    fn projects(&mut self, world: &Transition, now: DateTime<Utc>, said: &mut BTreeSet<String>) {
+    fn projects(&mut self, world: &World, now: DateTime<Utc>, said: &mut BTreeSet<String>) {
         let uncovered: BTreeSet<String> = world
             .projects
             .iter()
@@ -275,7 +275,7 @@ impl Expected {
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 
 /// The reason why the alert of a certificate with this expiry is resolved.
-fn why_over(world: &Transition, id: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> &'static str {
+fn why_over(world: &World, id: &str, end: DateTime<Utc>, now: DateTime<Utc>) -> &'static str {
     let known = world.certificates.iter().find(|one| one.id == id);
     if known.is_some_and(|one| one.expires_at != Some(end)) {
         return "renewed";
@@ -296,14 +296,14 @@ fn projects_of(id: &str) -> impl Iterator<Item = String> {
 }
 
 fn active_in<'a>(
-    world: &'a Transition,
+    world: &'a World,
     project: &'a str,
 ) -> impl Iterator<Item = &'a certvigil::demo::world::Certificate> {
     world.certificates.iter().filter(move |one| one.projects.get(project) == Some(&true))
 }
 
 fn has_successor(
-    world: &Transition,
+    world: &World,
     one: &certvigil::demo::world::Certificate,
     project: &str,
     now: DateTime<Utc>,
@@ -313,7 +313,7 @@ fn has_successor(
 
 /// Whether another certificate is active in the project that outlives this end by enough.
 fn outlived(
-    world: &Transition,
+    world: &World,
     id: &str,
     end: DateTime<Utc>,
     project: &str,
@@ -366,8 +366,8 @@ fn words(alerts: &[Value]) -> BTreeSet<String> {
 }
 
 /// 50 certificates, each active in six projects, that expire over the year and beyond.
-fn world() -> Transition {
-    let mut world = Transition::with_projects(PROJECTS, |n| format!("{}{n}", team(n)));
+fn world() -> World {
+    let mut world = World::with_projects(PROJECTS, |n| format!("{}{n}", team(n)));
     for n in 0..50_usize {
         let (id, name) = (format!("cert_{n}"), format!("ca-{n}"));
         world.add(&id, Some(&name), Some(first_end(n)), 6 * n + 1..=6 * n + 6);
@@ -391,7 +391,7 @@ fn first_end(n: usize) -> DateTime<Utc> {
 }
 
 /// What people do to certificate `n` in the year; gives whether something was changed.
-fn live(world: &mut Transition, now: DateTime<Utc>) {
+fn live(world: &mut World, now: DateTime<Utc>) {
     for n in 0..50_usize {
         let id = format!("cert_{n}");
         let first_end = first_end(n);
@@ -437,7 +437,7 @@ fn live(world: &mut Transition, now: DateTime<Utc>) {
     }
 }
 
-fn deactivate(world: &mut Transition, id: &str) {
+fn deactivate(world: &mut World, id: &str) {
     for active in world.certificate(id).unwrap().projects.values_mut() {
         *active = false;
     }
@@ -448,7 +448,7 @@ struct Year {
     text: String,
     hooks: BTreeMap<&'static str, Hook>,
     mailbox: Mailbox,
-    world: Transition,
+    world: World,
 }
 
 impl Year {

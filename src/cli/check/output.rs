@@ -155,7 +155,7 @@ fn certificates(survey: &Survey, rows: &[&CertificateRow]) -> String {
     lines(&table)
 }
 
-/// The same in four columns, of several lines.
+/// The certificates in four columns with several lines each, for narrow terminals.
 fn narrow(survey: &Survey, rows: &[&CertificateRow]) -> Table {
     let header = ["LEFT", "SEVERITY", "CERTIFICATE", "ACTIVE IN"];
     let mut table = terminal::table(&header, &["LEFT", "SEVERITY"]);
@@ -201,7 +201,7 @@ struct Document<'a> {
     credentials: Vec<&'a Credential>,
 }
 
-/// Each is made when it is written: thousands of them would not fit into little memory.
+/// Converts each certificate when it is written, to limit memory with thousands of them.
 struct Certificates<'a>(&'a Survey);
 
 impl Serialize for Certificates<'_> {
@@ -285,10 +285,10 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-/// A spreadsheet takes a text that begins like a formula for one (OWASP, CSV injection).
+/// Keeps spreadsheets from treating a text as a formula (OWASP, CSV injection).
 ///
-/// In many locales a semicolon separates cells, whatever stands around it, and full-width signs
-/// begin formulas, too.
+/// In many locales a semicolon separates cells even inside quotes, and full-width signs start
+/// formulas, too.
 fn inert(text: &str) -> String {
     let begins = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r'];
     let mut out = String::with_capacity(text.len());
@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_a_formula_in_no_locale() {
+    fn csv_cells_are_not_formulas_in_any_locale() {
         for (text, expected) in [
             ("prod-ca", "prod-ca"),
             ("=1+1", "'=1+1"),

@@ -70,7 +70,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         read(&config, &mut known).await?;
     }
     let first = match &store {
-        // As a first start, which scans at once.
+        // Like a first start, which scans at once.
         None if config.schedule.run_on_start => Some(now),
         _ => config.schedule.cron.next_after(now),
     };

@@ -26,7 +26,7 @@ pub struct Outlook<'a> {
     messages: Vec<Notification>,
     /// Current silences and unreadable lists, which explain missing alerts.
     notes: Vec<String>,
-    /// Number of known certificates.
+    /// The number of known certificates.
     known: usize,
 }
 

@@ -118,7 +118,7 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     })
 }
 
-/// Refuses a certificate that cannot be the successor.
+/// Rejects a certificate that cannot be the successor.
 fn can_take_over(
     successor: &Certificate,
     assessment: &Assessment<'_>,

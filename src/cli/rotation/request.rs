@@ -77,7 +77,7 @@ impl Request {
         url.to_string()
     }
 
-    /// As JSON. The certificate to upload is `null`.
+    /// The request as JSON; the certificate to upload is `null`.
     pub fn document(&self, api: &Api) -> Value {
         let body = match &self.body {
             Body::None => Value::Null,
@@ -87,7 +87,7 @@ impl Request {
         json!({ "method": self.method, "url": self.url(api), "body": body })
     }
 
-    /// As a `curl` command, with the key in `OPENAI_ADMIN_KEY`.
+    /// The request as a `curl` command, with the key in `OPENAI_ADMIN_KEY`.
     pub fn command(&self, api: &Api) -> String {
         let quoted =
             |text: &str| shlex::try_quote(text).map_or_else(|_| "''".to_owned(), Into::into);

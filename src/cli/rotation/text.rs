@@ -14,7 +14,7 @@ use crate::{
     message::wording,
 };
 
-/// How many candidates are listed.
+/// The number of candidates listed.
 const CANDIDATES: usize = 5;
 
 impl Page<'_> {
@@ -129,7 +129,7 @@ impl Page<'_> {
         format!("{what}: {how}{note}")
     }
 
-    /// The progress of a step in one place; `None` where the heading covers it.
+    /// The progress of a step in one place; `None` if the heading is enough.
     fn line(&self, step: RotationStep, one: &InPlace<'_>) -> Option<String> {
         match step {
             RotationStep::Activate => Some(match (one.successor, one.candidate) {

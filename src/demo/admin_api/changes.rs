@@ -1,4 +1,5 @@
-//! What changes the simulated organization: certificates are uploaded, activated, deactivated and deleted.
+//! Requests that change the simulated organization: upload, activate, deactivate and delete
+//! certificates.
 
 use axum::{
     Json, Router,
@@ -10,9 +11,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{AdminApi, certificate_json, error, refusal};
-use crate::demo::world::{Certificate, Transition};
+use crate::demo::world::{Certificate, World};
 
-/// How many certificates are switched at once.
+/// The maximum number of certificates in a request.
 const MAX_IDS: usize = 10;
 
 pub fn router() -> Router<AdminApi> {
@@ -98,8 +99,9 @@ async fn deactivate_in(
     switch(&mut api.world(), Some(&id), &ids.certificate_ids, false)
 }
 
-/// Activates or deactivates all of these, in a project or for the organization, or none.
-fn switch(world: &mut Transition, project: Option<&str>, ids: &[String], active: bool) -> Response {
+/// Activates or deactivates all of these certificates, in a project or for the organization; an
+/// error changes nothing.
+fn switch(world: &mut World, project: Option<&str>, ids: &[String], active: bool) -> Response {
     if !(1..=MAX_IDS).contains(&ids.len()) {
         return error(400, "certificate_ids must have 1 to 10 items.");
     }

@@ -20,14 +20,14 @@ use super::{
 };
 use crate::domain::notifier::NotifierState;
 
-/// An expired certificate repeats as configured for so long, and then weekly.
+/// After this time, an expired certificate repeats at most weekly.
 const INSISTENT: TimeDelta = TimeDelta::days(7);
 
-/// What there is to compare: the organization before this scan and after it.
+/// An organization before and after a scan.
 pub enum Transition<'a> {
     Watched {
         before: &'a Inventory,
-        /// The active certificates before the scan; computed only if something ended.
+        /// The active certificates before the scan; computed only if an alert is resolved.
         was_active: OnceLock<Active<'a>>,
         after: &'a Evaluation<'a>,
     },
@@ -41,7 +41,7 @@ impl<'a> Transition<'a> {
     }
 }
 
-/// Decides the alerts of one notifier.
+/// Compares the findings that a notifier selects with its ledger.
 pub fn reconcile(
     transition: &Transition<'_>,
     routing: &Routing,
@@ -60,7 +60,7 @@ pub fn reconcile(
     decisions
 }
 
-/// Compares the findings with the ledger; `end` gives the reason of a resolution, or says that the
+/// Compares findings with the ledger. `end` returns the reason of a resolution, or `None` while the
 /// data is stale.
 pub(in crate::domain) fn compare_all(
     findings: &[Finding],
@@ -75,8 +75,8 @@ pub(in crate::domain) fn compare_all(
             let subject = subject.clone();
             let reason = end(&subject, sent)?;
             let reason = match reason {
-                // What a clock that was ahead opened never was. A clock that has gone back without a witness may be
-                // wrong itself, and ends nothing.
+                // A clock that was ahead opened the alert too early: it is resolved as corrected.
+                // An uncertain clock may itself be wrong, and resolves nothing.
                 Reason::PolicyChanged | Reason::Corrected if sent.at > moment.now => {
                     moment.clock_is_certain.then_some(Reason::Corrected)?
                 }
@@ -90,7 +90,7 @@ pub(in crate::domain) fn compare_all(
     decisions
 }
 
-/// All uncovered projects are one alert, and so are all unprotected ones: an alert about one of
+/// All uncovered projects share one alert, and so do all unprotected ones: an alert about one of
 /// them is sent for all, so that the list is complete and the repeats coincide.
 fn send_projects_together(
     kind: ProjectKind,
@@ -108,7 +108,7 @@ fn send_projects_together(
     if sent.is_empty() {
         return;
     }
-    // Noted and held-back projects belong to the list, too.
+    // Redated and held-back projects belong to the list, too.
     decisions.retain(|one| {
         let quiet = matches!(one, Decision::Redate { .. } | Decision::HoldBack { .. });
         !(quiet && of_project(one.subject()))
@@ -119,7 +119,8 @@ fn send_projects_together(
     decisions.extend(rest.map(|finding| send(finding, ledger, Reason::Repeat, moment)));
 }
 
-/// All open alerts, for a new receiver: the ends of silences do not matter to it.
+/// All open alerts, for a new receiver. The reason is `opened` even if a silence has ended, because
+/// the receiver knows no earlier alert.
 pub fn all_open(transition: &Transition<'_>, routing: &Routing, moment: ScanTime) -> Vec<Decision> {
     let mut open = reconcile(transition, routing, &Ledger::default(), moment);
     for decision in &mut open {
@@ -130,7 +131,7 @@ pub fn all_open(transition: &Transition<'_>, routing: &Routing, moment: ScanTime
     open
 }
 
-/// Decides the alerts of a notifier.
+/// [`reconcile`], adapted to the grouping of the notifier.
 pub fn decide(
     transition: &Transition<'_>,
     notifier: &NotifierState,
@@ -149,7 +150,7 @@ fn send(finding: &Finding, ledger: &Ledger, reason: Reason, moment: ScanTime) ->
     }
 }
 
-/// The decisions for one finding: at most one, or two where an alert takes the place of a false one.
+/// At most one decision, or two if a new alert replaces a wrong one.
 fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision> {
     if finding.muted {
         return Vec::new();
@@ -159,7 +160,7 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision
     let silence = finding
         .silence_ended
         .filter(|(ended, _)| last.is_none_or(|last| last.at < *ended))
-        // Where nothing is open, it may never have been silenced for this notifier.
+        // Without an open alert, an old silence may not have affected this notifier.
         .filter(|(ended, _)| sent.is_some() || moment.now - *ended < RECENT)
         .map(|(_, reason)| reason);
     let mut corrected = None;
@@ -169,9 +170,9 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision
             silence.unwrap_or(Reason::Stage)
         }
         Some(sent) if finding.reached.stage > sent.stage => silence.unwrap_or(Reason::Stage),
-        // Within a stage, too: a successor has disappeared, or a rule is stricter.
+        // Within the same stage: a successor was removed, or a rule became stricter.
         Some(sent) if finding.reached.severity > sent.severity => silence.unwrap_or(Reason::Stage),
-        // A clock that was ahead dated it.
+        // The ledger entry comes from a clock that was ahead.
         Some(sent) if sent.at > moment.now => {
             if !moment.clock_is_certain {
                 return Vec::new();
@@ -188,7 +189,8 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision
         Some(sent) => match silence {
             Some(reason) => reason,
             None => {
-                // What counts is the stage that it is in, also where a calmer ladder took it back there.
+                // The current stage decides, even if a changed ladder made it less urgent than the
+                // sent one.
                 let repeat = repeat(&finding.reached, finding.expires_at, moment.tick);
                 let due = repeat.is_some_and(|repeat| moment.is_due(sent, repeat));
                 return due
@@ -204,14 +206,14 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision
     }
     let mut decision = send(finding, ledger, reason, moment);
     if let Decision::Send { sent, .. } = &mut decision {
-        // The end of a silence is not the same opening again.
+        // An alert at the end of a silence does not count as flapping.
         sent.again = silence.is_none() && ledger.was_sent(finding, moment.now);
         sent.due_at = Some(ledger.due_at(finding, moment));
     }
     corrected.into_iter().chain([decision]).collect()
 }
 
-/// The repeat interval of a stage, for a scan of `tick`.
+/// The repeat interval of a stage, for a scan scheduled at `tick`.
 pub fn repeat(
     reached: &Reached,
     expires_at: Option<DateTime<Utc>>,

@@ -1,4 +1,4 @@
-//! The decision about one subject, and the moment at which it is taken.
+//! A decision, and the times of its scan.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -14,11 +14,11 @@ use super::{
 pub enum Decision {
     /// Send the alert, and store `sent`.
     Send { subject: Subject, reason: Reason, reached: Reached, sent: SentAlert },
-    /// Send the resolution, and forget the alert.
+    /// Send the resolution, and remove the alert from the ledger.
     Resolve { subject: Subject, reason: Reason, sent: SentAlert },
     /// Send nothing, and store `sent`: the ledger had a time after now.
     Redate { subject: Subject, sent: SentAlert },
-    /// Send nothing, and forget nothing: the same alert opened again within a day (flapping).
+    /// Send nothing, and keep the ledger: the same alert opened again within a day (flapping).
     HoldBack { subject: Subject, reached: Reached },
 }
 
@@ -32,7 +32,7 @@ impl Decision {
         }
     }
 
-    /// Whether a notifier sends it.
+    /// Whether a notifier with this routing sends it.
     pub fn is_sent(&self, routing: &Routing) -> bool {
         match self {
             Decision::Send { .. } => true,
@@ -42,26 +42,26 @@ impl Decision {
     }
 }
 
-/// When the scan is.
+/// The times of a scan.
 #[derive(Clone, Copy, Debug)]
 pub struct ScanTime {
     pub now: DateTime<Utc>,
-    /// The scheduled moment that this scan stands for, so that a repeat of six hours is due at each
-    /// scan of a six-hourly schedule, however late one of them runs.
+    /// The scheduled time, from which repeats are measured.
     pub tick: DateTime<Utc>,
-    /// The zone of the schedule: a day from nine to nine is a day, on both sides of a change to
-    /// daylight saving.
+    /// The time zone of the schedule: a daily repeat keeps its local time across a daylight-saving
+    /// change.
     pub timezone: Tz,
-    /// When it was decided the last time; `None` where it never was.
+    /// The time of the previous decision; `None` before the first one.
     pub decided_at: Option<DateTime<Utc>>,
-    /// Whether two clocks agree on `now`, or the system vouches for it. Only then was a later ledger entry wrong.
+    /// Whether two clocks agree on `now`, or the operating system reports its clock as
+    /// synchronized. Only then does a ledger entry with a later time count as wrong.
     pub clock_is_certain: bool,
 }
 
 impl ScanTime {
-    /// Whether a repeat is due. Ticks are compared, so that a repeat of six hours is due at each
-    /// scan of a six-hourly schedule, however late one of them ran; an alert of a start shortly
-    /// before a tick is not repeated at the tick.
+    /// Whether a repeat is due. The interval is measured between scheduled times, so that a late
+    /// scan does not delay later repeats. At least half of it must have passed since the alert, so
+    /// that a start shortly before a scheduled time does not repeat at once.
     pub(super) fn is_due(&self, sent: &SentAlert, repeat: TimeDelta) -> bool {
         let local = |at: DateTime<Utc>| at.with_timezone(&self.timezone).naive_local();
         let by_the_wall = local(self.tick) - local(sent.tick);

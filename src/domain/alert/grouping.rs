@@ -1,4 +1,4 @@
-//! The decisions in the form that a notifier needs: a digest, incidents, or refreshes.
+//! Adapts decisions to the grouping of a notifier: a digest, incidents, or refreshes.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use super::{super::subject::Subject, Decision, Ledger, Reason};
 use crate::domain::notifier::{Grouping, NotifierState};
 
-/// Adapts the decisions to the grouping of a notifier.
 pub(in crate::domain) fn apply_grouping(
     decisions: Vec<Decision>,
     notifier: &NotifierState,
@@ -20,8 +19,8 @@ pub(in crate::domain) fn apply_grouping(
     }
 }
 
-/// A flapping alert is not resolved in between: it would count as resolved for a day, although its
-/// reason is there.
+/// Drops the resolution of a flapping alert: its next opening is held back, so it would count as
+/// resolved while it is open.
 fn drop_flapping(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasts = |decision: &Decision| match decision {
         Decision::Resolve { subject, sent, .. } => !ledger.is_flipping(subject, sent, now),
@@ -30,8 +29,8 @@ fn drop_flapping(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) 
     decisions.into_iter().filter(lasts).collect()
 }
 
-/// The same for a service that opens and closes an incident for each subject: an alert that takes the place of a
-/// corrected one closes its incident, too.
+/// For services with one incident for each subject: drops the resolution of a subject that also has
+/// a new alert. The new alert closes the incident of the corrected one.
 fn for_incidents(
     mut decisions: Vec<Decision>,
     ledger: &Ledger,
@@ -44,9 +43,9 @@ fn for_incidents(
     drop_flapping(decisions, ledger, now)
 }
 
-/// The refreshes: open alerts without a decision now, as they were sent, for receivers that treat
-/// an alert without a refresh as resolved. They are sent, and not learnt. Acknowledged and stale
-/// ones are among them, because neither is resolved. `ledger` is the one before the decisions.
+/// The refreshes for receivers that treat silence as resolved: each open alert that is not sent
+/// now, as it was sent. They do not change the ledger. Acknowledged and stale alerts are included,
+/// because neither is resolved. `ledger` is the ledger before `decisions`.
 pub fn refresh_open(ledger: &Ledger, decisions: &[Decision]) -> Vec<Decision> {
     let mut after = ledger.clone();
     decisions.iter().for_each(|decision| after.learn(decision));

@@ -8,22 +8,23 @@ use super::{
     Decision, FLIP, ScanTime, SentAlert,
 };
 
-/// The sent alerts of one notifier.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     /// The open alerts.
     pub open: BTreeMap<Subject, SentAlert>,
-    /// For each subject the latest telling, over or not, and those of the last day, in their order.
+    /// For each subject the latest sent alert, open or resolved, and those of the last day, oldest
+    /// first.
     pub past: BTreeMap<Subject, Vec<SentAlert>>,
     /// Alerts that no receiver accepted.
     pub undelivered: BTreeMap<Subject, SentAlert>,
 }
 
 impl Ledger {
-    /// The entry of a finding that is sent now.
+    /// The ledger entry for an alert about a finding.
     pub(super) fn sent(&self, finding: &Finding, moment: ScanTime) -> SentAlert {
         let open = self.open.get(&finding.subject);
-        // The message that it was resolved may have been replaced by this one.
+        // This alert may supersede the resolution of the past one, whose incident then is still
+        // open.
         let past = self.latest(&finding.subject);
         let past = past.filter(|past| same_expiry(past.expires_at, finding.expires_at));
         SentAlert {
@@ -40,19 +41,18 @@ impl Ledger {
         }
     }
 
-    /// Whether no alert is open.
     pub fn has_nothing_open(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// The latest telling of a subject, over or not.
+    /// The latest sent alert about a subject, open or resolved.
     pub fn latest(&self, subject: &Subject) -> Option<&SentAlert> {
         self.past.get(subject)?.last()
     }
 
     /// The due time of an alert that is sent now. An alert that no receiver accepted keeps its
-    /// first due time. A finding that began after the last decision is due since its beginning; an
-    /// older one could not be known before this scan.
+    /// first due time. A finding that began after the previous decision is due since its beginning;
+    /// an older one could not be known earlier and is due now.
     pub(super) fn due_at(&self, finding: &Finding, moment: ScanTime) -> DateTime<Utc> {
         let undelivered = self
             .undelivered
@@ -68,7 +68,7 @@ impl Ledger {
         self.same(finding, now).next().is_some()
     }
 
-    /// Whether the same was opened again within the last day: an answer that flips makes no storm.
+    /// Whether the same alert was opened again within the last day (flapping).
     pub fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         self.same(finding, now).any(|sent| sent.flips(now))
     }
@@ -89,7 +89,7 @@ impl Ledger {
 
     fn same(&self, finding: &Finding, now: DateTime<Utc>) -> impl Iterator<Item = &SentAlert> {
         let past = self.past.get(&finding.subject).into_iter().flatten();
-        // What a clock that was ahead has noted is not believed.
+        // Entries after `now` come from a clock that was ahead.
         past.filter(move |sent| sent.is_same(finding) && sent.at <= now)
     }
 

@@ -1,9 +1,8 @@
-//! Compares the findings with the ledger and decides what to send.
+//! Compares the findings with the ledger and decides which alerts to send or resolve.
 //!
-//! The ledger is the only memory of alerts. One comparison yields first alerts, escalation,
-//! repeats, resolution, and the alerts of a new notifier. A second reconcile without a change
-//! decides nothing. Stale data resolves nothing: while a list that contains a certificate is
-//! unreadable, its end is not believed.
+//! The ledger is the only memory of alerts: first alerts, escalations, repeats, resolutions and the
+//! alerts of a new notifier all follow from the comparison. A second comparison without a change
+//! decides nothing. Stale data resolves nothing.
 
 mod decide;
 mod decision;

@@ -3,40 +3,39 @@
 use crate::domain::words::words;
 
 words! {
-    /// The reason for an alert.
+    /// The reason for an alert or a resolution.
     Reason {
         /// The first alert.
         Opened = "opened",
-        /// A tighter stage was entered.
+        /// A tighter stage, a higher severity or another expiry.
         Stage = "stage",
         /// A repeat is due.
         Repeat = "repeat",
-        /// It was ignored until now.
+        /// An ignore rule ended.
         IgnoreEnded = "ignore_ended",
-        /// It was acknowledged until now.
+        /// An acknowledgement ended.
         AckEnded = "ack_ended",
-        /// A refresh for a receiver that treats an alert without one as resolved.
+        /// A refresh for a receiver that treats silence as resolved.
         Refresh = "refresh",
-        /// An end: another certificate covers every project it was in.
+        /// Resolved: another certificate covers every project.
         Replaced = "replaced",
-        /// An end: active nowhere now.
+        /// Resolved: no longer active anywhere.
         Deactivated = "deactivated",
-        /// An end: no list names it any more.
+        /// Resolved: no list contains it.
         Deleted = "deleted",
-        /// An end: a certificate is active there again.
+        /// Resolved: a certificate is active again.
         Protected = "protected",
-        /// Resolved: it expires later than it did at the alert.
+        /// Resolved: it expires later than at the time of the alert.
         Renewed = "renewed",
-        /// An end: all projects that it was active in are archived, or excluded now.
+        /// Resolved: all its projects are archived or excluded.
         Archived = "archived",
-        /// Resolved: missing data is known now, and healthy.
+        /// Resolved: the data was wrong or missing, and is known now.
         Corrected = "corrected",
-        /// An end: the thresholds changed, and it is in none now.
+        /// Resolved: the configured thresholds or severities changed.
         PolicyChanged = "policy_changed",
-        /// An end: a rule ignores it now.
+        /// Resolved: a rule ignores it.
         Ignored = "ignored",
-        /// An end: it is no longer what this notifier asks for, or the organization is not
-        /// configured.
+        /// Resolved: the notifier no longer selects it, or the organization is not configured.
         Unwatched = "unwatched",
     }
 }

@@ -19,7 +19,7 @@ use super::{
     sent::SentAlert,
 };
 
-/// Why an alert is resolved; `None` while its data is stale.
+/// The reason for the resolution of an alert; `None` while its data is stale.
 pub(super) fn end(
     subject: &Subject,
     sent: &SentAlert,
@@ -39,7 +39,7 @@ pub(super) fn end(
         Subject::AdminKey(_) | Subject::ClientIdentity => {
             Some(end_of_credential(subject, sent, after))
         }
-        // It is of no organization.
+        // Alerts about notifiers have no organization; `domain::failing` resolves them.
         Subject::Notifier(_) => Some(Reason::Unwatched),
     }
 }
@@ -57,7 +57,7 @@ fn end_of_certificate(
     if let Some(assessment) = assessment
         && let Some(reached) = &assessment.reached
     {
-        // In a stage, and told no more: ignored, or not this notifier's business.
+        // Still in a stage: ignored, or no longer selected by this notifier.
         let certificate = assessment.certificate;
         return Some(if assessment.ruling.ignored.is_some() {
             Reason::Ignored
@@ -68,14 +68,14 @@ fn end_of_certificate(
         } else if reached.severity == sent.severity {
             Reason::Unwatched
         } else if assessment.replaced && reached.severity < sent.severity {
-            // Calm now, and so less than this notifier asks for.
+            // A successor lowered the severity below the notifier's minimum.
             Reason::Replaced
         } else {
             Reason::PolicyChanged
         });
     }
     if let Some(assessment) = assessment {
-        // What only concerns active certificates ends with their being active.
+        // These stages apply only to active certificates.
         let of_active = matches!(sent.stage, Stage::UnknownExpiry | Stage::NotYetValid);
         if assessment.is_active() || (after.policy.include_inactive && !of_active) {
             return Some(match changed(assessment.certificate.expires_at) {
@@ -91,7 +91,7 @@ fn end_of_certificate(
 
     let mut was_in = was_active.projects_of(id);
     if was_in.is_empty() {
-        // It has been inactive since an earlier scan, that could not read all lists.
+        // An earlier, incomplete scan already found it inactive.
         was_in = before.projects_that_list(id).into();
     }
     let still_there: Vec<&ProjectId> = was_in
@@ -126,12 +126,11 @@ fn changed(sent: &SentAlert, now: Option<DateTime<Utc>>) -> Option<Reason> {
     }
 }
 
-/// The reason of a resolution for an admin key or the client certificate.
 fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>) -> Reason {
     if let Some(credential) = after.credential(subject) {
         let changed = changed(sent, Some(credential.expires_at));
         return changed.unwrap_or(match &credential.reached {
-            // It is, and less than this notifier asks for, or not this notifier's business.
+            // Still in a stage, but no longer selected by this notifier.
             Some(reached) if reached.severity == sent.severity => Reason::Unwatched,
             Some(_) | None => Reason::PolicyChanged,
         });
@@ -141,7 +140,7 @@ fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>
         Subject::AdminKey(id) => match keys.and_then(|listed| listed.keys.get(id)) {
             _ if after.policy.admin_keys == WatchedKeys::Off => Reason::Unwatched,
             Some(key) if key.expires_at.is_none() => Reason::Corrected,
-            // certvigil uses another one.
+            // certvigil uses another key now.
             Some(_) => Reason::Replaced,
             None => Reason::Deleted,
         },
@@ -154,22 +153,20 @@ fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>
     }
 }
 
-/// Why certvigil is no longer told to be blind.
 fn end_of_blindness(sent: &SentAlert, before: &Inventory, after: &Evaluation<'_>) -> Reason {
     let still = |limit| blindness::blind(before, limit, after.now).is_some();
     match after.policy.blind_after {
-        // It is, and this notifier does not ask for the organization any more.
+        // Still blind, but the notifier no longer selects the organization.
         _ if after.blind.is_some() => Reason::Unwatched,
-        // The previous inventory would still be in this stage: the list has been read since.
+        // The previous inventory would still be blind now: the lists were read in this scan.
         Some(limit) if still(limit) => Reason::Corrected,
-        // It was put off for a day, since it flips: it has been read meanwhile.
+        // The resolution of a flapping alert was held back; the lists were read meanwhile.
         Some(_) if sent.again => Reason::Corrected,
         Some(_) | None => Reason::PolicyChanged,
     }
 }
 
-/// Why a project is no longer told to be without a valid certificate; `None` while it is not certain that nothing is
-/// active there.
+/// `None` while an unreadable list may have an active certificate.
 fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) -> Option<Reason> {
     if !after.inventory.projects.contains_key(id) {
         return Some(Reason::Archived);
@@ -194,7 +191,6 @@ fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) ->
     })
 }
 
-/// Why a project is no longer told to enforce no mutual TLS.
 fn end_of_protection(id: &ProjectId, sent: &SentAlert, after: &Evaluation<'_>) -> Reason {
     let Some(project) = after.inventory.projects.get(id) else {
         return Reason::Archived;
@@ -203,7 +199,7 @@ fn end_of_protection(id: &ProjectId, sent: &SentAlert, after: &Evaluation<'_>) -
         return Reason::Protected;
     }
     match after.unprotected(id) {
-        // It is, and less than this notifier asks for.
+        // Still unprotected, but with another severity.
         Some(one) if one.severity != sent.severity => Reason::PolicyChanged,
         Some(_) => Reason::Unwatched,
         None if after.policy.protection.ignored.match_project(project) => Reason::Ignored,

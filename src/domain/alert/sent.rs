@@ -21,15 +21,15 @@ pub struct SentAlert {
     pub label: String,
     pub severity: Severity,
     pub expires_at: Option<DateTime<Utc>>,
-    /// The name of that time, for the message that it is over.
+    /// The name at that time, for the resolution of a deleted subject.
     pub name: Option<Name>,
     pub at: DateTime<Utc>,
-    /// The scheduled moment of the scan that told it; repeats are counted from there.
+    /// The scheduled time of the scan that sent it; repeats are measured from it.
     pub tick: DateTime<Utc>,
     /// Whether the same alert was sent and resolved before.
     #[serde(default)]
     pub again: bool,
-    /// The due time of a first alert; a later delivery is late.
+    /// The time at which the alert became due; `None` for a repeat.
     #[serde(default)]
     pub due_at: Option<DateTime<Utc>>,
     /// The severities that were sent before for the same alert. Each may be an open incident.
@@ -52,17 +52,17 @@ impl SentAlert {
             label: self.label.clone(),
             severity: self.severity,
             repeat: None,
-            // What no acknowledgement mutes is not known of it.
+            // The ledger does not store it.
             last: false,
         }
     }
 
-    /// Whether it was opened again, and within the last day.
+    /// Whether it was opened again within the last day.
     pub(super) fn flips(&self, now: DateTime<Utc>) -> bool {
         self.again && self.at > now - FLIP && self.at <= now
     }
 
-    /// Whether it told what there is to tell now.
+    /// Whether it reports the same stage and expiry, with the same or a higher severity.
     pub(super) fn is_same(&self, finding: &Finding) -> bool {
         self.stage == finding.reached.stage
             && self.severity >= finding.reached.severity

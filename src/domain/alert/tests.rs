@@ -48,7 +48,7 @@ fn acme() -> OrganizationName {
     OrganizationName::parse("acme").unwrap()
 }
 
-/// One notifier that listens to one organization, scan after scan.
+/// One notifier for one organization, over several scans.
 struct NotifierState {
     inventory: Inventory,
     ledger: Ledger,
@@ -97,13 +97,13 @@ impl NotifierState {
         decisions
     }
 
-    /// The notifications when only the time or the configuration changes.
+    /// The decisions if only the time or the configuration changes.
     fn again(&mut self, now: DateTime<Utc>) -> Vec<String> {
         let before = self.inventory.clone();
         words(&self.decide(&before, now))
     }
 
-    /// The same, in words: `id reason stage`.
+    /// The decisions of a scan as text: `id reason stage`.
     fn hears(&mut self, reading: Reading, now: DateTime<Utc>) -> Vec<String> {
         words(&self.scan(reading, now))
     }
@@ -130,13 +130,13 @@ fn words(decisions: &[Decision]) -> Vec<String> {
         .collect()
 }
 
-/// One project, `p`, with these certificates `(id, days until the end, active)`.
+/// One project, `p`, with these certificates `(id, days until the expiry, active)`.
 fn project(listed: &[(&str, i64, bool)]) -> Reading {
     reading(&[("", Ok(&[])), ("p", Ok(listed))])
 }
 
 #[test]
-fn a_life_is_reported_in_its_stages_each_once() {
+fn a_certificate_is_reported_in_each_stage() {
     let mut notifier = NotifierState::default();
     let mut heard = Vec::new();
     for day in 0..=115 {
@@ -180,8 +180,8 @@ fn after_downtime_only_the_tightest_stage_is_reported() {
 }
 
 #[test]
-fn each_end_has_its_reason() {
-    // A list that loses all its items is another matter: `x` stays.
+fn each_resolution_has_its_reason() {
+    // `x` stays, because a list that loses all items needs confirmation.
     let gone = || project(&[("x", 4_000, false)]);
     let cases: [(&str, Reading, Reading); 7] = [
         ("c renewed 7d", project(&[("c", 5, true)]), project(&[("c", 400, true)])),
@@ -194,7 +194,7 @@ fn each_end_has_its_reason() {
         ),
         ("c replaced 7d", project(&[("c", 5, true)]), project(&[("d", 400, true)])),
         ("c archived 7d", project(&[("c", 5, true)]), reading(&[("", Ok(&[("c", 5, false)]))])),
-        // What takes over must outlive it by more than the widest threshold.
+        // A successor must expire later by more than the widest threshold.
         (
             "c deactivated 7d",
             project(&[("c", 5, true)]),
@@ -206,7 +206,7 @@ fn each_end_has_its_reason() {
         notifier.scan(first, at(0));
         let heard = notifier.hears(second.clone(), at(0));
         assert!(heard.contains(&expected.to_owned()), "{expected}: {heard:?}");
-        assert_eq!(notifier.hears(second, at(0)), [""; 0], "{expected}: said once");
+        assert_eq!(notifier.hears(second, at(0)), [""; 0], "{expected}: sent once");
     }
 }
 
@@ -217,13 +217,13 @@ fn stale_data_resolves_nothing() {
     let half = || reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Err("HTTP 500"))]);
     let first = [("", Ok(&[] as &[_])), ("p", Ok(both)), ("q", Ok(&[("c", 5, false), x]))];
     notifier.scan(reading(&first), at(0));
-    assert_eq!(notifier.hears(half(), at(0)), [""; 0], "q may have it active by now");
+    assert_eq!(notifier.hears(half(), at(0)), [""; 0], "it may be active in q");
     let whole = reading(&[("", Ok(&[])), ("p", Ok(&[x])), ("q", Ok(&[x]))]);
     assert_eq!(notifier.hears(whole, at(0)), ["c deleted 7d"]);
 }
 
 #[test]
-fn a_threshold_passes_during_an_outage_of_the_api_too() {
+fn a_threshold_is_reported_during_an_outage_of_the_api() {
     let mut notifier = NotifierState::default();
     assert_eq!(notifier.hears(project(&[("c", 31, true)]), at(0)), ["c opened 90d"]);
     let mut outage = reading(&[("", Err("HTTP 503"))]);
@@ -232,34 +232,34 @@ fn a_threshold_passes_during_an_outage_of_the_api_too() {
 }
 
 #[test]
-fn a_later_expiry_that_is_still_in_a_stage_starts_afresh() {
+fn a_later_expiry_that_is_still_in_a_stage_is_reported() {
     let mut notifier = NotifierState::default();
     notifier.scan(project(&[("c", 5, true)]), at(0));
     assert_eq!(notifier.hears(project(&[("c", 20, true)]), at(0)), ["c stage 30d"]);
 }
 
 #[test]
-fn a_changed_ladder_neither_repeats_nor_calms_down_loudly() {
+fn a_changed_ladder_sends_neither_a_repeat_nor_a_calmer_stage() {
     let heard_after = |days: &[i64]| {
         let mut notifier = NotifierState::default();
         assert_eq!(notifier.hears(project(&[("c", 5, true)]), at(0)), ["c opened 7d"]);
         notifier.policy = policy_of(days);
         notifier.again(at(0))
     };
-    assert_eq!(heard_after(&[90, 30]), [""; 0], "emptier: it is in a calmer stage now");
-    assert_eq!(heard_after(&[90, 60, 7]), [""; 0], "looser");
-    assert_eq!(heard_after(&[90, 6]), ["c stage 6d"], "tighter, and reached");
-    assert_eq!(heard_after(&[3]), ["c policy_changed 7d"], "tighter, and not yet");
+    assert_eq!(heard_after(&[90, 30]), [""; 0], "fewer thresholds: the stage is calmer");
+    assert_eq!(heard_after(&[90, 60, 7]), [""; 0], "a looser ladder");
+    assert_eq!(heard_after(&[90, 6]), ["c stage 6d"], "a tighter threshold, reached");
+    assert_eq!(heard_after(&[3]), ["c policy_changed 7d"], "a tighter threshold, not reached");
 }
 
 #[test]
-fn what_a_clock_that_was_ahead_opened_is_resolved_as_corrected() {
+fn an_alert_from_a_clock_that_was_ahead_is_resolved_as_corrected() {
     let mut notifier = NotifierState::default();
     notifier.scan(project(&[("c", 10, true)]), at(9));
     assert_eq!(
         notifier.hears(project(&[("c", 10, true)]), at(0)),
         ["c corrected 1d", "c opened 30d"],
-        "the false stage is resolved, and the true one is alerted"
+        "the wrong stage is resolved, and the right one is sent"
     );
     assert_eq!(notifier.hears(project(&[("c", 10, true)]), at(3)), ["c stage 7d"]);
 
@@ -274,12 +274,12 @@ fn what_a_clock_that_was_ahead_opened_is_resolved_as_corrected() {
     assert_eq!(
         notifier.hears(project(&[("c", 100, true)]), at(10)),
         ["c opened 90d"],
-        "and no threshold is missed"
+        "no threshold is missed"
     );
 }
 
 #[test]
-fn a_clock_without_a_witness_ends_nothing() {
+fn an_uncertain_clock_resolves_nothing() {
     let mut notifier = NotifierState::default();
     notifier.scan(project(&[("c", 10, true)]), at(9));
     notifier.clock_is_uncertain = true;
@@ -289,7 +289,7 @@ fn a_clock_without_a_witness_ends_nothing() {
 }
 
 #[test]
-fn an_expiry_that_moves_by_seconds_is_the_same() {
+fn an_expiry_that_changes_by_seconds_is_not_reported() {
     let mut notifier = NotifierState::default();
     let moved = |seconds: i64| {
         let mut reading = project(&[("c", 5, true)]);
@@ -306,7 +306,7 @@ fn an_expiry_that_moves_by_seconds_is_the_same() {
 }
 
 #[test]
-fn a_certificate_that_every_project_has_a_successor_for_is_calm_until_it_has_none() {
+fn a_replaced_certificate_is_a_warning_until_a_project_has_no_successor() {
     let mut notifier = NotifierState::default();
     let with = || project(&[("c", 5, true), ("d", 400, true)]);
     let severity = |notifier: &NotifierState| {
@@ -321,11 +321,15 @@ fn a_certificate_that_every_project_has_a_successor_for_is_calm_until_it_has_non
     assert_eq!(notifier.hears(without(), at(4) + TimeDelta::hours(13)), ["c stage 1d"]);
     assert_eq!(severity(&notifier), Severity::Critical);
     assert_eq!(notifier.hears(with(), at(4) + TimeDelta::hours(14)), [""; 0]);
-    assert_eq!(notifier.hears(without(), at(4) + TimeDelta::hours(15)), [""; 0], "no storm");
+    assert_eq!(
+        notifier.hears(without(), at(4) + TimeDelta::hours(15)),
+        [""; 0],
+        "no repeated escalation"
+    );
 }
 
 #[test]
-fn a_list_that_loses_all_its_items_is_believed_five_minutes_later() {
+fn a_list_that_loses_all_items_counts_after_five_minutes() {
     let mut notifier = NotifierState::default();
     let gone = || reading(&[("", Ok(&[])), ("p", Ok(&[]))]);
     notifier.scan(project(&[("c", 5, true)]), at(0));
@@ -338,7 +342,7 @@ fn a_list_that_loses_all_its_items_is_believed_five_minutes_later() {
 }
 
 #[test]
-fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
+fn a_repeat_follows_the_schedule_and_is_never_immediate() {
     let sent = |at: &str, tick: &str| SentAlert {
         stage: Stage::Expired,
         label: "expired".into(),
@@ -354,12 +358,12 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
     let day = |time: &str| format!("2027-02-01T{time}:00Z");
     let cases = [
         ("06:00", "06:00", "12:00", "12:00", true, "each scan of the schedule"),
-        ("06:03", "06:00", "12:00", "12:00", true, "one of them was late"),
-        ("11:50", "06:00", "12:00", "12:00", false, "a start shortly before"),
+        ("06:03", "06:00", "12:00", "12:00", true, "the scan of the alert was late"),
+        ("11:50", "06:00", "12:00", "12:00", false, "a start shortly before the scheduled time"),
         ("06:00", "06:00", "09:05", "06:00", false, "a restart in between"),
         ("08:59", "06:00", "09:01", "06:00", false, "two starts in a row"),
-        ("15:30", "12:00", "18:00", "18:00", false, "a tick that ran very late"),
-        ("11:50", "06:00", "18:00", "18:00", true, "and then it is due"),
+        ("15:30", "12:00", "18:00", "18:00", false, "the scan of the alert was very late"),
+        ("11:50", "06:00", "18:00", "18:00", true, "at the next scan after that"),
     ];
     for (sent_at, sent_tick, now, tick, expected, reason) in cases {
         let sent = sent(&day(sent_at), &day(sent_tick));
@@ -375,24 +379,27 @@ fn a_repeat_keeps_step_with_the_schedule_and_never_follows_at_once() {
 }
 
 #[test]
-fn a_daily_repeat_is_due_at_the_same_hour_when_the_day_has_23_hours() {
+fn a_daily_repeat_is_due_at_the_same_local_time_on_a_day_of_23_hours() {
     let mut notifier = NotifierState { timezone: chrono_tz::Europe::Berlin, ..Default::default() };
     let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
     let ended = (at("2027-03-20T00:00:00Z") - start()).num_days();
     let listed: &[_] = &[("c", ended, true), ("d", 5_000, true)];
     assert_eq!(notifier.hears(project(listed), at("2027-03-27T08:00:00Z")).len(), 1);
-    // With a successor nothing repeats: it is an expired one without that does.
+    // A replaced certificate does not repeat; without a successor it does.
     let listed: &[_] = &[("c", ended, true)];
     let now = at("2027-03-27T08:00:00Z");
     let heard = notifier.hears(project(listed), now);
     assert_eq!(heard, ["c stage expired", "project:p opened uncovered"], "critical again");
     assert_eq!(notifier.again(at("2027-03-28T06:59:00Z")), [""; 0]);
     let heard = notifier.again(at("2027-03-28T07:00:00Z"));
-    assert!(heard.contains(&"project:p repeat uncovered".to_owned()), "nine to nine: {heard:?}");
+    assert!(
+        heard.contains(&"project:p repeat uncovered".to_owned()),
+        "09:00 to 09:00 local time: {heard:?}"
+    );
 }
 
 #[test]
-fn an_organization_that_is_no_longer_configured_resolves_its_alerts() {
+fn the_alerts_of_a_removed_organization_are_resolved() {
     let mut notifier = NotifierState::default();
     notifier.scan(project(&[("c", 5, true)]), at(0));
     let moment = ScanTime {
@@ -407,7 +414,7 @@ fn an_organization_that_is_no_longer_configured_resolves_its_alerts() {
 }
 
 #[test]
-fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
+fn an_uncovered_project_is_reported_and_resolved() {
     let both = |p: &[(&str, i64, bool)], q: &[(&str, i64, bool)]| {
         reading(&[("", Ok(&[])), ("p", Ok(p)), ("q", Ok(q))])
     };
@@ -421,7 +428,7 @@ fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
         ["project:q opened uncovered", "project:p repeat uncovered"],
         "a new project is reported with the whole list"
     );
-    assert_eq!(notifier.hears(both(expired, expired), hour(24)), [""; 0], "they keep in step");
+    assert_eq!(notifier.hears(both(expired, expired), hour(24)), [""; 0], "the repeats coincide");
     let heard = notifier.hears(both(expired, expired), hour(30));
     assert_eq!(heard, ["project:p repeat uncovered", "project:q repeat uncovered"]);
 
@@ -438,7 +445,7 @@ fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
         let heard = notifier.hears(then, hour(1));
         let of_p: Vec<&String> = heard.iter().filter(|one| one.contains("project:p")).collect();
         if reason == "unreadable" {
-            // Repeated because q joins: a project without a proven end is not resolved.
+            // Repeated because of q. An unreadable project is not resolved.
             assert_eq!(of_p, ["project:p repeat uncovered"]);
         } else {
             assert!(
@@ -450,7 +457,7 @@ fn a_project_without_a_valid_certificate_is_reported_and_so_is_its_end() {
 }
 
 #[test]
-fn an_inherited_certificate_covers_a_project_and_an_unread_project_is_not_called_uncovered() {
+fn an_inherited_certificate_covers_a_project_and_an_unread_project_is_not_uncovered() {
     let mut notifier = NotifierState::default();
     let inherited: &[_] = &[("root", 900, true)];
     let own: &[_] = &[("c", -9, true)];
@@ -460,16 +467,16 @@ fn an_inherited_certificate_covers_a_project_and_an_unread_project_is_not_called
     let mut notifier = NotifierState::default();
     let ended: &[_] = &[("root", -9, true)];
     let heard = notifier.hears(reading(&[("", Ok(ended)), ("p", Err("HTTP 403"))]), at(0));
-    assert_eq!(heard, ["root opened expired"], "p may have another one");
+    assert_eq!(heard, ["root opened expired"], "p may have another certificate");
 
     let own: &[_] = &[("c", -9, true)];
     let mut notifier = NotifierState::default();
     let heard = notifier.hears(reading(&[("", Err("HTTP 500")), ("p", Ok(own))]), at(0));
-    assert_eq!(heard, ["c opened expired"], "it may inherit one");
+    assert_eq!(heard, ["c opened expired"], "p may inherit a certificate");
 }
 
 #[test]
-fn what_is_replaced_everywhere_is_reported_calmly_when_it_expires() {
+fn a_replaced_certificate_expires_with_a_single_warning() {
     let mut notifier = NotifierState::default();
     let listed: &[_] = &[("c", 5, true), ("d", 400, true)];
     let decisions = notifier.scan(project(listed), at(6));
@@ -477,7 +484,7 @@ fn what_is_replaced_everywhere_is_reported_calmly_when_it_expires() {
     assert_eq!((reached.severity, reached.repeat), (Severity::Warning, None));
     let mut heard = Vec::new();
     (7..60).for_each(|day| heard.extend(notifier.again(at(day))));
-    assert_eq!(heard, [""; 0], "and only once");
+    assert_eq!(heard, [""; 0], "only once");
 
     let not_by_enough: &[_] = &[("c", 5, true), ("d", 94, true)];
     let decisions = NotifierState::default().scan(project(not_by_enough), at(6));
@@ -501,7 +508,7 @@ fn a_removed_certificate_is_replaced_only_if_every_project_has_a_successor() {
 }
 
 #[test]
-fn what_has_ended_itself_replaces_nothing_and_what_began_late_does() {
+fn an_expired_certificate_is_no_successor_and_one_that_started_late_is() {
     let mut notifier = NotifierState::default();
     let both_ended: &[_] = &[("c", -200, true), ("d", -5, true)];
     for decision in notifier.scan(project(both_ended), at(0)) {
@@ -513,11 +520,15 @@ fn what_has_ended_itself_replaces_nothing_and_what_began_late_does() {
     each(&mut late, |certificate| certificate.valid_at = Some(at(-2)));
     let decisions = NotifierState::default().scan(late, at(0));
     let Decision::Send { reached, .. } = &decisions[0] else { panic!("{decisions:?}") };
-    assert_eq!(reached.severity, Severity::Warning, "d began after the end of c, and is there now");
+    assert_eq!(
+        reached.severity,
+        Severity::Warning,
+        "d started after the expiry of c, and is valid now"
+    );
 }
 
 #[test]
-fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
+fn repeats_continue_after_a_change_to_a_calmer_ladder() {
     let repeating = |days: i64| {
         let step = crate::domain::threshold::Threshold {
             lead: crate::domain::threshold::Lead::Fixed(TimeDelta::days(days)),
@@ -547,7 +558,7 @@ fn a_repeat_goes_on_where_a_calmer_ladder_took_a_certificate_back() {
 }
 
 #[test]
-fn what_is_active_before_its_time_is_reported_before_an_end_that_is_only_mentioned() {
+fn not_yet_valid_is_reported_before_an_expiry_of_lower_severity() {
     let mut notifier = NotifierState::default();
     let mut policy = policy_of(&[90, 30]);
     policy.ladder = {
@@ -578,7 +589,7 @@ fn what_is_active_before_its_time_is_reported_before_an_end_that_is_only_mention
 }
 
 #[test]
-fn the_end_of_a_silence_is_the_reason_only_for_whom_it_silenced_something() {
+fn the_end_of_a_silence_is_the_reason_only_for_a_notifier_that_it_silenced() {
     let critical = Routing { min_severity: Severity::Critical, ..Routing::all() };
     let mut notifier = NotifierState { routing: critical, ..Default::default() };
     notifier.policy.rules = vec![ignoring(80)];
@@ -592,7 +603,7 @@ fn the_end_of_a_silence_is_the_reason_only_for_whom_it_silenced_something() {
     assert_eq!(added_later.hears(project(ending), at(80)), ["c opened 30d"]);
 }
 
-/// One certificate that flips between two answers, scan after scan, every six hours.
+/// Alternates between two lists, with a scan every six hours.
 fn flips(
     notifier: &mut NotifierState,
     one: &[(&str, i64, bool)],
@@ -612,7 +623,7 @@ fn flips(
 }
 
 #[test]
-fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_reported() {
+fn a_flapping_alert_is_held_back_and_is_sent_if_it_stays_open() {
     let (on, off): (&[_], &[_]) = (&[("c", 20, true)], &[("c", 20, false)]);
     let mut notifier = NotifierState::default();
     let heard = flips(&mut notifier, on, off, 9);
@@ -631,11 +642,11 @@ fn an_answer_that_flips_makes_no_storm_and_what_stays_open_is_reported() {
     assert_eq!(notifier.hears(project(on), hour(59)), ["c (damped) 30d"]);
     assert_eq!(notifier.hears(project(on), hour(60)), ["c opened 30d"], "24 hours later");
     let tighter: &[_] = &[("c", 20, true)];
-    assert_eq!(notifier.hears(project(tighter), at(14)), ["c stage 7d"], "another stage is news");
+    assert_eq!(notifier.hears(project(tighter), at(14)), ["c stage 7d"], "a new stage is sent");
 }
 
 #[test]
-fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
+fn a_flapping_alert_is_not_resolved_within_a_day() {
     let (on, off): (&[_], &[_]) = (&[("c", 20, true)], &[("c", 20, false)]);
     let mut notifier = NotifierState::default();
     assert_eq!(flips(&mut notifier, on, off, 3).last().unwrap(), "12: c opened 30d");
@@ -661,12 +672,12 @@ fn what_was_opened_again_is_not_over_for_anybody_until_a_day_has_passed() {
 }
 
 #[test]
-fn two_expiries_that_take_turns_make_no_storm() {
+fn an_alternating_expiry_is_sent_at_most_daily() {
     let (near, far): (&[_], &[_]) = (&[("c", 25, true)], &[("c", 85, true)]);
     let heard = flips(&mut NotifierState::default(), near, far, 40);
-    // Ten days: of each of the two answers the first, and then at most one a day.
+    // Ten days: the first alert of each list, then at most one a day for each.
     assert!(heard.len() <= 2 + 2 * 10, "{heard:#?}");
-    assert!(heard.len() >= 10, "and it is not forgotten: {heard:#?}");
+    assert!(heard.len() >= 10, "alerts continue: {heard:#?}");
 }
 
 fn ignoring(days: i64) -> Rule {
@@ -679,7 +690,7 @@ fn ignoring(days: i64) -> Rule {
 }
 
 #[test]
-fn what_is_ignored_is_not_reported_and_the_end_of_that_is() {
+fn an_ignored_certificate_is_reported_when_the_rule_ends() {
     let mut notifier = NotifierState::default();
     notifier.policy.rules = vec![ignoring(80)];
     let mut heard = Vec::new();
@@ -693,11 +704,11 @@ fn what_is_ignored_is_not_reported_and_the_end_of_that_is() {
     notifier.policy.rules = vec![ignoring(3)];
     let heard =
         [0, 5, 10].map(|day| notifier.hears(project(&[("c", 100, true)]), at(day)).join(""));
-    assert_eq!(heard, ["", "", "c opened 90d"], "no trouble was there when it ended");
+    assert_eq!(heard, ["", "", "c opened 90d"], "it was in no stage when the rule ended");
 }
 
 #[test]
-fn ignoring_a_certificate_resolves_its_alert_and_its_project_is_not_reported_either() {
+fn ignoring_a_certificate_resolves_its_alert_and_that_of_its_project() {
     let mut notifier = NotifierState::default();
     let expired: &[_] = &[("c", -5, true)];
     assert_eq!(notifier.hears(project(expired), at(0)).len(), 2);
@@ -729,7 +740,7 @@ impl NotifierState {
 }
 
 #[test]
-fn an_acknowledgement_is_quiet_until_its_end_and_never_mutes_the_last_threshold() {
+fn an_acknowledgement_silences_all_but_the_last_threshold_until_its_end() {
     let walk = |until: i64| {
         let mut notifier = NotifierState::default();
         notifier.acknowledge(acknowledged(at(until), 100));
@@ -759,25 +770,25 @@ fn an_acknowledgement_is_quiet_until_its_end_and_never_mutes_the_last_threshold(
 }
 
 #[test]
-fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_more() {
+fn a_withdrawn_acknowledgement_or_one_for_another_expiry_silences_nothing() {
     let sent = || {
         let mut notifier = NotifierState::default();
         assert_eq!(notifier.hears(project(&[("c", 20, true)]), at(0)), ["c opened 30d"]);
         notifier.acknowledge(acknowledged(at(18), 20));
-        assert_eq!(notifier.again(at(14)), [""; 0], "7d is muted");
+        assert_eq!(notifier.again(at(14)), [""; 0], "7d is silenced");
         notifier
     };
     let mut notifier = sent();
     let ended = Some((at(14), Ending::Withdrawn));
     notifier.acknowledge(Acknowledgement { ended, ..acknowledged(at(18), 20) });
     assert_eq!(notifier.again(hour(14 * 24 + 1)), ["c ack_ended 7d"]);
-    assert_eq!(notifier.again(hour(14 * 24 + 2)), [""; 0], "said once");
+    assert_eq!(notifier.again(hour(14 * 24 + 2)), [""; 0], "sent once");
 
     let mut notifier = NotifierState::default();
     notifier.hears(project(&[("c", 60, true)]), at(0));
     notifier.acknowledge(acknowledged(at(2), 60));
     assert_eq!(notifier.again(at(1)), [""; 0]);
-    assert_eq!(notifier.again(at(12)), ["c ack_ended 90d"], "however late the next scan is");
+    assert_eq!(notifier.again(at(12)), ["c ack_ended 90d"], "even if the next scan is late");
 
     let mut notifier = sent();
     assert_eq!(
@@ -792,7 +803,7 @@ fn an_acknowledgement_that_was_taken_back_or_is_of_another_expiry_is_quiet_no_mo
 }
 
 #[test]
-fn a_filter_that_no_longer_matches_resolves_alerts_with_the_reason() {
+fn an_alert_that_the_filters_no_longer_select_is_resolved_with_the_reason() {
     let critical = || Routing { min_severity: Severity::Critical, ..Routing::all() };
     let five: &[_] = &[("c", 5, true)];
     let sent = |routing: Routing| {
@@ -811,7 +822,7 @@ fn a_filter_that_no_longer_matches_resolves_alerts_with_the_reason() {
     notifier.routing.projects = Globs(vec![Glob::new("q*")]);
     assert_eq!(notifier.again(at(0)), ["c unwatched 7d"]);
     notifier.routing = Routing::all();
-    assert_eq!(notifier.again(at(0)), ["c opened 7d"], "and alerts when it matches again");
+    assert_eq!(notifier.again(at(0)), ["c opened 7d"], "it is sent when the filter matches again");
 
     let mut notifier = sent(Routing::all());
     notifier.routing.organizations = Globs(vec![Glob::new("other")]);
@@ -819,16 +830,20 @@ fn a_filter_that_no_longer_matches_resolves_alerts_with_the_reason() {
 
     let mut notifier = sent(critical());
     let replaced = project(&[("c", 5, true), ("d", 400, true)]);
-    assert_eq!(notifier.hears(replaced, at(4)), ["c replaced 7d"], "a rotation as it should be");
+    assert_eq!(notifier.hears(replaced, at(4)), ["c replaced 7d"], "a normal rotation");
 
     let mut notifier = sent(critical());
     assert_eq!(notifier.again(at(5)), ["c stage expired", "project:p opened uncovered"]);
     let heard = notifier.hears(project(&[("c", 5, true), ("d", 400, true)]), at(5));
-    assert_eq!(heard, ["c replaced expired", "project:p replaced uncovered"], "calm now");
+    assert_eq!(
+        heard,
+        ["c replaced expired", "project:p replaced uncovered"],
+        "below the minimum severity"
+    );
 }
 
 #[test]
-fn a_certificate_that_is_renamed_or_moved_is_no_news() {
+fn a_renamed_or_moved_certificate_is_not_reported() {
     let mut notifier = NotifierState::default();
     let ending: &[_] = &[("c", 20, true)];
     notifier.scan(reading(&[("", Ok(&[])), ("p", Ok(ending)), ("q", Ok(&[]))]), at(0));
@@ -863,7 +878,7 @@ fn arbitrary_reading() -> impl Strategy<Value = Reading> {
 
 proptest! {
     #[test]
-    fn a_second_reconcile_with_nothing_new_decides_nothing(
+    fn a_second_reconcile_without_a_change_decides_nothing(
         readings in proptest::collection::vec(arbitrary_reading(), 1..6),
     ) {
         let mut notifier = NotifierState::default();
@@ -877,7 +892,7 @@ proptest! {
     }
 
     #[test]
-    fn for_one_expiry_the_reported_stage_only_rises(days in 0..120i64, steps in proptest::collection::vec(0..20i64, 1..12)) {
+    fn the_reported_stage_of_one_expiry_only_rises(days in 0..120i64, steps in proptest::collection::vec(0..20i64, 1..12)) {
         let mut notifier = NotifierState::default();
         let (mut day, mut last) = (0, None);
         for step in steps {

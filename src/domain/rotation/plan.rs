@@ -1,4 +1,4 @@
-//! The whole rotation of one certificate, step by step, in each scope in which it is active.
+//! The rotation of one certificate, step by step, in each scope in which it is active.
 
 use super::RotationStep;
 use crate::domain::{
@@ -10,7 +10,7 @@ use crate::domain::{
 use std::collections::BTreeMap;
 
 words! {
-    /// How far a step is.
+    /// The progress of a step.
     Progress {
         Done = "done",
         /// It can be done now.
@@ -29,7 +29,7 @@ pub enum Place<'a> {
     Project(&'a Project),
 }
 
-/// One place in which the certificate is active.
+/// A place in which the certificate is active.
 #[derive(Clone, Copy, Debug)]
 pub struct InPlace<'a> {
     pub place: Place<'a>,
@@ -37,9 +37,10 @@ pub struct InPlace<'a> {
     pub successor: Option<&'a Certificate>,
     /// Without a successor: the certificate to activate.
     pub candidate: Option<&'a Certificate>,
-    /// Whether its lists were read.
+    /// Whether the latest scan read its lists.
     pub is_read: bool,
-    /// Whether the certificate can be deactivated here: the successor is valid now. It may be active and start later.
+    /// Whether the certificate can be deactivated here: the lists were read, and the successor is
+    /// valid already.
     pub can_go: bool,
 }
 
@@ -47,25 +48,24 @@ pub struct InPlace<'a> {
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub certificate: &'a Certificate,
-    /// Where it is active; the organization first.
+    /// The places in which it is active, the organization first.
     pub places: Vec<InPlace<'a>>,
     /// Possible successors, the likeliest first.
     pub candidates: Vec<&'a Certificate>,
-    /// Whether every list was read.
+    /// Whether the latest scan was complete.
     pub is_complete: bool,
     expired: bool,
-    /// Active nowhere, and replaced or expired.
+    /// Inactive, and replaced or expired.
     leftover: bool,
 }
 
 impl<'a> Plan<'a> {
-    /// The successor in some place, or else the likeliest candidate.
+    /// The successor in any place, otherwise the likeliest candidate.
     pub fn successor(&self) -> Option<&'a Certificate> {
         let known = self.places.iter().find_map(|one| one.successor);
         known.or(self.candidates.first().copied())
     }
 
-    /// How far a step is.
     pub fn progress(&self, step: RotationStep) -> Progress {
         let gone = self.places.is_empty();
         let without = self.places.iter().filter(|one| one.successor.is_none()).count();
@@ -90,7 +90,7 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// The whole rotation of a certificate; `chosen` is the successor that the user named.
+    /// Plans the rotation of a certificate; `chosen` is the successor that the user named.
     pub fn plan(&self, assessment: &Assessment<'a>, chosen: Option<&'a Certificate>) -> Plan<'a> {
         let certificate = assessment.certificate;
         let end = certificate.expires_at.unwrap_or(self.now);

@@ -1,4 +1,4 @@
-//! Acknowledgements: listed, made, taken back.
+//! Lists, creates and withdraws acknowledgements.
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
@@ -23,7 +23,7 @@ use crate::{
     view::seconds,
 };
 
-/// Which acknowledgements.
+/// The filters of the list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

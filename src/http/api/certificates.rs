@@ -1,5 +1,4 @@
-//! Certificates: each once, whatever the number of projects; and one with all that is decided about
-//! it.
+//! Certificates: a list with one entry for each, and the details and alerts of one.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -16,7 +15,7 @@ use crate::{
     view::{Certificate, CertificateRow, Notifier, Step, seconds},
 };
 
-/// Which certificates.
+/// The filters of the list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{domain::delivery::DeliveryState, store::Which, view::Delivery};
 
-/// Which deliveries.
+/// The filters of the list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -1,8 +1,8 @@
-//! `/api/v1`: what programs read, and the little that they may write.
+//! `/api/v1`: the API for programs.
 //!
-//! Responses change only by addition. Lists are paginated: `next_cursor` is the `cursor` of the
+//! Responses change only by additions. Lists are paginated: `next_cursor` is the `cursor` of the
 //! next page and null on the last one; their order is stable during pagination. Errors are problem
-//! details (RFC 9457). The description ([`document`]) is generated from the code.
+//! details (RFC 9457). The OpenAPI document ([`document`]) is generated from the code.
 
 mod acknowledgements;
 mod certificates;
@@ -44,9 +44,9 @@ use super::Shared;
 )]
 struct Description;
 
-/// The paths, and their description.
+/// The routes, and their OpenAPI document.
 pub fn router() -> Router<Shared> {
-    // Of half a megabyte, and hardly ever asked for: it is made when it is.
+    // The document has half a megabyte and is rarely requested, so each request builds it.
     let document = axum::routing::get(|| std::future::ready(Json(document())));
     operations().0.route("/api/v1/openapi.json", document)
 }
@@ -64,7 +64,7 @@ fn operations() -> (Router<Shared>, openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// The description of the API (OpenAPI 3.1), as it is served at `/api/v1/openapi.json`.
+/// The OpenAPI 3.1 document, as served at `/api/v1/openapi.json`.
 pub fn document() -> openapi::OpenApi {
     let (_, mut described) = operations();
     let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("http.token"));

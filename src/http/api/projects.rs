@@ -1,4 +1,4 @@
-//! Projects, and until when each has a valid certificate.
+//! Projects with their coverage.
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::view::{Coverage, Project};
 
-/// Which projects.
+/// The filters of the list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -14,7 +14,7 @@ use crate::domain::text::one_line;
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 500;
 
-/// The parameters behind the question mark.
+/// Query parameters.
 pub struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -27,7 +27,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The parts of the path.
+/// Path parameters.
 pub struct Named<T>(pub T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
@@ -41,7 +41,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
     }
 }
 
-/// A body in JSON.
+/// A JSON body.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -50,7 +50,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, Problem> {
         let read = axum::Json::from_request(request, state).await;
         read.map(|axum::Json(body)| Body(body)).map_err(|error: JsonRejection| {
-            // Valid JSON of the wrong type is the same kind of error as invalid JSON.
+            // JSON of the wrong type is reported like invalid JSON.
             let status = match error.status() {
                 StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
                 other => other,
@@ -77,7 +77,7 @@ pub fn limit(asked: Option<u32>) -> Result<usize, Problem> {
 /// The error for a cursor that no response contained.
 pub const NO_CURSOR: &str = "cursor: found an unknown cursor, expected next_cursor of a response";
 
-/// A position in a list that is ordered by organization and id.
+/// Parses the cursor of a list that is ordered by organization and id.
 pub fn place(cursor: &str) -> Result<(&str, &str), Problem> {
     cursor.split_once(':').ok_or_else(|| Problem::bad_request(NO_CURSOR))
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::view::Scan;
 
-/// Which scans.
+/// The filters of the list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

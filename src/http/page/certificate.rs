@@ -1,4 +1,5 @@
-//! One certificate: what `certvigil explain` says, and where somebody may ask for quiet.
+//! The page of a certificate: its explanation, as in `certvigil explain`, and the form to
+//! acknowledge it.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -30,7 +31,7 @@ pub struct Shown {
     why_no_stage: &'static str,
     organization_wide: bool,
     projects: Vec<ProjectLine>,
-    /// A list that may have it active could not be read.
+    /// Whether it may be active in an unreadable list.
     unread: bool,
     projects_total: usize,
     projects_more: usize,
@@ -42,7 +43,7 @@ pub struct Shown {
     ladder: Vec<Step>,
     notifiers: Vec<Notifier>,
     sent_alerts: Vec<SentAlert>,
-    /// Where it is acknowledged: which one that is.
+    /// The id of its active acknowledgement.
     acknowledgement: Option<String>,
     acknowledge: String,
     here: String,
@@ -57,7 +58,7 @@ impl Page for Shown {
 struct ProjectLine {
     title: String,
     id: String,
-    /// What takes over here: its page, and its id.
+    /// The successor in this project: the URL of its page, and its id.
     takes_over: Option<(String, String)>,
     fate: String,
     next: Option<String>,
@@ -170,7 +171,7 @@ fn project(
         }
         (None, Some(from)) => {
             let moment = DisplayTime::new(from, now, timezone).local;
-            // Another one may carry it for a while, and is no successor for all that.
+            // Another certificate may cover the project for a while without being a successor.
             let carried = row.view.expires_at.is_some_and(|at| from > at.max(now));
             severity = if carried { "warning" } else { "critical" };
             match (carried, from <= now) {

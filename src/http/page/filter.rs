@@ -1,4 +1,4 @@
-//! Filters in the query, and links to other filters.
+//! The filters of a list: parsing of the query, and links with other filters.
 
 use axum::http::Uri;
 use serde::Serialize;
@@ -10,9 +10,9 @@ use super::{
 };
 use crate::domain::{text::one_line, threshold::Severity};
 
-/// How many rows a page of a list has.
+/// The number of rows on a page of a list.
 pub const ROWS: usize = 50;
-/// The longest text that is looked for, in characters.
+/// The longest search text, in characters.
 const MAX_TEXT: usize = 100;
 
 /// The filter as given.
@@ -20,14 +20,14 @@ const MAX_TEXT: usize = 100;
 pub struct Filter {
     pub organization: String,
     pub severity: String,
-    /// Of a certificate, a project's coverage, or a delivery's state.
+    /// The status of a certificate, the coverage of a project, or the state of a delivery.
     pub status: String,
     pub q: String,
     pub page: usize,
 }
 
 impl Filter {
-    /// Reads it; an organization, a severity or a number that cannot be meant is an error.
+    /// Parses the query; an unknown organization or severity, or an invalid page, is an error.
     pub fn of(uri: &Uri, snapshot: &Snapshot) -> Result<Filter, Problem> {
         let mut filter = Filter { page: 1, ..Filter::default() };
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
@@ -42,7 +42,7 @@ impl Filter {
                     let page = value.parse().ok().filter(|page| (1..=1_000_000).contains(page));
                     filter.page = page.ok_or_else(|| wrong("page", &value, "a number from 1"))?;
                 }
-                // What programs that hand links on add to them.
+                // Other programs may add parameters to links.
                 _ => {}
             }
         }
@@ -57,7 +57,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// The status, as a word of a closed set.
+    /// Parses the status as one of these words.
     pub fn status<T: Display>(
         &self,
         parse: impl Fn(&str) -> Option<T>,
@@ -84,12 +84,12 @@ impl Filter {
         }
     }
 
-    /// The text that is looked for, in lower case.
+    /// The search text in lower case.
     pub fn text(&self) -> Option<String> {
         (!self.q.is_empty()).then(|| self.q.to_lowercase())
     }
 
-    /// The address of a list with the same filters.
+    /// The URL of the first page of a list with these filters.
     pub fn address(&self, path: &str) -> String {
         self.page_address(path, 1)
     }
@@ -111,7 +111,7 @@ fn wrong(name: &str, found: &str, expected: &str) -> Problem {
     Problem::bad_request(format!("{name}: found “{}”, expected {expected}", one_line(found, 60)))
 }
 
-/// One of the values that a filter can have.
+/// A selectable value of a filter.
 #[derive(Serialize)]
 pub struct Choice {
     pub value: String,
@@ -124,11 +124,11 @@ impl Choice {
     }
 }
 
-/// Where one is in a list.
+/// The displayed part of a list.
 #[derive(Serialize)]
 pub struct Position {
     pub total: usize,
-    /// The numbers of the first and the last row that are shown, from 1.
+    /// The numbers of the first and the last displayed row, from 1.
     pub first: usize,
     pub last: usize,
     pub before: Option<String>,
@@ -139,7 +139,7 @@ impl Position {
     /// Cuts a list to the requested page.
     pub fn cut<T>(filter: &Filter, path: &str, all: Vec<T>) -> (Vec<T>, Position) {
         let total = all.len();
-        // Behind the end there is the last page.
+        // After the end, show the last page.
         let page = filter.page.min(total.div_ceil(ROWS)).max(1);
         let skipped = (page - 1) * ROWS;
         let rows: Vec<T> = all.into_iter().skip(skipped).take(ROWS).collect();

@@ -18,28 +18,28 @@ use crate::message::wording;
 #[derive(Serialize)]
 pub struct Frame {
     pub title: String,
-    /// The first segment of the path: which of the pages this is.
+    /// The first segment of the path, which identifies the page.
     pub section: String,
-    /// Whether one may write.
+    /// Whether the caller may write.
     pub trusted: bool,
     /// Whether the caller has the read-only token.
     pub reader: bool,
     /// The time of the data.
     pub made_at: Option<DisplayTime>,
     pub version: &'static str,
-    /// Where a calendar subscribes.
+    /// The URL for calendar subscriptions.
     pub calendar: String,
     pub timezone: String,
 }
 
-/// An instant for people and for machines.
+/// A time in all formats of the pages.
 #[derive(Clone, Debug, Serialize)]
 pub struct DisplayTime {
     /// RFC 3339.
     pub iso: String,
     /// In the configured zone.
     pub local: String,
-    /// The day alone.
+    /// The day in the configured zone.
     pub day: String,
     /// In UTC.
     pub utc: String,
@@ -80,7 +80,7 @@ impl Frame {
         }
     }
 
-    /// One of a page that shows nothing of the state.
+    /// The frame of a page without data.
     pub fn bare(caller: Caller, title: &str) -> Frame {
         Frame {
             title: title.to_owned(),

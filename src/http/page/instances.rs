@@ -1,16 +1,16 @@
-//! The instances that work on one state, and how their configurations differ.
+//! The instances on the same database, and how their configurations differ.
 
 use serde::Serialize;
 
 use super::{super::snapshot::Snapshot, frame::DisplayTime};
 use crate::{message::wording, store::Instance};
 
-/// How many of the keys that differ are shown of one.
+/// The number of differing keys shown for an instance.
 const KEYS: usize = 20;
 
 #[derive(Serialize)]
 pub struct Instances {
-    /// How many there are, in words.
+    /// The number of running instances, in words.
     title: String,
     rows: Vec<Row>,
 }
@@ -23,13 +23,13 @@ struct Row {
     version: String,
     started: DisplayTime,
     seen: DisplayTime,
-    /// Where its configuration is another than this one's: the key, the value here, and the value there.
+    /// The keys that differ from this instance, with the value here and there.
     differences: Vec<(String, String, String)>,
     more: usize,
 }
 
 impl Instances {
-    /// None where nobody else can work on the state.
+    /// `None` with SQLite.
     pub fn of(snapshot: &Snapshot) -> Option<Instances> {
         let all = &snapshot.status.instances;
         let me = all.iter().find(|one| one.me)?;

@@ -1,4 +1,4 @@
-//! The lists, whole: certificates, projects, deliveries.
+//! The complete lists of certificates, projects and deliveries.
 
 use axum::http::Uri;
 use serde::Serialize;
@@ -26,7 +26,8 @@ pub struct List<T> {
     statuses: Vec<Choice>,
     rows: Vec<T>,
     position: Position,
-    /// Whether something that belongs here could not be read, or was not yet.
+    /// Whether entries may be missing, because a list is unreadable or an organization was not
+    /// scanned yet.
     unseen: bool,
 }
 
@@ -82,7 +83,7 @@ pub fn certificates(
     })
 }
 
-/// Every project, those that are left without a valid certificate first.
+/// Every project, the most urgent first.
 pub fn projects(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<List<Project>, Problem> {
     let filter = Filter::of(uri, snapshot)?;
     let coverage = filter.status(Coverage::parse, Coverage::ALL)?;
@@ -119,9 +120,9 @@ pub async fn deliveries(
     frame: Frame,
     uri: &Uri,
 ) -> Result<List<Delivery>, Problem> {
-    /// How many are looked through where words are looked for.
+    /// The number of deliveries that a search covers.
     const SEARCHED: usize = 5_000;
-    /// How many pages one can turn; `certvigil deliveries` and the API go further.
+    /// The maximum number of pages; `certvigil deliveries` and the API list more.
     const PAGES: usize = 200;
     let filter = Filter::of(uri, snapshot)?;
     let failed = filter.status == FAILED;

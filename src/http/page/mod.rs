@@ -1,7 +1,7 @@
-//! The pages, for an operator with two minutes.
+//! The HTML pages.
 //!
-//! Rendered on the server from one snapshot each, without scripts and external resources; a
-//! rendered page is reused until the data changes. Only the template engine escapes external text.
+//! Each page is rendered on the server from one snapshot, without scripts and external resources,
+//! and reused until the data changes. Only the template engine escapes external text.
 
 mod certificate;
 mod filter;
@@ -46,11 +46,11 @@ use frame::Frame;
 
 /// The only style sheet. Pages embed it, so that a saved page keeps its look.
 const STYLE: &str = include_str!("style.css");
-/// How many pages are kept at once.
+/// The number of cached pages.
 const KEPT: usize = 64;
 
-/// The policy of every answer: no scripts, nothing from elsewhere, no frames (Content Security
-/// Policy Level 3).
+/// The Content-Security-Policy of every response: no scripts, no external resources, no frames
+/// (Content Security Policy Level 3).
 pub fn policy() -> HeaderValue {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let digest = digest::digest(&digest::SHA256, STYLE.as_bytes());
@@ -60,7 +60,7 @@ pub fn policy() -> HeaderValue {
              frame-ancestors 'none'"
         )
     });
-    // It has nothing in it that a header cannot have.
+    // The policy is always a valid header value.
     HeaderValue::from_str(&POLICY).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
@@ -75,7 +75,7 @@ pub struct Pages {
     kept: Mutex<Kept>,
 }
 
-/// The pages of one snapshot.
+/// The cached pages of one snapshot.
 #[derive(Default)]
 struct Kept {
     of: u64,
@@ -84,7 +84,7 @@ struct Kept {
 
 impl Pages {
     /// # Errors
-    /// Never for the templates that are built in.
+    /// Never for the built-in templates.
     pub fn new() -> Result<Pages, minijinja::Error> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -113,7 +113,7 @@ impl Pages {
         Ok(text.into())
     }
 
-    /// A page that was made of this snapshot already.
+    /// The cached page of this snapshot.
     fn kept(&self, snapshot: &Snapshot, key: &str) -> Option<Bytes> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.pages.get(key).filter(|_| kept.of == snapshot.number).cloned()
@@ -127,7 +127,7 @@ impl Pages {
         kept.pages.insert(key, page);
     }
 
-    /// The form to sign in with.
+    /// The sign-in form.
     pub fn login(&self, status: StatusCode, next: &str, wrong: bool) -> Response {
         #[derive(Serialize)]
         struct Login<'a> {
@@ -183,7 +183,7 @@ pub fn router() -> Router<Shared> {
         .route("/scan", post(scan))
 }
 
-/// A page of the snapshot of now, made or kept.
+/// A page of the current snapshot, rendered or from the cache.
 async fn shown<P: Page>(
     shared: &Shared,
     caller: Caller,
@@ -262,12 +262,12 @@ async fn certificate(
     .await
 }
 
-/// Says the same whatever the state is, and when it cannot be read, too.
+/// The runbook needs no database, so it is available during an outage.
 async fn runbook(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
     html(StatusCode::OK, shared.pages.render(runbook::Page::TEMPLATE, runbook::page(caller)))
 }
 
-/// Back to a page after something was written, or why it was not.
+/// Redirects to a page after a write, or shows the error.
 fn written(shared: &Shared, caller: Caller, done: Result<(), Problem>, back: &str) -> Response {
     match done {
         // RFC 9110, section 15.4.4: the next request is a GET.
@@ -283,7 +283,7 @@ struct Asked {
     by: Option<String>,
 }
 
-/// Where one was.
+/// The page to return to.
 #[derive(Deserialize)]
 struct From {
     back: Option<String>,

@@ -1,4 +1,4 @@
-//! The first page: the answer, the picture, and the most urgent of everything.
+//! The first page: verdict, timeline, and the most urgent entries of each list.
 
 use axum::http::Uri;
 use serde::Serialize;
@@ -19,11 +19,11 @@ use crate::{
     view::{self, Unreadable},
 };
 
-/// How many rows of each kind are shown here; the lists have them all.
+/// The number of certificates shown; their list has all of them.
 const ROWS: usize = 15;
-/// How many projects, and messages.
+/// The number of projects shown, and of deliveries.
 const FEW: usize = 10;
-/// How many faults of an organization.
+/// The number of errors shown for an organization.
 const FAULTS: usize = 5;
 
 #[derive(Serialize)]
@@ -41,12 +41,12 @@ pub struct Overview {
     projects_total: usize,
     projects_href: String,
     organizations: Vec<Organization>,
-    /// Where several can work on the state.
+    /// The instances, with PostgreSQL.
     instances: Option<Instances>,
     outbox: Vec<Notifier>,
     failed: Vec<Delivery>,
     latest: Vec<Delivery>,
-    /// Whether nothing was ever scanned.
+    /// Whether no organization was scanned yet.
     first_start: bool,
 }
 
@@ -54,7 +54,7 @@ impl Page for Overview {
     const TEMPLATE: &'static str = "overview.html";
 }
 
-/// How fresh and how complete the reading of an organization is.
+/// Age and completeness of an organization's data.
 #[derive(Serialize)]
 struct Organization {
     name: String,
@@ -79,7 +79,7 @@ struct Notifier {
     state: String,
     waiting: u64,
     oldest: Option<DisplayTime>,
-    /// The receivers that take nothing: who, since when, why.
+    /// The failing receivers, each with the start of its failure and the error.
     failing: Vec<(String, DisplayTime, String)>,
 }
 
@@ -138,7 +138,7 @@ pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Pr
     })
 }
 
-/// The organizations that one can choose of.
+/// The organizations that the filter offers.
 pub fn choices(snapshot: &Snapshot) -> Vec<Choice> {
     let names = snapshot.organizations.iter().map(|one| one.organization.as_str());
     names.map(|name| Choice { value: name.to_owned(), label: name.to_owned() }).collect()

@@ -1,4 +1,4 @@
-//! Rows of the tables, in words.
+//! The rows of the tables, in words.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -21,9 +21,9 @@ pub struct Certificate {
     pub title: String,
     pub id: String,
     pub organization: String,
-    /// `critical`, `warning`, `info`, or nothing.
+    /// `critical`, `warning`, `info`, or empty.
     pub severity: &'static str,
-    /// The same, or how well it is.
+    /// The severity, or else `calm`, `unknown` or `none`.
     pub level: &'static str,
     pub status: String,
     pub stage: Option<String>,
@@ -32,9 +32,9 @@ pub struct Certificate {
     pub scope: String,
     pub successor: String,
     pub successor_href: String,
-    /// That nothing takes over, where that matters.
+    /// Whether a needed successor is missing.
     pub alone: bool,
-    /// The next step.
+    /// The recommended next step.
     pub next: Option<String>,
     pub silence: Option<String>,
     pub stale: bool,
@@ -91,7 +91,7 @@ fn status(status: Status) -> &'static str {
     }
 }
 
-/// What takes over, and whether somewhere nothing does though it is needed.
+/// The successor in words, and whether a needed one is missing.
 fn successor(row: &CertificateRow) -> (String, bool) {
     if row.view.active_in.projects_total == 0 || row.view.expires_at.is_none() {
         return (String::new(), false);
@@ -111,7 +111,7 @@ pub struct Project {
     pub title: String,
     pub id: String,
     pub organization: String,
-    /// Its severity, or how well it is.
+    /// The severity, or else `calm`, `unknown` or `none`.
     pub level: &'static str,
     pub coverage: &'static str,
     pub uncovered: Option<DisplayTime>,
@@ -174,13 +174,13 @@ pub struct Delivery {
     pub receiver: String,
     pub summary: String,
     pub state: String,
-    /// `critical`, `warning` or nothing: whether something is wrong with it.
+    /// `critical`, `warning` or empty.
     pub severity: &'static str,
     pub attempts: u32,
     pub next: Option<DisplayTime>,
     pub answer: String,
     pub late: Option<String>,
-    /// Whether it can be tried again.
+    /// Whether it can be retried.
     pub retryable: bool,
 }
 

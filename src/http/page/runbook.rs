@@ -1,4 +1,4 @@
-//! What to do about each alert: the guide that messages link to, as a page.
+//! The runbook that messages link to, as a page.
 
 use minijinja::Value;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
@@ -21,12 +21,12 @@ impl super::Page for Page {
 
 pub fn page(caller: Caller) -> Page {
     static HTML: LazyLock<String> = LazyLock::new(|| rendered(TEXT));
-    // Ours, and made of nothing from outside.
+    // The text is built in and contains nothing external.
     let text = Value::from_safe_string(HTML.clone());
     Page { frame: Frame::bare(caller, "What to do"), text }
 }
 
-/// The guide in HTML, each heading under the name that Markdown gives it.
+/// Renders Markdown as HTML, with the heading ids that GitHub generates.
 fn rendered(markdown: &str) -> String {
     let mut events: Vec<Event<'_>> = Parser::new_ext(markdown, Options::ENABLE_TABLES).collect();
     let mut heading: Option<(usize, String)> = None;
@@ -51,7 +51,7 @@ fn rendered(markdown: &str) -> String {
     out.replace("<th>", "<th scope=\"col\">")
 }
 
-/// As GitHub names a heading: lower case, without punctuation, with a hyphen for a blank.
+/// The heading id that GitHub generates: lower case, no punctuation, hyphens for spaces.
 fn anchor(title: &str) -> String {
     let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>().to_lowercase()
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_heading_is_named_as_markdown_names_it() {
+    fn headings_have_the_ids_that_github_generates() {
         assert_eq!(
             rendered("## `Outbox stuck`, now\n"),
             "<h2 id=\"outbox-stuck-now\"><code>Outbox stuck</code>, now</h2>\n"

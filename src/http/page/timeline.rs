@@ -12,12 +12,12 @@ use crate::{
     view::{CertificateRow, Step},
 };
 
-/// How many lanes there are at most.
+/// The maximum number of lanes.
 const LANES: usize = 12;
-/// How far is looked at least, and at most.
+/// The shortest and the longest time that the chart covers.
 const SHORTEST: TimeDelta = TimeDelta::days(30);
 const LONGEST: TimeDelta = TimeDelta::days(400);
-/// The times that are named, in days.
+/// The labelled times, in days.
 const MARKS: [(i64, &str); 6] = [
     (1, "1 day"),
     (7, "1 week"),
@@ -35,27 +35,27 @@ pub struct Timeline {
     pub height: usize,
     pub lanes: Vec<Lane>,
     pub marks: Vec<Mark>,
-    /// How many that expire later, or for which there is no room, are left out.
+    /// The number of omitted certificates, which expire later or have no room.
     pub more: usize,
     pub until: DisplayTime,
 }
 
-/// One certificate.
+/// The lane of a certificate.
 #[derive(Serialize)]
 pub struct Lane {
     pub href: String,
     pub title: String,
-    /// The same, as short as the picture has room for.
+    /// The title, shortened for the chart.
     pub short: String,
     pub organization: String,
     pub expires: DisplayTime,
     pub expired: bool,
-    /// Where the name and the bar stand, in pixels.
+    /// The vertical positions of the name and the bar, in pixels.
     pub text_y: usize,
     pub bar_y: usize,
     pub segments: Vec<Segment>,
     pub ticks: Vec<Tick>,
-    /// The end, in percent.
+    /// The position of the expiry, in percent.
     pub end: f64,
     pub severity: &'static str,
 }
@@ -68,7 +68,7 @@ pub struct Segment {
     pub severity: &'static str,
 }
 
-/// A place with a name, in percent.
+/// A future threshold; its position is in percent.
 #[derive(Serialize)]
 pub struct Tick {
     pub x: f64,
@@ -77,18 +77,18 @@ pub struct Tick {
     pub severity: &'static str,
 }
 
-/// A time that is named at the top.
+/// A labelled time at the top.
 #[derive(Serialize)]
 pub struct Mark {
     /// In percent.
     pub x: f64,
     pub label: &'static str,
-    /// Whether its name has room on a wide picture alone.
+    /// Whether its label fits only on a wide screen.
     pub tight: bool,
 }
 
 impl Timeline {
-    /// Of the certificates that are active and expire, those that do so first.
+    /// The active certificates that expire first; `None` without any.
     pub fn of<'a>(
         rows: impl Iterator<Item = &'a CertificateRow>,
         now: DateTime<Utc>,
@@ -180,7 +180,7 @@ fn segment(x: f64, end: f64, severity: &'static str) -> Segment {
 }
 
 fn marks(now: DateTime<Utc>, span: TimeDelta, place: &impl Fn(DateTime<Utc>) -> f64) -> Vec<Mark> {
-    /// The room that a name takes on a phone, in percent.
+    /// The width of a label on a phone, in percent.
     const ROOM: f64 = 18.0;
     let marks = MARKS.iter().map(|(days, label)| (now + TimeDelta::days(*days), *label));
     let marks: Vec<(f64, &str)> =

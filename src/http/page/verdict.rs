@@ -1,4 +1,4 @@
-//! The one question first: is anything about to break?
+//! The verdict of the first page: is anything about to break?
 //!
 //! The answer is “No” only if every list was read recently and every notifier works.
 
@@ -13,7 +13,7 @@ use crate::{
     view::{CertificateRow, Coverage, Overview, Project},
 };
 
-/// How many certificates are named.
+/// The number of certificates that are named.
 const NAMED: usize = 5;
 
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ pub struct Verdict {
     /// `critical`, `unknown`, `warning` or `calm`.
     pub level: &'static str,
     pub answer: String,
-    /// What that rests on, the worst first.
+    /// The reasons, the worst first.
     pub points: Vec<Point>,
 }
 
@@ -76,15 +76,15 @@ impl Verdict {
     }
 }
 
-/// How bad it is that a certificate ends: as its stage has it; and at least a warning for one that ends within a day
-/// and leaves a project alone, whatever the ladder says, and whether or not it is ignored.
+/// The severity of the stage, but at least a warning if the certificate expires within a day and
+/// leaves a project without a successor. Thresholds and ignore rules do not hide that.
 fn severity(row: &CertificateRow, now: DateTime<Utc>) -> Option<Severity> {
     let within_a_day = |at: DateTime<Utc>| at > now && at - now < TimeDelta::days(1);
     let breaks = row.left_alone() > 0 && row.view.expires_at.is_some_and(within_a_day);
     row.severity.max(breaks.then_some(Severity::Warning))
 }
 
-/// The first few, and how many more there are.
+/// The first points, and the number of further ones.
 fn cut(mut points: Vec<Point>, severity: &'static str, filter: &Filter) -> Vec<Point> {
     let more = points.len().saturating_sub(NAMED);
     points.truncate(NAMED);
@@ -120,7 +120,7 @@ fn unprotected(overview: &Overview) -> Option<Point> {
     Some(Point::new(severity.as_str(), text, projects(organization, Coverage::Unprotected)))
 }
 
-/// The project, or how many there are; and whether it is one.
+/// The project or the number of projects in words, and whether it is a single one.
 fn who(rows: &[&Project]) -> Option<(String, bool)> {
     match rows {
         [] => None,
@@ -160,7 +160,7 @@ fn expiring(row: &CertificateRow, severity: Severity, now: DateTime<Utc>) -> Poi
     Point::new(severity.as_str(), format!("{what}{left}{quiet}"), href)
 }
 
-/// What of an organization is not seen.
+/// Missing or old data of an organization.
 fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
     let name = overview.organization.as_str();
     let point = |text: String| Point::new("unknown", text, "#organizations".to_owned());
@@ -178,7 +178,7 @@ fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
         points.push(point(format!("{name} has not been scanned yet")));
         return points;
     };
-    // What a clock that was ahead has noted is no reading of today.
+    // A scan dated in the future by a clock that was ahead is not recent.
     let due = snapshot.configured.cron.next_after(scan.tick.min(scan.finished_at));
     let due = due.map(|due| due + snapshot.configured.late).filter(|due| *due < snapshot.at);
     if points.is_empty() && (due.is_some() || scan.finished_at > snapshot.at) {
@@ -214,13 +214,13 @@ fn credentials(overview: &Overview, now: DateTime<Utc>) -> Vec<Point> {
         .collect()
 }
 
-/// Who is not told.
+/// Failing notifiers, and late or blocked deliveries.
 fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     let now = snapshot.at;
     let mut points = Vec::new();
     for listener in &snapshot.configured.notifiers {
         let name = &listener.name;
-        // A receiver that has accepted a later message only rejected earlier ones.
+        // A receiver that has accepted a later message works again.
         let failing = snapshot.outbox.failures.iter();
         let failing = failing.filter(|one| one.taken_at.is_none());
         let failing = failing.filter(|one| one.notifier == *name).min_by_key(|one| one.since);
@@ -247,7 +247,7 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     points
 }
 
-/// Whether the configurations of those who work together differ.
+/// A warning if the running instances have different configurations.
 fn instances(snapshot: &Snapshot) -> Option<Point> {
     let all = || snapshot.status.instances.iter().filter(|one| one.there);
     let me = all().find(|one| one.me)?;

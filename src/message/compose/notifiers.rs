@@ -1,4 +1,4 @@
-//! The messages about other notifiers, which are of no organization.
+//! Notifications about other notifiers. They belong to no organization.
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
-//! Alerts about projects: one for all without a valid certificate, one for all without an active certificate, and one
-//! for each reason of a resolution.
+//! Alerts about projects: one for all uncovered projects, one for all unprotected ones, and one for
+//! each reason of a resolution.
 
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::{
     message::{Alert, Body, CandidateView, Event, Named, ProjectView, ProjectsView},
 };
 
-/// How an alert of a kind begins and ends, and the name of its stage.
+/// The event of an alert, the event of its resolution, and the stage.
 fn words(kind: ProjectKind) -> (Event, Event, &'static str) {
     match kind {
         ProjectKind::Uncovered => (Event::ProjectUncovered, Event::ProjectCovered, "uncovered"),
@@ -28,7 +28,6 @@ fn words(kind: ProjectKind) -> (Event, Event, &'static str) {
 }
 
 impl MessageContext<'_> {
-    /// The alerts about projects, of both kinds.
     pub(super) fn of_projects(
         &self,
         notifier: &NotifierState,
@@ -36,8 +35,8 @@ impl MessageContext<'_> {
     ) -> Vec<Entry> {
         let mut entries = Vec::new();
         let unprotected = self.open(ProjectKind::Unprotected, &notifier.routing, decisions);
-        // Where a project without a valid certificate has lost its last active one, the one alert says both. Services that
-        // keep an incident for each alert need the end of the first.
+        // If an uncovered project becomes unprotected, a digest contains only the new alert.
+        // Services with an incident for each alert also need the resolution of the old one.
         let mut sent_as_unprotected = BTreeSet::new();
         if let (Some((alert, mut subjects)), Grouping::Digest) =
             (unprotected.clone(), notifier.grouping)
@@ -62,7 +61,7 @@ impl MessageContext<'_> {
         entries
     }
 
-    /// The one alert of all projects of a kind.
+    /// The shared alert of all projects of a kind.
     fn open(&self, kind: ProjectKind, routing: &Routing, decisions: &[&Decision]) -> Option<Entry> {
         let mut reasons = BTreeSet::new();
         let mut open: Option<&Reached> = None;
@@ -82,7 +81,7 @@ impl MessageContext<'_> {
             projects.extend(self.project(kind, id));
         }
         let reached = open.filter(|_| !projects.is_empty())?;
-        // The latest to lose its last one is news.
+        // Latest loss first, because it is the news.
         let since = |one: &ProjectView| one.uncovered_from.or(one.unprotected_since);
         projects.sort_by(|a, b| (since(b), &a.id).cmp(&(since(a), &b.id)));
         let here = projects.len();
@@ -145,7 +144,7 @@ impl MessageContext<'_> {
         }
     }
 
-    /// An alert for each reason why projects are no longer of a kind.
+    /// The resolutions of a kind: one alert for each reason.
     fn ended(
         &self,
         kind: ProjectKind,

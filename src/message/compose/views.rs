@@ -23,18 +23,18 @@ use crate::{
 };
 
 impl MessageContext<'_> {
-    /// A project without a valid certificate, and since when it has been so.
+    /// An uncovered project, and since when it is uncovered.
     pub(super) fn since(&self, project: &Project) -> ProjectView {
         let active = self.evaluation.active_in(&project.id);
         let now = self.evaluation.now;
         ProjectView {
-            // Where none was valid yet there is no such moment.
+            // If none has started, there is no such time.
             uncovered_from: coverage::uncovered_from(active, now).filter(|since| *since < now),
             ..ProjectView::of(project)
         }
     }
 
-    /// The certificate that keeps a project valid for longest.
+    /// The valid certificate of a project that expires last.
     pub(super) fn covering(&self, project: &ProjectId) -> Option<CertificateId> {
         let active = self.evaluation.active_in(project);
         let valid = active.iter().filter(|certificate| certificate.is_valid(self.evaluation.now));
@@ -42,13 +42,14 @@ impl MessageContext<'_> {
         Some(longest.id.clone())
     }
 
-    /// Since when a project has certainly had no active certificate, where it had one before.
+    /// The time at which a project lost its last active certificate, if that is certain.
     pub(super) fn lost_protection(&self, project: &ProjectId) -> Option<DateTime<Utc>> {
         let lost = self.evaluation.inventory.protection_lost.get(project);
         lost.filter(|lost| lost.certain).map(|lost| lost.at)
     }
 
-    /// The state of the projects where a certificate was active before the scan; `None` if there were none.
+    /// The state of the projects where a certificate was active before the scan; `None` if there
+    /// were none.
     pub(super) fn left_behind(&self, id: &CertificateId, routing: &Routing) -> Option<LeftBehind> {
         let mut left = LeftBehind::default();
         let mut ranked = Vec::new();
@@ -73,7 +74,7 @@ impl MessageContext<'_> {
         (left.total() > 0).then_some(left)
     }
 
-    /// A certificate with its projects, limited to those that the routing selects, and its successor.
+    /// A certificate with the projects that the routing selects, its successor and its candidates.
     pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> CertificateParts {
         let certificate = assessment.certificate;
         let rotation = self.evaluation.rotation(assessment);
@@ -82,12 +83,12 @@ impl MessageContext<'_> {
         let in_time = self.evaluation.ends_soon(assessment);
         let mut fates: Vec<Fate<'_>> =
             asked.iter().map(|one| self.fate(certificate, one)).collect();
-        // Without a successor first, and of those the one that is left alone first.
+        // Projects without a successor first, by the time at which they lose coverage.
         fates.sort_by_key(|fate| {
             let from = fate.uncovered_from;
             (fate.successor.is_some(), from.is_none(), from, &fate.rotation.project.id)
         });
-        // Only those that are shown: there may be thousands for each of a hundred alerts.
+        // Only the shown projects: there may be thousands for each of a hundred alerts.
         let projects = fates.iter().take(MAX_PROJECTS).map(|fate| fate.view(in_time)).collect();
         let without = |all: &[&ProjectRotation<'_>]| {
             all.iter().filter(|one| takes_over(certificate, one).is_none()).count()
@@ -123,7 +124,7 @@ impl MessageContext<'_> {
 
     fn fate<'a>(&self, certificate: &Certificate, rotation: &'a ProjectRotation<'a>) -> Fate<'a> {
         let successor = takes_over(certificate, rotation);
-        // Without a known expiry nothing is known about the time after it.
+        // Without a known expiry, the end of the coverage is unknown, too.
         let uncovered_from = match (successor, certificate.expires_at) {
             (Some(_), _) | (_, None) => None,
             (None, Some(_)) => {
@@ -189,7 +190,7 @@ fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<Ca
     first.into_iter().chain(rest).take(MAX_CANDIDATES).map(view).collect()
 }
 
-/// What becomes of a project when a certificate ends.
+/// The effect of a certificate's expiry on one project.
 struct Fate<'a> {
     rotation: &'a ProjectRotation<'a>,
     successor: Option<&'a Certificate>,
@@ -246,7 +247,7 @@ pub fn acknowledged(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Option<S
     })
 }
 
-/// The ignore that holds, or else the one that has ended.
+/// The ignore rule that applies, otherwise one that has ended.
 pub fn ignored(assessment: &Assessment<'_>) -> Option<SilenceView> {
     let view = |ignore: &Ignore, ended| SilenceView {
         reason: ignore.reason.clone(),

@@ -1,4 +1,4 @@
-//! What breaks because of a certificate, what to do about it, and how to be quiet about it meanwhile.
+//! The consequence of an alert about a certificate, the steps to take, and how to silence it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -11,9 +11,9 @@ use crate::{
     },
 };
 
-/// How long the acknowledgement that is proposed lasts.
+/// The duration of a proposed acknowledgement.
 const QUIET: TimeDelta = TimeDelta::days(7);
-/// How many projects a step names.
+/// Maximum number of projects that a step names.
 const NAMED: usize = 3;
 
 /// The consequence of a project without an active certificate.
@@ -23,7 +23,7 @@ pub(super) const UNPROTECTED: &str = "mutual TLS is off: the API accepts every c
 pub(super) const UNCOVERED: &str = "every API call over mutual TLS fails now, and workload \
                                     identity federation issues no tokens";
 
-/// What breaks, and from when; nothing where nothing does.
+/// The consequence, with its time; `None` if nothing breaks.
 pub(super) fn consequence(
     alert: &Alert,
     body: &CertificateBody,
@@ -112,7 +112,7 @@ fn without_outage(active: &ActiveIn) -> Option<String> {
     }
 }
 
-/// The steps that follow from an alert.
+/// The steps to take.
 #[derive(Default)]
 pub(super) struct Advice {
     pub steps: Vec<String>,
@@ -120,7 +120,6 @@ pub(super) struct Advice {
     pub general: Vec<String>,
 }
 
-/// The steps for a certificate.
 pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> Advice {
     let certificate = &body.certificate;
     let title = certificate.title();
@@ -200,7 +199,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
     } else {
         ("in its projects", "in every project where {title} is active")
     };
-    // The title last: a placeholder in it stays as it is.
+    // The title is inserted last, so that a placeholder in it is not replaced.
     let filled = |step: &&str, title: &str| {
         step.replace("{where}", at).replace("{beside}", beside).replace("{title}", title)
     };
@@ -254,7 +253,7 @@ pub(super) fn activate(
         let expires = candidate.expires_at;
         let expires =
             expires.map_or(String::new(), |at| format!(" and expires {}", wording::day(at)));
-        // Nobody knows what an upload is meant for, until it is in use.
+        // The intended use of a certificate is unknown until it is active.
         let uploaded = "is uploaded".to_owned();
         let (known, action) = match (candidate.is_successor, keep) {
             (true, Some(title)) => (format!("replaces “{title}” in other projects"), "Activate"),
@@ -283,7 +282,8 @@ fn named(projects: &[&ProjectView]) -> String {
     }
 }
 
-/// How to be quiet about it for a while; nothing where it is over, or quiet already.
+/// How to silence an alert about a certificate; `None` for a resolution, or if it is acknowledged
+/// already.
 pub(super) fn quiet(
     organization: Option<&OrganizationName>,
     alert: &Alert,
@@ -312,7 +312,7 @@ pub(super) fn quiet(
     )))
 }
 
-/// The same for projects that do not enforce mutual TLS.
+/// The command that acknowledges unprotected projects.
 pub(super) fn quiet_projects(
     organization: Option<&OrganizationName>,
     projects: &ProjectsView,
@@ -329,7 +329,7 @@ pub(super) fn quiet_projects(
     )))
 }
 
-/// An id for a command, without characters that a shell interprets.
+/// The id, or `ID` if a shell could interpret its characters.
 fn plain(id: &str) -> &str {
     let is_plain = id.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if is_plain { id } else { "ID" }
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_something_to_a_shell_is_in_no_command() {
+    fn a_command_contains_no_characters_that_a_shell_interprets() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let mut sample = sample::of(Event::CertificateExpiring, "ops", now);
         let ids = [("cert_abc-1.x", "ack cert_abc-1.x --"), ("cert_$(reboot)", "ack ID --")];

@@ -1,4 +1,4 @@
-//! An alert about a certificate, in words.
+//! The text of an alert about a certificate.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -78,7 +78,7 @@ impl Entry {
         }
         let here = active.projects_here();
         self.projects_label = match (active.organization, here) {
-            // Where it is active no more, that is what the headline says.
+            // The headline already says that it is inactive.
             (false, 0) if over => String::new(),
             (true, n) => format!(
                 "Active for the whole organization, and so in {}",
@@ -128,7 +128,7 @@ fn coverage(active: &ActiveIn) -> Option<String> {
     }
 }
 
-/// How a project stands after a certificate was deactivated, deleted or replaced there.
+/// The state of a project in which a certificate was deactivated, deleted or replaced.
 fn after_its_end(project: &ProjectView) -> String {
     match (&project.successor_id, project.unprotected_since, project.uncovered_from) {
         (_, Some(_), _) => "no longer enforces mutual TLS".to_owned(),

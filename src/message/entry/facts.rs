@@ -8,10 +8,10 @@ use crate::{
     message::{Alert, CertificateView, Event, ScanView, wording},
 };
 
-/// A list that was read so long before the scan ended, or later, was read by it.
+/// A list that was read at most this long before the end of the scan counts as read by it.
 const FRESH: TimeDelta = TimeDelta::hours(1);
 
-/// Why the alert is sent now; `None` for a resolution, whose headline says why.
+/// Why the alert is sent now; `None` for a resolution, whose headline gives the reason.
 pub(super) fn reason(alert: &Alert) -> Option<String> {
     let stage = alert.stage.as_deref()?;
     let of_its_end = match alert.event {
@@ -97,7 +97,7 @@ pub fn caveat(scan: &ScanView) -> Option<String> {
     (!caveats.is_empty()).then(|| caveats.join(" "))
 }
 
-/// That this machine's clock is not the API's.
+/// The note that this host's clock differs from the API's.
 pub fn wrong_clock(scan: &ScanView) -> Option<String> {
     let skew = scan.clock_skew?;
     let direction = if skew > 0 { "behind" } else { "ahead of" };
@@ -118,7 +118,7 @@ pub fn unseen(scan: &ScanView) -> Option<String> {
         1 => "1 project could not be read: its certificates".to_owned(),
         n => format!("{n} projects could not be read: their certificates"),
     };
-    // Old data shows its age.
+    // The age of old data.
     let old = scan.oldest_reading.filter(|at| scan.finished_at - at > FRESH);
     let rests = old.map_or(String::new(), |at| {
         format!(" The oldest data in use is from {}.", wording::day(at))
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_shows_the_day_of_the_zone_only_where_it_is_another() {
+    fn a_time_shows_the_local_day_only_if_it_differs() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let cases = [
             ("2026-11-29T14:03:00Z", Tz::UTC, "Sunday 2026-11-29 14:03 UTC"),

@@ -1,6 +1,5 @@
-//! One alert in words, as every channel for people shows it: its facts, its projects, what breaks, what to do
-//! about it, and how to be quiet about it. The words are made here once; a format only lays them out, and
-//! escapes them as its service wants.
+//! The text of an alert for all formats that people read: facts, projects, consequence, steps and
+//! silencing. A format only lays it out and escapes it.
 
 mod advice;
 mod certificate;
@@ -18,7 +17,7 @@ use advice::{quiet, quiet_projects};
 use facts::late;
 pub use facts::{capitalized, caveat, reading, unseen, wrong_clock};
 
-/// How an alert is marked.
+/// The mark of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
     Critical,
@@ -30,7 +29,7 @@ pub enum Mark {
 impl Mark {
     pub fn of(alert: &Alert) -> Mark {
         match alert.severity {
-            // Over, and not well.
+            // Resolved, but projects lost their coverage or protection.
             _ if alert.ends_badly() => Mark::Warning,
             _ if alert.event.is_end() => Mark::Resolved,
             Severity::Critical => Mark::Critical,
@@ -39,7 +38,7 @@ impl Mark {
         }
     }
 
-    /// The mark of a message: that of the worst in it.
+    /// The mark of a notification: that of its worst alert.
     pub fn of_all(notification: &Notification) -> Mark {
         notification.alerts.iter().map(Mark::of).min().unwrap_or(Mark::Info)
     }
@@ -53,7 +52,7 @@ impl Mark {
         }
     }
 
-    /// For services where a sign is what one sees first.
+    /// A colored symbol, for chat services.
     pub fn sign(self) -> &'static str {
         match self {
             Mark::Critical => "🔴",
@@ -64,34 +63,35 @@ impl Mark {
     }
 }
 
-/// One alert, in words. Nothing in it is taken for a link; markup is the format's to escape.
+/// The text of one alert. Mail and chat programs cannot turn it into links; formats must escape
+/// markup.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub headline: String,
     pub mark: Mark,
-    /// What breaks, and from when.
+    /// The consequence, with its time.
     pub consequence: Option<String>,
-    /// When a certificate expires, or becomes valid, where that is known.
+    /// The expiry of a certificate, or the start of its validity, if known.
     pub when: Option<String>,
-    /// Details in rows of a label and a value.
+    /// Details as label and value.
     pub facts: Vec<(&'static str, String)>,
     pub projects_label: String,
     pub projects: Vec<ProjectLine>,
-    /// How many projects there are beside those.
+    /// Number of projects that are not listed.
     pub more_projects: usize,
-    /// In how many projects a certificate has no successor, while it is open.
+    /// The coverage by successors, for an open alert about a certificate.
     pub coverage: Option<String>,
-    /// What to do about it, step by step.
+    /// The steps to take.
     pub advice: Vec<String>,
-    /// The last of these steps, worded for any certificate: a digest shows them once.
+    /// The last of the steps, worded for any certificate: a digest shows them once.
     pub general_advice: Vec<String>,
-    /// Where there is more on what to do: the operator's own address.
+    /// The section of the operator's runbook.
     pub runbook: Option<String>,
-    /// How to be quiet about it.
+    /// How to silence it.
     pub quiet: Option<Quiet>,
 }
 
-/// A project, and how it stands.
+/// A project with its state.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProjectLine {
     pub name: String,
@@ -99,7 +99,7 @@ pub struct ProjectLine {
 }
 
 impl ProjectLine {
-    /// Both in a line.
+    /// Name and state in one line.
     pub fn line(&self) -> String {
         match self.state.as_str() {
             "" => self.name.clone(),
@@ -108,17 +108,17 @@ impl ProjectLine {
     }
 }
 
-/// How to be quiet about an alert.
+/// How to silence an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Quiet {
-    /// With this command, until its day.
+    /// This command acknowledges it until a date.
     Command(String),
-    /// Not at all, and why.
+    /// It cannot be acknowledged, for this reason.
     Never(&'static str),
 }
 
 impl Entry {
-    /// The alert, with at most so many of its projects.
+    /// The text of an alert, with at most `shown_projects` projects.
     pub fn new(
         notification: &Notification,
         alert: &Alert,
@@ -176,7 +176,7 @@ impl Entry {
         self.advice.iter().enumerate().map(|(index, step)| format!("{}. {step}", index + 1))
     }
 
-    /// How many projects there are beside those that are listed, in words; nothing where there are none.
+    /// `and 3 more`: the number of projects that are not listed; `None` without any.
     pub fn more(&self) -> Option<String> {
         (self.more_projects > 0).then(|| format!("and {} more", self.more_projects))
     }

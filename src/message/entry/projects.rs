@@ -1,4 +1,4 @@
-//! An alert about projects, in words.
+//! The text of an alert about projects.
 
 use super::{
     Entry,

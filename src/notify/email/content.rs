@@ -1,4 +1,4 @@
-//! What the templates of a mail show.
+//! The data for the mail templates.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// How many alerts a mail tells in full. With more, mail programs cut it off: Gmail does beyond some
+/// The number of alerts shown in full. Mail programs cut off long mails: Gmail does beyond about
 /// 100 kB (<https://github.com/hteumeuleu/email-bugs/issues/41>).
 const DETAILED: usize = 10;
-/// How many more it lists with a line each; an organization holds at most 50 certificates.
+/// The number of further alerts with one line each; an organization has at most 50 certificates.
 const LISTED: usize = 50;
-/// How many projects of an alert it shows.
+/// The number of projects shown for each alert.
 const SHOWN_PROJECTS: usize = 10;
-/// How often a mail has the same sentence at most.
+/// The maximum number of repetitions of a sentence in one mail.
 const REPEATED: usize = 3;
 
-/// What the templates show.
+/// The model of both templates.
 #[derive(Serialize)]
 pub(super) struct Mail {
     pub subject: String,
@@ -35,18 +35,18 @@ pub(super) struct Mail {
     mark: &'static str,
     unseen: Option<String>,
     wrong_clock: Option<String>,
-    /// Each alert in a line, by mark; empty where there is but one.
+    /// One line for each alert, by mark; empty for a single alert.
     overview: Vec<Group>,
-    /// The worst alerts in full.
+    /// The most urgent alerts in full.
     alerts: Vec<Details>,
-    /// The steps that many of these alerts have in common.
+    /// Steps that many of these alerts share.
     shared: Vec<Shared>,
-    /// How many alerts there are only a line of, and of how many not even that.
+    /// The number of alerts with a line only, and of alerts without one.
     only_listed: usize,
     left_out: usize,
     reading: Option<String>,
     why: String,
-    /// Where certvigil's pages are.
+    /// The URL of certvigil's pages.
     page: Option<String>,
     id: String,
 }
@@ -62,7 +62,7 @@ struct Group {
 #[derive(Serialize)]
 struct Line {
     headline: String,
-    /// When, and for how many projects.
+    /// Time, number of projects and coverage.
     detail: String,
     /// The consequence of a critical alert.
     breaks: Option<String>,
@@ -71,7 +71,7 @@ struct Line {
 /// Steps of several alerts.
 #[derive(Serialize)]
 struct Shared {
-    /// The certificates, with their names in quotation marks.
+    /// The names of the certificates, in quotation marks.
     certificates: Vec<String>,
     steps: Vec<String>,
     runbook: Option<String>,
@@ -92,12 +92,12 @@ struct Details {
     shares_steps: bool,
     runbook: Option<String>,
     quiet: Option<String>,
-    /// The first command explains itself.
+    /// Whether the command comes with an explanation.
     first_quiet: bool,
     never_quiet: Option<&'static str>,
 }
 
-/// Counts sentences, to repeat none too often.
+/// Counts sentences, to limit repetitions.
 #[derive(Default)]
 struct Sentences(BTreeMap<String, usize>);
 
@@ -164,13 +164,13 @@ fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
     let group = |mark: &Mark| {
         let of_mark = entries.iter().filter(|entry| entry.mark == *mark);
         let line = |entry: &Entry| {
-            // Of projects the headline has said how many.
+            // The headline of an alert about projects contains their number.
             let of_certificate =
                 entry.facts.first().is_some_and(|(label, _)| *label == "Certificate");
             let projects = of_certificate && entry.mark != Mark::Resolved;
             let projects = projects && !entry.projects_label.is_empty();
             let projects = projects.then(|| entry.projects_label.clone());
-            // The expiry of a resolved alert is not interesting.
+            // The expiry of a resolved alert does not matter.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
             let breaks = entry.consequence.as_deref().map(capitalized);
             let breaks = breaks.filter(|_| entry.mark == Mark::Critical);
@@ -186,8 +186,8 @@ fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
     marks.iter().map(group).filter(|group| group.count > 0).collect()
 }
 
-/// The worst alerts in full, and the steps that many of them share. The runbook is linked once for
-/// each event: a mail has its size.
+/// The most urgent alerts in full, and the steps that many of them share. Links the runbook of each
+/// event only once, which keeps the mail short.
 fn detailed(
     mut entries: Vec<Entry>,
     overview: &[Group],
@@ -197,7 +197,7 @@ fn detailed(
     let shared = share(&mut entries);
     let lines = overview.iter().flat_map(|group| &group.lines);
     for sentence in lines.filter_map(|line| line.breaks.as_ref()) {
-        // The overview has it already.
+        // The overview contains this sentence.
         for entry in &mut entries {
             entry.consequence.take_if(|one| capitalized(one) == *sentence);
         }
@@ -219,7 +219,7 @@ fn detailed(
     (entries.into_iter().map(full).collect(), shared)
 }
 
-/// Takes the steps that too many alerts have in common out of each of them.
+/// Moves steps that more than `REPEATED` alerts share out of these alerts.
 fn share(entries: &mut [Entry]) -> Vec<Shared> {
     let mut common: BTreeMap<Vec<String>, Vec<&mut Entry>> = BTreeMap::new();
     for entry in entries.iter_mut().filter(|entry| !entry.general_advice.is_empty()) {
@@ -264,7 +264,7 @@ impl From<Entry> for Details {
     }
 }
 
-/// Why this reader gets this mail.
+/// The reason why the reader receives this mail.
 fn why(settings: &Settings, notification: &Notification) -> String {
     let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
     let about = match &notification.organization {

@@ -1,9 +1,9 @@
-//! Mail: one digest for each notification, to each recipient in a transaction of its own.
+//! Mail: one digest for each notification, sent to each recipient in a separate transaction.
 //!
-//! Guarantees: the same `Message-ID` for all recipients and attempts; every step of the SMTP dialogue
-//! has a deadline; one refused recipient stops nobody else; the password is in no log, error or
-//! `Debug`. Where the reply to the message itself is lost, it may have been accepted: it is sent again rarely, under the
-//! same `Message-ID`.
+//! Guarantees: all recipients and attempts have the same `Message-ID`; each step of the SMTP
+//! dialogue has a deadline; a rejected recipient does not affect others; no log, error or `Debug`
+//! output contains the password. A message whose final reply is lost may have been accepted: it is
+//! rarely retried, with the same `Message-ID`.
 
 mod content;
 mod render;
@@ -32,13 +32,14 @@ use crate::{
 };
 pub use render::{Rendered, Renderer};
 
-/// How many recipients are served at once: a stalled server delays the rest by one step at most, and
-/// none is flooded.
+/// The number of concurrent recipients: a stalled server delays the others by one step at most, and
+/// is not flooded.
 const CONCURRENCY: usize = 4;
-/// Connecting, STARTTLS, login, sender, recipient, DATA, message, and one to spare; the final reply has its own time.
+/// Connecting, STARTTLS, login, sender, recipient, DATA, message, and one to spare. The final reply
+/// has its own time limit.
 const STEPS: u32 = 8;
 
-/// How many mails begin within a minute, unless configured: more than a mail server is likely to take.
+/// The default number of mails per minute, more than most mail servers accept.
 pub const MAX_PER_MINUTE: u32 = 600;
 
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ pub struct Settings {
     pub to: Vec<Mailbox>,
     pub cc: Vec<Mailbox>,
     pub routing: Routing,
-    /// How many mails, each to one recipient, begin within a minute.
+    /// The maximum number of mails per minute; each has one recipient.
     pub max_per_minute: u32,
     pub smtp: Smtp,
     pub style: Style,
@@ -63,15 +64,15 @@ pub struct Smtp {
     pub auth: Auth,
     pub from: Mailbox,
     pub ca: Option<Pem>,
-    /// For each step of the dialogue.
+    /// The time limit of each step of the dialogue.
     pub timeout: Duration,
     pub hello_name: Option<String>,
 }
 
 words! {
-    /// How to log in (`smtp.auth`).
+    /// The authentication (`smtp.auth`).
     Auth {
-        /// PLAIN, and LOGIN where that is not offered or refused.
+        /// PLAIN, or LOGIN if the server does not offer PLAIN or rejects it.
         Auto = "auto",
         Plain = "plain",
         Login = "login",
@@ -81,7 +82,8 @@ words! {
 words! {
     /// The encryption of the connection (`smtp.tls`).
     Tls {
-        /// Upgraded after the greeting (RFC 3207); a server that does not offer it is refused.
+        /// Starts after the greeting (RFC 3207); certvigil sends nothing if the server does not
+        /// offer it.
         StartTls = "starttls",
         /// From the first byte (RFC 8314).
         Implicit = "implicit",
@@ -97,7 +99,7 @@ pub struct Email {
 
 impl Email {
     /// # Errors
-    /// Where the password cannot be read, or TLS cannot be set up.
+    /// If the password cannot be read, or TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Email, NotifierError> {
         Ok(Email {
             transport: smtp::Transport::new(settings.smtp.clone())?,

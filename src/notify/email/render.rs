@@ -1,4 +1,4 @@
-//! A notification as a mail: the same said in HTML and in plain text, by one template each.
+//! Renders a notification as a mail, with the same content in HTML and plain text.
 //!
 //! External text is never markup: the HTML template escapes everything, the mail library encodes
 //! headers, and texts that look like links are not linked.
@@ -25,7 +25,7 @@ pub struct Renderer {
     templates: Environment<'static>,
 }
 
-/// What a mail says, in both forms.
+/// The subject and both bodies of a mail.
 pub struct Rendered {
     pub subject: String,
     pub html: String,
@@ -34,7 +34,7 @@ pub struct Rendered {
 
 impl Renderer {
     /// # Errors
-    /// Never for the templates that are built in.
+    /// Never for the built-in templates.
     pub fn new() -> Result<Renderer, minijinja::Error> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -46,7 +46,7 @@ impl Renderer {
     }
 
     /// # Errors
-    /// Where a template fails.
+    /// If a template fails.
     pub fn render(
         &self,
         settings: &Settings,
@@ -60,10 +60,10 @@ impl Renderer {
         Ok(Rendered { html, text, subject: mail.subject })
     }
 
-    /// The mail, with all its headers.
+    /// The mail with all headers.
     ///
     /// # Errors
-    /// Where a template fails, or the mail library refuses an address.
+    /// If a template fails, or the mail library rejects an address.
     pub fn message(
         &self,
         settings: &Settings,
@@ -89,7 +89,7 @@ impl Renderer {
             let name = HeaderName::new_from_ascii_str(name);
             headers.insert_raw(HeaderValue::new(name, value));
         };
-        // RFC 3834, and what Exchange calls the same: no out-of-office answers.
+        // Prevents out-of-office replies: RFC 3834, and the header of Exchange.
         header("Auto-Submitted", "auto-generated".into());
         header("X-Auto-Response-Suppress", "All".into());
         if let Some(organization) = &notification.organization {

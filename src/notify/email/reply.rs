@@ -1,10 +1,11 @@
-//! One reply of a mail server (RFC 5321, section 4.2). The code decides; the text is for people, in whatever encoding.
+//! One reply of a mail server (RFC 5321, section 4.2). The code decides; the text is for people, in
+//! any encoding.
 
 use std::fmt;
 
 use crate::domain::text::one_line;
 
-/// How much of a reply's text is kept, in characters.
+/// The maximum length of a reply's text, in characters.
 const MAX_TEXT: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Reads `250-text` or `250 text`; the text may be missing. `None` if it is no reply.
+    /// Parses `250-text` or `250 text`; the text may be missing. `None` if it is not a reply.
     pub fn parse(raw: &[u8]) -> Option<Line> {
         let line = raw.trim_ascii_end();
         let (digits, rest) = line.split_at_checked(3)?;
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_by_its_code_whatever_its_text() {
+    fn reply_lines_are_parsed_by_their_code() {
         type Expected = Option<(u16, bool, &'static str)>;
         let cases: [(&[u8], Expected); 9] = [
             (b"250 OK\r\n", Some((250, true, "OK"))),
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_leaves_out_what_may_repeat_a_secret() {
+    fn the_status_omits_text_that_may_contain_a_secret() {
         let reply = |text: &str| Reply { code: 535, lines: vec![text.to_owned()] };
         assert_eq!(reply("5.7.8 AUTH PLAIN AGh1bnRlcjI=").status(), "535 5.7.8");
         assert_eq!(reply("AGh1bnRlcjI= is wrong").status(), "535");

@@ -1,8 +1,8 @@
 //! A connection to a mail server: commands out, replies in.
 //!
 //! Guarantees: replies have a size limit; data from before the TLS handshake is not read after it
-//! (CVE-2011-0411); only the first digit of a reply decides. Has no deadlines: each step has its
-//! own (`smtp.rs`).
+//! (CVE-2011-0411); only the first digit of a reply decides. The caller sets the deadline of each
+//! step (`smtp.rs`).
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rustls::pki_types::ServerName;
@@ -17,10 +17,10 @@ use super::reply::{Line, Reply};
 
 /// The longest line of a reply, in bytes. RFC 5321 (section 4.5.3.1.5) allows 512.
 const MAX_LINE: u64 = 2_048;
-/// The most lines of a reply.
+/// The maximum number of lines of a reply.
 const MAX_LINES: usize = 100;
 
-/// Why a step of the dialogue failed.
+/// The error of a step of the dialogue.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error("{0}")]
@@ -46,7 +46,6 @@ type Result<T> = std::result::Result<T, SessionError>;
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// How to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     Plain,
@@ -64,12 +63,12 @@ impl Mechanism {
 
 pub struct Session {
     stream: BufReader<Box<dyn Stream>>,
-    /// What the server offers by its last EHLO, in capitals, and the parameters of each.
+    /// The extensions in the server's latest EHLO response with their parameters, in capitals.
     offers: Vec<(String, BTreeSet<String>)>,
 }
 
 impl Session {
-    /// A connection that is encrypted from its first byte if there is a `tls`.
+    /// Starts a session; with `tls`, encrypted from the first byte.
     pub async fn open(
         stream: TcpStream,
         tls: Option<(&TlsConnector, ServerName<'static>)>,
@@ -83,7 +82,7 @@ impl Session {
         Ok(Session { stream: BufReader::new(stream), offers: Vec::new() })
     }
 
-    /// Reads the greeting, and says hello.
+    /// Reads the greeting and sends EHLO.
     pub async fn greet(&mut self, hello: &str) -> Result<()> {
         self.positive().await?;
         self.hello(hello).await
@@ -175,7 +174,7 @@ impl Session {
         Ok(())
     }
 
-    /// Name and password, each after a prompt, whatever the prompts say.
+    /// Sends name and password after one prompt each; the text of the prompts does not matter.
     async fn log_in_login(&mut self, username: &str, password: &str) -> Result<()> {
         let mut reply = self.command("AUTH LOGIN").await?;
         for answer in [username, password] {
@@ -187,7 +186,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends one command; gives the reply if it is positive.
+    /// Sends a command; returns a positive reply.
     pub async fn command(&mut self, command: &str) -> Result<Reply> {
         self.send(format!("{command}\r\n").as_bytes()).await?;
         self.positive().await
@@ -214,7 +213,7 @@ impl Session {
         self.stream.flush().await.map_err(SessionError::Io)
     }
 
-    /// The next reply, if it is positive.
+    /// Reads the next reply; an error unless it is positive.
     pub async fn positive(&mut self) -> Result<Reply> {
         let reply = self.reply().await?;
         if reply.is_positive() { Ok(reply) } else { Err(SessionError::Refused(reply)) }

@@ -1,7 +1,8 @@
-//! One mail to one recipient over one connection (RFC 5321), each step with a deadline.
+//! Sends one mail to one recipient over one connection (RFC 5321); each step has a deadline.
 //!
-//! The dialogue is our own: lettre's connection keeps its read buffer across STARTTLS, has no limit
-//! for a line, and takes an accepted message for refused if the text of the reply is unusual.
+//! lettre's connection is not used: it keeps its read buffer across STARTTLS, does not limit the
+//! length of a line, and treats an accepted message as rejected if the text of the reply is
+//! unusual.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use lettre::Address;
@@ -27,18 +28,17 @@ use crate::{
     notify::NotifierError,
 };
 
-/// The mail is handed over by then; a server's goodbye is not worth waiting for.
+/// The time limit of QUIT. The mail is already delivered.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// How long the reply to the message itself may take, at most (RFC 5321, section 4.5.3.2.6).
+/// The longest time limit of the final reply (RFC 5321, section 4.5.3.2.6).
 const FINAL_REPLY: Duration = Duration::from_secs(600);
-/// The same, in times of a step.
+/// The time limit of the final reply, in multiples of that of a step.
 const FINAL_STEPS: u32 = 20;
-/// The first step.
 const CONNECTING: &str = "connecting";
-/// How much of a detail is kept, in characters.
+/// The maximum length of a detail, in characters.
 const MAX_DETAIL: usize = 300;
 
-/// How long the reply to the message itself may take.
+/// The time limit of the final reply, which follows the message.
 pub(super) fn final_reply(timeout: Duration) -> Duration {
     (timeout * FINAL_STEPS).min(FINAL_REPLY).max(timeout)
 }
@@ -69,10 +69,10 @@ impl Transport {
 
     pub async fn send(&self, recipient: &Address, message: &[u8]) -> Outcome {
         let outcome = self.dialogue(recipient, message).await.unwrap_or_else(|failure| failure);
-        // A server may send any text, which is stored and shown.
+        // A reply can contain any text, and is stored and shown.
         let Some((username, password)) = &self.login else { return outcome };
         let password = password.expose_secret();
-        // What AUTH PLAIN sends (RFC 4616); the password's own forms are hidden with it.
+        // The argument of AUTH PLAIN (RFC 4616).
         let plain = BASE64.encode(format!("\0{username}\0{password}"));
         outcome.without(&plain).without(password)
     }
@@ -122,7 +122,7 @@ impl Transport {
             Ok(Err(error @ SessionError::Refused(_))) => {
                 Err(self.failure("the message", Why::Message, &error))
             }
-            // All of it was sent: it may have arrived.
+            // The message was sent completely, so it may have arrived.
             Ok(Err(error)) => {
                 let detail = format!("after the message: {error}; the message may have arrived");
                 Err(Outcome::retry(Why::Unconfirmed, self.with_server(&detail)))
@@ -136,11 +136,11 @@ impl Transport {
         }
     }
 
-    /// Resolves the name, connects to the first address that answers, and reads the greeting.
+    /// Resolves the name, connects to the first address that responds, and reads the greeting.
     async fn connect(&self) -> Result<Session, SessionError> {
         let server = (self.smtp.host.as_str(), self.smtp.port);
         let addresses = tokio::net::lookup_host(server).await.map_err(SessionError::Io)?;
-        // Of several addresses the first may be dead: each has its part of the time.
+        // The first of several addresses may be unreachable, so each gets half of the time.
         let each = self.smtp.timeout / 2;
         let mut failed = std::io::Error::other("the host name has no address");
         for address in addresses {
@@ -175,7 +175,7 @@ impl Transport {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(self.failure(what, reason, &error)),
             Err(_) => {
-                // Where the server waits for TLS, it never greets.
+                // A server that expects TLS sends no greeting.
                 let hint = match (what, self.smtp.tls) {
                     (CONNECTING, Tls::StartTls | Tls::None) => {
                         "; port 465 usually needs smtp.tls = \"implicit\""
@@ -188,12 +188,12 @@ impl Transport {
         }
     }
 
-    /// What a failed step means. Only a recipient that is rejected (5xx) is final: everything else
-    /// may be the server's trouble of the day.
+    /// The outcome of a failed step. Only a permanently rejected recipient (5xx) is final: other
+    /// errors may be temporary problems of the server.
     fn failure(&self, what: &str, reason: FailureReason, error: &SessionError) -> Outcome {
         use FailureReason as Why;
         let text = match error {
-            // A server may repeat its input, which is the password here.
+            // A reply may repeat the command, which contains the password.
             SessionError::Refused(reply) if reason == Why::Login => reply.status(),
             error => net::error_chain(error),
         };
@@ -225,7 +225,7 @@ impl Transport {
     }
 }
 
-/// The likely cause of a failed handshake, and what to do.
+/// The likely cause of a failed handshake, and the remedy.
 fn hint(error: &str) -> &'static str {
     if error.contains("InvalidContentType") {
         "; the server does not start with TLS: ports 587 and 25 usually need smtp.tls = \"starttls\""
@@ -256,8 +256,7 @@ fn connector(smtp: &Smtp) -> Result<TlsConnector, NotifierError> {
     Ok(Arc::new(config).into())
 }
 
-/// The name of this machine, as EHLO takes it, or else an address literal (RFC 5321, section
-/// 4.1.3).
+/// The name of this machine for EHLO, or else an address literal (RFC 5321, section 4.1.3).
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let is_plain =
@@ -265,10 +264,10 @@ fn host_name() -> String {
     if is_plain { name } else { "[127.0.0.1]".to_owned() }
 }
 
-/// In the background: the accepted message is recorded at once.
+/// Ends the session in the background, so that the result is recorded at once.
 fn goodbye(mut session: Session) {
     tokio::spawn(async move {
-        // Whatever comes of it: the connection is dropped then.
+        // The result does not matter: the connection is dropped.
         tokio::time::timeout(GOODBYE, session.command("QUIT")).await.ok();
     });
 }

@@ -1,4 +1,4 @@
-//! `format = "alertmanager"`: `POST /api/v2/alerts` of Prometheus' Alertmanager, one for each alert.
+//! `format = "alertmanager"`: `POST /api/v2/alerts` of Prometheus' Alertmanager, for each alert.
 //!
 //! <https://prometheus.io/docs/alerting/latest/alerts_api>: labels identify an alert, so only
 //! constant values are labels, and the severity, which routes it. If the severity changes, the same
@@ -20,23 +20,23 @@ use crate::{
 };
 
 const PATH: &str = "api/v2/alerts";
-/// How far in the past resolved alerts end: an end in the future of the clock of Alertmanager would
-/// lose against an earlier, later one.
+/// Resolved alerts end this far in the past. If Alertmanager's clock is behind and the end lies in
+/// its future, a later `endsAt` that it already has takes precedence.
 const BEFORE: TimeDelta = TimeDelta::minutes(5);
 
 pub fn call(incident: &Incident<'_>, context: RenderContext<'_>) -> Request {
     let notification = incident.notification;
     let one = |severity: Severity, ends_at: Option<DateTime<Utc>>| {
         let mut details = incident.details();
-        // Alertmanager has silences of its own, and does not know of our acknowledgements.
+        // Alertmanager has its own silences, and does not know certvigil's acknowledgements.
         details.remove(TO_MUTE);
         details.insert("summary".to_owned(), incident.summary.clone().into());
         let starts_at = notification.created_at;
         let mut alert = json!({
             "labels": labels(incident, severity),
             "annotations": details,
-            // Of an alert that it has, Alertmanager keeps the earlier start. One that starts after its
-            // end is refused.
+            // For a known alert, Alertmanager keeps the earlier start. It rejects an alert that
+            // starts after its end.
             "startsAt": instant(ends_at.map_or(starts_at, |ends_at| ends_at.min(starts_at))),
         });
         if let Some(page) = &context.style.links.page {
@@ -49,17 +49,17 @@ pub fn call(incident: &Incident<'_>, context: RenderContext<'_>) -> Request {
     };
     let severity = incident.alert.severity;
     let over = Some(context.now.min(notification.created_at) - BEFORE);
-    // What waited for long is kept up from now on, like any other.
+    // A delayed alert lasts from now, like any other.
     let lasts = notification.stale_at.map(|stale_at| stale_at - notification.created_at);
     let ends_at = if incident.over { over } else { lasts.map(|lasts| context.now + lasts) };
     let mut alerts = vec![one(severity, ends_at)];
-    // Alertmanager forgets earlier severities by itself: they have ended.
+    // A resolved alert needs no further ends: alerts of earlier severities have already ended.
     let closed = incident.closes().into_iter().filter(|_| !incident.over);
     alerts.extend(closed.map(|closed| one(closed, over)));
     Request::json_to(address(context.url), Value::from(alerts).to_string())
 }
 
-/// The configured address with the path of the API, unless it has it.
+/// The configured URL, with the path of the API unless it has it.
 fn address(url: &Url) -> Url {
     let mut url = url.clone();
     if !url.path().trim_end_matches('/').ends_with(PATH)
@@ -70,7 +70,7 @@ fn address(url: &Url) -> Url {
     url
 }
 
-/// Label names have letters, digits and `_`; empty values are left out.
+/// Label names contain only letters, digits and `_`; empty values are omitted.
 fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
     let alert = incident.alert;
     let name = match alert.event {

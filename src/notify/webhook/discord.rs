@@ -1,12 +1,13 @@
 //! `format = "discord"`: embeds.
 //!
-//! What others wrote has every character escaped that Discord's Markdown knows, and nobody can be
-//! mentioned (`allowed_mentions`).
+//! In external text, all special characters of Discord's Markdown are escaped. `allowed_mentions`
+//! prevents mentions.
 //!
-//! Limits (<https://docs.discord.com/developers/resources/message#embed-object-embed-limits>): 10 embeds;
-//! a title of 256 characters, a description of 4096, 25 fields with a name of 256 and a value of 1024, a
-//! footer of 2048, and 6000 in all embeds together. `wait=true` makes the answer say whether the message was
-//! kept (<https://docs.discord.com/developers/resources/webhook#execute-webhook>).
+//! Limits (<https://docs.discord.com/developers/resources/message#embed-object-embed-limits>): 10
+//! embeds; a title of 256 characters, a description of 4096, 25 fields with a name of 256 and a
+//! value of 1024, a footer of 2048, and 6000 in all embeds together. With `wait=true`, the response
+//! reports whether the message was saved
+//! (<https://docs.discord.com/developers/resources/webhook#execute-webhook>).
 
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mut left = MAX_TOTAL - LAST_WORDS;
     for alert in &notification.alerts {
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
-        // In full, or else in short, or else counted.
+        // Prefer the full form, then the short one; otherwise only count the alert.
         let fitting = [full(notification, &entry), short(notification, &entry)]
             .into_iter()
             .find(|embed| length(embed) <= left);
@@ -116,7 +117,7 @@ fn title(notification: &Notification, entry: &Entry) -> String {
     cut(&format!("{} {}", entry.mark.sign(), escaped(&title)), MAX_TITLE)
 }
 
-/// What counts towards the limit of the whole message.
+/// The length that counts towards the limit of all embeds.
 fn length(embed: &Value) -> usize {
     let of = |value: &Value| value.as_str().map_or(0, units);
     let fields = embed["fields"].as_array().into_iter().flatten();
@@ -124,7 +125,7 @@ fn length(embed: &Value) -> usize {
     of(&embed["title"]) + of(&embed["description"]) + fields
 }
 
-/// A backslash before a character that means something makes it mean itself.
+/// Escapes the special characters of Markdown.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,7 +1,8 @@
-//! What each service wants a message as: a file for each format, and one list of them here.
+//! The formats of webhook services: one file for each, and the only list of them.
 //!
-//! A format makes one request out of one message, or a few where an incident of another severity ends. It keeps the service's limits by cutting with a count,
-//! and escapes what others wrote as the service's own rules say. To add one: its file, and its arms here.
+//! A format turns a notification into one request, or several if incidents of other severities are
+//! closed. It respects the limits of the service by cutting with a count, and escapes external text
+//! by the rules of the service. To add a format: a file, and its match arms here.
 
 use chrono::{DateTime, Utc};
 use url::Url;
@@ -24,11 +25,11 @@ pub enum Format {
     PagerDuty,
     Opsgenie,
     Alertmanager,
-    /// The operator's own.
+    /// A template of the operator.
     Template(Template),
 }
 
-/// The formats that are built in.
+/// The built-in formats.
 pub const BUILT_IN: [Format; 7] = [
     Format::Json,
     Format::Slack,
@@ -39,42 +40,42 @@ pub const BUILT_IN: [Format; 7] = [
     Format::Alertmanager,
 ];
 
-/// What a key is to a service.
+/// The use of the configured key by a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// The address itself is the secret.
+    /// No key: the URL itself is the secret.
     None,
-    /// A bearer token (RFC 6750), where there is one.
+    /// An optional bearer token (RFC 6750).
     Bearer,
-    /// Demanded, and sent as `Authorization: GenieKey …`.
+    /// Required, and sent as `Authorization: GenieKey …`.
     Genie,
-    /// Required and part of the message: it selects the team of the service.
+    /// Required, and part of the message: it selects the team of the service.
     Routing,
 }
 
-/// What a message is rendered with.
+/// The context of rendering.
 #[derive(Clone, Copy)]
 pub struct RenderContext<'a> {
-    /// Where messages go.
+    /// The configured URL.
     pub url: &'a Url,
     pub style: &'a Style,
     pub now: DateTime<Utc>,
-    /// The key of a service that wants it in the message.
+    /// The key, for services that expect it in the message.
     pub routing_key: &'a str,
 }
 
-/// One request. Its address and its body may hold a secret.
+/// A request. URL and body may contain a secret.
 #[derive(Clone)]
 pub struct Request {
     pub url: Url,
     pub content_type: String,
     pub body: String,
-    /// Whether it closes an incident: then one that is not there (404) is closed.
+    /// Whether it closes an incident: a 404 then counts as success.
     pub closes: bool,
 }
 
 impl Request {
-    /// A JSON document to the configured address.
+    /// A JSON document for the configured URL.
     pub fn json(context: RenderContext<'_>, body: &serde_json::Value) -> Request {
         Request::json_to(context.url.clone(), body.to_string())
     }
@@ -106,10 +107,11 @@ impl Format {
         }
     }
 
-    /// Whether the text of a successful answer says that the message was not delivered.
+    /// Whether the text of a successful response reports a failed delivery.
     pub fn is_failure(&self, reply: &str) -> bool {
         match self {
-            // A connector's answer when Teams itself refused the message (Microsoft's documentation of webhooks).
+            // The response of a connector whose message Teams rejected (Microsoft's documentation
+            // of webhooks).
             Format::Teams => reply.contains("message delivery failed"),
             Format::Json
             | Format::Slack
@@ -121,7 +123,7 @@ impl Format {
         }
     }
 
-    /// Its word in the configuration.
+    /// Its name in the configuration.
     pub fn word(&self) -> &'static str {
         match self {
             Format::Json => "json",
@@ -135,8 +137,8 @@ impl Format {
         }
     }
 
-    /// The default rate per minute. An Alertmanager is private and needs every open alert in every
-    /// scan.
+    /// The default rate per minute. An Alertmanager is a private service, and receives every open
+    /// alert with every scan.
     pub fn max_per_minute(&self) -> u32 {
         match self {
             Format::Alertmanager => 6_000,
@@ -150,10 +152,9 @@ impl Format {
         }
     }
 
-    /// How many requests one message may need.
+    /// The maximum number of requests for one notification.
     pub fn most_requests(&self) -> u32 {
         match self {
-            // One for each severity.
             Format::PagerDuty | Format::Opsgenie => 3,
             Format::Json
             | Format::Slack
@@ -164,7 +165,7 @@ impl Format {
         }
     }
 
-    /// The service's own address, where it has one for everybody.
+    /// The URL of the service, if it is the same for all users.
     pub fn default_url(&self) -> Option<&'static str> {
         match self {
             Format::PagerDuty => Some(pagerduty::URL),
@@ -178,10 +179,10 @@ impl Format {
         }
     }
 
-    /// The requests that say the message, in their order; all of them have to be accepted.
+    /// The requests for a notification, in their order; all of them must succeed.
     ///
     /// # Errors
-    /// Where the operator's template fails, with why; the built-in formats never do.
+    /// The error of the operator's template; built-in formats do not fail.
     pub fn requests(
         &self,
         notification: &Notification,
@@ -210,13 +211,13 @@ impl Format {
     }
 }
 
-/// How long a text is to services that count in UTF-16 code units, as JavaScript does. Where a service
-/// counts characters, this is never fewer.
+/// The length in UTF-16 code units, which some services count. It is never less than the number of
+/// characters.
 pub fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// The text, cut with an ellipsis to at most `max` UTF-16 code units.
+/// Cuts a text with an ellipsis to at most `max` UTF-16 code units.
 pub fn cut(text: &str, max: usize) -> String {
     if units(text) <= max {
         return text.to_owned();
@@ -230,7 +231,7 @@ pub fn cut(text: &str, max: usize) -> String {
         }
         out.push(c);
     }
-    // A cut escape would escape the ellipsis.
+    // A backslash at the end would escape the ellipsis.
     let out = out.trim_end_matches('\\');
     format!("{out}…")
 }
@@ -240,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_within_what_the_service_counts() {
+    fn texts_are_cut_by_utf16_code_units() {
         let cases = [
             ("abc", 3, "abc"),
             ("abcd", 3, "ab…"),

@@ -1,4 +1,4 @@
-//! What the services share that open an incident for each alert, and close it.
+//! Common code of services that open and close an incident for each alert.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -16,43 +16,43 @@ use crate::{
     },
 };
 
-/// How many projects an incident's details list.
+/// The number of projects listed in the details.
 const SHOWN_PROJECTS: usize = 20;
-/// How long one of its details may be, in UTF-16 code units.
+/// The maximum length of a detail, in UTF-16 code units.
 const MAX_DETAIL: usize = 1_000;
 
-/// The name of the detail that says how to mute it.
+/// The name of the detail with the command that silences the alert.
 pub const TO_MUTE: &str = "to_mute_it";
 
-/// The one alert of a message for such a service.
+/// The only alert of a notification.
 pub struct Incident<'a> {
     pub notification: &'a Notification,
     pub alert: &'a Alert,
     pub entry: Entry,
-    /// Constant from the start to the end of the alert, except for its severity.
+    /// The constant part of the keys, without the severity.
     key: String,
-    /// One line, with the organization.
+    /// One line that starts with the organization.
     pub summary: String,
-    /// Whether it ends.
+    /// Whether the alert is resolved.
     pub over: bool,
 }
 
-/// The longest key that all the services take, in bytes: PagerDuty's `dedup_key`.
+/// The longest key that all services accept, in bytes: PagerDuty's `dedup_key`.
 const MAX_KEY: usize = 255;
 
 impl<'a> Incident<'a> {
-    /// Of the message's first alert: such a message has but one.
+    /// The incident of the first alert: such a notification has only one.
     ///
     /// # Errors
-    /// Where it has none, which the domain never makes.
+    /// If it has no alert, which never happens.
     pub fn of(
         notification: &'a Notification,
         context: RenderContext<'_>,
     ) -> Result<Incident<'a>, String> {
         let alert = notification.alerts.first().ok_or("the message has no alert")?;
         let of = notification.organization.as_ref().map(|name| name.as_str());
-        // Two notifiers of the same service may select different projects: an alert resolved for
-        // one may be open for the other.
+        // The key contains the notifier: two notifiers of the same service may select different
+        // projects, so that an alert resolved for one may be open for the other.
         let notifier = &notification.notifier;
         let mut key = match of {
             Some(organization) => format!("certvigil:{notifier}:{organization}:{}", alert.key()),
@@ -76,18 +76,18 @@ impl<'a> Incident<'a> {
         format!("{}:{severity}", self.key)
     }
 
-    /// The severities whose incidents end with this message.
+    /// The severities whose incidents this notification closes.
     pub fn closes(&self) -> Vec<Severity> {
         match &self.alert.closes {
             Some(closes) => closes.iter().copied().collect(),
-            // A message of an earlier version: closing an incident that is not open changes
+            // A notification of an earlier version. Closing an incident that is not open changes
             // nothing.
             None if self.over => Severity::ALL.to_vec(),
             None => Vec::new(),
         }
     }
 
-    /// The organization, or a substitute for a test.
+    /// The organization, or `certvigil` without one.
     pub fn source(&self) -> String {
         let of = self.notification.organization.as_ref();
         of.map_or("certvigil".to_owned(), |organization| {
@@ -95,7 +95,7 @@ impl<'a> Incident<'a> {
         })
     }
 
-    /// All that is known, in rows of a name and a text.
+    /// All information, by name.
     pub fn details(&self) -> Map<String, Value> {
         let mut details = Map::new();
         let mut detail = |name: &str, text: Option<String>| {
@@ -106,7 +106,7 @@ impl<'a> Incident<'a> {
         let Incident { notification, entry, .. } = self;
         detail("what_breaks", entry.consequence.clone());
         for (label, value) in &entry.facts {
-            // The same name before and after, for templates.
+            // The name stays the same after the expiry, for templates.
             let name = if *label == "Expired" { "expires" } else { label };
             detail(&name.to_lowercase().replace(' ', "_"), Some(value.clone()));
         }

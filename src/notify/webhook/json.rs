@@ -1,5 +1,5 @@
-//! `format = "json"`: the schema `certvigil.notification/1`, described for machines by
-//! `notification.schema.json` beside this file. It changes only by addition.
+//! `format = "json"`: the schema `certvigil.notification/1`, defined in `notification.schema.json`.
+//! It changes only by additions.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::{
 
 pub const SCHEMA: &str = "certvigil.notification/1";
 
-/// The whole document; a template is rendered over the same.
+/// The whole document, which is also the data of templates.
 pub fn document(notification: &Notification, links: &Links, now: DateTime<Utc>) -> Value {
     let alerts = notification.alerts.iter().map(|alert| entry(alert, links, now));
     let alerts: Vec<Value> = alerts.collect();
@@ -116,7 +116,7 @@ fn failing_receiver(view: &ReceiverView) -> Value {
     })
 }
 
-/// A list that could not be read for too long.
+/// A list that is unreadable for too long.
 fn unseen(view: &UnseenView) -> Value {
     json!({
         "list": view.list,

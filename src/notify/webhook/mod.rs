@@ -1,11 +1,11 @@
-//! Webhooks: a signed `POST` for each notification, in the format that the receiver wants; a few
-//! where the service needs more. Those are repeated as a whole, under the same keys, until all are
-//! accepted.
+//! Webhooks: a signed `POST` for each notification, in the format of the receiver, or several
+//! requests if the service needs them. Several requests are retried together with the same keys
+//! until all succeed.
 //!
-//! Guarantees: the same `webhook-id` on every attempt; a redirect is not followed, so that neither
-//! the body nor a key goes to another host; no secret (the address included) is in an error, an
-//! answer that is kept, or `Debug`. A 2xx accepts. `400`, `413` and `422` are final, and so is
-//! `410`; everything else is worth another attempt.
+//! Guarantees: all attempts have the same `webhook-id`; redirects are not followed, so that neither
+//! body nor key goes to another host; no error, stored response or `Debug` output contains a
+//! secret, which includes the URL. A 2xx means success; `400`, `410`, `413` and `422` are final;
+//! everything else is retried.
 
 mod alertmanager;
 mod discord;
@@ -48,11 +48,11 @@ use crate::{
 };
 use format::{Format, Key, RenderContext, Request};
 
-/// How many deliveries to one webhook may be under way, unless configured.
+/// The default number of concurrent deliveries to one webhook.
 pub const CONCURRENCY: usize = 4;
-/// For one request and its answer.
+/// The time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of an answer is read.
+/// The maximum size of a response that is read, in bytes.
 const MAX_ANSWER: usize = 4 * 1024;
 
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct Settings {
     pub name: String,
     pub format: Format,
     pub url: Secret,
-    /// Whether that is the service's own address, since none is configured.
+    /// Whether no URL is configured, so that the service's own URL is used.
     pub url_by_default: bool,
     /// The format decides its use.
     pub key: Option<Secret>,
@@ -74,10 +74,10 @@ pub struct Settings {
     pub style: Style,
 }
 
-/// The requests that a message would be, without the key where the message itself has one.
+/// The requests for a notification, with the routing key hidden.
 ///
 /// # Errors
-/// Where the address cannot be read, or the operator's template fails.
+/// If the operator's template fails.
 pub fn preview(
     settings: &Settings,
     url: &Url,
@@ -88,12 +88,12 @@ pub fn preview(
     settings.format.requests(notification, RenderContext { url, style, now, routing_key: HIDDEN })
 }
 
-/// An instant for machines (RFC 3339).
+/// A time in RFC 3339.
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Whether a text is a signing secret.
+/// Checks that a text is a signing secret.
 ///
 /// # Errors
 /// The expected form.
@@ -103,18 +103,18 @@ pub fn fits_signing(text: &str) -> Result<(), String> {
         .map_err(|_| "a secret in base64 such as \"whsec_…\" (Standard Webhooks)".to_owned())
 }
 
-/// How long the words of an answer are waited for, once its status is there.
+/// The time limit for the body of a response, after its status.
 const LISTEN: Duration = Duration::from_secs(1);
 
-/// Shorter values are not secret and occur in every response.
+/// Shorter values are not hidden: they are not secret, and occur in many responses.
 const LONG: usize = 8;
 
-/// The stored and shown receiver: the host, because the rest of the URL may be secret, and three
-/// hexadecimal digits that distinguish channels of one service. They are too few to reveal a
-/// secret, and enough to detect a new destination without sent alerts.
+/// The stored and displayed receiver: the host, because the rest of the URL may be secret, and
+/// three hexadecimal digits of a hash that distinguish channels of one service. They reveal no
+/// secret, but show that the destination has changed.
 fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
     let key = match format.key() {
-        // It selects the receiver.
+        // The key selects the receiver.
         Key::Routing | Key::Genie => key.map(|key| key.expose_secret().trim()).unwrap_or_default(),
         Key::Bearer | Key::None => "",
     };
@@ -123,14 +123,14 @@ fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
     format!("{} #{:.3}", url.origin().ascii_serialization(), digest.to_string())
 }
 
-/// The parts of an address that may be secret by themselves, as an answer may repeat them.
+/// The parts of a URL that may be secret, and that a response may repeat.
 fn parts_of(url: &Url) -> Vec<SecretString> {
     let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
     let values = url.query_pairs().map(|(_, value)| value.into_owned());
     let user = Some(url.username());
     let whole = [user, url.password(), url.query(), Some(url.path())].into_iter().flatten();
     let parts = whole.map(str::to_owned).chain(segments).chain(values);
-    // The longest first, so that no part of a longer one is left over.
+    // Longest first, so that hiding a part leaves nothing of a longer one.
     let mut parts: Vec<String> = parts.filter(|part| part.len() >= LONG).collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
     parts.into_iter().map(SecretString::from).collect()
@@ -142,7 +142,7 @@ pub struct Webhook {
     client: Client,
     url: Url,
     headers: HeaderMap,
-    /// Of a service that wants its key in the message.
+    /// The key, for services that expect it in the message.
     routing_key: SecretString,
     signer: Option<Signer>,
     /// Values to hide in responses.
@@ -157,7 +157,7 @@ impl std::fmt::Debug for Webhook {
 
 impl Webhook {
     /// # Errors
-    /// Where a secret cannot be read or does not fit, or TLS cannot be set up.
+    /// If a secret is unreadable or invalid, or TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Webhook, NotifierError> {
         let name = &settings.name;
         let not_fitting =
@@ -258,7 +258,7 @@ impl Webhook {
         let status = response.status();
         let after = net::retry_after(response.headers(), now)
             .and_then(|after| TimeDelta::from_std(after).ok());
-        // A slow body changes nothing: the accepted message is recorded at once.
+        // The status decides; do not wait for a slow body.
         let reply = tokio::time::timeout(LISTEN, self.reply(response)).await.unwrap_or_default();
         let detail = match reply.as_str() {
             "" => format!("HTTP {status}"),
@@ -282,7 +282,7 @@ impl Webhook {
         Outcome::Retry { reason, detail, after }
     }
 
-    /// The beginning of the answer in one line, without anything that is secret.
+    /// The start of the response in one line, with secrets hidden.
     async fn reply(&self, response: Response) -> String {
         let text = net::text_up_to(response, MAX_ANSWER).await;
         let hidden = self

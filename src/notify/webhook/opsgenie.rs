@@ -1,8 +1,8 @@
-//! `format = "opsgenie"`: the Alert API, one alert for each of ours and each severity.
+//! `format = "opsgenie"`: the Alert API, with one Opsgenie alert for each alert and severity.
 //!
-//! <https://docs.opsgenie.com/docs/alert-api>: created with an alias, and closed by it. A message of at most
-//! 130 characters, an alias and an entity of 512, a description of 15 000, details of 8000 in all, 20 tags of
-//! 50, a source of 100, a note of 25 000.
+//! <https://docs.opsgenie.com/docs/alert-api>: alerts are created with an alias, and closed by it.
+//! Limits: a message of 130 characters, an alias and an entity of 512, a description of 15 000,
+//! details of 8000 in total, 20 tags of 50, a source of 100, a note of 25 000.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::threshold::Severity;
 
-/// Of accounts in the EU it is `https://api.eu.opsgenie.com/v2/alerts`.
+/// For accounts in the EU, the URL is `https://api.eu.opsgenie.com/v2/alerts`.
 pub const URL: &str = "https://api.opsgenie.com/v2/alerts";
 const MAX_MESSAGE: usize = 130;
 const MAX_DESCRIPTION: usize = 15_000;
@@ -70,7 +70,7 @@ fn closing(alerts: &Url, alias: &str) -> Url {
     url
 }
 
-/// As many of the details as there is room for.
+/// The details that fit into the limit.
 fn within(details: Map<String, Value>, max: usize) -> Map<String, Value> {
     let mut left = max;
     let fits = |(name, text): &(String, Value)| {

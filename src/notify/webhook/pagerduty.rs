@@ -1,5 +1,5 @@
-//! `format = "pagerduty"`: the Events API v2, an event that opens an incident for each alert and severity, and
-//! events that close the others.
+//! `format = "pagerduty"`: the Events API v2. One event opens an incident for each alert and
+//! severity; others close the incidents of other severities.
 //!
 //! <https://developer.pagerduty.com/docs/send-alert-event>: a summary of at most 1024 characters, a
 //! `dedup_key` of 255, 512 kB in total; `trigger` opens an alert and `resolve` closes it with the
@@ -41,7 +41,7 @@ fn event(incident: &Incident<'_>, context: RenderContext<'_>, action: &str, of: 
             "custom_details": incident.details(),
         },
     });
-    // The schema of an event has texts here, and no null.
+    // The schema requires strings here, and allows no null.
     if let Some(certificate) = certificate {
         event["payload"]["component"] = certificate.id.as_str().into();
     }

@@ -3,8 +3,9 @@
 //! External text is only in plain text and in text elements of rich text, where Slack interprets no
 //! markup, mentions or links; the fallback is escaped by the rules of its formatting page.
 //!
-//! Limits (<https://docs.slack.dev/reference/block-kit/blocks>): 50 blocks; a header of 150 characters, any
-//! text of 3000. For rich text none is given: a block of it is held to the 3000 of a text.
+//! Limits (<https://docs.slack.dev/reference/block-kit/blocks>): 50 blocks; a header of 150
+//! characters, a text of 3000. Rich text has no documented limit; certvigil limits a block to 3000,
+//! too.
 
 use serde_json::{Value, json};
 
@@ -20,10 +21,10 @@ use crate::{
 
 const MAX_HEADER: usize = 150;
 const MAX_TEXT: usize = 3_000;
-/// Two blocks each, and five for the rest, are within 50.
+/// Two blocks for each alert and five others stay within 50.
 const SHOWN_ALERTS: usize = 20;
 const SHOWN_PROJECTS: usize = 5;
-/// How long a fact and a project's line may be, so that one alert's parts fit into its block.
+/// The maximum lengths of a fact and of a project's line: one alert then fits into its block.
 const MAX_FACT: usize = 250;
 const MAX_PROJECT: usize = 120;
 
@@ -67,15 +68,15 @@ pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     json!({ "text": cut(&escaped(&title), MAX_TEXT), "mrkdwn": false, "blocks": blocks })
 }
 
-/// `&`, `<` and `>` are all that Slack wants escaped in its own text.
+/// Escapes `&`, `<` and `>`, as Slack requires for its own text format.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A block of rich text up to its limit; omitted content is mentioned.
+/// A block of rich text up to its limit; an ellipsis marks omitted content.
 struct RichText {
     elements: Vec<Value>,
-    /// The section that is being written: it breaks lines only where it says so.
+    /// The current section. Line breaks are explicit.
     section: Vec<Value>,
     left: usize,
     is_cut: bool,

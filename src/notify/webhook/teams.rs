@@ -1,10 +1,11 @@
-//! `format = "teams"`: an Adaptive Card, for the workflow “When a Teams webhook request is received”.
+//! `format = "teams"`: an Adaptive Card, for the workflow “When a Teams webhook request is
+//! received”.
 //!
 //! External text is only in text runs, which are not Markdown
 //! (<https://adaptivecards.io/explorer/TextRun.html>), unlike text blocks and facts.
 //!
-//! Limit: 28 kB, as the workflow measures it: a card of 24 453 bytes was refused as one of 28 897
-//! (<https://github.com/MicrosoftDocs/msteams-docs/issues/11274>). So it is held well below.
+//! Limit: 28 kB, as measured by the workflow: it rejected a card of 24 453 bytes as one of 28 897
+//! (<https://github.com/MicrosoftDocs/msteams-docs/issues/11274>). Cards therefore stay well below.
 
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 
-/// In bytes of JSON.
+/// The largest card, in bytes of JSON.
 const MAX_CARD: usize = 18_000;
 /// Reserved for the end of the card.
 const LAST_WORDS: usize = 1_500;
@@ -41,7 +42,7 @@ pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mut shown = 0;
     for alert in &notification.alerts {
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
-        // In full, or else in short, or else counted.
+        // Prefer the full form, then the short one; otherwise only count the alert.
         let fitting = [full(&entry), short(&entry)]
             .into_iter()
             .find(|container| container.to_string().len() < left);
@@ -121,7 +122,7 @@ fn paragraph(runs: &[Run]) -> Value {
     json!({ "type": "RichTextBlock", "inlines": inlines })
 }
 
-/// A piece of text, taken for nothing but text.
+/// A text run, which contains no markup.
 struct Run(Value);
 
 fn run(text: &str) -> Run {

@@ -1,9 +1,9 @@
-//! `format = "template"`: the operator's own body, a minijinja template over the document that
-//! `format = "json"` sends.
+//! `format = "template"`: the operator's own body, a minijinja template with the document of
+//! `format = "json"` as its data.
 //!
-//! Rendered with a sample of every event when the configuration is loaded, so that errors stop the
-//! start. The content type decides the escaping: in JSON each value is written as a JSON value with
-//! quotes; in HTML and XML as text.
+//! Loading the configuration renders it with a sample of every event, so that errors stop the
+//! start. The content type decides the escaping: in JSON each value becomes a JSON value with
+//! quotes; in HTML and XML it becomes text.
 
 use chrono::{DateTime, Utc};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde};
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::message::{Event, Notification, sample, style::Links};
 
-/// How much work one rendering may be, in the engine's instructions: a loop over all that a message
-/// can hold takes some ten thousand.
+/// The limit of work for one rendering, in instructions of the engine. A loop over a full
+/// notification takes some ten thousand.
 const FUEL: u64 = 10_000_000;
-/// The largest body that is made, in bytes.
+/// The largest rendered body, in bytes.
 const MAX_BODY: usize = 512 * 1024;
 /// The name of the only template.
 const NAME: &str = "body";
@@ -37,10 +37,10 @@ impl std::fmt::Debug for Template {
 }
 
 impl Template {
-    /// Compiles a template, and tries it with a sample of every event.
+    /// Compiles a template and renders it with a sample of every event.
     ///
     /// # Errors
-    /// Why it cannot be used: where it fails, with the line, and on which sample.
+    /// The problem, with its line and the sample.
     pub fn new(source: String, content_type: String) -> Result<Template, String> {
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
         let is_json = essence == "application/json" || essence.ends_with("+json");
@@ -80,7 +80,7 @@ impl Template {
             return Err(format!("the rendered body has {} bytes, more than 512 KiB", body.len()));
         }
         if self.is_json {
-            // A value between quotes of the template's own, for instance.
+            // The usual cause is a value between quotes of the template.
             serde_json::from_str::<serde::de::IgnoredAny>(&body)
                 .map_err(|error| format!("the rendered body is not valid JSON ({error})"))?;
         }
@@ -88,7 +88,7 @@ impl Template {
     }
 
     /// # Errors
-    /// As [`Template::new`], for a message that no sample is like.
+    /// As [`Template::new`], for a notification unlike all samples.
     pub fn call(
         &self,
         notification: &Notification,
@@ -105,12 +105,12 @@ impl Template {
     }
 }
 
-/// Any instant will do: nothing of a sample is kept.
+/// An arbitrary constant: samples are not sent.
 fn sample_time() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default()
 }
 
-/// The engine's error in one line, with the line of the template.
+/// The engine's error in one line, with its line in the template.
 fn words(error: &minijinja::Error) -> String {
     let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
     let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));

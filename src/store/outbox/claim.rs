@@ -1,4 +1,4 @@
-//! Claims due deliveries for one worker.
+//! Claims due deliveries for this instance.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::num::NonZeroU32;
@@ -50,24 +50,24 @@ macro_rules! claim {
     };
 }
 
-/// No claim lasts longer: a later end was written by a clock that was ahead.
+/// The longest claim: a later end was written by a clock that was ahead.
 const LONGEST_CLAIM: TimeDelta = TimeDelta::hours(1);
-/// An attempt that is dated later than this after now was dated by a clock that was ahead. Less may
-/// be a correction of the clock by its time service.
+/// An attempt dated further in the future was dated by a clock that was ahead. A smaller difference
+/// may be a correction by the time service.
 const CLOCK_SLACK: TimeDelta = TimeDelta::minutes(1);
 
 impl Store {
-    /// When the notifier has something to attempt next: now, or a time before, where something is
-    /// due; `None` where nothing waits.
+    /// The time of the notifier's next attempt: not after `now` if a delivery is due, `None` if
+    /// none is pending.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn next_due(
         &self,
         notifier: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>> {
-        // Instants that a clock ahead of this one wrote are due now.
+        // Deliveries dated by a clock that was ahead are due now.
         let next: Option<i64> = query(
             "SELECT min(CASE WHEN created_at > $2
                                OR EXISTS (SELECT 1 FROM attempts a
@@ -83,9 +83,9 @@ impl Store {
         Ok(next.map(instant))
     }
 
-    /// Claims due deliveries of a notifier, oldest first, at most `limit` and within its rate.
-    /// Other instances may have other `receivers`, and claim theirs. A receiver gets nothing while
-    /// an older delivery about the same subject is pending.
+    /// Claims due deliveries of a notifier to these receivers, oldest first, at most `limit` and
+    /// within its rate; other instances may have other receivers. A delivery waits while an older
+    /// one about the same subject is pending, unless that one is unconfirmed.
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
@@ -101,14 +101,14 @@ impl Store {
         loop {
             let (claimed, found) =
                 self.claim_some(notifier, receivers, now, lease, limit, per_minute).await?;
-            // Where none of those found could be read, there may be others behind them.
+            // If all claimed deliveries are unreadable, there may be others behind them.
             if !claimed.claims.is_empty() || found == 0 {
                 return Ok(claimed);
             }
         }
     }
 
-    /// The claims, and how many deliveries were due.
+    /// Returns the claims, and the number of claimed deliveries including unreadable ones.
     async fn claim_some(
         &self,
         notifier: &str,
@@ -119,7 +119,7 @@ impl Store {
         per_minute: Option<NonZeroU32>,
     ) -> Result<(Claimed, usize)> {
         let mut tx = self.pool.begin().await?;
-        // Leases are what instances settle among themselves.
+        // Claims use the clock that all instances share.
         let shared_now = self.shared(now);
         let lease = lease.min(LONGEST_CLAIM);
         let allowance = match per_minute {
@@ -132,7 +132,7 @@ impl Store {
             tx.rollback().await?;
             return Ok((Claimed { claims: Vec::new(), wait }, 0));
         }
-        // What a clock that was ahead has written would wait until the clock gets there.
+        // Deliveries written by a clock that was ahead would wait for that time.
         query(
             "UPDATE deliveries SET created_at = $2, next_attempt_at = $2,
                     give_up_at = give_up_at - (created_at - $2)
@@ -142,7 +142,7 @@ impl Store {
         .bind(millis(now))
         .execute(&mut tx)
         .await?;
-        // So would one whose last attempt such a clock dated.
+        // So would deliveries whose last attempt was dated by such a clock.
         query(
             "UPDATE deliveries SET next_attempt_at = $2
              WHERE notifier = $1 AND state = 'pending' AND next_attempt_at > $2
@@ -201,7 +201,7 @@ impl Store {
     }
 }
 
-/// Ends a delivery with an unreadable message: the next scan raises its alerts again.
+/// Rejects a delivery with an unreadable message: the next scan raises its alerts again.
 async fn unreadable(
     tx: &mut Transaction,
     id: Uuid,

@@ -14,8 +14,8 @@ use crate::{
     message::{compose::Composed, wording},
 };
 
-/// The subject of all projects together: they share one incident, so that alerts about one project
-/// do not overtake those about another.
+/// A common subject of all alerts about projects: they share one incident, so their deliveries must
+/// keep their order.
 const PROJECTS: &str = "projects";
 
 /// Writes a message with one delivery for each receiver, and supersedes outdated ones.
@@ -57,7 +57,7 @@ pub(in crate::store) async fn insert(
     if plan.kind == MessageKind::Refresh {
         forget_refreshes(tx, &id).await?;
     }
-    // By the clock of this machine, as all that is kept; only news can be late.
+    // Stored times use this machine's clock. Only news can be late.
     let ahead = notification.time(commit.now) - commit.now;
     let due_at = notification.due_at().filter(|_| plan.kind == MessageKind::News);
     let due_at = due_at.map(|due_at| millis(due_at - ahead));
@@ -84,9 +84,8 @@ pub(in crate::store) async fn insert(
     Ok(())
 }
 
-/// Makes older deliveries of the same subjects due now. They go first, and a pause between their
-/// attempts must not hold back the new message. One that may have arrived holds nothing back, and
-/// keeps its pause.
+/// Makes older deliveries about the same subjects due now: the new message waits for them, and must
+/// not wait for their pause. An unconfirmed delivery does not block, and keeps its pause.
 async fn hasten(
     tx: &mut Transaction,
     notification: &str,
@@ -114,7 +113,7 @@ async fn hasten(
     Ok(())
 }
 
-/// Only the last refresh counts: settled ones are not history.
+/// Deletes settled refreshes about the same subjects: only the latest refresh matters.
 async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
     query(
         "DELETE FROM notifications
@@ -134,7 +133,7 @@ async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
     Ok(())
 }
 
-/// Supersedes deliveries that were never attempted, or may have arrived, if the new notification
+/// Supersedes deliveries that were never attempted or are unconfirmed, if the new notification
 /// covers all their subjects. A refresh supersedes only refreshes: new alerts stay until they
 /// arrive. New alerts do not supersede a catch-up, whose arrival shows that the receiver is up to
 /// date.

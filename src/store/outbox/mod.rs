@@ -22,7 +22,7 @@ use crate::{
 };
 pub(super) use enqueue::insert;
 
-/// A delivery that this worker alone may attempt until its lease ends.
+/// A delivery that only this instance may attempt, until its lease ends.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub id: Uuid,
@@ -31,10 +31,10 @@ pub struct Claim {
     /// The number of this attempt, from 1.
     pub attempt: u32,
     pub give_up_at: DateTime<Utc>,
-    /// When the alert became due, if it is sent for the first time.
+    /// The time at which the alert became due, if it is sent for the first time.
     pub due_at: Option<DateTime<Utc>>,
-    /// How far the API's clock was ahead of this machine's at the latest scan, where that is too
-    /// much.
+    /// How far the API's clock was ahead of this machine's at the latest scan, if the difference is
+    /// too large.
     pub clock_skew: Option<TimeDelta>,
 }
 
@@ -51,7 +51,7 @@ pub struct Attempted {
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
     pub claims: Vec<Claim>,
-    /// How long the notifier has to wait, where its rate is what keeps it.
+    /// The time that the notifier must wait because of its rate.
     pub wait: Option<TimeDelta>,
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn up_to_date(
     Ok(())
 }
 
-/// Keeps all others from a notification until the end of the transaction.
+/// Locks a notification until the end of the transaction.
 pub(super) async fn lock(tx: &mut Transaction, notification: &str) -> Result<()> {
     const ONE: &str = "SELECT id FROM notifications WHERE id = $1";
     either(ONE, "SELECT id FROM notifications WHERE id = $1 FOR NO KEY UPDATE")
@@ -86,10 +86,11 @@ pub(super) async fn lock(tx: &mut Transaction, notification: &str) -> Result<()>
     Ok(())
 }
 
-/// A notification that no receiver accepted or will accept was not sent: its ledger entries are
-/// withdrawn. Except resolutions without an organization, where no scan sends them again.
+/// Withdraws the ledger entries of a notification that no receiver accepted or will accept, so that
+/// the next scan raises its alerts again. Keeps resolutions without an organization, which no scan
+/// sends again.
 pub(super) async fn settle(tx: &mut Transaction, notification: &str) -> Result<()> {
-    // What others record of it waits, so that the last of them sees that nobody has taken it.
+    // Other results of the notification wait, so that the last one sees all of them.
     lock(tx, notification).await?;
     query(
         "UPDATE ledger SET withdrawn = TRUE
@@ -109,10 +110,11 @@ pub(super) fn uuid(row: &Row, column: &str) -> Result<Uuid> {
 }
 
 impl Store {
-    /// The receivers that are up to date with the organization, or will be by a delivery in flight.
+    /// The receivers that are up to date with the organization, or have a pending delivery about
+    /// it.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn known_receivers(
         &self,
         organization: &OrganizationName,

@@ -10,15 +10,14 @@ use super::{
 use crate::domain::retry::{Outcome, Verdict};
 
 impl Store {
-    /// Records attempts and ends their claims, all or none. The attempt of a claim that was taken
-    /// over changes nothing: the delivery belongs to the new claim.
+    /// Records attempts and ends their claims, in one transaction. An attempt whose claim has been
+    /// taken over changes nothing: the delivery belongs to the new claim.
     ///
     /// # Errors
-    /// Where the database fails; then the claims end with their leases, and the attempts are
-    /// repeated.
+    /// If the database fails; the claims expire then, and the attempts are repeated.
     pub async fn record(&self, attempts: &[Attempted]) -> Result<()> {
         let mut tx = self.pool.begin().await?;
-        // In the same order as all others.
+        // A fixed order of locks prevents deadlocks.
         let mut attempts: Vec<&Attempted> = attempts.iter().collect();
         attempts.sort_by_key(|one| one.claim.notification.id);
         let mut ours = Vec::with_capacity(attempts.len());
@@ -35,7 +34,7 @@ impl Store {
                 );
             }
         }
-        // The state of a receiver is its last result; and a fixed order prevents deadlocks.
+        // The latest result decides the state of a receiver; a fixed order prevents deadlocks.
         ours.sort_by_key(|one| (&one.claim.receiver, one.ended));
         for Attempted { claim, outcome, verdict, ended } in ours {
             failures::note(&mut tx, claim, outcome, verdict, *ended).await?;
@@ -44,7 +43,7 @@ impl Store {
     }
 }
 
-/// Returns false, and changes nothing, if the delivery was claimed again or settled meanwhile.
+/// Returns false and changes nothing if the delivery was claimed again or settled meanwhile.
 async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<bool> {
     let Attempted { claim, outcome, verdict, ended } = attempted;
     let now = *ended;

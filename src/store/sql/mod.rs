@@ -1,10 +1,8 @@
-//! One way to say a statement to either database. The statements are written once, in what both
-//! understand, and checked on both by the contract tests; here is only what their drivers do
-//! differently.
+//! Runs the same statements on SQLite and PostgreSQL. Statements are written once, in the SQL that
+//! both support, and tests run them on both; this module hides the differences between the drivers.
 //!
-//! Guarantees: no statement waits longer than it may for a server that does not answer, and a
-//! connection that has not answered is not used again. A transaction that is dropped has changed
-//! nothing.
+//! Guarantees: a statement waits for an unresponsive server only up to its time limit, and its
+//! connection is not used again. A dropped transaction is rolled back.
 
 mod row;
 mod value;
@@ -33,7 +31,7 @@ pub enum Pool {
     Sqlite(SqlitePool),
     Postgres {
         pool: PgPool,
-        /// How long one statement may take, from here.
+        /// The client's time limit of a statement.
         patience: Duration,
     },
 }
@@ -41,7 +39,8 @@ pub enum Pool {
 impl Pool {
     pub async fn begin(&self) -> Result<Transaction> {
         Ok(Transaction(match self {
-            // There is one writer: who is to write says so at once, and never fails in the middle.
+            // SQLite has one writer: a transaction that locks at its start cannot fail later for
+            // that reason.
             Pool::Sqlite(pool) => Inner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
             Pool::Postgres { pool, patience } => {
                 let mut open = Box::new(Open(Some(Held::of(pool, *patience).await?)));
@@ -65,7 +64,7 @@ impl Pool {
         }))
     }
 
-    /// A long write of imported data; the tables are locked for others.
+    /// Starts a long import; `lock` locks the tables for others.
     pub async fn begin_filling(&self, lock: &'static str) -> Result<Transaction> {
         let mut transaction = self.begin().await?;
         if let Inner::Postgres(open) = &mut transaction.0 {
@@ -92,7 +91,7 @@ enum Inner {
     Postgres(Box<Open>),
 }
 
-/// A transaction that is open on a connection, and ends with it where it is dropped.
+/// An open transaction: dropping it closes the connection.
 struct Open(Option<Held>);
 
 impl Drop for Open {
@@ -105,7 +104,7 @@ impl Drop for Open {
 
 impl Open {
     fn held(&mut self) -> Result<&mut Held> {
-        // It is taken by its end alone.
+        // Only `end` removes it.
         self.0.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
@@ -116,7 +115,7 @@ impl Open {
     }
 }
 
-/// A connection, in use.
+/// An acquired connection.
 struct Held {
     connection: PoolConnection<Postgres>,
     patience: Duration,
@@ -162,7 +161,7 @@ impl Held {
             }
             Ok(answer) => answer,
             Err(_) => {
-                // It would answer something else next time, or never.
+                // The late response would be taken for the response to the next statement.
                 self.connection.close_on_drop();
                 let why = format!("the database did not answer within {:?}", self.patience);
                 Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
@@ -172,7 +171,7 @@ impl Held {
 }
 
 impl Transaction {
-    /// Commits. If the answer is lost, it may have been committed.
+    /// Commits. If the response is lost, the commit may have succeeded.
     pub async fn commit(self) -> Result<()> {
         match self.0 {
             Inner::Sqlite(transaction) => transaction.commit().await,
@@ -190,7 +189,7 @@ impl Transaction {
         }
     }
 
-    /// Whether others may work on the same state.
+    /// Whether several instances can use the database.
     pub fn is_shared(&self) -> bool {
         matches!(self.0, Inner::Postgres(_))
     }
@@ -221,7 +220,7 @@ pub struct Query {
     values: Vec<Value>,
 }
 
-/// A statement that both understand.
+/// A statement for both databases.
 pub fn query(statement: &'static str) -> Query {
     either(statement, statement)
 }
@@ -247,7 +246,7 @@ impl Query {
 
     fn for_postgres(self) -> Prepared<'static, Postgres, PgArguments> {
         self.values.into_iter().fold(sqlx::query(self.postgres), |query, value| match value {
-            // It keeps every character but this one.
+            // PostgreSQL cannot store this character.
             Value::Text(text) => query.bind(text.map(|text| text.replace('\0', "\u{fffd}"))),
             Value::Number(number) => query.bind(number),
             Value::Flag(flag) => query.bind(flag),
@@ -286,7 +285,7 @@ impl Query {
         self.fetch_all(on).await?.iter().map(|row| row.try_get(0)).collect()
     }
 
-    /// The first column of the first row, where there is one.
+    /// The first column of the first row, if there is one.
     pub async fn scalar<T: Owned>(self, on: impl Into<On<'_>>) -> Result<Option<T>> {
         self.fetch_optional(on).await?.map(|row| row.try_get(0)).transpose()
     }
@@ -306,7 +305,7 @@ impl Query {
         self.fetch_one(on).await?.tuple()
     }
 
-    /// How many rows it has changed.
+    /// The number of changed rows.
     pub async fn execute(self, on: impl Into<On<'_>>) -> Result<u64> {
         Ok(match on.into() {
             On::Pool(Pool::Sqlite(pool)) => self.for_sqlite().execute(pool).await?.rows_affected(),

@@ -1,4 +1,4 @@
-//! Rows of answers.
+//! Rows of results.
 
 use sqlx::{
     ColumnIndex, Decode, FromRow, Postgres, Row as _, Sqlite, Type, postgres::PgRow,
@@ -7,7 +7,7 @@ use sqlx::{
 
 use super::Result;
 
-/// What a column may be read as.
+/// A type of a column.
 pub trait Kept<'r>:
     Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>
 {
@@ -17,7 +17,7 @@ impl<'r, T> Kept<'r> for T where
 {
 }
 
-/// The same, without a borrow.
+/// A type of a column that borrows nothing from the row.
 pub trait Owned: for<'r> Kept<'r> {}
 impl<T> Owned for T where T: for<'r> Kept<'r> {}
 
@@ -25,7 +25,6 @@ impl<T> Owned for T where T: for<'r> Kept<'r> {}
 pub trait Tuple: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
 impl<T> Tuple for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
 
-/// A row of an answer.
 pub enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
@@ -39,7 +38,7 @@ impl Row {
         }
     }
 
-    /// A number that counts something.
+    /// An integer, converted from 64 bits.
     pub fn number<T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>>(
         &self,
         column: &str,

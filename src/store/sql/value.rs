@@ -1,6 +1,5 @@
 //! Bound values.
 
-/// A bound value.
 #[derive(Clone, Debug)]
 pub enum Value {
     Text(Option<String>),

@@ -43,7 +43,7 @@ pub use read::{Progress, read};
 /// How often a scan repeats its decision because a delivery ended before the commit.
 const PLANS: usize = 5;
 
-/// How many faults a scan record keeps: if the API is down, thousands are the same.
+/// Maximum number of faults in a scan record: if the API is down, thousands are the same.
 const MAX_FAULTS: usize = 50;
 
 /// The organization to read, with its policy.
@@ -57,18 +57,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether a notifier selects alerts about admin keys.
     fn reads_admin_keys(&self) -> bool {
         self.policy.admin_keys != WatchedKeys::Off
     }
 
-    /// The clock in use, judged by the `Date` of responses.
+    /// Chooses the clock, by the `Date` header of responses.
     pub fn clock(&self, local: DateTime<Utc>, synchronization: Synchronization) -> ClockVerdict {
         ClockVerdict::of(self.api.take_skew(), local, build::built_at(), synchronization)
     }
 }
 
-/// Warns of a difference between the local clock and the API's.
 pub fn log_clock_skew(organization: &OrganizationName, skew: TimeDelta) {
     tracing::warn!(
         %organization, api_ahead_seconds = skew.num_seconds(),
@@ -85,25 +83,25 @@ pub struct When {
     pub tick: DateTime<Utc>,
     /// The zone of the schedule.
     pub timezone: Tz,
-    /// When its refreshes go stale, because later scans have replaced them.
+    /// The time from which later scans have replaced its notifications.
     pub stale_at: DateTime<Utc>,
-    /// How late an alert may be without counting as late.
+    /// The delay after the due time up to which an alert counts as on time.
     pub allowed: TimeDelta,
 }
 
 impl When {
-    /// The start of the scan, used for all decisions.
+    /// The times of the decision, as of the start of the scan.
     pub fn moment(&self) -> ScanTime {
         let (tick, timezone) = (self.tick, self.timezone);
         ScanTime { now: self.started_at, tick, timezone, decided_at: None, clock_is_certain: true }
     }
 }
 
-/// The reason why the expiry of the admin key in use is not watched.
+/// Why the expiry of the admin key in use is not watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminKeysError {
     pub why: String,
-    /// Whether the API refused the key (401 or 403).
+    /// Whether the API rejected the key (401 or 403).
     pub refused: bool,
 }
 
@@ -113,9 +111,9 @@ pub struct Report {
     pub record: ScanRecord,
     /// Number of notifications in the outbox.
     pub notifications: usize,
-    /// Why the admin keys are unreadable, if that is new. It makes no scan incomplete.
+    /// The error of the admin keys, if it is new. It makes no scan incomplete.
     pub admin_keys_fault: Option<AdminKeysError>,
-    /// Whether another scan has to confirm that something is gone.
+    /// Whether a later scan has to confirm that something is gone.
     pub needs_confirmation: bool,
 }
 
@@ -211,7 +209,7 @@ pub async fn keep(
         allowed: Some(when.allowed),
     };
     let transition = Transition::watched(&before, &evaluation);
-    // The skew of an earlier scan is no evidence either.
+    // The clock skew of an earlier scan is no confirmation.
     let clock_is_certain = clock.is_certain(synchronization) && skew.is_none();
     let moment = ScanTime { now, decided_at, clock_is_certain, ..when.moment() };
     let over = acknowledgements.iter().filter(|one| one.is_over(&evaluation));
@@ -240,12 +238,12 @@ pub async fn keep(
     Ok(Report { record, notifications, admin_keys_fault, needs_confirmation })
 }
 
-/// Why the admin keys are unreadable, unless the last scan had the same error, or that none of them
-/// is the one in use.
+/// The error of the admin keys, unless the previous scan had the same: the list is unreadable, or
+/// does not contain the key in use.
 fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysError> {
     fn fault(inventory: &Inventory) -> Option<AdminKeysError> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
-            // Every response has its own request id.
+            // The request id differs in each response.
             let why = unreadable.why.split(" (x-request-id").next()?.to_owned();
             return Some(AdminKeysError { why, refused: unreadable.cause == Cause::Refused });
         }
@@ -257,7 +255,7 @@ fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysError>
     fault(after).filter(|new| fault(before).as_ref() != Some(new))
 }
 
-/// The unreadable lists with their errors; of many, the first ones and the total.
+/// The unreadable lists with their errors: the first ones, and the number of others.
 fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
     let all = inventory.faults().count();
     let first = inventory.faults().take(MAX_FAULTS);

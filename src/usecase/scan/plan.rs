@@ -1,4 +1,4 @@
-//! What a scan sends: for each notifier, its messages and ledger entries.
+//! The notifications and ledger entries of a scan for each notifier.
 
 use chrono::{DateTime, Utc};
 use std::{collections::BTreeSet, sync::Arc};
@@ -14,8 +14,7 @@ use crate::{
     store::{LedgerVersion, MessageKind, Plan, Store, id_at},
 };
 
-/// The notifications and ledger entries of each notifier. `local` is the local clock, which the
-/// ledger uses.
+/// `local` is the local clock, which the ledger uses.
 pub(super) async fn plan(
     context: &MessageContext<'_>,
     transition: &Transition<'_>,
@@ -49,8 +48,8 @@ pub(super) async fn plan(
     Ok(plans)
 }
 
-/// The plans of one notifier. A new receiver of a notifier with sent alerts gets all open alerts,
-/// not only new ones. Without sent alerts, every open alert is new.
+/// The plans of one notifier. A new receiver gets all open alerts; without open alerts in the
+/// ledger, all receivers get the same.
 fn plan_of(
     context: &MessageContext<'_>,
     transition: &Transition<'_>,
@@ -85,7 +84,8 @@ fn plan_of(
         };
         let kept_up = context.compose(new_id, state, &kept_up.iter().collect::<Vec<_>>());
         let kept_up = Plan { messages: kept_up, ..of(MessageKind::Refresh, listening.clone()) };
-        // With sent alerts, these receivers are up to date, or will be by a delivery in flight.
+        // With open alerts, known receivers are up to date, or will be after their pending
+        // deliveries.
         let up_to_date = if nothing_open { listening.clone() } else { Vec::new() };
         let news = of(MessageKind::News, listening);
         plans.push(Plan { decisions, messages, up_to_date, ..news });
@@ -110,7 +110,6 @@ fn plan_of(
     plans
 }
 
-/// Logs alerts that flapping suppresses.
 fn log_held_back(context: &MessageContext<'_>, notifier: &str, decision: &Decision) {
     if let Decision::HoldBack { subject, reached } = decision {
         tracing::info!(

@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// How many listed projects may be pending; the listing pauses beyond that.
+/// Maximum number of listed projects that wait to be read; the listing pauses beyond that.
 const WAITING_PROJECTS: usize = 1_000;
 
-/// How many responses may be pending; the requests pause beyond that.
+/// Maximum number of responses that wait to be recorded; the requests pause beyond that.
 const WAITING_ANSWERS: usize = 8;
 
-/// How many missing projects one scan requests.
+/// Maximum number of missing projects that one scan requests.
 const MAX_MISSING: usize = 1_000;
 
 /// The error of lists that were not read in time.
@@ -262,7 +262,7 @@ async fn read_missing(
     }
 }
 
-/// Limited by the concurrency of the organization.
+/// Reads as many projects at a time as the concurrency of the organization allows.
 async fn read_projects(
     target: &Target,
     arrive: &mpsc::Sender<Arrival>,

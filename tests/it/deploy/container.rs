@@ -3,7 +3,7 @@
 
 use certvigil::{
     config::{Needs, from_text},
-    demo::world::Transition,
+    demo::world::World,
 };
 use serde_json::Value;
 use std::{
@@ -75,7 +75,7 @@ async fn the_image_works_with_a_root_that_nobody_can_write_and_has_no_shell() {
     // As the recipe does.
     std::fs::create_dir_all(root.join("var/lib/certvigil")).unwrap();
     done(Command::new("chown").arg(format!("{USER}:{USER}")).arg(root.join("var/lib/certvigil")));
-    let sim = Sim::start(Transition::with_projects(1, |n| format!("prod-{n}"))).await;
+    let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
     let configuration = organization(sim.api_address);
     std::fs::write(root.join("etc/certvigil/certvigil.toml"), configuration).unwrap();
     let listen = format!("127.0.0.1:{}", free_port());

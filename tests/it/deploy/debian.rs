@@ -3,7 +3,7 @@
 
 use certvigil::{
     clock::Clock,
-    demo::{admin_api::KEY, world::Transition},
+    demo::{admin_api::KEY, world::World},
 };
 use chrono::TimeDelta;
 use std::{
@@ -99,7 +99,7 @@ async fn the_package_is_installed_configured_upgraded_removed_and_purged() {
     if !as_root() || program("cargo-deb", "dpkg-dev && cargo install cargo-deb").is_none() {
         return;
     }
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     let sim = Sim::start(world).await;
     let packages = tempfile::tempdir().unwrap();

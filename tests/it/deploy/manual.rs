@@ -93,8 +93,8 @@ async fn its_health_is_asked_without_a_shell() {
         daemon::Daemon,
         support::{Sim, run},
     };
-    use certvigil::demo::world::Transition;
-    let sim = Sim::start(Transition::with_projects(1, |n| format!("prod-{n}"))).await;
+    use certvigil::demo::world::World;
+    let sim = Sim::start(World::with_projects(1, |n| format!("prod-{n}"))).await;
     let mut daemon = Daemon::start(&sim.config());
     daemon.logged("scan finished", 0).await;
     let folder = tempfile::tempdir().unwrap();

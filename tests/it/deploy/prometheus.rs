@@ -2,7 +2,7 @@
 
 use certvigil::{
     clock::Clock,
-    demo::world::{AdminKey, Transition},
+    demo::world::{AdminKey, World},
     message::{Event, style::Links},
 };
 use chrono::TimeDelta;
@@ -80,7 +80,7 @@ fn asked(expression: &str) -> Vec<(String, Vec<String>)> {
 
 #[tokio::test]
 async fn rules_and_dashboard_ask_only_for_what_there_is_and_link_to_what_there_is() {
-    let mut world = Transition::with_projects(2, |n| format!("prod-{n}"));
+    let mut world = World::with_projects(2, |n| format!("prod-{n}"));
     world.add("cert_a", Some("prod-ca"), Some(Clock::System.now() + TimeDelta::days(5)), 1..=2);
     world.admin_keys.push(AdminKey {
         id: "key_a".to_owned(),
