@@ -32,7 +32,7 @@ impl Settings {
 
     /// The maximum delay of an alert that is on schedule: the interval before this scheduled time,
     /// the jitter and the scan timeout.
-    pub fn allowed(&self, tick: DateTime<Utc>) -> TimeDelta {
+    pub fn max_delay(&self, tick: DateTime<Utc>) -> TimeDelta {
         let before = self.cron.latest(tick - TimeDelta::milliseconds(1));
         let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
         tick - before + late.unwrap_or(TimeDelta::hours(1))

@@ -191,7 +191,8 @@ impl<'de> Deserialize<'de> for Secret {
 struct SecretVisitor;
 
 /// The accepted forms of a secret.
-pub const PLACES: &str = "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
+pub const SECRET_FORMS: &str =
+    "{ env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
 
 /// Whether it is a file name without a path, and not hidden.
 fn is_a_name(name: &str) -> bool {
@@ -202,7 +203,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
     type Value = Secret;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PLACES)
+        f.write_str(SECRET_FORMS)
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Secret, E> {
@@ -211,7 +212,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
 
     // serde's default messages would contain the value.
     fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-        Err(E::custom(format!("invalid type: a number, expected {PLACES}")))
+        Err(E::custom(format!("invalid type: a number, expected {SECRET_FORMS}")))
     }
     fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
         self.visit_i64(0)
@@ -220,12 +221,12 @@ impl<'de> Visitor<'de> for SecretVisitor {
         self.visit_i64(0)
     }
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
-        Err(E::custom(format!("invalid type: true or false, expected {PLACES}")))
+        Err(E::custom(format!("invalid type: true or false, expected {SECRET_FORMS}")))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
         let wrong = |found: &str| {
-            Err(de::Error::custom(format!("invalid value: {found}, expected {PLACES}")))
+            Err(de::Error::custom(format!("invalid value: {found}, expected {SECRET_FORMS}")))
         };
         let mut secret = None;
         while let Some(key) = map.next_key::<String>()? {

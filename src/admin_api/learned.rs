@@ -36,7 +36,7 @@ const SLICE: Duration = Duration::from_millis(100);
 const SLICES: usize = 600;
 
 #[derive(Debug, Default)]
-pub struct Learned {
+pub struct LearnedRate {
     /// Responses since the last fall or idle time, latest slice last.
     answers: VecDeque<(Instant, u32)>,
     /// `None` before the first 429.
@@ -59,7 +59,7 @@ struct Limit {
     since: Instant,
 }
 
-impl Learned {
+impl LearnedRate {
     /// The time at which a request may be sent; counts it as sent then.
     pub fn next(&mut self, now: Instant) -> Instant {
         let Some(limit) = &mut self.limit else { return now };
@@ -150,7 +150,7 @@ mod tests {
     fn after_ten_seconds(rate: f64, burst: f64, latency: f64, seconds: f64) -> (f64, f64) {
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        let mut learned = Learned::default();
+        let mut learned = LearnedRate::default();
         let (mut saved, mut as_of) = (burst, 0.0);
         // The time at which each worker can send, and the end of the common pause.
         let (mut ready, mut pause): ([f64; 16], f64) = ([0.0; 16], 0.0);
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn requests_are_not_delayed_before_a_429_and_after_the_limit_is_lifted() {
         let start = Instant::now();
-        let mut learned = Learned::default();
+        let mut learned = LearnedRate::default();
         for n in 0..1_000 {
             assert_eq!(learned.next(start), start, "{n}");
         }
@@ -240,7 +240,7 @@ mod tests {
         fn the_learned_rate_stays_within_its_bounds(
             what in proptest::collection::vec((0..5_000u64, 0..3u8), 0..200),
         ) {
-            let mut learned = Learned::default();
+            let mut learned = LearnedRate::default();
             let mut now = Instant::now();
             for (millis, kind) in what {
                 let sent = now;

@@ -20,6 +20,7 @@ mod skew;
 mod wire;
 
 use chrono::TimeDelta;
+use parking_lot::Mutex;
 use reqwest::{
     Client, Url,
     header::{self, HeaderValue},
@@ -28,7 +29,7 @@ use secrecy::ExposeSecret;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -65,20 +66,20 @@ use wire::{Item, ListedAdminKey};
 pub struct Certificates {
     /// By page; equal pages are shared.
     pub pages: Vec<Arc<Vec<Listed>>>,
-    pub odd: OddItems,
+    pub odd: UnreadableItems,
     /// Limits the number of long lists in memory.
     _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Unreadable items of a list.
 #[derive(Debug, Default)]
-pub struct OddItems {
+pub struct UnreadableItems {
     /// The errors of the first items.
     first: Vec<String>,
     count: usize,
 }
 
-impl OddItems {
+impl UnreadableItems {
     /// Adds the unreadable items of a page.
     pub fn add(&mut self, odd: &[String]) {
         let room = SHOWN_ODD.saturating_sub(self.first.len());
@@ -167,7 +168,7 @@ pub struct AdminApi {
     pace: Pace,
     requests: AtomicU64,
     /// The results of requests since the last call.
-    answers: Mutex<Answers>,
+    answers: Mutex<RequestCounts>,
     skew: Skew,
     /// Limits the number of large responses in memory.
     large_bodies: Semaphore,
@@ -175,7 +176,7 @@ pub struct AdminApi {
 }
 
 /// Number of requests by status (`200`), or `timeout` or `connection` without a response.
-pub type Answers = BTreeMap<String, u64>;
+pub type RequestCounts = BTreeMap<String, u64>;
 
 impl std::fmt::Debug for AdminApi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -230,8 +231,8 @@ impl AdminApi {
     }
 
     /// The results of requests since the last call, including retries.
-    pub fn take_answers(&self) -> Answers {
-        std::mem::take(&mut *self.lock_answers())
+    pub fn take_answers(&self) -> RequestCounts {
+        std::mem::take(&mut *self.answers.lock())
     }
 
     /// How far the API's clock is ahead of the local one, by the responses since the last call;
@@ -317,7 +318,8 @@ impl AdminApi {
     async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiError> {
         let mut pages = self.pages::<Listed>(path, &[], MAX_PAGES);
         let pages_read = Vec::with_capacity(1);
-        let mut listed = Certificates { pages: pages_read, odd: OddItems::default(), _turn: None };
+        let mut listed =
+            Certificates { pages: pages_read, odd: UnreadableItems::default(), _turn: None };
         let read = |body: &Body| recent.page(&body.bytes, || self.parse_page(body, path));
         while let Some(page) = pages.next(read).await? {
             listed.pages.push(page.data);

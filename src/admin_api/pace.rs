@@ -1,16 +1,14 @@
 //! The pace of requests to an organization: the configured rate, the learned rate, a limit of
 //! concurrent requests, and a common pause.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::time::Duration;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
 
-use super::learned::Learned;
+use super::learned::LearnedRate;
 
 /// The longest accepted `Retry-After`, as in the official clients: one response must not blind an
 /// organization for a day.
@@ -21,7 +19,7 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 
 pub struct Pace {
     configured: Option<Mutex<Spacing>>,
-    learned: Mutex<Learned>,
+    learned: Mutex<LearnedRate>,
     under_way: Semaphore,
     paused_until: Mutex<Option<Instant>>,
 }
@@ -42,17 +40,17 @@ impl Spacing {
 }
 
 /// A permit to send a request, held until its response.
-pub struct Turn<'a> {
+pub struct RequestPermit<'a> {
     pace: &'a Pace,
     sent: Instant,
     _under_way: Option<SemaphorePermit<'a>>,
 }
 
-impl Turn<'_> {
+impl RequestPermit<'_> {
     /// Records the response: a 429, or another one.
     pub fn answered(&self, refused: bool) {
         let now = Instant::now();
-        let mut learned = lock(&self.pace.learned);
+        let mut learned = self.pace.learned.lock();
         match refused {
             true => learned.refused(self.sent, now),
             false => learned.answered(now),
@@ -76,23 +74,23 @@ impl Pace {
     }
 
     /// Waits until a request may be sent.
-    pub async fn turn(&self) -> Turn<'_> {
+    pub async fn turn(&self) -> RequestPermit<'_> {
         loop {
             self.wait_out_pause().await;
             // The semaphore is never closed.
             let under_way = self.under_way.acquire().await.ok();
             if let Some(configured) = &self.configured {
-                let allowed = lock(configured).next(Instant::now());
+                let allowed = configured.lock().next(Instant::now());
                 tokio::time::sleep_until(allowed).await;
             }
             let now = Instant::now();
-            let allowed = lock(&self.learned).next(now);
+            let allowed = self.learned.lock().next(now);
             if allowed > now {
                 tokio::time::sleep_until(allowed).await;
             }
             // A 429 may have arrived during the wait.
             if self.left_of_pause().is_none() {
-                return Turn { pace: self, sent: Instant::now(), _under_way: under_way };
+                return RequestPermit { pace: self, sent: Instant::now(), _under_way: under_way };
             }
         }
     }
@@ -100,7 +98,7 @@ impl Pace {
     /// Pauses every request, for two minutes at most.
     pub fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_WAIT);
-        let mut paused = lock(&self.paused_until);
+        let mut paused = self.paused_until.lock();
         *paused = Some(paused.map_or(until, |paused| paused.max(until)));
     }
 
@@ -112,13 +110,9 @@ impl Pace {
     }
 
     fn left_of_pause(&self) -> Option<Duration> {
-        let left = (*lock(&self.paused_until))?.saturating_duration_since(Instant::now());
+        let left = (*self.paused_until.lock())?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
-}
-
-fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,10 +2,8 @@
 //! which are parsed once.
 
 use bytes::Bytes;
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 
 use super::wire::Page;
 use crate::domain::reading::Listed;
@@ -25,7 +23,7 @@ impl Recent {
         bytes: &Bytes,
         read: impl FnOnce() -> Result<Page<Listed>, E>,
     ) -> Result<Page<Listed>, E> {
-        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.0.lock();
         if let Some((_, page)) = pages.iter().find(|(of, _)| of == bytes) {
             return Ok(page.clone());
         }

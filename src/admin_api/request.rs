@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    AdminApi, Answers,
+    AdminApi,
     body::{Body, BodyError, page, parse, read_body},
     error::{ApiError, Kind, SetupError},
     key::Key,
@@ -147,15 +147,11 @@ impl AdminApi {
             Err(error) if error.is_timeout() => "timeout",
             Err(_) => "connection",
         };
-        let mut answers = self.lock_answers();
+        let mut answers = self.answers.lock();
         match answers.get_mut(how) {
             Some(count) => *count += 1,
             None => drop(answers.insert(how.to_owned(), 1)),
         }
-    }
-
-    pub(super) fn lock_answers(&self) -> std::sync::MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Reads the key again after a 401, because it may have been rotated.
@@ -166,17 +162,13 @@ impl AdminApi {
         };
         let changed = fresh.secret.expose_secret() != used.secret.expose_secret();
         if changed {
-            *self.lock_key() = Arc::new(fresh);
+            *self.key.lock() = Arc::new(fresh);
         }
         changed
     }
 
     pub(super) fn key(&self) -> Arc<Key> {
-        Arc::clone(&self.lock_key())
-    }
-
-    fn lock_key(&self) -> std::sync::MutexGuard<'_, Arc<Key>> {
-        self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        Arc::clone(&self.key.lock())
     }
 }
 

@@ -2,8 +2,8 @@
 //! 9110, section 6.6.1). Errors do not count, because they may come from a proxy.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::net::header;
 
@@ -22,7 +22,7 @@ impl Skew {
         let Some(date) = header(headers, "date") else { return };
         let Ok(date) = httpdate::parse_http_date(date) else { return };
         let skew = DateTime::<Utc>::from(date) - now;
-        let mut least = self.lock();
+        let mut least = self.0.lock();
         if least.is_none_or(|least| skew.abs() < least.abs()) {
             *least = Some(skew);
         }
@@ -30,11 +30,7 @@ impl Skew {
 
     /// The smallest difference since the last call; `None` without a response.
     pub fn take(&self) -> Option<TimeDelta> {
-        self.lock().take()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<TimeDelta>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().take()
     }
 }
 

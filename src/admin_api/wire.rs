@@ -95,18 +95,18 @@ pub struct ListedProject {
 
 /// A name chosen by users. One with invalid text (half a surrogate pair, RFC 8259, section 8.2, or
 /// invalid UTF-8) must not make the whole list unreadable.
-struct Chosen(Option<Name>);
+struct LenientName(Option<Name>);
 
-impl<'de> Deserialize<'de> for Chosen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Chosen, D::Error> {
+impl<'de> Deserialize<'de> for LenientName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LenientName, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
-            type Value = Chosen;
+            type Value = LenientName;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Chosen, E> {
-                Ok(Chosen(Name::clean(&String::from_utf8_lossy(bytes))))
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<LenientName, E> {
+                Ok(LenientName(Name::clean(&String::from_utf8_lossy(bytes))))
             }
         }
         deserializer.deserialize_bytes(Visitor)
@@ -117,7 +117,7 @@ impl<'de> Deserialize<'de> for Chosen {
 struct RawProject<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
-    name: Option<Chosen>,
+    name: Option<LenientName>,
     #[serde(borrow)]
     status: Option<Cow<'a, str>>,
     archived_at: Option<UnixTime>,
@@ -158,7 +158,7 @@ impl Item for ListedProject {
 struct RawCertificate<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
-    name: Option<Chosen>,
+    name: Option<LenientName>,
     created_at: Option<UnixTime>,
     #[serde(default)]
     certificate_details: Option<Details>,
@@ -214,7 +214,7 @@ pub struct ListedAdminKey {
 struct RawAdminKey<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
-    name: Option<Chosen>,
+    name: Option<LenientName>,
     created_at: Option<UnixTime>,
     expires_at: Option<UnixTime>,
     #[serde(default)]

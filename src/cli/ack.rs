@@ -1,11 +1,11 @@
 //! `certvigil ack`, `acks` and `unack`: silences a certificate, or a project without mutual TLS,
 //! until a date.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::path::Path;
 
-use super::{Failure, instant, state, terminal};
+use super::{Failure, TableOutput, instant, state, terminal};
 use crate::{
     clock::Clock,
     config::{Config, Needs},
@@ -61,36 +61,11 @@ pub struct Acks {
     /// Include ended acknowledgements
     #[arg(long)]
     all: bool,
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = TableOutput::Table)]
+    output: TableOutput,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
-pub async fn ack(file: Option<&Path>, arguments: Ack) -> u8 {
-    done(acknowledge(file, &arguments).await)
-}
-
-pub async fn unack(file: Option<&Path>, arguments: Unack) -> u8 {
-    done(withdraw(file, &arguments).await)
-}
-
-pub async fn acks(file: Option<&Path>, arguments: Acks) -> u8 {
-    done(list(file, &arguments).await)
-}
-
-fn done(result: Result<(), Failure>) -> u8 {
-    match result {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
-    }
-}
-
-async fn acknowledge(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
+pub async fn ack(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = Clock::System.now();
     let until = day::instant(&arguments.until, config.timezone).ok_or_else(|| {
@@ -160,7 +135,7 @@ fn refused(error: AcknowledgeError) -> Failure {
     }
 }
 
-async fn withdraw(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure> {
+pub async fn unack(file: Option<&Path>, arguments: &Unack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = Clock::System.now();
     let (store, known) = state::load(&config, now).await?;
@@ -217,7 +192,7 @@ impl Acknowledged {
     }
 }
 
-async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
+pub async fn acks(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = Clock::System.now();
     let store = state::open(&config).await?;
@@ -230,7 +205,7 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
         }
     }
     match arguments.output {
-        Output::Json => {
+        TableOutput::Json => {
             let entries: Vec<_> = rows
                 .iter()
                 .map(|(organization, what, one)| {
@@ -253,8 +228,8 @@ async fn list(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> {
             });
             super::print(&format!("{document:#}\n"))
         }
-        Output::Table if rows.is_empty() => super::print("No acknowledgements.\n"),
-        Output::Table => {
+        TableOutput::Table if rows.is_empty() => super::print("No acknowledgements.\n"),
+        TableOutput::Table => {
             let mut header =
                 vec!["UNTIL", "ORGANIZATION", "KIND", "NAME", "ID", "BY", "SINCE", "REASON"];
             header.extend(arguments.all.then_some("ENDED"));

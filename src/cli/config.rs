@@ -23,18 +23,12 @@ pub enum Command {
 /// The number of upcoming scans shown, to verify a cron expression.
 const COMING: usize = 5;
 
-pub fn main(file: Option<&Path>, command: Command) -> u8 {
-    let done = match command {
-        // `show` needs no secret, `check` needs all.
-        Command::Show => load(file, Needs::default()).map_err(Failure::Refused).and_then(show),
+pub fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> {
+    let load = |needs| load(file, needs).map_err(Failure::Refused);
+    match command {
+        Command::Show => show(load(Needs::default())?),
         Command::Schema => print_schema(),
-        Command::Check => load(file, Needs::ALL)
-            .map_err(Failure::Refused)
-            .and_then(|loaded| super::print(&describe(&loaded))),
-    };
-    match done {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
+        Command::Check => super::print(&describe(&load(Needs::ALL)?)),
     }
 }
 
@@ -84,8 +78,10 @@ fn describe(loaded: &Loaded) -> String {
         let (host, port) = (&one.smtp.host, one.smtp.port);
         (format!("email to {} by {host}:{port}", to.join(", ")), &one.name)
     });
-    let webhook =
-        notifiers.webhook.iter().map(|one| (format!("webhook, {}", one.format.word()), &one.name));
+    let webhook = notifiers
+        .webhook
+        .iter()
+        .map(|one| (format!("webhook, {}", one.format.profile().word), &one.name));
     let log = notifiers.log.iter().map(|one| ("log".to_owned(), &one.name));
     for (kind, name) in email.chain(webhook).chain(log) {
         line(format!("notifier {name}: {kind}"));

@@ -1,12 +1,12 @@
 //! `certvigil deliveries`: sent, pending and failed deliveries.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use comfy_table::{Cell, Table};
 use serde_json::json;
 use std::path::Path;
 
 use super::{
-    Failure, state,
+    Failure, TableOutput, state,
     terminal::{self, Tint},
 };
 use crate::{
@@ -28,8 +28,8 @@ pub struct Arguments {
     /// Maximum number of deliveries, newest first
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = TableOutput::Table)]
+    output: TableOutput,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -43,20 +43,10 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
-pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
-    let done = match &arguments.command {
+pub async fn main(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
         Some(Command::Retry { id }) => retry(file, id).await,
-        None => list(file, &arguments).await,
-    };
-    match done {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
+        None => list(file, arguments).await,
     }
 }
 
@@ -75,13 +65,13 @@ async fn list(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
     let which = Which { failed: arguments.failed, ..Which::default() };
     let rows = store.deliveries(&which, arguments.limit).await?;
     match arguments.output {
-        Output::Json => {
+        TableOutput::Json => {
             let deliveries: Vec<_> = rows.into_iter().map(Delivery::from).collect();
             let document = json!({ "schema": "certvigil.deliveries/1", "deliveries": deliveries });
             super::print(&format!("{document:#}\n"))?;
         }
-        Output::Table if rows.is_empty() => super::print(none(arguments.failed))?,
-        Output::Table => super::print(&terminal::lines(&table(&rows)))?,
+        TableOutput::Table if rows.is_empty() => super::print(none(arguments.failed))?,
+        TableOutput::Table => super::print(&terminal::lines(&table(&rows)))?,
     }
     Ok(())
 }

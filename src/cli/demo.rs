@@ -38,13 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The number of lines shown of the webhook's body.
 const BODY_LINES: usize = 60;
 
-pub async fn main(arguments: Arguments) -> u8 {
-    match show(arguments.once).await {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
-    }
-}
-
 /// A folder for the demo's database: in the state folder of a container image or of systemd, where
 /// other folders may be read-only; otherwise a temporary one.
 fn folder() -> anyhow::Result<tempfile::TempDir> {
@@ -60,7 +53,7 @@ fn folder() -> anyhow::Result<tempfile::TempDir> {
     })
 }
 
-async fn show(once: bool) -> Result<(), Failure> {
+pub async fn main(Arguments { once }: Arguments) -> Result<(), Failure> {
     let folder = folder()?;
     let world = World::demo(Clock::System.now());
     let (projects, certificates) = (world.projects.len(), world.certificates.len());
@@ -96,14 +89,14 @@ secret = "{secret}"
 [state]
 url = "sqlite:demo.db"
 [http]
-listen = "{window}"
+listen = "{http_address}"
 [log]
 level = "warn"
 "#,
         key = admin_api::KEY,
         secret = receiver::SECRET,
         smtp = mailbox.address.port(),
-        window = window()?,
+        http_address = http_address()?,
     );
     let path = folder.path().join("demo.toml");
     let config = from_text(&path, &text, Needs::ALL).map_err(Failure::Refused)?.config;
@@ -125,7 +118,7 @@ level = "warn"
 }
 
 /// The address of the pages: the default port, or a free one.
-fn window() -> std::io::Result<SocketAddr> {
+fn http_address() -> std::io::Result<SocketAddr> {
     let usual = TcpListener::bind(("127.0.0.1", 9764));
     usual.or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?.local_addr()
 }

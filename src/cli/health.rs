@@ -23,14 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a displayed response, in bytes.
 const SHOWN: usize = 2_000;
 
-pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
-    match ask(file, &arguments).await {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
-    }
-}
-
-async fn ask(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+pub async fn main(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let Some(address) = listens(file)? else {
         return Err(anyhow::anyhow!("http.listen is \"off\": there is no health endpoint").into());
     };

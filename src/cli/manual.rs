@@ -23,23 +23,16 @@ pub struct Man {
     to: Option<PathBuf>,
 }
 
-pub fn completions(arguments: &Completions) -> u8 {
+pub fn completions(arguments: &Completions) -> Result<(), Failure> {
     let mut out = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "certvigil", &mut out);
-    exit_code(super::print(&String::from_utf8_lossy(&out)))
+    super::print(&String::from_utf8_lossy(&out))
 }
 
-pub fn man(arguments: &Man) -> u8 {
-    exit_code(match &arguments.to {
+pub fn man(arguments: &Man) -> Result<(), Failure> {
+    match &arguments.to {
         Some(folder) => write_all(folder),
-        None => main_page().and_then(|page| super::print(&page)),
-    })
-}
-
-fn exit_code(done: Result<(), Failure>) -> u8 {
-    match done {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
+        None => super::print(&main_page()?),
     }
 }
 

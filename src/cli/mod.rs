@@ -23,9 +23,13 @@ mod terminal;
 mod transfer;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use std::{borrow::Cow, path::PathBuf, process::ExitCode};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use crate::{
     config::{Loaded, Needs, load, problem::Refused},
@@ -134,29 +138,41 @@ pub fn main() -> ExitCode {
     }
     let file = arguments.config.as_deref();
     let code = runtime.block_on(async {
-        match arguments.command {
-            Command::Run => run::main(file, signals).await,
-            Command::Check(arguments) => check::main(file, arguments).await,
-            Command::Forecast(arguments) => forecast::main(file, arguments).await,
-            Command::Explain(arguments) => explain::main(file, arguments).await,
-            Command::Rotation(arguments) => rotation::main(file, arguments).await,
-            Command::Ack(arguments) => ack::ack(file, arguments).await,
-            Command::Acks(arguments) => ack::acks(file, arguments).await,
-            Command::Unack(arguments) => ack::unack(file, arguments).await,
-            Command::Notify(command) => notify::main(file, command).await,
-            Command::Deliveries(arguments) => deliveries::main(file, arguments).await,
-            Command::State(command) => transfer::main(file, command).await,
-            Command::Config(command) => config::main(file, command),
-            Command::Health(arguments) => health::main(file, arguments).await,
-            #[cfg(feature = "demo")]
-            Command::Demo(arguments) => demo::main(arguments).await,
-            Command::Completions(arguments) => manual::completions(&arguments),
-            Command::Man(arguments) => manual::man(&arguments),
+        match run_command(file, arguments.command, signals).await {
+            Ok(code) => code,
+            Err(failure) => failure.report(),
         }
     });
     // Pending work, such as a hanging connection, must not delay the exit.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+async fn run_command(
+    file: Option<&Path>,
+    command: Command,
+    signals: Option<std::io::Result<run::Signals>>,
+) -> Result<u8, Failure> {
+    match command {
+        Command::Run => return Ok(run::main(file, signals).await),
+        Command::Check(arguments) => return Ok(check::main(file, arguments).await),
+        Command::Notify(command) => return notify::main(file, command).await,
+        Command::Forecast(arguments) => forecast::main(file, &arguments).await?,
+        Command::Explain(arguments) => explain::main(file, &arguments).await?,
+        Command::Rotation(arguments) => rotation::main(file, &arguments).await?,
+        Command::Ack(arguments) => ack::ack(file, &arguments).await?,
+        Command::Acks(arguments) => ack::acks(file, &arguments).await?,
+        Command::Unack(arguments) => ack::unack(file, &arguments).await?,
+        Command::Deliveries(arguments) => deliveries::main(file, &arguments).await?,
+        Command::State(command) => transfer::main(file, &command).await?,
+        Command::Config(command) => config::main(file, command)?,
+        Command::Health(arguments) => health::main(file, &arguments).await?,
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo::main(arguments).await?,
+        Command::Completions(arguments) => manual::completions(&arguments)?,
+        Command::Man(arguments) => manual::man(&arguments)?,
+    }
+    Ok(0)
 }
 
 /// Whether unparsable arguments name the command `check`.
@@ -180,6 +196,20 @@ const FIRST_START: &[&str] = &[
     "  ./certvigil.toml                              names the receivers; config/default.toml \
      documents every key",
 ];
+
+/// The format of a list.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TableOutput {
+    Table,
+    Json,
+}
+
+/// The format of a page.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TextOutput {
+    Text,
+    Json,
+}
 
 /// The failure of a command, with its exit code.
 enum Failure {

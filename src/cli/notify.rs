@@ -21,14 +21,10 @@ pub enum Command {
     Preview(preview::Arguments),
 }
 
-pub async fn main(file: Option<&Path>, command: Command) -> u8 {
-    let done = match command {
+pub async fn main(file: Option<&Path>, command: Command) -> Result<u8, Failure> {
+    match command {
         Command::Test { name } => test(file, name.as_deref()).await,
         Command::Preview(arguments) => preview::show(file, &arguments).await.map(|()| 0),
-    };
-    match done {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
     }
 }
 

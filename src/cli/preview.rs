@@ -240,7 +240,7 @@ async fn open_of(
     let transition = Transition::watched(before, &evaluation);
     let open = all_open(&transition, &state.routing, when.moment());
     let open: Vec<&Decision> = open.iter().collect();
-    let composed = context.compose(|| id_at(now), &state.afresh(), &open);
+    let composed = context.compose(|| id_at(now), &state.with_empty_ledger(), &open);
     Ok(composed.into_iter().map(|composed| composed.notification).collect())
 }
 
@@ -277,7 +277,7 @@ impl Preview {
             }
             NotifierSettings::Webhook(settings) => {
                 // Any other URL may be secret and is not read.
-                let own = settings.format.default_url().filter(|_| settings.url_by_default);
+                let own = settings.format.profile().default_url.filter(|_| settings.url_by_default);
                 let url = Url::parse(own.unwrap_or(NOWHERE))?;
                 let calls = webhook::preview(settings, &url, message, now);
                 let calls = calls.map_err(|why| anyhow::anyhow!(why))?;

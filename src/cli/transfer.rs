@@ -26,14 +26,10 @@ pub enum Command {
     },
 }
 
-pub async fn main(file: Option<&Path>, command: Command) -> u8 {
-    let done = match &command {
+pub async fn main(file: Option<&Path>, command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Export { file: to } => export(file, to).await,
         Command::Import { file: from } => import(file, from).await,
-    };
-    match done {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
     }
 }
 

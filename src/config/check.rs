@@ -17,7 +17,7 @@ use crate::{
     files,
     net::{Pem, is_loopback},
     redact::{self, quoted},
-    secret::{PLACES, Secret},
+    secret::{SECRET_FORMS, Secret},
 };
 
 /// The largest accepted certificate file, in bytes.
@@ -28,7 +28,7 @@ pub struct Checker<'a> {
     pub origins: &'a Origins,
     pub base: &'a Path,
     /// Keys that were already rejected and removed when the layers were read.
-    pub taken_out: Vec<KeyPath>,
+    pub rejected: Vec<KeyPath>,
     /// The secrets to read and check.
     pub needs: Needs,
     pub faults: Vec<(KeyPath, Fault)>,
@@ -39,7 +39,7 @@ impl Checker<'_> {
     /// Records a problem, unless the key already has one or is missing because it was rejected.
     pub fn problem(&mut self, path: &KeyPath, problem: impl Display) {
         let known = self.faults.iter().any(|(known, _)| known == path);
-        if known || self.taken_out.iter().any(|taken| taken.touches(path)) {
+        if known || self.rejected.iter().any(|taken| taken.touches(path)) {
             return;
         }
         let origin = self.origins.of(path);
@@ -80,7 +80,7 @@ impl Checker<'_> {
         if matches!(secret, Secret::Literal(_)) && self.origins.is_from_file(path) {
             let origin = self.origins.of(path);
             self.warnings.push(format!(
-                "{origin}: {path}: the secret is written in the configuration; use {PLACES} instead"
+                "{origin}: {path}: the secret is written in the configuration; use {SECRET_FORMS} instead"
             ));
         }
         self.place(path, Some(secret), needed, fits)
@@ -114,7 +114,7 @@ impl Checker<'_> {
     }
 
     /// Warns about a URL without TLS to another host.
-    pub fn in_the_open(&mut self, path: &KeyPath, url: Option<&Secret>) {
+    pub fn warn_about_plain_http(&mut self, path: &KeyPath, url: Option<&Secret>) {
         if read_url(url).is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
             self.warnings.push(format!(
                 "{path}: http instead of https: anyone on the network path can read and change the requests"

@@ -99,7 +99,7 @@ pub fn merge(
     }) {
         let path = as_written(&found, &removed);
         faults.push((path.clone(), fault(&path, origins.of(&path), &message)));
-        if !take_out(&mut table, &found) {
+        if !remove(&mut table, &found) {
             break;
         }
         removed.push(path);
@@ -107,7 +107,7 @@ pub fn merge(
 
     for path in origins.environment.values() {
         if let Some(secret) = secret_that_it_replaces(path) {
-            take_out(&mut table, &secret);
+            remove(&mut table, &secret);
         }
     }
 
@@ -248,7 +248,7 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
     Fault { path: path.to_string(), origin, problem: mismatch(found, expected) }
 }
 
-fn take_out(table: &mut toml::Table, path: &KeyPath) -> bool {
+fn remove(table: &mut toml::Table, path: &KeyPath) -> bool {
     let Some((last, parents)) = path.segments().split_last() else {
         return false;
     };

@@ -195,7 +195,7 @@ fn from_layers(
     let mut checker = Checker {
         origins: &origins,
         base: &base,
-        taken_out: faults.iter().map(|(path, _)| path.clone()).collect(),
+        rejected: faults.iter().map(|(path, _)| path.clone()).collect(),
         needs,
         faults,
         warnings: Vec::new(),
@@ -244,7 +244,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let url = raw.monitoring.heartbeat_url.as_ref();
     let path = KeyPath::of("monitoring.heartbeat_url");
     let heartbeat = checker.place(&path, url, checker.needs.heartbeats(), fits_url);
-    checker.in_the_open(&path, heartbeat.as_ref());
+    checker.warn_about_plain_http(&path, heartbeat.as_ref());
     let start_fail = raw.monitoring.heartbeat_start_fail;
     Some(Config {
         timezone,

@@ -35,8 +35,10 @@ impl Notifiers {
     pub fn listening(&self) -> Vec<(&str, &Routing, Grouping)> {
         let email =
             self.email.iter().map(|one| (one.name.as_str(), &one.routing, Grouping::Digest));
-        let webhook =
-            self.webhook.iter().map(|one| (one.name.as_str(), &one.routing, one.format.grouping()));
+        let webhook = self
+            .webhook
+            .iter()
+            .map(|one| (one.name.as_str(), &one.routing, one.format.profile().grouping));
         let log = self.log.iter().map(|one| (one.name.as_str(), &one.routing, Grouping::Digest));
         email.chain(webhook).chain(log).collect()
     }

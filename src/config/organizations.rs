@@ -18,7 +18,7 @@ use crate::{
     },
     heartbeat,
     net::{Pem, fits_url, is_loopback},
-    secret::PLACES,
+    secret::SECRET_FORMS,
 };
 
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -52,7 +52,7 @@ pub fn check(checker: &mut Checker<'_>, whole: &raw::Raw) -> Vec<Organization> {
                 checker.needs.heartbeats(),
                 fits_url,
             );
-            checker.in_the_open(&path.key("heartbeat_url"), heartbeat.as_ref());
+            checker.warn_about_plain_http(&path.key("heartbeat_url"), heartbeat.as_ref());
             let heartbeat = heartbeat.map(|url| heartbeat::Settings { url, start_fail });
             Some(Organization { heartbeat, ..organization })
         })
@@ -71,7 +71,7 @@ fn organization(
     let admin_key =
         checker.secret(&path.key("admin_key"), written, needed, admin_api::fits_admin_key);
     if admin_key.is_none() {
-        checker.missing(&path.key("admin_key"), PLACES);
+        checker.missing(&path.key("admin_key"), SECRET_FORMS);
     }
     let base_url = match &raw.base_url {
         Some(written) => Some(written.0.clone()),
@@ -98,7 +98,7 @@ fn organization(
             checker.missing(&path.key("certificate"), "a file with certificates (PEM)");
         }
         if key.is_none() {
-            checker.missing(&path.key("key"), PLACES);
+            checker.missing(&path.key("key"), SECRET_FORMS);
         }
         Some(admin_api::ClientIdentity { certificate: certificate?, key: key? })
     });

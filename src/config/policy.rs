@@ -14,9 +14,8 @@ use crate::{
     clock::Clock,
     domain::{
         certificate::OrganizationName,
-        credential::WatchedKeys,
         day::instant,
-        policy::{Effect, Ignore, Policy, ProtectionPolicy, Rule},
+        policy::{Effect, Ignore, Policy, Rule},
         selection::Globs,
         text::{MAX_REASON, one_line},
         threshold::{ExpiredStep, Ladder, LadderError, Severity, Threshold},
@@ -28,11 +27,9 @@ use crate::{
 /// The policies of all organizations.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    ladder: Ladder,
+    /// The policy of an organization without rules.
+    common: Policy,
     rules: Vec<(Globs, Rule)>,
-    replaced_severity: Severity,
-    blind_after: TimeDelta,
-    admin_keys: WatchedKeys,
 }
 
 impl Policies {
@@ -53,16 +50,7 @@ impl Policies {
             .iter()
             .filter(|(organizations, _)| organizations.matches(organization.as_str(), None));
         let rules = its.map(|(_, rule)| rule.clone()).collect();
-        Policy {
-            ladder: self.ladder.clone(),
-            rules,
-            include_inactive: false,
-            replaced_severity: self.replaced_severity,
-            blind_after: Some(self.blind_after),
-            admin_keys: self.admin_keys,
-            client_identity: None,
-            protection: ProtectionPolicy::default(),
-        }
+        Policy { rules, ..self.common.clone() }
     }
 }
 
@@ -118,14 +106,13 @@ pub fn check(
         }
     }
     let whole = rules.len() == written.len();
-    let policies = Policies {
-        ladder: ladder?,
-        rules,
+    let common = Policy {
         replaced_severity: *monitoring.replaced_severity,
-        blind_after: blind_after?,
+        blind_after: Some(blind_after?),
         admin_keys: *monitoring.admin_keys,
+        ..Policy::new(ladder?)
     };
-    whole.then_some(policies)
+    whole.then_some(Policies { common, rules })
 }
 
 /// The default of `blind_after`, unless the schedule has longer gaps.

@@ -17,12 +17,12 @@ use crate::{
         header_value,
         webhook::{
             self,
-            format::{Format, Key},
+            format::{Format, KeyUse},
             template::Template,
         },
     },
     redact::quoted,
-    secret::{PLACES, Secret},
+    secret::{SECRET_FORMS, Secret},
 };
 
 /// The largest accepted template, in bytes.
@@ -38,35 +38,35 @@ pub(super) fn check(
     let written =
         raw.format.as_ref().map_or(FormatName(Some(Format::Json)), |name| (**name).clone());
     let format = format(checker, path, raw, &written);
-    let default_url = format.as_ref().and_then(Format::default_url);
+    let default_url = format.as_ref().and_then(|format| format.profile().default_url);
     let default_url = default_url.map(|url| Secret::Literal(url.to_owned().into()));
     let url = raw.url.as_ref().or(default_url.as_ref());
-    let has_default = written.0.as_ref().is_some_and(|known| known.default_url().is_some());
+    let has_default = written.0.as_ref().is_some_and(|known| known.profile().default_url.is_some());
     if raw.url.is_none() && !has_default {
-        checker.missing(&path.key("url"), format!("a URL, {PLACES}"));
+        checker.missing(&path.key("url"), format!("a URL, {SECRET_FORMS}"));
     }
     // URLs and headers may be secret but often are not: a literal value causes no warning.
     let needed = checker.needs.notifiers;
     let url = checker.place(&path.key("url"), url, needed, fits_url);
-    checker.in_the_open(&path.key("url"), url.as_ref());
+    checker.warn_about_plain_http(&path.key("url"), url.as_ref());
     if matches!(format, Some(Format::Alertmanager)) {
         below_a_path(checker, &path.key("url"), url.as_ref());
     }
-    match format.as_ref().map(Format::key) {
-        Some(Key::Routing) if raw.key.is_none() => {
+    match format.as_ref().map(|format| format.profile().key) {
+        Some(KeyUse::Routing) if raw.key.is_none() => {
             checker.missing(&path.key("key"), "the integration key of the PagerDuty service");
         }
-        Some(Key::Genie) if raw.key.is_none() => {
+        Some(KeyUse::Genie) if raw.key.is_none() => {
             checker.missing(&path.key("key"), "the API key of the Opsgenie integration");
         }
-        Some(Key::None) if raw.key.is_some() => {
+        Some(KeyUse::None) if raw.key.is_some() => {
             checker.fault(
                 &path.key("key"),
                 "a key",
                 "no key: the URL of this service is the secret",
             );
         }
-        Some(Key::Routing | Key::Genie | Key::Bearer | Key::None) | None => {}
+        Some(KeyUse::Routing | KeyUse::Genie | KeyUse::Bearer | KeyUse::None) | None => {}
     }
     let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
     let routing = routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
@@ -95,7 +95,7 @@ pub(super) fn check(
         name: name.to_owned(),
         max_per_minute: match raw.max_per_minute {
             Some(most) => most.0,
-            None => format.as_ref()?.max_per_minute(),
+            None => format.as_ref()?.profile().max_per_minute,
         },
         format: format?,
         url: url?,
@@ -127,7 +127,7 @@ pub struct FormatName(Option<Format>);
 
 impl Text for FormatName {
     fn parse(text: &str) -> Result<Self, String> {
-        match webhook::format::BUILT_IN.into_iter().find(|known| known.word() == text) {
+        match webhook::format::BUILT_IN.into_iter().find(|known| known.profile().word == text) {
             Some(known) => Ok(FormatName(Some(known))),
             None if text == TEMPLATE => Ok(FormatName(None)),
             None => unexpected(text, one_of(&names())),
@@ -141,7 +141,7 @@ impl Text for FormatName {
 const TEMPLATE: &str = "template";
 
 fn names() -> Vec<&'static str> {
-    webhook::format::BUILT_IN.iter().map(Format::word).chain([TEMPLATE]).collect()
+    webhook::format::BUILT_IN.iter().map(|known| known.profile().word).chain([TEMPLATE]).collect()
 }
 
 /// A media type (RFC 9110, section 8.3).
@@ -171,7 +171,7 @@ fn format(
         let of_templates =
             [("template", raw.template.is_some()), ("content_type", raw.content_type.is_some())];
         for (key, _) in of_templates.into_iter().filter(|(_, given)| *given) {
-            let found = format!("{key} with the format “{}”", built_in.word());
+            let found = format!("{key} with the format “{}”", built_in.profile().word);
             checker.fault(&path.key(key), found, "format = \"template\"");
         }
         return Some(built_in.clone());

@@ -10,13 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use super::world::{AdminKey, Certificate, Project, World};
 
@@ -48,12 +45,12 @@ impl AdminApi {
 
     /// The simulated organization, to read or change.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock()
     }
 
     /// The requests since the last call, as path and query.
     pub fn take_requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.requests.lock())
     }
 
     /// The API below `/v1`.
@@ -88,7 +85,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     let asked = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    api.requests.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+    api.requests.lock().push(asked);
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if bearer != Some(&format!("Bearer {KEY}")) {
         return error(401, "Incorrect API key provided.");

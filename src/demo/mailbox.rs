@@ -1,11 +1,12 @@
 //! A mail server that stores received mails; a library implements SMTP.
 
 use mailin_embedded::{AuthMechanism, Handler, Response, Server, SslConfig, response};
+use parking_lot::Mutex;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 /// The conditions for accepting mails.
@@ -74,17 +75,17 @@ impl Mailbox {
 
     /// The received mails, oldest first.
     pub fn mails(&self) -> Vec<Mail> {
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.mails.lock().clone()
     }
 
     /// Deletes the received mails.
     pub fn forget(&self) {
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.mails.lock().clear();
     }
 
     /// Rejects a recipient with this SMTP code from now on; `None` accepts it again.
     pub fn refuse(&self, recipient: &str, code: Option<u16>) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock();
         refused.retain(|(known, _)| known != recipient);
         refused.extend(code.map(|code| (recipient.to_owned(), code)));
     }
@@ -117,7 +118,7 @@ impl Handler for Session {
     }
 
     fn rcpt(&mut self, to: &str) -> Response {
-        let refused = self.mailbox.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = self.mailbox.refused.lock();
         if let Some((_, code)) = refused.iter().find(|(refused, _)| refused == to) {
             return Response::custom(*code, "not this recipient".to_owned());
         }
@@ -132,7 +133,7 @@ impl Handler for Session {
 
     fn data_end(&mut self) -> Response {
         let mail = self.mail.clone();
-        self.mailbox.mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        self.mailbox.mails.lock().push(mail);
         response::OK
     }
 

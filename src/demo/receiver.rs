@@ -8,13 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use parking_lot::Mutex;
 use standardwebhooks::Webhook;
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc};
 
 /// The secret for the verification of signatures.
 pub const SECRET: &str = "whsec_c2ltdWxhdGVkIHNpZ25pbmcgc2VjcmV0ISE=";
@@ -47,22 +43,22 @@ pub struct Receiver {
 impl Receiver {
     /// The received requests, oldest first.
     pub fn posts(&self) -> Vec<Post> {
-        self.posts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.posts.lock().clone()
     }
 
     /// Deletes the received requests.
     pub fn forget(&self) {
-        self.posts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.posts.lock().clear();
     }
 
     /// Responds to the next requests with these, one each, and then with 204 again.
     pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+        self.answers.lock().extend(answers);
     }
 
     /// Removes and returns the responses that were not sent yet.
     pub fn take_answers(&self) -> VecDeque<Answer> {
-        std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.answers.lock())
     }
 
     /// Accepts `POST` requests at `/hook` and below.
@@ -91,8 +87,8 @@ async fn take(
     let body = String::from_utf8_lossy(&body).into_owned();
     let target = uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let post = Post { target, headers, body, signed };
-    receiver.posts.lock().unwrap_or_else(PoisonError::into_inner).push(post);
-    let answer = receiver.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    receiver.posts.lock().push(post);
+    let answer = receiver.answers.lock().pop_front();
     let Some(answer) = answer else {
         return StatusCode::NO_CONTENT.into_response();
     };

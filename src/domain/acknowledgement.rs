@@ -74,7 +74,7 @@ words! {
         Withdrawn = "withdrawn",
         /// A later acknowledgement replaced it.
         Superseded = "superseded",
-        /// Its subject changed; see [`Acknowledgement::is_over`].
+        /// Its subject changed; see [`Acknowledgement::subject_changed`].
         Over = "over",
     }
 }
@@ -220,7 +220,7 @@ impl Acknowledgement {
     /// Whether its subject has changed: the certificate has another expiry, is inactive or was
     /// deleted; the project is protected again or was archived. A certificate with stale data does
     /// not count as inactive.
-    pub fn is_over(&self, evaluation: &Evaluation<'_>) -> bool {
+    pub fn subject_changed(&self, evaluation: &Evaluation<'_>) -> bool {
         if !self.holds(evaluation.now) {
             return false;
         }

@@ -17,24 +17,24 @@ pub struct Active<'a> {
     groups: Vec<Group<'a>>,
     group_of: BTreeMap<&'a ProjectId, usize>,
     /// Each certificate with each group whose own list has it active, ordered by certificate id.
-    own: Vec<Own<'a>>,
+    own: Vec<GroupEntry<'a>>,
     /// The certificates that are active for the organization, ordered by id.
     inherited: Vec<&'a CertificateId>,
     all: Projects<'a>,
 }
 
 /// A certificate, and the index of a group whose own list has it active.
-type Own<'a> = (&'a CertificateId, usize);
+type GroupEntry<'a> = (&'a CertificateId, usize);
 
 /// One pass over the groups in the order of the certificate ids, instead of a search for each
 /// certificate.
 pub struct Walk<'b, 'a> {
-    rest: &'b [Own<'a>],
+    rest: &'b [GroupEntry<'a>],
 }
 
 impl<'b, 'a> Walk<'b, 'a> {
     /// The groups with this certificate. Calls must be in ascending order of ids.
-    pub fn next(&mut self, id: &CertificateId) -> &'b [Own<'a>] {
+    pub fn next(&mut self, id: &CertificateId) -> &'b [GroupEntry<'a>] {
         let before = self.rest.iter().take_while(|(other, _)| !other.is(id) && *other < id);
         let rest = &self.rest[before.count()..];
         let same = rest.iter().take_while(|(other, _)| other.is(id));
@@ -133,7 +133,7 @@ impl<'a> Active<'a> {
         self.is_inherited(id) || !self.own_groups(id).is_empty()
     }
 
-    fn own_groups(&self, id: &CertificateId) -> &[Own<'a>] {
+    fn own_groups(&self, id: &CertificateId) -> &[GroupEntry<'a>] {
         let from = self.own.partition_point(|(other, _)| *other < id);
         Walk { rest: &self.own[from..] }.next(id)
     }
@@ -144,7 +144,7 @@ impl<'a> Active<'a> {
     }
 
     /// [`Active::projects_of`] with the groups that a [`Walk`] returned for the certificate.
-    pub fn projects_in(&self, id: &CertificateId, own: &[Own<'a>]) -> Projects<'a> {
+    pub fn projects_in(&self, id: &CertificateId, own: &[GroupEntry<'a>]) -> Projects<'a> {
         if self.is_inherited(id) {
             return Arc::clone(&self.all);
         }
@@ -161,7 +161,7 @@ impl<'a> Active<'a> {
     }
 
     /// The active certificates of each group in which the certificate is active.
-    pub fn beside(&self, id: &CertificateId) -> impl Iterator<Item = &[&'a Certificate]> {
+    pub fn lists_with(&self, id: &CertificateId) -> impl Iterator<Item = &[&'a Certificate]> {
         let everywhere = if self.is_inherited(id) { self.groups.as_slice() } else { &[] };
         let own = if everywhere.is_empty() { self.own_groups(id) } else { &[] };
         let own = own.iter().map(|(_, group)| &self.groups[*group]);
@@ -202,17 +202,17 @@ mod tests {
             for id in inventory.certificates.keys() {
                 prop_assert_eq!(active.projects_of(id).to_vec(), inventory.projects_of(id));
                 prop_assert_eq!(active.is_inherited(id), inventory.active_in_organization(id));
-                let mut beside: Vec<_> = active.beside(id).map(<[_]>::to_vec).collect();
+                let mut lists_with: Vec<_> = active.lists_with(id).map(<[_]>::to_vec).collect();
                 let each = inventory.projects_of(id);
                 let mut each: Vec<_> = each.iter().map(|one| inventory.active_in_project(&one.id)).collect();
                 let by_id = |a: &Vec<&Certificate>, b: &Vec<&Certificate>| {
                     a.iter().map(|one| &one.id).cmp(b.iter().map(|one| &one.id))
                 };
-                for all in [&mut beside, &mut each] {
+                for all in [&mut lists_with, &mut each] {
                     all.sort_by(by_id);
                     all.dedup();
                 }
-                prop_assert_eq!(beside, each);
+                prop_assert_eq!(lists_with, each);
             }
         }
     }

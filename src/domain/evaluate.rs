@@ -176,16 +176,16 @@ impl<'a> Evaluation<'a> {
         (projects, ruling, mut reached): (Projects<'a>, Ruling<'a>, Option<Reached>),
     ) -> Assessment<'a> {
         let margin = ruling.steps.widest();
-        let mut beside = self.active.beside(&certificate.id);
+        let mut lists_with = self.active.lists_with(&certificate.id);
         let replaced = !projects.is_empty()
-            && beside
+            && lists_with
                 .all(|active| coverage::successor(certificate, active, margin, self.now).is_some());
         if let Some(reached) = &mut reached
             && replaced
             && matches!(reached.stage, Stage::Within(_) | Stage::Expired)
         {
             // No project loses access; only clients with certificates that it signed do. Each stage
-            // is one alert without repeats, which can be acknowledged.
+            // is one alert without repeats, which can be acknowledged (`view::steps` shows this).
             reached.severity = reached.severity.min(self.policy.replaced_severity);
             reached.repeat = None;
             reached.last = false;
@@ -203,7 +203,7 @@ impl<'a> Evaluation<'a> {
 
     /// The uncovered projects. A project with an unread list is left out, because it may have other
     /// active certificates.
-    fn without_valid(&self) -> Vec<Uncovered<'a>> {
+    fn find_uncovered(&self) -> Vec<Uncovered<'a>> {
         let unread: BTreeSet<&ProjectId> = self.unread.iter().map(|one| &one.id).collect();
         let mut known: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
         let mut uncovered = Vec::new();
@@ -224,7 +224,7 @@ impl<'a> Evaluation<'a> {
 
     /// The projects that lost their last active certificate, or have none although the
     /// configuration expects one. A project with an unread list is left out.
-    fn without_active(&self) -> Vec<Unprotected<'a>> {
+    fn find_unprotected(&self) -> Vec<Unprotected<'a>> {
         let protection = &self.policy.protection;
         let Some(severity) = protection.severity else { return Vec::new() };
         let unread: BTreeSet<&ProjectId> = self.unread.iter().map(|one| &one.id).collect();
@@ -299,8 +299,8 @@ pub fn evaluate<'a>(
         stage.2.is_some().then(|| evaluation.assess_with(certificate, stage))
     });
     evaluation.in_stage = in_stage.collect();
-    evaluation.uncovered = evaluation.without_valid();
-    evaluation.unprotected = evaluation.without_active();
+    evaluation.uncovered = evaluation.find_uncovered();
+    evaluation.unprotected = evaluation.find_unprotected();
     evaluation
 }
 
@@ -340,9 +340,7 @@ fn reached(
 mod tests {
     use super::*;
     use crate::domain::{
-        credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
-        policy::ProtectionPolicy,
         threshold::{ExpiredStep, Ladder, Lead, Threshold, tests::ladder},
     };
 
@@ -356,16 +354,7 @@ mod tests {
         active: bool,
         include_inactive: bool,
     ) -> Option<Stage> {
-        let policy = Policy {
-            ladder,
-            rules: vec![],
-            include_inactive,
-            replaced_severity: Severity::Warning,
-            blind_after: None,
-            admin_keys: WatchedKeys::Own,
-            client_identity: None,
-            protection: ProtectionPolicy::default(),
-        };
+        let policy = Policy { include_inactive, ..Policy::new(ladder) };
         let days = 1;
         let mut inventory = Inventory::default().merge(
             reading(&[("", Ok(&[])), ("p", Ok(&[("c", days, active)]))]),

@@ -14,9 +14,9 @@ use super::{
 };
 
 /// How long a receiver may fail before it is reported.
-pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
+pub const FAILING_AFTER: TimeDelta = TimeDelta::hours(1);
 /// How long a rejection is reported after the receiver has accepted another notification.
-const REMEMBERED: TimeDelta = TimeDelta::seconds(20);
+const REJECTION_SHOWN_FOR: TimeDelta = TimeDelta::seconds(20);
 /// The repeat interval of `notifier.failing`.
 const DAILY: TimeDelta = TimeDelta::days(1);
 
@@ -54,7 +54,7 @@ impl Failing<'_> {
 
     fn finding(&self) -> Finding {
         let refused = self.receivers.iter().any(|failure| failure.refused);
-        let patience = if refused { TimeDelta::zero() } else { PATIENCE };
+        let patience = if refused { TimeDelta::zero() } else { FAILING_AFTER };
         Finding {
             subject: Subject::Notifier(self.notifier.to_owned()),
             reached: Reached {
@@ -81,8 +81,8 @@ pub fn failing<'a>(
     now: DateTime<Utc>,
 ) -> Vec<Failing<'a>> {
     let counts = |one: &&Failure| match one.taken_at {
-        Some(_) => one.refused && now - one.last_at < REMEMBERED,
-        None => one.refused || (now - one.since >= PATIENCE && one.last_at >= started_at),
+        Some(_) => one.refused && now - one.last_at < REJECTION_SHOWN_FOR,
+        None => one.refused || (now - one.since >= FAILING_AFTER && one.last_at >= started_at),
     };
     let mut of: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
     for failure in failures.iter().filter(counts) {
@@ -213,7 +213,7 @@ mod tests {
         };
         let at = |hours: i64| {
             let now = start() + TimeDelta::hours(hours);
-            ScanTime { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true }
+            ScanTime::at(now, Tz::UTC)
         };
         let names = ["a", "b"];
         let say = |notifier: &mut NotifierState, failing: &[Failing<'_>], hours| {

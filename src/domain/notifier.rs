@@ -32,7 +32,7 @@ impl NotifierState {
     }
 
     /// This notifier with an empty ledger.
-    pub fn afresh(&self) -> NotifierState {
+    pub fn with_empty_ledger(&self) -> NotifierState {
         NotifierState { ledger: Ledger::default(), ..self.clone() }
     }
 }

@@ -29,6 +29,23 @@ pub struct Policy {
     pub protection: ProtectionPolicy,
 }
 
+impl Policy {
+    /// A policy with this ladder, without rules, and otherwise with the defaults of the
+    /// configuration.
+    pub fn new(ladder: Ladder) -> Policy {
+        Policy {
+            ladder,
+            rules: Vec::new(),
+            include_inactive: false,
+            replaced_severity: Severity::Warning,
+            blind_after: None,
+            admin_keys: WatchedKeys::Own,
+            client_identity: None,
+            protection: ProtectionPolicy::default(),
+        }
+    }
+}
+
 /// Which projects without an active certificate, own or inherited, are reported: mutual TLS is off
 /// in them.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Number of recent lists that are recognized by their pages.
-const KEPT: usize = 16;
+const RECENT_LISTS: usize = 16;
 
 /// A certificate as one scope lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Reading {
         }
         let list = self.list(&pages);
         if let Ok(list) = &list {
-            self.recent.truncate(KEPT - 1);
+            self.recent.truncate(RECENT_LISTS - 1);
             self.recent.push_front((pages, list.clone()));
         }
         self.listings.insert(scope, list);
@@ -172,7 +172,7 @@ impl Reading {
 
     /// The lists of projects that lost their last active certificate since `before`, and the
     /// organization's list; empty if no project did.
-    pub fn without_protection(&self, before: &Inventory) -> BTreeSet<Scope> {
+    pub fn lists_that_lost_protection(&self, before: &Inventory) -> BTreeSet<Scope> {
         let organization = self.listings.get(&Scope::Organization);
         if self.is_active_for_all() || !organization.is_some_and(Result::is_ok) {
             return BTreeSet::new();

@@ -94,15 +94,15 @@ pub enum Verdict {
 }
 
 /// The maximum delay that a receiver can request, so that it cannot stop deliveries for days.
-pub const LONGEST_WISH: TimeDelta = TimeDelta::minutes(15);
+pub const MAX_REQUESTED_DELAY: TimeDelta = TimeDelta::minutes(15);
 
 /// The delays after attempts that may have arrived: each retry may be a duplicate for the reader.
-const UNCONFIRMED: [TimeDelta; 3] =
+const UNCONFIRMED_DELAYS: [TimeDelta; 3] =
     [TimeDelta::hours(1), TimeDelta::hours(6), TimeDelta::hours(24)];
 
 /// Decides after attempt number `attempt` (from 1). The delay doubles from `initial` to `max`, less
 /// a jitter of up to a quarter (`fraction`, 0 to 1), and is at least as long as the receiver
-/// requested, up to [`LONGEST_WISH`]. The last attempt is at `give_up_at`.
+/// requested, up to [`MAX_REQUESTED_DELAY`]. The last attempt is at `give_up_at`.
 pub fn verdict(
     outcome: &Outcome,
     attempt: u32,
@@ -125,9 +125,12 @@ pub fn verdict(
     let pause = pause - TimeDelta::milliseconds(less);
     let wait = if reason == FailureReason::Unconfirmed {
         let nth = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
-        UNCONFIRMED.get(nth).copied().unwrap_or(UNCONFIRMED[UNCONFIRMED.len() - 1])
+        UNCONFIRMED_DELAYS
+            .get(nth)
+            .copied()
+            .unwrap_or(UNCONFIRMED_DELAYS[UNCONFIRMED_DELAYS.len() - 1])
     } else {
-        after.map_or(pause, |after| after.min(LONGEST_WISH).max(pause))
+        after.map_or(pause, |after| after.min(MAX_REQUESTED_DELAY).max(pause))
     };
     let next = now.checked_add_signed(wait).unwrap_or(give_up_at);
     Verdict::WaitUntil(next.min(give_up_at))

@@ -94,12 +94,12 @@ impl Share {
     fn of(self, life: TimeDelta) -> TimeDelta {
         let seconds = i128::from(life.num_seconds()) * i128::from(self.0) / 1_000_000;
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        TimeDelta::try_seconds(seconds).unwrap_or(TimeDelta::MAX).min(EARLIEST)
+        TimeDelta::try_seconds(seconds).unwrap_or(TimeDelta::MAX).min(MAX_SHARE_LEAD)
     }
 }
 
 /// The maximum time before the expiry that a share can amount to.
-pub const EARLIEST: TimeDelta = TimeDelta::days(365);
+pub const MAX_SHARE_LEAD: TimeDelta = TimeDelta::days(365);
 
 /// The time from a threshold to the expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

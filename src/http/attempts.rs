@@ -1,11 +1,11 @@
 //! Client addresses, and the limit of wrong tokens from each.
 
 use axum::http::HeaderMap;
+use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -59,22 +59,22 @@ impl fmt::Display for Origin {
 
 /// Recent wrong tokens.
 #[derive(Default)]
-pub struct Attempts {
+pub struct LoginLimiter {
     /// The time at which all attempts of an address are forgiven.
     forgiven_at: Mutex<BTreeMap<IpAddr, Instant>>,
 }
 
-impl Attempts {
+impl LoginLimiter {
     /// The time for which the source is still blocked, if it is; its tokens are not compared.
     pub fn blocked(&self, origin: Origin, now: Instant) -> Option<Duration> {
-        let all = self.forgiven_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.forgiven_at.lock();
         let wait = all.get(&origin.counted())?.checked_duration_since(now)?;
         wait.checked_sub(EACH * (AT_ONCE - 1)).filter(|wait| !wait.is_zero())
     }
 
     /// Counts a wrong token.
     pub fn failed(&self, origin: Origin, now: Instant) {
-        let mut all = self.forgiven_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.forgiven_at.lock();
         all.retain(|_, at| *at > now);
         if all.len() >= ADDRESSES
             && let Some(first) = all.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address)
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn ten_wrong_tokens_block_only_their_address_for_a_while() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (attempts, now) = (LoginLimiter::default(), Instant::now());
         let (here, there) = (from("192.0.2.1", None), from("192.0.2.2", None));
         for n in 0..AT_ONCE {
             assert_eq!(attempts.blocked(here, now), None, "{n}");
@@ -117,11 +117,11 @@ mod tests {
 
     #[test]
     fn the_number_of_remembered_addresses_is_limited() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (attempts, now) = (LoginLimiter::default(), Instant::now());
         for n in 0..5_000_u32 {
             attempts.failed(from(&std::net::Ipv4Addr::from(n).to_string(), None), now);
         }
-        assert_eq!(attempts.forgiven_at.lock().unwrap().len(), ADDRESSES);
+        assert_eq!(attempts.forgiven_at.lock().len(), ADDRESSES);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub async fn acknowledge(
         acknowledge::acknowledge(&store, &of, &policy, &target, &new, now).await
     });
     let one = acknowledging.await?.map_err(refused)?.acknowledgement;
-    shared.keeper.outdate().await;
+    shared.keeper.invalidate().await;
     tracing::info!(%organization, subject = %one.subject, until = %one.until,
         "acknowledgement created over HTTP");
     Ok((organization, one))
@@ -83,7 +83,7 @@ pub async fn withdraw(shared: &Shared, id: Uuid) -> Result<(), Problem> {
         let detail = format!("no acknowledgement {id}, or it has ended");
         return Err(Problem::not_found(detail));
     }
-    shared.keeper.outdate().await;
+    shared.keeper.invalidate().await;
     tracing::info!(acknowledgement = %id, "acknowledgement withdrawn over HTTP");
     Ok(())
 }
@@ -102,7 +102,7 @@ pub async fn retry(shared: &Shared, id: Uuid) -> Result<DeliveryRow, Problem> {
         }
         other => other.into(),
     })?;
-    shared.keeper.outdate().await;
+    shared.keeper.invalidate().await;
     tracing::info!(delivery = %id, "delivery retry requested over HTTP");
     let row = shared.reading.delivery(id).await?;
     row.ok_or_else(|| Problem::not_found(format!("the delivery {id} no longer exists")))

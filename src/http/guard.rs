@@ -327,8 +327,8 @@ async fn sign_in(
         Err(problem) => return shared.pages.problem(&problem, Caller::Anybody),
     };
     let now = shared.service.clock.now();
-    let session = Session { id: store::id_at(now), until: now + session::LASTS };
-    signed_in(&configured, &shared.key.cookie(token, session), session::LASTS, next)
+    let session = Session { id: store::id_at(now), until: now + session::SESSION_LENGTH };
+    signed_in(&configured, &shared.key.cookie(token, session), session::SESSION_LENGTH, next)
 }
 
 /// Revokes the session, also for copies of its cookie.

@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-use super::{Shared, Watched, guard};
+use super::{ScanStatus, Shared, guard};
 use crate::domain::certificate::OrganizationName;
 
 /// The time limit of the database query.
@@ -86,7 +86,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
     answer(code, json!({ "status": word, "reasons": reasons, "organizations": organizations }))
 }
 
-fn organization((name, watched): (&OrganizationName, &Watched)) -> Value {
+fn organization((name, watched): (&OrganizationName, &ScanStatus)) -> Value {
     let last = watched.last.as_ref();
     json!({
         "name": name,

@@ -67,7 +67,7 @@ pub fn limits(router: Router) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
         .layer(CatchPanicLayer::custom(|_| {
-            tracing::error!("HTTP request failed: internal error");
+            tracing::error!("cannot answer a request to the HTTP server: internal error");
             problem::internal()
         }))
         .layer(axum::middleware::map_response(headers))

@@ -47,13 +47,13 @@ use crate::{
     view::CertificateRow,
 };
 pub use api::document;
-use attempts::Attempts;
+use attempts::LoginLimiter;
 pub use counters::Counters;
 use error::HttpError;
 use page::Pages;
 use problem::Problem;
 use session::Key;
-use snapshot::Keeper;
+use snapshot::SnapshotCache;
 
 /// The maximum numbers of concurrent explanations, and of blocking threads.
 const EXPLAINING: usize = 2;
@@ -94,7 +94,7 @@ pub struct Configured {
 /// The status of the service, as reported by its loops.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    pub organizations: BTreeMap<OrganizationName, Watched>,
+    pub organizations: BTreeMap<OrganizationName, ScanStatus>,
     /// The reason why the outbox of a notifier is blocked.
     pub outbox: BTreeMap<String, String>,
     /// With PostgreSQL, the instances on the same database, this one first.
@@ -110,13 +110,13 @@ impl Status {
 
 /// The status of the scans of an organization.
 #[derive(Clone, Debug)]
-pub struct Watched {
+pub struct ScanStatus {
     /// The time by which the next scan should have ended.
     pub overdue_at: DateTime<Utc>,
     /// Whether a scan is in progress.
     pub scanning: bool,
     /// The latest saved scan.
-    pub last: Option<Last>,
+    pub last: Option<LastScan>,
     /// The reason why the latest scan was not saved.
     pub fault: Option<String>,
     /// Whether no scan has read anything of the organization.
@@ -124,7 +124,7 @@ pub struct Watched {
 }
 
 #[derive(Clone, Debug)]
-pub struct Last {
+pub struct LastScan {
     pub finished_at: DateTime<Utc>,
     pub complete: bool,
     /// The unreadable lists with their errors.
@@ -153,24 +153,24 @@ pub struct Service {
 
 /// The state of the request handlers.
 #[derive(Clone)]
-struct Shared(Arc<Inner>);
+struct Shared(Arc<HandlerState>);
 
-struct Inner {
+struct HandlerState {
     service: Service,
     /// Read-only connections.
     reading: Store,
-    keeper: Keeper,
+    keeper: SnapshotCache,
     key: Key,
-    attempts: Attempts,
+    attempts: LoginLimiter,
     pages: Pages,
     /// Limits concurrent explanations.
     explaining: Semaphore,
 }
 
 impl std::ops::Deref for Shared {
-    type Target = Inner;
+    type Target = HandlerState;
 
-    fn deref(&self) -> &Inner {
+    fn deref(&self) -> &HandlerState {
         &self.0
     }
 }
@@ -214,7 +214,7 @@ pub fn start(
     listener: TcpListener,
     service: Service,
     stop: CancellationToken,
-) -> io::Result<Ended> {
+) -> io::Result<ServerHandle> {
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -230,20 +230,21 @@ pub fn start(
         if let Err(error) = runtime.block_on(serving) {
             tracing::error!(
                 error = %error_chain(&error),
-                "HTTP server stopped: restart certvigil (scans and deliveries continue)"
+                "HTTP server stopped; scans and deliveries continue. Restart certvigil to serve its \
+                 pages again"
             );
         }
         // Blocking reads must not delay the exit.
         runtime.shutdown_background();
         drop(ending);
     })?;
-    Ok(Ended(ended))
+    Ok(ServerHandle(ended))
 }
 
 /// Signals the end of a server from [`start`].
-pub struct Ended(oneshot::Receiver<()>);
+pub struct ServerHandle(oneshot::Receiver<()>);
 
-impl Ended {
+impl ServerHandle {
     /// Waits for the end; requests in progress get a short time to finish.
     pub async fn wait(self) {
         drop(self.0.await);
@@ -269,18 +270,25 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), HttpError> {
     let reading = Store::reading(&service.state).await?;
-    let keeper = Keeper::new(
+    let keeper = SnapshotCache::new(
         service.clock.clone(),
         reading.clone(),
         service.configured.clone(),
         service.status.clone(),
     );
     let key = key(&service).await?;
-    let attempts = Attempts::default();
+    let attempts = LoginLimiter::default();
     let pages = Pages::new()?;
     let explaining = Semaphore::new(EXPLAINING);
-    let shared =
-        Shared(Arc::new(Inner { service, reading, keeper, key, attempts, pages, explaining }));
+    let shared = Shared(Arc::new(HandlerState {
+        service,
+        reading,
+        keeper,
+        key,
+        attempts,
+        pages,
+        explaining,
+    }));
     let router = router(shared.clone());
     let serving = listener::serve(listener, router, stop.clone());
     tokio::select! {

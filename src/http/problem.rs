@@ -74,7 +74,7 @@ impl Problem {
 impl From<HttpError> for Problem {
     fn from(fault: HttpError) -> Problem {
         let error = error_chain(&fault);
-        tracing::warn!(error, "HTTP request failed");
+        tracing::warn!(error, "cannot answer a request to the HTTP server");
         let detail = format!("the request failed: {}", one_line(&error, 300));
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::HttpError;
 
 /// How long a browser stays signed in.
-pub const LASTS: TimeDelta = TimeDelta::days(7);
+pub const SESSION_LENGTH: TimeDelta = TimeDelta::days(7);
 /// The length of the calendar's secret, in hexadecimal digits.
 const FEED: usize = 32;
 
@@ -103,7 +103,7 @@ mod tests {
         let key = Key::new(&random().unwrap());
         let token = SecretString::from("0123456789abcdef");
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let session = Session { id: Uuid::from_u128(1), until: now + LASTS };
+        let session = Session { id: Uuid::from_u128(1), until: now + SESSION_LENGTH };
         let cookie = key.cookie(&token, session);
         assert_eq!(key.session(&token, &cookie, now), Some(session));
         let other = SecretString::from("0123456789abcdeX");

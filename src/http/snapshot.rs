@@ -83,16 +83,16 @@ impl Snapshot {
 }
 
 /// Keeps the latest snapshot.
-pub struct Keeper {
+pub struct SnapshotCache {
     clock: Clock,
     store: Store,
     configured: watch::Receiver<Arc<Configured>>,
     status: watch::Receiver<Status>,
-    kept: Mutex<Option<Kept>>,
+    kept: Mutex<Option<CachedSnapshot>>,
     made: AtomicU64,
 }
 
-struct Kept {
+struct CachedSnapshot {
     snapshot: Arc<Snapshot>,
     version: Version,
     read_at: Instant,
@@ -101,15 +101,22 @@ struct Kept {
     evaluated_at: Instant,
 }
 
-impl Keeper {
+impl SnapshotCache {
     /// Reads from `store`.
     pub fn new(
         clock: Clock,
         store: Store,
         configured: watch::Receiver<Arc<Configured>>,
         status: watch::Receiver<Status>,
-    ) -> Keeper {
-        Keeper { clock, store, configured, status, kept: Mutex::new(None), made: AtomicU64::new(0) }
+    ) -> SnapshotCache {
+        SnapshotCache {
+            clock,
+            store,
+            configured,
+            status,
+            kept: Mutex::new(None),
+            made: AtomicU64::new(0),
+        }
     }
 
     /// The current snapshot.
@@ -127,7 +134,7 @@ impl Keeper {
         }
         let (snapshot, version, evaluated_at) = self.read(kept.take()).await?;
         let snapshot = Arc::new(snapshot);
-        *kept = Some(Kept {
+        *kept = Some(CachedSnapshot {
             snapshot: Arc::clone(&snapshot),
             version,
             read_at: Instant::now(),
@@ -138,7 +145,7 @@ impl Keeper {
     }
 
     /// Makes the next snapshot read the database again, after a write.
-    pub async fn outdate(&self) {
+    pub async fn invalidate(&self) {
         if let Some(kept) = self.kept.lock().await.as_mut() {
             kept.outdated = true;
         }
@@ -153,7 +160,10 @@ impl Keeper {
         }
     }
 
-    async fn read(&self, before: Option<Kept>) -> Result<(Snapshot, Version, Instant), HttpError> {
+    async fn read(
+        &self,
+        before: Option<CachedSnapshot>,
+    ) -> Result<(Snapshot, Version, Instant), HttpError> {
         let (now, store) = (self.clock.now(), &self.store);
         let configured = Arc::clone(&self.configured.borrow());
         let version = store.version().await?;

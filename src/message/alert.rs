@@ -127,12 +127,12 @@ impl Alert {
     }
 
     /// Whether it is a resolution that leaves projects without a valid or an active certificate.
-    pub fn ends_badly(&self) -> bool {
+    pub fn loses_coverage(&self) -> bool {
         let left = self.of_certificate().and_then(|body| body.left_behind.as_ref());
         let left = left.is_some_and(|left| left.uncovered + left.unprotected > 0);
         let nothing_active =
             self.event == Event::ProjectCovered && self.reason == Some(Reason::Deactivated);
-        self.event.is_end() && (left || nothing_active)
+        self.event.is_resolution() && (left || nothing_active)
     }
 
     /// The delay of a delivery now; `None` if it is on time or punctuality is not reported.

@@ -52,7 +52,7 @@ pub struct MessageContext<'a> {
     pub stale_at: Option<DateTime<Utc>>,
     /// The longest delay after the due time that still counts as on time; `None` if punctuality is
     /// not reported.
-    pub allowed: Option<TimeDelta>,
+    pub max_delay: Option<TimeDelta>,
 }
 
 /// A notification and its subjects. No later notification about one of them may overtake it; a
@@ -64,17 +64,17 @@ pub struct Composed {
 }
 
 /// An alert and its subjects.
-type Entry = (Alert, Vec<Subject>);
+type AlertWithSubjects = (Alert, Vec<Subject>);
 
 /// Collects the most urgent entries in bounded memory.
 struct MostUrgent {
     now: DateTime<Utc>,
-    entries: Vec<Entry>,
+    entries: Vec<AlertWithSubjects>,
     total: usize,
 }
 
 impl MostUrgent {
-    fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+    fn extend(&mut self, entries: impl IntoIterator<Item = AlertWithSubjects>) {
         for entry in entries {
             self.total += 1;
             self.entries.push(entry);
@@ -92,7 +92,7 @@ impl MostUrgent {
     }
 
     /// The most urgent entries in order, and the number of all.
-    fn finish(mut self) -> (Vec<Entry>, usize) {
+    fn finish(mut self) -> (Vec<AlertWithSubjects>, usize) {
         self.trim();
         (self.entries, self.total)
     }
@@ -101,7 +101,7 @@ impl MostUrgent {
 impl<'a> MessageContext<'a> {
     /// A context without a scan: for forecasts, explanations, and removed organizations.
     pub fn without_scan(evaluation: &'a Evaluation<'a>) -> MessageContext<'a> {
-        MessageContext { evaluation, before: None, scan: None, stale_at: None, allowed: None }
+        MessageContext { evaluation, before: None, scan: None, stale_at: None, max_delay: None }
     }
 }
 
@@ -165,7 +165,13 @@ impl MessageContext<'_> {
         }
     }
 
-    fn message(&self, id: Uuid, notifier: &str, entries: Vec<Entry>, total: usize) -> Composed {
+    fn message(
+        &self,
+        id: Uuid,
+        notifier: &str,
+        entries: Vec<AlertWithSubjects>,
+        total: usize,
+    ) -> Composed {
         let (alerts, subjects): (Vec<Alert>, Vec<Vec<Subject>>) = entries.into_iter().unzip();
         let severity = alerts.iter().map(|alert| alert.severity).max();
         let notification = Notification {
@@ -190,11 +196,11 @@ impl MessageContext<'_> {
     ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
         // A refresh repeats an alert that was sent before.
         let due_at = sent.due_at.filter(|_| reason != Reason::Refresh);
-        let timely_until = due_at.zip(self.allowed).map(|(due_at, allowed)| due_at + allowed);
+        let timely_until = due_at.zip(self.max_delay).map(|(due_at, max_delay)| due_at + max_delay);
         (due_at, timely_until)
     }
 
-    fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<Entry> {
+    fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<AlertWithSubjects> {
         let Subject::Certificate(id) = decision.subject() else {
             return None;
         };
@@ -214,7 +220,7 @@ impl MessageContext<'_> {
     }
 
     /// The alert about unreadable lists, or its resolution.
-    fn of_sight(&self, decision: &Decision) -> Option<Entry> {
+    fn of_sight(&self, decision: &Decision) -> Option<AlertWithSubjects> {
         let alert = match decision {
             // A refresh may be about lists that are readable again.
             Decision::Send { subject: Subject::Sight, reason, reached, sent } => {
@@ -250,7 +256,7 @@ impl MessageContext<'_> {
     }
 
     /// The alert about an admin key or the client certificate, or its resolution.
-    fn of_credential(&self, decision: &Decision) -> Option<Entry> {
+    fn of_credential(&self, decision: &Decision) -> Option<AlertWithSubjects> {
         use CredentialKind::{AdminKey, ClientIdentity};
         let subject = decision.subject();
         let (kind, id) = match subject {
@@ -394,5 +400,5 @@ fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
         Event::ProjectUncovered | Event::ProjectUnprotected | Event::MonitorBlind
     );
     let distance = ends.map(|ends| Reverse((ends - now).abs()));
-    (!alert.event.is_end(), alert.severity, broken, distance)
+    (!alert.event.is_resolution(), alert.severity, broken, distance)
 }

@@ -44,7 +44,7 @@ impl From<Stage> for Event {
 
 impl Event {
     /// Whether it is a resolution.
-    pub fn is_end(self) -> bool {
+    pub fn is_resolution(self) -> bool {
         match self {
             Event::CertificateResolved
             | Event::ProjectCovered

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Notification, compose::MessageContext};
 use crate::domain::{
     acknowledgement::Acknowledgements,
-    alert::{self, FLIP, ScanTime, SentAlert, Transition, decide},
+    alert::{self, FLAPPING_WINDOW, ScanTime, SentAlert, Transition, decide},
     certificate::OrganizationName,
     evaluate::{Evaluation, evaluate},
     finding::findings,
@@ -73,7 +73,7 @@ fn scan(
     let evaluation = evaluate(organization, inventory, policy, acknowledgements, tick);
     let context = MessageContext::without_scan(&evaluation);
     let transition = Transition::watched(before, &evaluation);
-    let moment = ScanTime { now: tick, tick, timezone, decided_at: None, clock_is_certain: true };
+    let moment = ScanTime::at(tick, timezone);
     for notifier in notifiers.iter_mut() {
         let decisions = decide(&transition, notifier, moment);
         let (composed, decisions) = context.messages(Uuid::nil, notifier, decisions);
@@ -87,10 +87,10 @@ fn scan(
 /// run at their scheduled times.
 fn repeat_at(sent: &SentAlert, repeat: TimeDelta, timezone: Tz) -> DateTime<Utc> {
     /// If a daylight-saving change skips that local time, it is at most this long.
-    const WALL: TimeDelta = TimeDelta::hours(3);
+    const MAX_DST_GAP: TimeDelta = TimeDelta::hours(3);
     let by_the_wall = sent.tick.with_timezone(&timezone).naive_local() + repeat;
     let by_the_wall = by_the_wall.and_local_timezone(timezone).earliest();
-    let by_the_wall = by_the_wall.map_or(sent.tick + repeat - WALL, |at| at.to_utc());
+    let by_the_wall = by_the_wall.map_or(sent.tick + repeat - MAX_DST_GAP, |at| at.to_utc());
     let by_ticks = by_the_wall.min(sent.tick + repeat).max(sent.at + repeat / 2);
     by_ticks.min(sent.at + repeat)
 }
@@ -126,12 +126,12 @@ fn next_change(
     for notifier in notifiers {
         // The resolution of a flapping alert is held back for a day.
         let flips = notifier.ledger.open.values().filter(|sent| sent.again);
-        instants.extend(flips.map(|sent| sent.at + FLIP).filter(|at| *at > now));
+        instants.extend(flips.map(|sent| sent.at + FLAPPING_WINDOW).filter(|at| *at > now));
         for finding in findings(evaluation, &notifier.routing) {
             let Some(sent) = notifier.ledger.open.get(&finding.subject) else {
                 // Silenced, or held back for a day.
                 let past = notifier.ledger.latest(&finding.subject);
-                instants.extend(past.map(|sent| (sent.at + FLIP).max(now)));
+                instants.extend(past.map(|sent| (sent.at + FLAPPING_WINDOW).max(now)));
                 continue;
             };
             let repeat = alert::repeat(&finding.reached, finding.expires_at, now);
@@ -148,10 +148,8 @@ mod tests {
     use super::*;
     use crate::domain::{
         alert::Ledger,
-        credential::WatchedKeys,
         inventory::tests::{certificate, everything, reading, start},
         notifier::Grouping,
-        policy::ProtectionPolicy,
         routing::Routing,
         selection::{Glob, Globs},
         threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
@@ -186,16 +184,7 @@ mod tests {
             ],
             ExpiredStep { severity: Severity::Critical, repeat: Some(TimeDelta::days(1)) },
         );
-        Policy {
-            ladder: ladder.unwrap(),
-            rules: vec![],
-            include_inactive: false,
-            replaced_severity: crate::domain::threshold::Severity::Warning,
-            blind_after: None,
-            admin_keys: WatchedKeys::Own,
-            client_identity: None,
-            protection: ProtectionPolicy::default(),
-        }
+        Policy::new(ladder.unwrap())
     }
 
     proptest! {

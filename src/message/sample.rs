@@ -267,7 +267,7 @@ fn of_failing(event: Event, reason: Reason, now: DateTime<Utc>) -> Alert {
         refused: false,
     };
     let receivers: Vec<ReceiverView> =
-        Some(receiver).filter(|_| !event.is_end()).into_iter().collect();
+        Some(receiver).filter(|_| !event.is_resolution()).into_iter().collect();
     let (notifier, total) = ("mails".to_owned(), receivers.len());
     let body = Body::Failing(FailingView { notifier, total, receivers });
     Alert {

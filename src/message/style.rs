@@ -24,7 +24,8 @@ impl Links {
     /// The section of the runbook for an event, by the anchor of its Markdown heading. `None` for a
     /// resolution or a test.
     pub fn runbook(&self, event: Event) -> Option<String> {
-        let mut url = self.runbook.clone().filter(|_| !event.is_end() && event != Event::Test)?;
+        let mut url =
+            self.runbook.clone().filter(|_| !event.is_resolution() && event != Event::Test)?;
         url.set_fragment(Some(&event.to_string().replace(['.', '_'], "-")));
         Some(url.into())
     }

@@ -54,7 +54,7 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         Event::CertificateResolved => {
             let why = alert.reason.map_or(String::new(), |reason| end(reason, alert, certificate));
             let left = body.left_behind.as_ref().map_or(String::new(), left_behind);
-            return match alert.ends_badly() {
+            return match alert.loses_coverage() {
                 true => format!("“{title}”: {why}{left}"),
                 false => format!("“{title}” is resolved: {why}{left}"),
             };
@@ -159,7 +159,7 @@ fn left_behind(left: &LeftBehind) -> String {
 }
 
 fn of_sight(alert: &Alert, sight: &SightView, now: DateTime<Utc>) -> String {
-    if alert.event.is_end() {
+    if alert.event.is_resolution() {
         let complete = sight.total == 0;
         return match alert.reason {
             Some(Reason::Unwatched) => {
@@ -192,7 +192,7 @@ fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>)
         }
         CredentialKind::AdminKey => format!("the admin key “{name}”"),
     };
-    if !alert.event.is_end() {
+    if !alert.event.is_resolution() {
         let when = credential.expires_at.map(|expires_at| expiry(expires_at, now));
         return format!("{what} {}", when.unwrap_or_else(|| "expires".to_owned()));
     }
@@ -209,7 +209,7 @@ fn of_credential(alert: &Alert, credential: &CredentialView, now: DateTime<Utc>)
 
 fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> String {
     let name = &failing.notifier;
-    if alert.event.is_end() {
+    if alert.event.is_resolution() {
         return match alert.reason {
             Some(Reason::Unwatched) => format!("notifier “{name}” is no longer configured"),
             _ => format!("notifier “{name}” works again"),

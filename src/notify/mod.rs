@@ -16,7 +16,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::{
     domain::{
-        notifier::Grouping,
+        alert::Ledger,
+        notifier::{Grouping, NotifierState},
         retry::{FailureReason, Outcome},
         routing::Routing,
     },
@@ -49,6 +50,12 @@ pub trait Notifier: Send + Sync {
 
     /// The possible reasons of failed attempts.
     fn failures(&self) -> &'static [FailureReason];
+
+    /// Its filters and grouping with its ledger, as decisions need them.
+    fn state(&self, ledger: Ledger) -> NotifierState {
+        let (name, routing) = (self.name().to_owned(), self.routing().clone());
+        NotifierState { name, routing, grouping: self.grouping(), ledger }
+    }
 
     /// Makes one attempt. All attempts of a notification have the same id.
     fn deliver<'a>(

@@ -15,7 +15,7 @@ use crate::{
     notify::{self, Notifier},
     schedule,
     secret::Secret,
-    usecase::scan::{Target, When},
+    usecase::scan::{ScanTimes, Target},
 };
 
 /// The settings for the scans of an organization.
@@ -39,10 +39,10 @@ pub fn target(
 }
 
 /// The times of a scan that starts now.
-pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Utc>) -> When {
+pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Utc>) -> ScanTimes {
     let timezone = schedule.cron.timezone();
-    let (stale_at, allowed) = (schedule.stale_after(now), schedule.allowed(tick));
-    When { started_at: now, tick, timezone, stale_at, allowed }
+    let (stale_at, max_delay) = (schedule.stale_after(now), schedule.max_delay(tick));
+    ScanTimes { started_at: now, tick, timezone, stale_at, max_delay }
 }
 
 /// The configured notifiers.
@@ -56,7 +56,7 @@ pub fn notifiers(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notifier>>> {
 
 /// A heartbeat and its organizations. Its name in the database is that of its organization; the
 /// heartbeat for all organizations has an empty name.
-pub struct Beating {
+pub struct ConfiguredHeartbeat {
     pub name: String,
     pub heartbeat: Heartbeat,
     pub of: BTreeSet<OrganizationName>,
@@ -66,7 +66,7 @@ pub struct Beating {
 ///
 /// # Errors
 /// If a URL is not readable.
-pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
+pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<ConfiguredHeartbeat>> {
     let all: BTreeSet<_> =
         config.organizations.iter().map(|one| one.api.organization.clone()).collect();
     let own = config.organizations.iter().filter_map(|one| {
@@ -77,7 +77,9 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<Beating>> {
     shared
         .into_iter()
         .chain(own)
-        .map(|(name, settings, of)| Ok(Beating { name, heartbeat: Heartbeat::new(settings)?, of }))
+        .map(|(name, settings, of)| {
+            Ok(ConfiguredHeartbeat { name, heartbeat: Heartbeat::new(settings)?, of })
+        })
         .collect()
 }
 
@@ -108,7 +110,7 @@ pub(super) fn configured(config: &Config, timing: &Timing) -> anyhow::Result<Con
 pub(super) struct Parts {
     pub targets: Vec<Target>,
     pub notifiers: Vec<Arc<dyn Notifier>>,
-    pub heartbeats: Vec<Beating>,
+    pub heartbeats: Vec<ConfiguredHeartbeat>,
     pub configured: Arc<Configured>,
 }
 

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, scans::Task, watchdog::WatchedLoop};
 use crate::{
-    domain::retry::RetryPolicy, notify::Notifier, schedule::Ticks, store::Mark, usecase::deliver,
+    domain::retry::RetryPolicy, notify::Notifier, schedule::Ticks, store::FileFingerprint,
+    usecase::deliver,
 };
 
 /// The number of ticks after which the outbox is queried even if the database seems unchanged.
@@ -23,7 +24,7 @@ pub async fn run(
 ) {
     let name = notifier.name().to_owned();
     let watchdog = shared.watchdog.enter();
-    let mut quiet = Quiet::default();
+    let mut quiet = IdleGate::default();
     // A start or a reload may have fixed the cause of failed deliveries.
     if let Err(error) = shared.store.retry_all(&name, shared.clock.now()).await {
         tracing::warn!(
@@ -47,7 +48,7 @@ pub async fn run(
                     Ok(None)
                 }
                 Ok(_) => {
-                    quiet = Quiet::default();
+                    quiet = IdleGate::default();
                     let Some(done) = pass(&notifier, &policy, &shared, &watchdog, &end).await
                     else {
                         return;
@@ -95,7 +96,7 @@ pub async fn run(
             }
         };
         tokio::select! {
-            () = nudged => quiet = Quiet::default(),
+            () = nudged => quiet = IdleGate::default(),
             () = waited => {}
             () = end.cancelled() => return,
         }
@@ -148,19 +149,19 @@ async fn pass(
 
 /// Detects without a query that no delivery can be due.
 #[derive(Default)]
-struct Quiet {
+struct IdleGate {
     /// The fingerprint of the database at the last query, and the next due time then.
-    seen: Option<(Mark, Option<DateTime<Utc>>)>,
+    seen: Option<(FileFingerprint, Option<DateTime<Utc>>)>,
     ticks: u32,
 }
 
-impl Quiet {
-    fn begin(&mut self, mark: Option<Mark>, next: Option<DateTime<Utc>>) {
-        *self = Quiet { seen: mark.map(|mark| (mark, next)), ticks: 0 };
+impl IdleGate {
+    fn begin(&mut self, mark: Option<FileFingerprint>, next: Option<DateTime<Utc>>) {
+        *self = IdleGate { seen: mark.map(|mark| (mark, next)), ticks: 0 };
     }
 
     /// Whether the outbox must be queried at this tick.
-    fn is_over(&mut self, mark: Option<Mark>, now: DateTime<Utc>) -> bool {
+    fn is_over(&mut self, mark: Option<FileFingerprint>, now: DateTime<Utc>) -> bool {
         self.ticks += 1;
         let Some((seen, next)) = self.seen else { return true };
         let is_due = next.is_some_and(|next| next <= now);

@@ -9,7 +9,7 @@ use super::{
     Shared,
     build::Parts,
     deliveries,
-    monitor::{self, Monitor, News, Watching},
+    monitor::{self, Monitor, ScanEvents, Watching},
     scans::{self, Due, Scans},
 };
 use crate::{config::Config, schedule};
@@ -44,7 +44,7 @@ impl Generation {
         let Parts { targets, notifiers, heartbeats, configured: _ } = parts;
         let end = shared.stop.child_token();
         let own = TaskTracker::new();
-        let (news, happened) = News::channel();
+        let (news, happened) = ScanEvents::channel();
         let delivery = &config.delivery;
         let pause = shared.timing.ending;
         for notifier in notifiers.clone() {
@@ -56,7 +56,7 @@ impl Generation {
                 let (notifier, shared) = (Arc::clone(&notifier), Arc::clone(&shared));
                 deliveries::run(notifier, delivery.clone(), shared, ticks.clone(), end.clone())
             };
-            tasks.spawn(lasting(name, pause, one));
+            tasks.spawn(restart_on_panic(name, pause, one));
         }
         for target in targets {
             let name = format!("the scan loop of the organization {}", target.api.organization());
@@ -73,7 +73,7 @@ impl Generation {
             });
             let shared = Arc::clone(shared);
             let one = move || scans::run(Arc::clone(&scans), Arc::clone(&shared));
-            own.spawn(tasks.track_future(lasting(name, pause, one)));
+            own.spawn(tasks.track_future(restart_on_panic(name, pause, one)));
         }
         let heartbeats = heartbeats.into_iter();
         let monitor = Monitor {
@@ -106,7 +106,7 @@ impl Generation {
 }
 
 /// Runs a loop, and restarts it after a panic.
-pub(super) async fn lasting<F: Future<Output = ()>>(
+pub(super) async fn restart_on_panic<F: Future<Output = ()>>(
     what: String,
     pause: Duration,
     run: impl Fn() -> F,

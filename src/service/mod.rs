@@ -34,9 +34,9 @@ use crate::{
     store::{Membership, Store},
 };
 use build::Parts;
-use build::{Beating, heartbeats};
+use build::{ConfiguredHeartbeat, heartbeats};
 pub use build::{notifiers, target, when};
-use generation::{Begin, Generation, lasting};
+use generation::{Begin, Generation, restart_on_panic};
 use log::log_scan;
 pub use once::Once;
 use peers::{Member, OpenError};
@@ -132,7 +132,7 @@ pub async fn run(config: Config, mut control: Control) -> anyhow::Result<()> {
     if shared.store.is_shared() {
         let (shared, stop, pause) = (Arc::clone(&shared), stop.clone(), shared.timing.ending);
         let one = move || peers::run(Arc::clone(&shared), stop.clone());
-        tasks.spawn(lasting("the check of the other instances".to_owned(), pause, one));
+        tasks.spawn(restart_on_panic("the check of the other instances".to_owned(), pause, one));
     }
     let first = config.schedule.run_on_start.then_some(Due::Start);
     let begin = Begin { first, settled };

@@ -8,7 +8,9 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Beating, Shared, reload::settle, scans::overdue, systemd, watchdog::WatchedLoop};
+use super::{
+    ConfiguredHeartbeat, Shared, reload::settle, scans::overdue, systemd, watchdog::WatchedLoop,
+};
 use crate::{
     config::Config,
     domain::{certificate::OrganizationName, retry::RetryPolicy},
@@ -27,7 +29,7 @@ const LOOK: u32 = 5;
 
 /// Events of the scan loops.
 #[derive(Clone, Debug)]
-pub enum Happened {
+pub enum ScanEvent {
     ScanBegins(OrganizationName),
     /// Whether it was complete and saved.
     ScanEnded(OrganizationName, bool),
@@ -35,16 +37,16 @@ pub enum Happened {
 
 /// Sends events to the monitor.
 #[derive(Clone)]
-pub struct News(mpsc::UnboundedSender<Happened>);
+pub struct ScanEvents(mpsc::UnboundedSender<ScanEvent>);
 
-impl News {
-    pub fn channel() -> (News, mpsc::UnboundedReceiver<Happened>) {
+impl ScanEvents {
+    pub fn channel() -> (ScanEvents, mpsc::UnboundedReceiver<ScanEvent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (News(sender), receiver)
+        (ScanEvents(sender), receiver)
     }
 
     /// Does nothing after the monitor has ended.
-    pub fn tell(&self, happened: Happened) {
+    pub fn tell(&self, happened: ScanEvent) {
         drop(self.0.send(happened));
     }
 }
@@ -66,18 +68,18 @@ pub struct Watching {
 }
 
 impl Watching {
-    pub fn of(beating: Beating, repeat: Duration) -> Watching {
-        let Beating { name, heartbeat, of } = beating;
+    pub fn of(beating: ConfiguredHeartbeat, repeat: Duration) -> Watching {
+        let ConfiguredHeartbeat { name, heartbeat, of } = beating;
         Watching { heartbeat, of, name, late: false, said_late: false, repeat, not_before: None }
     }
 
     /// Sends start and fail signals for the events since the last check, each signal once.
-    async fn record(&mut self, happened: &[Happened]) {
+    async fn record(&mut self, happened: &[ScanEvent]) {
         let (mut begins, mut failed) = (false, false);
         for one in happened {
             match one {
-                Happened::ScanBegins(organization) => begins |= self.of.contains(organization),
-                Happened::ScanEnded(organization, complete) if self.of.contains(organization) => {
+                ScanEvent::ScanBegins(organization) => begins |= self.of.contains(organization),
+                ScanEvent::ScanEnded(organization, complete) if self.of.contains(organization) => {
                     if *complete {
                         self.said_late = false;
                         self.not_before = None;
@@ -85,7 +87,7 @@ impl Watching {
                         failed = true;
                     }
                 }
-                Happened::ScanEnded(..) => {}
+                ScanEvent::ScanEnded(..) => {}
             }
         }
         if begins {
@@ -146,7 +148,7 @@ pub struct Monitor {
     pub notifiers: Vec<Arc<dyn Notifier>>,
     pub delivery: RetryPolicy,
     pub heartbeats: Vec<Watching>,
-    pub news: mpsc::UnboundedReceiver<Happened>,
+    pub news: mpsc::UnboundedReceiver<ScanEvent>,
     pub ticks: Ticks,
     pub end: CancellationToken,
 }
@@ -168,7 +170,7 @@ pub async fn run(mut monitor: Monitor, shared: Arc<Shared>) {
             () = monitor.end.cancelled() => return,
         };
         // Take every pending event, so that no signal is out of date.
-        let mut events: Vec<Happened> = first.into_iter().collect();
+        let mut events: Vec<ScanEvent> = first.into_iter().collect();
         events.extend(std::iter::from_fn(|| monitor.news.try_recv().ok()));
         let end = monitor.end.clone();
         if let Some(file) = shared.store.lost_file() {

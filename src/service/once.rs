@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Beating, Member, Timing, heartbeats, log_scan, notifiers, when};
+use super::{ConfiguredHeartbeat, Member, Timing, heartbeats, log_scan, notifiers, when};
 use crate::{
     clock::Clock,
     config::Config,
@@ -117,7 +117,7 @@ impl Once<'_> {
             undelivered += self.deliver().await?;
         }
         let late = store.overdue(self.clock.now() - config.delivery.max).await? > 0;
-        for Beating { heartbeat, of, .. } in heartbeats(config)? {
+        for ConfiguredHeartbeat { heartbeat, of, .. } in heartbeats(config)? {
             let fine = !late && of.is_subset(&self.complete);
             heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;
         }

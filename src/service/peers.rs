@@ -182,8 +182,8 @@ pub enum OpenError {
     Failed(#[from] Failed),
     #[error(
         "no configuration file was found ({SYSTEM}, ./{LOCAL}), but the database contains {0}: \
-         name the file with --config or CERTVIGIL_CONFIG (an empty file, if all settings are in the \
-         environment)"
+         name the file with --config or CERTVIGIL_CONFIG; if all settings are in the environment, \
+         name an empty file"
     )]
     Unknown(String),
 }
@@ -209,7 +209,7 @@ impl Drop for Member {
 /// Renews the registration until the process ends.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let (watchdog, pause) = (shared.watchdog.enter(), shared.timing.registration);
-    let mut known = Known::default();
+    let mut known = PeerObservations::default();
     let mut away = false;
     loop {
         let membership = Arc::clone(&shared.membership.borrow());
@@ -276,7 +276,7 @@ async fn note(shared: &Shared, organization: &OrganizationName) {
 
 /// The previous observations, so that each change is logged once.
 #[derive(Default)]
-struct Known {
+struct PeerObservations {
     scans: BTreeMap<OrganizationName, Uuid>,
     there: BTreeMap<String, String>,
     /// Id and digest of each instance with another configuration, and the own digest.
@@ -284,7 +284,7 @@ struct Known {
     scanning: Option<bool>,
 }
 
-impl Known {
+impl PeerObservations {
     fn update(&mut self, instances: &[Instance]) {
         let Some(me) = instances.iter().find(|one| one.me) else { return };
         let others: Vec<&Instance> = instances.iter().filter(|one| one.there && !one.me).collect();

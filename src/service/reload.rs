@@ -74,7 +74,7 @@ pub async fn change(config: &Config, parts: &Parts, shared: &Shared) -> bool {
     settled
 }
 
-/// Runs [`settle`] if this instance acquires the lease.
+/// Runs `settle` if this instance acquires the lease.
 ///
 /// # Errors
 /// If the database fails.

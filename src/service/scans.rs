@@ -13,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, Timing,
     log::log_scan,
-    monitor::{Happened, News},
+    monitor::{ScanEvent, ScanEvents},
     when,
 };
 use crate::{
     domain::{certificate::OrganizationName, retry::RetryPolicy, scan::ScanRecord},
-    http::{Last, Watched},
+    http::{LastScan, ScanStatus},
     net::error_chain,
     notify::Notifier,
     schedule,
     store::{Lease, LeaseOutcome, StoreError},
     usecase::Failed,
-    usecase::scan::{self, Progress, Report, Target, When},
+    usecase::scan::{self, Progress, Report, ScanTimes, Target},
 };
 
 /// The settings of the loop.
@@ -38,7 +38,7 @@ pub struct Scans {
     /// Notified when a scan is requested.
     pub asked: watch::Receiver<()>,
     pub ticks: watch::Receiver<()>,
-    pub news: News,
+    pub news: ScanEvents,
     /// Cancelled to end the loop: no scan starts afterwards, and one in progress is aborted.
     pub end: CancellationToken,
 }
@@ -165,10 +165,10 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     continue;
                 }
             };
-            news.tell(Happened::ScanBegins(organization.clone()));
+            news.tell(ScanEvent::ScanBegins(organization.clone()));
             shared.note_scan(&organization, |watched| watched.scanning = true);
             let now = shared.clock.now();
-            let held = Held::new(&shared);
+            let held = ScanInProgress::new(&shared);
             let when = when(schedule, now, tick);
             let one = one_scan(&scans, Arc::clone(&shared), when, lease.clone());
             let limit = target.timeout + shared.timing.saving;
@@ -198,11 +198,11 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                         watched.never_read &= !report.record.has_read();
                         watched.fault = None;
                     }
-                    Err(Unkept::TakenOver) => {}
-                    Err(Unkept::Why(why)) => watched.fault = Some(why.clone()),
+                    Err(NotSaved::TakenOver) => {}
+                    Err(NotSaved::Why(why)) => watched.fault = Some(why.clone()),
                 }
             });
-            let ended = |complete| Happened::ScanEnded(organization.clone(), complete);
+            let ended = |complete| ScanEvent::ScanEnded(organization.clone(), complete);
             again = match kept {
                 Ok(report) => {
                     news.tell(ended(report.record.complete));
@@ -212,10 +212,10 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
                     confirm.map(|due| (Instant::now() + confirm_after, due))
                 }
                 // The other instance has run a scan or will do so, and reports the result.
-                Err(Unkept::TakenOver) => {
+                Err(NotSaved::TakenOver) => {
                     Some((Instant::now() + shared.timing.lease_held, Due::Again { asked: false }))
                 }
-                Err(Unkept::Why(_)) => {
+                Err(NotSaved::Why(_)) => {
                     news.tell(ended(false));
                     Some((Instant::now() + shared.timing.repeat, due.again()))
                 }
@@ -264,23 +264,23 @@ async fn take(
 }
 
 /// Counts a scan in progress while it exists.
-struct Held<'a>(&'a Shared);
+struct ScanInProgress<'a>(&'a Shared);
 
-impl Held<'_> {
-    fn new(shared: &Shared) -> Held<'_> {
+impl ScanInProgress<'_> {
+    fn new(shared: &Shared) -> ScanInProgress<'_> {
         shared.scanning.fetch_add(1, Ordering::Relaxed);
-        Held(shared)
+        ScanInProgress(shared)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for ScanInProgress<'_> {
     fn drop(&mut self) {
         self.0.scanning.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The reason why a scan is not saved.
-enum Unkept {
+enum NotSaved {
     /// Another instance has taken over.
     TakenOver,
     Why(String),
@@ -302,8 +302,8 @@ pub fn late(schedule: &schedule::Settings, timing: &Timing) -> TimeDelta {
     TimeDelta::from_std(late).unwrap_or(TimeDelta::hours(1))
 }
 
-pub fn last_of(record: &ScanRecord) -> Last {
-    Last {
+pub fn last_of(record: &ScanRecord) -> LastScan {
+    LastScan {
         finished_at: record.finished_at,
         complete: record.complete,
         faults: record.faults.clone(),
@@ -315,9 +315,9 @@ pub fn last_of(record: &ScanRecord) -> Last {
 async fn one_scan(
     scans: &Scans,
     shared: Arc<Shared>,
-    when: When,
+    when: ScanTimes,
     lease: Lease,
-) -> Result<Report, Unkept> {
+) -> Result<Report, NotSaved> {
     let target = Arc::clone(&scans.target);
     let organization = target.api.organization().clone();
     let notifiers = scans.notifiers.clone();
@@ -342,7 +342,7 @@ async fn one_scan(
                 "scan discarded: this instance was unresponsive, and another instance took over \
                  the scan"
             );
-            Err(Unkept::TakenOver)
+            Err(NotSaved::TakenOver)
         }
         Ok(Err(error)) => {
             let why = error_chain(&error);
@@ -351,13 +351,13 @@ async fn one_scan(
                 "scan not saved: certvigil repeats the scan, and sends no alerts until a scan is \
                  saved"
             );
-            Err(Unkept::Why(why))
+            Err(NotSaved::Why(why))
         }
         Err(panic) => {
             tracing::error!(
                 %organization, error = %panic, "scan failed: internal error, will retry"
             );
-            Err(Unkept::Why("internal error".to_owned()))
+            Err(NotSaved::Why("internal error".to_owned()))
         }
     }
 }
@@ -378,6 +378,6 @@ impl<T> Drop for Task<T> {
 }
 
 /// The status of an organization before its first scan.
-pub fn unknown(now: DateTime<Utc>) -> Watched {
-    Watched { overdue_at: now, scanning: false, last: None, fault: None, never_read: false }
+pub fn unknown(now: DateTime<Utc>) -> ScanStatus {
+    ScanStatus { overdue_at: now, scanning: false, last: None, fault: None, never_read: false }
 }

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::Config,
     domain::certificate::OrganizationName,
-    http::{Configured, Counters, Status, Watched},
+    http::{Configured, Counters, ScanStatus, Status},
     schedule,
     store::{Membership, Store},
 };
@@ -69,7 +69,7 @@ impl Shared {
         }
     }
 
-    pub fn note_scan(&self, organization: &OrganizationName, note: impl FnOnce(&mut Watched)) {
+    pub fn note_scan(&self, organization: &OrganizationName, note: impl FnOnce(&mut ScanStatus)) {
         self.status.send_modify(|status| {
             let unknown = || scans::unknown(self.clock.now());
             note(status.organizations.entry(organization.clone()).or_insert_with(unknown));

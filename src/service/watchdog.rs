@@ -1,13 +1,8 @@
 //! Liveness of the loops for a supervisor: the systemd watchdog is fed when every loop has reported
 //! since the last time, by the last one to report. There is no separate timer.
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::systemd;
@@ -23,7 +18,7 @@ pub struct Watchdog(Arc<Mutex<Loops>>);
 struct Loops {
     next: u64,
     /// Each loop, and whether it has reported since the watchdog was last fed.
-    came_round: BTreeMap<u64, bool>,
+    reported: BTreeMap<u64, bool>,
     /// The last report of each loop.
     last: BTreeMap<u64, Instant>,
 }
@@ -40,32 +35,28 @@ pub struct WatchedLoop {
 impl Watchdog {
     /// Registers a loop.
     pub fn enter(&self) -> WatchedLoop {
-        let mut loops = self.lock();
+        let mut loops = self.0.lock();
         let id = loops.next;
         loops.next += 1;
-        loops.came_round.insert(id, false);
+        loops.reported.insert(id, false);
         loops.last.insert(id, Instant::now());
         WatchedLoop { watchdog: self.clone(), id }
     }
 
     /// Whether no loop hangs.
     pub fn is_alive(&self) -> bool {
-        self.lock().last.values().all(|last| last.elapsed() < HANGS)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Loops> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().last.values().all(|last| last.elapsed() < HANGS)
     }
 }
 
 impl Loops {
     /// Records a report; returns whether all loops have reported.
     fn beat(&mut self, id: u64) -> bool {
-        self.came_round.insert(id, true);
+        self.reported.insert(id, true);
         self.last.insert(id, Instant::now());
-        let all = self.came_round.values().all(|came_round| *came_round);
+        let all = self.reported.values().all(|reported| *reported);
         if all {
-            self.came_round.values_mut().for_each(|came_round| *came_round = false);
+            self.reported.values_mut().for_each(|reported| *reported = false);
         }
         all
     }
@@ -74,7 +65,7 @@ impl Loops {
 impl WatchedLoop {
     /// Reports that the loop is alive.
     pub fn beat(&self) {
-        if self.watchdog.lock().beat(self.id) {
+        if self.watchdog.0.lock().beat(self.id) {
             systemd::alive();
         }
     }
@@ -97,8 +88,8 @@ impl WatchedLoop {
 
 impl Drop for WatchedLoop {
     fn drop(&mut self) {
-        let mut loops = self.watchdog.lock();
-        loops.came_round.remove(&self.id);
+        let mut loops = self.watchdog.0.lock();
+        loops.reported.remove(&self.id);
         loops.last.remove(&self.id);
     }
 }
@@ -111,7 +102,7 @@ mod tests {
     fn the_watchdog_is_fed_after_every_loop_has_reported() {
         let watchdog = Watchdog::default();
         let (one, other) = (watchdog.enter(), watchdog.enter());
-        let beat = |beat: &WatchedLoop| watchdog.lock().beat(beat.id);
+        let beat = |beat: &WatchedLoop| watchdog.0.lock().beat(beat.id);
         assert!(!beat(&one) && !beat(&one), "the other hangs");
         assert!(beat(&other));
         assert!(!beat(&other), "every loop must report again");
@@ -129,7 +120,7 @@ mod tests {
             let mut fed = 0;
             for _ in 0..50 {
                 tokio::time::sleep(ROUND).await;
-                fed += usize::from(watchdog.lock().beat(other.id));
+                fed += usize::from(watchdog.0.lock().beat(other.id));
             }
             fed
         };

@@ -7,7 +7,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use super::{
@@ -95,10 +95,10 @@ impl Store {
         if !self.is_shared() {
             return Ok(());
         }
-        let mut tx = self.beats.begin().await?;
+        let mut tx = self.registration_pool.begin().await?;
         self.compare(&mut tx, clock).await?;
         query("LOCK TABLE configurations IN EXCLUSIVE MODE").execute(&mut tx).await?;
-        let kept: Option<bool> = query(
+        let renewed_leases: Option<bool> = query(
             "SELECT seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
              FROM configurations WHERE digest = $1",
         )
@@ -112,7 +112,7 @@ impl Store {
                 .bind(&membership.digest)
                 .scalar_one(&mut tx)
                 .await?;
-        let is_new = kept != Some(true) || (changed && !already);
+        let is_new = renewed_leases != Some(true) || (changed && !already);
         if is_new {
             query(
                 "INSERT INTO configurations (digest, seq, seen_at)
@@ -139,8 +139,8 @@ impl Store {
         length: TimeDelta,
         clock: &(dyn Fn() -> DateTime<Utc> + Sync),
     ) -> Result<Vec<Instance>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut tx = self.beats.begin().await?;
+        let renewed_leases = self.renewed_leases.lock().clone();
+        let mut tx = self.registration_pool.begin().await?;
         self.compare(&mut tx, clock).await?;
         self.sign(&mut tx, membership).await?;
         query(
@@ -149,7 +149,7 @@ impl Store {
         )
         .bind(self.me.to_string())
         .bind(length.num_milliseconds())
-        .bind(serde_json::to_string(&kept)?)
+        .bind(serde_json::to_string(&renewed_leases)?)
         .execute(&mut tx)
         .await?;
         query(
@@ -214,7 +214,7 @@ impl Store {
         if !self.is_shared() {
             return Ok(());
         }
-        let mut tx = self.beats.begin().await?;
+        let mut tx = self.registration_pool.begin().await?;
         let me = self.me.to_string();
         query("UPDATE leases SET until = 0 WHERE holder = $1").bind(&me).execute(&mut tx).await?;
         query(

@@ -60,14 +60,14 @@ type Text<'a> = Cow<'a, str>;
 
 /// Assigns indexes to distinct lists and to the times at which they were read.
 #[derive(Default)]
-struct Places<'a> {
+struct ListIndex<'a> {
     lists: Vec<&'a List>,
     /// Indexes by memory address: clones of a list share it.
     known: HashMap<usize, usize>,
     times: Vec<DateTime<Utc>>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> ListIndex<'a> {
     fn of(&mut self, listing: &'a Listing) -> (usize, usize) {
         let list = *self.known.entry(listing.list.address()).or_insert(self.lists.len());
         if list == self.lists.len() {
@@ -91,7 +91,7 @@ pub async fn keep(
     updated_at: i64,
     scan_id: &str,
 ) -> Result<()> {
-    let mut places = Places::default();
+    let mut places = ListIndex::default();
     let own = inventory.organization.as_ref().map(|listing| places.of(listing));
     let of_projects: Vec<Option<(usize, usize)>> = {
         let listings = inventory.projects.keys().map(|id| inventory.listings.get(id));
@@ -215,7 +215,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
     let head: Head<'_> = match serde_json::from_str::<Form>(&head)?.form {
         Some(FORM) => serde_json::from_str(&head)?,
         Some(other) => return Err(decode(format!("unknown format {other} of an inventory"))),
-        None => return Ok(serde_json::from_str::<Whole>(&head)?.into()),
+        None => return Ok(serde_json::from_str::<FirstFormat>(&head)?.into()),
     };
 
     let mut certificates = Certificates::new();
@@ -315,7 +315,7 @@ struct Form {
 
 /// The first format: the whole inventory in one document.
 #[derive(Deserialize)]
-struct Whole {
+struct FirstFormat {
     projects: BTreeMap<ProjectId, Project>,
     certificates: BTreeMap<CertificateId, Certificate>,
     organization: Option<WholeListing>,
@@ -342,8 +342,8 @@ impl From<WholeListing> for Listing {
     }
 }
 
-impl From<Whole> for Inventory {
-    fn from(whole: Whole) -> Inventory {
+impl From<FirstFormat> for Inventory {
+    fn from(whole: FirstFormat) -> Inventory {
         let certificates = whole.certificates.into_iter();
         let listings = whole.listings.into_iter();
         Inventory {

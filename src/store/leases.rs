@@ -6,7 +6,6 @@
 //! database. With SQLite, the single instance always gets the lease.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::sync::PoisonError;
 
 use super::{
     Result, Store, StoreError, instances, millis, organization,
@@ -136,11 +135,11 @@ impl Store {
 impl Store {
     /// Sets whether this instance renews the lease.
     fn keep(&self, name: &str, keep: bool) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut renewed_leases = self.renewed_leases.lock();
         if keep {
-            kept.insert(name.to_owned());
+            renewed_leases.insert(name.to_owned());
         } else {
-            kept.remove(name);
+            renewed_leases.remove(name);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{
-        alert::{Decision, FLIP, Ledger, SentAlert},
+        alert::{Decision, FLAPPING_WINDOW, Ledger, SentAlert},
         certificate::OrganizationName,
         subject::Subject,
     },
@@ -61,7 +61,7 @@ impl Store {
         )
         .bind(organization)
         .bind(notifier)
-        .bind(millis(now - FLIP))
+        .bind(millis(now - FLAPPING_WINDOW))
         .tuples(&mut tx)
         .await?;
         let mut ledger = Ledger::default();
@@ -237,7 +237,7 @@ pub(super) async fn learn(
     .bind(commit.organization())
     .bind(&plan.notifier)
     .bind(&subject)
-    .bind(millis(commit.now - FLIP))
+    .bind(millis(commit.now - FLAPPING_WINDOW))
     .execute(&mut *tx)
     .await?;
     // A redated alert is not a new one: it belongs to the previous notification.

@@ -31,10 +31,11 @@ mod sqlite;
 mod transfer;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::{Arc, Mutex, atomic::AtomicI64},
+    sync::{Arc, atomic::AtomicI64},
 };
 use uuid::Uuid;
 
@@ -140,11 +141,11 @@ impl StoreError {
 pub struct Store {
     pool: Pool,
     /// The connections for renewing the registration of this instance.
-    beats: Pool,
+    registration_pool: Pool,
     /// The id of this instance.
     me: Uuid,
     /// The leases that this instance renews.
-    kept: Arc<Mutex<BTreeSet<String>>>,
+    renewed_leases: Arc<Mutex<BTreeSet<String>>>,
     /// How far the database's clock is ahead of this machine's, in milliseconds. Claims of several
     /// instances use the database's clock.
     ahead: Arc<AtomicI64>,
@@ -158,7 +159,7 @@ pub struct Store {
 
 /// A fingerprint of a SQLite database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct FileFingerprint {
     length: u64,
     written_at: std::time::SystemTime,
 }
@@ -201,9 +202,9 @@ impl Store {
     /// A fingerprint of the database without a query; `None` if unknown. An equal one almost
     /// certainly means that nothing has changed: file systems record times in milliseconds or
     /// finer.
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn mark(&self) -> Option<FileFingerprint> {
         let log = std::fs::metadata(self.log.as_ref()?).ok()?;
-        Some(Mark { length: log.len(), written_at: log.modified().ok()? })
+        Some(FileFingerprint { length: log.len(), written_at: log.modified().ok()? })
     }
 
     /// The inventory of an organization; empty before the first scan.

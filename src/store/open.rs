@@ -83,8 +83,8 @@ impl Store {
                 Ok(Store { log, file: opened, _lock: Some(Arc::new(lock)), ..Store::of(pool) })
             }
             Place::Server(server) => {
-                let (pool, beats) = postgres::working(server).await?;
-                Ok(Store { beats, ..Store::of(pool) })
+                let (pool, registration_pool) = postgres::working(server).await?;
+                Ok(Store { registration_pool, ..Store::of(pool) })
             }
         }
     }
@@ -114,15 +114,24 @@ impl Store {
 
     fn of(pool: Pool) -> Store {
         let me = Uuid::new_v4();
-        let (kept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(0)));
-        Store { beats: pool.clone(), pool, me, kept, ahead, log: None, file: None, _lock: None }
+        let (renewed_leases, ahead) = (Arc::default(), Arc::new(AtomicI64::new(0)));
+        Store {
+            registration_pool: pool.clone(),
+            pool,
+            me,
+            renewed_leases,
+            ahead,
+            log: None,
+            file: None,
+            _lock: None,
+        }
     }
 
     /// Closes the connections of all clones, so that SQLite merges its write-ahead log. No data is
     /// lost without it.
     pub async fn close(&self) {
         self.pool.close().await;
-        self.beats.close().await;
+        self.registration_pool.close().await;
     }
 
     /// Whether an instance currently uses the database.

@@ -33,7 +33,7 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 pub enum TransferError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot read or write the file: {0}")]
+    #[error("cannot access the file: {0}")]
     File(#[from] std::io::Error),
     #[error("the file is incomplete: its closing line is missing")]
     Incomplete,

@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// How long a claim lasts beyond the time limit of the attempt, to record its result.
-const SPARE: Duration = Duration::from_secs(60);
+const RECORDING_MARGIN: Duration = Duration::from_secs(60);
 /// The longest time to claim: later, another instance may take the claim over.
-const CLAIMED: Duration = Duration::from_secs(20);
+const MAX_CLAIM_TIME: Duration = Duration::from_secs(20);
 /// How long recording is retried while the database is unavailable; then another instance may take
 /// the claim over.
 const RECORDING: Duration = Duration::from_secs(30);
@@ -86,7 +86,7 @@ pub fn pass_limit(notifier: &dyn Notifier) -> Duration {
 }
 
 fn lease(notifier: &dyn Notifier) -> Duration {
-    notifier.attempt_limit() + SPARE
+    notifier.attempt_limit() + RECORDING_MARGIN
 }
 
 /// Attempts due deliveries of one notifier for a limited time, or until `stop` is cancelled. An
@@ -201,7 +201,7 @@ impl Work<'_> {
         let claimed =
             self.store.claim(name, &self.receivers, self.time(), self.lease, room, per_minute);
         let claimed = claimed.await?;
-        if asked.elapsed() > CLAIMED {
+        if asked.elapsed() > MAX_CLAIM_TIME {
             // The process was paused or the database slow: the delivery is due again after its
             // lease.
             return Ok(Claimed::default());

@@ -166,7 +166,7 @@ mod tests {
             evaluate::evaluate,
             inventory::tests::{Scoped, everything, reading, start},
             notifier::Grouping,
-            policy::{Effect, Ignore, ProtectionPolicy, Rule},
+            policy::{Effect, Ignore, Rule},
             routing::Routing,
             selection::{Glob, Globs},
             threshold::{ExpiredStep, Ladder, Lead, Severity, Threshold},
@@ -203,16 +203,7 @@ mod tests {
         let some = Routing { projects: only, ..Routing::all() };
         OrganizationState {
             organization: OrganizationName::parse("acme").unwrap(),
-            policy: Policy {
-                ladder: ladder.unwrap(),
-                rules: vec![],
-                include_inactive: false,
-                replaced_severity: crate::domain::threshold::Severity::Warning,
-                blind_after: None,
-                admin_keys: crate::domain::credential::WatchedKeys::Off,
-                client_identity: None,
-                protection: ProtectionPolicy::default(),
-            },
+            policy: Policy::new(ladder.unwrap()),
             before: inventory.clone(),
             inventory,
             acknowledgements: Acknowledgements::default(),

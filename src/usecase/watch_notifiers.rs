@@ -12,7 +12,6 @@ use crate::{
     domain::{
         alert::{Decision, ScanTime},
         failing::{decide, failing},
-        notifier::NotifierState,
     },
     message::compose::of_notifiers,
     notify::Notifier,
@@ -61,19 +60,8 @@ pub async fn run_once(
     for notifier in notifiers {
         let ledger = store.ledger(None, notifier.name(), now).await;
         let (ledger, ledger_version) = ledger.map_err(Failed::during("reading the ledger"))?;
-        let state = NotifierState {
-            name: notifier.name().to_owned(),
-            routing: notifier.routing().clone(),
-            grouping: notifier.grouping(),
-            ledger,
-        };
-        let moment = ScanTime {
-            now,
-            tick: now,
-            timezone: Tz::UTC,
-            decided_at: None,
-            clock_is_certain: true,
-        };
+        let state = notifier.state(ledger);
+        let moment = ScanTime::at(now, Tz::UTC);
         let decisions = decide(&failures, &failing, &configured, &state, moment);
         // A held-back alert changes nothing.
         if decisions.iter().all(|decision| matches!(decision, Decision::HoldBack { .. })) {
@@ -88,7 +76,7 @@ pub async fn run_once(
             kind: MessageKind::News,
             receivers: notifier.receivers(),
             up_to_date: Vec::new(),
-            afresh: false,
+            with_empty_ledger: false,
             ledger_version,
         });
     }

@@ -65,7 +65,7 @@ impl CertificateRow {
             breaks: 0,
             replaced: assessment.replaced,
             stale: evaluation.is_stale(&view.id),
-            steps: steps(assessment, evaluation.now),
+            steps: steps(assessment, evaluation.policy, evaluation.now),
             view,
             successor,
         }

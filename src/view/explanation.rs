@@ -12,6 +12,7 @@ use crate::{
         evaluate::{Assessment, Evaluation, Unprotected},
         finding::findings,
         notifier::NotifierState,
+        policy::Policy,
         routing::Routing,
         subject::Subject,
         threshold::Severity,
@@ -173,7 +174,7 @@ pub fn explain(
         ladder_of_rule: ruling.rule.map(|rule| rule.index),
         ignored_by_rule: ruling.ignored.map(|(rule, _)| rule.index),
         life: ruling.ladder.has_shares().then_some((life, from)),
-        ladder: steps(assessment, evaluation.now),
+        ladder: steps(assessment, evaluation.policy, evaluation.now),
         notifiers: notifiers
             .iter()
             .map(|notifier| outlook(notifier, evaluation, assessment, forecast))
@@ -194,10 +195,14 @@ fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<Pr
 }
 
 /// The ladder of a certificate: widest threshold first, then the expiry.
-pub fn steps(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Step> {
+pub fn steps(assessment: &Assessment<'_>, policy: &Policy, now: DateTime<Utc>) -> Vec<Step> {
     let ruling = &assessment.ruling.steps;
-    let step = |stage: &str, lead: TimeDelta, severity, repeat: Option<TimeDelta>| {
+    let step = |stage: &str, lead: TimeDelta, severity: Severity, repeat: Option<TimeDelta>| {
         let at = assessment.certificate.expires_at.map(|expires_at| seconds(expires_at - lead));
+        let (severity, repeat) = match assessment.replaced {
+            true => (severity.min(policy.replaced_severity), None),
+            false => (severity, repeat),
+        };
         Step {
             stage: stage.to_owned(),
             at,
@@ -209,12 +214,7 @@ pub fn steps(assessment: &Assessment<'_>, now: DateTime<Utc>) -> Vec<Step> {
     let thresholds =
         ruling.as_slice().iter().map(|one| step(&one.label, one.lead, one.severity, one.repeat));
     let expired = &ruling.expired;
-    let mut end = step("expired", TimeDelta::zero(), expired.severity, expired.repeat);
-    // The severity is limited and repeats stop if it is replaced.
-    if assessment.replaced {
-        end.severity = end.severity.min(Severity::Warning);
-        end.repeat_seconds = None;
-    }
+    let end = step("expired", TimeDelta::zero(), expired.severity, expired.repeat);
     thresholds.chain([end]).collect()
 }
 
@@ -262,7 +262,7 @@ fn status(
         Some(finding) if finding.muted => AlertStatus::Acknowledged,
         Some(finding)
             if !ledger.open.contains_key(subject)
-                && ledger.was_opened_again(finding, evaluation.now) =>
+                && ledger.is_flapping(finding, evaluation.now) =>
         {
             AlertStatus::Flapping
         }
@@ -311,4 +311,46 @@ fn upcoming(
         }
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        acknowledgement::Acknowledgements,
+        evaluate::evaluate,
+        inventory::{
+            Inventory,
+            tests::{everything, reading, start},
+        },
+        threshold::tests::ladder,
+    };
+
+    #[test]
+    fn the_shown_ladder_has_the_severity_and_repeat_of_each_alert() {
+        for (successor, replaced_severity) in
+            [(false, Severity::Info), (true, Severity::Warning), (true, Severity::Info)]
+        {
+            let lists = [("c", 40, true), ("successor", 400, successor)];
+            let reading = reading(&[("", Ok(&[])), ("p", Ok(&lists))]);
+            let inventory = Inventory::default().merge(reading, &everything(), start());
+            let policy = Policy { replaced_severity, ..Policy::new(ladder(&[30, 7, 1])) };
+            let organization = OrganizationName::parse("acme").unwrap();
+            let none = Acknowledgements::default();
+            let at = |days| start() + TimeDelta::days(days);
+            let evaluated = |now| evaluate(&organization, &inventory, &policy, &none, now);
+            let evaluation = evaluated(at(0));
+            let assessment = evaluation.assessments().next().unwrap();
+            assert_eq!(assessment.replaced, successor);
+            let shown = steps(&assessment, &policy, at(0));
+            assert_eq!(shown.len(), 4);
+            for (step, day) in shown.iter().zip([20, 35, 39, 41]) {
+                let evaluation = evaluated(at(day));
+                let reached = evaluation.assessments().next().unwrap().reached.unwrap();
+                let alerted = (reached.label, reached.severity, reached.repeat);
+                let shown = (step.stage.clone(), step.severity, step.repeat());
+                assert_eq!(shown, alerted, "day {day}, successor: {successor}");
+            }
+        }
+    }
 }

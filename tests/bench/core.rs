@@ -12,7 +12,7 @@ use certvigil::domain::{
     evaluate::evaluate,
     inventory::Inventory,
     notifier::{Grouping, NotifierState},
-    policy::{Policy, ProtectionPolicy},
+    policy::Policy,
     reading::{Listed, Reading},
     routing::Routing,
     selection::{Globs, Selection},
@@ -71,17 +71,9 @@ fn policy() -> Option<Policy> {
     };
     let steps =
         vec![step(90, Severity::Info), step(30, Severity::Warning), step(7, Severity::Critical)];
-    Some(Policy {
-        ladder: Ladder::new(steps, ExpiredStep { severity: Severity::Critical, repeat: None })
-            .ok()?,
-        rules: Vec::new(),
-        include_inactive: false,
-        replaced_severity: certvigil::domain::threshold::Severity::Warning,
-        blind_after: None,
-        protection: ProtectionPolicy::default(),
-        admin_keys: WatchedKeys::Off,
-        client_identity: None,
-    })
+    let ladder =
+        Ladder::new(steps, ExpiredStep { severity: Severity::Critical, repeat: None }).ok()?;
+    Some(Policy { admin_keys: WatchedKeys::Off, ..Policy::new(ladder) })
 }
 
 fn everything() -> Selection {

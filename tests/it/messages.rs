@@ -268,7 +268,7 @@ fn pagerduty_and_opsgenie_are_given_no_more_than_they_take() {
         assert!((1..=255).contains(&key.len()), "{key}");
         assert!(["trigger", "resolve"].contains(&event["event_action"].as_str().unwrap()));
         let (url, alert) = call(&config, "opsgenie", &message);
-        if message.alerts[0].event.is_end() {
+        if message.alerts[0].event.is_resolution() {
             let path = format!("/base/{key}/close");
             assert_eq!((url.path(), url.query()), (&*path, Some("identifierType=alias")));
             assert!(units(&alert["note"]) <= 25_000);

@@ -5,12 +5,11 @@ use certvigil::{
         acknowledgement::{Acknowledgement, Acknowledgements, Ending},
         alert::{Decision, Ledger, Reason, SentAlert},
         certificate::{Certificate, CertificateId, OrganizationName},
-        credential::WatchedKeys,
         delivery::DeliveryState,
         evaluate::evaluate,
         inventory::Inventory,
         notifier::{Grouping, NotifierState},
-        policy::{Policy, ProtectionPolicy},
+        policy::Policy,
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
         scan::ScanRecord,
@@ -230,7 +229,7 @@ impl Contract {
             kind: MessageKind::News,
             receivers: receivers.iter().map(ToString::to_string).collect(),
             up_to_date: receivers.iter().map(ToString::to_string).collect(),
-            afresh: false,
+            with_empty_ledger: false,
             ledger_version: self.ledger(now).await.1,
         };
         let inventory = Arc::default();
@@ -311,16 +310,7 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
             inventory.certificates.insert(id.clone(), certificate(id.as_str()).into());
         }
     }
-    let policy = Policy {
-        ladder: ladder(),
-        rules: vec![],
-        include_inactive: true,
-        replaced_severity: Severity::Warning,
-        blind_after: None,
-        admin_keys: WatchedKeys::Own,
-        client_identity: None,
-        protection: ProtectionPolicy::default(),
-    };
+    let policy = Policy { include_inactive: true, ..Policy::new(ladder()) };
     let (organization, none) = (acme(), Acknowledgements::default());
     let evaluation = evaluate(&organization, &inventory, &policy, &none, now);
     let context = MessageContext {
@@ -336,7 +326,7 @@ fn composed(decisions: &[Decision], now: DateTime<Utc>) -> Composed {
             clock_skew: None,
         }),
         stale_at: None,
-        allowed: None,
+        max_delay: None,
     };
     let decisions: Vec<&Decision> = decisions.iter().collect();
     let notifier = NotifierState {
@@ -566,7 +556,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
             kind: MessageKind::CatchUp,
             receivers: vec!["a".into(), "b".into()],
             up_to_date: vec![],
-            afresh: false,
+            with_empty_ledger: false,
             ledger_version: LedgerVersion::default(),
         };
         let change = Change::Scan(Box::new((record(now), Arc::default())));
@@ -883,7 +873,7 @@ async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contra
         kind: MessageKind::News,
         receivers: vec!["a".into()],
         up_to_date: vec![],
-        afresh: false,
+        with_empty_ledger: false,
         ledger_version,
     };
     let commit = Commit {

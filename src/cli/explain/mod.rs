@@ -3,10 +3,10 @@
 mod text;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::Path;
 
-use super::{Failure, instant, state};
+use super::{Failure, TextOutput, instant, state};
 use crate::{
     clock::Clock,
     config::{Config, Needs},
@@ -24,24 +24,11 @@ pub struct Arguments {
     /// The organization, if several have this certificate
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = TextOutput::Text)]
+    output: TextOutput,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
-pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
-    match show(file, &arguments).await {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
-    }
-}
-
-async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+pub async fn main(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = Clock::System.now();
     let (store, known) = state::load(&config, now).await?;
@@ -55,8 +42,8 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         explained.ok_or_else(|| anyhow::anyhow!("the certificate is not in the inventory"))?;
     let page = Page { config: &config, now, explanation, notifications, scan };
     super::print(&match arguments.output {
-        Output::Text => page.text()?,
-        Output::Json => format!("{:#}\n", page.document()),
+        TextOutput::Text => page.text()?,
+        TextOutput::Json => format!("{:#}\n", page.document()),
     })
 }
 

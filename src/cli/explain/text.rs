@@ -215,7 +215,11 @@ impl Page<'_> {
                 let stage = coming.stage.as_deref().unwrap_or_default();
                 let reason = coming.reason.map_or("", |reason| reason.as_str());
                 let at = self.at(coming.at);
-                let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
+                let how = if coming.event.is_resolution() {
+                    "resolved"
+                } else {
+                    coming.severity.as_str()
+                };
                 write!(out, "    next {at}: {stage}, {how} ({reason})")?;
                 match coming.last_repeat_at {
                     Some(last) => {

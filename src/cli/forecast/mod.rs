@@ -42,14 +42,7 @@ enum Output {
     Ics,
 }
 
-pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
-    match show(file, &arguments).await {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
-    }
-}
-
-async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+pub async fn main(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let needs = Needs { organizations: !arguments.from_state, ..Needs::default() };
     let config = super::start(file, needs)?.config;
     let now = Clock::System.now();

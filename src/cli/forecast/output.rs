@@ -96,7 +96,7 @@ impl<'a> Outlook<'a> {
                     row.last_repeat = Some(message.created_at);
                     continue;
                 }
-                if !alert.event.is_end() {
+                if !alert.event.is_resolution() {
                     latest.insert(key, rows.len());
                 }
                 rows.push(self.row(message, alert));
@@ -151,7 +151,7 @@ impl<'a> Outlook<'a> {
     }
 
     fn row(&self, message: &Notification, alert: &Alert) -> Row {
-        let over = alert.event.is_end();
+        let over = alert.event.is_resolution();
         let why = [alert.stage.as_deref(), alert.reason.map(Reason::as_str)];
         Row {
             severity: alert.severity,

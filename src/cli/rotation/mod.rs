@@ -6,10 +6,10 @@ mod text;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::Path;
 
-use super::{Failure, instant, read, state};
+use super::{Failure, TextOutput, instant, read, state};
 use crate::{
     clock::Clock,
     config::Needs,
@@ -20,7 +20,7 @@ use crate::{
         evaluate::{Assessment, Evaluation, evaluate},
         rotation::{
             RotationStep,
-            plan::{InPlace, Place, Plan, Progress},
+            plan::{Place, PlaceProgress, Plan, Progress},
         },
     },
     message::wording,
@@ -39,24 +39,11 @@ pub struct Arguments {
     /// The organization, if several have this certificate
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = TextOutput::Text)]
+    output: TextOutput,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
-pub async fn main(file: Option<&Path>, arguments: Arguments) -> u8 {
-    match show(file, &arguments).await {
-        Ok(()) => 0,
-        Err(failure) => failure.report(),
-    }
-}
-
-async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+pub async fn main(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let needs = Needs { organizations: true, ..Needs::default() };
     let loaded = super::start(file, needs)?;
     super::print_source(&loaded);
@@ -113,8 +100,8 @@ async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure>
         now,
     };
     super::print(&match arguments.output {
-        Output::Text => page.text()?,
-        Output::Json => format!("{:#}\n", page.document()),
+        TextOutput::Text => page.text()?,
+        TextOutput::Json => format!("{:#}\n", page.document()),
     })
 }
 
@@ -181,7 +168,7 @@ impl Page<'_> {
                     .collect()
             }
             RotationStep::Deactivate => {
-                let places = plan.places.iter().filter(|one| one.can_go);
+                let places = plan.places.iter().filter(|one| one.can_deactivate);
                 places.map(|one| Request::deactivate(one.place, plan.certificate)).collect()
             }
             RotationStep::Delete if plan.progress(step) == Progress::Next => {
@@ -204,7 +191,7 @@ impl Page<'_> {
                 "step": step, "progress": self.plan.progress(step), "requests": requests,
             })
         });
-        let place = |one: &InPlace<'_>| {
+        let place = |one: &PlaceProgress<'_>| {
             let project = match one.place {
                 Place::Organization => None,
                 Place::Project(project) => Some(project),

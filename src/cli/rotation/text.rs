@@ -8,7 +8,7 @@ use crate::{
         certificate::Certificate,
         rotation::{
             RotationStep,
-            plan::{InPlace, Place, Progress},
+            plan::{Place, PlaceProgress, Progress},
         },
     },
     message::wording,
@@ -69,7 +69,7 @@ impl Page<'_> {
         let plan = &self.plan;
         let progress = plan.progress(step);
         let places = plan.places.len();
-        let ready = plan.places.iter().filter(|one| one.can_go).count();
+        let ready = plan.places.iter().filter(|one| one.can_deactivate).count();
         let what = match step {
             RotationStep::Upload => "Upload the successor",
             RotationStep::Activate => "Activate the successor, and keep the old certificate active",
@@ -130,7 +130,7 @@ impl Page<'_> {
     }
 
     /// The progress of a step in one place; `None` if the heading is enough.
-    fn line(&self, step: RotationStep, one: &InPlace<'_>) -> Option<String> {
+    fn line(&self, step: RotationStep, one: &PlaceProgress<'_>) -> Option<String> {
         match step {
             RotationStep::Activate => Some(match (one.successor, one.candidate) {
                 (Some(successor), _) => format!("{} is active", successor.id),
@@ -141,7 +141,7 @@ impl Page<'_> {
                 "not yet: the certificate list of the project or organization is unreadable"
                     .to_owned(),
             ),
-            RotationStep::Deactivate if !one.can_go => Some(match one.successor {
+            RotationStep::Deactivate if !one.can_deactivate => Some(match one.successor {
                 Some(successor) => format!("not yet: {} is active but not valid yet", successor.id),
                 None => "not yet: no other active certificate expires later".to_owned(),
             }),

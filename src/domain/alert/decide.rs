@@ -21,7 +21,7 @@ use super::{
 use crate::domain::notifier::NotifierState;
 
 /// After this time, an expired certificate repeats at most weekly.
-const INSISTENT: TimeDelta = TimeDelta::days(7);
+const FULL_REPEATS_FOR: TimeDelta = TimeDelta::days(7);
 
 /// An organization before and after a scan.
 pub enum Transition<'a> {
@@ -200,7 +200,7 @@ fn compare(finding: &Finding, ledger: &Ledger, moment: ScanTime) -> Vec<Decision
             }
         },
     };
-    if silence.is_none() && ledger.was_opened_again(finding, moment.now) {
+    if silence.is_none() && ledger.is_flapping(finding, moment.now) {
         let (subject, reached) = (finding.subject.clone(), finding.reached.clone());
         return vec![Decision::HoldBack { subject, reached }];
     }
@@ -219,7 +219,7 @@ pub fn repeat(
     expires_at: Option<DateTime<Utc>>,
     tick: DateTime<Utc>,
 ) -> Option<TimeDelta> {
-    let long_over = reached.stage == Stage::Expired
-        && expires_at.is_some_and(|expires_at| tick - expires_at > INSISTENT);
-    reached.repeat.map(|repeat| if long_over { repeat.max(WEEKLY) } else { repeat })
+    let long_expired = reached.stage == Stage::Expired
+        && expires_at.is_some_and(|expires_at| tick - expires_at > FULL_REPEATS_FOR);
+    reached.repeat.map(|repeat| if long_expired { repeat.max(WEEKLY) } else { repeat })
 }

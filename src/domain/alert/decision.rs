@@ -59,6 +59,11 @@ pub struct ScanTime {
 }
 
 impl ScanTime {
+    /// A scan at its scheduled time, by a certain clock and without an earlier decision.
+    pub fn at(now: DateTime<Utc>, timezone: Tz) -> ScanTime {
+        ScanTime { now, tick: now, timezone, decided_at: None, clock_is_certain: true }
+    }
+
     /// Whether a repeat is due. The interval is measured between scheduled times, so that a late
     /// scan does not delay later repeats. At least half of it must have passed since the alert, so
     /// that a start shortly before a scheduled time does not repeat at once.

@@ -23,7 +23,7 @@ pub(in crate::domain) fn apply_grouping(
 /// resolved while it is open.
 fn drop_flapping(decisions: Vec<Decision>, ledger: &Ledger, now: DateTime<Utc>) -> Vec<Decision> {
     let lasts = |decision: &Decision| match decision {
-        Decision::Resolve { subject, sent, .. } => !ledger.is_flipping(subject, sent, now),
+        Decision::Resolve { subject, sent, .. } => !ledger.would_be_held_back(subject, sent, now),
         Decision::Send { .. } | Decision::Redate { .. } | Decision::HoldBack { .. } => true,
     };
     decisions.into_iter().filter(lasts).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{certificate::same_expiry, finding::Finding, subject::Subject},
-    Decision, FLIP, ScanTime, SentAlert,
+    Decision, FLAPPING_WINDOW, ScanTime, SentAlert,
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,12 +69,12 @@ impl Ledger {
     }
 
     /// Whether the same alert was opened again within the last day (flapping).
-    pub fn was_opened_again(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
+    pub fn is_flapping(&self, finding: &Finding, now: DateTime<Utc>) -> bool {
         self.same(finding, now).any(|sent| sent.flips(now))
     }
 
     /// Whether the alert would be held back as flapping if it opened again now.
-    pub(super) fn is_flipping(
+    pub(super) fn would_be_held_back(
         &self,
         subject: &Subject,
         sent: &SentAlert,
@@ -99,7 +99,7 @@ impl Ledger {
         match decision {
             Decision::Send { sent, .. } | Decision::Redate { sent, .. } => {
                 let past = self.past.entry(subject.clone()).or_default();
-                past.retain(|old| old.at > sent.at - FLIP);
+                past.retain(|old| old.at > sent.at - FLAPPING_WINDOW);
                 past.push(sent.clone());
                 self.open.insert(subject, sent.clone());
             }

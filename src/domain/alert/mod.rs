@@ -22,4 +22,4 @@ pub(super) use grouping::apply_grouping;
 pub use grouping::refresh_open;
 pub use ledger::Ledger;
 pub use reason::Reason;
-pub use sent::{FLIP, SentAlert};
+pub use sent::{FLAPPING_WINDOW, SentAlert};

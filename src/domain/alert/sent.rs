@@ -12,7 +12,7 @@ use super::super::{
 };
 
 /// An alert with the same subject, expiry and stage opens again at most once in this time.
-pub const FLIP: TimeDelta = TimeDelta::hours(24);
+pub const FLAPPING_WINDOW: TimeDelta = TimeDelta::hours(24);
 
 /// The latest alert that was sent to one notifier about one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl SentAlert {
 
     /// Whether it was opened again within the last day.
     pub(super) fn flips(&self, now: DateTime<Utc>) -> bool {
-        self.again && self.at > now - FLIP && self.at <= now
+        self.again && self.at > now - FLAPPING_WINDOW && self.at <= now
     }
 
     /// Whether it reports the same stage and expiry, with the same or a higher severity.

@@ -7,7 +7,6 @@ use super::*;
 use crate::domain::{
     acknowledgement::{Acknowledgement, Acknowledgements, Ending},
     certificate::{CertificateId, OrganizationName, Scope},
-    credential::WatchedKeys,
     evaluate::evaluate,
     inventory::{
         Inventory,
@@ -24,16 +23,8 @@ use crate::domain::{
 };
 
 fn policy_of(days: &[i64]) -> Policy {
-    Policy {
-        ladder: ladder(days),
-        rules: vec![],
-        include_inactive: false,
-        replaced_severity: crate::domain::threshold::Severity::Warning,
-        blind_after: None,
-        admin_keys: WatchedKeys::Own,
-        client_identity: None,
-        protection: ProtectionPolicy { severity: None, ..ProtectionPolicy::default() },
-    }
+    let protection = ProtectionPolicy { severity: None, ..ProtectionPolicy::default() };
+    Policy { protection, ..Policy::new(ladder(days)) }
 }
 
 fn at(days: i64) -> DateTime<Utc> {
@@ -85,13 +76,8 @@ impl NotifierState {
         let silences = &self.acknowledgements;
         let evaluation = evaluate(&acme, &self.inventory, &self.policy, silences, now);
         let transition = Transition::watched(before, &evaluation);
-        let moment = ScanTime {
-            now,
-            tick: now,
-            timezone: self.timezone,
-            decided_at: None,
-            clock_is_certain: !self.clock_is_uncertain,
-        };
+        let clock_is_certain = !self.clock_is_uncertain;
+        let moment = ScanTime { clock_is_certain, ..ScanTime::at(now, self.timezone) };
         let decisions = reconcile(&transition, &self.routing, &self.ledger, moment);
         decisions.iter().for_each(|decision| self.ledger.learn(decision));
         decisions
@@ -367,13 +353,8 @@ fn a_repeat_follows_the_schedule_and_is_never_immediate() {
     ];
     for (sent_at, sent_tick, now, tick, expected, reason) in cases {
         let sent = sent(&day(sent_at), &day(sent_tick));
-        let moment = ScanTime {
-            now: day(now).parse().unwrap(),
-            tick: day(tick).parse().unwrap(),
-            timezone: Tz::UTC,
-            decided_at: None,
-            clock_is_certain: true,
-        };
+        let tick = day(tick).parse().unwrap();
+        let moment = ScanTime { tick, ..ScanTime::at(day(now).parse().unwrap(), Tz::UTC) };
         assert_eq!(moment.is_due(&sent, TimeDelta::hours(6)), expected, "{reason}");
     }
 }
@@ -402,13 +383,7 @@ fn a_daily_repeat_is_due_at_the_same_local_time_on_a_day_of_23_hours() {
 fn the_alerts_of_a_removed_organization_are_resolved() {
     let mut notifier = NotifierState::default();
     notifier.scan(project(&[("c", 5, true)]), at(0));
-    let moment = ScanTime {
-        now: at(1),
-        tick: at(1),
-        timezone: Tz::UTC,
-        decided_at: None,
-        clock_is_certain: true,
-    };
+    let moment = ScanTime::at(at(1), Tz::UTC);
     let decisions = reconcile(&Transition::Unwatched, &notifier.routing, &notifier.ledger, moment);
     assert_eq!(words(&decisions), ["c unwatched 7d"]);
 }
@@ -539,16 +514,7 @@ fn repeats_continue_after_a_change_to_a_calmer_ladder() {
         let expired =
             crate::domain::threshold::ExpiredStep { severity: Severity::Critical, repeat: None };
         let ladder = crate::domain::threshold::Ladder::new(vec![step], expired).unwrap();
-        Policy {
-            ladder,
-            rules: vec![],
-            include_inactive: false,
-            replaced_severity: crate::domain::threshold::Severity::Warning,
-            blind_after: None,
-            admin_keys: WatchedKeys::Own,
-            client_identity: None,
-            protection: ProtectionPolicy { severity: None, ..ProtectionPolicy::default() },
-        }
+        Policy { ladder, ..policy_of(&[1]) }
     };
     let mut notifier = NotifierState { policy: repeating(1), ..Default::default() };
     assert_eq!(notifier.hears(project(&[("c", 1, true)]), at(0)), ["c opened 1d"]);

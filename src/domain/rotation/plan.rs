@@ -31,7 +31,7 @@ pub enum Place<'a> {
 
 /// A place in which the certificate is active.
 #[derive(Clone, Copy, Debug)]
-pub struct InPlace<'a> {
+pub struct PlaceProgress<'a> {
     pub place: Place<'a>,
     /// The successor, active here or inherited.
     pub successor: Option<&'a Certificate>,
@@ -41,7 +41,7 @@ pub struct InPlace<'a> {
     pub is_read: bool,
     /// Whether the certificate can be deactivated here: the lists were read, and the successor is
     /// valid already.
-    pub can_go: bool,
+    pub can_deactivate: bool,
 }
 
 /// The rotation of one certificate.
@@ -49,7 +49,7 @@ pub struct InPlace<'a> {
 pub struct Plan<'a> {
     pub certificate: &'a Certificate,
     /// The places in which it is active, the organization first.
-    pub places: Vec<InPlace<'a>>,
+    pub places: Vec<PlaceProgress<'a>>,
     /// Possible successors, the likeliest first.
     pub candidates: Vec<&'a Certificate>,
     /// Whether the latest scan was complete.
@@ -80,7 +80,9 @@ impl<'a> Plan<'a> {
             RotationStep::MoveClients if begun => Progress::Unseen,
             RotationStep::MoveClients => Progress::Later,
             RotationStep::Deactivate if gone => Progress::Done,
-            RotationStep::Deactivate if self.places.iter().any(|one| one.can_go) => Progress::Next,
+            RotationStep::Deactivate if self.places.iter().any(|one| one.can_deactivate) => {
+                Progress::Next
+            }
             RotationStep::Deactivate => Progress::Later,
             RotationStep::Delete if self.leftover => Progress::Next,
             RotationStep::Delete if gone => Progress::Unseen,
@@ -136,12 +138,12 @@ impl<'a> Evaluation<'a> {
                 Place::Organization => inventory.unreadable_organization.is_none(),
                 Place::Project(project) => inventory.is_read(&project.id),
             };
-            InPlace {
+            PlaceProgress {
                 place,
                 successor,
                 candidate: candidate.filter(|_| successor.is_none()),
                 is_read,
-                can_go: is_read && successor.is_some_and(|one| one.is_valid(self.now)),
+                can_deactivate: is_read && successor.is_some_and(|one| one.is_valid(self.now)),
             }
         };
         Plan {

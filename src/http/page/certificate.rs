@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[derive(Serialize)]
-pub struct Shown {
+pub struct CertificatePage {
     frame: Frame,
     row: Certificate,
     timeline: Option<Timeline>,
@@ -50,7 +50,7 @@ pub struct Shown {
     today: String,
 }
 
-impl Page for Shown {
+impl Page for CertificatePage {
     const TEMPLATE: &'static str = "certificate.html";
 }
 
@@ -98,7 +98,7 @@ pub async fn page(
     frame: Frame,
     organization: &str,
     id: &str,
-) -> Result<Shown, Problem> {
+) -> Result<CertificatePage, Problem> {
     let (overview, row) = snapshot.certificate(organization, id)?;
     let (now, timezone) = (snapshot.now, snapshot.configured.timezone);
     let explained = shared.explain(row, now).await?;
@@ -109,7 +109,7 @@ pub async fn page(
     let acknowledgement = acknowledgements.of_certificate(&row.view.id);
     let holds = acknowledgement.filter(|one| one.holds(now));
     let href = link::certificate(organization, id);
-    Ok(Shown {
+    Ok(CertificatePage {
         frame: frame.titled(format!("{} – certvigil", row.view.title())),
         timeline: Timeline::of(std::iter::once(row), now, timezone),
         valid_from: row.view.valid_at.map(moment),
@@ -224,7 +224,7 @@ fn notifier(
     let waits = its.next().is_some_and(SentNotification::is_pending);
     let moment = |at| DisplayTime::new(at, now, timezone);
     let upcoming = outlook.upcoming.iter().map(|coming| {
-        let how = if coming.event.is_end() { "resolved" } else { coming.severity.as_str() };
+        let how = if coming.event.is_resolution() { "resolved" } else { coming.severity.as_str() };
         let stage = coming.stage.as_deref().unwrap_or_default();
         let reason = coming.reason.map_or("", |reason| reason.as_str());
         let at = moment(coming.at);

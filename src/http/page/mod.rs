@@ -25,11 +25,9 @@ use axum::{
     routing::{get, post},
 };
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::HashMap,
-    sync::{LazyLock, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::LazyLock};
 use uuid::Uuid;
 
 use super::{
@@ -72,12 +70,12 @@ fn base64(bytes: &[u8]) -> String {
 /// The templates and the rendered pages.
 pub struct Pages {
     templates: Environment<'static>,
-    kept: Mutex<Kept>,
+    kept: Mutex<CachedPages>,
 }
 
 /// The cached pages of one snapshot.
 #[derive(Default)]
-struct Kept {
+struct CachedPages {
     of: u64,
     pages: HashMap<String, Bytes>,
 }
@@ -115,14 +113,14 @@ impl Pages {
 
     /// The cached page of this snapshot.
     fn kept(&self, snapshot: &Snapshot, key: &str) -> Option<Bytes> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         kept.pages.get(key).filter(|_| kept.of == snapshot.number).cloned()
     }
 
     fn keep(&self, snapshot: &Snapshot, key: String, page: Bytes) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if kept.of != snapshot.number || kept.pages.len() >= KEPT {
-            *kept = Kept { of: snapshot.number, pages: HashMap::new() };
+            *kept = CachedPages { of: snapshot.number, pages: HashMap::new() };
         }
         kept.pages.insert(key, page);
     }
@@ -277,7 +275,7 @@ fn written(shared: &Shared, caller: Caller, done: Result<(), Problem>, back: &st
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct AcknowledgeForm {
     until: String,
     reason: String,
     by: Option<String>,
@@ -293,7 +291,7 @@ async fn acknowledge(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path((organization, id)): Path<(String, String)>,
-    Form(asked): Form<Asked>,
+    Form(asked): Form<AcknowledgeForm>,
 ) -> Response {
     let timezone = shared.service.configured.borrow().timezone;
     let done = async {
@@ -329,6 +327,6 @@ async fn retry(
 
 async fn scan(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
     let asked = changes::scan(&shared);
-    shared.keeper.outdate().await;
+    shared.keeper.invalidate().await;
     written(&shared, caller, asked, "/")
 }

@@ -33,7 +33,7 @@ pub fn of_notifiers(
             Some((alert, decision.subject().clone()))
         })
         .collect();
-    entries.sort_by_key(|(alert, _)| alert.event.is_end());
+    entries.sort_by_key(|(alert, _)| alert.event.is_resolution());
     let message = |entries: &[(Alert, Subject)]| Composed {
         notification: Notification {
             id: new_id(),

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Entry, MAX_CANDIDATES, MAX_PROJECTS, MessageContext};
+use super::{AlertWithSubjects, MAX_CANDIDATES, MAX_PROJECTS, MessageContext};
 use crate::{
     domain::{
         alert::{Decision, Ledger, Reason, SentAlert},
@@ -32,7 +32,7 @@ impl MessageContext<'_> {
         &self,
         notifier: &NotifierState,
         decisions: &[&Decision],
-    ) -> Vec<Entry> {
+    ) -> Vec<AlertWithSubjects> {
         let mut entries = Vec::new();
         let unprotected = self.open(ProjectKind::Unprotected, &notifier.routing, decisions);
         // If an uncovered project becomes unprotected, a digest contains only the new alert.
@@ -62,7 +62,12 @@ impl MessageContext<'_> {
     }
 
     /// The shared alert of all projects of a kind.
-    fn open(&self, kind: ProjectKind, routing: &Routing, decisions: &[&Decision]) -> Option<Entry> {
+    fn open(
+        &self,
+        kind: ProjectKind,
+        routing: &Routing,
+        decisions: &[&Decision],
+    ) -> Option<AlertWithSubjects> {
         let mut reasons = BTreeSet::new();
         let mut open: Option<&Reached> = None;
         let mut due: Option<(DateTime<Utc>, Option<DateTime<Utc>>)> = None;
@@ -151,7 +156,7 @@ impl MessageContext<'_> {
         ledger: &Ledger,
         decisions: &[&Decision],
         is_sent: impl Fn(&ProjectId) -> bool,
-    ) -> Vec<Entry> {
+    ) -> Vec<AlertWithSubjects> {
         let (_, event, stage) = words(kind);
         let mut reasons: BTreeMap<Reason, Vec<(&ProjectId, &SentAlert)>> = BTreeMap::new();
         let of_kind = |subject: &&Subject| kind.of(subject).is_some();

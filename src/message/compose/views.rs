@@ -81,7 +81,7 @@ impl MessageContext<'_> {
         let (asked, others): (Vec<&ProjectRotation<'_>>, Vec<_>) =
             rotation.projects.iter().partition(|one| routing.projects.match_project(one.project));
         let in_time = self.evaluation.ends_soon(assessment);
-        let mut fates: Vec<Fate<'_>> =
+        let mut fates: Vec<ProjectEffect<'_>> =
             asked.iter().map(|one| self.fate(certificate, one)).collect();
         // Projects without a successor first, by the time at which they lose coverage.
         fates.sort_by_key(|fate| {
@@ -122,7 +122,11 @@ impl MessageContext<'_> {
         }
     }
 
-    fn fate<'a>(&self, certificate: &Certificate, rotation: &'a ProjectRotation<'a>) -> Fate<'a> {
+    fn fate<'a>(
+        &self,
+        certificate: &Certificate,
+        rotation: &'a ProjectRotation<'a>,
+    ) -> ProjectEffect<'a> {
         let successor = takes_over(certificate, rotation);
         // Without a known expiry, the end of the coverage is unknown, too.
         let uncovered_from = match (successor, certificate.expires_at) {
@@ -132,7 +136,7 @@ impl MessageContext<'_> {
                 coverage::uncovered_from(active, self.evaluation.now)
             }
         };
-        Fate { rotation, successor, uncovered_from }
+        ProjectEffect { rotation, successor, uncovered_from }
     }
 
     /// The certificate that takes over in most of the projects.
@@ -191,13 +195,13 @@ fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<Ca
 }
 
 /// The effect of a certificate's expiry on one project.
-struct Fate<'a> {
+struct ProjectEffect<'a> {
     rotation: &'a ProjectRotation<'a>,
     successor: Option<&'a Certificate>,
     uncovered_from: Option<DateTime<Utc>>,
 }
 
-impl Fate<'_> {
+impl ProjectEffect<'_> {
     /// The view of the project; with the next step if the certificate is in a stage.
     fn view(&self, in_time: bool) -> ProjectView {
         let candidate = self.rotation.candidate.filter(|_| in_time);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Quiet, capitalized};
+use super::{Silencing, capitalized};
 use crate::{
     domain::{certificate::OrganizationName, rotation::RotationStep},
     message::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The duration of a proposed acknowledgement.
-const QUIET: TimeDelta = TimeDelta::days(7);
+const PROPOSED_DURATION: TimeDelta = TimeDelta::days(7);
 /// Maximum number of projects that a step names.
 const NAMED: usize = 3;
 
@@ -171,7 +171,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
             &["Read the expiry of {title} from the certificate file: certvigil cannot warn you \
              in time."]
         }
-        Event::CertificateResolved if alert.ends_badly() => {
+        Event::CertificateResolved if alert.loses_coverage() => {
             &["If that was not intended, activate a valid certificate in these projects."]
         }
         Event::CertificateResolved if certificate.next == Some(RotationStep::Delete) => {
@@ -289,12 +289,14 @@ pub(super) fn quiet(
     alert: &Alert,
     certificate: &CertificateView,
     now: DateTime<Utc>,
-) -> Option<Quiet> {
-    if alert.event.is_end() || certificate.acknowledged.as_ref().is_some_and(|one| !one.ended) {
+) -> Option<Silencing> {
+    if alert.event.is_resolution()
+        || certificate.acknowledged.as_ref().is_some_and(|one| !one.ended)
+    {
         return None;
     }
     if alert.last {
-        return Some(Quiet::Never(match alert.event {
+        return Some(Silencing::Never(match alert.event {
             Event::CertificateExpired => {
                 "the certificate has expired. Only a rule with ignore ([[rules]] in the \
                  configuration) can"
@@ -303,10 +305,10 @@ pub(super) fn quiet(
         }));
     }
     let id = plain(certificate.id.as_str());
-    let week = now + QUIET;
+    let week = now + PROPOSED_DURATION;
     let end = certificate.expires_at.filter(|end| *end > now);
     let until = wording::day(end.map_or(week, |end| end.min(week)));
-    Some(Quiet::Command(format!(
+    Some(Silencing::Command(format!(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?
     )))
@@ -317,13 +319,13 @@ pub(super) fn quiet_projects(
     organization: Option<&OrganizationName>,
     projects: &ProjectsView,
     now: DateTime<Utc>,
-) -> Option<Quiet> {
+) -> Option<Silencing> {
     let id = match projects.listed.as_slice() {
         [only] if projects.total == 1 => plain(only.id.as_str()),
         _ => "ID",
     };
-    let until = wording::day(now + QUIET);
-    Some(Quiet::Command(format!(
+    let until = wording::day(now + PROPOSED_DURATION);
+    Some(Silencing::Command(format!(
         "certvigil ack --project {id} --organization {} --until {until} --reason \"…\"",
         organization?
     )))
@@ -389,7 +391,7 @@ mod tests {
             certificate(&mut sample).id =
                 crate::domain::certificate::CertificateId::parse(id).unwrap();
             let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
-            let Some(Quiet::Command(command)) = entry.quiet else { panic!("{entry:?}") };
+            let Some(Silencing::Command(command)) = entry.quiet else { panic!("{entry:?}") };
             assert!(command.contains(expected), "{command}");
         }
     }

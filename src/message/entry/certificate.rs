@@ -22,7 +22,7 @@ impl Entry {
         now: DateTime<Utc>,
     ) {
         let certificate = &body.certificate;
-        let over = alert.event.is_end();
+        let over = alert.event.is_resolution();
         let active = &certificate.active_in;
         self.consequence = consequence(alert, body, now);
         if matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired) {

@@ -30,8 +30,8 @@ impl Mark {
     pub fn of(alert: &Alert) -> Mark {
         match alert.severity {
             // Resolved, but projects lost their coverage or protection.
-            _ if alert.ends_badly() => Mark::Warning,
-            _ if alert.event.is_end() => Mark::Resolved,
+            _ if alert.loses_coverage() => Mark::Warning,
+            _ if alert.event.is_resolution() => Mark::Resolved,
             Severity::Critical => Mark::Critical,
             Severity::Warning => Mark::Warning,
             Severity::Info => Mark::Info,
@@ -88,7 +88,7 @@ pub struct Entry {
     /// The section of the operator's runbook.
     pub runbook: Option<String>,
     /// How to silence it.
-    pub quiet: Option<Quiet>,
+    pub quiet: Option<Silencing>,
 }
 
 /// A project with its state.
@@ -110,7 +110,7 @@ impl ProjectLine {
 
 /// How to silence an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Quiet {
+pub enum Silencing {
     /// This command acknowledges it until a date.
     Command(String),
     /// It cannot be acknowledged, for this reason.

@@ -20,7 +20,7 @@ impl Entry {
         shown: usize,
         timezone: Tz,
     ) {
-        if alert.event.is_end() {
+        if alert.event.is_resolution() {
             return;
         }
         self.consequence = Some(match sight.projects {
@@ -55,7 +55,7 @@ impl Entry {
         timezone: Tz,
         now: DateTime<Utc>,
     ) {
-        let over = alert.event.is_end();
+        let over = alert.event.is_resolution();
         let of_key = credential.kind == CredentialKind::AdminKey;
         if let Some(name) = &credential.name {
             self.facts.push(("Admin key", name.as_str().to_owned()));
@@ -115,7 +115,7 @@ impl Entry {
         timezone: Tz,
     ) {
         self.facts.push(("Notifier", failing.notifier.clone()));
-        if alert.event.is_end() {
+        if alert.event.is_resolution() {
             return;
         }
         self.consequence = Some("alerts do not reach its receivers".to_owned());

@@ -14,10 +14,10 @@ impl Entry {
         projects: &ProjectsView,
         shown_projects: usize,
     ) {
-        let over = alert.event.is_end();
+        let over = alert.event.is_resolution();
         let unprotected =
             matches!(alert.event, Event::ProjectUnprotected | Event::ProjectProtected);
-        if alert.ends_badly() {
+        if alert.loses_coverage() {
             self.consequence = Some(UNPROTECTED.to_owned());
         }
         if !over {

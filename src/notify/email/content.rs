@@ -9,7 +9,7 @@ use crate::{
     domain::{certificate::OrganizationName, text::unlinked, threshold::Severity},
     message::{
         Event, Notification,
-        entry::{Entry, Mark, ProjectLine, Quiet, capitalized, reading, unseen, wrong_clock},
+        entry::{Entry, Mark, ProjectLine, Silencing, capitalized, reading, unseen, wrong_clock},
         wording,
     },
 };
@@ -242,8 +242,8 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
 impl From<Entry> for Details {
     fn from(entry: Entry) -> Details {
         let (quiet, never_quiet) = match entry.quiet {
-            Some(Quiet::Command(command)) => (Some(command), None),
-            Some(Quiet::Never(why)) => (None, Some(why)),
+            Some(Silencing::Command(command)) => (Some(command), None),
+            Some(Silencing::Never(why)) => (None, Some(why)),
             None => (None, None),
         };
         Details {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::format::{RenderContext, Request, cut, units};
 use crate::message::{
     Notification,
-    entry::{Entry, Mark, ProjectLine, Quiet, caveat, reading},
+    entry::{Entry, Mark, ProjectLine, Silencing, caveat, reading},
     wording,
 };
 
@@ -71,7 +71,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     if let Some(url) = &entry.runbook {
         field("Runbook", vec![url.clone()]);
     }
-    if let Some(Quiet::Command(command)) = &entry.quiet {
+    if let Some(Silencing::Command(command)) = &entry.quiet {
         field("To silence this alert for a while", vec![format!("`{command}`")]);
     }
     json!({

@@ -42,7 +42,7 @@ pub const BUILT_IN: [Format; 7] = [
 
 /// The use of the configured key by a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum KeyUse {
     /// No key: the URL itself is the secret.
     None,
     /// An optional bearer token (RFC 6750).
@@ -51,6 +51,21 @@ pub enum Key {
     Genie,
     /// Required, and part of the message: it selects the team of the service.
     Routing,
+}
+
+/// The properties of a format.
+#[derive(Clone, Copy)]
+pub struct Profile {
+    /// Its name in the configuration.
+    pub word: &'static str,
+    pub key: KeyUse,
+    pub grouping: Grouping,
+    /// The default rate per minute.
+    pub max_per_minute: u32,
+    /// The maximum number of requests for one notification.
+    pub max_requests: u32,
+    /// The URL of the service, if it is the same for all users.
+    pub default_url: Option<&'static str>,
 }
 
 /// The context of rendering.
@@ -86,97 +101,47 @@ impl Request {
 }
 
 impl Format {
-    pub fn grouping(&self) -> Grouping {
+    pub fn profile(&self) -> Profile {
+        let of = |word, key| Profile {
+            word,
+            key,
+            grouping: Grouping::Digest,
+            max_per_minute: 60,
+            max_requests: 1,
+            default_url: None,
+        };
         match self {
-            Format::Json
-            | Format::Slack
-            | Format::Teams
-            | Format::Discord
-            | Format::Template(_) => Grouping::Digest,
-            Format::PagerDuty | Format::Opsgenie => Grouping::EachAlert,
-            Format::Alertmanager => Grouping::EachAlertRefreshed,
-        }
-    }
-
-    pub fn key(&self) -> Key {
-        match self {
-            Format::PagerDuty => Key::Routing,
-            Format::Opsgenie => Key::Genie,
-            Format::Slack | Format::Teams | Format::Discord => Key::None,
-            Format::Json | Format::Alertmanager | Format::Template(_) => Key::Bearer,
+            Format::Json => of("json", KeyUse::Bearer),
+            Format::Slack => of("slack", KeyUse::None),
+            Format::Teams => of("teams", KeyUse::None),
+            Format::Discord => of("discord", KeyUse::None),
+            Format::Template(_) => of("template", KeyUse::Bearer),
+            Format::PagerDuty => Profile {
+                grouping: Grouping::EachAlert,
+                max_requests: 3,
+                default_url: Some(pagerduty::URL),
+                ..of("pagerduty", KeyUse::Routing)
+            },
+            Format::Opsgenie => Profile {
+                grouping: Grouping::EachAlert,
+                max_requests: 3,
+                default_url: Some(opsgenie::URL),
+                ..of("opsgenie", KeyUse::Genie)
+            },
+            // An Alertmanager is a private service, and receives every open alert with every scan.
+            Format::Alertmanager => Profile {
+                grouping: Grouping::EachAlertRefreshed,
+                max_per_minute: 6_000,
+                ..of("alertmanager", KeyUse::Bearer)
+            },
         }
     }
 
     /// Whether the text of a successful response reports a failed delivery.
     pub fn is_failure(&self, reply: &str) -> bool {
-        match self {
-            // The response of a connector whose message Teams rejected (Microsoft's documentation
-            // of webhooks).
-            Format::Teams => reply.contains("message delivery failed"),
-            Format::Json
-            | Format::Slack
-            | Format::Discord
-            | Format::PagerDuty
-            | Format::Opsgenie
-            | Format::Alertmanager
-            | Format::Template(_) => false,
-        }
-    }
-
-    /// Its name in the configuration.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Format::Json => "json",
-            Format::Slack => "slack",
-            Format::Teams => "teams",
-            Format::Discord => "discord",
-            Format::PagerDuty => "pagerduty",
-            Format::Opsgenie => "opsgenie",
-            Format::Alertmanager => "alertmanager",
-            Format::Template(_) => "template",
-        }
-    }
-
-    /// The default rate per minute. An Alertmanager is a private service, and receives every open
-    /// alert with every scan.
-    pub fn max_per_minute(&self) -> u32 {
-        match self {
-            Format::Alertmanager => 6_000,
-            Format::Json
-            | Format::Slack
-            | Format::Teams
-            | Format::Discord
-            | Format::PagerDuty
-            | Format::Opsgenie
-            | Format::Template(_) => 60,
-        }
-    }
-
-    /// The maximum number of requests for one notification.
-    pub fn most_requests(&self) -> u32 {
-        match self {
-            Format::PagerDuty | Format::Opsgenie => 3,
-            Format::Json
-            | Format::Slack
-            | Format::Teams
-            | Format::Discord
-            | Format::Alertmanager
-            | Format::Template(_) => 1,
-        }
-    }
-
-    /// The URL of the service, if it is the same for all users.
-    pub fn default_url(&self) -> Option<&'static str> {
-        match self {
-            Format::PagerDuty => Some(pagerduty::URL),
-            Format::Opsgenie => Some(opsgenie::URL),
-            Format::Json
-            | Format::Slack
-            | Format::Teams
-            | Format::Discord
-            | Format::Alertmanager
-            | Format::Template(_) => None,
-        }
+        // The response of a connector whose message Teams rejected (Microsoft's documentation of
+        // webhooks).
+        matches!(self, Format::Teams) && reply.contains("message delivery failed")
     }
 
     /// The requests for a notification, in their order; all of them must succeed.

@@ -11,7 +11,7 @@ use crate::{
     domain::{text::unlinked, threshold::Severity},
     message::{
         Alert, Notification,
-        entry::{Entry, ProjectLine, Quiet, unseen, wrong_clock},
+        entry::{Entry, ProjectLine, Silencing, unseen, wrong_clock},
         wording,
     },
 };
@@ -67,7 +67,7 @@ impl<'a> Incident<'a> {
             None => headline,
         });
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
-        Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_end() })
+        Ok(Incident { notification, alert, entry, key, summary, over: alert.event.is_resolution() })
     }
 
     /// The key of the incident of this severity. Services do not page again for an open incident,
@@ -117,7 +117,7 @@ impl<'a> Incident<'a> {
         let steps: Vec<String> = entry.numbered_advice().collect();
         detail("what_to_do", Some(steps.join("\n")));
         detail("runbook_url", entry.runbook.clone());
-        if let Some(Quiet::Command(command)) = &entry.quiet {
+        if let Some(Silencing::Command(command)) = &entry.quiet {
             detail(TO_MUTE, Some(command.clone()));
         }
         detail("not_seen", notification.scan.as_ref().and_then(unseen));

@@ -46,7 +46,7 @@ use crate::{
     notify::NotifierError,
     secret::Secret,
 };
-use format::{Format, Key, RenderContext, Request};
+use format::{Format, KeyUse, RenderContext, Request};
 
 /// The default number of concurrent deliveries to one webhook.
 pub const CONCURRENCY: usize = 4;
@@ -113,12 +113,14 @@ const LONG: usize = 8;
 /// three hexadecimal digits of a hash that distinguish channels of one service. They reveal no
 /// secret, but show that the destination has changed.
 fn receiver(url: &Url, format: &Format, key: Option<&SecretString>) -> String {
-    let key = match format.key() {
+    let key = match format.profile().key {
         // The key selects the receiver.
-        Key::Routing | Key::Genie => key.map(|key| key.expose_secret().trim()).unwrap_or_default(),
-        Key::Bearer | Key::None => "",
+        KeyUse::Routing | KeyUse::Genie => {
+            key.map(|key| key.expose_secret().trim()).unwrap_or_default()
+        }
+        KeyUse::Bearer | KeyUse::None => "",
     };
-    let whole = format!("{} {url} {key}", format.word());
+    let whole = format!("{} {url} {key}", format.profile().word);
     let digest = Uuid::new_v5(&Uuid::NAMESPACE_URL, whole.as_bytes()).simple();
     format!("{} #{:.3}", url.origin().ascii_serialization(), digest.to_string())
 }
@@ -185,11 +187,11 @@ impl Webhook {
         let mut routing_key = SecretString::default();
         if let Some(key) = key {
             let value = key.expose_secret().trim();
-            match settings.format.key() {
-                Key::Bearer => header(AUTHORIZATION, &format!("Bearer {value}"))?,
-                Key::Genie => header(AUTHORIZATION, &format!("GenieKey {value}"))?,
-                Key::None => {}
-                Key::Routing => routing_key = SecretString::from(value.to_owned()),
+            match settings.format.profile().key {
+                KeyUse::Bearer => header(AUTHORIZATION, &format!("Bearer {value}"))?,
+                KeyUse::Genie => header(AUTHORIZATION, &format!("GenieKey {value}"))?,
+                KeyUse::None => {}
+                KeyUse::Routing => routing_key = SecretString::from(value.to_owned()),
             }
             secrets.push(key);
         }
@@ -321,7 +323,7 @@ impl Notifier for Webhook {
     }
 
     fn grouping(&self) -> Grouping {
-        self.settings.format.grouping()
+        self.settings.format.profile().grouping
     }
 
     fn concurrency(&self) -> usize {
@@ -333,7 +335,7 @@ impl Notifier for Webhook {
     }
 
     fn attempt_limit(&self) -> Duration {
-        TIMEOUT * self.settings.format.most_requests() + Duration::from_secs(5)
+        TIMEOUT * self.settings.format.profile().max_requests + Duration::from_secs(5)
     }
 
     fn failures(&self) -> &'static [FailureReason] {

@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{Entry, Mark, Quiet, caveat, reading},
+        entry::{Entry, Mark, Silencing, caveat, reading},
         wording,
     },
 };
@@ -155,7 +155,7 @@ fn block(entry: &Entry) -> Value {
         text.section.push(json!({ "type": "text", "text": "\nRunbook: " }));
         text.section.push(json!({ "type": "link", "url": url }));
     }
-    if let Some(Quiet::Command(command)) = &entry.quiet {
+    if let Some(Silencing::Command(command)) = &entry.quiet {
         text.styled("bold", "\nTo silence this alert for a while: ");
         text.styled("code", command);
     }

@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{Entry, Mark, ProjectLine, Quiet, capitalized, caveat, reading},
+        entry::{Entry, Mark, ProjectLine, Silencing, capitalized, caveat, reading},
         wording,
     },
 };
@@ -103,7 +103,7 @@ fn full(entry: &Entry) -> Value {
         let action = json!({ "type": "Action.OpenUrl", "url": url });
         items.push(paragraph(&[run("Runbook").with("selectAction", action)]));
     }
-    if let Some(Quiet::Command(command)) = &entry.quiet {
+    if let Some(Silencing::Command(command)) = &entry.quiet {
         let command = run(command).monospace();
         items.push(paragraph(&[run("To silence this alert for a while: ").bolder(), command]));
     }

@@ -77,7 +77,7 @@ pub fn log_clock_skew(organization: &OrganizationName, skew: TimeDelta) {
 
 /// The times of a scan.
 #[derive(Clone, Copy, Debug)]
-pub struct When {
+pub struct ScanTimes {
     pub started_at: DateTime<Utc>,
     /// The scheduled time of the scan.
     pub tick: DateTime<Utc>,
@@ -86,14 +86,14 @@ pub struct When {
     /// The time from which later scans have replaced its notifications.
     pub stale_at: DateTime<Utc>,
     /// The delay after the due time up to which an alert counts as on time.
-    pub allowed: TimeDelta,
+    pub max_delay: TimeDelta,
 }
 
-impl When {
+impl ScanTimes {
     /// The times of the decision, as of the start of the scan.
     pub fn moment(&self) -> ScanTime {
         let (tick, timezone) = (self.tick, self.timezone);
-        ScanTime { now: self.started_at, tick, timezone, decided_at: None, clock_is_certain: true }
+        ScanTime { tick, ..ScanTime::at(self.started_at, timezone) }
     }
 }
 
@@ -126,7 +126,7 @@ pub async fn run_once(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
-    when: When,
+    when: ScanTimes,
     lease: Lease,
     progress: &watch::Sender<Progress>,
 ) -> Result<Report, Failed> {
@@ -165,7 +165,7 @@ pub async fn keep(
     store: &Store,
     notifiers: &[Arc<dyn Notifier>],
     give_up_after: TimeDelta,
-    when: When,
+    when: ScanTimes,
     lease: Lease,
 ) -> Result<Report, Failed> {
     let Read { before, reading, requests, at: local, synchronization } = read;
@@ -206,13 +206,13 @@ pub async fn keep(
         before: Some(&before),
         scan: Some(ScanView { finished_at: now, ..ScanView::of(&record, after.oldest_reading()) }),
         stale_at: Some(when.stale_at + skew.unwrap_or_default()),
-        allowed: Some(when.allowed),
+        max_delay: Some(when.max_delay),
     };
     let transition = Transition::watched(&before, &evaluation);
     // The clock skew of an earlier scan is no confirmation.
     let clock_is_certain = clock.is_certain(synchronization) && skew.is_none();
     let moment = ScanTime { now, decided_at, clock_is_certain, ..when.moment() };
-    let over = acknowledgements.iter().filter(|one| one.is_over(&evaluation));
+    let over = acknowledgements.iter().filter(|one| one.subject_changed(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let admin_keys_fault = news_of_keys(&before, &after);
     let mut tries = 0..PLANS;
@@ -290,8 +290,7 @@ pub async fn retire(
     let none = Acknowledgements::default();
     let evaluation = evaluate(organization, &nothing, policy, &none, now);
     let context = MessageContext::without_scan(&evaluation);
-    let moment =
-        ScanTime { now, tick: now, timezone: Tz::UTC, decided_at: None, clock_is_certain: true };
+    let moment = ScanTime::at(now, Tz::UTC);
     let mut tries = 0..PLANS;
     loop {
         let plans = plan(&context, &Transition::Unwatched, store, notifiers, moment, now).await?;

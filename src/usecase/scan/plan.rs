@@ -28,12 +28,7 @@ pub(super) async fn plan(
         let organization = context.evaluation.organization;
         let ledger = store.ledger(Some(organization), notifier.name(), local).await;
         let (ledger, version) = ledger.map_err(Failed::during("reading the ledger"))?;
-        let state = NotifierState {
-            name: notifier.name().to_owned(),
-            routing: notifier.routing().clone(),
-            grouping: notifier.grouping(),
-            ledger,
-        };
+        let state = notifier.state(ledger);
         let known = store.known_receivers(organization, &state.name).await;
         let known = known.map_err(Failed::during("reading the receivers"))?;
         plans.extend(plan_of(
@@ -71,7 +66,7 @@ fn plan_of(
         kind,
         receivers,
         up_to_date: Vec::new(),
-        afresh: false,
+        with_empty_ledger: false,
         ledger_version,
     };
     let mut plans = Vec::new();
@@ -101,11 +96,11 @@ fn plan_of(
                 decisions.into_iter().filter(|one| matches!(one, Decision::Resolve { .. })),
             );
         }
-        let (messages, open) = context.messages(new_id, &state.afresh(), open);
+        let (messages, open) = context.messages(new_id, &state.with_empty_ledger(), open);
         let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
         let decisions = if alone { open } else { Vec::new() };
         let catch_up = of(MessageKind::CatchUp, joined);
-        plans.push(Plan { decisions, messages, up_to_date, afresh: alone, ..catch_up });
+        plans.push(Plan { decisions, messages, up_to_date, with_empty_ledger: alone, ..catch_up });
     }
     plans
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::Target;
 use crate::{
-    admin_api::{Certificates, OddItems, Presence, Recent},
+    admin_api::{Certificates, Presence, Recent, UnreadableItems},
     domain::{
         certificate::{Project, ProjectId, Scope},
         credential::AdminKey,
@@ -70,7 +70,7 @@ pub async fn read(
             }
         };
         tokio::join!(requests, record);
-        doubtful = reading.without_protection(&before);
+        doubtful = reading.lists_that_lost_protection(&before);
         read_again(target, &mut reading, &mut doubtful, progress).await;
     };
     // Responses before the time limit count.
@@ -174,7 +174,7 @@ async fn list_projects(
     // Every listed project, selected or not. A list that shifts during the reading has a project
     // twice.
     let mut seen = BTreeSet::new();
-    let mut odd = OddItems::default();
+    let mut odd = UnreadableItems::default();
     let end = loop {
         match pages.next().await {
             Ok(Some(page)) => {
