@@ -18,14 +18,12 @@ use super::{
 };
 use crate::domain::{
     alert::{Decision, Ledger, Reason, SentAlert},
-    certificate::CertificateId,
-    credential::{CredentialKind, Which},
-    evaluate::{Assessment, Evaluation},
+    credential::CredentialKind,
+    evaluate::Evaluation,
     inventory::Inventory,
     notifier::{Grouping, NotifierState},
     routing::Routing,
     subject::Subject,
-    text::Name,
     threshold::{Reached, Severity, Stage},
 };
 
@@ -200,6 +198,24 @@ impl MessageContext<'_> {
         (due_at, timely_until)
     }
 
+    fn raised(
+        &self,
+        event: Event,
+        reason: Reason,
+        reached: &Reached,
+        sent: &SentAlert,
+        body: Body,
+    ) -> Alert {
+        let (due_at, timely_until) = self.punctuality(reason, sent);
+        Alert {
+            stage: Some(reached.label.clone()),
+            last: reached.last,
+            due_at,
+            timely_until,
+            ..Alert::new(event, Some(reason), reached.severity, body)
+        }
+    }
+
     fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<AlertWithSubjects> {
         let Subject::Certificate(id) = decision.subject() else {
             return None;
@@ -207,14 +223,41 @@ impl MessageContext<'_> {
         let alert = match decision {
             Decision::Redate { .. } | Decision::HoldBack { .. } => return None,
             Decision::Send { reason, reached, sent, .. } => {
-                let (due_at, timely_until) = self.punctuality(*reason, sent);
-                Alert {
-                    due_at,
-                    timely_until,
-                    ..self.open_alert(&self.evaluation.assessment(id)?, routing, *reason, reached)
-                }
+                let assessment = self.evaluation.assessment(id)?;
+                let parts = self.view(&assessment, routing);
+                let body = Body::Certificate(Box::new(CertificateBody {
+                    certificate: parts.certificate,
+                    successor: parts.successor,
+                    candidates: parts.candidates,
+                    left_behind: None,
+                }));
+                let last = assessment.reached.as_ref().is_some_and(|reached| reached.last);
+                let event = Event::from(reached.stage);
+                Alert { last, ..self.raised(event, *reason, reached, sent, body) }
             }
-            Decision::Resolve { reason, sent, .. } => self.resolved(id, routing, *reason, sent),
+            Decision::Resolve { reason, sent, .. } => {
+                let certificate = match self.evaluation.assessment(id) {
+                    Some(assessment) => self.view(&assessment, routing).certificate,
+                    None => CertificateView {
+                        id: id.clone(),
+                        name: sent.name.clone(),
+                        valid_at: None,
+                        expires_at: sent.expires_at,
+                        strange_expiry: None,
+                        active_in: ActiveIn::default(),
+                        next: None,
+                        ignored: None,
+                        acknowledged: None,
+                    },
+                };
+                let is_gone =
+                    matches!(reason, Reason::Replaced | Reason::Deactivated | Reason::Deleted);
+                let left_behind = is_gone.then(|| self.left_behind(id, routing)).flatten();
+                let (successor, candidates) = (None, Vec::new());
+                let body = CertificateBody { certificate, successor, candidates, left_behind };
+                let body = Body::Certificate(Box::new(body));
+                resolution(Event::CertificateResolved, *reason, sent, body)
+            }
         };
         Some((alert, vec![decision.subject().clone()]))
     }
@@ -224,28 +267,16 @@ impl MessageContext<'_> {
         let alert = match decision {
             // A refresh may be about lists that are readable again.
             Decision::Send { subject: Subject::Sight, reason, reached, sent } => {
-                let blind = self.evaluation.blind.as_ref()?;
-                let (due_at, timely_until) = self.punctuality(*reason, sent);
+                let body = Body::Sight(sight(self.evaluation.blind.as_ref()?));
                 Alert {
-                    stage: Some(reached.label.clone()),
                     last: true,
-                    due_at,
-                    timely_until,
-                    ..Alert::new(
-                        Event::MonitorBlind,
-                        Some(*reason),
-                        reached.severity,
-                        Body::Sight(sight(blind)),
-                    )
+                    ..self.raised(Event::MonitorBlind, *reason, reached, sent, body)
                 }
             }
             Decision::Resolve { subject: Subject::Sight, reason, sent } => {
                 let total = self.evaluation.inventory.faults().count();
                 let body = Body::Sight(SightView { total, ..SightView::default() });
-                Alert {
-                    stage: Some(sent.label.clone()),
-                    ..Alert::new(Event::MonitorRecovered, Some(*reason), sent.severity, body)
-                }
+                resolution(Event::MonitorRecovered, *reason, sent, body)
             }
             Decision::Send { .. }
             | Decision::Resolve { .. }
@@ -271,16 +302,13 @@ impl MessageContext<'_> {
             }
         };
         let credential = self.evaluation.credential(subject);
-        let body = |name: Option<Name>, expires_at| {
+        let body = |sent: &SentAlert| {
             Body::Credential(CredentialView {
                 kind,
                 id,
-                name: credential.and_then(|one| one.name().cloned()).or(name),
-                expires_at: credential.map(|one| one.expires_at).or(expires_at),
-                own: credential.is_none_or(|one| match one.which {
-                    Which::AdminKey(key) => key.own,
-                    Which::ClientIdentity => true,
-                }),
+                name: credential.and_then(|one| one.name()).or(sent.name.as_ref()).cloned(),
+                expires_at: credential.map(|one| one.expires_at).or(sent.expires_at),
+                own: credential.is_none_or(|one| one.is_own()),
             })
         };
         let alert = match decision {
@@ -292,80 +320,24 @@ impl MessageContext<'_> {
                     (ClientIdentity, false) => Event::ClientIdentityExpiring,
                     (ClientIdentity, true) => Event::ClientIdentityExpired,
                 };
-                let (due_at, timely_until) = self.punctuality(*reason, sent);
-                let body = body(sent.name.clone(), sent.expires_at);
-                Alert {
-                    stage: Some(reached.label.clone()),
-                    last: reached.last,
-                    due_at,
-                    timely_until,
-                    ..Alert::new(event, Some(*reason), reached.severity, body)
-                }
+                self.raised(event, *reason, reached, sent, body(sent))
             }
             Decision::Resolve { reason, sent, .. } => {
                 let event = match kind {
                     AdminKey => Event::AdminKeyResolved,
                     ClientIdentity => Event::ClientIdentityResolved,
                 };
-                let body = body(sent.name.clone(), sent.expires_at);
-                Alert {
-                    stage: Some(sent.label.clone()),
-                    ..Alert::new(event, Some(*reason), sent.severity, body)
-                }
+                resolution(event, *reason, sent, body(sent))
             }
         };
         Some((alert, vec![subject.clone()]))
     }
+}
 
-    fn open_alert(
-        &self,
-        assessment: &Assessment<'_>,
-        routing: &Routing,
-        reason: Reason,
-        reached: &Reached,
-    ) -> Alert {
-        let CertificateParts { certificate, successor, candidates } =
-            self.view(assessment, routing);
-        let left_behind = None;
-        let body = CertificateBody { certificate, successor, candidates, left_behind };
-        let body = Body::Certificate(Box::new(body));
-        Alert {
-            stage: Some(reached.label.clone()),
-            last: assessment.reached.as_ref().is_some_and(|reached| reached.last),
-            ..Alert::new(Event::from(reached.stage), Some(reason), reached.severity, body)
-        }
-    }
-
-    fn resolved(
-        &self,
-        id: &CertificateId,
-        routing: &Routing,
-        reason: Reason,
-        sent: &SentAlert,
-    ) -> Alert {
-        let certificate = match self.evaluation.assessment(id) {
-            Some(assessment) => self.view(&assessment, routing).certificate,
-            None => CertificateView {
-                id: id.clone(),
-                name: sent.name.clone(),
-                valid_at: None,
-                expires_at: sent.expires_at,
-                strange_expiry: None,
-                active_in: ActiveIn::default(),
-                next: None,
-                ignored: None,
-                acknowledged: None,
-            },
-        };
-        let is_gone = matches!(reason, Reason::Replaced | Reason::Deactivated | Reason::Deleted);
-        let left_behind = is_gone.then(|| self.left_behind(id, routing)).flatten();
-        let (successor, candidates) = (None, Vec::new());
-        let body = CertificateBody { certificate, successor, candidates, left_behind };
-        let body = Body::Certificate(Box::new(body));
-        Alert {
-            stage: Some(sent.label.clone()),
-            ..Alert::new(Event::CertificateResolved, Some(reason), sent.severity, body)
-        }
+fn resolution(event: Event, reason: Reason, sent: &SentAlert, body: Body) -> Alert {
+    Alert {
+        stage: Some(sent.label.clone()),
+        ..Alert::new(event, Some(reason), sent.severity, body)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     message::{
         CandidateView, CertificateView, Event, Notification, ProjectView, SuccessorView,
         compose::{CertificateParts, MessageContext},
+        wording,
     },
 };
 
@@ -146,6 +147,50 @@ pub struct Upcoming {
     /// Number of repeats within the forecast.
     pub repeats: usize,
     pub last_repeat_at: Option<DateTime<Utc>>,
+}
+
+impl Upcoming {
+    /// In words; `at` formats a time.
+    pub fn describe(&self, at: impl Fn(DateTime<Utc>) -> String) -> String {
+        let outcome = if self.event.is_resolution() { "resolved" } else { self.severity.as_str() };
+        let stage = self.stage.as_deref().unwrap_or_default();
+        let reason = self.reason.map_or("", |reason| reason.as_str());
+        let repeats = self.last_repeat_at.map_or(String::new(), |last| {
+            format!(", then {} until {}", wording::count(self.repeats, "repeat"), at(last))
+        });
+        format!("{}: {stage}, {outcome} ({reason}){repeats}", at(self.at))
+    }
+}
+
+impl Sent {
+    /// In words; `at` formats a time.
+    pub fn describe(&self, at: impl Fn(DateTime<Utc>) -> String, is_pending: bool) -> String {
+        let pending = if is_pending { ", not delivered yet" } else { "" };
+        format!("{} ({}), {}{pending}", self.stage, self.severity, at(self.at))
+    }
+}
+
+impl Explanation {
+    /// The source of the ladder, as a heading.
+    pub fn ladder_source(&self) -> String {
+        match self.ladder_of_rule {
+            Some(rule) => format!("Thresholds of rules[{rule}], the first matching rule"),
+            None => "Default thresholds: no rule matches".to_owned(),
+        }
+    }
+
+    /// The lifetime of the certificate, if the ladder contains shares of it.
+    pub fn describe_lifetime(&self) -> Option<String> {
+        let (life, from) = self.life?;
+        let life = wording::span(life);
+        Some(match from {
+            LifeFrom::ValidAt => format!("Lifetime: {life}, counted from valid_at."),
+            LifeFrom::CreatedAt => {
+                format!("Lifetime: {life}, counted from created_at because valid_at is missing.")
+            }
+            LifeFrom::Unknown => format!("Lifetime unknown: {life} is assumed."),
+        })
+    }
 }
 
 /// Explains one certificate; `forecast` is the forecast of its organization.

@@ -9,7 +9,6 @@ use super::{
     Page,
 };
 use crate::{
-    domain::certificate::LifeFrom,
     message::{ProjectView, wording},
     store::SentNotification,
     view::Explanation,
@@ -151,24 +150,9 @@ impl Page<'_> {
     }
 
     fn ladder(&self, out: &mut String) -> std::fmt::Result {
-        match self.explanation.ladder_of_rule {
-            Some(rule) => writeln!(out, "\nThresholds of rules[{rule}], the first matching rule")?,
-            None => writeln!(out, "\nDefault thresholds: no rule matches")?,
-        }
-        if let Some((life, from)) = self.explanation.life {
-            let life = wording::span(life);
-            match from {
-                LifeFrom::ValidAt => writeln!(out, "  Lifetime: {life}, counted from valid_at.")?,
-                LifeFrom::CreatedAt => {
-                    writeln!(
-                        out,
-                        "  Lifetime: {life}, counted from created_at because valid_at is missing."
-                    )?;
-                }
-                LifeFrom::Unknown => {
-                    writeln!(out, "  Lifetime unknown: {life} is assumed.")?;
-                }
-            }
+        writeln!(out, "\n{}", self.explanation.ladder_source())?;
+        if let Some(lifetime) = self.explanation.describe_lifetime() {
+            writeln!(out, "  {lifetime}")?;
         }
         let mut table = terminal::table(&[], &[]);
         for step in &self.explanation.ladder {
@@ -200,10 +184,8 @@ impl Page<'_> {
                 Some(sent) => {
                     let mut its = self.notifications.iter();
                     let latest = its.find(|one| one.notification.notifier == outlook.name);
-                    let waits = latest.is_some_and(SentNotification::is_pending);
-                    let on_its_way = if waits { ", not delivered yet" } else { "" };
-                    let (label, severity, at) = (&sent.stage, sent.severity, self.at(sent.at));
-                    format!("; last alert: {label} ({severity}), {at}{on_its_way}")
+                    let is_pending = latest.is_some_and(SentNotification::is_pending);
+                    format!("; last alert: {}", sent.describe(|at| self.at(at), is_pending))
                 }
                 None => "; no open alert".to_owned(),
             };
@@ -212,22 +194,7 @@ impl Page<'_> {
                 writeln!(out, "    no upcoming alerts, if nothing changes")?;
             }
             for coming in &outlook.upcoming {
-                let stage = coming.stage.as_deref().unwrap_or_default();
-                let reason = coming.reason.map_or("", |reason| reason.as_str());
-                let at = self.at(coming.at);
-                let how = if coming.event.is_resolution() {
-                    "resolved"
-                } else {
-                    coming.severity.as_str()
-                };
-                write!(out, "    next {at}: {stage}, {how} ({reason})")?;
-                match coming.last_repeat_at {
-                    Some(last) => {
-                        let times = wording::count(coming.repeats, "repeat");
-                        writeln!(out, ", then {times} until {}", self.at(last))?;
-                    }
-                    None => writeln!(out)?,
-                }
+                writeln!(out, "    next {}", coming.describe(|at| self.at(at)))?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    domain::{certificate::LifeFrom, status::Status},
+    domain::status::Status,
     message::{ProjectView, wording},
     store::SentNotification,
     view::{CertificateRow, Explanation, Notifier as Outlook, Step as Threshold},
@@ -132,11 +132,8 @@ pub async fn page(
             .map(|one| (one.title().to_owned(), one.id.to_string()))
             .collect(),
         replaced: explanation.replaced,
-        ladder_of: match explanation.ladder_of_rule {
-            Some(rule) => format!("Thresholds of rules[{rule}], the first matching rule"),
-            None => "Default thresholds: no rule matches".to_owned(),
-        },
-        life: life(explanation),
+        ladder_of: explanation.ladder_source(),
+        life: explanation.describe_lifetime(),
         ladder: explanation.ladder.iter().map(|one| step(one, now, timezone)).collect(),
         notifiers: explanation
             .notifiers
@@ -190,18 +187,6 @@ fn project(
     ProjectLine { title, id, takes_over, fate, next, severity }
 }
 
-fn life(explanation: &Explanation) -> Option<String> {
-    let (life, from) = explanation.life?;
-    let life = wording::span(life);
-    Some(match from {
-        LifeFrom::ValidAt => format!("Lifetime: {life}, counted from valid_at."),
-        LifeFrom::CreatedAt => {
-            format!("Lifetime: {life}, counted from created_at because valid_at is missing.")
-        }
-        LifeFrom::Unknown => format!("Lifetime unknown: {life} is assumed."),
-    })
-}
-
 fn step(threshold: &Threshold, now: DateTime<Utc>, timezone: Tz) -> Step {
     Step {
         label: threshold.stage.clone(),
@@ -221,32 +206,16 @@ fn notifier(
     timezone: Tz,
 ) -> Notifier {
     let mut its = notifications.iter().filter(|one| one.notification.notifier == outlook.name);
-    let waits = its.next().is_some_and(SentNotification::is_pending);
-    let moment = |at| DisplayTime::new(at, now, timezone);
-    let upcoming = outlook.upcoming.iter().map(|coming| {
-        let how = if coming.event.is_resolution() { "resolved" } else { coming.severity.as_str() };
-        let stage = coming.stage.as_deref().unwrap_or_default();
-        let reason = coming.reason.map_or("", |reason| reason.as_str());
-        let at = moment(coming.at);
-        let mut text = format!("{}: {stage}, {how} ({reason})", at.local);
-        if let Some(last) = coming.last_repeat_at {
-            let times = wording::count(coming.repeats, "repeat");
-            text.push_str(&format!(", then {times} until {}", moment(last).local));
-        }
-        text
-    });
+    let is_pending = its.next().is_some_and(SentNotification::is_pending);
+    let local = |at| DisplayTime::new(at, now, timezone).local;
     Notifier {
         name: outlook.name.clone(),
         status: outlook.status.describe(),
         sent: match &outlook.sent {
-            Some(sent) => {
-                let on_its_way = if waits { ", not delivered yet" } else { "" };
-                let at = moment(sent.at).local;
-                format!("{} ({}), {at}{on_its_way}", sent.stage, sent.severity)
-            }
+            Some(sent) => sent.describe(local, is_pending),
             None => "no open alert".to_owned(),
         },
-        upcoming: upcoming.collect(),
+        upcoming: outlook.upcoming.iter().map(|coming| coming.describe(local)).collect(),
     }
 }
 
