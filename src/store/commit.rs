@@ -30,7 +30,7 @@ pub struct Plan {
     /// The receivers that are up to date with this commit.
     pub up_to_date: Vec<String>,
     /// Whether none of the previous receivers is left: the whole ledger is withdrawn first.
-    pub with_empty_ledger: bool,
+    pub withdraws_ledger: bool,
     /// The ledger that the plan is based on. The commit fails if it has changed since.
     pub ledger_version: LedgerVersion,
 }
@@ -121,7 +121,7 @@ impl Store {
             acknowledgements::end(&mut tx, *id, Ending::Over, commit.now).await?;
         }
         for plan in &commit.plans {
-            if plan.with_empty_ledger {
+            if plan.withdraws_ledger {
                 ledger::forget(&mut tx, commit, plan).await?;
             }
             for message in &plan.messages {

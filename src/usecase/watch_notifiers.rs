@@ -76,7 +76,7 @@ pub async fn run_once(
             kind: MessageKind::News,
             receivers: notifier.receivers(),
             up_to_date: Vec::new(),
-            with_empty_ledger: false,
+            withdraws_ledger: false,
             ledger_version,
         });
     }

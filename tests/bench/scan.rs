@@ -356,7 +356,7 @@ fn service(bench: &mut Bench) -> anyhow::Result<()> {
 
 fn limit(bench: &mut Bench) -> anyhow::Result<()> {
     let world =
-        World { max_delay: 100, latency: Duration::from_millis(20), ..World::of(4_000, 5, true) };
+        World { allowed: 100, latency: Duration::from_millis(20), ..World::of(4_000, 5, true) };
     let (used, counts) = bench.check(world)?;
     let later = counts.tenths.get(100..counts.tenths.len().saturating_sub(5)).unwrap_or_default();
     let (answered, refused) = later.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));

@@ -59,7 +59,7 @@ pub async fn main(world: World) -> std::io::Result<()> {
         shared: RefCell::default(),
         counts: RefCell::default(),
         begun: Cell::new(None),
-        bucket: Cell::new((f64::from(world.max_delay), None)),
+        bucket: Cell::new((f64::from(world.allowed), None)),
     });
     let local = tokio::task::LocalSet::new();
     local
@@ -136,10 +136,10 @@ impl Simulator {
 
     /// A token bucket.
     fn may(&self) -> bool {
-        if self.world.max_delay == 0 {
+        if self.world.allowed == 0 {
             return true;
         }
-        let rate = f64::from(self.world.max_delay);
+        let rate = f64::from(self.world.allowed);
         let (saved, as_of) = self.bucket.get();
         let now = Instant::now();
         let since = as_of.map_or(0.0, |as_of| (now - as_of).as_secs_f64());

@@ -16,7 +16,7 @@ pub struct World {
     pub stride: usize,
     pub latency: Duration,
     /// Allowed requests per second; 0 is no limit. The bucket holds one second's worth.
-    pub max_delay: u32,
+    pub allowed: u32,
     /// When the certificates end, in Unix seconds.
     pub expires_at: u64,
 }
@@ -26,7 +26,7 @@ impl World {
     pub const fn of(projects: usize, certificates: usize, shared: bool) -> World {
         let latency = Duration::ZERO;
         let stride = if shared { 0 } else { certificates };
-        World { projects, certificates, stride, latency, max_delay: 0, expires_at: 4_000_000_000 }
+        World { projects, certificates, stride, latency, allowed: 0, expires_at: 4_000_000_000 }
     }
 
     /// Whether all projects list the same certificates.
@@ -37,15 +37,15 @@ impl World {
     /// As a process takes it for its arguments.
     pub fn arguments(&self) -> Vec<String> {
         let latency = self.latency.as_micros().to_string();
-        let [projects, certificates, stride, max_delay] =
-            [self.projects, self.certificates, self.stride, self.max_delay as usize]
+        let [projects, certificates, stride, allowed] =
+            [self.projects, self.certificates, self.stride, self.allowed as usize]
                 .map(|n| n.to_string());
-        vec![projects, certificates, stride, latency, max_delay, self.expires_at.to_string()]
+        vec![projects, certificates, stride, latency, allowed, self.expires_at.to_string()]
     }
 
     /// Reads [`World::arguments`].
     pub fn parse(arguments: &[String]) -> Option<World> {
-        let [projects, certificates, stride, latency, max_delay, expires_at] = arguments else {
+        let [projects, certificates, stride, latency, allowed, expires_at] = arguments else {
             return None;
         };
         Some(World {
@@ -53,7 +53,7 @@ impl World {
             certificates: certificates.parse().ok()?,
             stride: stride.parse().ok()?,
             latency: Duration::from_micros(latency.parse().ok()?),
-            max_delay: max_delay.parse().ok()?,
+            allowed: allowed.parse().ok()?,
             expires_at: expires_at.parse().ok()?,
         })
     }

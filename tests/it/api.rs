@@ -15,7 +15,7 @@ use super::{
 /// The JSON Schema of OpenAPI 3.1 (<https://spec.openapis.org/oas/3.1/schema/2022-10-07>).
 const SCHEMA: &str = include_str!("data/openapi-3.1.schema.json");
 /// How many requests are made up.
-const REQUESTS: usize = 800;
+const REQUESTS: usize = 400;
 
 fn document() -> Value {
     serde_json::to_value(certvigil::http::document()).unwrap()
@@ -179,7 +179,7 @@ async fn whatever_is_asked_the_answer_is_as_described() {
     let (mut fine, mut refused) = (0, 0);
     for _ in 0..REQUESTS {
         let operation = &operations[rng.usize(..operations.len())];
-        let (mut path, mut query, mut max_delay) = (operation.path.clone(), Vec::new(), true);
+        let (mut path, mut query, mut allowed) = (operation.path.clone(), Vec::new(), true);
         for parameter in &operation.parameters {
             let name = parameter["name"].as_str().unwrap();
             if parameter["in"] == "path" {
@@ -191,20 +191,20 @@ async fn whatever_is_asked_the_answer_is_as_described() {
                 };
                 let of = BTreeMap::from([(name, values)]);
                 let (text, is) = value(&mut rng, parameter, &of);
-                max_delay &= is && !text.is_empty();
+                allowed &= is && !text.is_empty();
                 let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes())
                     .map(|part| part.replace('+', "%20"))
                     .collect();
                 path = path.replace(&format!("{{{name}}}"), &encoded);
             } else if rng.u8(0..3) == 0 && name != "cursor" {
                 let (text, is) = value(&mut rng, parameter, &known);
-                max_delay &= is;
+                allowed &= is;
                 query.push((name.to_owned(), text));
             }
         }
         if rng.u8(0..12) == 0 && !operation.path.contains('{') && operation.method == Method::GET {
             query.push(("unknown".to_owned(), junk(&mut rng)));
-            max_delay = false;
+            allowed = false;
         }
         let mut request =
             daemon.request(operation.method.clone(), &path).bearer_auth(TOKEN).query(&query);
@@ -256,14 +256,14 @@ async fn whatever_is_asked_the_answer_is_as_described() {
             }
         }
         let reads = operation.method == Method::GET;
-        if reads && max_delay {
+        if reads && allowed {
             assert_eq!(status, 200, "{what}: {text}");
             fine += 1;
         } else if status.is_client_error() {
             refused += 1;
         }
     }
-    assert!(fine > 200 && refused > 200, "{fine} {refused}: nothing was tried");
+    assert!(fine > 100 && refused > 100, "{fine} {refused}: nothing was tried");
     daemon.stop().await;
 }
 

@@ -125,7 +125,7 @@ fn people_read_plain_words() {
             read += 1;
             let ordinary = ORDINARY
                 .iter()
-                .fold(words.to_lowercase(), |text, max_delay| text.replace(max_delay, ""));
+                .fold(words.to_lowercase(), |text, allowed| text.replace(allowed, ""));
             if phrases.iter().any(|phrase| phrase.is_match(&ordinary)) {
                 let file = file.strip_prefix(root).unwrap().display();
                 refused.push(format!("{file}:{line}: {words}"));

@@ -229,7 +229,7 @@ impl Contract {
             kind: MessageKind::News,
             receivers: receivers.iter().map(ToString::to_string).collect(),
             up_to_date: receivers.iter().map(ToString::to_string).collect(),
-            with_empty_ledger: false,
+            withdraws_ledger: false,
             ledger_version: self.ledger(now).await.1,
         };
         let inventory = Arc::default();
@@ -556,7 +556,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
             kind: MessageKind::CatchUp,
             receivers: vec!["a".into(), "b".into()],
             up_to_date: vec![],
-            with_empty_ledger: false,
+            withdraws_ledger: false,
             ledger_version: LedgerVersion::default(),
         };
         let change = Change::Scan(Box::new((record(now), Arc::default())));
@@ -873,7 +873,7 @@ async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contra
         kind: MessageKind::News,
         receivers: vec!["a".into()],
         up_to_date: vec![],
-        with_empty_ledger: false,
+        withdraws_ledger: false,
         ledger_version,
     };
     let commit = Commit {

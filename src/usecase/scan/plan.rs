@@ -66,7 +66,7 @@ fn plan_of(
         kind,
         receivers,
         up_to_date: Vec::new(),
-        with_empty_ledger: false,
+        withdraws_ledger: false,
         ledger_version,
     };
     let mut plans = Vec::new();
@@ -100,7 +100,7 @@ fn plan_of(
         let up_to_date = if messages.is_empty() { joined.clone() } else { Vec::new() };
         let decisions = if alone { open } else { Vec::new() };
         let catch_up = of(MessageKind::CatchUp, joined);
-        plans.push(Plan { decisions, messages, up_to_date, with_empty_ledger: alone, ..catch_up });
+        plans.push(Plan { decisions, messages, up_to_date, withdraws_ledger: alone, ..catch_up });
     }
     plans
 }

@@ -59,10 +59,10 @@ fn the_pods_are_restricted() {
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert!(pod["securityContext"]["runAsUser"].as_u64().unwrap() > 0);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-        let max_delay = ["configMap", "secret", "persistentVolumeClaim", "emptyDir"];
+        let allowed = ["configMap", "secret", "persistentVolumeClaim", "emptyDir"];
         for volume in pod["volumes"].as_array().unwrap() {
             let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
-            kinds.for_each(|kind| assert!(max_delay.contains(&kind.as_str()), "{volume}"));
+            kinds.for_each(|kind| assert!(allowed.contains(&kind.as_str()), "{volume}"));
         }
         let [container] = pod["containers"].as_array().unwrap().as_slice() else { panic!() };
         let context = &container["securityContext"];
