@@ -14,6 +14,7 @@ use super::{
     Shared, Timing,
     log::log_scan,
     monitor::{ScanEvent, ScanEvents},
+    watchdog::WatchedLoop,
     when,
 };
 use crate::{
@@ -68,174 +69,224 @@ impl Due {
 
 /// Runs until cancelled.
 pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
-    let Scans { target, schedule, news, end, .. } = scans.as_ref();
-    let mut ticks = scans.ticks.clone();
-    let organization = target.api.organization().clone();
-    let watchdog = shared.watchdog.enter();
-    let mut asked = scans.asked.clone();
-    let started = shared.clock.now();
-    let mut last = match shared.store.last_tick(&organization).await {
-        Ok(last) => last.unwrap_or(started),
-        Err(error) => {
-            tracing::error!(
-                %organization, %error,
-                "cannot read the time of the last scan: the next scan starts on schedule"
-            );
-            started
+    let mut state = ScanLoop::start(scans, shared).await;
+    while state.round().await.is_some() {}
+}
+
+/// The state of the loop. Its methods return `None` if the loop is cancelled.
+struct ScanLoop {
+    scans: Arc<Scans>,
+    shared: Arc<Shared>,
+    organization: OrganizationName,
+    watchdog: WatchedLoop,
+    ticks: watch::Receiver<()>,
+    asked: watch::Receiver<()>,
+    /// The scheduled time of the latest scan.
+    last: DateTime<Utc>,
+    /// The reason for a scan now.
+    due: Option<Due>,
+    /// The next retry, and its time.
+    again: Option<(Instant, Due)>,
+    /// Why the lease could not be requested.
+    fault: Option<String>,
+}
+
+impl ScanLoop {
+    async fn start(scans: Arc<Scans>, shared: Arc<Shared>) -> ScanLoop {
+        let organization = scans.target.api.organization().clone();
+        let watchdog = shared.watchdog.enter();
+        let started = shared.clock.now();
+        let last = match shared.store.last_tick(&organization).await {
+            Ok(last) => last.unwrap_or(started),
+            Err(error) => {
+                tracing::error!(
+                    %organization, %error,
+                    "cannot read the time of the last scan: the next scan starts on schedule"
+                );
+                started
+            }
+        };
+        let overdue_at = overdue(&scans.schedule, &shared.timing, last.min(started), started);
+        // If the database does not respond, assume that the organization was read before.
+        let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
+        shared.note_scan(&organization, |watched| {
+            watched.overdue_at = overdue_at;
+            watched.never_read = !was_read;
+        });
+        let mut due = scans.first;
+        if let Some(Due::Again { asked }) = &mut due {
+            // The new configuration may make unreadable lists readable.
+            let status = shared.status.borrow();
+            let last = status.organizations.get(&organization).and_then(|one| one.last.as_ref());
+            *asked |= last.is_none_or(|last| !last.complete);
         }
-    };
-    let overdue_at = overdue(schedule, &shared.timing, last.min(started), started);
-    // If the database fails, assume that the organization was read before.
-    let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
-    shared.note_scan(&organization, |watched| {
-        watched.overdue_at = overdue_at;
-        watched.never_read = !was_read;
-    });
-    let mut due = scans.first;
-    if let Some(Due::Again { asked }) = &mut due {
-        // The new configuration may make unreadable lists readable.
-        let status = shared.status.borrow();
-        let last = status.organizations.get(&organization).and_then(|one| one.last.as_ref());
-        *asked |= last.is_none_or(|last| !last.complete);
+        let (ticks, asked) = (scans.ticks.clone(), scans.asked.clone());
+        let (again, fault) = (None, None);
+        ScanLoop { scans, shared, organization, watchdog, ticks, asked, last, due, again, fault }
     }
-    let mut again: Option<(Instant, Due)> = None;
-    let mut fault: Option<String> = None;
-    loop {
-        watchdog.beat();
-        // A clock that was set back must not delay the next scan.
-        let now = shared.clock.now();
-        last = last.min(now);
-        let failed = again.take_if(|(at, _)| *at <= Instant::now()).map(|(_, due)| due);
-        let scheduled = || schedule.cron.due(last, now).map(Due::Schedule);
-        if let Some(due) = due.take().or(failed).or_else(scheduled) {
-            let tick = match due {
-                Due::Schedule(tick) => tick,
-                Due::Start | Due::Again { .. } | Due::Asked => schedule.cron.latest(now),
-            };
-            last = tick;
-            let jitter = match due {
-                Due::Schedule(_) | Due::Start => {
-                    schedule.jitter.mul_f64(fastrand::f64()) + turn(&shared)
-                }
-                Due::Again { .. } | Due::Asked => Duration::ZERO,
-            };
-            let waiting = watchdog.during(jitter, tokio::time::sleep(jitter));
-            if end.run_until_cancelled(waiting).await.is_none() {
-                return;
+
+    /// Scans if a scan is due, and waits for the next event.
+    async fn round(&mut self) -> Option<()> {
+        self.watchdog.beat();
+        if let Some(due) = self.next() {
+            self.wait_for_turn(due).await?;
+            if let Some(lease) = self.acquire(due).await? {
+                self.scan(due, lease).await?;
             }
-            let taking = take(&shared, &organization, due, tick);
-            let Some(taken) =
-                end.run_until_cancelled(watchdog.during(shared.timing.taking, taking)).await
-            else {
-                return;
-            };
-            if taken.is_ok() && fault.take().is_some() {
-                shared.note_scan(&organization, |watched| watched.fault = None);
-            }
-            let lease = match taken {
-                Ok(LeaseOutcome::Acquired(lease)) => lease,
-                // Another instance has already run this scan.
-                Ok(LeaseOutcome::Done) => {
-                    shared.note_scan(&organization, |watched| watched.fault = None);
-                    continue;
-                }
-                Ok(LeaseOutcome::Held) => {
-                    again = Some((Instant::now() + shared.timing.lease_held, due.again()));
-                    continue;
-                }
-                Ok(LeaseOutcome::Superseded) => {
-                    match due.again() {
-                        Due::Again { asked: true } => tracing::warn!(
-                            %organization,
-                            "scan not started: another instance has a newer configuration, and \
-                             only that instance scans"
-                        ),
-                        // The other instance may stop before it scans.
-                        due => again = Some((Instant::now() + shared.timing.database_away, due)),
-                    }
-                    continue;
-                }
-                Err(error) => {
-                    let why = error.to_string();
-                    if fault.replace(why.clone()).is_none() {
-                        tracing::error!(%organization, error = %why, "scan delayed: database unavailable");
-                    }
-                    shared.note_scan(&organization, |watched| watched.fault = Some(why));
-                    again = Some((Instant::now() + shared.timing.database_away, due.again()));
-                    continue;
-                }
-            };
-            news.tell(ScanEvent::ScanBegins(organization.clone()));
-            shared.note_scan(&organization, |watched| watched.scanning = true);
-            let now = shared.clock.now();
-            let held = ScanInProgress::new(&shared);
-            let when = when(schedule, now, tick);
-            let one = one_scan(&scans, Arc::clone(&shared), when, lease.clone());
-            let limit = target.timeout + shared.timing.saving;
-            let kept = end.run_until_cancelled(watchdog.during(limit, one)).await;
-            shared.count_requests(&target.api);
-            drop(held);
-            let releasing =
-                tokio::time::timeout(shared.timing.releasing, shared.store.release(&lease)).await;
-            if !matches!(releasing, Ok(Ok(()))) {
-                tracing::debug!(%organization, "scan lease not released: it expires by itself");
-            }
-            let Some(kept) = kept else {
-                // Nothing is saved; the next start scans again.
-                return;
-            };
-            let now = shared.clock.now();
-            let overdue_at = overdue(schedule, &shared.timing, now, now);
-            if let Ok(report) = &kept {
-                shared.counters.scanned(report.record.finished_at - report.record.started_at);
-            }
-            shared.note_scan(&organization, |watched| {
-                watched.overdue_at = overdue_at;
-                watched.scanning = false;
-                match &kept {
-                    Ok(report) => {
-                        watched.last = Some(last_of(&report.record));
-                        watched.never_read &= !report.record.has_read();
-                        watched.fault = None;
-                    }
-                    Err(NotSaved::TakenOver) => {}
-                    Err(NotSaved::Why(why)) => watched.fault = Some(why.clone()),
-                }
-            });
-            let ended = |complete| ScanEvent::ScanEnded(organization.clone(), complete);
-            again = match kept {
-                Ok(report) => {
-                    news.tell(ended(report.record.complete));
-                    let confirm = report.needs_confirmation.then_some(Due::Again { asked: true });
-                    let confirm_after =
-                        target.confirm_after.to_std().unwrap_or(shared.timing.repeat);
-                    confirm.map(|due| (Instant::now() + confirm_after, due))
-                }
-                // The other instance has run a scan or will do so, and reports the result.
-                Err(NotSaved::TakenOver) => {
-                    Some((Instant::now() + shared.timing.lease_held, Due::Again { asked: false }))
-                }
-                Err(NotSaved::Why(_)) => {
-                    news.tell(ended(false));
-                    Some((Instant::now() + shared.timing.repeat, due.again()))
-                }
-            };
         }
+        self.wait().await
+    }
+
+    /// The reason for a scan now, if one is due.
+    fn next(&mut self) -> Option<Due> {
+        let cron = &self.scans.schedule.cron;
+        let now = self.shared.clock.now();
+        // A clock that was set back must not delay the next scan.
+        self.last = self.last.min(now);
+        let retry = self.again.take_if(|(at, _)| *at <= Instant::now()).map(|(_, due)| due);
+        let scheduled = || cron.due(self.last, now).map(Due::Schedule);
+        let due = self.due.take().or(retry).or_else(scheduled)?;
+        self.last = match due {
+            Due::Schedule(tick) => tick,
+            Due::Start | Due::Again { .. } | Due::Asked => cron.latest(now),
+        };
+        Some(due)
+    }
+
+    /// Waits for the jitter of a scheduled scan.
+    async fn wait_for_turn(&self, due: Due) -> Option<()> {
+        let jitter = match due {
+            Due::Schedule(_) | Due::Start => {
+                self.scans.schedule.jitter.mul_f64(fastrand::f64()) + turn(&self.shared)
+            }
+            Due::Again { .. } | Due::Asked => Duration::ZERO,
+        };
+        let waiting = self.watchdog.during(jitter, tokio::time::sleep(jitter));
+        self.scans.end.run_until_cancelled(waiting).await
+    }
+
+    /// Acquires the lease; otherwise notes the retry and returns `Some(None)`.
+    async fn acquire(&mut self, due: Due) -> Option<Option<Lease>> {
+        let (shared, organization) = (&self.shared, &self.organization);
+        let taking = take(shared, organization, due, self.last);
+        let taking = self.watchdog.during(shared.timing.taking, taking);
+        let outcome = self.scans.end.run_until_cancelled(taking).await?;
+        if outcome.is_ok() && self.fault.take().is_some() {
+            shared.note_scan(organization, |watched| watched.fault = None);
+        }
+        let (pause, retry) = match outcome {
+            Ok(LeaseOutcome::Acquired(lease)) => return Some(Some(lease)),
+            // Another instance has already run this scan.
+            Ok(LeaseOutcome::Done) => {
+                shared.note_scan(organization, |watched| watched.fault = None);
+                return Some(None);
+            }
+            Ok(LeaseOutcome::Held) => (shared.timing.lease_held, due.again()),
+            Ok(LeaseOutcome::Superseded) => match due.again() {
+                Due::Again { asked: true } => {
+                    tracing::warn!(
+                        %organization,
+                        "scan not started: another instance has a newer configuration, and only \
+                         that instance scans"
+                    );
+                    return Some(None);
+                }
+                // The other instance may stop before it scans.
+                due => (shared.timing.database_away, due),
+            },
+            Err(error) => {
+                let why = error.to_string();
+                if self.fault.replace(why.clone()).is_none() {
+                    tracing::error!(
+                        %organization, error = %why, "scan delayed: database unavailable"
+                    );
+                }
+                shared.note_scan(organization, |watched| watched.fault = Some(why));
+                (shared.timing.database_away, due.again())
+            }
+        };
+        self.again = Some((Instant::now() + pause, retry));
+        Some(None)
+    }
+
+    /// Runs the scan, and notes its result and its retry. If cancelled, nothing is saved, and the
+    /// next start scans again.
+    async fn scan(&mut self, due: Due, lease: Lease) -> Option<()> {
+        let (shared, organization) = (&self.shared, &self.organization);
+        let Scans { target, schedule, news, end, .. } = self.scans.as_ref();
+        news.tell(ScanEvent::ScanBegins(organization.clone()));
+        shared.note_scan(organization, |watched| watched.scanning = true);
+        let held = ScanInProgress::new(shared);
+        let when = when(schedule, shared.clock.now(), self.last);
+        let one = one_scan(&self.scans, Arc::clone(shared), when, lease.clone());
+        let limit = target.timeout + shared.timing.saving;
+        let kept = end.run_until_cancelled(self.watchdog.during(limit, one)).await;
+        shared.count_requests(&target.api);
+        drop(held);
+        let releasing =
+            tokio::time::timeout(shared.timing.releasing, shared.store.release(&lease)).await;
+        if !matches!(releasing, Ok(Ok(()))) {
+            tracing::debug!(%organization, "scan lease not released: it expires by itself");
+        }
+        let kept = kept?;
+        let now = shared.clock.now();
+        let overdue_at = overdue(schedule, &shared.timing, now, now);
+        if let Ok(report) = &kept {
+            shared.counters.scanned(report.record.finished_at - report.record.started_at);
+        }
+        shared.note_scan(organization, |watched| {
+            watched.overdue_at = overdue_at;
+            watched.scanning = false;
+            match &kept {
+                Ok(report) => {
+                    watched.last = Some(last_of(&report.record));
+                    watched.never_read &= !report.record.has_read();
+                    watched.fault = None;
+                }
+                Err(NotSaved::TakenOver) => {}
+                Err(NotSaved::Why(why)) => watched.fault = Some(why.clone()),
+            }
+        });
+        let ended = |complete| ScanEvent::ScanEnded(organization.clone(), complete);
+        let retry = match kept {
+            Ok(report) => {
+                news.tell(ended(report.record.complete));
+                let pause = target.confirm_after.to_std().unwrap_or(shared.timing.repeat);
+                report.needs_confirmation.then_some((pause, Due::Again { asked: true }))
+            }
+            // The other instance has run a scan or will do so, and reports the result.
+            Err(NotSaved::TakenOver) => {
+                Some((shared.timing.lease_held, Due::Again { asked: false }))
+            }
+            Err(NotSaved::Why(_)) => {
+                news.tell(ended(false));
+                Some((shared.timing.repeat, due.again()))
+            }
+        };
+        self.again = retry.map(|(pause, due)| (Instant::now() + pause, due));
+        Some(())
+    }
+
+    /// Waits for a tick of the scheduler or a request.
+    async fn wait(&mut self) -> Option<()> {
         tokio::select! {
-            beat = ticks.changed() => if beat.is_err() {
+            tick = self.ticks.changed() => if tick.is_err() {
                 // Without the scheduler there are no ticks, but the schedule continues.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             },
             // A request during a scan starts another one afterwards.
-            order = asked.changed() => if order.is_ok() {
-                due = Some(Due::Asked);
+            request = self.asked.changed() => if request.is_ok() {
+                self.due = Some(Due::Asked);
             },
-            () = tokio::time::sleep(shared.timing.missing_tick) => {
-                tracing::warn!(%organization, "the internal scheduler does not tick: checking \
-                                               the schedule without it");
+            () = tokio::time::sleep(self.shared.timing.missing_tick) => {
+                tracing::warn!(
+                    organization = %self.organization,
+                    "the internal scheduler does not tick: checking the schedule without it"
+                );
             }
-            () = end.cancelled() => return,
+            () = self.scans.end.cancelled() => return None,
         }
+        Some(())
     }
 }
 

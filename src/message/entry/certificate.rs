@@ -78,7 +78,7 @@ impl Entry {
         }
         let here = active.projects_here();
         self.projects_label = match (active.organization, here) {
-            // The headline already says that it is inactive.
+            // The headline already reports that the certificate is inactive.
             (false, 0) if over => String::new(),
             (true, n) => format!(
                 "Active for the whole organization, and so in {}",
