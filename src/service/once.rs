@@ -116,7 +116,9 @@ impl Once<'_> {
         if looked.notifications > 0 {
             undelivered += self.deliver().await?;
         }
-        let late = store.overdue(self.clock.now() - config.delivery.max).await? > 0;
+        // If every notifier fails, no alert can be sent.
+        let mute = looked.failing.len() == notifiers.len();
+        let late = store.overdue(self.clock.now() - config.delivery.max).await? > 0 || mute;
         for ConfiguredHeartbeat { heartbeat, of, .. } in heartbeats(config)? {
             let fine = !late && of.is_subset(&self.complete);
             heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;

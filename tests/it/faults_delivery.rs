@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     daemon::{Beats, Daemon},
-    support::{Sim, Tls, days, serve, until, webhook},
+    support::{Sim, Tls, days, run, serve, until, webhook, with},
 };
 
 /// What stands between the service and its mail server does wrong.
@@ -356,6 +356,26 @@ async fn where_the_only_notifier_refuses_the_heartbeat_is_withheld() {
     drop(sim.receiver.take_answers());
     until("the heartbeat again", || (beats.well() > before).then_some(())).await;
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_withholds_the_heartbeat_if_every_notifier_fails() {
+    let (sim, beats) = (sim().await, Beats::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{}{}[monitoring]\n{}",
+        super::support::organization(sim.api_address),
+        webhook(sim.hook),
+        beats.config()
+    );
+    let check = || run(with(folder.path(), &text, &["check", "--notify"]));
+    add(&sim, "cert_a");
+    let (_, out, err) = check().await;
+    assert_eq!((sim.receiver.posts().len(), beats.well()), (1, 1), "{out}{err}");
+    add(&sim, "cert_b");
+    sim.receiver.answer(vec![Answer { status: 400, headers: vec![] }; 1_000]);
+    let (_, out, err) = check().await;
+    assert_eq!(beats.well(), 1, "the only notifier was rejected: {out}{err}");
 }
 
 #[tokio::test]
