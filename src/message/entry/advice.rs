@@ -308,10 +308,15 @@ pub(super) fn quiet(
     let week = now + PROPOSED_DURATION;
     let end = certificate.expires_at.filter(|end| *end > now);
     let until = wording::day(end.map_or(week, |end| end.min(week)));
-    Some(Silencing::Command(format!(
+    let active = &certificate.active_in;
+    let is_replaced = active.projects_total > 0
+        && active.without_successor == 0
+        && active.elsewhere_without_successor == 0;
+    let command = format!(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?
-    )))
+    );
+    Some(Silencing::Command { command, except_last: !is_replaced })
 }
 
 /// The command that acknowledges unprotected projects.
@@ -325,10 +330,11 @@ pub(super) fn quiet_projects(
         _ => "ID",
     };
     let until = wording::day(now + PROPOSED_DURATION);
-    Some(Silencing::Command(format!(
+    let command = format!(
         "certvigil ack --project {id} --organization {} --until {until} --reason \"…\"",
         organization?
-    )))
+    );
+    Some(Silencing::Command { command, except_last: false })
 }
 
 /// The id, or `ID` if a shell could interpret its characters.
@@ -391,7 +397,7 @@ mod tests {
             certificate(&mut sample).id =
                 crate::domain::certificate::CertificateId::parse(id).unwrap();
             let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
-            let Some(Silencing::Command(command)) = entry.quiet else { panic!("{entry:?}") };
+            let Some(Silencing::Command { command, .. }) = entry.quiet else { panic!("{entry:?}") };
             assert!(command.contains(expected), "{command}");
         }
     }

@@ -112,7 +112,11 @@ impl ProjectLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silencing {
     /// This command acknowledges it until a date.
-    Command(String),
+    Command {
+        command: String,
+        /// Whether the last threshold of the certificate alerts nevertheless.
+        except_last: bool,
+    },
     /// It cannot be acknowledged, for this reason.
     Never(&'static str),
 }

@@ -94,6 +94,8 @@ struct Details {
     quiet: Option<String>,
     /// Whether the command comes with an explanation.
     first_quiet: bool,
+    /// Whether the last threshold alerts nevertheless.
+    except_last: bool,
     never_quiet: Option<&'static str>,
 }
 
@@ -204,7 +206,7 @@ fn detailed(
     }
     let mut linked: BTreeSet<String> =
         shared.iter().filter_map(|one| one.runbook.clone()).collect();
-    let mut explained = false;
+    let mut explained = BTreeSet::new();
     let full = |entry: Entry| {
         let shares_steps = shared.iter().any(|one| one.steps == entry.general_advice);
         let mut detailed = Details { shares_steps, ..Details::from(entry) };
@@ -212,7 +214,7 @@ fn detailed(
         detailed.consequence = detailed.consequence.filter(|sentence| sentences.allow(sentence));
         detailed.never_quiet = detailed.never_quiet.filter(|sentence| sentences.allow(sentence));
         detailed.first_quiet = detailed.quiet.as_ref().is_some_and(|command| {
-            command.contains(" --project ") || !std::mem::replace(&mut explained, true)
+            command.contains(" --project ") || explained.insert(detailed.except_last)
         });
         detailed
     };
@@ -241,10 +243,10 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
 
 impl From<Entry> for Details {
     fn from(entry: Entry) -> Details {
-        let (quiet, never_quiet) = match entry.quiet {
-            Some(Silencing::Command(command)) => (Some(command), None),
-            Some(Silencing::Never(why)) => (None, Some(why)),
-            None => (None, None),
+        let (quiet, except_last, never_quiet) = match entry.quiet {
+            Some(Silencing::Command { command, except_last }) => (Some(command), except_last, None),
+            Some(Silencing::Never(why)) => (None, false, Some(why)),
+            None => (None, false, None),
         };
         Details {
             headline: entry.headline,
@@ -259,6 +261,7 @@ impl From<Entry> for Details {
             runbook: entry.runbook,
             quiet,
             first_quiet: false,
+            except_last,
             never_quiet,
         }
     }

@@ -71,7 +71,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     if let Some(url) = &entry.runbook {
         field("Runbook", vec![url.clone()]);
     }
-    if let Some(Silencing::Command(command)) = &entry.quiet {
+    if let Some(Silencing::Command { command, .. }) = &entry.quiet {
         field("To silence this alert for a while", vec![format!("`{command}`")]);
     }
     json!({

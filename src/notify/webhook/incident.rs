@@ -117,7 +117,7 @@ impl<'a> Incident<'a> {
         let steps: Vec<String> = entry.numbered_advice().collect();
         detail("what_to_do", Some(steps.join("\n")));
         detail("runbook_url", entry.runbook.clone());
-        if let Some(Silencing::Command(command)) = &entry.quiet {
+        if let Some(Silencing::Command { command, .. }) = &entry.quiet {
             detail(TO_MUTE, Some(command.clone()));
         }
         detail("not_seen", notification.scan.as_ref().and_then(unseen));

@@ -155,7 +155,7 @@ fn block(entry: &Entry) -> Value {
         text.section.push(json!({ "type": "text", "text": "\nRunbook: " }));
         text.section.push(json!({ "type": "link", "url": url }));
     }
-    if let Some(Silencing::Command(command)) = &entry.quiet {
+    if let Some(Silencing::Command { command, .. }) = &entry.quiet {
         text.styled("bold", "\nTo silence this alert for a while: ");
         text.styled("code", command);
     }

@@ -103,7 +103,7 @@ fn full(entry: &Entry) -> Value {
         let action = json!({ "type": "Action.OpenUrl", "url": url });
         items.push(paragraph(&[run("Runbook").with("selectAction", action)]));
     }
-    if let Some(Silencing::Command(command)) = &entry.quiet {
+    if let Some(Silencing::Command { command, .. }) = &entry.quiet {
         let command = run(command).monospace();
         items.push(paragraph(&[run("To silence this alert for a while: ").bolder(), command]));
     }
