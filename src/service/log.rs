@@ -30,6 +30,12 @@ pub fn log_scan(report: &Report) {
             false => tracing::warn!(%organization, error = %why, "{what}"),
         }
     }
+    if let Some(skew) = report.ignored_skew {
+        tracing::warn!(
+            %organization, %scan, skew_seconds = skew.num_seconds(),
+            "implausible clock skew: using the clock of this host, not the API's"
+        );
+    }
     if let Some(skew) = record.clock_skew {
         scan::log_clock_skew(organization, skew);
     }

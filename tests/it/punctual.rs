@@ -130,6 +130,10 @@ async fn where_the_clocks_differ_by_more_than_five_minutes_the_apis_counts_and_m
     ahead.store(290, Ordering::SeqCst);
     let report = service.scan(start()).await;
     assert_eq!(report.record.clock_skew, None, "within five minutes");
+    // A time before this build is not the API's: reported, but not as an unreadable list.
+    ahead.store(-3_650 * 86_400, Ordering::SeqCst);
+    let report = service.scan(start() + hours(1)).await;
+    assert!(report.ignored_skew.is_some() && report.record.faults.is_empty(), "{report:?}");
     service.deliver(start()).await;
     // By our clock, the 7 days begin in two hours; by the API's they began an hour ago.
     ahead.store(3 * 3_600, Ordering::SeqCst);

@@ -115,6 +115,8 @@ pub struct Report {
     pub admin_keys_fault: Option<AdminKeysError>,
     /// Whether a later scan has to confirm that something is gone.
     pub needs_confirmation: bool,
+    /// How far the API's clock is ahead, if that is implausible and the local clock was used.
+    pub ignored_skew: Option<TimeDelta>,
 }
 
 /// One scan: read, merge into the inventory, decide for each notifier, commit.
@@ -193,7 +195,7 @@ pub async fn keep(
         projects_unreadable: after.unreadable_projects.len(),
         certificates: after.certificates.len(),
         requests,
-        faults: faults(&after, clock),
+        faults: faults(&after),
         clock_skew: skew,
     };
     let acknowledgements = store
@@ -235,7 +237,11 @@ pub async fn keep(
         break notifications;
     };
     let needs_confirmation = after.needs_confirmation();
-    Ok(Report { record, notifications, admin_keys_fault, needs_confirmation })
+    let ignored_skew = match clock {
+        ClockVerdict::Ignored(skew) => Some(skew),
+        ClockVerdict::Agreed | ClockVerdict::Unchecked | ClockVerdict::Api(_) => None,
+    };
+    Ok(Report { record, notifications, admin_keys_fault, needs_confirmation, ignored_skew })
 }
 
 /// The error of the admin keys, unless the previous scan had the same: the list is unreadable, or
@@ -256,19 +262,13 @@ fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysError>
 }
 
 /// The unreadable lists with their errors: the first ones, and the number of others.
-fn faults(inventory: &Inventory, clock: ClockVerdict) -> Vec<String> {
+fn faults(inventory: &Inventory) -> Vec<String> {
     let all = inventory.faults().count();
     let first = inventory.faults().take(MAX_FAULTS);
     let mut faults: Vec<String> =
         first.map(|(scope, fault)| format!("{scope}: {}", fault.why)).collect();
     if all > MAX_FAULTS {
         faults.push(format!("and {} more", all - MAX_FAULTS));
-    }
-    if let ClockVerdict::Ignored(skew) = clock {
-        faults.push(format!(
-            "the API's clock differs by {} seconds, which is implausible: using this host's clock",
-            skew.num_seconds()
-        ));
     }
     faults
 }
