@@ -3,9 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Shared, scans::Task, watchdog::WatchedLoop};
+use super::{Shared, watchdog::WatchedLoop};
 use crate::{
     domain::retry::RetryPolicy, notify::Notifier, schedule::Ticks, store::FileFingerprint,
     usecase::deliver,
@@ -126,7 +126,7 @@ async fn pass(
     };
     let name = notifier.name();
     let done = tokio::select! {
-        done = watchdog.during(limit, Task(tokio::spawn(work)).join()) => done,
+        done = watchdog.during(limit, AbortOnDropHandle::new(tokio::spawn(work))) => done,
         () = stopped => return None,
     };
     Some(match done {

@@ -10,6 +10,7 @@ mod generation;
 mod log;
 mod monitor;
 mod once;
+mod one_scan;
 mod peers;
 mod reload;
 mod scans;

@@ -12,20 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, Timing,
-    log::log_scan,
     monitor::{ScanEvent, ScanEvents},
+    one_scan::{NotSaved, ScanInProgress, one_scan},
     watchdog::WatchedLoop,
     when,
 };
 use crate::{
     domain::{certificate::OrganizationName, retry::RetryPolicy, scan::ScanRecord},
     http::{LastScan, ScanStatus},
-    net::error_chain,
     notify::Notifier,
     schedule,
     store::{Lease, LeaseOutcome, StoreError},
-    usecase::Failed,
-    usecase::scan::{self, Progress, Report, ScanTimes, Target},
+    usecase::scan::Target,
 };
 
 /// The settings of the loop.
@@ -314,29 +312,6 @@ async fn take(
     shared.store.take(Some(organization), unless, shared.timing.lease, shared.clock.now()).await
 }
 
-/// Counts a scan in progress while it exists.
-struct ScanInProgress<'a>(&'a Shared);
-
-impl ScanInProgress<'_> {
-    fn new(shared: &Shared) -> ScanInProgress<'_> {
-        shared.scanning.fetch_add(1, Ordering::Relaxed);
-        ScanInProgress(shared)
-    }
-}
-
-impl Drop for ScanInProgress<'_> {
-    fn drop(&mut self) {
-        self.0.scanning.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The reason why a scan is not saved.
-enum NotSaved {
-    /// Another instance has taken over.
-    TakenOver,
-    Why(String),
-}
-
 /// The time by which the next scan after a given time should have ended.
 pub fn overdue(
     schedule: &schedule::Settings,
@@ -359,72 +334,6 @@ pub fn last_of(record: &ScanRecord) -> LastScan {
         complete: record.complete,
         faults: record.faults.clone(),
         clock_skew: record.clock_skew.map(|skew| skew.num_seconds()),
-    }
-}
-
-/// One scan in its own task, so that a panic does not end the loop.
-async fn one_scan(
-    scans: &Scans,
-    shared: Arc<Shared>,
-    when: ScanTimes,
-    lease: Lease,
-) -> Result<Report, NotSaved> {
-    let target = Arc::clone(&scans.target);
-    let organization = target.api.organization().clone();
-    let notifiers = scans.notifiers.clone();
-    let give_up_after = scans.delivery.give_up_after;
-    let work = {
-        let shared = Arc::clone(&shared);
-        async move {
-            let (progress, _) = watch::channel(Progress::default());
-            let store = &shared.store;
-            scan::run_once(&target, store, &notifiers, give_up_after, when, lease, &progress).await
-        }
-    };
-    match Task(tokio::spawn(work)).join().await {
-        Ok(Ok(report)) => {
-            log_scan(&report);
-            shared.outbox.notify_waiters();
-            Ok(report)
-        }
-        Ok(Err(Failed { source: StoreError::TakenOver, .. })) => {
-            tracing::warn!(
-                %organization,
-                "scan discarded: this instance was unresponsive, and another instance took over \
-                 the scan"
-            );
-            Err(NotSaved::TakenOver)
-        }
-        Ok(Err(error)) => {
-            let why = error_chain(&error);
-            tracing::error!(
-                %organization, error = %why,
-                "scan not saved: certvigil repeats the scan, and sends no alerts until a scan is \
-                 saved"
-            );
-            Err(NotSaved::Why(why))
-        }
-        Err(panic) => {
-            tracing::error!(
-                %organization, error = %panic, "scan failed: internal error, will retry"
-            );
-            Err(NotSaved::Why("internal error".to_owned()))
-        }
-    }
-}
-
-/// A task that is aborted when its handle is dropped.
-pub(super) struct Task<T>(pub tokio::task::JoinHandle<T>);
-
-impl<T> Task<T> {
-    pub(super) async fn join(mut self) -> Result<T, tokio::task::JoinError> {
-        (&mut self.0).await
-    }
-}
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
