@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Failure, TableOutput, instant, state, terminal};
 use crate::{
     clock::Clock,
-    config::{Config, Needs},
+    config::Needs,
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
         certificate::{Certificate, OrganizationName, Project},
@@ -92,7 +92,7 @@ pub async fn ack(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     let organization = &of.organization;
     let stored = acknowledge::acknowledge(&store, organization, &of.policy, &target, &new, now);
     let one = stored.await.map_err(refused)?;
-    let until = local(&config, one.acknowledgement.until);
+    let until = day::local(one.acknowledgement.until, config.timezone);
     let mut out = format!("{organization}: {title} is acknowledged until {until}");
     if matches!(target, Target::Project(_)) {
         return super::print(&format!("{out} (missing mutual TLS)\n"));
@@ -104,7 +104,7 @@ pub async fn ack(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
         );
     }
     if let Some((label, from)) = &one.last_threshold {
-        let from = local(&config, *from);
+        let from = day::local(*from, config.timezone);
         out.push_str(&format!(
             "Warning: this does not silence the last threshold ({label}), which starts on {from}.\n"
         ));
@@ -236,19 +236,20 @@ pub async fn acks(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> 
             let mut table = terminal::table(&header, &["UNTIL", "ORGANIZATION", "SINCE"]);
             for (organization, what, one) in &rows {
                 let mut cells = vec![
-                    local(&config, one.until),
+                    day::local(one.until, config.timezone),
                     organization.to_string(),
                     what.kind.to_owned(),
                     what.name.clone().unwrap_or_else(|| "-".to_owned()),
                     what.id.clone(),
                     one.by.clone().unwrap_or_else(|| "-".to_owned()),
-                    local(&config, one.created_at),
+                    day::local(one.created_at, config.timezone),
                     one.reason.clone(),
                 ];
                 if arguments.all {
                     let why = one.ended.map_or("on its date", |(_, ending)| ending.as_str());
                     let ended = one.ended_at(now);
-                    let ended = ended.map(|at| format!("{} {why}", local(&config, at)));
+                    let ended =
+                        ended.map(|at| format!("{} {why}", day::local(at, config.timezone)));
                     cells.push(ended.unwrap_or_else(|| "-".to_owned()));
                 }
                 table.add_row(cells);
@@ -256,8 +257,4 @@ pub async fn acks(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> 
             super::print(&terminal::lines(&table))
         }
     }
-}
-
-fn local(config: &Config, at: chrono::DateTime<chrono::Utc>) -> String {
-    at.with_timezone(&config.timezone).format("%Y-%m-%d %H:%M %Z").to_string()
 }

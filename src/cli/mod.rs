@@ -22,7 +22,6 @@ mod state;
 mod terminal;
 mod transfer;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::{
@@ -33,6 +32,7 @@ use std::{
 
 use crate::{
     config::{Loaded, Needs, load, problem::Refused},
+    domain::day::rfc3339 as instant,
     logging,
 };
 
@@ -311,11 +311,6 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// A time for machines (RFC 3339).
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]

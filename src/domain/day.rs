@@ -1,6 +1,6 @@
 //! Dates and times as people write them.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 /// Parses an RFC 3339 time, or a date: the end of that day in the time zone.
@@ -16,6 +16,16 @@ pub fn instant(text: &str, timezone: Tz) -> Option<DateTime<Utc>> {
         let local = midnight + TimeDelta::hours(hours);
         local.and_local_timezone(timezone).earliest().map(|end| end.to_utc())
     })
+}
+
+/// An instant in whole seconds of UTC (RFC 3339).
+pub fn rfc3339(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// An instant in a time zone, with the abbreviation of the zone.
+pub fn local(at: DateTime<Utc>, timezone: Tz) -> String {
+    at.with_timezone(&timezone).format("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 use super::{ScanStatus, Shared, guard};
-use crate::domain::certificate::OrganizationName;
+use crate::domain::{certificate::OrganizationName, day::rfc3339 as instant};
 
 /// The time limit of the database query.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,8 +100,4 @@ fn organization((name, watched): (&OrganizationName, &ScanStatus)) -> Value {
 
 fn answer(code: StatusCode, body: Value) -> Response {
     (code, Json(body)).into_response()
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -9,7 +9,7 @@ use super::{
     Named, Notification, ProjectsView, SightView, SilenceView,
 };
 use crate::domain::{
-    alert::Reason, credential::CredentialKind, rotation::RotationStep, text::Name,
+    alert::Reason, credential::CredentialKind, day, rotation::RotationStep, text::Name,
 };
 
 /// A duration, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
@@ -293,7 +293,7 @@ pub fn day(at: DateTime<Utc>) -> String {
 /// way`.
 pub fn silence(silence: &SilenceView, timezone: Tz) -> String {
     let by = silence.by.as_ref().map_or(String::new(), |by| format!("by {by}, "));
-    let until = silence.until.with_timezone(&timezone).format("%Y-%m-%d %H:%M %Z");
+    let until = day::local(silence.until, timezone);
     let ended = if silence.ended { ", which has passed" } else { "" };
     format!("{by}until {until}{ended}: {}", silence.reason)
 }

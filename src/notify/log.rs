@@ -7,6 +7,7 @@ use std::{num::NonZeroU32, time::Duration};
 use super::Notifier;
 use crate::{
     domain::{
+        day,
         notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
@@ -97,9 +98,7 @@ pub fn lines(notification: &Notification, now: DateTime<Utc>) -> Vec<String> {
 fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTime<Utc>) {
     let certificate = alert.certificate();
     let organization = notification.organization.as_ref().map(|name| name.as_str());
-    let expires_at = certificate
-        .and_then(|certificate| certificate.expires_at)
-        .map(|expires_at| expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    let expires_at = certificate.and_then(|certificate| certificate.expires_at).map(day::rfc3339);
     let projects = match (certificate, alert.projects()) {
         (Some(certificate), _) => Some(certificate.active_in.projects_total),
         (None, projects) => projects.map(|projects| projects.total),

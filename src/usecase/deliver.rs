@@ -20,7 +20,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
+    domain::{
+        day,
+        retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
+    },
     notify::Notifier,
     store::{Attempted, Claim, Claimed, Store, StoreError},
 };
@@ -309,7 +312,7 @@ fn log_attempt(notifier: &dyn Notifier, attempted: &Attempted) {
             Outcome::Retry { reason, detail, .. } | Outcome::Rejected { reason, detail },
             Verdict::WaitUntil(next),
         ) => {
-            let next = next.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let next = day::rfc3339(*next);
             tracing::warn!(notifier, %delivery, %notification, attempt, reason = reason.as_str(), error = %detail,
                 next_attempt_at = %next, "notification not delivered, will be retried");
         }

@@ -9,6 +9,7 @@ use super::{
     Page,
 };
 use crate::{
+    domain::day,
     message::{ProjectView, wording},
     store::SentNotification,
     view::Explanation,
@@ -20,8 +21,7 @@ impl Page<'_> {
         if self.config.timezone == chrono_tz::UTC {
             return utc;
         }
-        let local = at.with_timezone(&self.config.timezone);
-        format!("{utc} ({})", local.format("%Y-%m-%d %H:%M %Z"))
+        format!("{utc} ({})", day::local(at, self.config.timezone))
     }
 
     pub fn text(&self) -> Result<String, std::fmt::Error> {

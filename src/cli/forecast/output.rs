@@ -13,7 +13,7 @@ use super::super::{
 };
 use crate::{
     config::Config,
-    domain::{alert::Reason, evaluate::evaluate, threshold::Severity},
+    domain::{alert::Reason, day, evaluate::evaluate, threshold::Severity},
     message::{Alert, Notification, compose, wording},
     usecase::organization::OrganizationState,
 };
@@ -75,7 +75,7 @@ impl<'a> Outlook<'a> {
     }
 
     fn local(&self, at: DateTime<Utc>) -> String {
-        at.with_timezone(&self.config.timezone).format("%Y-%m-%d %H:%M %Z").to_string()
+        day::local(at, self.config.timezone)
     }
 
     pub fn table(&self) -> String {

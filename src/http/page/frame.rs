@@ -13,7 +13,7 @@ use super::{
     },
     link,
 };
-use crate::message::wording;
+use crate::{domain::day, message::wording};
 
 #[derive(Serialize)]
 pub struct Frame {
@@ -52,8 +52,8 @@ impl DisplayTime {
         let local = at.with_timezone(&timezone);
         let span = wording::span(at - now);
         DisplayTime {
-            iso: at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            local: local.format("%Y-%m-%d %H:%M %Z").to_string(),
+            iso: day::rfc3339(at),
+            local: day::local(at, timezone),
             day: local.format("%Y-%m-%d").to_string(),
             utc: at.format("%Y-%m-%d %H:%M UTC").to_string(),
             distance: if at > now { format!("in {span}") } else { format!("{span} ago") },

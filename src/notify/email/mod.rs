@@ -17,7 +17,6 @@ use lettre::{Address, message::Mailbox};
 use std::{num::NonZeroU32, time::Duration};
 
 use super::Notifier;
-use crate::message::style::Style;
 use crate::{
     domain::{
         notifier::Grouping,
@@ -25,7 +24,7 @@ use crate::{
         routing::Routing,
         words::words,
     },
-    message::Notification,
+    message::{Notification, style::Style},
     net::Pem,
     notify::NotifierError,
     secret::Secret,

@@ -18,7 +18,7 @@ mod slack;
 mod teams;
 pub mod template;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::{
     Client, Response, StatusCode,
@@ -33,15 +33,15 @@ use url::Url;
 use uuid::Uuid;
 
 use super::Notifier;
-use crate::message::style::Style;
 use crate::{
     domain::{
+        day::rfc3339 as instant,
         notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,
         text::{HIDDEN, hide_secret, one_line},
     },
-    message::Notification,
+    message::{Notification, style::Style},
     net::{self, Pem},
     notify::NotifierError,
     secret::Secret,
@@ -86,11 +86,6 @@ pub fn preview(
 ) -> Result<Vec<Request>, String> {
     let style = &settings.style;
     settings.format.requests(notification, RenderContext { url, style, now, routing_key: HIDDEN })
-}
-
-/// A time in RFC 3339.
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Checks that a text is a signing secret.

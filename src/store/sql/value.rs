@@ -7,48 +7,23 @@ pub enum Value {
     Flag(bool),
 }
 
-impl From<&str> for Value {
-    fn from(text: &str) -> Value {
-        Value::Text(Some(text.to_owned()))
-    }
+macro_rules! values {
+    ($($from:ty: |$value:ident| $to:expr,)+) => {
+        $(impl From<$from> for Value {
+            fn from($value: $from) -> Value {
+                $to
+            }
+        })+
+    };
 }
-impl From<String> for Value {
-    fn from(text: String) -> Value {
-        Value::Text(Some(text))
-    }
-}
-impl From<&String> for Value {
-    fn from(text: &String) -> Value {
-        text.as_str().into()
-    }
-}
-impl From<Option<&str>> for Value {
-    fn from(text: Option<&str>) -> Value {
-        Value::Text(text.map(str::to_owned))
-    }
-}
-impl From<Option<String>> for Value {
-    fn from(text: Option<String>) -> Value {
-        Value::Text(text)
-    }
-}
-impl From<i64> for Value {
-    fn from(number: i64) -> Value {
-        Value::Number(Some(number))
-    }
-}
-impl From<u32> for Value {
-    fn from(number: u32) -> Value {
-        Value::Number(Some(number.into()))
-    }
-}
-impl From<Option<i64>> for Value {
-    fn from(number: Option<i64>) -> Value {
-        Value::Number(number)
-    }
-}
-impl From<bool> for Value {
-    fn from(flag: bool) -> Value {
-        Value::Flag(flag)
-    }
+values! {
+    &str: |text| Value::Text(Some(text.to_owned())),
+    &String: |text| Value::Text(Some(text.clone())),
+    String: |text| Value::Text(Some(text)),
+    Option<&str>: |text| Value::Text(text.map(str::to_owned)),
+    Option<String>: |text| Value::Text(text),
+    i64: |number| Value::Number(Some(number)),
+    u32: |number| Value::Number(Some(number.into())),
+    Option<i64>: |number| Value::Number(number),
+    bool: |flag| Value::Flag(flag),
 }
