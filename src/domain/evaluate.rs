@@ -185,7 +185,7 @@ impl<'a> Evaluation<'a> {
             && matches!(reached.stage, Stage::Within(_) | Stage::Expired)
         {
             // No project loses access; only clients with certificates that it signed do. Each stage
-            // is one alert without repeats, which can be acknowledged (`view::steps` shows this).
+            // is one alert without repeats, which can be acknowledged (`explain` shows this).
             reached.severity = reached.severity.min(self.policy.replaced_severity);
             reached.repeat = None;
             reached.last = false;

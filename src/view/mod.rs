@@ -14,7 +14,7 @@ pub use certificate::{
     Candidate, Certificate, CertificateDetails, CertificateRow, ProjectOfCertificate, Successor,
 };
 pub use delivery::Delivery;
-pub use explanation::{AlertStatus, Explanation, Notifier, Step, explain, steps};
+pub use explanation::{Explanation, Notifier, Step, explain};
 pub use overview::{Credential, Overview};
 pub use project::{Coverage, Project, Unreadable};
 pub use scan::Scan;
