@@ -39,12 +39,17 @@ impl Checker<'_> {
     /// Records a problem, unless the key already has one or is missing because it was rejected.
     pub fn problem(&mut self, path: &KeyPath, problem: impl Display) {
         let known = self.faults.iter().any(|(known, _)| known == path);
-        if known || self.rejected.iter().any(|taken| taken.touches(path)) {
+        if known || self.is_rejected(path) {
             return;
         }
         let origin = self.origins.of(path);
         let fault = Fault { path: path.to_string(), origin, problem: problem.to_string() };
         self.faults.push((path.clone(), fault));
+    }
+
+    /// Whether a key was rejected, or one above or below it: its value is a default.
+    pub fn is_rejected(&self, path: &KeyPath) -> bool {
+        self.rejected.iter().any(|rejected| rejected.touches(path))
     }
 
     /// Records a problem in the form “found …, expected …”.

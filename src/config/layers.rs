@@ -49,6 +49,11 @@ impl Origins {
         if let Some((name, _)) = variable {
             return Origin::Environment(name.clone());
         }
+        self.in_file(path)
+    }
+
+    /// The place in the file.
+    fn in_file(&self, path: &KeyPath) -> Origin {
         match &self.file {
             Some(source) => match line_of(&source.text, path) {
                 Line::Exactly(line) => Origin::File(source.path.clone(), Some(line)),
@@ -91,28 +96,29 @@ pub fn merge(
         file,
     };
 
+    // A variable replaces a key of the file, and the whole place of a secret.
+    for path in origins.environment.values() {
+        remove(&mut table, &secret_that_it_replaces(path).unwrap_or_else(|| path.clone()));
+    }
+
     // Read the file over the defaults, without conversions.
-    let mut removed = Vec::new();
-    let nothing = BTreeMap::new();
-    while let Err((found, message)) = read_merged(&table, &nothing, |merged| {
-        read::<Raw, _>(merged.try_deserialize::<toml::Value>().map_err(whole)?)
-    }) {
+    let mut removed: Vec<KeyPath> = Vec::new();
+    while let Err((found, message)) = read::<Raw, _>(over_defaults(&table)) {
+        // A list of tables is removed as a whole, so that other items keep their index.
+        let found = if is_in_a_list_of_tables(&table, &found) { found.parent() } else { found };
         let path = as_written(&found, &removed);
-        faults.push((path.clone(), fault(&path, origins.of(&path), &message)));
+        // A list that is empty without its rejected items is no further problem.
+        if !removed.iter().any(|below| below.parent() == path) {
+            faults.push((path.clone(), fault(&path, origins.in_file(&path), &message)));
+        }
         if !remove(&mut table, &found) {
             break;
         }
         removed.push(path);
     }
 
-    for path in origins.environment.values() {
-        if let Some(secret) = secret_that_it_replaces(path) {
-            remove(&mut table, &secret);
-        }
-    }
-
     loop {
-        match read_merged(&table, &variables, read) {
+        match read_merged(&table, &variables) {
             Ok(raw) => return Layers { raw: Some(raw), origins, faults },
             Err((path, message)) => {
                 let guilty = origins
@@ -129,6 +135,39 @@ pub fn merge(
             }
         }
     }
+}
+
+/// The file over the built-in defaults.
+fn over_defaults(file: &toml::Table) -> toml::Value {
+    fn merge(below: &mut toml::Table, above: &toml::Table) {
+        for (key, value) in above {
+            match (below.get_mut(key), value) {
+                (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+                _ => drop(below.insert(key.clone(), value.clone())),
+            }
+        }
+    }
+    let mut merged: toml::Table = toml::from_str(DEFAULTS).unwrap_or_default();
+    merge(&mut merged, file);
+    toml::Value::Table(merged)
+}
+
+fn is_in_a_list_of_tables(table: &toml::Table, path: &KeyPath) -> bool {
+    let list = match path.segments().last() {
+        Some(Segment::Index(_)) => path.parent(),
+        Some(Segment::Key(_)) | None => return false,
+    };
+    let keys = list.segments().iter().map(|segment| match segment {
+        Segment::Key(key) => Some(key.as_str()),
+        Segment::Index(_) => None,
+    });
+    let mut at = None;
+    for key in keys {
+        let within = at.map_or(Some(table), toml::Value::as_table);
+        at = key.and_then(|key| within?.get(key));
+    }
+    let list = at.and_then(toml::Value::as_array);
+    list.is_some_and(|list| list.iter().any(toml::Value::is_table))
 }
 
 /// The path as written in the file, before earlier items of its lists were removed.
@@ -174,11 +213,10 @@ fn whole(error: config::ConfigError) -> (KeyPath, String) {
     (KeyPath::default(), error.to_string())
 }
 
-fn read_merged<T>(
+fn read_merged(
     table: &toml::Table,
     variables: &BTreeMap<String, String>,
-    read: impl FnOnce(config::Config) -> Result<T, (KeyPath, String)>,
-) -> Result<T, (KeyPath, String)> {
+) -> Result<Raw, (KeyPath, String)> {
     let file = toml::to_string(table).map_err(|error| (KeyPath::default(), error.to_string()))?;
     let variables = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let merged = config::Config::builder()

@@ -268,8 +268,8 @@ fn delivery(checker: &mut Checker<'_>, raw: &raw::Delivery) -> RetryPolicy {
         initial: raw.retry_initial.delta(),
         max: raw.retry_max.delta(),
     };
-    if policy.initial > policy.max {
-        let path = KeyPath::of("delivery.retry_max");
+    let path = KeyPath::of("delivery.retry_max");
+    if policy.initial > policy.max && !checker.is_rejected(&KeyPath::of("delivery.retry_initial")) {
         checker.fault(&path, quoted(&raw.retry_max.text), "at least delivery.retry_initial");
     }
     policy

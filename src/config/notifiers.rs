@@ -205,9 +205,10 @@ fn smtp(
     // The path and value of a key, in the notifier or else in `[smtp]`.
     macro_rules! pick {
         ($key:ident) => {
-            match &own.$key {
-                Some(value) => (own_path.key(stringify!($key)), Some(value)),
-                None => (shared_path.key(stringify!($key)), shared.$key.as_ref()),
+            match (own_path.key(stringify!($key)), &own.$key) {
+                (path, Some(value)) => (path, Some(value)),
+                (path, None) if checker.is_rejected(&path) => (path, None),
+                (_, None) => (shared_path.key(stringify!($key)), shared.$key.as_ref()),
             }
         };
     }

@@ -27,9 +27,10 @@ fn flatten(path: &str, value: &Value, outline: &mut BTreeMap<String, String>) {
         return;
     }
     match value {
+        Value::Null => {}
         Value::Object(table) if is_a_place(table) => {}
         // An empty table has an effect, such as that of a notifier.
-        Value::Object(table) if table.is_empty() => {
+        Value::Object(table) if table.values().all(Value::is_null) => {
             drop(outline.insert(path.to_owned(), "{}".to_owned()));
         }
         Value::Object(table) => {
@@ -69,7 +70,8 @@ mod tests {
         );
         let other = outline(
             "[organizations.acme]\nadmin_key = { file = \"b\" }\n[notifiers.webhook.hook]\n\
-             url = \"https://b.example/y\"\nkey = \"hunter3\"\n[log]\nlevel = \"debug\"",
+             url = \"https://b.example/y\"\nkey = \"hunter3\"\n[log]\nlevel = \"debug\"\n\
+             [monitoring]\nheartbeat_url = { env = \"HEARTBEAT\" }",
         );
         assert_eq!(one, other);
         assert_eq!(one["thresholds[0].within"], "\"90d\"");

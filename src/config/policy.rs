@@ -130,7 +130,8 @@ fn blind_after(
         return Some(BLIND_AFTER.max(least));
     };
     let given = written.delta();
-    if given < least {
+    // A refused schedule was replaced by the default one.
+    if given < least && !checker.is_rejected(&KeyPath::of("schedule")) {
         let least = humantime::format_duration(least.to_std().unwrap_or_default());
         let expected = format!(
             "at least {least}, the longest gap of the schedule plus jitter and scan_timeout"
@@ -196,7 +197,10 @@ fn ignored(
         checker.missing(&path.key("until"), DATE);
         return None;
     };
-    let until = instant(&until.text, timezone)?;
+    let Some(until) = instant(&until.text, timezone) else {
+        checker.fault(&path.key("until"), quoted(&until.text), DATE);
+        return None;
+    };
     if until <= Clock::System.now() {
         let when = until.format("%Y-%m-%d %H:%M UTC");
         checker.warnings.push(format!("{path}: ended on {when}, so it ignores nothing now"));

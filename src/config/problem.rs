@@ -103,6 +103,11 @@ impl KeyPath {
         &self.0
     }
 
+    /// The path without its last segment.
+    pub fn parent(&self) -> KeyPath {
+        KeyPath(self.0.iter().take(self.0.len().saturating_sub(1)).cloned().collect())
+    }
+
     /// Whether one path is a prefix of the other.
     pub fn touches(&self, other: &KeyPath) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)

@@ -386,6 +386,35 @@ fn all_problems_are_reported_at_once() {
     assert_eq!(places, expected, "each item of a list has its own problem: {problems:#?}");
 }
 
+/// A rejected value is replaced by its default while the rest is checked; no problem follows from
+/// that.
+#[test]
+fn a_rejected_value_causes_no_other_problem() {
+    let key = "[organizations.acme]\nadmin_key = \"sk-admin-x\"\n";
+    let mail = "[smtp]\nhost = \"h.example\"\n[notifiers.email.ops]\nto = [\"a@b.example\"]\n\
+                [notifiers.email.ops.smtp]\nfrom = \"not an address\"\n";
+    let cases = [
+        ("[schedule]\ncron = \"bad\"\n[monitoring]\nblind_after = \"2h\"\n", "schedule.cron"),
+        ("[delivery]\nretry_initial = \"1\"\nretry_max = \"1s\"\n", "delivery.retry_initial"),
+        (mail, "notifiers.email.ops.smtp.from"),
+        (
+            "[[rules]]\nprojects = [\"\"]\nexpired = { severity = \"critical\" }\n",
+            "rules[0].projects[0]",
+        ),
+        ("\"http.listen\" = \"off\"\n", "(not shown: it may be a secret)"),
+        ("thresholds = [5, { within = \"10d\" }]\n", "thresholds"),
+        (
+            "timezone = \"Pacific/Apia\"\n[[rules]]\nignore = { reason = \"r\", until = 2011-12-29 }\n",
+            "rules[0].ignore.until",
+        ),
+    ];
+    for (text, path) in cases {
+        let problems = refused(&format!("{text}{key}"));
+        assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
+        assert!(problems[0].contains(&format!(": {path}: ")), "{path}: {problems:#?}");
+    }
+}
+
 #[test]
 fn a_syntax_error_names_its_line_and_not_what_stands_there() {
     let problems = refused("a = 1\n[organizations.acme]\nadmin_key = \"sk-admin-hunter2\n");
@@ -457,7 +486,8 @@ async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
     std::fs::write(
         folder.path().join("certvigil.toml"),
         "[organizations.acme]\nadmin_key = { file = \"nowhere\" }\n[smtp]\nhost = \"mail.example\"\n\
-         from = \"a@b.example\"\n[notifiers.email.ops]\nto = [\"a@b.example\"]\n",
+         from = \"a@b.example\"\n[notifiers.email.ops]\nto = [\"a@b.example\"]\n\
+         [http]\nlisten = \"localhost:9764\"\n[log]\nlevel = 5\n",
     )
     .unwrap();
     let mut command = certvigil(folder.path());
@@ -465,6 +495,8 @@ async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
         .args(["config", "show"])
         .env("CERTVIGIL__ORGANIZATIONS__ACME__ADMIN_KEY__ENV", "ACME_KEY")
         .env("CERTVIGIL__SMTP__PORT", "2525")
+        .env("CERTVIGIL__HTTP__LISTEN", "127.0.0.1:9765")
+        .env("CERTVIGIL__LOG__LEVEL", "debug")
         .env("CERTVIGIL__SMTP__PASSWORD", "00123")
         .env("CERTVIGIL__SMTP__USERNAME", "u")
         .env("CERTVIGIL__NOTIFIERS__EMAIL__OPS__TO", "[\"x@b.example\", \"y@b.example\"]")
@@ -474,6 +506,7 @@ async fn the_environment_overrides_the_file_and_a_secret_is_replaced_whole() {
     for expected in [
         "env = \"ACME_KEY\"",
         "port = 2525",
+        "listen = \"127.0.0.1:9765\"",
         "password = \"[hidden]\"",
         "include_inactive = true",
         "\"x@b.example\"",
