@@ -7,6 +7,7 @@
 use config::{Environment, File, FileFormat};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, path::PathBuf};
+use toml::Value;
 
 use super::{
     problem::{Fault, KeyPath, Origin, Segment, mismatch},
@@ -84,10 +85,10 @@ pub fn merge(
             name.starts_with(&format!("{PREFIX}{SEPARATOR}")) && !value.is_empty()
         })
         .collect();
-    let mut table = toml::Table::new();
+    let mut written = Value::Table(toml::Table::new());
     if let Some(source) = &file {
         match strict_table(source) {
-            Ok(parsed) => table = parsed,
+            Ok(parsed) => written = Value::Table(parsed),
             Err(fault) => faults.push((KeyPath::default(), *fault)),
         }
     }
@@ -98,27 +99,28 @@ pub fn merge(
 
     // A variable replaces a key of the file, and the whole place of a secret.
     for path in origins.environment.values() {
-        remove(&mut table, &secret_that_it_replaces(path).unwrap_or_else(|| path.clone()));
+        remove(&mut written, &secret_that_it_replaces(path).unwrap_or_else(|| path.clone()));
     }
 
     // Read the file over the defaults, without conversions.
     let mut removed: Vec<KeyPath> = Vec::new();
-    while let Err((found, message)) = read::<Raw, _>(over_defaults(&table)) {
+    while let Err((found, message)) = read::<Raw, _>(over_defaults(&written)) {
         // A list of tables is removed as a whole, so that other items keep their index.
-        let found = if is_in_a_list_of_tables(&table, &found) { found.parent() } else { found };
+        let found =
+            if is_in_a_list_of_tables(&mut written, &found) { found.parent() } else { found };
         let path = as_written(&found, &removed);
         // A list that is empty without its rejected items is no further problem.
         if !removed.iter().any(|below| below.parent() == path) {
             faults.push((path.clone(), fault(&path, origins.in_file(&path), &message)));
         }
-        if !remove(&mut table, &found) {
+        if !remove(&mut written, &found) {
             break;
         }
         removed.push(path);
     }
 
     loop {
-        match read_merged(&table, &variables) {
+        match read_merged(&written, &variables) {
             Ok(raw) => return Layers { raw: Some(raw), origins, faults },
             Err((path, message)) => {
                 let guilty = origins
@@ -138,36 +140,28 @@ pub fn merge(
 }
 
 /// The file over the built-in defaults.
-fn over_defaults(file: &toml::Table) -> toml::Value {
-    fn merge(below: &mut toml::Table, above: &toml::Table) {
-        for (key, value) in above {
-            match (below.get_mut(key), value) {
-                (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
-                _ => drop(below.insert(key.clone(), value.clone())),
+fn over_defaults(written: &Value) -> Value {
+    fn merge(below: &mut Value, above: &Value) {
+        match (below, above) {
+            (Value::Table(below), Value::Table(above)) => {
+                for (key, value) in above {
+                    merge(below.entry(key).or_insert_with(|| value.clone()), value);
+                }
             }
+            (below, above) => below.clone_from(above),
         }
     }
-    let mut merged: toml::Table = toml::from_str(DEFAULTS).unwrap_or_default();
-    merge(&mut merged, file);
-    toml::Value::Table(merged)
+    let mut merged = Value::Table(toml::from_str(DEFAULTS).unwrap_or_default());
+    merge(&mut merged, written);
+    merged
 }
 
-fn is_in_a_list_of_tables(table: &toml::Table, path: &KeyPath) -> bool {
-    let list = match path.segments().last() {
-        Some(Segment::Index(_)) => path.parent(),
-        Some(Segment::Key(_)) | None => return false,
+fn is_in_a_list_of_tables(written: &mut Value, path: &KeyPath) -> bool {
+    let [list @ .., Segment::Index(_)] = path.segments() else {
+        return false;
     };
-    let keys = list.segments().iter().map(|segment| match segment {
-        Segment::Key(key) => Some(key.as_str()),
-        Segment::Index(_) => None,
-    });
-    let mut at = None;
-    for key in keys {
-        let within = at.map_or(Some(table), toml::Value::as_table);
-        at = key.and_then(|key| within?.get(key));
-    }
-    let list = at.and_then(toml::Value::as_array);
-    list.is_some_and(|list| list.iter().any(toml::Value::is_table))
+    let list = find(written, list).and_then(|list| list.as_array());
+    list.is_some_and(|list| list.iter().any(Value::is_table))
 }
 
 /// The path as written in the file, before earlier items of its lists were removed.
@@ -175,14 +169,8 @@ fn as_written(path: &KeyPath, removed: &[KeyPath]) -> KeyPath {
     path.segments().iter().fold(KeyPath::default(), |written, segment| match segment {
         Segment::Key(key) => written.key(key),
         Segment::Index(index) => {
-            let later = |index: usize| removed.contains(&written.index(index));
-            let mut left = *index;
-            let mut at = 0;
-            while later(at) || left > 0 {
-                left -= usize::from(!later(at));
-                at += 1;
-            }
-            written.index(at)
+            let mut kept = (0..).filter(|at| !removed.contains(&written.index(*at)));
+            written.index(kept.nth(*index).unwrap_or(*index))
         }
     })
 }
@@ -209,18 +197,17 @@ where
         .map_err(|error| (KeyPath::from(error.path()), error.into_inner().to_string()))
 }
 
-fn whole(error: config::ConfigError) -> (KeyPath, String) {
-    (KeyPath::default(), error.to_string())
-}
-
+/// The variables over the file and the defaults.
 fn read_merged(
-    table: &toml::Table,
+    written: &Value,
     variables: &BTreeMap<String, String>,
 ) -> Result<Raw, (KeyPath, String)> {
-    let file = toml::to_string(table).map_err(|error| (KeyPath::default(), error.to_string()))?;
+    fn whole(error: impl std::error::Error) -> (KeyPath, String) {
+        (KeyPath::default(), error.to_string())
+    }
+    let file = toml::to_string(&over_defaults(written)).map_err(whole)?;
     let variables = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let merged = config::Config::builder()
-        .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
         .add_source(File::from_str(&file, FileFormat::Toml))
         .add_source(
             Environment::with_prefix(PREFIX)
@@ -240,19 +227,11 @@ fn path_of(variable: &str) -> KeyPath {
 }
 
 fn secret_that_it_replaces(path: &KeyPath) -> Option<KeyPath> {
-    let keys: Vec<&str> = path
-        .segments()
-        .iter()
-        .filter_map(|segment| match segment {
-            Segment::Key(key) => Some(key.as_str()),
-            Segment::Index(_) => None,
-        })
-        .collect();
-    let (last, parents) = keys.split_last()?;
-    let parent = parents.last()?;
-    let of_a_secret =
-        matches!(*last, "env" | "file" | "credential") && SECRET_KEYS.contains(parent);
-    of_a_secret.then(|| parents.iter().fold(KeyPath::default(), |path, key| path.key(key)))
+    let [.., Segment::Key(secret), Segment::Key(last)] = path.segments() else {
+        return None;
+    };
+    let is_place = matches!(last.as_str(), "env" | "file" | "credential");
+    (is_place && SECRET_KEYS.contains(&secret.as_str())).then(|| path.parent())
 }
 
 /// Converts a message of serde into the form “found …, expected …”.
@@ -276,8 +255,7 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
         None => found,
     };
     let expected = match expected {
-        "u16" => "a whole number from 0 to 65535",
-        "u32" | "usize" => "a whole number, 0 or more",
+        "u32" => "a whole number, 0 or more",
         "a boolean" => "true or false",
         "a map" => "a table",
         other if other.starts_with("struct ") => "a table",
@@ -286,38 +264,25 @@ fn fault(path: &KeyPath, origin: Origin, message: &str) -> Fault {
     Fault { path: path.to_string(), origin, problem: mismatch(found, expected) }
 }
 
-fn remove(table: &mut toml::Table, path: &KeyPath) -> bool {
+/// The value of a path.
+fn find<'a>(root: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
+    path.iter().try_fold(root, |value, segment| match segment {
+        Segment::Key(key) => value.get_mut(key),
+        Segment::Index(index) => value.get_mut(*index),
+    })
+}
+
+fn remove(root: &mut Value, path: &KeyPath) -> bool {
     let Some((last, parents)) = path.segments().split_last() else {
         return false;
     };
-    let mut place: Option<&mut toml::Value> = None;
-    for segment in parents {
-        let next = match (segment, place) {
-            (Segment::Key(key), None) => table.get_mut(key),
-            (Segment::Key(key), Some(value)) => {
-                value.as_table_mut().and_then(|table| table.get_mut(key))
-            }
-            (Segment::Index(index), Some(value)) => {
-                value.as_array_mut().and_then(|array| array.get_mut(*index))
-            }
-            (Segment::Index(_), None) => None,
-        };
-        match next {
-            Some(value) => place = Some(value),
-            None => return false,
+    match (last, find(root, parents)) {
+        (Segment::Key(key), Some(Value::Table(table))) => table.remove(key).is_some(),
+        (Segment::Index(index), Some(Value::Array(list))) if *index < list.len() => {
+            list.remove(*index);
+            true
         }
-    }
-    match (last, place) {
-        (Segment::Key(key), None) => table.remove(key).is_some(),
-        (Segment::Key(key), Some(value)) => {
-            value.as_table_mut().is_some_and(|table| table.remove(key).is_some())
-        }
-        (Segment::Index(index), Some(value)) => value
-            .as_array_mut()
-            .filter(|list| *index < list.len())
-            .map(|list| list.remove(*index))
-            .is_some(),
-        (Segment::Index(_), None) => false,
+        (Segment::Key(_) | Segment::Index(_), _) => false,
     }
 }
 

@@ -108,9 +108,8 @@ pub fn check(
     });
     let webhook = webhook.collect();
     let log = raw.log.iter().map(|(name, raw)| {
-        let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
         let routing =
-            routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
+            routing(&raw.min_severity, &raw.organizations, &raw.projects, raw.send_resolved);
         log::Settings { name: name.clone(), routing }
     });
     Notifiers { email, webhook, log: log.collect() }
@@ -133,8 +132,7 @@ fn email_notifier(
         let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
         checker.fault(&path.key("to"), found, "at least one address");
     }
-    let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
-    let routing = routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
+    let routing = routing(&raw.min_severity, &raw.organizations, &raw.projects, raw.send_resolved);
     let max_per_minute = raw.max_per_minute.map_or(email::MAX_PER_MINUTE, |most| most.0);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
     let name = name.to_owned();

@@ -81,8 +81,8 @@ fn organization(
         warn_of_url(checker, path, url, raw.client_identity.is_some());
     }
     let selection = Selection {
-        include: selected(raw.include_projects.as_ref()),
-        exclude: listed(raw.exclude_projects.as_ref()),
+        include: selected(&raw.include_projects),
+        exclude: listed(&raw.exclude_projects),
         archived: raw.include_archived.unwrap_or(false),
     };
     let ca = checker.pem(&path.key("ca_file"), raw.ca_file.as_ref());
@@ -176,8 +176,8 @@ fn protection(
             path.key("expect_mtls")
         ));
     }
-    let expected = listed(raw.expect_mtls.as_ref());
-    ProtectionPolicy { expected, ignored: listed(raw.unprotected_ignore.as_ref()), severity }
+    let expected = listed(&raw.expect_mtls);
+    ProtectionPolicy { expected, ignored: listed(&raw.unprotected_ignore), severity }
 }
 
 /// The validity of the first certificate of a chain, which is the client certificate (RFC 5280,

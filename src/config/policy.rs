@@ -81,9 +81,9 @@ pub fn check(
     let mut hides_the_rest: Option<KeyPath> = None;
     for (index, one) in written.iter().enumerate() {
         let path = parent.index(index);
-        let certificates = selected(one.certificates.as_ref());
-        let projects = selected(one.projects.as_ref());
-        let of = selected(one.organizations.as_ref());
+        let certificates = selected(&one.certificates);
+        let projects = selected(&one.projects);
+        let of = selected(&one.organizations);
         if !organizations.iter().any(|known| of.matches(known.api.organization.as_str(), None)) {
             checker.warnings.push(format!("{path}: matches no organization, so it has no effect"));
         }

@@ -9,13 +9,13 @@ use crate::domain::{routing::Routing, threshold::Severity};
 
 /// The filters of a notifier from the keys that every kind has.
 pub fn routing(
-    min_severity: Option<&Written<Severity>>,
-    organizations: Option<&Selection>,
-    projects: Option<&Selection>,
+    min_severity: &Option<Written<Severity>>,
+    organizations: &Option<Selection>,
+    projects: &Option<Selection>,
     send_resolved: Option<bool>,
 ) -> Routing {
     Routing {
-        min_severity: min_severity.map_or(Severity::Info, |severity| **severity),
+        min_severity: min_severity.as_ref().map_or(Severity::Info, |severity| **severity),
         organizations: selected(organizations),
         projects: selected(projects),
         send_resolved: send_resolved.unwrap_or(true),

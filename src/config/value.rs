@@ -338,11 +338,11 @@ impl<'de> Deserialize<'de> for Selection {
 }
 
 /// The globs of a list; all if it is omitted.
-pub fn selected(list: Option<&Selection>) -> Globs {
-    list.map_or_else(Globs::all, |list| list.0.globs())
+pub fn selected(list: &Option<Selection>) -> Globs {
+    list.as_ref().map_or_else(Globs::all, |list| list.0.globs())
 }
 
 /// The globs of a list; none if it is omitted.
-pub fn listed(list: Option<&List<Glob>>) -> Globs {
-    list.map_or_else(|| Globs(Vec::new()), List::globs)
+pub fn listed(list: &Option<List<Glob>>) -> Globs {
+    list.as_ref().map_or_else(|| Globs(Vec::new()), List::globs)
 }

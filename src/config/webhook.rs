@@ -41,8 +41,7 @@ pub(super) fn check(
     let default_url = format.as_ref().and_then(|format| format.profile().default_url);
     let default_url = default_url.map(|url| Secret::Literal(url.to_owned().into()));
     let url = raw.url.as_ref().or(default_url.as_ref());
-    let has_default = written.0.as_ref().is_some_and(|known| known.profile().default_url.is_some());
-    if raw.url.is_none() && !has_default {
+    if url.is_none() {
         checker.missing(&path.key("url"), format!("a URL, {SECRET_FORMS}"));
     }
     // URLs and headers may be secret but often are not: a literal value causes no warning.
@@ -68,8 +67,7 @@ pub(super) fn check(
         }
         Some(KeyUse::Routing | KeyUse::Genie | KeyUse::Bearer | KeyUse::None) | None => {}
     }
-    let (organizations, projects) = (raw.organizations.as_ref(), raw.projects.as_ref());
-    let routing = routing(raw.min_severity.as_ref(), organizations, projects, raw.send_resolved);
+    let routing = routing(&raw.min_severity, &raw.organizations, &raw.projects, raw.send_resolved);
     let headers = raw.headers.iter().filter_map(|(header, value)| {
         let path = path.key("headers").key(header);
         let Ok(name) = header.parse::<reqwest::header::HeaderName>() else {
