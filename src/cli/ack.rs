@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::Path;
 
-use super::{Failure, TableOutput, instant, state, terminal};
+use super::{Failure, TableOutput, rfc3339, state, terminal};
 use crate::{
     clock::Clock,
     config::Needs,
@@ -216,9 +216,9 @@ pub async fn acks(file: Option<&Path>, arguments: &Acks) -> Result<(), Failure> 
                         *kind: { "id": id, "name": name },
                         "reason": one.reason,
                         "by": one.by,
-                        "created_at": instant(one.created_at),
-                        "until": instant(one.until),
-                        "ended_at": one.ended_at(now).map(instant),
+                        "created_at": rfc3339(one.created_at),
+                        "until": rfc3339(one.until),
+                        "ended_at": one.ended_at(now).map(rfc3339),
                         "ending": one.ended.map(|(_, ending)| ending),
                     })
                 })

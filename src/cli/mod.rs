@@ -32,7 +32,7 @@ use std::{
 
 use crate::{
     config::{Loaded, Needs, load, problem::Refused},
-    domain::day::rfc3339 as instant,
+    domain::day::rfc3339,
     logging,
 };
 

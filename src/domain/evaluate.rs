@@ -184,10 +184,9 @@ impl<'a> Evaluation<'a> {
             && replaced
             && matches!(reached.stage, Stage::Within(_) | Stage::Expired)
         {
-            // No project loses access; only clients with certificates that it signed do. Each stage
-            // is one alert without repeats, which can be acknowledged (`explain` shows this).
-            reached.severity = reached.severity.min(self.policy.replaced_severity);
-            reached.repeat = None;
+            (reached.severity, reached.repeat) =
+                self.policy.limited(replaced, reached.severity, reached.repeat);
+            // Each stage can be acknowledged.
             reached.last = false;
         }
         Assessment {

@@ -30,6 +30,21 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The severity and repeat interval of a threshold or the expiry. If every project has a
+    /// successor (`replaced`), no project loses access, only clients with certificates that the
+    /// old one signed: the severity is limited, and the alert is not repeated.
+    pub fn limited(
+        &self,
+        replaced: bool,
+        severity: Severity,
+        repeat: Option<TimeDelta>,
+    ) -> (Severity, Option<TimeDelta>) {
+        match replaced {
+            true => (severity.min(self.replaced_severity), None),
+            false => (severity, repeat),
+        }
+    }
+
     /// A policy with this ladder, without rules, and otherwise with the defaults of the
     /// configuration.
     pub fn new(ladder: Ladder) -> Policy {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 use super::{ScanStatus, Shared, guard};
-use crate::domain::{certificate::OrganizationName, day::rfc3339 as instant};
+use crate::domain::{certificate::OrganizationName, day::rfc3339};
 
 /// The time limit of the database query.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
                 |name: &String| configured.notifiers.iter().any(|one| one.name == *name);
             let held_back = held_back.into_iter().filter(|one| is_configured(&one.notifier));
             reasons.extend(held_back.map(|one| {
-                let (count, since) = (one.count, instant(one.since));
+                let (count, since) = (one.count, rfc3339(one.since));
                 let name = &one.notifier;
                 format!(
                     "deliveries of the notifier {name} pending without an attempt: {count} since \
@@ -69,7 +69,7 @@ pub async fn readyz(State(shared): State<Shared>, request: Request) -> Response 
         if watched.overdue_at < now {
             reasons.push(format!(
                 "the scan of {organization} has been overdue since {}",
-                instant(watched.overdue_at)
+                rfc3339(watched.overdue_at)
             ));
         }
     }
@@ -90,11 +90,11 @@ fn organization((name, watched): (&OrganizationName, &ScanStatus)) -> Value {
     let last = watched.last.as_ref();
     json!({
         "name": name,
-        "last_scan_at": last.map(|last| instant(last.finished_at)),
+        "last_scan_at": last.map(|last| rfc3339(last.finished_at)),
         "complete": last.map(|last| last.complete),
         "unreadable": last.map(|last| last.faults.iter().take(MAX_FAULTS).collect::<Vec<_>>()),
         "clock_skew_seconds": last.and_then(|last| last.clock_skew),
-        "next_scan_by": instant(watched.overdue_at),
+        "next_scan_by": rfc3339(watched.overdue_at),
     })
 }
 

@@ -29,7 +29,7 @@ use crate::domain::{
 
 pub use notifiers::of_notifiers;
 use views::sight;
-pub use views::{CertificateParts, acknowledged, ignored};
+pub use views::{acknowledged, ignored};
 
 /// Maximum number of projects that an alert lists; the rest is counted.
 const MAX_PROJECTS: usize = 50;
@@ -224,13 +224,7 @@ impl MessageContext<'_> {
             Decision::Redate { .. } | Decision::HoldBack { .. } => return None,
             Decision::Send { reason, reached, sent, .. } => {
                 let assessment = self.evaluation.assessment(id)?;
-                let parts = self.view(&assessment, routing);
-                let body = Body::Certificate(Box::new(CertificateBody {
-                    certificate: parts.certificate,
-                    successor: parts.successor,
-                    candidates: parts.candidates,
-                    left_behind: None,
-                }));
+                let body = Body::Certificate(Box::new(self.view(&assessment, routing)));
                 let last = assessment.reached.as_ref().is_some_and(|reached| reached.last);
                 let event = Event::from(reached.stage);
                 Alert { last, ..self.raised(event, *reason, reached, sent, body) }

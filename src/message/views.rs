@@ -7,6 +7,7 @@ use super::wording;
 use crate::domain::{
     certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
     credential::CredentialKind,
+    evaluate::Unprotected,
     rotation::RotationStep,
     text::Name,
 };
@@ -159,6 +160,13 @@ pub struct ActiveIn {
     pub projects: Vec<ProjectView>,
 }
 
+impl ActiveIn {
+    /// The number of all projects without a successor.
+    pub fn all_without_successor(&self) -> usize {
+        self.without_successor + self.elsewhere_without_successor
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProjectView {
     pub id: ProjectId,
@@ -265,6 +273,10 @@ impl ProjectView {
             next: None,
             candidate: None,
         }
+    }
+
+    pub fn unprotected(unprotected: &Unprotected<'_>) -> ProjectView {
+        ProjectView { unprotected_since: unprotected.since, ..ProjectView::of(unprotected.project) }
     }
 
     /// The name, or the id of a project without one.

@@ -262,9 +262,8 @@ async fn look(
         Ok(held_back) => log_held_back(held_back, held),
         Err(error) => tracing::error!(%error, "cannot read pending deliveries, will retry"),
     }
-    // If every notifier fails, no alert can be sent.
-    let mute = known.len() == notifiers.len();
-    if let Err(error) = beat(heartbeats, delivery, mute, shared).await {
+    let counts = (known.len(), notifiers.len());
+    if let Err(error) = beat(heartbeats, delivery, counts, shared).await {
         tracing::error!(%error, "heartbeat withheld: database unavailable");
     }
 }
@@ -283,11 +282,23 @@ fn log_held_back(held_back: Vec<Waiting>, known: &mut BTreeSet<String>) {
     *known = held_back.into_iter().map(|one| one.notifier).collect();
 }
 
+/// Whether alerts do not get through: every notifier fails, or a delivery has been pending for too
+/// long. The heartbeat is withheld then.
+pub(super) async fn is_late(
+    store: &Store,
+    delivery: &RetryPolicy,
+    failing: usize,
+    notifiers: usize,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    Ok(failing == notifiers || store.overdue(now - delivery.max).await? > 0)
+}
+
 /// Sends due heartbeats.
 async fn beat(
     heartbeats: &mut [Watching],
     delivery: &RetryPolicy,
-    mute: bool,
+    (failing, notifiers): (usize, usize),
     shared: &Shared,
 ) -> Result<(), StoreError> {
     if heartbeats.is_empty() {
@@ -302,7 +313,7 @@ async fn beat(
         if of.any(|one| overdue(&schedule, &shared.timing, one.tick, one.tick) < now) {
             continue;
         }
-        let late = shared.store.overdue(now - delivery.max).await? > 0 || mute;
+        let late = is_late(&shared.store, delivery, failing, notifiers, now).await?;
         if heartbeat.send(late).await {
             shared.store.record_well(&heartbeat.name, &scans).await?;
         }

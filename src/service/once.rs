@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfiguredHeartbeat, Member, Timing, heartbeats, log_scan, notifiers, when};
+use super::{
+    ConfiguredHeartbeat, Member, Timing, heartbeats, log_scan, monitor::is_late, notifiers, when,
+};
 use crate::{
     clock::Clock,
     config::Config,
@@ -116,9 +118,8 @@ impl Once<'_> {
         if looked.notifications > 0 {
             undelivered += self.deliver().await?;
         }
-        // If every notifier fails, no alert can be sent.
-        let mute = looked.failing.len() == notifiers.len();
-        let late = store.overdue(self.clock.now() - config.delivery.max).await? > 0 || mute;
+        let (failing, now) = (looked.failing.len(), self.clock.now());
+        let late = is_late(store, &config.delivery, failing, notifiers.len(), now).await?;
         for ConfiguredHeartbeat { heartbeat, of, .. } in heartbeats(config)? {
             let fine = !late && of.is_subset(&self.complete);
             heartbeat.send(if fine { Signal::Well } else { Signal::Fail }).await;

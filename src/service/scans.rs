@@ -71,11 +71,10 @@ pub async fn run(scans: Arc<Scans>, shared: Arc<Shared>) {
     while state.round().await.is_some() {}
 }
 
-/// The state of the loop. Its methods return `None` if the loop is cancelled.
+/// The state of the loop.
 struct ScanLoop {
     scans: Arc<Scans>,
     shared: Arc<Shared>,
-    organization: OrganizationName,
     watchdog: WatchedLoop,
     ticks: watch::Receiver<()>,
     asked: watch::Receiver<()>,
@@ -91,10 +90,10 @@ struct ScanLoop {
 
 impl ScanLoop {
     async fn start(scans: Arc<Scans>, shared: Arc<Shared>) -> ScanLoop {
-        let organization = scans.target.api.organization().clone();
+        let organization = scans.target.api.organization();
         let watchdog = shared.watchdog.enter();
         let started = shared.clock.now();
-        let last = match shared.store.last_tick(&organization).await {
+        let last = match shared.store.last_tick(organization).await {
             Ok(last) => last.unwrap_or(started),
             Err(error) => {
                 tracing::error!(
@@ -106,8 +105,8 @@ impl ScanLoop {
         };
         let overdue_at = overdue(&scans.schedule, &shared.timing, last.min(started), started);
         // If the database does not respond, assume that the organization was read before.
-        let was_read = shared.store.was_read(&organization).await.unwrap_or(true);
-        shared.note_scan(&organization, |watched| {
+        let was_read = shared.store.was_read(organization).await.unwrap_or(true);
+        shared.note_scan(organization, |watched| {
             watched.overdue_at = overdue_at;
             watched.never_read = !was_read;
         });
@@ -115,24 +114,25 @@ impl ScanLoop {
         if let Some(Due::Again { asked }) = &mut due {
             // The new configuration may make unreadable lists readable.
             let status = shared.status.borrow();
-            let last = status.organizations.get(&organization).and_then(|one| one.last.as_ref());
+            let last = status.organizations.get(organization).and_then(|one| one.last.as_ref());
             *asked |= last.is_none_or(|last| !last.complete);
         }
         let (ticks, asked) = (scans.ticks.clone(), scans.asked.clone());
         let (again, fault) = (None, None);
-        ScanLoop { scans, shared, organization, watchdog, ticks, asked, last, due, again, fault }
+        ScanLoop { scans, shared, watchdog, ticks, asked, last, due, again, fault }
     }
 
-    /// Scans if a scan is due, and waits for the next event.
+    /// Scans if a scan is due, and waits for the next event; `None` if the loop is cancelled.
     async fn round(&mut self) -> Option<()> {
+        let end = self.scans.end.clone();
         self.watchdog.beat();
         if let Some(due) = self.next() {
-            self.wait_for_turn(due).await?;
-            if let Some(lease) = self.acquire(due).await? {
+            end.run_until_cancelled(self.wait_for_turn(due)).await?;
+            if let Some(lease) = end.run_until_cancelled(self.acquire(due)).await? {
                 self.scan(due, lease).await?;
             }
         }
-        self.wait().await
+        end.run_until_cancelled(self.wait()).await
     }
 
     /// The reason for a scan now, if one is due.
@@ -152,32 +152,30 @@ impl ScanLoop {
     }
 
     /// Waits for the jitter of a scheduled scan.
-    async fn wait_for_turn(&self, due: Due) -> Option<()> {
+    async fn wait_for_turn(&self, due: Due) {
         let jitter = match due {
             Due::Schedule(_) | Due::Start => {
                 self.scans.schedule.jitter.mul_f64(fastrand::f64()) + turn(&self.shared)
             }
             Due::Again { .. } | Due::Asked => Duration::ZERO,
         };
-        let waiting = self.watchdog.during(jitter, tokio::time::sleep(jitter));
-        self.scans.end.run_until_cancelled(waiting).await
+        self.watchdog.during(jitter, tokio::time::sleep(jitter)).await;
     }
 
-    /// Acquires the lease; otherwise notes the retry and returns `Some(None)`.
-    async fn acquire(&mut self, due: Due) -> Option<Option<Lease>> {
-        let (shared, organization) = (&self.shared, &self.organization);
+    /// Acquires the lease; otherwise notes the retry, if any.
+    async fn acquire(&mut self, due: Due) -> Option<Lease> {
+        let (shared, organization) = (&self.shared, self.scans.target.api.organization());
         let taking = take(shared, organization, due, self.last);
-        let taking = self.watchdog.during(shared.timing.taking, taking);
-        let outcome = self.scans.end.run_until_cancelled(taking).await?;
+        let outcome = self.watchdog.during(shared.timing.taking, taking).await;
         if outcome.is_ok() && self.fault.take().is_some() {
             shared.note_scan(organization, |watched| watched.fault = None);
         }
         let (pause, retry) = match outcome {
-            Ok(LeaseOutcome::Acquired(lease)) => return Some(Some(lease)),
+            Ok(LeaseOutcome::Acquired(lease)) => return Some(lease),
             // Another instance has already run this scan.
             Ok(LeaseOutcome::Done) => {
                 shared.note_scan(organization, |watched| watched.fault = None);
-                return Some(None);
+                return None;
             }
             Ok(LeaseOutcome::Held) => (shared.timing.lease_held, due.again()),
             Ok(LeaseOutcome::Superseded) => match due.again() {
@@ -187,7 +185,7 @@ impl ScanLoop {
                         "scan not started: another instance has a newer configuration, and only \
                          that instance scans"
                     );
-                    return Some(None);
+                    return None;
                 }
                 // The other instance may stop before it scans.
                 due => (shared.timing.database_away, due),
@@ -204,13 +202,13 @@ impl ScanLoop {
             }
         };
         self.again = Some((Instant::now() + pause, retry));
-        Some(None)
+        None
     }
 
-    /// Runs the scan, and notes its result and its retry. If cancelled, nothing is saved, and the
-    /// next start scans again.
+    /// Runs the scan, and notes its result and its retry. `None` if the loop is cancelled: nothing is
+    /// saved then, and the next start scans again.
     async fn scan(&mut self, due: Due, lease: Lease) -> Option<()> {
-        let (shared, organization) = (&self.shared, &self.organization);
+        let (shared, organization) = (&self.shared, self.scans.target.api.organization());
         let Scans { target, schedule, news, end, .. } = self.scans.as_ref();
         news.tell(ScanEvent::ScanBegins(organization.clone()));
         shared.note_scan(organization, |watched| watched.scanning = true);
@@ -266,7 +264,7 @@ impl ScanLoop {
     }
 
     /// Waits for a tick of the scheduler or a request.
-    async fn wait(&mut self) -> Option<()> {
+    async fn wait(&mut self) {
         tokio::select! {
             tick = self.ticks.changed() => if tick.is_err() {
                 // Without the scheduler there are no ticks, but the schedule continues.
@@ -278,13 +276,11 @@ impl ScanLoop {
             },
             () = tokio::time::sleep(self.shared.timing.missing_tick) => {
                 tracing::warn!(
-                    organization = %self.organization,
+                    organization = %self.scans.target.api.organization(),
                     "the internal scheduler does not tick: checking the schedule without it"
                 );
             }
-            () = self.scans.end.cancelled() => return None,
         }
-        Some(())
     }
 }
 

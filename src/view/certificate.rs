@@ -17,9 +17,8 @@ use crate::{
         threshold::Severity,
     },
     message::{
-        CandidateView, CertificateView, ProjectView, SilenceView, SuccessorView,
-        compose::{CertificateParts, MessageContext},
-        wording,
+        CandidateView, CertificateBody, CertificateView, ProjectView, SilenceView, SuccessorView,
+        compose::MessageContext, wording,
     },
 };
 
@@ -53,8 +52,8 @@ impl CertificateRow {
         context: &MessageContext<'_>,
         assessment: &Assessment<'_>,
     ) -> CertificateRow {
-        let shown = context.view(assessment, &Routing::all());
-        let CertificateParts { certificate: mut view, successor, .. } = shown;
+        let CertificateBody { certificate: mut view, successor, .. } =
+            context.view(assessment, &Routing::all());
         view.ignored.take_if(|silence| silence.ended);
         view.acknowledged.take_if(|silence| silence.ended);
         CertificateRow {
@@ -65,7 +64,7 @@ impl CertificateRow {
             breaks: 0,
             replaced: assessment.replaced,
             stale: evaluation.is_stale(&view.id),
-            steps: steps(assessment, evaluation.policy, evaluation.now),
+            steps: steps(evaluation, assessment),
             view,
             successor,
         }
@@ -91,7 +90,7 @@ impl CertificateRow {
 
     /// The number of projects without a successor.
     pub fn left_alone(&self) -> usize {
-        self.view.active_in.without_successor + self.view.active_in.elsewhere_without_successor
+        self.view.active_in.all_without_successor()
     }
 
     /// `chat, search, batch and 4 more`.

@@ -9,19 +9,17 @@ use crate::{
     domain::{
         alert::Reason,
         certificate::{Certificate, LifeFrom, OrganizationName},
-        evaluate::{Assessment, Evaluation, Unprotected},
+        evaluate::{Assessment, Evaluation},
         finding::findings,
         notifier::NotifierState,
-        policy::Policy,
         routing::Routing,
         subject::Subject,
         threshold::Severity,
         words::words,
     },
     message::{
-        CandidateView, CertificateView, Event, Notification, ProjectView, SuccessorView,
-        compose::{CertificateParts, MessageContext},
-        wording,
+        CandidateView, CertificateBody, CertificateView, Event, Notification, ProjectView,
+        SuccessorView, compose::MessageContext, wording,
     },
 };
 
@@ -201,7 +199,7 @@ pub fn explain(
     forecast: &[Notification],
 ) -> Explanation {
     let context = MessageContext::without_scan(evaluation);
-    let CertificateParts { certificate, successor, candidates } =
+    let CertificateBody { certificate, successor, candidates, .. } =
         context.view(assessment, &Routing::all());
     let ruling = &assessment.ruling;
     let (life, from) = assessment.certificate.life();
@@ -219,7 +217,7 @@ pub fn explain(
         ladder_of_rule: ruling.rule.map(|rule| rule.index),
         ignored_by_rule: ruling.ignored.map(|(rule, _)| rule.index),
         life: ruling.ladder.has_shares().then_some((life, from)),
-        ladder: steps(assessment, evaluation.policy, evaluation.now),
+        ladder: steps(evaluation, assessment),
         notifiers: notifiers
             .iter()
             .map(|notifier| outlook(notifier, evaluation, assessment, forecast))
@@ -232,28 +230,21 @@ pub fn explain(
 fn unprotected(evaluation: &Evaluation<'_>, certificate: &Certificate) -> Vec<ProjectView> {
     let listing = evaluation.inventory.projects_that_list(&certificate.id);
     let unprotected = listing.iter().filter_map(|project| evaluation.unprotected(&project.id));
-    let view = |one: &Unprotected<'_>| ProjectView {
-        unprotected_since: one.since,
-        ..ProjectView::of(one.project)
-    };
-    unprotected.map(view).collect()
+    unprotected.map(ProjectView::unprotected).collect()
 }
 
 /// The ladder of a certificate: widest threshold first, then the expiry.
-pub fn steps(assessment: &Assessment<'_>, policy: &Policy, now: DateTime<Utc>) -> Vec<Step> {
+pub fn steps(evaluation: &Evaluation<'_>, assessment: &Assessment<'_>) -> Vec<Step> {
     let ruling = &assessment.ruling.steps;
     let step = |stage: &str, lead: TimeDelta, severity: Severity, repeat: Option<TimeDelta>| {
         let at = assessment.certificate.expires_at.map(|expires_at| seconds(expires_at - lead));
-        let (severity, repeat) = match assessment.replaced {
-            true => (severity.min(policy.replaced_severity), None),
-            false => (severity, repeat),
-        };
+        let (severity, repeat) = evaluation.policy.limited(assessment.replaced, severity, repeat);
         Step {
             stage: stage.to_owned(),
             at,
             severity,
             repeat_seconds: repeat.map(|repeat| repeat.num_seconds()),
-            reached: at.is_some_and(|at| at <= now),
+            reached: at.is_some_and(|at| at <= evaluation.now),
         }
     };
     let thresholds =
@@ -368,6 +359,7 @@ mod tests {
             Inventory,
             tests::{everything, reading, start},
         },
+        policy::Policy,
         threshold::tests::ladder,
     };
 
@@ -387,7 +379,7 @@ mod tests {
             let evaluation = evaluated(at(0));
             let assessment = evaluation.assessments().next().unwrap();
             assert_eq!(assessment.replaced, successor);
-            let shown = steps(&assessment, &policy, at(0));
+            let shown = steps(&evaluation, &assessment);
             assert_eq!(shown.len(), 4);
             for (step, day) in shown.iter().zip([20, 35, 39, 41]) {
                 let evaluation = evaluated(at(day));

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use std::cmp::Reverse;
 
 use super::super::{
-    instant,
+    rfc3339,
     terminal::{self, Tint, lines},
 };
 use crate::{
@@ -133,7 +133,7 @@ fn certificates(survey: &Survey, rows: &[&CertificateRow]) -> String {
             certificate.name.as_ref().map_or("-", |name| name.as_str()).to_owned(),
             certificate.id.to_string(),
             row.organization.to_string(),
-            certificate.expires_at.map_or("-".to_owned(), instant),
+            certificate.expires_at.map_or("-".to_owned(), rfc3339),
             row.scope(),
         ];
         texts.extend(noted.then(|| note(row, survey).unwrap_or("-".to_owned())));
@@ -262,8 +262,8 @@ pub fn csv(survey: &Survey) -> anyhow::Result<String> {
             row.status.as_str(),
             row.severity.map_or("", Severity::as_str),
             row.severity.and(row.stage.as_deref()).unwrap_or_default(),
-            &view.valid_at.map(instant).unwrap_or_default(),
-            &view.expires_at.map(instant).unwrap_or_default(),
+            &view.valid_at.map(rfc3339).unwrap_or_default(),
+            &view.expires_at.map(rfc3339).unwrap_or_default(),
             &left.map(|left| left.to_string()).unwrap_or_default(),
             if view.active_in.organization { "true" } else { "false" },
             &view.active_in.projects_total.to_string(),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use std::path::Path;
 
-use super::{Failure, TextOutput, instant, state};
+use super::{Failure, TextOutput, rfc3339, state};
 use crate::{
     clock::Clock,
     config::{Config, Needs},
@@ -71,7 +71,7 @@ impl Page<'_> {
             .filter_map(|sent| {
                 let alert = self.alert(sent)?;
                 Some(serde_json::json!({
-                    "at": instant(sent.notification.created_at),
+                    "at": rfc3339(sent.notification.created_at),
                     "notification_id": sent.notification.id,
                     "notifier": sent.notification.notifier,
                     "event": alert.event,
@@ -84,7 +84,7 @@ impl Page<'_> {
             .collect();
         let scan = self.scan.as_ref().map(|scan| {
             serde_json::json!({
-                "id": scan.id, "finished_at": instant(scan.finished_at), "complete": scan.complete,
+                "id": scan.id, "finished_at": rfc3339(scan.finished_at), "complete": scan.complete,
             })
         });
         let Explanation { certificate, .. } = &self.explanation;
@@ -92,12 +92,12 @@ impl Page<'_> {
             (&self.explanation.candidates, &self.explanation.unprotected);
         serde_json::json!({
             "schema": "certvigil.explain/1",
-            "explained_at": instant(self.now),
+            "explained_at": rfc3339(self.now),
             "organization": self.explanation.organization,
             "scan": scan,
             "stale": self.explanation.stale,
             "certificate": CertificateDetails::of(certificate, self.now),
-            "created_at": self.explanation.created_at.map(instant),
+            "created_at": self.explanation.created_at.map(rfc3339),
             "successor": self.explanation.successor.as_ref().map(Successor::from),
             "candidates": candidates.iter().map(Candidate::from).collect::<Vec<_>>(),
             "unprotected_projects": unprotected.iter().map(ProjectOfCertificate::from).collect::<Vec<_>>(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::super::{
-    instant,
+    rfc3339,
     terminal::{self, Tint, lines},
 };
 use crate::{
@@ -176,7 +176,7 @@ impl<'a> Outlook<'a> {
             .map(|message| {
                 let alerts: Vec<Value> = message.alerts.iter().map(entry).collect();
                 json!({
-                    "at": instant(message.created_at),
+                    "at": rfc3339(message.created_at),
                     "organization": message.organization,
                     "notifier": message.notifier,
                     "severity": message.severity,
@@ -188,8 +188,8 @@ impl<'a> Outlook<'a> {
             .collect();
         json!({
             "schema": "certvigil.forecast/1",
-            "made_at": instant(self.now),
-            "until": instant(self.until),
+            "made_at": rfc3339(self.now),
+            "until": rfc3339(self.until),
             "timezone": self.config.timezone.name(),
             "messages": messages,
             "notes": self.notes,
@@ -210,7 +210,7 @@ impl<'a> Outlook<'a> {
             let organization = message.organization.as_ref().map_or("", |name| name.as_str());
             // Stable ids for calendars (RFC 7986, section 5.3): a notifier gets one message per
             // organization and scan.
-            let key = format!("{organization}/{}/{}", message.notifier, instant(at));
+            let key = format!("{organization}/{}/{}", message.notifier, rfc3339(at));
             let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
             let lines: Vec<String> = message
                 .alerts
@@ -240,7 +240,7 @@ fn entry(alert: &Alert) -> Value {
         json!({
             "id": one.id,
             "name": one.name,
-            "expires_at": one.expires_at.map(instant),
+            "expires_at": one.expires_at.map(rfc3339),
             "projects_total": one.active_in.projects_total,
             "projects_without_successor": one.active_in.without_successor,
         })

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use std::path::Path;
 
-use super::{Failure, TextOutput, instant, read, state};
+use super::{Failure, TextOutput, read, rfc3339, state};
 use crate::{
     clock::Clock,
     config::Needs,
@@ -181,7 +181,7 @@ impl Page<'_> {
     fn document(&self) -> serde_json::Value {
         let certificate = |one: &Certificate| {
             serde_json::json!({
-                "id": one.id, "name": one.name, "expires_at": one.expires_at.map(instant),
+                "id": one.id, "name": one.name, "expires_at": one.expires_at.map(rfc3339),
             })
         };
         let steps = STEPS.map(|step| {
@@ -206,7 +206,7 @@ impl Page<'_> {
         };
         serde_json::json!({
             "schema": "certvigil.rotation/1",
-            "read_at": instant(self.now),
+            "read_at": rfc3339(self.now),
             "organization": self.organization(),
             "complete": self.plan.is_complete,
             "certificate": certificate(self.plan.certificate),

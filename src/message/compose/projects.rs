@@ -142,10 +142,9 @@ impl MessageContext<'_> {
             ProjectKind::Uncovered => {
                 self.evaluation.uncovered(id).map(|one| self.since(one.project))
             }
-            ProjectKind::Unprotected => self.evaluation.unprotected(id).map(|one| ProjectView {
-                unprotected_since: one.since,
-                ..ProjectView::of(one.project)
-            }),
+            ProjectKind::Unprotected => {
+                self.evaluation.unprotected(id).map(ProjectView::unprotected)
+            }
         }
     }
 

@@ -17,8 +17,8 @@ use crate::{
         routing::Routing,
     },
     message::{
-        ActiveIn, CandidateView, CertificateView, LeftBehind, Named, ProjectView, SightView,
-        SilenceView, SuccessorView, UnseenView,
+        ActiveIn, CandidateView, CertificateBody, CertificateView, LeftBehind, Named, ProjectView,
+        SightView, SilenceView, SuccessorView, UnseenView,
     },
 };
 
@@ -75,7 +75,7 @@ impl MessageContext<'_> {
     }
 
     /// A certificate with the projects that the routing selects, its successor and its candidates.
-    pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> CertificateParts {
+    pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> CertificateBody {
         let certificate = assessment.certificate;
         let rotation = self.evaluation.rotation(assessment);
         let (asked, others): (Vec<&ProjectRotation<'_>>, Vec<_>) =
@@ -102,7 +102,8 @@ impl MessageContext<'_> {
             projects,
         };
         let successors = asked.iter().filter_map(|one| takes_over(certificate, one)).collect();
-        CertificateParts {
+        CertificateBody {
+            left_behind: None,
             certificate: CertificateView {
                 id: certificate.id.clone(),
                 name: certificate.name.clone(),
@@ -160,15 +161,6 @@ impl MessageContext<'_> {
                 .and_then(|one| acknowledged(one, self.evaluation.now)),
         })
     }
-}
-
-/// A certificate as messages, pages and commands show it.
-pub struct CertificateParts {
-    pub certificate: CertificateView,
-    /// The successor in most of its projects.
-    pub successor: Option<SuccessorView>,
-    /// Certificates that could be activated in projects without a successor.
-    pub candidates: Vec<CandidateView>,
 }
 
 /// The successor in a project, of a certificate with a known expiry.

@@ -309,9 +309,7 @@ pub(super) fn quiet(
     let end = certificate.expires_at.filter(|end| *end > now);
     let until = wording::day(end.map_or(week, |end| end.min(week)));
     let active = &certificate.active_in;
-    let is_replaced = active.projects_total > 0
-        && active.without_successor == 0
-        && active.elsewhere_without_successor == 0;
+    let is_replaced = active.projects_total > 0 && active.all_without_successor() == 0;
     let command = format!(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?

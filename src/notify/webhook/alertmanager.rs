@@ -12,7 +12,7 @@ use url::Url;
 use super::{
     format::{RenderContext, Request},
     incident::{Incident, TO_MUTE},
-    instant,
+    rfc3339,
 };
 use crate::{
     domain::threshold::Severity,
@@ -37,13 +37,13 @@ pub fn call(incident: &Incident<'_>, context: RenderContext<'_>) -> Request {
             "annotations": details,
             // For a known alert, Alertmanager keeps the earlier start. It rejects an alert that
             // starts after its end.
-            "startsAt": instant(ends_at.map_or(starts_at, |ends_at| ends_at.min(starts_at))),
+            "startsAt": rfc3339(ends_at.map_or(starts_at, |ends_at| ends_at.min(starts_at))),
         });
         if let Some(page) = &context.style.links.page {
             alert["generatorURL"] = page.as_str().into();
         }
         if let Some(ends_at) = ends_at {
-            alert["endsAt"] = instant(ends_at).into();
+            alert["endsAt"] = rfc3339(ends_at).into();
         }
         alert
     };

@@ -79,7 +79,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
         "description": cut(&description.join("\n"), MAX_DESCRIPTION),
         "color": colour(entry.mark),
         "fields": fields,
-        "timestamp": super::instant(notification.created_at),
+        "timestamp": super::rfc3339(notification.created_at),
     })
 }
 

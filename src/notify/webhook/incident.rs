@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     format::{RenderContext, cut},
-    instant,
+    rfc3339,
 };
 use crate::{
     domain::{text::unlinked, threshold::Severity},
@@ -122,7 +122,7 @@ impl<'a> Incident<'a> {
         }
         detail("not_seen", notification.scan.as_ref().and_then(unseen));
         detail("clock", notification.scan.as_ref().and_then(wrong_clock));
-        detail("read_at", notification.scan.as_ref().map(|scan| instant(scan.finished_at)));
+        detail("read_at", notification.scan.as_ref().map(|scan| rfc3339(scan.finished_at)));
         detail("message", Some(notification.id.to_string()));
         details
     }

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::instant;
+use super::rfc3339;
 use crate::{
     message::{
         Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnseenView,
@@ -22,18 +22,18 @@ pub fn document(notification: &Notification, links: &Links, now: DateTime<Utc>) 
     json!({
         "schema": SCHEMA,
         "id": notification.id,
-        "sent_at": instant(now),
+        "sent_at": rfc3339(now),
         "notifier": notification.notifier,
         "organization": notification.organization,
         "severity": notification.severity,
         "summary": wording::summary(notification, now),
         "scan": notification.scan.as_ref().map(|scan| json!({
             "id": scan.id,
-            "finished_at": instant(scan.finished_at),
+            "finished_at": rfc3339(scan.finished_at),
             "complete": scan.complete,
             "projects_read": scan.projects_read,
             "projects_unreadable": scan.projects_unreadable,
-            "oldest_read_at": scan.oldest_reading.map(instant),
+            "oldest_read_at": scan.oldest_reading.map(rfc3339),
             "clock_skew_seconds": scan.clock_skew,
         })),
         "page_url": links.page,
@@ -54,7 +54,7 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
         "certificate": null,
         "successor": null,
         "candidates": [],
-        "due_at": alert.due_at.map(instant),
+        "due_at": alert.due_at.map(rfc3339),
         "late_seconds": alert.late_by(now).map(|late| late.num_seconds()),
     });
     match &alert.body {
@@ -90,7 +90,7 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
             entry[view.kind.as_str()] = json!({
                 "id": view.id,
                 "name": view.name,
-                "expires_at": view.expires_at.map(instant),
+                "expires_at": view.expires_at.map(rfc3339),
                 "expires_in_seconds": left,
                 "own": view.own,
             });
@@ -110,7 +110,7 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
 fn failing_receiver(view: &ReceiverView) -> Value {
     json!({
         "receiver": view.receiver,
-        "since": instant(view.since),
+        "since": rfc3339(view.since),
         "error": view.why,
         "rejected": view.refused,
     })
@@ -121,7 +121,7 @@ fn unseen(view: &UnseenView) -> Value {
     json!({
         "list": view.list,
         "project_id": view.project,
-        "since": instant(view.since),
+        "since": rfc3339(view.since),
         "error": view.why,
     })
 }

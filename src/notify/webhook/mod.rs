@@ -35,7 +35,7 @@ use uuid::Uuid;
 use super::Notifier;
 use crate::{
     domain::{
-        day::rfc3339 as instant,
+        day::rfc3339,
         notifier::Grouping,
         retry::{FailureReason, Outcome},
         routing::Routing,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     format::{RenderContext, Request, cut},
     incident::Incident,
-    instant,
+    rfc3339,
 };
 use crate::domain::threshold::Severity;
 
@@ -36,7 +36,7 @@ fn event(incident: &Incident<'_>, context: RenderContext<'_>, action: &str, of: 
             "summary": cut(&incident.summary, MAX_SUMMARY),
             "source": incident.source(),
             "severity": severity(of),
-            "timestamp": instant(incident.notification.created_at),
+            "timestamp": rfc3339(incident.notification.created_at),
             "class": incident.alert.event,
             "custom_details": incident.details(),
         },
