@@ -160,12 +160,15 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// The active certificates of each group in which the certificate is active.
-    pub fn lists_with(&self, id: &CertificateId) -> impl Iterator<Item = &[&'a Certificate]> {
+    /// Each group in which the certificate is active: its active certificates and its projects.
+    pub fn groups_with(
+        &self,
+        id: &CertificateId,
+    ) -> impl Iterator<Item = (&[&'a Certificate], &Projects<'a>)> {
         let everywhere = if self.is_inherited(id) { self.groups.as_slice() } else { &[] };
         let own = if everywhere.is_empty() { self.own_groups(id) } else { &[] };
         let own = own.iter().map(|(_, group)| &self.groups[*group]);
-        everywhere.iter().chain(own).map(|group| group.certificates.as_slice())
+        everywhere.iter().chain(own).map(|group| (group.certificates.as_slice(), &group.projects))
     }
 }
 
@@ -202,7 +205,8 @@ mod tests {
             for id in inventory.certificates.keys() {
                 prop_assert_eq!(active.projects_of(id).to_vec(), inventory.projects_of(id));
                 prop_assert_eq!(active.is_inherited(id), inventory.active_in_organization(id));
-                let mut lists_with: Vec<_> = active.lists_with(id).map(<[_]>::to_vec).collect();
+                let lists = active.groups_with(id).map(|(list, _)| list.to_vec());
+                let mut lists_with: Vec<_> = lists.collect();
                 let each = inventory.projects_of(id);
                 let mut each: Vec<_> = each.iter().map(|one| inventory.active_in_project(&one.id)).collect();
                 let by_id = |a: &Vec<&Certificate>, b: &Vec<&Certificate>| {

@@ -41,7 +41,7 @@ pub struct Evaluation<'a> {
     /// The watched admin keys, and certvigil's client certificate.
     pub credentials: Vec<Credential<'a>>,
     acknowledgements: &'a Acknowledgements,
-    active: Active<'a>,
+    pub(super) active: Active<'a>,
     unread: Vec<&'a Project>,
     stale: HashSet<&'a CertificateId>,
 }
@@ -176,10 +176,11 @@ impl<'a> Evaluation<'a> {
         (projects, ruling, mut reached): (Projects<'a>, Ruling<'a>, Option<Reached>),
     ) -> Assessment<'a> {
         let margin = ruling.steps.widest();
-        let mut lists_with = self.active.lists_with(&certificate.id);
+        let mut groups = self.active.groups_with(&certificate.id);
         let replaced = !projects.is_empty()
-            && lists_with
-                .all(|active| coverage::successor(certificate, active, margin, self.now).is_some());
+            && groups.all(|(active, _)| {
+                coverage::successor(certificate, active, margin, self.now).is_some()
+            });
         if let Some(reached) = &mut reached
             && replaced
             && matches!(reached.stage, Stage::Within(_) | Stage::Expired)

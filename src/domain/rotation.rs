@@ -43,9 +43,9 @@ words! {
 pub struct Rotation<'a> {
     /// Active for the organization, and therefore inherited by every project.
     pub organization_wide: bool,
-    /// The projects in which it is active, ordered by id.
+    /// The projects in which it is active, in no particular order.
     pub projects: Vec<ProjectRotation<'a>>,
-    /// Possible successors, the likeliest first.
+    /// If it is in a stage: possible successors, the likeliest first.
     pub candidates: Vec<&'a Certificate>,
     /// Inactive, and replaced or expired.
     pub leftover: bool,
@@ -57,18 +57,21 @@ pub struct ProjectRotation<'a> {
     pub project: &'a Project,
     /// The successor in this project.
     pub successor: Option<&'a Certificate>,
-    /// Without a successor: the certificate to activate.
+    /// Without a successor, in a stage: the certificate to activate.
     pub candidate: Option<&'a Certificate>,
-    pub next: RotationStep,
+    /// Start of the time without a valid certificate; `None` if there is a successor, or if it is
+    /// unknown.
+    pub uncovered_from: Option<DateTime<Utc>>,
+    /// `None` if it is in no stage.
+    pub next: Option<RotationStep>,
 }
 
 impl Rotation<'_> {
-    /// The next step and the certificate to activate. If projects differ, the earliest step. `None`
-    /// for an inactive certificate that may still be needed.
-    pub fn next(&self) -> Option<(RotationStep, Option<&Certificate>)> {
-        let least = self.projects.iter().min_by_key(|one| one.next);
-        let least = least.map(|one| (one.next, one.candidate));
-        least.or((self.leftover && !self.organization_wide).then_some((RotationStep::Delete, None)))
+    /// The next step of a certificate that is in a stage or left over. If projects differ, the
+    /// earliest step.
+    pub fn next(&self) -> Option<RotationStep> {
+        let earliest = self.projects.iter().filter_map(|one| one.next).min();
+        earliest.or((self.leftover && !self.organization_wide).then_some(RotationStep::Delete))
     }
 }
 
@@ -86,21 +89,38 @@ impl<'a> Evaluation<'a> {
         // Without a known expiry, a successor has to be valid for long enough from now on.
         let end = certificate.expires_at.unwrap_or(self.now);
         let margin = assessment.ruling.steps.widest();
-        let successor = |project: &ProjectId| {
-            coverage::successor_at(certificate, end, self.active_in(project), margin, self.now)
-        };
-        let successors: Vec<Option<&Certificate>> =
-            assessment.projects.iter().map(|one| successor(&one.id)).collect();
+        // Once for all projects with the same list: there may be thousands.
+        let groups: Vec<_> = self
+            .active
+            .groups_with(&certificate.id)
+            .map(|(active, projects)| {
+                let takes_over = coverage::successor_at(certificate, end, active, margin, self.now);
+                (active, projects, takes_over)
+            })
+            .collect();
         let mut used: BTreeMap<&CertificateId, usize> = BTreeMap::new();
-        for successor in successors.iter().flatten() {
-            *used.entry(&successor.id).or_default() += 1;
+        for (_, projects, successor) in &groups {
+            if let Some(successor) = successor {
+                *used.entry(&successor.id).or_default() += projects.len();
+            }
         }
-        let candidates = self.candidates(Some(certificate), end, margin, &used);
+        let in_stage = self.ends_soon(assessment);
+        // Each search is a pass over all certificates.
+        let candidates = match in_stage {
+            true => self.candidates(Some(certificate), end, margin, &used),
+            false => Vec::new(),
+        };
         let expired = certificate.expires_at.is_some_and(|at| at <= self.now);
-        let of_project = |(project, successor): (&&'a Project, Option<&'a Certificate>)| {
+        let mut in_projects = Vec::with_capacity(assessment.projects.len());
+        for (active, projects, successor) in groups {
             let candidate = match successor {
                 Some(_) => None,
-                None => self.first_inactive(&candidates, &project.id),
+                None => first_inactive(&candidates, active),
+            };
+            // Without a known expiry, the end of the coverage is unknown, too.
+            let uncovered_from = match (successor, certificate.expires_at) {
+                (Some(_), _) | (_, None) => None,
+                (None, Some(_)) => coverage::uncovered_from(active, self.now),
             };
             let next = match (successor, candidate) {
                 (Some(_), _) if expired => RotationStep::Deactivate,
@@ -108,11 +128,17 @@ impl<'a> Evaluation<'a> {
                 (None, Some(_)) => RotationStep::Activate,
                 (None, None) => RotationStep::Upload,
             };
-            ProjectRotation { project, successor, candidate, next }
-        };
+            in_projects.extend(projects.iter().map(|project| ProjectRotation {
+                project,
+                successor,
+                candidate,
+                uncovered_from,
+                next: in_stage.then_some(next),
+            }));
+        }
         Rotation {
             organization_wide: assessment.organization_wide,
-            projects: assessment.projects.iter().zip(successors).map(of_project).collect(),
+            projects: in_projects,
             candidates,
             leftover: self.is_leftover(assessment),
         }
@@ -125,7 +151,7 @@ impl<'a> Evaluation<'a> {
         let listed = listing.iter().flat_map(|listing| listing.list.iter());
         let listed = listed.map(|(id, _)| (id, 1)).collect();
         let candidates = self.candidates(last, self.now, TimeDelta::zero(), &listed);
-        let candidate = self.first_inactive(&candidates, project);
+        let candidate = first_inactive(&candidates, self.active_in(project));
         Remedy {
             candidate,
             next: if candidate.is_some() { RotationStep::Activate } else { RotationStep::Upload },
@@ -133,7 +159,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether a certificate has reached a threshold or expired.
-    pub fn ends_soon(&self, assessment: &Assessment<'_>) -> bool {
+    fn ends_soon(&self, assessment: &Assessment<'_>) -> bool {
         let stage = assessment.reached.as_ref().map(|reached| reached.stage);
         matches!(stage, Some(Stage::Within(_) | Stage::Expired))
     }
@@ -185,16 +211,15 @@ impl<'a> Evaluation<'a> {
         candidates.sort_by_cached_key(rank);
         candidates
     }
+}
 
-    fn first_inactive(
-        &self,
-        candidates: &[&'a Certificate],
-        project: &ProjectId,
-    ) -> Option<&'a Certificate> {
-        let active = self.active_in(project);
-        let is_active = |id: &CertificateId| active.iter().any(|one| one.id == *id);
-        candidates.iter().copied().find(|one| !is_active(&one.id))
-    }
+/// The first candidate that is not active in a project with these active certificates.
+fn first_inactive<'a>(
+    candidates: &[&'a Certificate],
+    active: &[&Certificate],
+) -> Option<&'a Certificate> {
+    let is_active = |id: &CertificateId| active.iter().any(|one| one.id == *id);
+    candidates.iter().copied().find(|one| !is_active(&one.id))
 }
 
 /// Whether two names look like versions of one name: `prod-ca-2026` and `prod-ca-2027`.

@@ -15,7 +15,7 @@ impl Glob {
 
     /// Whether the pattern matches the whole `text`.
     pub fn matches(&self, text: &str) -> bool {
-        self.0.matches(text)
+        self.is_all() || self.0.matches(text)
     }
 
     fn is_all(&self) -> bool {

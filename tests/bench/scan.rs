@@ -213,7 +213,7 @@ fn latency(bench: &mut Bench) -> anyhow::Result<()> {
 
 fn processor(bench: &mut Bench) -> anyhow::Result<()> {
     for world in
-        [World::of(10_000, 1, true), World::of(10_000, 50, true), World::of(10_000, 50, false)]
+        [World::of(10_000, 1, true), World::of(10_000, 50, true), World::of(200, 50, false)]
     {
         let (ours, floor) = beside(bench, world, 3)?;
         let of = |all: Vec<f64>| median(all) * 1e6 / world.paths().len() as f64;

@@ -80,16 +80,22 @@ impl MessageContext<'_> {
         let rotation = self.evaluation.rotation(assessment);
         let (asked, others): (Vec<&ProjectRotation<'_>>, Vec<_>) =
             rotation.projects.iter().partition(|one| routing.projects.match_project(one.project));
-        let in_time = self.evaluation.ends_soon(assessment);
-        let mut fates: Vec<ProjectEffect<'_>> =
-            asked.iter().map(|one| self.fate(certificate, one)).collect();
         // Projects without a successor first, by the time at which they lose coverage.
-        fates.sort_by_key(|fate| {
-            let from = fate.uncovered_from;
-            (fate.successor.is_some(), from.is_none(), from, &fate.rotation.project.id)
-        });
+        let place = |one: &ProjectRotation<'_>| {
+            let from = one.uncovered_from;
+            (takes_over(certificate, one).is_some(), from.is_none(), from)
+        };
+        let order = |a: &&ProjectRotation<'_>, b: &&ProjectRotation<'_>| {
+            (place(a), &a.project.id).cmp(&(place(b), &b.project.id))
+        };
         // Only the shown projects: there may be thousands for each of a hundred alerts.
-        let projects = fates.iter().take(MAX_PROJECTS).map(|fate| fate.view(in_time)).collect();
+        let mut shown = asked.clone();
+        if shown.len() > MAX_PROJECTS {
+            shown.select_nth_unstable_by(MAX_PROJECTS, order);
+            shown.truncate(MAX_PROJECTS);
+        }
+        shown.sort_unstable_by(order);
+        let projects = shown.iter().map(|one| project_view(certificate, one)).collect();
         let without = |all: &[&ProjectRotation<'_>]| {
             all.iter().filter(|one| takes_over(certificate, one).is_none()).count()
         };
@@ -111,33 +117,13 @@ impl MessageContext<'_> {
                 expires_at: certificate.expires_at,
                 strange_expiry: certificate.strange_expiry,
                 active_in,
-                next: rotation
-                    .next()
-                    .filter(|_| in_time || rotation.leftover)
-                    .map(|(step, _)| step),
+                next: rotation.next(),
                 ignored: ignored(assessment),
                 acknowledged: acknowledged(assessment, self.evaluation.now),
             },
             successor: self.successor_of_most(successors, asked.len()),
-            candidates: if in_time { candidates(&rotation, &asked) } else { Vec::new() },
+            candidates: candidates(&rotation, &asked),
         }
-    }
-
-    fn fate<'a>(
-        &self,
-        certificate: &Certificate,
-        rotation: &'a ProjectRotation<'a>,
-    ) -> ProjectEffect<'a> {
-        let successor = takes_over(certificate, rotation);
-        // Without a known expiry, the end of the coverage is unknown, too.
-        let uncovered_from = match (successor, certificate.expires_at) {
-            (Some(_), _) | (_, None) => None,
-            (None, Some(_)) => {
-                let active = self.evaluation.active_in(&rotation.project.id);
-                coverage::uncovered_from(active, self.evaluation.now)
-            }
-        };
-        ProjectEffect { rotation, successor, uncovered_from }
     }
 
     /// The certificate that takes over in most of the projects.
@@ -186,24 +172,15 @@ fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<Ca
     first.into_iter().chain(rest).take(MAX_CANDIDATES).map(view).collect()
 }
 
-/// The effect of a certificate's expiry on one project.
-struct ProjectEffect<'a> {
-    rotation: &'a ProjectRotation<'a>,
-    successor: Option<&'a Certificate>,
-    uncovered_from: Option<DateTime<Utc>>,
-}
-
-impl ProjectEffect<'_> {
-    /// The view of the project; with the next step if the certificate is in a stage.
-    fn view(&self, in_time: bool) -> ProjectView {
-        let candidate = self.rotation.candidate.filter(|_| in_time);
-        ProjectView {
-            successor_id: self.successor.map(|certificate| certificate.id.clone()),
-            uncovered_from: self.uncovered_from,
-            next: in_time.then_some(self.rotation.next),
-            candidate: candidate.map(Named::of),
-            ..ProjectView::of(self.rotation.project)
-        }
+/// A project in which a certificate is active.
+fn project_view(certificate: &Certificate, rotation: &ProjectRotation<'_>) -> ProjectView {
+    let successor = takes_over(certificate, rotation);
+    ProjectView {
+        successor_id: successor.map(|certificate| certificate.id.clone()),
+        uncovered_from: rotation.uncovered_from,
+        next: rotation.next,
+        candidate: rotation.candidate.map(Named::of),
+        ..ProjectView::of(rotation.project)
     }
 }
 
