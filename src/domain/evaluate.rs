@@ -147,9 +147,14 @@ impl<'a> Evaluation<'a> {
         self.inventory.certificates.get(id).map(|one| self.assess(one))
     }
 
+    /// The assessment of a certificate in a stage.
+    pub fn find_in_stage(&self, id: &CertificateId) -> Option<&Assessment<'a>> {
+        let at = self.in_stage.binary_search_by(|one| one.certificate.id.cmp(id));
+        at.ok().and_then(|at| self.in_stage.get(at))
+    }
+
     fn assess(&self, certificate: &'a Certificate) -> Assessment<'a> {
-        let at = self.in_stage.binary_search_by(|one| one.certificate.id.cmp(&certificate.id));
-        match at.ok().and_then(|at| self.in_stage.get(at)) {
+        match self.find_in_stage(&certificate.id) {
             Some(known) => known.clone(),
             None => {
                 let projects = self.active.projects_of(&certificate.id);

@@ -95,13 +95,12 @@ impl Project {
             [] => None,
             active => coverage::uncovered_from(active, evaluation.now).filter(is_one),
         };
-        let cause = uncovered_from.and_then(|from| {
-            let ends = active.iter().find(|one| one.expires_at == Some(from))?;
-            evaluation.assessment(&ends.id)
-        });
+        let last =
+            uncovered_from.and_then(|from| active.iter().find(|one| one.expires_at == Some(from)));
         // A certificate that is not valid yet ends no coverage.
         let ends = |reached: &&Reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired);
-        let reached = cause.as_ref().and_then(Assessment::open).filter(ends);
+        let assessment = last.and_then(|last| evaluation.find_in_stage(&last.id));
+        let reached = assessment.and_then(Assessment::open).filter(ends);
         Project {
             organization: evaluation.organization.clone(),
             id: project.id.clone(),
@@ -121,7 +120,7 @@ impl Project {
             },
             uncovered_from: uncovered_from.map(seconds),
             unprotected_since: unprotected.and_then(|one| one.since).map(seconds),
-            ended_by: cause.map(|one| one.certificate.id.clone()),
+            ended_by: last.map(|one| one.id.clone()),
             certificates: active.len(),
             unreadable: inventory.unreadable_projects.get(&project.id).map(Into::into),
             read_at: inventory.listings.get(&project.id).map(|list| seconds(list.read_at)),
