@@ -1,14 +1,14 @@
 //! Claims due deliveries for this instance.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::num::NonZeroU32;
+use std::{collections::HashMap, num::NonZeroU32};
 use uuid::Uuid;
 
 use super::{
     super::{
         Result, Store, instant, millis,
         rates::Allowance,
-        sql::{Transaction, either, query},
+        sql::{Row, Transaction, either, query},
     },
     Claim, Claimed, settle, uuid,
 };
@@ -41,11 +41,22 @@ macro_rules! claim {
             ")
              UPDATE deliveries SET lease_until = $3, attempts = attempts + 1
              WHERE id IN (SELECT id FROM due)
-             RETURNING seq, id, receiver, attempts, give_up_at, due_at,
-               (SELECT n.model FROM notifications n WHERE n.id = notification_id) AS model,
-               (SELECT s.clock_skew FROM scans s
-                JOIN notifications n ON n.organization = s.organization
-                WHERE n.id = notification_id ORDER BY s.tick DESC LIMIT 1) AS clock_skew"
+             RETURNING seq, id, receiver, attempts, give_up_at, due_at, notification_id"
+        )
+    };
+}
+
+/// The messages of claimed deliveries. A statement of its own: SQLite uses no index for a subquery
+/// in `RETURNING`.
+macro_rules! messages {
+    ($ids:literal) => {
+        concat!(
+            "SELECT n.id, n.model,
+               (SELECT s.clock_skew FROM scans s WHERE s.organization = n.organization
+                ORDER BY s.tick DESC LIMIT 1) AS clock_skew
+             FROM notifications n WHERE n.id IN (",
+            $ids,
+            ")"
         )
     };
 }
@@ -177,10 +188,13 @@ impl Store {
         if let Some(allowed) = allowance {
             allowed.spend(&mut tx, notifier, found).await?;
         }
+        let messages = messages_of(&mut tx, &rows).await?;
         let mut claims = Vec::new();
         for row in rows {
             let (id, attempt) = (uuid(&row, "id")?, row.number("attempts")?);
-            match serde_json::from_str(row.try_get("model")?) {
+            let of: &str = row.try_get("notification_id")?;
+            let message = messages.get(of).ok_or(sqlx::Error::RowNotFound)?;
+            match serde_json::from_str(message.try_get("model")?) {
                 Ok(notification) => claims.push(Claim {
                     id,
                     notification,
@@ -188,7 +202,7 @@ impl Store {
                     attempt,
                     give_up_at: instant(row.try_get("give_up_at")?),
                     due_at: row.try_get::<Option<i64>>("due_at")?.map(instant),
-                    clock_skew: row
+                    clock_skew: message
                         .try_get::<Option<i64>>("clock_skew")?
                         .and_then(TimeDelta::try_milliseconds),
                 }),
@@ -199,6 +213,18 @@ impl Store {
         tx.commit().await?;
         Ok((Claimed { claims, wait: None }, found))
     }
+}
+
+/// The messages of these deliveries, by the id of the notification.
+async fn messages_of(tx: &mut Transaction, rows: &[Row]) -> Result<HashMap<String, Row>> {
+    let ids = rows.iter().map(|row| row.try_get("notification_id"));
+    let ids: Vec<&str> = ids.collect::<std::result::Result<_, _>>()?;
+    let messages = either(
+        messages!("SELECT value FROM json_each($1)"),
+        messages!("SELECT jsonb_array_elements_text($1::jsonb)"),
+    );
+    let messages = messages.bind(serde_json::to_string(&ids)?).fetch_all(tx).await?;
+    messages.into_iter().map(|row| Ok((row.try_get::<String>("id")?, row))).collect()
 }
 
 /// Rejects a delivery with an unreadable message: the next scan raises its alerts again.
