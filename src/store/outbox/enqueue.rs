@@ -134,7 +134,8 @@ async fn forget_refreshes(tx: &mut Transaction, newest: &str) -> Result<()> {
 }
 
 /// Supersedes deliveries that were never attempted or are unconfirmed, if the new notification
-/// covers all their subjects. A refresh supersedes only refreshes: new alerts stay until they
+/// covers all their subjects. Those with a common subject are searched first, because there may be
+/// many pending ones. A refresh supersedes only refreshes: new alerts stay until they
 /// arrive. New alerts do not supersede a catch-up, whose arrival shows that the receiver is up to
 /// date.
 async fn supersede(
@@ -148,6 +149,11 @@ async fn supersede(
     let superseded: Vec<String> = query(
         "UPDATE deliveries SET state = 'superseded', settled_at = $4
          WHERE notifier = $1 AND receiver = $2 AND state = 'pending' AND lease_until IS NULL
+           AND notification_id IN (
+             SELECT old.notification_id FROM notification_subjects new
+             JOIN notification_subjects old ON old.organization = new.organization
+              AND old.subject = new.subject
+             WHERE new.notification_id = $3)
            AND (attempts = 0 OR 'unconfirmed' = (
              SELECT a.outcome FROM attempts a WHERE a.delivery_id = deliveries.id
              ORDER BY a.number DESC LIMIT 1))
