@@ -6,21 +6,21 @@ use super::{certificate::Project, text::Name};
 
 /// A pattern of `*` (any run of characters) and `?` (one character), case-sensitive.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Glob(WildMatch);
+pub struct Glob {
+    pattern: WildMatch,
+    /// Whether it matches every text.
+    is_all: bool,
+}
 
 impl Glob {
     pub fn new(pattern: &str) -> Glob {
-        Glob(WildMatch::new(pattern))
+        let is_all = !pattern.is_empty() && pattern.chars().all(|c| c == '*');
+        Glob { pattern: WildMatch::new(pattern), is_all }
     }
 
     /// Whether the pattern matches the whole `text`.
     pub fn matches(&self, text: &str) -> bool {
-        self.is_all() || self.0.matches(text)
-    }
-
-    fn is_all(&self) -> bool {
-        let pattern = self.0.pattern();
-        !pattern.is_empty() && pattern.chars().all(|c| c == '*')
+        self.is_all || self.pattern.matches(text)
     }
 }
 
@@ -35,7 +35,7 @@ impl Globs {
 
     /// Whether they match everything, and therefore also a certificate without projects.
     pub fn is_all(&self) -> bool {
-        self.0.iter().any(Glob::is_all)
+        self.0.iter().any(|glob| glob.is_all)
     }
 
     pub fn matches(&self, id: &str, name: Option<&Name>) -> bool {
