@@ -1,6 +1,7 @@
 //! Entry points for the fuzzer (`tests/fuzz`) and for its property tests on stable Rust. They check
 //! that no external input panics, and that errors have a limited length.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::SecretString;
 use std::path::Path;
@@ -12,6 +13,7 @@ use crate::{
     domain::text::{Name, one_line, unlinked},
     net,
     notify::{header_value, webhook::template::Template},
+    x509,
 };
 
 /// The longest error message, in bytes.
@@ -22,6 +24,27 @@ pub fn api_body(body: &[u8]) {
     for error in admin_api::read_any(body, &SecretString::default()) {
         assert!(error.len() <= LONG, "{error}");
     }
+}
+
+/// Reads the content of a certificate. Each text is one line.
+pub fn certificate(pem: &[u8]) {
+    for read in [x509::read_pem(pem), x509::read_pem(&as_pem(pem))] {
+        match read {
+            Ok(content) => {
+                let texts =
+                    [&content.subject, &content.issuer, &content.serial, &content.signature];
+                assert!(texts.iter().all(|text| one_line(text, LONG) == **text), "{content:?}");
+                let _defects = content.defects();
+            }
+            Err(error) => assert!(error.to_string().len() <= LONG, "{error}"),
+        }
+    }
+}
+
+/// The bytes as the DER of a certificate, in PEM.
+fn as_pem(der: &[u8]) -> Vec<u8> {
+    let body = STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n").into_bytes()
 }
 
 /// Parses a configuration. If valid, it can be serialized; otherwise each problem of a key has one
@@ -95,6 +118,7 @@ mod tests {
     fn no_input_of_the_corpus_panics() {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         corpus("api_body").iter().for_each(|input| api_body(input));
+        corpus("certificate").iter().for_each(|input| certificate(input));
         corpus("header").iter().for_each(|input| header(input));
         corpus("retry_after").iter().for_each(|input| retry_after(input));
         for input in corpus("configuration") {
@@ -133,6 +157,27 @@ mod tests {
         fn no_api_body_panics(body in changed("api_body"), noise in any::<Vec<u8>>()) {
             api_body(&body);
             api_body(&noise);
+        }
+
+        #[test]
+        fn no_certificate_panics(pem in changed("certificate"), noise in any::<Vec<u8>>()) {
+            certificate(&pem);
+            certificate(&noise);
+        }
+
+        #[test]
+        fn no_certificate_panics_where_its_der_is_changed(
+            file in prop::sample::select(corpus("certificate")),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            use rustls::pki_types::{CertificateDer, pem::PemObject};
+            let Ok(der) = CertificateDer::from_pem_slice(&file) else { return Ok(()) };
+            let mut der = der.to_vec();
+            for (place, byte) in changes {
+                let place = place.index(der.len());
+                der[place] = byte;
+            }
+            certificate(&der);
         }
 
         #[test]

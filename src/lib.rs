@@ -43,6 +43,7 @@
 //! files:
 //! domain:
 //! message: domain
+//! x509: domain
 //! clock: domain
 //! net: domain
 //! redact: domain
@@ -51,16 +52,16 @@
 //! heartbeat: net, secret
 //! schedule: clock, domain
 //! view: domain, message
-//! admin_api: clock, domain, net, secret
+//! admin_api: clock, domain, net, secret, x509
 //! store: domain, files, message, net, redact, secret
 //! notify: domain, logging, message, net, secret, view
 //! usecase: admin_api, build, clock, domain, message, notify, schedule, store, view
 //! http: build, clock, descriptors, domain, message, net, schedule, secret, store, usecase, view
-//! config: admin_api, clock, domain, files, heartbeat, http, logging, message, net, notify, redact, schedule, secret, store
+//! config: admin_api, clock, domain, files, heartbeat, http, logging, message, net, notify, redact, schedule, secret, store, x509
 //! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
 //! demo: clock
 //! cli: build, clock, config, demo, descriptors, domain, logging, message, net, notify, redact, service, store, usecase, view
-//! fuzz: admin_api, clock, config, domain, net, notify
+//! fuzz: admin_api, clock, config, domain, net, notify, x509
 //! ```
 //!
 //! With PostgreSQL, several instances share the work: the scan lease decides which one scans an
@@ -110,3 +111,4 @@ pub mod service;
 pub mod store;
 pub mod usecase;
 pub mod view;
+mod x509;

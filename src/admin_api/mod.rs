@@ -39,12 +39,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     clock::Clock,
     domain::{
-        certificate::{OrganizationName, Project, ProjectId},
+        certificate::{CertificateId, OrganizationName, Project, ProjectId},
+        content::Content,
         credential::AdminKey,
         reading::Listed,
     },
     net::{self, Pem},
     secret::Secret,
+    x509,
 };
 use body::Body;
 #[cfg(any(test, fuzzing))]
@@ -60,7 +62,7 @@ pub use refusal::{MUTUAL_TLS, is_for_mutual_tls};
 use request::{LARGE_BODIES, describe};
 pub use skew::Skew;
 pub use wire::ListedProject;
-use wire::{Item, ListedAdminKey};
+use wire::{Item, ListedAdminKey, WithContent};
 
 /// A list of certificates.
 pub struct Certificates {
@@ -313,6 +315,21 @@ impl AdminApi {
             return Err(ApiError::new(Kind::EmptyList("admin keys"), &describe(&path)));
         }
         Ok(keys)
+    }
+
+    /// The content of a certificate, which never changes.
+    ///
+    /// # Errors
+    /// If the API does not return it, or its PEM is unreadable.
+    pub async fn content(&self, id: &CertificateId) -> Result<Content, ApiError> {
+        let path = ["organization", "certificates", id.as_str()];
+        let found: WithContent = self.get(&path, &[("include[]", "content")]).await?;
+        let refused = |why: String| ApiError::new(Kind::Shape(why), &describe(&path));
+        if found.id != id.as_str() {
+            return Err(refused("the answer is about another certificate".to_owned()));
+        }
+        x509::read_pem(found.certificate_details.content.as_bytes())
+            .map_err(|error| refused(format!("certificate_details.content: {error}")))
     }
 
     async fn certificates(&self, path: &[&str], recent: &Recent) -> Result<Certificates, ApiError> {

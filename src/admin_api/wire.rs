@@ -7,15 +7,13 @@ use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 use crate::domain::{
     certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
     credential::AdminKey,
+    day::LAST_DAY,
     reading::Listed,
     text::Name,
 };
 
 /// Later times are a mistake (milliseconds instead of seconds), and treated as unknown.
 const LAST_SECOND: i64 = 253_402_300_799;
-/// The last midnight of the year 9999. Later times are reduced to it, because they would print with
-/// a year of five digits in time zones ahead of UTC.
-const LAST_DAY: i64 = 253_402_214_400;
 
 /// The maximum number of items of a page: the requested number, which is the limit of the API.
 pub const MAX_ITEMS: usize = 100;
@@ -186,6 +184,8 @@ impl<'de> Deserialize<'de> for Listed {
             valid_at: known(valid_at),
             expires_at: known(expires_at),
             strange_expiry: expires_at.filter(|at| at.instant().is_none()).map(|at| at.0),
+            content: None,
+            reported: None,
         };
         Ok(Listed { certificate: Arc::new(certificate), active: raw.active })
     }
@@ -199,6 +199,19 @@ impl Item for Listed {
     fn with_id_only(_: &str) -> Option<Listed> {
         None
     }
+}
+
+/// A certificate that was requested with its content.
+#[derive(Deserialize)]
+pub struct WithContent {
+    pub id: String,
+    pub certificate_details: ContentDetails,
+}
+
+#[derive(Deserialize)]
+pub struct ContentDetails {
+    /// PEM.
+    pub content: String,
 }
 
 /// An admin key. Its redacted value is compared and not kept.

@@ -6,6 +6,7 @@ use crate::{
     clock::Clock,
     config::Config,
     service,
+    store::{Store, StoreError},
     usecase::{
         check::{self, Read},
         scan::{Progress, Target},
@@ -20,10 +21,16 @@ pub fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
 }
 
 /// Reads all of them in parallel, with progress on a terminal.
-pub async fn read<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Read<'a>> {
+///
+/// # Errors
+/// As [`check::read`].
+pub async fn read<'a>(
+    targets: impl IntoIterator<Item = &'a Target>,
+    store: Option<&Store>,
+) -> Result<Vec<Read<'a>>, StoreError> {
     let (progress, watched) = watch::channel(Progress::default());
     let shown = super::terminal::show_progress(watched);
-    let read = check::read(targets, &progress).await;
+    let read = check::read(targets, store, &progress).await;
     drop(progress);
     // Print nothing else while the progress line is shown.
     drop(shown.await);

@@ -1,6 +1,5 @@
 //! `[organizations.NAME]` and `[api]`.
 
-use chrono::DateTime;
 use url::Url;
 
 use super::{
@@ -13,12 +12,15 @@ use super::{
 use crate::{
     admin_api::{self, MUTUAL_TLS},
     domain::{
-        certificate::OrganizationName, credential::ClientIdentity, policy::ProtectionPolicy,
+        certificate::OrganizationName,
+        credential::{ClientIdentity, IssuerId},
+        policy::ProtectionPolicy,
         selection::Selection,
     },
     heartbeat,
     net::{Pem, fits_url, is_loopback},
     secret::SECRET_FORMS,
+    x509::{self, PemError},
 };
 
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -29,6 +31,8 @@ pub struct Organization {
     pub api: admin_api::Settings,
     pub selection: Selection,
     pub include_inactive: bool,
+    /// Whether to request the content of each certificate.
+    pub certificate_content: bool,
     /// The validity of its client certificate, if configured.
     pub client_identity: Option<ClientIdentity>,
     pub protection: ProtectionPolicy,
@@ -104,11 +108,14 @@ fn organization(
     });
     let client_identity = identity.as_ref().and_then(|identity| {
         let path = path.key("client_identity").key("certificate");
-        let read = validity(&identity.certificate);
-        if read.is_none() {
-            checker.fault(&path, "an unreadable certificate", "an X.509 certificate (PEM)");
+        match identity_of(&identity.certificate) {
+            Ok(identity) => Some(identity),
+            Err(why) => {
+                let found = format!("an unreadable certificate ({why})");
+                checker.fault(&path, &found, "X.509 certificates (PEM)");
+                None
+            }
         }
-        read
     });
     Some(Organization {
         api: admin_api::Settings {
@@ -128,6 +135,7 @@ fn organization(
         },
         selection,
         include_inactive: raw.include_inactive.unwrap_or(false),
+        certificate_content: raw.certificate_content.unwrap_or(api.certificate_content),
         client_identity,
         protection: protection(checker, path, raw),
         heartbeat: None,
@@ -180,15 +188,18 @@ fn protection(
     ProtectionPolicy { expected, ignored: listed(&raw.unprotected_ignore), severity }
 }
 
-/// The validity of the first certificate of a chain, which is the client certificate (RFC 5280,
-/// section 4.1.2.5).
-fn validity(pem: &Pem) -> Option<ClientIdentity> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    let first = CertificateDer::pem_slice_iter(&pem.0).next()?.ok()?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(&first).ok()?;
-    let at = |time: x509_parser::time::ASN1Time| DateTime::from_timestamp(time.timestamp(), 0);
-    let validity = certificate.validity();
-    Some(ClientIdentity { valid_at: at(validity.not_before)?, expires_at: at(validity.not_after)? })
+/// The first certificate of a chain, which is the client certificate, and the issuers of all.
+fn identity_of(pem: &Pem) -> Result<ClientIdentity, PemError> {
+    let chain = x509::read_chain(&pem.0)?;
+    let first = chain.first().ok_or(PemError::NoCertificate)?;
+    Ok(ClientIdentity {
+        valid_at: first.not_before,
+        expires_at: first.not_after,
+        issuers: chain
+            .iter()
+            .map(|one| IssuerId { name: one.issuer.clone(), key_id: one.authority_key_id.clone() })
+            .collect(),
+    })
 }
 
 /// The URL of an Admin API: https, or http on loopback.

@@ -100,6 +100,7 @@ sections! {
         requests_per_second: Rate,
         request_timeout: Written<Positive>,
         max_attempts: Attempts,
+        certificate_content: bool,
     }
     #[derive(Default)]
     Organization {
@@ -121,6 +122,7 @@ sections! {
         requests_per_second: Option<Rate>,
         request_timeout: Option<Written<Positive>>,
         max_attempts: Option<Attempts>,
+        certificate_content: Option<bool>,
     }
     ClientIdentity {
         certificate: Option<PathBuf>,

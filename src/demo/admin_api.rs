@@ -4,7 +4,7 @@ mod changes;
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -60,6 +60,7 @@ impl AdminApi {
             .route("/projects/{id}", get(project))
             .route("/projects/{id}/certificates", get(project_certificates))
             .route("/certificates", get(organization_certificates))
+            .route("/certificates/{id}", get(certificate))
             .route("/admin_api_keys", get(admin_keys))
             .merge(changes::router());
         Router::new()
@@ -163,6 +164,31 @@ async fn organization_certificates(
         |one| &one.id,
         |one| certificate_json(one, "organization.certificate", one.organization_wide),
     )
+}
+
+async fn certificate(
+    State(api): State<AdminApi>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let world = api.world();
+    if let Some(status) = world.contents_broken {
+        return error(status, "You have insufficient permissions for this operation.");
+    }
+    let found = world.certificates.iter().find(|one| one.id == id);
+    let Some(certificate) = found.filter(|_| !world.without_content.contains(&id)) else {
+        return error(404, "No such certificate.");
+    };
+    let mut body = certificate_json(certificate, "certificate", false);
+    if let Some(body) = body.as_object_mut() {
+        body.remove("active");
+    }
+    let asked = query.unwrap_or_default();
+    let asked = url::form_urlencoded::parse(asked.as_bytes());
+    if asked.into_iter().any(|(key, value)| key == "include[]" && value == "content") {
+        body["certificate_details"]["content"] = certificate.pem.clone().into();
+    }
+    Json(body).into_response()
 }
 
 async fn admin_keys(State(api): State<AdminApi>, Query(paging): Query<Paging>) -> Response {

@@ -1,7 +1,13 @@
 //! A simulated organization: projects, and certificates with the scopes in which they are active.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeMap;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::SystemTime,
+};
 
 /// A project of the simulated organization.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub struct Certificate {
     pub organization_wide: bool,
     /// The projects that list it, each with whether it is active there.
     pub projects: BTreeMap<String, bool>,
+    /// Its content.
+    pub pem: Option<String>,
 }
 
 /// An admin key of the simulated organization.
@@ -45,6 +53,10 @@ pub struct World {
     pub admin_keys: Vec<AdminKey>,
     /// The HTTP status of the list of admin keys, instead of the list.
     pub admin_keys_broken: Option<u16>,
+    /// The HTTP status of the contents of certificates, instead of the contents.
+    pub contents_broken: Option<u16>,
+    /// The ids of certificates whose content is not found.
+    pub without_content: Vec<String>,
 }
 
 impl World {
@@ -77,6 +89,7 @@ impl World {
             expires_at,
             organization_wide: false,
             projects,
+            pem: None,
         });
         let last = self.certificates.len() - 1;
         &mut self.certificates[last]
@@ -120,6 +133,7 @@ impl World {
             certificate.created_at = now - day * 300;
             certificate.valid_at = certificate.valid_at.or(at(-day * 300));
         }
+        world.issue("Acme");
         world.admin_keys.push(AdminKey {
             id: "key_demo".to_owned(),
             name: Some("certvigil".to_owned()),
@@ -135,6 +149,46 @@ impl World {
         });
         world
     }
+}
+
+/// The subjects of the demo's certificates, if that is not their name. Certificates with the same
+/// subject have the same key.
+const SUBJECTS: [(&str, &str); 2] =
+    [("cert_demo_prod", "Prod CA"), ("cert_demo_successor", "Prod CA")];
+
+impl World {
+    /// Issues each certificate with a start and an expiry, signed by itself. Without an issued one,
+    /// a certificate has no content.
+    fn issue(&mut self, organization: &str) {
+        let mut keys: BTreeMap<String, KeyPair> = BTreeMap::new();
+        for certificate in &mut self.certificates {
+            let own = certificate.name.clone().unwrap_or_else(|| certificate.id.clone());
+            let subject = SUBJECTS.iter().find(|(id, _)| *id == certificate.id);
+            let subject = subject.map_or(own, |(_, subject)| (*subject).to_owned());
+            certificate.pem = issue(organization, subject, certificate, &mut keys);
+        }
+    }
+}
+
+fn issue(
+    organization: &str,
+    subject: String,
+    certificate: &Certificate,
+    keys: &mut BTreeMap<String, KeyPair>,
+) -> Option<String> {
+    let key = match keys.entry(subject.clone()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(KeyPair::generate().ok()?),
+    };
+    let mut params = CertificateParams::default();
+    params.not_before = SystemTime::from(certificate.valid_at?).into();
+    params.not_after = SystemTime::from(certificate.expires_at?).into();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, organization);
+    params.distinguished_name.push(DnType::CommonName, subject);
+    Some(params.self_signed(key).ok()?.pem())
 }
 
 impl World {
@@ -153,6 +207,7 @@ impl World {
             certificate.created_at = now - TimeDelta::days(60 * age);
             certificate.valid_at = Some(certificate.created_at);
         }
+        world.issue("Acme Partners");
         world.admin_keys.push(AdminKey {
             id: "key_partners".to_owned(),
             name: Some("certvigil".to_owned()),

@@ -231,6 +231,8 @@ impl Acknowledgement {
                     || !evaluation.active_in(id).is_empty();
             }
             Subject::Project(_)
+            | Subject::Mismatch(_)
+            | Subject::Fitness(_)
             | Subject::Sight
             | Subject::AdminKey(_)
             | Subject::ClientIdentity

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::text::Name;
+use super::{content::Content, text::Name};
 
 /// The maximum length of an id, in bytes. Ids of the API have about 30 characters.
 const MAX_ID: usize = 200;
@@ -93,6 +93,19 @@ pub struct Certificate {
     /// `expires_at` is `None` then.
     #[serde(default)]
     pub strange_expiry: Option<i64>,
+    /// Its own content, if known. The dates above then follow [`Certificate::with_content`].
+    #[serde(skip)]
+    pub content: Option<Arc<Content>>,
+    /// The dates that the API reports, if the content replaces one of them.
+    #[serde(skip)]
+    pub reported: Option<Dates>,
+}
+
+/// The validity of a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dates {
+    pub valid_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// Certificates by id. Unchanged certificates are shared with the previous inventory.
@@ -126,6 +139,68 @@ impl Certificate {
             expires_at: least(self.expires_at, other.expires_at),
             strange_expiry: self.strange_expiry.max(other.strange_expiry),
             id: self.id,
+            content: None,
+            reported: None,
+        }
+    }
+
+    /// The dates that the API reports.
+    pub fn reported(&self) -> Dates {
+        let dates = Dates { valid_at: self.valid_at, expires_at: self.expires_at };
+        self.reported.unwrap_or(dates)
+    }
+
+    /// The certificate as listed, without its content.
+    pub fn as_listed(&self) -> Certificate {
+        let Dates { valid_at, expires_at } = self.reported();
+        Certificate { valid_at, expires_at, content: None, reported: None, ..self.clone() }
+    }
+
+    /// Whether a list has this entry for it.
+    pub fn is_listed_as(&self, listed: &Certificate) -> bool {
+        self.id == listed.id
+            && self.name == listed.name
+            && self.created_at == listed.created_at
+            && self.strange_expiry == listed.strange_expiry
+            && self.reported() == listed.reported()
+    }
+
+    /// Whether clients of this certificate pass `other`, too; `None` if a content is unknown.
+    pub fn signs_as(&self, other: &Certificate) -> Option<bool> {
+        self.content.as_ref().zip(other.content.as_ref()).map(|(own, other)| own.signs_as(other))
+    }
+
+    /// The expiry that the API reports and the certificate's own one, if they differ by more than a
+    /// day.
+    pub fn mismatch(&self) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let reported = self.reported().expires_at?;
+        let own = self.content.as_ref()?.not_after;
+        ((reported - own).abs() > RENEWAL).then_some((reported, own))
+    }
+
+    /// Adds the content to a certificate as listed. A date that the API does not report is taken
+    /// from the content. Of two dates that differ by more than a day, the stricter one counts: the
+    /// earlier expiry, the later start. A smaller difference is rounding and changes nothing.
+    #[must_use]
+    pub fn with_content(self, content: Arc<Content>) -> Certificate {
+        let reported = self.reported();
+        let stricter =
+            |reported: Option<DateTime<Utc>>, own: DateTime<Utc>, later: bool| match reported {
+                Some(reported) if (reported - own).abs() <= RENEWAL => reported,
+                Some(reported) if later => reported.max(own),
+                Some(reported) => reported.min(own),
+                None => own,
+            };
+        let dates = Dates {
+            valid_at: Some(stricter(reported.valid_at, content.not_before, true)),
+            expires_at: Some(stricter(reported.expires_at, content.not_after, false)),
+        };
+        Certificate {
+            valid_at: dates.valid_at,
+            expires_at: dates.expires_at,
+            reported: (dates != reported).then_some(reported),
+            content: Some(content),
+            ..self
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     certificate::{AdminKeyId, UNKNOWN_LIFE},
+    content::Content,
     inventory::Inventory,
     policy::Policy,
     subject::Subject,
@@ -56,6 +57,27 @@ pub struct AdminKeys {
 pub struct ClientIdentity {
     pub valid_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+    /// The issuers of this certificate and of the intermediates that certvigil presents with it.
+    pub issuers: Vec<IssuerId>,
+}
+
+/// The issuer of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerId {
+    /// The distinguished name, as in [`Content`].
+    pub name: String,
+    pub key_id: Option<String>,
+}
+
+impl ClientIdentity {
+    /// Whether it can chain to this trust anchor (RFC 5280, sections 4.2.1.1 and 6.1).
+    pub fn chains_to(&self, anchor: &Content) -> bool {
+        let own = &anchor.subject_key_id;
+        self.issuers.iter().any(|issuer| {
+            issuer.name == anchor.subject
+                && (issuer.key_id == *own || issuer.key_id.is_none() || own.is_none())
+        })
+    }
 }
 
 /// An admin key or the client certificate, with its current stage.

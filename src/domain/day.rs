@@ -3,6 +3,10 @@
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc};
 use chrono_tz::Tz;
 
+/// The last midnight of the year 9999, in Unix seconds. Later times of others are reduced to it,
+/// because they would print with a year of five digits in time zones ahead of UTC.
+pub const LAST_DAY: i64 = 253_402_214_400;
+
 /// Parses an RFC 3339 time, or a date: the end of that day in the time zone.
 pub fn instant(text: &str, timezone: Tz) -> Option<DateTime<Utc>> {
     let text = text.trim();

@@ -9,6 +9,7 @@ use super::{
     active::{Active, Projects},
     blindness::{Blind, blind},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId},
+    content::{Defect, Knowledge},
     coverage,
     credential::{Credential, credentials},
     inventory::Inventory,
@@ -22,6 +23,10 @@ use super::{
 pub(super) const WEEKLY: TimeDelta = TimeDelta::days(7);
 /// The repeat interval of uncovered projects.
 const DAILY: TimeDelta = TimeDelta::days(1);
+
+/// The labels of the stages that a content gives a certificate.
+pub const MISMATCH: &str = "mismatch";
+pub const UNFIT: &str = "unfit";
 
 /// The assessment of an organization at one time.
 pub struct Evaluation<'a> {
@@ -40,6 +45,8 @@ pub struct Evaluation<'a> {
     pub blind: Option<Blind<'a>>,
     /// The watched admin keys, and certvigil's client certificate.
     pub credentials: Vec<Credential<'a>>,
+    /// The active certificates whose content gives a reason for an alert, ordered by id.
+    pub content_findings: Vec<(ContentFinding, Assessment<'a>)>,
     acknowledgements: &'a Acknowledgements,
     pub(super) active: Active<'a>,
     unread: Vec<&'a Project>,
@@ -62,6 +69,34 @@ pub struct Assessment<'a> {
     pub replaced: bool,
     /// Its latest acknowledgement, ended or not.
     pub acknowledgement: Option<&'a Acknowledgement>,
+}
+
+/// What the content of an active certificate shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentFinding {
+    /// Its own expiry differs from the one that the API reports.
+    Mismatch,
+    /// It may not work as a trust anchor.
+    Unfit,
+}
+
+impl ContentFinding {
+    pub fn subject(self, id: CertificateId) -> Subject {
+        match self {
+            ContentFinding::Mismatch => Subject::Mismatch(id),
+            ContentFinding::Unfit => Subject::Fitness(id),
+        }
+    }
+
+    /// Reported once: it changes only with another certificate.
+    pub fn reached(self) -> Reached {
+        let (stage, label) = match self {
+            ContentFinding::Mismatch => (Stage::Mismatch, MISMATCH),
+            ContentFinding::Unfit => (Stage::Unfit, UNFIT),
+        };
+        let severity = Severity::Warning;
+        Reached { stage, label: label.to_owned(), severity, repeat: None, last: false }
+    }
 }
 
 impl Assessment<'_> {
@@ -253,6 +288,51 @@ impl<'a> Evaluation<'a> {
             .collect()
     }
 
+    /// Why a certificate may not work as a trust anchor; empty if its content is unknown.
+    pub fn defects(&self, certificate: &Certificate) -> Vec<Defect> {
+        let Some(content) = &certificate.content else { return Vec::new() };
+        let mut defects = content.defects();
+        let age = |one: &'_ Certificate| (one.created_at, one.id.clone());
+        let is_older_twin = |(id, known): (&CertificateId, &Knowledge)| {
+            let twin = known.content().is_some_and(|one| one.fingerprint == content.fingerprint);
+            let other = self.inventory.certificates.get(id).filter(|_| twin);
+            other.is_some_and(|other| age(other) < age(certificate))
+        };
+        if self.inventory.contents.iter().any(is_older_twin) {
+            defects.push(Defect::Duplicate);
+        }
+        defects
+    }
+
+    /// Whether certvigil's own client certificate depends on this certificate: it chains to it, and
+    /// to no active one that expires later.
+    pub fn carries_certvigil(&self, certificate: &Certificate) -> bool {
+        let Some(identity) = &self.policy.client_identity else { return false };
+        let is_anchor = |one: &Certificate| {
+            let content = one.content.as_ref();
+            content.is_some_and(|content| identity.chains_to(content)) && self.is_active(&one.id)
+        };
+        let lasts_longer = |other: &Certificate| other.expires_at > certificate.expires_at;
+        is_anchor(certificate)
+            && !self.inventory.certificates.values().any(|one| lasts_longer(one) && is_anchor(one))
+    }
+
+    fn find_in_contents(&self) -> Vec<(ContentFinding, Assessment<'a>)> {
+        let ids = self.inventory.contents.iter().filter(|(_, known)| known.content().is_some());
+        let assessed = ids.filter_map(|(id, _)| self.assessment(id)).filter(Assessment::is_active);
+        let mut findings = Vec::new();
+        for assessment in assessed.filter(|one| one.ruling.ignored.is_none()) {
+            let certificate = assessment.certificate;
+            if certificate.mismatch().is_some() {
+                findings.push((ContentFinding::Mismatch, assessment.clone()));
+            }
+            if !self.defects(certificate).is_empty() {
+                findings.push((ContentFinding::Unfit, assessment));
+            }
+        }
+        findings
+    }
+
     /// Whether the latest scan could not read a list that contains the certificate.
     pub fn is_stale(&self, id: &CertificateId) -> bool {
         self.stale.contains(id)
@@ -291,6 +371,7 @@ pub fn evaluate<'a>(
         unprotected: Vec::new(),
         blind: policy.blind_after.and_then(|after| blind(inventory, after, now)),
         credentials: credentials(inventory, policy, now),
+        content_findings: Vec::new(),
         acknowledgements,
         active: Active::of(inventory),
         unread: inventory.unread_projects(),
@@ -306,6 +387,7 @@ pub fn evaluate<'a>(
     evaluation.in_stage = in_stage.collect();
     evaluation.uncovered = evaluation.find_uncovered();
     evaluation.unprotected = evaluation.find_unprotected();
+    evaluation.content_findings = evaluation.find_in_contents();
     evaluation
 }
 

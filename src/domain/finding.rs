@@ -8,7 +8,7 @@ use super::{
     certificate::same_expiry,
     coverage,
     credential::Credential,
-    evaluate::{Assessment, Evaluation, Uncovered, Unprotected},
+    evaluate::{Assessment, ContentFinding, Evaluation, Uncovered, Unprotected},
     routing::Routing,
     subject::Subject,
     text::Name,
@@ -66,10 +66,29 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
         .filter_map(|credential| Some((credential, credential.reached.as_ref()?)))
         .filter(|(_, reached)| reached.severity >= routing.min_severity)
         .map(|(credential, reached)| of_credential(credential, reached));
+    let contents = evaluation
+        .content_findings
+        .iter()
+        .filter(|(_, assessment)| routing.concerns(&assessment.projects))
+        .map(|(kind, assessment)| of_content(*kind, assessment, evaluation.now))
+        .filter(|finding| finding.reached.severity >= routing.min_severity);
     let mut findings = Vec::with_capacity(evaluation.in_stage.len());
+    findings.extend(certificates.chain(contents).chain(projects).chain(unprotected));
+    findings.extend(sight.into_iter().chain(credentials));
     findings
-        .extend(certificates.chain(projects).chain(unprotected).chain(sight).chain(credentials));
-    findings
+}
+
+fn of_content(kind: ContentFinding, assessment: &Assessment<'_>, now: DateTime<Utc>) -> Finding {
+    let certificate = assessment.certificate;
+    Finding {
+        subject: kind.subject(certificate.id.clone()),
+        reached: kind.reached(),
+        expires_at: None,
+        name: certificate.name.clone(),
+        since: None,
+        muted: assessment.acknowledged(now).is_some(),
+        silence_ended: None,
+    }
 }
 
 fn of_credential(credential: &Credential<'_>, reached: &Reached) -> Finding {

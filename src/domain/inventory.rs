@@ -14,6 +14,7 @@ use std::{
 use super::{
     capacity::EXCEEDED,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
+    content::{Content, Failure, Knowledge},
     credential::AdminKeys,
     reading::{List, Reading},
     selection::Selection,
@@ -52,6 +53,8 @@ pub struct Inventory {
     pub unreadable_admin_keys: Option<Unreadable>,
     /// The projects that once had an active certificate and have none now.
     pub protection_lost: BTreeMap<ProjectId, ProtectionLost>,
+    /// The contents of certificates that were requested. A scan is complete without them.
+    pub contents: BTreeMap<CertificateId, Knowledge>,
 }
 
 impl Inventory {
@@ -64,6 +67,7 @@ impl Inventory {
             mut listings,
             partial,
             admin_keys,
+            contents,
             confirm_after,
             mut capacity,
             ..
@@ -162,6 +166,7 @@ impl Inventory {
             // unreadable.
             let mut failed = Reading::failed(EXCEEDED);
             failed.admin_keys = admin_keys;
+            failed.contents = contents;
             return self.merge(failed, selection, now);
         }
         let (admin_keys, unreadable_admin_keys) = match admin_keys {
@@ -186,9 +191,50 @@ impl Inventory {
             admin_keys,
             unreadable_admin_keys,
             protection_lost: BTreeMap::new(),
+            contents: BTreeMap::new(),
         };
         after.protection_lost = after.protection_lost_since(self, now);
+        after.contents = contents.map_or_else(BTreeMap::new, |new| self.contents_with(new, now));
+        after.contents.retain(|id, _| after.certificates.contains_key(id));
+        after.apply_contents();
         after
+    }
+
+    /// The known contents and the new ones. A failed request keeps a known content.
+    fn contents_with(
+        &self,
+        new: BTreeMap<CertificateId, Result<Arc<Content>, ReadError>>,
+        now: DateTime<Utc>,
+    ) -> BTreeMap<CertificateId, Knowledge> {
+        let mut contents = self.contents.clone();
+        for (id, result) in new {
+            match result {
+                Ok(content) => drop(contents.insert(id, Knowledge::Read(content))),
+                Err(error) => {
+                    let refused = error.cause == Cause::Refused;
+                    let failure = Failure { at: now, why: error.why.to_string(), refused };
+                    let known = contents.entry(id).or_insert_with(|| failure.clone().into());
+                    if let Knowledge::Unreadable(known) = known {
+                        *known = failure;
+                    }
+                }
+            }
+        }
+        contents
+    }
+
+    /// Adds the known contents to the certificates, and removes those that are no longer known.
+    pub fn apply_contents(&mut self) {
+        for (id, certificate) in &mut self.certificates {
+            let content = self.contents.get(id).and_then(Knowledge::content);
+            if certificate.content.as_ref() != content {
+                let listed = certificate.as_listed();
+                *certificate = Arc::new(match content {
+                    Some(content) => listed.with_content(Arc::clone(content)),
+                    None => listed,
+                });
+            }
+        }
     }
 
     /// The projects without an active certificate that had one in `before`, or had already lost it
@@ -355,6 +401,8 @@ pub(crate) mod tests {
     pub(crate) fn certificate(id: &str, days: i64) -> Certificate {
         Certificate {
             strange_expiry: None,
+            content: None,
+            reported: None,
             id: CertificateId::parse(id).unwrap(),
             name: None,
             created_at: None,

@@ -2,15 +2,16 @@
 //!
 //! It does not depend on the order of pages.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use super::{
     capacity::Capacity,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
+    content::{Content, Failure, Knowledge},
     credential::AdminKey,
     inventory::Inventory,
     unreadable::{CONFIRM_AFTER, ReadError},
@@ -18,6 +19,12 @@ use super::{
 
 /// Number of recent lists that are recognized by their pages.
 const RECENT_LISTS: usize = 16;
+
+/// The maximum number of contents of an organization: its maximum number of certificates.
+const MAX_CONTENTS: usize = 50;
+
+/// The time after which an unreadable content is requested again.
+const CONTENT_RETRY: TimeDelta = TimeDelta::days(1);
 
 /// A certificate as one scope lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +104,8 @@ pub struct Reading {
     pub partial: BTreeMap<Scope, ReadError>,
     /// The organization's admin keys; `None` if they are not watched.
     pub admin_keys: Option<Result<Vec<AdminKey>, ReadError>>,
+    /// The contents that were requested; `None` if they are not wanted, and known ones are dropped.
+    pub contents: Option<BTreeMap<CertificateId, Result<Arc<Content>, ReadError>>>,
     /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
     /// The previous inventory; unchanged certificates are shared with it.
@@ -121,6 +130,7 @@ impl Reading {
             listings: BTreeMap::new(),
             partial: BTreeMap::new(),
             admin_keys: admin_keys.then(|| Err(why.into())),
+            contents: Some(BTreeMap::new()),
             confirm_after: CONFIRM_AFTER,
             recent: VecDeque::new(),
         }
@@ -202,6 +212,39 @@ impl Reading {
         self.partial.insert(scope, error);
     }
 
+    /// The certificates whose content a scan requests: each once, active ones first. One that could
+    /// not be read is requested again after a day, and one that is listed with other dates at once.
+    pub fn wanted_contents(&self, now: DateTime<Utc>) -> Vec<CertificateId> {
+        let is_recent =
+            |failure: &Failure| (TimeDelta::zero()..CONTENT_RETRY).contains(&(now - failure.at));
+        let failures = || self.before.contents.values().filter_map(Knowledge::failure);
+        // Without the permission for one, the key has it for none.
+        if failures().any(|failure| failure.refused && is_recent(failure)) {
+            return Vec::new();
+        }
+        let is_wanted = |id: &CertificateId, listed: &Certificate| {
+            let was = self.before.certificates.get(id);
+            match self.before.contents.get(id) {
+                None => true,
+                Some(Knowledge::Unreadable(failure)) => !is_recent(failure),
+                Some(Knowledge::Read(_)) => {
+                    was.is_some_and(|was| was.reported() != listed.reported())
+                }
+            }
+        };
+        let known = self.certificates.keys().filter(|id| self.before.contents.contains_key(*id));
+        let room = MAX_CONTENTS.saturating_sub(known.count());
+        let wanted = self.certificates.iter().filter(|(id, listed)| is_wanted(id, listed));
+        let (mut again, mut new): (Vec<_>, Vec<_>) =
+            wanted.map(|(id, _)| id.clone()).partition(|id| self.before.contents.contains_key(id));
+        let lists = self.listings.values().filter_map(|list| list.as_ref().ok());
+        let active: HashSet<&CertificateId> = lists.flat_map(List::active).collect();
+        new.sort_by_key(|id| !active.contains(id));
+        new.truncate(room);
+        again.extend(new);
+        again
+    }
+
     fn list(&mut self, pages: &[Arc<Vec<Listed>>]) -> Result<List, ReadError> {
         let listed = || pages.iter().flat_map(|page| page.iter());
         let rows = listed().map(|one| (self.id(&one.certificate), one.active)).collect();
@@ -227,13 +270,14 @@ impl Reading {
         match self.certificates.get_mut(&certificate.id) {
             None => {
                 let before = self.before.certificates.get(&certificate.id);
-                let known = before.filter(|before| *before == certificate).unwrap_or(certificate);
+                let known = before.filter(|before| before.is_listed_as(certificate));
+                let known = known.unwrap_or(certificate);
                 self.certificates.insert(self.id(certificate), Arc::clone(known));
             }
             Some(known) => {
-                if known != certificate {
+                if !known.is_listed_as(certificate) {
                     let other = Certificate::clone(certificate);
-                    *known = Arc::new(Certificate::clone(known).combine(other));
+                    *known = Arc::new(known.as_listed().combine(other));
                 }
             }
         }

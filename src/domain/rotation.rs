@@ -31,7 +31,7 @@ words! {
         Activate = "activate",
         /// The successor is active. The lists do not show whether clients have moved.
         MoveClients = "move_clients",
-        /// The old certificate has expired and the successor is active.
+        /// The successor is active, and the old certificate has expired or its clients need nothing.
         Deactivate = "deactivate",
         /// The old certificate is not active in any project.
         Delete = "delete",
@@ -124,6 +124,12 @@ impl<'a> Evaluation<'a> {
             };
             let next = match (successor, candidate) {
                 (Some(_), _) if expired => RotationStep::Deactivate,
+                // Its clients pass the successor already.
+                (Some(one), _)
+                    if one.is_valid(self.now) && certificate.signs_as(one) == Some(true) =>
+                {
+                    RotationStep::Deactivate
+                }
                 (Some(_), _) => RotationStep::MoveClients,
                 (None, Some(_)) => RotationStep::Activate,
                 (None, None) => RotationStep::Upload,

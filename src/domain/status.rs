@@ -36,9 +36,15 @@ impl Evaluation<'_> {
             None if !active => Status::Inactive,
             None if !assessment.certificate.has_started(self.now) => Status::NotYetValid,
             // The stages of other subjects do not occur here.
-            None | Some(Stage::Uncovered | Stage::Unprotected | Stage::Blind | Stage::Failing) => {
-                Status::Healthy
-            }
+            None
+            | Some(
+                Stage::Uncovered
+                | Stage::Unprotected
+                | Stage::Blind
+                | Stage::Failing
+                | Stage::Mismatch
+                | Stage::Unfit,
+            ) => Status::Healthy,
         }
     }
 }

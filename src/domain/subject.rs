@@ -8,6 +8,10 @@ use super::certificate::{AdminKeyId, CertificateId, ProjectId};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     Certificate(CertificateId),
+    /// Whether the content of a certificate agrees with the API.
+    Mismatch(CertificateId),
+    /// Whether a certificate can work as a trust anchor.
+    Fitness(CertificateId),
     /// Whether a project has a valid certificate.
     Project(ProjectId),
     /// Whether a project has an active certificate, and so enforces mutual TLS.
@@ -27,6 +31,8 @@ impl Subject {
         let (kind, id) = text.split_once(':')?;
         match kind {
             "certificate" => CertificateId::parse(id).ok().map(Subject::Certificate),
+            "mismatch" => CertificateId::parse(id).ok().map(Subject::Mismatch),
+            "fitness" => CertificateId::parse(id).ok().map(Subject::Fitness),
             "project" => ProjectId::parse(id).ok().map(Subject::Project),
             "protection" => ProjectId::parse(id).ok().map(Subject::Protection),
             "monitor" if id == "sight" => Some(Subject::Sight),
@@ -42,6 +48,8 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Certificate(id) => write!(f, "certificate:{id}"),
+            Subject::Mismatch(id) => write!(f, "mismatch:{id}"),
+            Subject::Fitness(id) => write!(f, "fitness:{id}"),
             Subject::Project(id) => write!(f, "project:{id}"),
             Subject::Protection(id) => write!(f, "protection:{id}"),
             Subject::Sight => f.write_str("monitor:sight"),
@@ -89,6 +97,8 @@ mod tests {
     fn a_subject_is_parsed_from_its_text_form() {
         let subjects = [
             Subject::Certificate(CertificateId::parse("cert_a:b").unwrap()),
+            Subject::Mismatch(CertificateId::parse("cert_a").unwrap()),
+            Subject::Fitness(CertificateId::parse("cert_a").unwrap()),
             Subject::Project(ProjectId::parse("proj_1").unwrap()),
             Subject::Protection(ProjectId::parse("proj_1").unwrap()),
             Subject::Sight,

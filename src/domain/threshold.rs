@@ -35,6 +35,10 @@ pub enum Stage {
     Blind,
     /// A notifier: its deliveries failed for too long.
     Failing,
+    /// A certificate's own expiry differs from the one that the API reports.
+    Mismatch,
+    /// A certificate may not work as a trust anchor.
+    Unfit,
 }
 
 impl Stage {
@@ -49,7 +53,9 @@ impl Stage {
             | Stage::Uncovered
             | Stage::Unprotected
             | Stage::Blind
-            | Stage::Failing => None,
+            | Stage::Failing
+            | Stage::Mismatch
+            | Stage::Unfit => None,
         }
     }
 
@@ -63,6 +69,8 @@ impl Stage {
             Stage::Unprotected => (5, 0),
             Stage::Blind => (6, 0),
             Stage::Failing => (7, 0),
+            Stage::Mismatch => (8, 0),
+            Stage::Unfit => (9, 0),
         }
     }
 }

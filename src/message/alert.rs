@@ -8,7 +8,12 @@ use super::{
     CandidateView, CertificateView, CredentialView, Event, FailingView, LeftBehind, ProjectsView,
     SightView, SuccessorView,
 };
-use crate::domain::{alert::Reason, subject::Subject, threshold::Severity};
+use crate::domain::{
+    alert::Reason,
+    evaluate::{MISMATCH, UNFIT},
+    subject::Subject,
+    threshold::Severity,
+};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
@@ -90,7 +95,14 @@ impl Alert {
     pub fn key(&self) -> String {
         match &self.body {
             Body::Certificate(body) => {
-                Subject::Certificate(body.certificate.id.clone()).to_string()
+                let id = body.certificate.id.clone();
+                // A resolution has the stage of the alert that it resolves.
+                match self.stage.as_deref() {
+                    Some(MISMATCH) => Subject::Mismatch(id),
+                    Some(UNFIT) => Subject::Fitness(id),
+                    _ => Subject::Certificate(id),
+                }
+                .to_string()
             }
             Body::Projects(_) => match self.event {
                 Event::ProjectUnprotected | Event::ProjectProtected => "projects:unprotected",

@@ -217,15 +217,19 @@ impl MessageContext<'_> {
     }
 
     fn of_certificate(&self, routing: &Routing, decision: &Decision) -> Option<AlertWithSubjects> {
-        let Subject::Certificate(id) = decision.subject() else {
+        let (Subject::Certificate(id) | Subject::Mismatch(id) | Subject::Fitness(id)) =
+            decision.subject()
+        else {
             return None;
         };
+        let of_its_end = matches!(decision.subject(), Subject::Certificate(_));
         let alert = match decision {
             Decision::Redate { .. } | Decision::HoldBack { .. } => return None,
             Decision::Send { reason, reached, sent, .. } => {
                 let assessment = self.evaluation.assessment(id)?;
                 let body = Body::Certificate(Box::new(self.view(&assessment, routing)));
-                let last = assessment.reached.as_ref().is_some_and(|reached| reached.last);
+                let reached_now = assessment.reached.as_ref();
+                let last = of_its_end && reached_now.is_some_and(|reached| reached.last);
                 let event = Event::from(reached.stage);
                 Alert { last, ..self.raised(event, *reason, reached, sent, body) }
             }
@@ -238,6 +242,10 @@ impl MessageContext<'_> {
                         valid_at: None,
                         expires_at: sent.expires_at,
                         strange_expiry: None,
+                        content: None,
+                        defects: Vec::new(),
+                        reported: None,
+                        carries_certvigil: false,
                         active_in: ActiveIn::default(),
                         next: None,
                         ignored: None,
@@ -246,7 +254,8 @@ impl MessageContext<'_> {
                 };
                 let is_gone =
                     matches!(reason, Reason::Replaced | Reason::Deactivated | Reason::Deleted);
-                let left_behind = is_gone.then(|| self.left_behind(id, routing)).flatten();
+                let left_behind =
+                    (is_gone && of_its_end).then(|| self.left_behind(id, routing)).flatten();
                 let (successor, candidates) = (None, Vec::new());
                 let body = CertificateBody { certificate, successor, candidates, left_behind };
                 let body = Body::Certificate(Box::new(body));
@@ -288,6 +297,8 @@ impl MessageContext<'_> {
             Subject::AdminKey(id) => (AdminKey, Some(id.clone())),
             Subject::ClientIdentity => (ClientIdentity, None),
             Subject::Certificate(_)
+            | Subject::Mismatch(_)
+            | Subject::Fitness(_)
             | Subject::Project(_)
             | Subject::Protection(_)
             | Subject::Sight

@@ -8,6 +8,8 @@ words! {
         CertificateExpired = "certificate.expired",
         CertificateNotYetValid = "certificate.not_yet_valid",
         CertificateUnknownExpiry = "certificate.unknown_expiry",
+        CertificateMismatch = "certificate.mismatch",
+        CertificateUnfit = "certificate.unfit",
         CertificateResolved = "certificate.resolved",
         ProjectUncovered = "project.uncovered",
         ProjectCovered = "project.covered",
@@ -38,6 +40,8 @@ impl From<Stage> for Event {
             Stage::Unprotected => Event::ProjectUnprotected,
             Stage::Blind => Event::MonitorBlind,
             Stage::Failing => Event::NotifierFailing,
+            Stage::Mismatch => Event::CertificateMismatch,
+            Stage::Unfit => Event::CertificateUnfit,
         }
     }
 }
@@ -57,6 +61,8 @@ impl Event {
             | Event::CertificateExpired
             | Event::CertificateNotYetValid
             | Event::CertificateUnknownExpiry
+            | Event::CertificateMismatch
+            | Event::CertificateUnfit
             | Event::ProjectUncovered
             | Event::ProjectUnprotected
             | Event::MonitorBlind

@@ -2,6 +2,7 @@
 //! check of templates.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
@@ -11,8 +12,10 @@ use super::{
 };
 use crate::domain::{
     alert::Reason,
-    certificate::{AdminKeyId, CertificateId, OrganizationName, Project, ProjectId},
+    certificate::{AdminKeyId, CertificateId, Dates, OrganizationName, Project, ProjectId},
+    content::{CERT_SIGN, Content, Defect, PublicKey},
     credential::CredentialKind,
+    evaluate::{MISMATCH, UNFIT},
     rotation::RotationStep,
     text::Name,
     threshold::Severity,
@@ -66,6 +69,25 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         }
         Event::CertificateUnknownExpiry => {
             about(event, "unknown_expiry", None, projects(&[("", None, None)]), now)
+        }
+        Event::CertificateMismatch => {
+            let expires_at = Some(now + TimeDelta::days(40));
+            let mut alert =
+                about(event, MISMATCH, expires_at, projects(&[("chat", None, None)]), now);
+            if let Body::Certificate(body) = &mut alert.body {
+                let reported = Some(now + TimeDelta::days(400));
+                let valid_at = body.certificate.valid_at;
+                body.certificate.reported = Some(Dates { valid_at, expires_at: reported });
+            }
+            alert
+        }
+        Event::CertificateUnfit => {
+            let expires_at = Some(now + TimeDelta::days(400));
+            let mut alert = about(event, UNFIT, expires_at, projects(&[("chat", None, None)]), now);
+            if let Body::Certificate(body) = &mut alert.body {
+                body.certificate.defects = vec![Defect::NotCa, Defect::Bundle];
+            }
+            alert
         }
         Event::CertificateResolved => Alert {
             reason: Some(Reason::Replaced),
@@ -179,6 +201,8 @@ fn about(
         Event::CertificateNotYetValid => ("cert_sample4", "next-ca"),
         // A certificate without a name.
         Event::CertificateUnknownExpiry => ("cert_sample5", ""),
+        Event::CertificateMismatch => ("cert_sample7", "api-ca"),
+        Event::CertificateUnfit => ("cert_sample8", "leaf"),
         Event::CertificateResolved => ("cert_sample6", "old-ca"),
         Event::ProjectUncovered
         | Event::ProjectCovered
@@ -194,17 +218,28 @@ fn about(
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
-        | Event::Test => ("cert_sample7", "ca"),
+        | Event::Test => ("cert_sample9", "ca"),
     };
-    let mild = matches!(event, Event::CertificateNotYetValid | Event::CertificateUnknownExpiry);
+    let mild = matches!(
+        event,
+        Event::CertificateNotYetValid
+            | Event::CertificateUnknownExpiry
+            | Event::CertificateMismatch
+            | Event::CertificateUnfit
+    );
     let severity = if mild { Severity::Warning } else { Severity::Critical };
+    let valid_at = Some(now - TimeDelta::days(359));
     let body = CertificateId::parse(id).ok().map(|id| {
         Body::from(CertificateView {
             id,
             name: Name::clean(name),
-            valid_at: Some(now - TimeDelta::days(359)),
+            valid_at,
             expires_at,
             strange_expiry: None,
+            content: content(name, valid_at, expires_at),
+            defects: Vec::new(),
+            reported: None,
+            carries_certvigil: false,
             active_in: ActiveIn {
                 organization: false,
                 projects_total: projects.len(),
@@ -224,6 +259,31 @@ fn about(
         last: event == Event::CertificateExpired,
         ..Alert::new(event, Some(Reason::Stage), severity, body)
     }
+}
+
+/// The content of a certificate that signs itself.
+fn content(
+    name: &str,
+    valid_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Option<Arc<Content>> {
+    let hex = |length: usize| vec!["5A"; length].join(":");
+    let subject = format!("CN={name},O=Acme");
+    Some(Arc::new(Content {
+        issuer: subject.clone(),
+        subject,
+        serial: "0102030405".to_owned(),
+        fingerprint: hex(32),
+        key: PublicKey { kind: "EC".to_owned(), bits: Some(256), sha256: hex(32) },
+        signature: "ecdsa-with-SHA256".to_owned(),
+        subject_key_id: Some(hex(20)),
+        authority_key_id: None,
+        is_ca: true,
+        key_usage: Some(vec![CERT_SIGN.to_owned()]),
+        not_before: valid_at?,
+        not_after: expires_at?,
+        certificates: 1,
+    }))
 }
 
 fn of_projects(event: Event, reason: Reason, listed: Vec<ProjectView>) -> Alert {
@@ -317,6 +377,7 @@ fn candidates(is_successor: bool, now: DateTime<Utc>) -> Vec<CandidateView> {
         name: one.name,
         expires_at: one.expires_at,
         is_successor,
+        same_key: one.same_key,
     };
     successor(now).map(view).into_iter().collect()
 }
@@ -328,6 +389,7 @@ fn successor(now: DateTime<Utc>) -> Option<SuccessorView> {
         valid_at: Some(now - TimeDelta::days(1)),
         expires_at: Some(now + TimeDelta::days(371)),
         covers_every_project: false,
+        same_key: Some(false),
         ignored: None,
         acknowledged: None,
     })

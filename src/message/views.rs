@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::wording;
 use crate::domain::{
-    certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
+    certificate::{AdminKeyId, Certificate, CertificateId, Dates, Project, ProjectId},
+    content::{Content, Defect},
     credential::CredentialKind,
     evaluate::Unprotected,
     rotation::RotationStep,
@@ -119,6 +121,18 @@ pub struct CertificateView {
     /// The reported expiry, if it is implausible.
     #[serde(default)]
     pub strange_expiry: Option<i64>,
+    /// Its own content, if known.
+    #[serde(default)]
+    pub content: Option<Arc<Content>>,
+    /// Why it may not work as a trust anchor.
+    #[serde(default)]
+    pub defects: Vec<Defect>,
+    /// The dates that the API reports, if the content replaces one of them.
+    #[serde(default)]
+    pub reported: Option<Dates>,
+    /// Whether certvigil's own client certificate depends on it.
+    #[serde(default)]
+    pub carries_certvigil: bool,
     pub active_in: ActiveIn,
     /// The next rotation step, if it is in a stage or left over. If projects differ, the earliest
     /// step.
@@ -208,6 +222,9 @@ pub struct CandidateView {
     pub expires_at: Option<DateTime<Utc>>,
     /// It is already the successor in other projects where the certificate is active.
     pub is_successor: bool,
+    /// Whether clients of the old certificate pass this one, too; `None` if unknown.
+    #[serde(default)]
+    pub same_key: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,6 +235,9 @@ pub struct SuccessorView {
     pub valid_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
     pub covers_every_project: bool,
+    /// Whether clients of the old certificate pass this one, too; `None` if unknown.
+    #[serde(default)]
+    pub same_key: Option<bool>,
     #[serde(default)]
     pub ignored: Option<SilenceView>,
     #[serde(default)]
@@ -246,8 +266,14 @@ impl SuccessorView {
 }
 
 impl CandidateView {
-    pub fn of(certificate: &Certificate, is_successor: bool) -> CandidateView {
+    /// A candidate to replace `old`, if a certificate is known to be replaced.
+    pub fn of(
+        certificate: &Certificate,
+        old: Option<&Certificate>,
+        is_successor: bool,
+    ) -> CandidateView {
         CandidateView {
+            same_key: old.and_then(|old| old.signs_as(certificate)),
             id: certificate.id.clone(),
             name: certificate.name.clone(),
             expires_at: certificate.expires_at,

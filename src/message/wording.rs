@@ -9,7 +9,13 @@ use super::{
     Named, Notification, ProjectsView, SightView, SilenceView,
 };
 use crate::domain::{
-    alert::Reason, credential::CredentialKind, day, rotation::RotationStep, text::Name,
+    alert::Reason,
+    content::{Defect, PublicKey},
+    credential::CredentialKind,
+    day,
+    evaluate::{MISMATCH, UNFIT},
+    rotation::RotationStep,
+    text::Name,
 };
 
 /// A duration, rounded down: `6 days`, `47 hours`, `90 minutes`, `moments`. Never "0 days".
@@ -68,6 +74,25 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         Event::CertificateUnknownExpiry => match certificate.strange_expiry {
             Some(_) => format!("“{title}” is active and reports an impossible expiry"),
             None => format!("“{title}” is active and its expiry is unknown"),
+        },
+        Event::CertificateMismatch => match (own_expiry(certificate), reported_expiry(certificate))
+        {
+            (Some(own), Some(reported)) => format!(
+                "“{title}” expires on {} according to itself, and on {} according to the API",
+                day(own),
+                day(reported)
+            ),
+            _ => format!("the API reports another expiry of “{title}” than the certificate has"),
+        },
+        Event::CertificateUnfit => match certificate.defects.as_slice() {
+            [] => format!("“{title}” may not work as a trust anchor"),
+            [first, rest @ ..] => {
+                let more = match rest.len() {
+                    0 => String::new(),
+                    more => format!(" (+{more} more)"),
+                };
+                format!("“{title}” may not work as a trust anchor: {}{more}", self::defect(*first))
+            }
         },
         Event::CertificateExpiring
         | Event::CertificateExpired
@@ -237,9 +262,14 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         Reason::Archived => "its projects are archived or no longer watched".to_owned(),
         Reason::Corrected => match (certificate.expires_at, alert.stage.as_deref()) {
             (_, Some("not_yet_valid")) => "it is valid now".to_owned(),
+            (_, Some(MISMATCH)) => "the API reports the certificate’s own expiry now".to_owned(),
+            (_, Some(UNFIT)) => "certvigil sees no defect any more".to_owned(),
             (Some(until), _) => format!("its expiry is known now: {}", day(until)),
             (None, _) => "its data is consistent now".to_owned(),
         },
+        Reason::PolicyChanged if matches!(alert.stage.as_deref(), Some(MISMATCH | UNFIT)) => {
+            "certvigil no longer reads the content of certificates".to_owned()
+        }
         Reason::PolicyChanged => "other thresholds apply to it now".to_owned(),
         Reason::Ignored => match &certificate.ignored {
             Some(ignored) => {
@@ -254,6 +284,53 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         | Reason::IgnoreEnded
         | Reason::AckEnded
         | Reason::Refresh => reason.as_str().to_owned(),
+    }
+}
+
+/// The algorithm and size of a key: `RSA, 2048 bits`.
+pub fn key(key: &PublicKey) -> String {
+    match key.bits {
+        Some(bits) => format!("{}, {bits} bits", key.kind),
+        None => key.kind.clone(),
+    }
+}
+
+/// The expiry of the certificate itself.
+pub fn own_expiry(certificate: &CertificateView) -> Option<DateTime<Utc>> {
+    certificate.content.as_ref().map(|content| content.not_after)
+}
+
+/// The expiry that the API reports.
+pub fn reported_expiry(certificate: &CertificateView) -> Option<DateTime<Utc>> {
+    certificate.reported.map_or(certificate.expires_at, |reported| reported.expires_at)
+}
+
+/// The dates that the API reports, if others are in use: `expires_at 2027-03-01`.
+pub fn reported(certificate: &CertificateView) -> Option<String> {
+    let reported = certificate.reported?;
+    let differs = |name: &str, own: Option<DateTime<Utc>>, reported: Option<DateTime<Utc>>| {
+        let reported = reported.map_or("missing".to_owned(), day);
+        (own.map(day).as_ref() != Some(&reported)).then(|| format!("{name} {reported}"))
+    };
+    let parts: Vec<String> = [
+        differs("valid_at", certificate.valid_at, reported.valid_at),
+        differs("expires_at", certificate.expires_at, reported.expires_at),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Why a certificate may not work as a trust anchor.
+pub fn defect(defect: Defect) -> &'static str {
+    match defect {
+        Defect::Bundle => "the PEM has several certificates, and only the first one counts",
+        Defect::NotCa => "it is not a CA (basic constraints)",
+        Defect::NoCertSign => "its key usage does not allow it to sign certificates (keyCertSign)",
+        Defect::WeakSignature => "it is signed with SHA-1 or MD5",
+        Defect::ShortKey => "its RSA key has fewer than 2048 bits",
+        Defect::Duplicate => "an older object of the organization has the same certificate",
     }
 }
 

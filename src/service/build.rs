@@ -33,6 +33,7 @@ pub fn target(
             .with_context(|| format!("cannot set up the organization {name}"))?,
         selection: organization.selection.clone(),
         policy: config.policy.of(organization),
+        certificate_content: organization.certificate_content,
         timeout: config.schedule.scan_timeout,
         confirm_after: CONFIRM_AFTER,
     })

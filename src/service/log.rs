@@ -30,6 +30,13 @@ pub fn log_scan(report: &Report) {
             false => tracing::warn!(%organization, error = %why, "{what}"),
         }
     }
+    if let Some(why) = &report.content_refused {
+        tracing::info!(
+            %organization, error = %why,
+            "the admin key cannot read the content of certificates: their own dates, keys and \
+             issuers are not checked (disable with api.certificate_content = false)"
+        );
+    }
     if let Some(skew) = report.ignored_skew {
         tracing::warn!(
             %organization, %scan, skew_seconds = skew.num_seconds(),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::domain::{
     certificate::{Certificate, CertificateId, Certificates, OrganizationName, Project, ProjectId},
+    content::Knowledge,
     credential::AdminKeys,
     inventory::{Inventory, Listing, ProtectionLost},
     reading::List,
@@ -31,6 +32,7 @@ const FORM: u32 = 2;
 const CERTIFICATES: &str = "certificates";
 const LISTS: &str = "lists";
 const PROJECTS: &str = "projects";
+const CONTENTS: &str = "contents";
 
 /// The data outside the parts.
 #[derive(Serialize, Deserialize)]
@@ -56,6 +58,8 @@ type CertificateRow<'a> =
 type ListRow<'a> = (Vec<Text<'a>>, Vec<Text<'a>>);
 /// A project: its id, its name, and its list as in [`Head::organization`].
 type ProjectRow<'a> = (Text<'a>, Option<Text<'a>>, Option<(usize, usize)>);
+/// The content of a certificate.
+type ContentRow<'a> = (Text<'a>, Cow<'a, Knowledge>);
 type Text<'a> = Cow<'a, str>;
 
 /// Assigns indexes to distinct lists and to the times at which they were read.
@@ -123,12 +127,13 @@ pub async fn keep(
     let mut parts = Parts::new(organization, CERTIFICATES);
     for one in inventory.certificates.values() {
         let seconds = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp());
+        let reported = one.reported();
         let row: CertificateRow<'_> = (
             one.id.as_str().into(),
             one.name.as_ref().map(|name| name.as_str().into()),
             seconds(one.created_at),
-            seconds(one.valid_at),
-            seconds(one.expires_at),
+            seconds(reported.valid_at),
+            seconds(reported.expires_at),
             one.strange_expiry,
         );
         parts.add(&row, tx).await?;
@@ -148,6 +153,12 @@ pub async fn keep(
     for (project, place) in inventory.projects.values().zip(of_projects) {
         let name = project.name.as_ref().map(|name| name.as_str().into());
         let row: ProjectRow<'_> = (project.id.as_str().into(), name, place);
+        parts.add(&row, tx).await?;
+    }
+    parts.end(tx).await?;
+    let mut parts = Parts::new(organization, CONTENTS);
+    for (id, content) in &inventory.contents {
+        let row: ContentRow<'_> = (id.as_str().into(), Cow::Borrowed(content));
         parts.add(&row, tx).await?;
     }
     parts.end(tx).await
@@ -232,6 +243,8 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
                 valid_at: instant(valid_at),
                 expires_at: instant(expires_at),
                 strange_expiry,
+                content: None,
+                reported: None,
             };
             certificates.insert(certificate.id.clone(), Arc::new(certificate));
         }
@@ -270,7 +283,14 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
             projects.insert(id.clone(), Project { id, name: name(named) });
         }
     }
-    Ok(Inventory {
+    let mut contents = BTreeMap::new();
+    let mut number = 0;
+    while let Some(part) = part(tx, organization, CONTENTS, &mut number).await? {
+        for (id, content) in serde_json::from_str::<Vec<ContentRow<'_>>>(&part)? {
+            contents.insert(CertificateId::parse(&id).map_err(decode)?, content.into_owned());
+        }
+    }
+    let mut inventory = Inventory {
         projects,
         certificates,
         organization: head.organization.map(listing).transpose()?,
@@ -281,7 +301,10 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
         admin_keys: head.admin_keys.map(Cow::into_owned),
         unreadable_admin_keys: head.unreadable_admin_keys,
         protection_lost: head.protection_lost.into_owned(),
-    })
+        contents,
+    };
+    inventory.apply_contents();
+    Ok(inventory)
 }
 
 /// Reads the part with this number, and increments the number.
@@ -357,6 +380,7 @@ impl From<FirstFormat> for Inventory {
             admin_keys: whole.admin_keys,
             unreadable_admin_keys: whole.unreadable_admin_keys,
             protection_lost: BTreeMap::new(),
+            contents: BTreeMap::new(),
         }
     }
 }

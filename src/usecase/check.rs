@@ -24,22 +24,33 @@ pub struct Read<'a> {
     pub skew: Option<TimeDelta>,
 }
 
-/// Reads the organizations in parallel; stores nothing.
+/// Reads the organizations in parallel; stores nothing. The contents of certificates that the
+/// database has are not requested again.
+///
+/// # Errors
+/// If the database fails.
 pub async fn read<'a>(
     targets: impl IntoIterator<Item = &'a Target>,
+    store: Option<&Store>,
     progress: &watch::Sender<Progress>,
-) -> Vec<Read<'a>> {
+) -> Result<Vec<Read<'a>>, StoreError> {
     let scans = targets.into_iter().map(|target| async move {
-        let reading = scan::read(target, Arc::default(), progress).await;
+        let started_at = target.api.clock().now();
+        let contents = match store {
+            Some(store) => store.inventory(target.api.organization()).await?.contents,
+            None => BTreeMap::new(),
+        };
+        let known = Arc::new(Inventory { contents, ..Inventory::default() });
+        let reading = scan::read(target, Arc::clone(&known), started_at, progress).await;
         let skew = target.clock(target.api.clock().now(), clock::synchronization()).skew();
         if let Some(skew) = skew {
             scan::log_clock_skew(target.api.organization(), skew);
         }
         let now = target.api.clock().now() + skew.unwrap_or_default();
-        let inventory = Inventory::default().merge(reading, &target.selection, now);
-        Read { target, inventory, skew }
+        let inventory = known.merge(reading, &target.selection, now);
+        Ok(Read { target, inventory, skew })
     });
-    futures_util::future::join_all(scans).await
+    futures_util::future::try_join_all(scans).await
 }
 
 /// The overview of every organization.

@@ -5,8 +5,11 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::explanation::{Step, steps};
-use super::seconds;
+use super::{
+    content::Content,
+    explanation::{Step, steps},
+    seconds,
+};
 use crate::{
     domain::{
         certificate::OrganizationName,
@@ -170,8 +173,14 @@ pub struct CertificateDetails {
     expires_at: Option<DateTime<Utc>>,
     /// Negative if it has expired.
     expires_in_seconds: Option<i64>,
-    /// The expiry as the API reports it, if it is no time before the year 10000.
+    /// The expiry as the API reports it, in Unix seconds, if another one is in use: the
+    /// certificate's own one, or none because the API reports no time before the year 10000.
     expires_at_reported: Option<i64>,
+    /// Null if it was not read.
+    content: Option<Content>,
+    /// Whether certvigil's own client certificate depends on it: certvigil cannot read the API after
+    /// its expiry.
+    carries_certvigil: bool,
     active_in: ActiveIn,
     /// The next step of its rotation, if it is in a stage or left over.
     next_step: Option<RotationStep>,
@@ -187,7 +196,12 @@ impl CertificateDetails {
             valid_at: view.valid_at.map(seconds),
             expires_at: view.expires_at.map(seconds),
             expires_in_seconds: view.expires_at.map(|at| (at - now).num_seconds()),
-            expires_at_reported: view.strange_expiry,
+            expires_at_reported: view.strange_expiry.or_else(|| {
+                let reported = view.reported?.expires_at?;
+                (Some(reported) != view.expires_at).then(|| reported.timestamp())
+            }),
+            content: Content::of(view),
+            carries_certvigil: view.carries_certvigil,
             active_in: ActiveIn {
                 organization: view.active_in.organization,
                 projects_total: view.active_in.projects_total,
@@ -257,6 +271,9 @@ pub struct Successor {
     valid_at: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
     covers_every_project: bool,
+    /// Whether clients of the replaced certificate need nothing: it has the same name and key. Null if
+    /// unknown.
+    same_key: Option<bool>,
     ignored: Option<Silence>,
     acknowledged: Option<Silence>,
 }
@@ -269,6 +286,7 @@ impl From<&SuccessorView> for Successor {
             valid_at: view.valid_at.map(seconds),
             expires_at: view.expires_at.map(seconds),
             covers_every_project: view.covers_every_project,
+            same_key: view.same_key,
             ignored: view.ignored.as_ref().map(Into::into),
             acknowledged: view.acknowledged.as_ref().map(Into::into),
         }
@@ -283,6 +301,8 @@ pub struct Candidate {
     expires_at: Option<DateTime<Utc>>,
     /// Whether it is the successor in other projects.
     successor_elsewhere: bool,
+    /// As in a successor.
+    same_key: Option<bool>,
 }
 
 impl From<&CandidateView> for Candidate {
@@ -292,6 +312,7 @@ impl From<&CandidateView> for Candidate {
             name: view.name.as_ref().map(ToString::to_string),
             expires_at: view.expires_at.map(seconds),
             successor_elsewhere: view.is_successor,
+            same_key: view.same_key,
         }
     }
 }

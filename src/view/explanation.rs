@@ -8,7 +8,7 @@ use super::seconds;
 use crate::{
     domain::{
         alert::Reason,
-        certificate::{Certificate, LifeFrom, OrganizationName},
+        certificate::{Certificate, CertificateId, LifeFrom, OrganizationName},
         evaluate::{Assessment, Evaluation},
         finding::findings,
         notifier::NotifierState,
@@ -31,6 +31,8 @@ pub struct Explanation {
     pub organization: OrganizationName,
     pub certificate: CertificateView,
     pub created_at: Option<DateTime<Utc>>,
+    /// Why its content could not be read.
+    pub content_failure: Option<String>,
     pub successor: Option<SuccessorView>,
     /// Certificates that could be activated in projects without a successor.
     pub candidates: Vec<CandidateView>,
@@ -206,6 +208,7 @@ pub fn explain(
     Explanation {
         organization: evaluation.organization.clone(),
         created_at: assessment.certificate.created_at,
+        content_failure: content_failure(evaluation, &certificate.id),
         successor,
         candidates,
         unprotected: unprotected(evaluation, assessment.certificate),
@@ -224,6 +227,11 @@ pub fn explain(
             .collect(),
         certificate,
     }
+}
+
+fn content_failure(evaluation: &Evaluation<'_>, id: &CertificateId) -> Option<String> {
+    let known = evaluation.inventory.contents.get(id)?;
+    known.failure().map(|failure| failure.why.clone())
 }
 
 /// The unprotected projects whose lists contain a certificate: it was probably active there.

@@ -4,6 +4,7 @@
 //! [`Overview`] evaluates one organization into rows. Times in documents have whole seconds.
 
 mod certificate;
+mod content;
 mod delivery;
 mod explanation;
 mod overview;
@@ -13,6 +14,7 @@ mod scan;
 pub use certificate::{
     Candidate, Certificate, CertificateDetails, CertificateRow, ProjectOfCertificate, Successor,
 };
+pub use content::lines as content_lines;
 pub use delivery::Delivery;
 pub use explanation::{Explanation, Notifier, Step, explain};
 pub use overview::{Credential, Overview};

@@ -53,6 +53,8 @@ fn reading(certificates: usize) -> Reading {
                 valid_at: Some(start() - TimeDelta::days(100)),
                 expires_at: Some(start() + TimeDelta::days(days)),
                 strange_expiry: None,
+                content: None,
+                reported: None,
             };
             Some(Listed { certificate: Arc::new(certificate), active: true })
         });

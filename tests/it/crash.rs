@@ -132,7 +132,7 @@ async fn a_scan_that_dies_before_its_commit_is_decided_again_and_one_after_it_is
     let service = Service::start(&sim.config()).await;
     // Before: it has read, and nothing of it is kept.
     let (progress, _) = tokio::sync::watch::channel(Default::default());
-    certvigil::usecase::scan::read(&service.target, Arc::default(), &progress).await;
+    certvigil::usecase::scan::read(&service.target, Arc::default(), start(), &progress).await;
     let service = service.restart(&sim.config(), start()).await;
     assert_eq!(service.scan(start()).await.notifications, 2, "a mail and a webhook");
     // After the commit it is in the outbox, and nothing is repeated.

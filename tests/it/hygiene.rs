@@ -141,8 +141,14 @@ async fn the_key_is_in_nothing_that_somebody_may_read_whatever_the_api_repeats()
     let asked = asked.lock().unwrap();
     let projects =
         (1..=5).map(|n| format!("GET /v1/organization/projects/proj_000{n}/certificates"));
-    let listed = ["projects", "certificates", "admin_api_keys"]
-        .map(|list| format!("GET /v1/organization/{list}"));
+    let listed = [
+        "projects",
+        "certificates",
+        "certificates/cert_a",
+        "certificates/cert_b",
+        "admin_api_keys",
+    ]
+    .map(|list| format!("GET /v1/organization/{list}"));
     assert_eq!(
         *asked,
         projects.chain(listed).collect::<BTreeSet<_>>(),

@@ -28,6 +28,8 @@ fn certificate(n: usize, name: &str) -> Arc<Certificate> {
         valid_at: (!n.is_multiple_of(3)).then_some(at(-9)).flatten(),
         expires_at: (!n.is_multiple_of(5)).then_some(at(n as i64)).flatten(),
         strange_expiry: n.is_multiple_of(5).then_some(i64::MAX),
+        content: None,
+        reported: None,
     })
 }
 

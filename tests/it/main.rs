@@ -11,6 +11,7 @@ mod blind;
 mod browser;
 mod cli;
 mod config;
+mod content;
 mod crash;
 mod credentials;
 mod daemon;

@@ -453,7 +453,7 @@ async fn the_metrics_are_what_prometheus_reads_in_both_formats() {
         "certvigil_projects{organization=\"acme\",state=\"read\"} 36",
         "certvigil_projects{organization=\"acme\",state=\"unreadable\"} 1",
         "certvigil_scan_duration_seconds_count 1",
-        "certvigil_api_requests_total{organization=\"acme\",code=\"200\"} 39",
+        "certvigil_api_requests_total{organization=\"acme\",code=\"200\"} 54",
         "certvigil_api_requests_total{organization=\"acme\",code=\"403\"} 1",
         "certvigil_deliveries_total{notifier=\"ops\",outcome=\"delivered\"} 2",
         "certvigil_outbox_pending{notifier=\"hook\"} 0",

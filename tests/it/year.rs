@@ -111,6 +111,8 @@ fn certificate(one: &certvigil::demo::world::Certificate) -> Certificate {
         valid_at: one.valid_at,
         expires_at: one.expires_at,
         strange_expiry: None,
+        content: None,
+        reported: None,
     }
 }
 

@@ -87,7 +87,6 @@ async fn check(file: Option<&Path>, arguments: &Arguments) -> Result<u8, Failure
 
 /// Reads every organization in parallel; stores nothing.
 async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
-    let read = read::read(targets).await;
     // Acknowledgements and lost protections are shown if there is a database.
     let store = match state::open(config).await {
         Ok(store) => Some(store),
@@ -98,6 +97,7 @@ async fn look(config: &Config, targets: &[Target]) -> anyhow::Result<Survey> {
             None
         }
     };
+    let read = read::read(targets, store.as_ref()).await?;
     Ok(Survey::of(read, store.as_ref(), Clock::System.now(), config.timezone).await?)
 }
 

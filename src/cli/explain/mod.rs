@@ -98,6 +98,7 @@ impl Page<'_> {
             "stale": self.explanation.stale,
             "certificate": CertificateDetails::of(certificate, self.now),
             "created_at": self.explanation.created_at.map(rfc3339),
+            "content_error": self.explanation.content_failure,
             "successor": self.explanation.successor.as_ref().map(Successor::from),
             "candidates": candidates.iter().map(Candidate::from).collect::<Vec<_>>(),
             "unprotected_projects": unprotected.iter().map(ProjectOfCertificate::from).collect::<Vec<_>>(),

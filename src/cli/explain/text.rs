@@ -12,7 +12,7 @@ use crate::{
     domain::day,
     message::{ProjectView, wording},
     store::SentNotification,
-    view::Explanation,
+    view::{Explanation, content_lines},
 };
 
 impl Page<'_> {
@@ -27,6 +27,7 @@ impl Page<'_> {
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         self.certificate(&mut out)?;
+        self.content(&mut out)?;
         self.projects(&mut out)?;
         self.ladder(&mut out)?;
         self.notifiers(&mut out)?;
@@ -94,6 +95,20 @@ impl Page<'_> {
         }
         if let Some(view) = &certificate.acknowledged {
             line("acknowledged", wording::silence(view, self.config.timezone))?;
+        }
+        Ok(())
+    }
+
+    fn content(&self, out: &mut String) -> std::fmt::Result {
+        let lines = content_lines(&self.explanation.certificate, self.config.timezone);
+        if let Some(why) = &self.explanation.content_failure {
+            writeln!(out, "\nIts content could not be read: {why}")?;
+        }
+        if !lines.is_empty() {
+            writeln!(out, "\nThe certificate itself")?;
+        }
+        for (label, value) in lines {
+            writeln!(out, "  {label:<16}{value}")?;
         }
         Ok(())
     }

@@ -87,7 +87,8 @@ async fn read(config: &Config, known: &mut [OrganizationState]) -> anyhow::Resul
     let scans = config.organizations.iter().zip(known).map(|(organization, one)| async {
         let target = service::target(config, organization, &Clock::System)?;
         let before: Arc<Inventory> = Arc::new(std::mem::take(&mut one.inventory));
-        let reading = scan::read(&target, Arc::clone(&before), &progress).await;
+        let now = Clock::System.now();
+        let reading = scan::read(&target, Arc::clone(&before), now, &progress).await;
         one.inventory = before.merge(reading, &target.selection, Clock::System.now());
         anyhow::Ok(())
     });

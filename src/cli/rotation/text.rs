@@ -89,12 +89,24 @@ impl Page<'_> {
             }
             (RotationStep::Activate, Progress::Next) => "next".to_owned(),
             (RotationStep::MoveClients, Progress::Unseen) => {
-                "next. certvigil cannot see clients: check your own logs. If the successor has \
-                 the same key as the old certificate, clients need no change"
-                    .to_owned()
+                let key = match plan.clients_pass() {
+                    Some(true) => "The successor has the same name and key: clients need no change",
+                    Some(false) => {
+                        "The successor has another name or key: issue client certificates that it \
+                         signs"
+                    }
+                    None => {
+                        "If the successor has the same name and key as the old certificate, clients \
+                         need no change"
+                    }
+                };
+                format!("next. certvigil cannot see clients: check your own logs. {key}")
+            }
+            (RotationStep::MoveClients, Progress::Done) if plan.expired && places > 0 => {
+                "done: it has expired, so no client can use it".to_owned()
             }
             (RotationStep::MoveClients, Progress::Done) if places > 0 => {
-                "done: it has expired, so no client can use it".to_owned()
+                "clients need no change: the successor has the same name and key".to_owned()
             }
             (RotationStep::Deactivate, Progress::Next) => {
                 let after = match plan.progress(RotationStep::MoveClients) {

@@ -56,6 +56,7 @@ async fn upload(State(api): State<AdminApi>, Json(upload): Json<Upload>) -> Resp
         expires_at: at(validity.not_after),
         organization_wide: false,
         projects: Default::default(),
+        pem: Some(upload.certificate),
     };
     let body = certificate_json(&new, "certificate", false);
     world.certificates.push(new);

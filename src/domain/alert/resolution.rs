@@ -33,6 +33,7 @@ pub(super) fn end(
             let was_active = was_active.get_or_init(|| Active::of(before));
             end_of_certificate(id, sent, before, was_active, after)
         }
+        Subject::Mismatch(id) | Subject::Fitness(id) => end_of_content(subject, id, after),
         Subject::Project(id) => end_of_project(id, before, after),
         Subject::Protection(id) => Some(end_of_protection(id, sent, after)),
         Subject::Sight => Some(end_of_blindness(sent, before, after)),
@@ -117,6 +118,24 @@ fn end_of_certificate(
     })
 }
 
+/// `None` while the certificate may be active in an unreadable list.
+fn end_of_content(subject: &Subject, id: &CertificateId, after: &Evaluation<'_>) -> Option<Reason> {
+    let Some(assessment) = after.assessment(id) else { return Some(Reason::Deleted) };
+    if !assessment.is_active() {
+        return (!after.is_stale(id)).then_some(Reason::Deactivated);
+    }
+    let mut findings = after.content_findings.iter();
+    let still = findings.any(|(kind, one)| kind.subject(one.certificate.id.clone()) == *subject);
+    Some(match assessment.certificate.content {
+        _ if assessment.ruling.ignored.is_some() => Reason::Ignored,
+        // Contents are no longer requested.
+        None => Reason::PolicyChanged,
+        // Open, but the notifier no longer selects it.
+        Some(_) if still => Reason::Unwatched,
+        Some(_) => Reason::Corrected,
+    })
+}
+
 /// The reason of a resolution if the expiry has changed since the alert.
 fn changed(sent: &SentAlert, now: Option<DateTime<Utc>>) -> Option<Reason> {
     match (sent.expires_at, now) {
@@ -146,6 +165,8 @@ fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>
         },
         Subject::ClientIdentity
         | Subject::Certificate(_)
+        | Subject::Mismatch(_)
+        | Subject::Fitness(_)
         | Subject::Project(_)
         | Subject::Protection(_)
         | Subject::Sight

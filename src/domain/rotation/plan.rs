@@ -54,7 +54,7 @@ pub struct Plan<'a> {
     pub candidates: Vec<&'a Certificate>,
     /// Whether the latest scan was complete.
     pub is_complete: bool,
-    expired: bool,
+    pub expired: bool,
     /// Inactive, and replaced or expired.
     leftover: bool,
 }
@@ -64,6 +64,14 @@ impl<'a> Plan<'a> {
     pub fn successor(&self) -> Option<&'a Certificate> {
         let known = self.places.iter().find_map(|one| one.successor);
         known.or(self.candidates.first().copied())
+    }
+
+    /// Whether the clients of the certificate pass its successors, too; `None` if that is unknown in
+    /// a place.
+    pub fn clients_pass(&self) -> Option<bool> {
+        let successors = self.places.iter().map(|one| one.successor.or(one.candidate));
+        let mut known = successors.map(|one| self.certificate.signs_as(one?));
+        known.try_fold(true, |all, one| Some(all && one?))
     }
 
     pub fn progress(&self, step: RotationStep) -> Progress {
@@ -77,6 +85,9 @@ impl<'a> Plan<'a> {
             RotationStep::Activate if self.candidates.is_empty() => Progress::Later,
             RotationStep::Activate => Progress::Next,
             RotationStep::MoveClients if gone || self.expired => Progress::Done,
+            RotationStep::MoveClients if without == 0 && self.clients_pass() == Some(true) => {
+                Progress::Done
+            }
             RotationStep::MoveClients if begun => Progress::Unseen,
             RotationStep::MoveClients => Progress::Later,
             RotationStep::Deactivate if gone => Progress::Done,

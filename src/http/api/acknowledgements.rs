@@ -70,6 +70,8 @@ impl Acknowledgement {
             Subject::Certificate(id) => (Some(id.to_string()), None),
             Subject::Protection(id) => (None, Some(id.to_string())),
             Subject::Project(_)
+            | Subject::Mismatch(_)
+            | Subject::Fitness(_)
             | Subject::Sight
             | Subject::AdminKey(_)
             | Subject::ClientIdentity

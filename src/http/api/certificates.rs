@@ -85,6 +85,8 @@ pub struct Explained {
     #[serde(flatten)]
     certificate: Certificate,
     created_at: Option<DateTime<Utc>>,
+    /// Why its content could not be read.
+    content_error: Option<String>,
     /// Index in `[[rules]]`, from 0, of the rule that sets its thresholds.
     ladder_of_rule: Option<usize>,
     ignored_by_rule: Option<usize>,
@@ -122,6 +124,7 @@ pub async fn show(
     Ok(Json(Explained {
         certificate: Certificate::of(row, snapshot.now),
         created_at: explanation.created_at.map(seconds),
+        content_error: explanation.content_failure.clone(),
         ladder_of_rule: explanation.ladder_of_rule,
         ignored_by_rule: explanation.ignored_by_rule,
         lifetime_from: explanation.life.map(|(_, from)| from),

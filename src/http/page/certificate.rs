@@ -17,7 +17,7 @@ use crate::{
     domain::status::Status,
     message::{ProjectView, wording},
     store::SentNotification,
-    view::{CertificateRow, Explanation, Notifier as Outlook, Step as Threshold},
+    view::{CertificateRow, Explanation, Notifier as Outlook, Step as Threshold, content_lines},
 };
 
 #[derive(Serialize)]
@@ -27,6 +27,9 @@ pub struct CertificatePage {
     timeline: Option<Timeline>,
     valid_from: Option<DisplayTime>,
     strange_expiry: Option<i64>,
+    /// Label and value of each line.
+    content: Vec<(&'static str, String)>,
+    content_failure: Option<String>,
     scan: Option<(DisplayTime, bool)>,
     why_no_stage: &'static str,
     organization_wide: bool,
@@ -114,6 +117,8 @@ pub async fn page(
         timeline: Timeline::of(std::iter::once(row), now, timezone),
         valid_from: row.view.valid_at.map(moment),
         strange_expiry: row.view.strange_expiry,
+        content: content_lines(&row.view, timezone),
+        content_failure: explanation.content_failure.clone(),
         scan: overview.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
         why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
             (true, _, Some(_)) => "none: no threshold reached yet",

@@ -118,7 +118,7 @@ impl MessageContext<'_> {
             project.candidate = remedy.candidate.map(Named::of);
             let known = |one: &&Certificate| candidates.iter().all(|known| known.id != one.id);
             let new = remedy.candidate.filter(known);
-            candidates.extend(new.map(|one| CandidateView::of(one, false)));
+            candidates.extend(new.map(|one| CandidateView::of(one, None, false)));
         }
         candidates.truncate(MAX_CANDIDATES);
         candidates

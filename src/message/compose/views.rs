@@ -116,19 +116,24 @@ impl MessageContext<'_> {
                 valid_at: certificate.valid_at,
                 expires_at: certificate.expires_at,
                 strange_expiry: certificate.strange_expiry,
+                content: certificate.content.clone(),
+                defects: self.evaluation.defects(certificate),
+                reported: certificate.reported,
+                carries_certvigil: self.evaluation.carries_certvigil(certificate),
                 active_in,
                 next: rotation.next(),
                 ignored: ignored(assessment),
                 acknowledged: acknowledged(assessment, self.evaluation.now),
             },
-            successor: self.successor_of_most(successors, asked.len()),
-            candidates: candidates(&rotation, &asked),
+            successor: self.successor_of_most(certificate, successors, asked.len()),
+            candidates: candidates(certificate, &rotation, &asked),
         }
     }
 
     /// The certificate that takes over in most of the projects.
     fn successor_of_most(
         &self,
+        of: &Certificate,
         mut successors: Vec<&Certificate>,
         projects: usize,
     ) -> Option<SuccessorView> {
@@ -141,6 +146,7 @@ impl MessageContext<'_> {
             valid_at: most[0].valid_at,
             expires_at: most[0].expires_at,
             covers_every_project: most.len() == projects,
+            same_key: of.signs_as(most[0]),
             ignored: assessment.as_ref().and_then(ignored),
             acknowledged: assessment
                 .as_ref()
@@ -158,7 +164,11 @@ fn takes_over<'a>(
 }
 
 /// The certificates that could be activated in these projects: proposed ones first.
-fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<CandidateView> {
+fn candidates(
+    of: &Certificate,
+    rotation: &Rotation<'_>,
+    asked: &[&ProjectRotation<'_>],
+) -> Vec<CandidateView> {
     let proposed: BTreeSet<&CertificateId> =
         asked.iter().filter_map(|one| one.candidate).map(|one| &one.id).collect();
     if proposed.is_empty() {
@@ -168,7 +178,7 @@ fn candidates(rotation: &Rotation<'_>, asked: &[&ProjectRotation<'_>]) -> Vec<Ca
         rotation.projects.iter().filter_map(|one| one.successor).map(|one| &one.id).collect();
     let (first, rest): (Vec<&Certificate>, Vec<_>) =
         rotation.candidates.iter().partition(|one| proposed.contains(&one.id));
-    let view = |one: &Certificate| CandidateView::of(one, successors.contains(&one.id));
+    let view = |one: &Certificate| CandidateView::of(one, Some(of), successors.contains(&one.id));
     first.into_iter().chain(rest).take(MAX_CANDIDATES).map(view).collect()
 }
 

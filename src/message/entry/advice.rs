@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Silencing, capitalized};
 use crate::{
-    domain::{certificate::OrganizationName, rotation::RotationStep},
+    domain::{certificate::OrganizationName, content::Defect, rotation::RotationStep},
     message::{
         ActiveIn, Alert, CandidateView, CertificateBody, CertificateView, Event, ProjectView,
         ProjectsView, wording,
@@ -15,6 +15,10 @@ use crate::{
 const PROPOSED_DURATION: TimeDelta = TimeDelta::days(7);
 /// Maximum number of projects that a step names.
 const NAMED: usize = 3;
+
+/// The step if the key of the successor is unknown.
+const NEW_CLIENTS: &str = "If the successor has a different key, issue client certificates that it \
+                           signs and move the clients: this takes longest.";
 
 /// The consequence of a project without an active certificate.
 pub(super) const UNPROTECTED: &str = "mutual TLS is off: the API accepts every client that has \
@@ -40,6 +44,15 @@ pub(super) fn consequence(
         Event::CertificateNotYetValid => {
             return Some("clients whose certificates it signed are rejected until then".to_owned());
         }
+        Event::CertificateUnfit => {
+            let only_twice = certificate.defects == [Defect::Duplicate];
+            return (!only_twice)
+                .then(|| "the API may reject the clients whose certificates it signed".to_owned());
+        }
+        Event::CertificateMismatch => {
+            let earlier = certificate.expires_at?;
+            return Some(format!("alerts follow the earlier date, {}", wording::day(earlier)));
+        }
         Event::CertificateUnknownExpiry
         | Event::ProjectUncovered
         | Event::ProjectCovered
@@ -59,7 +72,7 @@ pub(super) fn consequence(
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
     let here = active.projects_here();
-    let Some(first) = first else { return without_outage(active) };
+    let Some(first) = first else { return without_outage(active, clients_pass(body)) };
     let loses = match first <= now {
         true => format!("has had no access over mutual TLS since {}", wording::day(first)),
         false => format!("loses all access over mutual TLS on {}", wording::day(first)),
@@ -90,10 +103,28 @@ pub(super) fn consequence(
     })
 }
 
+/// The consequence for certvigil itself, if its own client certificate depends on this one.
+pub(super) fn blindness(
+    alert: &Alert,
+    certificate: &CertificateView,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    let ends = matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired);
+    let end = certificate.expires_at.filter(|_| ends && certificate.carries_certvigil)?;
+    let from = if end > now { format!("from {} on", wording::day(end)) } else { "now".to_owned() };
+    Some(format!(
+        "certvigil itself cannot read the API {from}, and misses every later change: its own client \
+         certificate depends on this one"
+    ))
+}
+
 /// The consequence where no project is known to lose its last valid certificate.
-fn without_outage(active: &ActiveIn) -> Option<String> {
+fn without_outage(active: &ActiveIn, clients_pass: Option<bool>) -> Option<String> {
     let open = active.without_successor;
-    let calm = "only clients not yet moved to it are affected";
+    let calm = match clients_pass {
+        Some(true) => "no client is affected: it has the same name and key",
+        Some(false) | None => "only clients not yet moved to it are affected",
+    };
     match (active.projects_here(), open, active.elsewhere_without_successor) {
         (0, ..) => None,
         (1, 0, 0) => Some(format!("its project has a successor, so {calm}")),
@@ -112,6 +143,18 @@ fn without_outage(active: &ActiveIn) -> Option<String> {
     }
 }
 
+/// Whether the clients of a certificate pass the certificates that take over, too; `None` if that is
+/// unknown.
+fn clients_pass(body: &CertificateBody) -> Option<bool> {
+    let all: Vec<Option<bool>> = match &body.successor {
+        Some(successor) if successor.covers_every_project => vec![successor.same_key],
+        Some(_) => return None,
+        None => body.candidates.iter().map(|one| one.same_key).collect(),
+    };
+    let (first, rest) = all.split_first()?;
+    rest.iter().all(|one| one == first).then_some(*first)?
+}
+
 /// The steps to take.
 #[derive(Default)]
 pub(super) struct Advice {
@@ -124,6 +167,23 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
     let certificate = &body.certificate;
     let title = certificate.title();
     let everywhere = certificate.active_in.organization;
+    let clients_pass = clients_pass(body);
+    let others = certificate.active_in.elsewhere_without_successor;
+    let whose = if others > 0 { "your" } else { "the" };
+    let clients = match clients_pass {
+        Some(true) => {
+            "The clients need no new certificates: the successor has the same name and key as \
+             {title}."
+        }
+        Some(false) => {
+            "Issue client certificates that the successor signs, and move the clients: its name or \
+             key differs from that of {title}. This takes longest."
+        }
+        None => {
+            "Move {whose} clients to certificates that the successor signed, unless the successor \
+             has the same name and key as {title}."
+        }
+    };
     let steps: &[&str] = match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {
             let active = &certificate.active_in;
@@ -133,32 +193,32 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
                     &["{title} is not active anywhere: delete it if nobody needs it."]
                 }
                 // Deactivating it would break other projects.
-                (true, 1..) => &[
-                    "Move your clients to certificates that the successor signed, unless the \
-                     successor has the same key as {title}.",
-                    "Leave {title} active: other projects have no successor yet.",
-                ],
+                (true, 1..) => {
+                    &["{clients}", "Leave {title} active: other projects have no successor yet."]
+                }
                 (true, 0) if alert.event == Event::CertificateExpired => &[
                     "Deactivate {title} {where}, and delete it: each project has a successor.",
-                    "Clients with certificates that {title} signed are rejected: move them to the \
-                     successor.",
+                    match clients_pass {
+                        Some(true) => "{clients}",
+                        Some(false) | None => {
+                            "Clients with certificates that {title} signed are rejected: move them \
+                             to the successor."
+                        }
+                    },
                 ],
-                (true, 0) => &[
-                    "Move the clients to certificates that the successor signed, unless the \
-                     successor has the same key as {title}.",
-                    "Deactivate {title} {where}, and delete it.",
-                ],
+                (true, 0) => &["{clients}", "Deactivate {title} {where}, and delete it."],
                 (false, _) if !body.candidates.is_empty() => &[
-                    "If the successor has a different key, issue client certificates that it \
-                     signs and move the clients: this takes longest.",
+                    match clients_pass {
+                        Some(_) => "{clients}",
+                        None => NEW_CLIENTS,
+                    },
                     "When every project has a successor and the clients have moved, deactivate \
                      {title} {where}, and delete it.",
                 ],
                 (false, _) => &[
                     "Upload the successor of {title}, a new CA certificate, to the organization.",
                     "Activate the successor {beside}. Keep {title} active.",
-                    "If the successor has a different key, issue client certificates that it \
-                     signs and move the clients: this takes longest.",
+                    NEW_CLIENTS,
                     "When every project has a successor and the clients have moved, deactivate \
                      {title} {where}, and delete it.",
                 ],
@@ -171,6 +231,20 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
             &["Read the expiry of {title} from the certificate file: certvigil cannot warn you \
              in time."]
         }
+        Event::CertificateMismatch => &[
+            "Compare the certificate file with the alert: openssl x509 -in FILE -noout -dates \
+             -fingerprint -sha256.",
+            "Plan the replacement of {title} for the earlier date, and report the difference to \
+             OpenAI.",
+        ],
+        Event::CertificateUnfit if certificate.defects == [Defect::Duplicate] => &[
+            "Find out which of the two objects your procedures name, and deactivate and delete the \
+             other one. Deactivating only one of them changes nothing for the clients.",
+        ],
+        Event::CertificateUnfit => &[
+            "Test with a client certificate that {title} signed whether the API accepts it.",
+            "If it does not, upload a CA certificate without the defect, and activate it {beside}.",
+        ],
         Event::CertificateResolved if alert.loses_coverage() => {
             &["If that was not intended, activate a valid certificate in these projects."]
         }
@@ -201,6 +275,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
     };
     // The title is inserted last, so that a placeholder in it is not replaced.
     let filled = |step: &&str, title: &str| {
+        let step = step.replace("{clients}", clients).replace("{whose}", whose);
         step.replace("{where}", at).replace("{beside}", beside).replace("{title}", title)
     };
     let title = format!("“{title}”");
@@ -303,6 +378,10 @@ pub(super) fn quiet(
             }
             _ => "this is the last threshold",
         }));
+    }
+    if matches!(alert.event, Event::CertificateMismatch | Event::CertificateUnfit) {
+        // Sent once.
+        return None;
     }
     let id = plain(certificate.id.as_str());
     let week = now + PROPOSED_DURATION;

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use super::{
     Entry,
-    advice::{Advice, advice, consequence},
+    advice::{Advice, advice, blindness, consequence},
     facts::{instant, reason, unknown},
 };
 use crate::message::{
@@ -24,7 +24,11 @@ impl Entry {
         let certificate = &body.certificate;
         let over = alert.event.is_resolution();
         let active = &certificate.active_in;
-        self.consequence = consequence(alert, body, now);
+        let own = blindness(alert, certificate, now);
+        self.consequence = match (consequence(alert, body, now), own) {
+            (Some(consequence), Some(own)) => Some(format!("{consequence}. {own}")),
+            (consequence, own) => consequence.or(own),
+        };
         if matches!(alert.event, Event::CertificateExpiring | Event::CertificateExpired) {
             self.coverage = coverage(active);
         }
@@ -34,6 +38,18 @@ impl Entry {
         let expires = self.when.clone().unwrap_or_else(|| unknown(certificate));
         let expired = certificate.expires_at.is_some_and(|at| at <= now);
         self.facts.push((if expired { "Expired" } else { "Expires" }, expires));
+        let reported = wording::reported_expiry(certificate);
+        if let Some(reported) = reported.filter(|at| Some(*at) != certificate.expires_at) {
+            self.facts.push(("API reports", wording::day(reported)));
+        }
+        if let [_, _, ..] = certificate.defects.as_slice() {
+            let why: Vec<&str> = certificate.defects.iter().copied().map(wording::defect).collect();
+            self.facts.push(("Defects", why.join("; ")));
+        }
+        if let Some(content) = certificate.content.as_ref().filter(|_| !over) {
+            self.facts.push(("Subject", content.subject.clone()));
+            self.facts.push(("Fingerprint", format!("SHA-256 {}", content.fingerprint)));
+        }
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
             let from = instant(valid_at, timezone);
             if alert.event == Event::CertificateNotYetValid {

@@ -21,7 +21,10 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
         Event::CertificateExpired | Event::AdminKeyExpired | Event::ClientIdentityExpired => {
             Some("expired".to_owned())
         }
-        Event::CertificateNotYetValid | Event::CertificateUnknownExpiry => None,
+        Event::CertificateNotYetValid
+        | Event::CertificateUnknownExpiry
+        | Event::CertificateMismatch
+        | Event::CertificateUnfit => None,
         Event::ProjectUncovered
         | Event::ProjectUnprotected
         | Event::MonitorBlind

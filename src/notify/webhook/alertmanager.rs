@@ -15,7 +15,10 @@ use super::{
     rfc3339,
 };
 use crate::{
-    domain::threshold::Severity,
+    domain::{
+        evaluate::{MISMATCH, UNFIT},
+        threshold::Severity,
+    },
     message::{Body, CredentialView, Event},
 };
 
@@ -73,11 +76,23 @@ fn address(url: &Url) -> Url {
 /// Label names contain only letters, digits and `_`; empty values are omitted.
 fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
     let alert = incident.alert;
-    let name = match alert.event {
+    // A resolution has the stage of the alert that it resolves.
+    let of_content = match (alert.event, alert.stage.as_deref()) {
+        (Event::CertificateMismatch, _) | (Event::CertificateResolved, Some(MISMATCH)) => {
+            Some("CertvigilCertificateMismatch")
+        }
+        (Event::CertificateUnfit, _) | (Event::CertificateResolved, Some(UNFIT)) => {
+            Some("CertvigilCertificateUnfit")
+        }
+        _ => None,
+    };
+    let name = of_content.unwrap_or(match alert.event {
         Event::CertificateExpiring
         | Event::CertificateExpired
         | Event::CertificateNotYetValid
         | Event::CertificateUnknownExpiry
+        | Event::CertificateMismatch
+        | Event::CertificateUnfit
         | Event::CertificateResolved => "CertvigilCertificate",
         Event::ProjectUncovered | Event::ProjectCovered => "CertvigilProjectsUncovered",
         Event::ProjectUnprotected | Event::ProjectProtected => "CertvigilProjectsUnprotected",
@@ -90,7 +105,7 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Event::ClientIdentityResolved => "CertvigilClientIdentity",
         Event::NotifierFailing | Event::NotifierRecovered => "CertvigilNotifierFailing",
         Event::Test => "CertvigilTest",
-    };
+    });
     let mut labels = json!({
         "alertname": name,
         "severity": severity,

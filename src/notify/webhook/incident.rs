@@ -108,7 +108,10 @@ impl<'a> Incident<'a> {
         for (label, value) in &entry.facts {
             // The name stays the same after the expiry, for templates.
             let name = if *label == "Expired" { "expires" } else { label };
-            detail(&name.to_lowercase().replace(' ', "_"), Some(value.clone()));
+            detail(
+                &name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"),
+                Some(value.clone()),
+            );
         }
         let lines = entry.projects.iter().map(ProjectLine::line);
         let label = Some(entry.projects_label.clone()).filter(|label| !label.is_empty());

@@ -23,6 +23,7 @@ use crate::{
         acknowledgement::Acknowledgements,
         alert::{ScanTime, Transition},
         certificate::OrganizationName,
+        content::Knowledge,
         credential::WatchedKeys,
         evaluate::evaluate,
         inventory::Inventory,
@@ -51,6 +52,8 @@ pub struct Target {
     pub api: AdminApi,
     pub selection: Selection,
     pub policy: Policy,
+    /// Whether to request the content of each certificate.
+    pub certificate_content: bool,
     pub timeout: Duration,
     /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
@@ -113,6 +116,8 @@ pub struct Report {
     pub notifications: usize,
     /// The error of the admin keys, if it is new. It makes no scan incomplete.
     pub admin_keys_fault: Option<AdminKeysError>,
+    /// Why the key cannot read the content of certificates, if that is new.
+    pub content_refused: Option<String>,
     /// Whether a later scan has to confirm that something is gone.
     pub needs_confirmation: bool,
     /// How far the API's clock is ahead, if that is implausible and the local clock was used.
@@ -137,7 +142,8 @@ pub async fn run_once(
     let known = Arc::new(known.map_err(Failed::during("reading the last inventory"))?);
     let before = target.api.requests();
     // An internal error counts as unreadable lists.
-    let reading = AssertUnwindSafe(read(target, Arc::clone(&known), progress)).catch_unwind().await;
+    let reading = read(target, Arc::clone(&known), when.started_at, progress);
+    let reading = AssertUnwindSafe(reading).catch_unwind().await;
     let reading = reading.unwrap_or_else(|_| Reading::failed("internal error while reading"));
     let at = when.started_at + TimeDelta::from_std(started.elapsed()).unwrap_or(TimeDelta::zero());
     let requests = target.api.requests() - before;
@@ -217,6 +223,7 @@ pub async fn keep(
     let over = acknowledgements.iter().filter(|one| one.subject_changed(&evaluation));
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let admin_keys_fault = news_of_keys(&before, &after);
+    let content_refused = news_of_contents(organization, &before, &after);
     let mut tries = 0..PLANS;
     let notifications = loop {
         let plans = plan(&context, &transition, store, notifiers, moment, local).await?;
@@ -241,7 +248,14 @@ pub async fn keep(
         ClockVerdict::Ignored(skew) => Some(skew),
         ClockVerdict::Agreed | ClockVerdict::Unchecked | ClockVerdict::Api(_) => None,
     };
-    Ok(Report { record, notifications, admin_keys_fault, needs_confirmation, ignored_skew })
+    Ok(Report {
+        record,
+        notifications,
+        admin_keys_fault,
+        content_refused,
+        needs_confirmation,
+        ignored_skew,
+    })
 }
 
 /// The error of the admin keys, unless the previous scan had the same: the list is unreadable, or
@@ -259,6 +273,32 @@ fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysError>
         (!own).then_some(AdminKeysError { why, refused: false })
     }
     fault(after).filter(|new| fault(before).as_ref() != Some(new))
+}
+
+/// Why the API refuses the contents of certificates, unless it did so before. Logs a content that
+/// has changed.
+fn news_of_contents(
+    organization: &OrganizationName,
+    before: &Inventory,
+    after: &Inventory,
+) -> Option<String> {
+    for (id, content) in &after.contents {
+        let known = before.contents.get(id).and_then(Knowledge::content);
+        if let (Some(known), Some(content)) = (known, content.content())
+            && known.fingerprint != content.fingerprint
+        {
+            tracing::warn!(
+                %organization, certificate = %id, before = known.fingerprint,
+                fingerprint = content.fingerprint,
+                "the API returns another certificate under the same id: using the new one"
+            );
+        }
+    }
+    fn refusal(inventory: &Inventory) -> Option<&str> {
+        let mut failures = inventory.contents.values().filter_map(Knowledge::failure);
+        failures.find(|failure| failure.refused).map(|failure| failure.why.as_str())
+    }
+    refusal(after).filter(|_| refusal(before).is_none()).map(str::to_owned)
 }
 
 /// The unreadable lists with their errors: the first ones, and the number of others.

@@ -3,8 +3,12 @@
 //! The certificates of projects are read while the next page of projects is requested. Responses
 //! that arrive before the time limit count.
 
+use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::Target;
@@ -55,10 +59,12 @@ enum Arrival {
 pub async fn read(
     target: &Target,
     before: Arc<Inventory>,
+    now: DateTime<Utc>,
     progress: &watch::Sender<Progress>,
 ) -> Reading {
     let mut reading = Reading::begin(Arc::clone(&before), TIME_UP, target.reads_admin_keys());
     reading.confirm_after = target.confirm_after;
+    reading.contents = target.certificate_content.then(BTreeMap::new);
     let (arrive, mut arrivals) = mpsc::channel(WAITING_ANSWERS);
     let requests = request_all(target, &before, arrive);
     let mut doubtful = BTreeSet::new();
@@ -72,6 +78,7 @@ pub async fn read(
         tokio::join!(requests, record);
         doubtful = reading.lists_that_lost_protection(&before);
         read_again(target, &mut reading, &mut doubtful, progress).await;
+        read_contents(target, &mut reading, now).await;
     };
     // Responses before the time limit count.
     let in_time = tokio::time::timeout(target.timeout, all).await;
@@ -126,6 +133,28 @@ async fn read_again(
     while let Some((scope, listed)) = answers.next().await {
         doubtful.remove(&scope);
         take(reading, &mut None, Arrival::List(scope, listed), progress);
+    }
+}
+
+/// Requests the contents of certificates that are not known yet.
+async fn read_contents(target: &Target, reading: &mut Reading, now: DateTime<Utc>) {
+    let api = &target.api;
+    let wanted = match &reading.contents {
+        Some(_) => reading.wanted_contents(now),
+        None => return,
+    };
+    let requests = wanted.into_iter().map(|id| async move {
+        let content = api.content(&id).await.map(Arc::new).map_err(ReadError::from);
+        (id, content)
+    });
+    let mut answers = futures_util::stream::iter(requests).buffer_unordered(api.concurrency());
+    while let Some((id, content)) = answers.next().await {
+        let refused = content.as_ref().is_err_and(|error| error.cause == Cause::Refused);
+        reading.contents.get_or_insert_default().insert(id, content);
+        if refused {
+            // The key has no permission for the others either.
+            return;
+        }
     }
 }
 
