@@ -146,13 +146,14 @@ fn without_outage(active: &ActiveIn, clients_pass: Option<bool>) -> Option<Strin
 /// Whether the clients of a certificate pass the certificates that take over, too; `None` if that is
 /// unknown.
 fn clients_pass(body: &CertificateBody) -> Option<bool> {
-    let all: Vec<Option<bool>> = match &body.successor {
-        Some(successor) if successor.covers_every_project => vec![successor.same_key],
-        Some(_) => return None,
-        None => body.candidates.iter().map(|one| one.same_key).collect(),
-    };
-    let (first, rest) = all.split_first()?;
-    rest.iter().all(|one| one == first).then_some(*first)?
+    let successor = body.successor.as_ref();
+    if body.candidates.is_empty() && !successor.is_some_and(|one| one.covers_every_project) {
+        return None;
+    }
+    let candidates = body.candidates.iter().map(|one| one.same_key);
+    let mut all = successor.map(|one| one.same_key).into_iter().chain(candidates);
+    let first = all.next()?;
+    all.all(|one| one == first).then_some(first)?
 }
 
 /// The steps to take.
