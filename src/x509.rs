@@ -56,8 +56,7 @@ pub fn read_pem(pem: &[u8]) -> Result<Content, PemError> {
         Some(Err(error)) => return Err(PemError::Der(one_line(&error.to_string(), MAX_TEXT))),
         None => return Err(PemError::NoCertificate),
     };
-    // A certificate takes over 100 bytes, so the limit on the PEM limits their number.
-    read_der(&first, 1 + blocks.count())
+    read_der(&first, 1 + blocks.filter(Result::is_ok).count())
 }
 
 /// The contents of the certificates of a configured chain: the first one, and the readable others.

@@ -165,9 +165,14 @@ impl Certificate {
             && self.reported() == listed.reported()
     }
 
-    /// Whether clients of this certificate pass `other`, too; `None` if a content is unknown.
+    /// Whether clients of this certificate chain to `other`, too; `None` if a content is unknown.
     pub fn signs_as(&self, other: &Certificate) -> Option<bool> {
         self.content.as_ref().zip(other.content.as_ref()).map(|(own, other)| own.signs_as(other))
+    }
+
+    /// Whether its content shows that it cannot issue client certificates.
+    pub fn cannot_issue(&self) -> bool {
+        self.content.as_ref().is_some_and(|content| !content.can_issue())
     }
 
     /// The expiry that the API reports and the certificate's own one, if they differ by more than a

@@ -65,17 +65,25 @@ words! {
         WeakSignature = "weak_signature",
         /// An RSA key under 2048 bits.
         ShortKey = "short_key",
-        /// An older object of the organization has the same content.
+        /// An older active object of the organization has the same content.
         Duplicate = "duplicate",
     }
 }
 
 impl Content {
-    pub fn is_self_issued(&self) -> bool {
-        self.subject == self.issuer
+    /// Whether its own key signed it, by its names and key identifiers.
+    pub fn is_self_signed(&self) -> bool {
+        let (own, issuer) = (&self.subject_key_id, &self.authority_key_id);
+        self.subject == self.issuer && (own == issuer || own.is_none() || issuer.is_none())
     }
 
-    /// Why it may not work as a trust anchor, by itself.
+    /// Whether it may issue client certificates (RFC 5280, sections 4.2.1.3 and 4.2.1.9).
+    pub fn can_issue(&self) -> bool {
+        let usage = self.key_usage.as_ref();
+        self.is_ca && usage.is_none_or(|usages| usages.iter().any(|one| one == CERT_SIGN))
+    }
+
+    /// Why it may not work as a trust anchor, by itself; the worst reason first.
     pub fn defects(&self) -> Vec<Defect> {
         let cannot_sign = self
             .key_usage
@@ -85,22 +93,24 @@ impl Content {
         let weak = signature.contains("sha1") || signature.contains("md5");
         let short = self.key.kind == "RSA" && self.key.bits.is_some_and(|bits| bits < MIN_RSA);
         [
-            (self.certificates > 1, Defect::Bundle),
             (!self.is_ca, Defect::NotCa),
             (cannot_sign, Defect::NoCertSign),
-            (weak && !self.is_self_issued(), Defect::WeakSignature),
+            (weak && !self.is_self_signed(), Defect::WeakSignature),
             (short, Defect::ShortKey),
+            (self.certificates > 1, Defect::Bundle),
         ]
         .into_iter()
         .filter_map(|(applies, defect)| applies.then_some(defect))
         .collect()
     }
 
-    /// Whether clients whose certificates this one signed pass `other`, too: the same name, key and
-    /// key identifier (RFC 5280, section 6.1: an issuer is found by its name).
+    /// Whether clients whose certificates this one signed chain to `other`, too: the same name, key
+    /// and key identifier (RFC 5280, section 6.1: an issuer is found by its name). A filter of
+    /// `other` may still reject them.
     pub fn signs_as(&self, other: &Content) -> bool {
         let (own, others) = (&self.subject_key_id, &other.subject_key_id);
-        self.key.sha256 == other.key.sha256
+        other.can_issue()
+            && self.key.sha256 == other.key.sha256
             && self.subject == other.subject
             && (own == others || own.is_none() || others.is_none())
     }
@@ -121,6 +131,9 @@ pub struct Failure {
     pub why: String,
     /// Whether the API rejected the key (401 or 403).
     pub refused: bool,
+    /// Whether it may succeed at once: no response, a 429 or a 5xx.
+    #[serde(default)]
+    pub transient: bool,
 }
 
 impl From<Failure> for Knowledge {

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, CertificateId};
 
 /// The time from which a project with these active certificates has no valid one: the first gap in
 /// their validity, the last expiry if all have expired, or `now` if none has started. `None` if a
@@ -41,8 +41,9 @@ pub fn is_uncovered(active: &[&Certificate], now: DateTime<Utc>) -> bool {
 
 /// The successor of `certificate` among `active`: it expires later by more than `margin` (the
 /// widest threshold, so that it does not need replacement at once), has not expired, and has
-/// started at the expiry of `certificate`, or now if that has passed. If there are several, the one
-/// that expires last.
+/// started at the expiry of `certificate`, or now if that has passed. A certificate that cannot
+/// issue client certificates does not count. If there are several, one with the same key, then the
+/// one that expires last.
 pub fn successor<'a>(
     certificate: &Certificate,
     active: &[&'a Certificate],
@@ -61,9 +62,10 @@ pub fn successor_at<'a>(
     now: DateTime<Utc>,
 ) -> Option<&'a Certificate> {
     let others = active.iter().copied().filter(|other| other.id != certificate.id);
-    others
-        .filter(|other| outlives(other, end, margin, now))
-        .max_by(|a, b| (a.expires_at, &a.id).cmp(&(b.expires_at, &b.id)))
+    let rank = |one: &&'a Certificate| -> (bool, Option<DateTime<Utc>>, &'a CertificateId) {
+        (certificate.signs_as(one) == Some(true), one.expires_at, &one.id)
+    };
+    others.filter(|other| outlives(other, end, margin, now)).max_by(|a, b| rank(a).cmp(&rank(b)))
 }
 
 /// Whether a certificate can take over at `end`, by the rules of [`successor`].
@@ -74,6 +76,7 @@ pub fn outlives(
     now: DateTime<Utc>,
 ) -> bool {
     certificate.has_started(end.max(now))
+        && !certificate.cannot_issue()
         && certificate.expires_at.is_some_and(|until| until - end > margin && until > now)
 }
 

@@ -9,13 +9,14 @@ use super::{
     active::{Active, Projects},
     blindness::{Blind, blind},
     certificate::{Certificate, CertificateId, OrganizationName, Project, ProjectId},
-    content::{Defect, Knowledge},
+    content::Defect,
     coverage,
     credential::{Credential, credentials},
     inventory::Inventory,
     policy::{Policy, Ruling},
     subject::Subject,
     threshold::{Reached, Severity, Stage},
+    words::words,
 };
 
 /// The repeat interval of not yet valid certificates, unknown expiries, and projects without an
@@ -23,10 +24,6 @@ use super::{
 pub(super) const WEEKLY: TimeDelta = TimeDelta::days(7);
 /// The repeat interval of uncovered projects.
 const DAILY: TimeDelta = TimeDelta::days(1);
-
-/// The labels of the stages that a content gives a certificate.
-pub const MISMATCH: &str = "mismatch";
-pub const UNFIT: &str = "unfit";
 
 /// The assessment of an organization at one time.
 pub struct Evaluation<'a> {
@@ -71,13 +68,14 @@ pub struct Assessment<'a> {
     pub acknowledgement: Option<&'a Acknowledgement>,
 }
 
-/// What the content of an active certificate shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentFinding {
-    /// Its own expiry differs from the one that the API reports.
-    Mismatch,
-    /// It may not work as a trust anchor.
-    Unfit,
+words! {
+    /// What the content of an active certificate shows. Its stage has the same label.
+    ContentFinding {
+        /// Its own expiry differs from the one that the API reports.
+        Mismatch = "mismatch",
+        /// It may not work as a trust anchor.
+        Unfit = "unfit",
+    }
 }
 
 impl ContentFinding {
@@ -90,12 +88,12 @@ impl ContentFinding {
 
     /// Reported once: it changes only with another certificate.
     pub fn reached(self) -> Reached {
-        let (stage, label) = match self {
-            ContentFinding::Mismatch => (Stage::Mismatch, MISMATCH),
-            ContentFinding::Unfit => (Stage::Unfit, UNFIT),
+        let stage = match self {
+            ContentFinding::Mismatch => Stage::Mismatch,
+            ContentFinding::Unfit => Stage::Unfit,
         };
-        let severity = Severity::Warning;
-        Reached { stage, label: label.to_owned(), severity, repeat: None, last: false }
+        let (label, severity) = (self.as_str().to_owned(), Severity::Warning);
+        Reached { stage, label, severity, repeat: None, last: false }
     }
 }
 
@@ -288,33 +286,46 @@ impl<'a> Evaluation<'a> {
             .collect()
     }
 
+    /// The oldest other active object with the same content as this one, if that is older.
+    pub fn older_twin(&self, certificate: &Certificate) -> Option<&'a Certificate> {
+        let content = certificate.content.as_ref()?;
+        let age = |one: &Certificate| (one.created_at, one.id.clone());
+        let known = self.inventory.contents.iter();
+        let twins = known.filter(|(_, known)| {
+            known.content().is_some_and(|one| one.fingerprint == content.fingerprint)
+        });
+        let twins = twins.filter_map(|(id, _)| self.inventory.certificates.get(id));
+        let twins = twins.map(AsRef::as_ref).filter(|one| self.is_active(&one.id));
+        twins.min_by_key(|one| age(one)).filter(|twin| age(twin) < age(certificate))
+    }
+
     /// Why a certificate may not work as a trust anchor; empty if its content is unknown.
     pub fn defects(&self, certificate: &Certificate) -> Vec<Defect> {
-        let Some(content) = &certificate.content else { return Vec::new() };
-        let mut defects = content.defects();
-        let age = |one: &'_ Certificate| (one.created_at, one.id.clone());
-        let is_older_twin = |(id, known): (&CertificateId, &Knowledge)| {
-            let twin = known.content().is_some_and(|one| one.fingerprint == content.fingerprint);
-            let other = self.inventory.certificates.get(id).filter(|_| twin);
-            other.is_some_and(|other| age(other) < age(certificate))
-        };
-        if self.inventory.contents.iter().any(is_older_twin) {
-            defects.push(Defect::Duplicate);
-        }
-        defects
+        let own = certificate.content.as_ref().map(|content| content.defects());
+        let twin = self.older_twin(certificate).map(|_| Defect::Duplicate);
+        own.into_iter().flatten().chain(twin).collect()
     }
 
     /// Whether certvigil's own client certificate depends on this certificate: it chains to it, and
-    /// to no active one that expires later.
+    /// a project has no other active one that it chains to after its expiry.
     pub fn carries_certvigil(&self, certificate: &Certificate) -> bool {
         let Some(identity) = &self.policy.client_identity else { return false };
         let is_anchor = |one: &Certificate| {
             let content = one.content.as_ref();
-            content.is_some_and(|content| identity.chains_to(content)) && self.is_active(&one.id)
+            content.is_some_and(|content| content.can_issue() && identity.chains_to(content))
         };
-        let lasts_longer = |other: &Certificate| other.expires_at > certificate.expires_at;
+        let takes_over = |other: &&Certificate| {
+            let end = certificate.expires_at.unwrap_or(self.now).max(self.now);
+            is_anchor(other)
+                && other.has_started(end)
+                && other.expires_at > certificate.expires_at.max(Some(self.now))
+        };
         is_anchor(certificate)
-            && !self.inventory.certificates.values().any(|one| lasts_longer(one) && is_anchor(one))
+            && self.is_active(&certificate.id)
+            && !self
+                .active
+                .groups_with(&certificate.id)
+                .all(|(active, _)| active.iter().any(takes_over))
     }
 
     fn find_in_contents(&self) -> Vec<(ContentFinding, Assessment<'a>)> {

@@ -14,7 +14,7 @@ use std::{
 use super::{
     capacity::EXCEEDED,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
-    content::{Content, Failure, Knowledge},
+    content::Knowledge,
     credential::AdminKeys,
     reading::{List, Reading},
     selection::Selection,
@@ -194,7 +194,7 @@ impl Inventory {
             contents: BTreeMap::new(),
         };
         after.protection_lost = after.protection_lost_since(self, now);
-        after.contents = contents.map_or_else(BTreeMap::new, |new| self.contents_with(new, now));
+        after.contents = contents.map_or_else(BTreeMap::new, |new| self.contents_with(new));
         after.contents.retain(|id, _| after.certificates.contains_key(id));
         after.apply_contents();
         after
@@ -203,21 +203,13 @@ impl Inventory {
     /// The known contents and the new ones. A failed request keeps a known content.
     fn contents_with(
         &self,
-        new: BTreeMap<CertificateId, Result<Arc<Content>, ReadError>>,
-        now: DateTime<Utc>,
+        new: BTreeMap<CertificateId, Knowledge>,
     ) -> BTreeMap<CertificateId, Knowledge> {
         let mut contents = self.contents.clone();
-        for (id, result) in new {
-            match result {
-                Ok(content) => drop(contents.insert(id, Knowledge::Read(content))),
-                Err(error) => {
-                    let refused = error.cause == Cause::Refused;
-                    let failure = Failure { at: now, why: error.why.to_string(), refused };
-                    let known = contents.entry(id).or_insert_with(|| failure.clone().into());
-                    if let Knowledge::Unreadable(known) = known {
-                        *known = failure;
-                    }
-                }
+        for (id, new) in new {
+            let known = contents.get(&id).and_then(Knowledge::content);
+            if new.content().is_some() || known.is_none() {
+                contents.insert(id, new);
             }
         }
         contents

@@ -11,7 +11,7 @@ use std::{
 use super::{
     capacity::Capacity,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
-    content::{Content, Failure, Knowledge},
+    content::{Failure, Knowledge},
     credential::AdminKey,
     inventory::Inventory,
     unreadable::{CONFIRM_AFTER, ReadError},
@@ -105,7 +105,7 @@ pub struct Reading {
     /// The organization's admin keys; `None` if they are not watched.
     pub admin_keys: Option<Result<Vec<AdminKey>, ReadError>>,
     /// The contents that were requested; `None` if they are not wanted, and known ones are dropped.
-    pub contents: Option<BTreeMap<CertificateId, Result<Arc<Content>, ReadError>>>,
+    pub contents: Option<BTreeMap<CertificateId, Knowledge>>,
     /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
     /// The previous inventory; unchanged certificates are shared with it.
@@ -212,14 +212,17 @@ impl Reading {
         self.partial.insert(scope, error);
     }
 
-    /// The certificates whose content a scan requests: each once, active ones first. One that could
-    /// not be read is requested again after a day, and one that is listed with other dates at once.
+    /// The certificates whose content a scan requests: each once, active ones first. After a
+    /// transient error, and if it is listed with other dates, a content is requested again in the
+    /// next scan; after any other error, after a day.
     pub fn wanted_contents(&self, now: DateTime<Utc>) -> Vec<CertificateId> {
         let is_recent =
-            |failure: &Failure| (TimeDelta::zero()..CONTENT_RETRY).contains(&(now - failure.at));
-        let failures = || self.before.contents.values().filter_map(Knowledge::failure);
-        // Without the permission for one, the key has it for none.
-        if failures().any(|failure| failure.refused && is_recent(failure)) {
+            |failure: &Failure| !failure.transient && (now - failure.at).abs() < CONTENT_RETRY;
+        let known = || self.before.contents.values();
+        // If the key could read none, it has no permission for the others either.
+        let none = known().all(|known| known.content().is_none());
+        let refused = |failure: &Failure| failure.refused && is_recent(failure);
+        if none && known().filter_map(Knowledge::failure).any(refused) {
             return Vec::new();
         }
         let is_wanted = |id: &CertificateId, listed: &Certificate| {

@@ -124,10 +124,8 @@ impl<'a> Evaluation<'a> {
             };
             let next = match (successor, candidate) {
                 (Some(_), _) if expired => RotationStep::Deactivate,
-                // Its clients pass the successor already.
-                (Some(one), _)
-                    if one.is_valid(self.now) && certificate.signs_as(one) == Some(true) =>
-                {
+                // Its clients chain to the successor already.
+                (Some(one), _) if one.is_valid(self.now) && has_key_of(certificate, one) => {
                     RotationStep::Deactivate
                 }
                 (Some(_), _) => RotationStep::MoveClients,
@@ -188,8 +186,8 @@ impl<'a> Evaluation<'a> {
         end <= self.now || others.any(|one| replaces(one) && self.is_active(&one.id))
     }
 
-    /// Possible successors, the likeliest first: those in `used`, then similar names, newer uploads
-    /// and later expiries. A certificate that is active elsewhere for another purpose is excluded:
+    /// Possible successors, the likeliest first: those in `used`, then the same key, similar names,
+    /// newer uploads and later expiries. A certificate that is active elsewhere for another purpose is excluded:
     /// its clients should not get access here.
     fn candidates(
         &self,
@@ -205,13 +203,14 @@ impl<'a> Evaluation<'a> {
             .filter(|other| {
                 used.contains_key(&other.id)
                     || !self.is_active(&other.id)
-                    || old.is_some_and(|old| are_similar(old, other))
+                    || old.is_some_and(|old| are_similar(old, other) || has_key_of(old, other))
             });
         let rank = |other: &&Certificate| {
             let younger = old.is_none_or(|old| other.created_at > old.created_at);
             let similar = old.is_some_and(|old| are_similar(old, other));
             let used = used.get(&other.id).copied().unwrap_or_default();
-            Reverse((used, similar, younger, other.expires_at, other.created_at))
+            let same_key = old.is_some_and(|old| has_key_of(old, other));
+            Reverse((used, same_key, similar, younger, other.expires_at, other.created_at))
         };
         let mut candidates: Vec<&Certificate> = fit.collect();
         candidates.sort_by_cached_key(rank);
@@ -226,6 +225,11 @@ fn first_inactive<'a>(
 ) -> Option<&'a Certificate> {
     let is_active = |id: &CertificateId| active.iter().any(|one| one.id == *id);
     candidates.iter().copied().find(|one| !is_active(&one.id))
+}
+
+/// Whether clients of `one` are known to chain to `other`.
+fn has_key_of(one: &Certificate, other: &Certificate) -> bool {
+    one.signs_as(other) == Some(true)
 }
 
 /// Whether two names look like versions of one name: `prod-ca-2026` and `prod-ca-2027`.

@@ -9,10 +9,7 @@ use super::{
     SightView, SuccessorView,
 };
 use crate::domain::{
-    alert::Reason,
-    evaluate::{MISMATCH, UNFIT},
-    subject::Subject,
-    threshold::Severity,
+    alert::Reason, evaluate::ContentFinding, subject::Subject, threshold::Severity,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,11 +93,9 @@ impl Alert {
         match &self.body {
             Body::Certificate(body) => {
                 let id = body.certificate.id.clone();
-                // A resolution has the stage of the alert that it resolves.
-                match self.stage.as_deref() {
-                    Some(MISMATCH) => Subject::Mismatch(id),
-                    Some(UNFIT) => Subject::Fitness(id),
-                    _ => Subject::Certificate(id),
+                match self.content_finding() {
+                    Some(finding) => finding.subject(id),
+                    None => Subject::Certificate(id),
                 }
                 .to_string()
             }
@@ -117,6 +112,13 @@ impl Alert {
             Body::Failing(failing) => Subject::Notifier(failing.notifier.clone()).to_string(),
             Body::Test => Event::Test.to_string(),
         }
+    }
+
+    /// The finding in a certificate's content that it reports. A resolution has the stage of the
+    /// alert that it resolves.
+    pub fn content_finding(&self) -> Option<ContentFinding> {
+        self.of_certificate()?;
+        ContentFinding::parse(self.stage.as_deref()?)
     }
 
     /// The body of an alert about a certificate.

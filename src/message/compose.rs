@@ -244,6 +244,7 @@ impl MessageContext<'_> {
                         strange_expiry: None,
                         content: None,
                         defects: Vec::new(),
+                        duplicate_of: None,
                         reported: None,
                         carries_certvigil: false,
                         active_in: ActiveIn::default(),

@@ -15,7 +15,7 @@ use crate::domain::{
     certificate::{AdminKeyId, CertificateId, Dates, OrganizationName, Project, ProjectId},
     content::{CERT_SIGN, Content, Defect, PublicKey},
     credential::CredentialKind,
-    evaluate::{MISMATCH, UNFIT},
+    evaluate::ContentFinding,
     rotation::RotationStep,
     text::Name,
     threshold::Severity,
@@ -72,8 +72,13 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         }
         Event::CertificateMismatch => {
             let expires_at = Some(now + TimeDelta::days(40));
-            let mut alert =
-                about(event, MISMATCH, expires_at, projects(&[("chat", None, None)]), now);
+            let mut alert = about(
+                event,
+                ContentFinding::Mismatch.as_str(),
+                expires_at,
+                projects(&[("chat", None, None)]),
+                now,
+            );
             if let Body::Certificate(body) = &mut alert.body {
                 let reported = Some(now + TimeDelta::days(400));
                 let valid_at = body.certificate.valid_at;
@@ -83,7 +88,13 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         }
         Event::CertificateUnfit => {
             let expires_at = Some(now + TimeDelta::days(400));
-            let mut alert = about(event, UNFIT, expires_at, projects(&[("chat", None, None)]), now);
+            let mut alert = about(
+                event,
+                ContentFinding::Unfit.as_str(),
+                expires_at,
+                projects(&[("chat", None, None)]),
+                now,
+            );
             if let Body::Certificate(body) = &mut alert.body {
                 body.certificate.defects = vec![Defect::NotCa, Defect::Bundle];
             }
@@ -238,6 +249,7 @@ fn about(
             strange_expiry: None,
             content: content(name, valid_at, expires_at),
             defects: Vec::new(),
+            duplicate_of: None,
             reported: None,
             carries_certvigil: false,
             active_in: ActiveIn {

@@ -127,6 +127,9 @@ pub struct CertificateView {
     /// Why it may not work as a trust anchor.
     #[serde(default)]
     pub defects: Vec<Defect>,
+    /// The older active object with the same content.
+    #[serde(default)]
+    pub duplicate_of: Option<Named>,
     /// The dates that the API reports, if the content replaces one of them.
     #[serde(default)]
     pub reported: Option<Dates>,

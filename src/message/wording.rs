@@ -13,7 +13,7 @@ use crate::domain::{
     content::{Defect, PublicKey},
     credential::CredentialKind,
     day,
-    evaluate::{MISMATCH, UNFIT},
+    evaluate::ContentFinding,
     rotation::RotationStep,
     text::Name,
 };
@@ -60,9 +60,16 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         Event::CertificateResolved => {
             let why = alert.reason.map_or(String::new(), |reason| end(reason, alert, certificate));
             let left = body.left_behind.as_ref().map_or(String::new(), left_behind);
-            return match alert.loses_coverage() {
-                true => format!("“{title}”: {why}{left}"),
-                false => format!("“{title}” is resolved: {why}{left}"),
+            return match (alert.loses_coverage(), alert.content_finding()) {
+                (true, _) => format!("“{title}”: {why}{left}"),
+                // Other alerts about the certificate may be open.
+                (false, Some(ContentFinding::Mismatch)) => {
+                    format!("the expiry mismatch of “{title}” is no longer reported: {why}")
+                }
+                (false, Some(ContentFinding::Unfit)) => {
+                    format!("the defect of “{title}” is no longer reported: {why}")
+                }
+                (false, None) => format!("“{title}” is resolved: {why}{left}"),
             };
         }
         Event::CertificateNotYetValid => match certificate.valid_at {
@@ -250,6 +257,22 @@ fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> Strin
 }
 
 fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
+    match (reason, alert.content_finding()) {
+        (Reason::Corrected, Some(ContentFinding::Mismatch)) => {
+            return "the API reports the certificate’s own expiry now".to_owned();
+        }
+        (Reason::Corrected, Some(ContentFinding::Unfit)) => {
+            return "certvigil sees no defect any more".to_owned();
+        }
+        (Reason::PolicyChanged, Some(_)) => {
+            return "certvigil is configured not to read the content of certificates".to_owned();
+        }
+        (Reason::Deactivated, Some(_)) => {
+            return "the certificate is no longer active anywhere".to_owned();
+        }
+        (Reason::Deleted, Some(_)) => return "the certificate was deleted".to_owned(),
+        _ => {}
+    }
     match reason {
         Reason::Renewed => match certificate.expires_at {
             Some(until) => format!("it was renewed and now expires on {}", day(until)),
@@ -262,15 +285,15 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         Reason::Archived => "its projects are archived or no longer watched".to_owned(),
         Reason::Corrected => match (certificate.expires_at, alert.stage.as_deref()) {
             (_, Some("not_yet_valid")) => "it is valid now".to_owned(),
-            (_, Some(MISMATCH)) => "the API reports the certificate’s own expiry now".to_owned(),
-            (_, Some(UNFIT)) => "certvigil sees no defect any more".to_owned(),
-            (Some(until), _) => format!("its expiry is known now: {}", day(until)),
+            (Some(until), Some("unknown_expiry")) => {
+                format!("its expiry is known now: {}", day(until))
+            }
+            (Some(until), _) => format!("the date was corrected, and it expires on {}", day(until)),
             (None, _) => "its data is consistent now".to_owned(),
         },
-        Reason::PolicyChanged if matches!(alert.stage.as_deref(), Some(MISMATCH | UNFIT)) => {
-            "certvigil no longer reads the content of certificates".to_owned()
+        Reason::PolicyChanged => {
+            "the configuration has changed: other thresholds or dates apply to it".to_owned()
         }
-        Reason::PolicyChanged => "other thresholds apply to it now".to_owned(),
         Reason::Ignored => match &certificate.ignored {
             Some(ignored) => {
                 format!("a rule ignores it until {} ({})", day(ignored.until), ignored.reason)
@@ -330,7 +353,7 @@ pub fn defect(defect: Defect) -> &'static str {
         Defect::NoCertSign => "its key usage does not allow it to sign certificates (keyCertSign)",
         Defect::WeakSignature => "it is signed with SHA-1 or MD5",
         Defect::ShortKey => "its RSA key has fewer than 2048 bits",
-        Defect::Duplicate => "an older object of the organization has the same certificate",
+        Defect::Duplicate => "another active object of the organization has the same certificate",
     }
 }
 

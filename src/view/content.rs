@@ -82,7 +82,7 @@ pub fn lines(view: &CertificateView, timezone: Tz) -> Vec<(&'static str, String)
     let Some(content) = &view.content else { return Vec::new() };
     let at = |at: DateTime<Utc>| day::local(at, timezone);
     let known = |id: &Option<String>| id.clone().unwrap_or_else(|| "none".to_owned());
-    let issuer = match content.is_self_issued() {
+    let issuer = match content.is_self_signed() {
         true => "itself".to_owned(),
         false => content.issuer.clone(),
     };
@@ -110,6 +110,9 @@ pub fn lines(view: &CertificateView, timezone: Tz) -> Vec<(&'static str, String)
     if !view.defects.is_empty() {
         let why: Vec<&str> = view.defects.iter().copied().map(wording::defect).collect();
         lines.push(("May not work", why.join("; ")));
+    }
+    if let Some(twin) = &view.duplicate_of {
+        lines.push(("Duplicate of", wording::with_id(twin.name.as_ref(), &twin.id)));
     }
     lines
 }

@@ -369,7 +369,7 @@ async fn each_content_is_requested_once_and_kept() {
         service.scan(start() + TimeDelta::hours(2) * n).await;
     }
     assert_eq!(of_contents(&sim.api.take_requests()), 0, "ten later scans");
-    // After a day, only what could not be read.
+    // After a day, the three unreadable ones.
     service.scan(start() + TimeDelta::hours(25)).await;
     assert_eq!(of_contents(&sim.api.take_requests()), 3);
     // It survives a restart, and a list with other dates is a reason to look again.
@@ -430,7 +430,7 @@ async fn the_earlier_of_two_expiries_counts_and_a_small_difference_changes_nothi
     );
     awkward.certificate("cert_none").unwrap().expires_at = None;
     for (n, one) in (1..).zip(&mut awkward.certificates) {
-        // Each in its own project, so that none is the successor of another.
+        // Each has its own project: no certificate is the successor of another.
         one.projects.retain(|project, _| *project == format!("proj_{n:04}"));
     }
     let sim = Sim::start(awkward).await;
@@ -607,6 +607,81 @@ async fn other_dates_of_the_api_are_reported_once_and_resolved_when_they_agree()
     assert_eq!(events(&sim), [event("late", "resolved", "corrected")]);
     let mail = parts(&sim.mailbox.mails().last().unwrap().data).unwrap().text;
     assert!(mail.contains("the API reports the certificate’s own expiry now"), "{mail}");
+    let over = "the expiry mismatch of “late” is no longer reported";
+    assert!(mail.to_lowercase().contains(over), "other alerts may be open: {mail}");
+    // Without a date to compare, the other one stays open.
+    let sent = sim.receiver.posts().len();
+    sim.api.world().certificate("cert_early").unwrap().expires_at = None;
+    assert_eq!(step(24 * 32).await, sent);
+}
+
+#[tokio::test]
+async fn a_date_that_only_the_configuration_changes_is_no_renewal() {
+    crypto();
+    let key = KeyPair::generate().unwrap();
+    let soon = start() + days(6) + TimeDelta::hours(6);
+    let own = Some(ca("ca", &key, soon));
+    let sim = Sim::start(world(1, &[("cert_a", "ca", start() + days(700), own)])).await;
+    let service = Service::start(&sim.config()).await;
+    service.scan(start()).await;
+    service.deliver(start()).await;
+    assert_eq!(events(&sim)[0], event("ca", "expiring", "opened"));
+    let off = format!("{}[api]\ncertificate_content = false\n", sim.config());
+    let now = start() + TimeDelta::hours(1);
+    let service = service.restart(&off, now).await;
+    service.scan(now).await;
+    service.deliver(now).await;
+    let over = event("ca", "resolved", "policy_changed");
+    assert_eq!(events(&sim), [over.clone(), over], "the expiry and the mismatch");
+    let mail = parts(&sim.mailbox.mails().last().unwrap().data).unwrap().text;
+    assert!(!mail.contains("renewed"), "{mail}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_issue_is_no_successor_and_the_same_key_goes_first() {
+    crypto();
+    let (old, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let at = |n: i64| start() + days(n);
+    let mut leaf = params("leaf", at(-9), at(900));
+    leaf.is_ca = IsCa::NoCa;
+    let leaf = leaf.self_signed(&other).unwrap().pem();
+    let anchors = [
+        ("cert_old", "old", at(6), Some(ca("Prod CA", &old, at(6)))),
+        ("cert_leaf", "leaf", at(900), Some(leaf)),
+        ("cert_same", "same", at(400), Some(ca("Prod CA", &old, at(400)))),
+        ("cert_later", "later", at(800), Some(ca("Later", &other, at(800)))),
+    ];
+    for (listed, expected, severity) in
+        [(&anchors[..2], Value::Null, "critical"), (&anchors[..4], "cert_same".into(), "warning")]
+    {
+        let sim = Sim::start(world(1, listed)).await;
+        let service = Service::start(&sim.config()).await;
+        service.scan(start()).await;
+        service.deliver(start()).await;
+        let posts = sim.receiver.posts();
+        let body: Value = serde_json::from_str(&posts.last().unwrap().body).unwrap();
+        let alerts = body["alerts"].as_array().unwrap();
+        let expiring = alerts.iter().find(|one| one["event"] == "certificate.expiring").unwrap();
+        assert_eq!(expiring["successor"]["id"], expected);
+        assert_eq!(expiring["severity"], severity);
+    }
+}
+
+#[tokio::test]
+async fn a_content_is_requested_again_at_once_after_a_passing_error() {
+    crypto();
+    let key = KeyPair::generate().unwrap();
+    let until = start() + days(300);
+    let mut broken = world(1, &[("cert_a", "ca", until, Some(ca("ca", &key, until)))]);
+    broken.contents_broken = Some(503);
+    let sim = Sim::start(broken).await;
+    let once = format!("{}[api]\nmax_attempts = 1\n", sim.config());
+    let service = Service::start(&once).await;
+    assert!(service.scan(start()).await.content_refused.is_none());
+    sim.api.world().contents_broken = None;
+    sim.api.take_requests();
+    service.scan(start() + TimeDelta::minutes(5)).await;
+    assert_eq!(of_contents(&sim.api.take_requests()), 1);
 }
 
 #[tokio::test]
@@ -653,6 +728,9 @@ async fn an_active_certificate_that_may_not_work_is_reported_once() {
     assert_eq!(defects("silent"), serde_json::json!(["no_cert_sign"]));
     assert_eq!(defects("bundle"), serde_json::json!(["bundle"]));
     assert_eq!(defects("twin"), serde_json::json!(["duplicate"]));
+    let mail = parts(&sim.mailbox.mails().last().unwrap().data).unwrap().text;
+    assert!(mail.contains("Duplicate of: “good” (cert_1)"), "{mail}");
+    assert!(mail.contains("Choose which of the two objects to keep, and activate it wherever"));
     service.scan(start() + days(30)).await;
     service.deliver(start() + days(30)).await;
     assert_eq!(sim.receiver.posts().len(), posts.len(), "once");
@@ -695,14 +773,22 @@ async fn the_anchor_of_certvigils_own_certificate_says_that_certvigil_goes_blind
         file("own.key", key.serialize_pem())
     );
     let blind = "certvigil itself cannot read the API from 2027-02-07 on";
-    let later = ca("Own CA", &own, start() + days(700));
-    for (successor, says) in [(None, true), (Some(later), false)] {
+    let later = || Some(ca("Own CA", &own, start() + days(700)));
+    // Active everywhere, not known to be an anchor, and in another project only.
+    for (successor, elsewhere, says) in
+        [(later(), false, false), (None, false, true), (later(), true, true)]
+    {
         let anchors = [
             ("cert_own", "own-ca", soon, Some(anchor.self_signed(&own).unwrap().pem())),
             ("cert_other", "other-ca", soon, Some(ca("Other CA", &other, soon))),
             ("cert_next", "own-ca-2", start() + days(700), successor),
         ];
-        let sim = Sim::start(world(1, &anchors)).await;
+        let mut anchored = world(2, &anchors);
+        for one in &mut anchored.certificates {
+            let kept = if one.id == "cert_next" && elsewhere { "proj_0002" } else { "proj_0001" };
+            one.projects.retain(|project, _| project == kept);
+        }
+        let sim = Sim::start(anchored).await;
         let text = sim.config().replacen("\n", &format!("\n{identity}"), 1);
         let service = Service::start(&text).await;
         service.scan(start()).await;

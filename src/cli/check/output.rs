@@ -91,7 +91,8 @@ fn time_left(row: &CertificateRow, now: DateTime<Utc>) -> String {
 /// The reason of its silence, or the next step.
 fn note(row: &CertificateRow, survey: &Survey) -> Option<String> {
     let next = || row.next_step().map(|step| format!("next: {step}"));
-    row.silence(survey.timezone).or_else(next)
+    let defect = || row.view.defects.first().map(|one| wording::defect(*one).to_owned());
+    row.silence(survey.timezone).or_else(defect).or_else(next)
 }
 
 /// The reason for an empty table.

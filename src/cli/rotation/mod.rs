@@ -53,7 +53,9 @@ pub async fn main(file: Option<&Path>, arguments: &Arguments) -> Result<(), Fail
     let asked = targets
         .iter()
         .filter(|one| name.is_none_or(|name| one.api.organization().as_str() == name));
-    let read = read::read(asked, None).await.map_err(anyhow::Error::from)?;
+    // Contents that the service has read are not requested again.
+    let store = state::open(&config).await.ok();
+    let read = read::read(asked, store.as_ref()).await.map_err(anyhow::Error::from)?;
     let now = Clock::System.now() + read.iter().find_map(|one| one.skew).unwrap_or_default();
     let known: Vec<OrganizationState> = read
         .iter()

@@ -44,7 +44,7 @@ impl Page<'_> {
         writeln!(
             out,
             "\nThe requests need a key with the scope api.mtls.write in OPENAI_ADMIN_KEY. certvigil does not send these requests.\n\
-             certvigil compares dates only: it cannot see filters (CEL) on trust anchors."
+             certvigil cannot see filters (CEL) on trust anchors: check them yourself."
         )?;
         Ok(out)
     }
@@ -90,7 +90,10 @@ impl Page<'_> {
             (RotationStep::Activate, Progress::Next) => "next".to_owned(),
             (RotationStep::MoveClients, Progress::Unseen) => {
                 let key = match plan.clients_pass() {
-                    Some(true) => "The successor has the same name and key: clients need no change",
+                    Some(true) => {
+                        "The successor has the same name and key: clients need no change, unless a \
+                         filter of the successor rejects them"
+                    }
                     Some(false) => {
                         "The successor has another name or key: issue client certificates that it \
                          signs"
@@ -106,7 +109,9 @@ impl Page<'_> {
                 "done: it has expired, so no client can use it".to_owned()
             }
             (RotationStep::MoveClients, Progress::Done) if places > 0 => {
-                "clients need no change: the successor has the same name and key".to_owned()
+                "clients need no change, unless a filter of the successor rejects them: the \
+                 successor has the same name and key"
+                    .to_owned()
             }
             (RotationStep::Deactivate, Progress::Next) => {
                 let after = match plan.progress(RotationStep::MoveClients) {

@@ -6,7 +6,7 @@ use super::{
     super::{
         active::Active,
         blindness,
-        certificate::{CertificateId, ProjectId, same_expiry},
+        certificate::{Certificate, CertificateId, ProjectId, same_expiry},
         coverage,
         credential::WatchedKeys,
         evaluate::Evaluation,
@@ -33,7 +33,10 @@ pub(super) fn end(
             let was_active = was_active.get_or_init(|| Active::of(before));
             end_of_certificate(id, sent, before, was_active, after)
         }
-        Subject::Mismatch(id) | Subject::Fitness(id) => end_of_content(subject, id, after),
+        Subject::Mismatch(id) | Subject::Fitness(id) => {
+            let was_active = was_active.get_or_init(|| Active::of(before));
+            end_of_content(subject, id, before, was_active, after)
+        }
         Subject::Project(id) => end_of_project(id, before, after),
         Subject::Protection(id) => Some(end_of_protection(id, sent, after)),
         Subject::Sight => Some(end_of_blindness(sent, before, after)),
@@ -54,7 +57,18 @@ fn end_of_certificate(
 ) -> Option<Reason> {
     let assessment = after.assessment(id);
     let assessment = assessment.as_ref();
-    let changed = |now| changed(sent, now);
+    let changed = |now: &Certificate| {
+        let was = before.certificates.get(id).and_then(|was| was.content.as_ref());
+        changed(sent, now.expires_at).map(|reason| match (was, &now.content) {
+            // The content is no longer requested, and the reported date is in use again.
+            (Some(_), None) => Reason::PolicyChanged,
+            // The certificate is the same: only its reported date has changed.
+            (was, Some(now)) if was.is_none_or(|was| was.fingerprint == now.fingerprint) => {
+                Reason::Corrected
+            }
+            _ => reason,
+        })
+    };
     if let Some(assessment) = assessment
         && let Some(reached) = &assessment.reached
     {
@@ -62,7 +76,7 @@ fn end_of_certificate(
         let certificate = assessment.certificate;
         return Some(if assessment.ruling.ignored.is_some() {
             Reason::Ignored
-        } else if let Some(reason) = changed(certificate.expires_at) {
+        } else if let Some(reason) = changed(certificate) {
             reason
         } else if sent.stage == Stage::NotYetValid && certificate.has_started(after.now) {
             Reason::Corrected
@@ -79,7 +93,7 @@ fn end_of_certificate(
         // These stages apply only to active certificates.
         let of_active = matches!(sent.stage, Stage::UnknownExpiry | Stage::NotYetValid);
         if assessment.is_active() || (after.policy.include_inactive && !of_active) {
-            return Some(match changed(assessment.certificate.expires_at) {
+            return Some(match changed(assessment.certificate) {
                 Some(reason) => reason,
                 None if sent.stage == Stage::NotYetValid => Reason::Corrected,
                 None => Reason::PolicyChanged,
@@ -89,7 +103,16 @@ fn end_of_certificate(
             return None;
         }
     }
+    Some(end_of_activity(id, before, was_active, after))
+}
 
+/// The reason of a certificate that is no longer active.
+fn end_of_activity(
+    id: &CertificateId,
+    before: &Inventory,
+    was_active: &Active<'_>,
+    after: &Evaluation<'_>,
+) -> Reason {
     let mut was_in = was_active.projects_of(id);
     if was_in.is_empty() {
         // An earlier, incomplete scan already found it inactive.
@@ -101,7 +124,7 @@ fn end_of_certificate(
         .filter(|project| after.inventory.projects.contains_key(project))
         .collect();
     if !was_in.is_empty() && still_there.is_empty() {
-        return Some(Reason::Archived);
+        return Reason::Archived;
     }
     let replaced = !still_there.is_empty()
         && before.certificates.get(id).is_some_and(|gone| {
@@ -111,29 +134,42 @@ fn end_of_certificate(
                 coverage::successor(gone, active, margin, after.now).is_some()
             })
         });
-    Some(match (replaced, assessment.is_some()) {
+    match (replaced, after.inventory.certificates.contains_key(id)) {
         (true, _) => Reason::Replaced,
         (false, true) => Reason::Deactivated,
         (false, false) => Reason::Deleted,
-    })
+    }
 }
 
-/// `None` while the certificate may be active in an unreadable list.
-fn end_of_content(subject: &Subject, id: &CertificateId, after: &Evaluation<'_>) -> Option<Reason> {
-    let Some(assessment) = after.assessment(id) else { return Some(Reason::Deleted) };
-    if !assessment.is_active() {
-        return (!after.is_stale(id)).then_some(Reason::Deactivated);
+/// `None` while the certificate may be active in an unreadable list, and while the API reports no
+/// expiry to compare.
+fn end_of_content(
+    subject: &Subject,
+    id: &CertificateId,
+    before: &Inventory,
+    was_active: &Active<'_>,
+    after: &Evaluation<'_>,
+) -> Option<Reason> {
+    let assessment = match after.assessment(id) {
+        Some(assessment) if assessment.is_active() => assessment,
+        Some(_) if after.is_stale(id) => return None,
+        Some(_) | None => return Some(end_of_activity(id, before, was_active, after)),
+    };
+    let certificate = assessment.certificate;
+    if assessment.ruling.ignored.is_some() {
+        return Some(Reason::Ignored);
+    }
+    if certificate.content.is_none() {
+        // Contents are no longer requested.
+        return Some(Reason::PolicyChanged);
     }
     let mut findings = after.content_findings.iter();
-    let still = findings.any(|(kind, one)| kind.subject(one.certificate.id.clone()) == *subject);
-    Some(match assessment.certificate.content {
-        _ if assessment.ruling.ignored.is_some() => Reason::Ignored,
-        // Contents are no longer requested.
-        None => Reason::PolicyChanged,
+    if findings.any(|(kind, one)| kind.subject(one.certificate.id.clone()) == *subject) {
         // Open, but the notifier no longer selects it.
-        Some(_) if still => Reason::Unwatched,
-        Some(_) => Reason::Corrected,
-    })
+        return Some(Reason::Unwatched);
+    }
+    let is_comparable = certificate.reported().expires_at.is_some();
+    (matches!(subject, Subject::Fitness(_)) || is_comparable).then_some(Reason::Corrected)
 }
 
 /// The reason of a resolution if the expiry has changed since the alert.

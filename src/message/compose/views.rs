@@ -118,6 +118,7 @@ impl MessageContext<'_> {
                 strange_expiry: certificate.strange_expiry,
                 content: certificate.content.clone(),
                 defects: self.evaluation.defects(certificate),
+                duplicate_of: self.evaluation.older_twin(certificate).map(Named::of),
                 reported: certificate.reported,
                 carries_certvigil: self.evaluation.carries_certvigil(certificate),
                 active_in,

@@ -45,9 +45,7 @@ pub(super) fn consequence(
             return Some("clients whose certificates it signed are rejected until then".to_owned());
         }
         Event::CertificateUnfit => {
-            let only_twice = certificate.defects == [Defect::Duplicate];
-            return (!only_twice)
-                .then(|| "the API may reject the clients whose certificates it signed".to_owned());
+            return certificate.defects.iter().copied().find_map(effect).map(str::to_owned);
         }
         Event::CertificateMismatch => {
             let earlier = certificate.expires_at?;
@@ -122,7 +120,10 @@ pub(super) fn blindness(
 fn without_outage(active: &ActiveIn, clients_pass: Option<bool>) -> Option<String> {
     let open = active.without_successor;
     let calm = match clients_pass {
-        Some(true) => "no client is affected: it has the same name and key",
+        Some(true) => {
+            "no client is affected unless a filter of the successor rejects it: the successor has \
+             the same name and key"
+        }
         Some(false) | None => "only clients not yet moved to it are affected",
     };
     match (active.projects_here(), open, active.elsewhere_without_successor) {
@@ -140,6 +141,42 @@ fn without_outage(active: &ActiveIn, clients_pass: Option<bool>) -> Option<Strin
              active there expires",
             wording::count(n, "project")
         )),
+    }
+}
+
+/// The consequence of a defect; `None` if nothing breaks.
+fn effect(defect: Defect) -> Option<&'static str> {
+    match defect {
+        Defect::NotCa | Defect::NoCertSign => Some(
+            "it cannot issue client certificates, and certvigil does not count it as a successor",
+        ),
+        Defect::WeakSignature | Defect::ShortKey => {
+            Some("the API may reject the clients whose certificates it signed")
+        }
+        Defect::Bundle => Some("the other certificates of the file do not work as trust anchors"),
+        Defect::Duplicate => None,
+    }
+}
+
+/// The step against a defect.
+fn remedy(defect: Defect) -> &'static str {
+    match defect {
+        Defect::NotCa | Defect::NoCertSign => {
+            "Upload the CA certificate that signed the certificates of your clients, and activate \
+             it {beside}. When the clients work, deactivate {title}."
+        }
+        Defect::WeakSignature | Defect::ShortKey => {
+            "Test with a client certificate that {title} signed whether the API accepts it. If \
+             not, replace {title} with a new CA certificate."
+        }
+        Defect::Bundle => {
+            "Upload each other certificate of the file as its own object, and activate it \
+             {beside}."
+        }
+        Defect::Duplicate => {
+            "Choose which of the two objects to keep, and activate it wherever the other one is \
+             active. Only then deactivate and delete the other one."
+        }
     }
 }
 
@@ -174,7 +211,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
     let clients = match clients_pass {
         Some(true) => {
             "The clients need no new certificates: the successor has the same name and key as \
-             {title}."
+             {title}. If the successor has a filter (CEL), check that it accepts them."
         }
         Some(false) => {
             "Issue client certificates that the successor signs, and move the clients: its name or \
@@ -185,6 +222,8 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
              has the same name and key as {title}."
         }
     };
+    let mut remedies: Vec<&str> = certificate.defects.iter().copied().map(remedy).collect();
+    remedies.dedup();
     let steps: &[&str] = match alert.event {
         Event::CertificateExpiring | Event::CertificateExpired => {
             let active = &certificate.active_in;
@@ -238,14 +277,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
             "Plan the replacement of {title} for the earlier date, and report the difference to \
              OpenAI.",
         ],
-        Event::CertificateUnfit if certificate.defects == [Defect::Duplicate] => &[
-            "Find out which of the two objects your procedures name, and deactivate and delete the \
-             other one. Deactivating only one of them changes nothing for the clients.",
-        ],
-        Event::CertificateUnfit => &[
-            "Test with a client certificate that {title} signed whether the API accepts it.",
-            "If it does not, upload a CA certificate without the defect, and activate it {beside}.",
-        ],
+        Event::CertificateUnfit => &remedies,
         Event::CertificateResolved if alert.loses_coverage() => {
             &["If that was not intended, activate a valid certificate in these projects."]
         }

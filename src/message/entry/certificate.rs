@@ -46,6 +46,9 @@ impl Entry {
             let why: Vec<&str> = certificate.defects.iter().copied().map(wording::defect).collect();
             self.facts.push(("Defects", why.join("; ")));
         }
+        if let Some(twin) = certificate.duplicate_of.as_ref().filter(|_| !over) {
+            self.facts.push(("Duplicate of", wording::with_id(twin.name.as_ref(), &twin.id)));
+        }
         if let Some(content) = certificate.content.as_ref().filter(|_| !over) {
             self.facts.push(("Subject", content.subject.clone()));
             self.facts.push(("Fingerprint", format!("SHA-256 {}", content.fingerprint)));

@@ -15,10 +15,7 @@ use super::{
     rfc3339,
 };
 use crate::{
-    domain::{
-        evaluate::{MISMATCH, UNFIT},
-        threshold::Severity,
-    },
+    domain::{evaluate::ContentFinding, threshold::Severity},
     message::{Body, CredentialView, Event},
 };
 
@@ -76,16 +73,10 @@ fn address(url: &Url) -> Url {
 /// Label names contain only letters, digits and `_`; empty values are omitted.
 fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
     let alert = incident.alert;
-    // A resolution has the stage of the alert that it resolves.
-    let of_content = match (alert.event, alert.stage.as_deref()) {
-        (Event::CertificateMismatch, _) | (Event::CertificateResolved, Some(MISMATCH)) => {
-            Some("CertvigilCertificateMismatch")
-        }
-        (Event::CertificateUnfit, _) | (Event::CertificateResolved, Some(UNFIT)) => {
-            Some("CertvigilCertificateUnfit")
-        }
-        _ => None,
-    };
+    let of_content = alert.content_finding().map(|finding| match finding {
+        ContentFinding::Mismatch => "CertvigilCertificateMismatch",
+        ContentFinding::Unfit => "CertvigilCertificateUnfit",
+    });
     let name = of_content.unwrap_or(match alert.event {
         Event::CertificateExpiring
         | Event::CertificateExpired

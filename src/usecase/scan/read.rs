@@ -7,7 +7,11 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -16,6 +20,7 @@ use crate::{
     admin_api::{Certificates, Presence, Recent, UnreadableItems},
     domain::{
         certificate::{Project, ProjectId, Scope},
+        content::{Failure, Knowledge},
         credential::AdminKey,
         inventory::Inventory,
         reading::Reading,
@@ -31,6 +36,9 @@ const WAITING_ANSWERS: usize = 8;
 
 /// Maximum number of missing projects that one scan requests.
 const MAX_MISSING: usize = 1_000;
+
+/// How long a scan requests the contents of certificates.
+const CONTENTS_TIME: Duration = Duration::from_secs(60);
 
 /// The error of lists that were not read in time.
 const TIME_UP: &str = "the scan reached schedule.scan_timeout";
@@ -136,26 +144,40 @@ async fn read_again(
     }
 }
 
-/// Requests the contents of certificates that are not known yet.
+/// Requests the contents of certificates that are not known yet, for a limited time: alerts wait
+/// for them.
 async fn read_contents(target: &Target, reading: &mut Reading, now: DateTime<Utc>) {
     let api = &target.api;
     let wanted = match &reading.contents {
         Some(_) => reading.wanted_contents(now),
         None => return,
     };
-    let requests = wanted.into_iter().map(|id| async move {
-        let content = api.content(&id).await.map(Arc::new).map_err(ReadError::from);
+    let refused = AtomicBool::new(false);
+    // After a refusal, no further request begins: the key has probably no permission for any.
+    let wanted = wanted.into_iter().take_while(|_| !refused.load(Ordering::Relaxed));
+    let requests = wanted.map(|id| async move {
+        let content = api.content(&id).await;
         (id, content)
     });
-    let mut answers = futures_util::stream::iter(requests).buffer_unordered(api.concurrency());
-    while let Some((id, content)) = answers.next().await {
-        let refused = content.as_ref().is_err_and(|error| error.cause == Cause::Refused);
-        reading.contents.get_or_insert_default().insert(id, content);
-        if refused {
-            // The key has no permission for the others either.
-            return;
-        }
-    }
+    let answers = futures_util::stream::iter(requests).buffer_unordered(api.concurrency());
+    let record = answers.for_each(|(id, content)| {
+        let known = match content {
+            Ok(content) => Knowledge::Read(Arc::new(content)),
+            Err(error) => {
+                refused.fetch_or(error.is_refusal(), Ordering::Relaxed);
+                Knowledge::Unreadable(Failure {
+                    at: now,
+                    why: error.to_string(),
+                    refused: error.is_refusal(),
+                    transient: error.retryable,
+                })
+            }
+        };
+        reading.contents.get_or_insert_default().insert(id, known);
+        std::future::ready(())
+    });
+    // Without an answer in time, the next scan requests them.
+    drop(tokio::time::timeout(CONTENTS_TIME, record).await);
 }
 
 /// Boxed: the compiler cannot prove that a stream of borrowing futures is `Send`.
