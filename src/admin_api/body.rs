@@ -146,7 +146,7 @@ fn parse_with_care<T: serde::de::DeserializeOwned>(
 pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
     use super::{
         error::ApiError,
-        wire::{ErrorBody, ListedAdminKey, ListedProject},
+        wire::{ErrorBody, ListedAdminKey, ListedEvent, ListedProject},
     };
     use crate::domain::reading::Listed;
     fn body(bytes: &[u8]) -> Body {
@@ -168,6 +168,7 @@ pub fn read_any(bytes: &[u8], key: &SecretString) -> Vec<String> {
         wrong_page::<ListedProject>(bytes, key),
         wrong_page::<Listed>(bytes, key),
         wrong_page::<ListedAdminKey>(bytes, key),
+        wrong_page::<ListedEvent>(bytes, key),
         wrong::<ListedProject>(bytes, key),
         wrong::<ErrorBody>(bytes, key),
     ];

@@ -19,7 +19,7 @@ mod request;
 mod skew;
 mod wire;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use reqwest::{
     Client, Url,
@@ -40,9 +40,11 @@ use crate::{
     clock::Clock,
     domain::{
         certificate::{CertificateId, OrganizationName, Project, ProjectId},
+        change::AuditEvent,
         content::Content,
         credential::AdminKey,
         reading::Listed,
+        text::Name,
     },
     net::{self, Pem},
     secret::Secret,
@@ -62,7 +64,7 @@ pub use refusal::{MUTUAL_TLS, is_for_mutual_tls};
 use request::{LARGE_BODIES, describe};
 pub use skew::Skew;
 pub use wire::ListedProject;
-use wire::{Item, ListedAdminKey, WithContent};
+use wire::{Item, ListedAdminKey, ListedEvent, WithContent};
 
 /// A list of certificates.
 pub struct Certificates {
@@ -103,6 +105,13 @@ impl UnreadableItems {
     }
 }
 
+/// The admin keys of an organization.
+pub struct AdminKeys {
+    pub keys: Vec<AdminKey>,
+    /// The names of their owners, by id.
+    pub owners: BTreeMap<Name, Name>,
+}
+
 /// The state of a project according to the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -117,6 +126,16 @@ const MAX_PROJECT_PAGES: usize = 250;
 /// The maximum number of pages of a list of certificates, of which an organization has at most 50,
 /// or of admin keys.
 const MAX_PAGES: usize = 100;
+/// The maximum number of pages of the audit log that one scan reads: 20,000 events.
+const MAX_AUDIT_PAGES: usize = 200;
+/// The events of the audit log about certificates.
+const AUDIT_EVENTS: [&str; 5] = [
+    "certificate.created",
+    "certificate.updated",
+    "certificate.deleted",
+    "certificates.activated",
+    "certificates.deactivated",
+];
 /// Only one list with more pages than this is read at a time, to limit memory.
 const LONG_LIST: usize = 5;
 /// The number of unreadable items that a message names.
@@ -134,6 +153,13 @@ pub struct Settings {
     pub max_attempts: u32,
     pub ca: Option<Pem>,
     pub identity: Option<ClientIdentity>,
+}
+
+/// How to read the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditSettings {
+    /// Whether to keep the e-mail addresses of users.
+    pub addresses: bool,
 }
 
 /// The client certificate for organizations that require one of API clients.
@@ -299,22 +325,57 @@ impl AdminApi {
     ///
     /// # Errors
     /// If the list could not be read completely; not every key has permission.
-    pub async fn admin_keys(&self) -> Result<Vec<AdminKey>, ApiError> {
+    pub async fn admin_keys(&self) -> Result<AdminKeys, ApiError> {
         let path = ["organization", "admin_api_keys"];
         let mut pages = self.pages::<ListedAdminKey>(&path, &[], MAX_PAGES);
-        let (key, mut keys) = (self.key(), Vec::new());
+        let (key, mut keys, mut owners) = (self.key(), Vec::new(), BTreeMap::new());
         while let Some(page) = pages.next(|body| self.parse_page(body, &path)).await? {
             if let Some(why) = page.odd.first() {
                 return Err(ApiError::new(Kind::Shape(why.clone()), &describe(&path)));
             }
-            let listed = page.data.iter();
-            keys.extend(listed.map(|one| one.admin_key(key.secret.expose_secret())));
+            for listed in page.data.iter() {
+                keys.push(listed.admin_key(key.secret.expose_secret()));
+                owners.extend(listed.owner.clone());
+            }
         }
         if keys.is_empty() {
             // The list must contain the key in use.
             return Err(ApiError::new(Kind::EmptyList("admin keys"), &describe(&path)));
         }
-        Ok(keys)
+        Ok(AdminKeys { keys, owners })
+    }
+
+    /// Adds the events of the audit log about certificates to `found`, page by page, so that those
+    /// of an interrupted reading remain. With `after`, only those that are later. Returns why events
+    /// are missing although the log was read.
+    ///
+    /// # Errors
+    /// If a page could not be read; not every key has permission.
+    pub async fn audit_events(
+        &self,
+        after: Option<DateTime<Utc>>,
+        found: &mut Vec<AuditEvent>,
+    ) -> Result<Option<String>, ApiError> {
+        let path = ["organization", "audit_logs"];
+        let after = after.map(|after| after.timestamp().to_string());
+        let mut asked: Vec<(&str, &str)> =
+            AUDIT_EVENTS.iter().map(|kind| ("event_types[]", *kind)).collect();
+        asked.extend(after.iter().map(|after| ("effective_at[gt]", after.as_str())));
+        let mut pages = self.pages::<ListedEvent>(&path, &asked, MAX_AUDIT_PAGES + 1);
+        let mut odd = UnreadableItems::default();
+        for _ in 0..MAX_AUDIT_PAGES {
+            let Some(page) = pages.next(|body| self.parse_page(body, &path)).await? else {
+                let why = |odd| format!("{}: {odd}", describe(&path));
+                return Ok(odd.summary().map(why));
+            };
+            odd.add(&page.odd);
+            found.extend(page.data.iter().filter_map(|listed| listed.event.clone()));
+        }
+        Ok(Some(format!(
+            "{}: the log has more than {MAX_AUDIT_PAGES} pages of events that were not read before; \
+             the others are left out",
+            describe(&path)
+        )))
     }
 
     /// The content of a certificate, which never changes.
@@ -351,7 +412,7 @@ impl AdminApi {
     fn pages<'a, T: Item>(
         &'a self,
         path: &'a [&'a str],
-        asked: &'static [(&'static str, &'static str)],
+        asked: &'a [(&'a str, &'a str)],
         most: usize,
     ) -> Pages<'a, T> {
         Pages::new(self, path, asked, most)

@@ -34,7 +34,7 @@ impl Projects<'_> {
 pub(super) struct Pages<'a, T> {
     api: &'a AdminApi,
     path: &'a [&'a str],
-    asked: &'static [(&'static str, &'static str)],
+    asked: &'a [(&'a str, &'a str)],
     /// The maximum number of pages.
     most: usize,
     /// The cursor of the next page; `None` after the last one.
@@ -47,7 +47,7 @@ impl<'a, T: Item> Pages<'a, T> {
     pub fn new(
         api: &'a AdminApi,
         path: &'a [&'a str],
-        asked: &'static [(&'static str, &'static str)],
+        asked: &'a [(&'a str, &'a str)],
         most: usize,
     ) -> Pages<'a, T> {
         let (after, seen, item) = (Some(None), HashSet::new(), PhantomData);

@@ -141,7 +141,12 @@ impl Refusal {
             (None, 403) => {
                 format!(
                     "the admin key has no permission to read this: {}",
-                    lacks(&[scope_of(list)], list)
+                    match scope_of(list) {
+                        Some(scope) => lacks(&[scope], list),
+                        None => "reading the audit log needs a permission of its own; an owner of \
+                                 the organization can create a key with it"
+                            .to_owned(),
+                    }
                 )
             }
             (None, 300..=399) => {
@@ -219,15 +224,21 @@ fn missing_scopes(message: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The scope that a list needs.
-fn scope_of(list: &[&str]) -> &'static str {
-    if list.last() == Some(&"certificates") { "api.mtls.read" } else { "api.management.read" }
+/// The scope that a request needs; `None` if it is not documented.
+fn scope_of(list: &[&str]) -> Option<&'static str> {
+    match list {
+        [.., "audit_logs"] => None,
+        list if list.contains(&"certificates") => Some("api.mtls.read"),
+        _ => Some("api.management.read"),
+    }
 }
 
 fn lacks(scopes: &[&str], list: &[&str]) -> String {
     let what = match list {
         [.., "certificates"] if list.contains(&"projects") => "a project’s certificates",
         [.., "certificates"] => "the organization’s certificates",
+        [.., "certificates", _] => "the content of a certificate",
+        [.., "audit_logs"] => "the audit log",
         [.., "admin_api_keys"] => "the admin keys",
         _ => "the projects",
     };

@@ -1,11 +1,14 @@
 //! The types of Admin API responses, with the fields that certvigil uses. Other fields are ignored.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, de, de::Error as _};
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 use crate::domain::{
-    certificate::{AdminKeyId, Certificate, CertificateId, Project, ProjectId},
+    certificate::{
+        AdminKeyId, AuditEventId, Certificate, CertificateId, Project, ProjectId, Scope,
+    },
+    change::{Actor, ActorKind, AuditEvent, ChangeKind},
     credential::AdminKey,
     day::LAST_DAY,
     reading::Listed,
@@ -221,6 +224,8 @@ pub struct ListedAdminKey {
     created_at: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
     redacted_value: String,
+    /// Id and name of its owner.
+    pub owner: Option<(Name, Name)>,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +237,8 @@ struct RawAdminKey<'a> {
     expires_at: Option<UnixTime>,
     #[serde(default)]
     redacted_value: Option<String>,
+    #[serde(default)]
+    owner: serde_json::Value,
 }
 
 impl<'de> Deserialize<'de> for ListedAdminKey {
@@ -243,6 +250,7 @@ impl<'de> Deserialize<'de> for ListedAdminKey {
             created_at: raw.created_at.and_then(UnixTime::instant),
             expires_at: raw.expires_at.and_then(UnixTime::instant),
             redacted_value: raw.redacted_value.unwrap_or_default(),
+            owner: owner_text(&raw.owner, "id").zip(owner_text(&raw.owner, "name")),
         })
     }
 }
@@ -263,6 +271,157 @@ impl ListedAdminKey {
         let own = fits(&self.redacted_value, in_use);
         let (id, name) = (self.id.clone(), self.name.clone());
         AdminKey { id, name, created_at: self.created_at, expires_at: self.expires_at, own }
+    }
+}
+
+/// A text of an owner. Unusual owners are ignored: only their names are missing then.
+fn owner_text(owner: &serde_json::Value, key: &str) -> Option<Name> {
+    Name::clean(owner.get(key)?.as_str()?)
+}
+
+/// The maximum number of certificates of an event. A request names at most 10.
+const MAX_IN_EVENT: usize = 100;
+
+/// An event of the audit log; `None` if it is not about certificates.
+#[derive(Clone)]
+pub struct ListedEvent {
+    id: AuditEventId,
+    pub event: Option<AuditEvent>,
+}
+
+/// IP addresses are not read.
+#[derive(Deserialize)]
+struct RawEvent<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    effective_at: UnixTime,
+    project: Option<RawEventProject>,
+    actor: Option<RawActor>,
+    #[serde(rename = "certificate.created")]
+    created: Option<RawChanged>,
+    #[serde(rename = "certificate.updated")]
+    updated: Option<RawChanged>,
+    #[serde(rename = "certificate.deleted")]
+    deleted: Option<RawChanged>,
+    #[serde(rename = "certificates.activated")]
+    activated: Option<RawSwitched>,
+    #[serde(rename = "certificates.deactivated")]
+    deactivated: Option<RawSwitched>,
+}
+
+#[derive(Deserialize)]
+struct RawEventProject {
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawChanged {
+    id: String,
+    name: Option<LenientName>,
+}
+
+#[derive(Deserialize)]
+struct RawSwitched {
+    certificates: Vec<RawChanged>,
+}
+
+#[derive(Deserialize)]
+struct RawActor {
+    session: Option<RawSession>,
+    api_key: Option<RawApiKey>,
+}
+
+#[derive(Deserialize)]
+struct RawSession {
+    user: Option<RawUser>,
+}
+
+#[derive(Deserialize)]
+struct RawApiKey {
+    id: Option<String>,
+    user: Option<RawUser>,
+    service_account: Option<RawUser>,
+}
+
+#[derive(Deserialize)]
+struct RawUser {
+    id: Option<String>,
+    email: Option<String>,
+}
+
+impl RawUser {
+    fn actor(self, kind: ActorKind) -> Option<Actor> {
+        let email = self.email.as_deref().and_then(Name::clean);
+        Some(Actor { kind, id: Name::clean(&self.id?)?, name: None, email })
+    }
+}
+
+impl RawActor {
+    fn actor(self) -> Option<Actor> {
+        if let Some(user) = self.session.and_then(|session| session.user) {
+            return user.actor(ActorKind::User);
+        }
+        let key = self.api_key?;
+        let user = key.user.and_then(|user| user.actor(ActorKind::User));
+        let account = key.service_account;
+        let account = account.and_then(|account| account.actor(ActorKind::ServiceAccount));
+        let key = RawUser { id: key.id, email: None };
+        user.or(account).or_else(|| key.actor(ActorKind::ApiKey))
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawEvent::deserialize(deserializer)?;
+        let id = id(AuditEventId::parse(&raw.id))?;
+        let one = |changed: Option<RawChanged>| changed.map(|changed| vec![changed]);
+        let several =
+            |switched: Option<RawSwitched>| switched.map(|switched| switched.certificates);
+        let (kind, changed) = match &*raw.kind {
+            "certificate.created" => (ChangeKind::Uploaded, one(raw.created)),
+            "certificate.updated" => (ChangeKind::Renamed, one(raw.updated)),
+            "certificate.deleted" => (ChangeKind::Deleted, one(raw.deleted)),
+            "certificates.activated" => (ChangeKind::Activated, several(raw.activated)),
+            "certificates.deactivated" => (ChangeKind::Deactivated, several(raw.deactivated)),
+            _ => return Ok(ListedEvent { id, event: None }),
+        };
+        let changed = changed
+            .ok_or_else(|| D::Error::custom(format_args!("missing field `{}`", raw.kind)))?;
+        let certificates = changed.into_iter().take(MAX_IN_EVENT).map(|changed| {
+            let id = self::id(CertificateId::parse(&changed.id))?;
+            Ok((id, changed.name.and_then(|name| name.0)))
+        });
+        let at = raw.effective_at.instant();
+        // Only what a person does in the dashboard is booked under its own project.
+        let by_person = raw
+            .actor
+            .as_ref()
+            .is_some_and(|actor| actor.session.is_some() && actor.api_key.is_none());
+        let scope = by_person.then(|| match raw.project.and_then(|project| project.id) {
+            None => Some(Scope::Organization),
+            Some(id) => ProjectId::parse(&id).ok().map(Scope::Project),
+        });
+        let event = AuditEvent {
+            id: id.clone(),
+            at: at.ok_or_else(|| D::Error::custom("effective_at: not a time in Unix seconds"))?,
+            kind,
+            certificates: certificates.collect::<Result<_, D::Error>>()?,
+            scope: scope.flatten(),
+            actor: raw.actor.and_then(RawActor::actor),
+        };
+        Ok(ListedEvent { id, event: Some(event) })
+    }
+}
+
+impl Item for ListedEvent {
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn with_id_only(_: &str) -> Option<ListedEvent> {
+        None
     }
 }
 

@@ -76,8 +76,11 @@ base_url = "http://{api}/v1"
 [organizations.partners]
 admin_key = "{key}"
 base_url = "http://{partners_api}/v1"
+audit_log = true
+audit_log_addresses = true
 [notifiers.email.ops]
 to = ["ops@demo.example"]
+events = ["changes"]
 [smtp]
 host = "127.0.0.1"
 port = {smtp}
@@ -85,6 +88,7 @@ tls = "none"
 from = "certvigil <certvigil@demo.example>"
 [notifiers.webhook.hook]
 url = "http://{hook}/hook"
+events = ["changes"]
 secret = "{secret}"
 [state]
 url = "sqlite:demo.db"
@@ -144,7 +148,7 @@ async fn serve(
         super::print(&shown(&mail, &post)?)?;
         // The project must be scanned with its certificate before it loses it.
         arrived(|| sent.mail(" partners: ")).await?;
-        partners.world().lose_protection();
+        partners.world().lose_protection(Clock::System.now());
         // A full channel means that a scan is requested already.
         scan_now.try_send(()).ok();
         let lost = arrived(|| sent.mail("no longer enforces mutual TLS")).await?;

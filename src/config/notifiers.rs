@@ -108,8 +108,13 @@ pub fn check(
     });
     let webhook = webhook.collect();
     let log = raw.log.iter().map(|(name, raw)| {
-        let routing =
-            routing(&raw.min_severity, &raw.organizations, &raw.projects, raw.send_resolved);
+        let routing = routing(
+            &raw.min_severity,
+            &raw.organizations,
+            &raw.projects,
+            raw.send_resolved,
+            &raw.events,
+        );
         log::Settings { name: name.clone(), routing }
     });
     Notifiers { email, webhook, log: log.collect() }
@@ -132,7 +137,13 @@ fn email_notifier(
         let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
         checker.fault(&path.key("to"), found, "at least one address");
     }
-    let routing = routing(&raw.min_severity, &raw.organizations, &raw.projects, raw.send_resolved);
+    let routing = routing(
+        &raw.min_severity,
+        &raw.organizations,
+        &raw.projects,
+        raw.send_resolved,
+        &raw.events,
+    );
     let max_per_minute = raw.max_per_minute.map_or(email::MAX_PER_MINUTE, |most| most.0);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
     let name = name.to_owned();

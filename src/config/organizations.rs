@@ -10,7 +10,7 @@ use super::{
     value::{Text, listed, selected, unexpected},
 };
 use crate::{
-    admin_api::{self, MUTUAL_TLS},
+    admin_api::{self, AuditSettings, MUTUAL_TLS},
     domain::{
         certificate::OrganizationName,
         credential::{ClientIdentity, IssuerId},
@@ -33,6 +33,8 @@ pub struct Organization {
     pub include_inactive: bool,
     /// Whether to request the content of each certificate.
     pub certificate_content: bool,
+    /// How to read the audit log; `None` to leave it alone.
+    pub audit_log: Option<AuditSettings>,
     /// The validity of its client certificate, if configured.
     pub client_identity: Option<ClientIdentity>,
     pub protection: ProtectionPolicy,
@@ -136,6 +138,7 @@ fn organization(
         selection,
         include_inactive: raw.include_inactive.unwrap_or(false),
         certificate_content: raw.certificate_content.unwrap_or(api.certificate_content),
+        audit_log: audit_log(checker, path, raw),
         client_identity,
         protection: protection(checker, path, raw),
         heartbeat: None,
@@ -167,6 +170,20 @@ fn warn_of_url(checker: &mut Checker<'_>, path: &KeyPath, url: &Url, shows_certi
         }
         (true | false, true | false) => {}
     }
+}
+
+fn audit_log(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    raw: &raw::Organization,
+) -> Option<AuditSettings> {
+    let addresses = raw.audit_log_addresses.unwrap_or(false);
+    let is_read = raw.audit_log.unwrap_or(false);
+    if addresses && !is_read {
+        let path = path.key("audit_log_addresses");
+        checker.warnings.push(format!("{path}: has no effect without audit_log = true"));
+    }
+    is_read.then_some(AuditSettings { addresses })
 }
 
 fn protection(

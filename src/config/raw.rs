@@ -17,6 +17,7 @@ use super::{
     notifiers::{HelloName, Host},
     organizations::ApiUrl,
     policy::Until,
+    routing::Extra,
     schema,
     state::MOST_CONNECTIONS,
     value::{Level, List, Positive, Selection, Within, Written},
@@ -123,6 +124,8 @@ sections! {
         request_timeout: Option<Written<Positive>>,
         max_attempts: Option<Attempts>,
         certificate_content: Option<bool>,
+        audit_log: Option<bool>,
+        audit_log_addresses: Option<bool>,
     }
     ClientIdentity {
         certificate: Option<PathBuf>,
@@ -167,6 +170,7 @@ sections! {
         organizations: Option<Selection>,
         projects: Option<Selection>,
         send_resolved: Option<bool>,
+        events: Option<List<Extra>>,
         max_per_minute: Option<PerMinute>,
         smtp: Option<Smtp>,
     }
@@ -190,6 +194,7 @@ sections! {
         organizations: Option<Selection>,
         projects: Option<Selection>,
         send_resolved: Option<bool>,
+        events: Option<List<Extra>>,
     }
     #[derive(Default)]
     LogNotifier {
@@ -197,6 +202,7 @@ sections! {
         organizations: Option<Selection>,
         projects: Option<Selection>,
         send_resolved: Option<bool>,
+        events: Option<List<Extra>>,
     }
     #[derive(Default)]
     Smtp {

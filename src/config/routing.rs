@@ -3,9 +3,16 @@
 use super::{
     Notifiers, Organization,
     check::Checker,
-    value::{Selection, Written, selected},
+    value::{List, Selection, Written, selected},
 };
-use crate::domain::{routing::Routing, threshold::Severity};
+use crate::domain::{routing::Routing, threshold::Severity, words::words};
+
+words! {
+    /// What a notifier sends in addition to alerts (`events`).
+    Extra {
+        Changes = "changes",
+    }
+}
 
 /// The filters of a notifier from the keys that every kind has.
 pub fn routing(
@@ -13,12 +20,14 @@ pub fn routing(
     organizations: &Option<Selection>,
     projects: &Option<Selection>,
     send_resolved: Option<bool>,
+    events: &Option<List<Extra>>,
 ) -> Routing {
     Routing {
         min_severity: min_severity.as_ref().map_or(Severity::Info, |severity| **severity),
         organizations: selected(organizations),
         projects: selected(projects),
         send_resolved: send_resolved.unwrap_or(true),
+        changes: events.iter().flat_map(|list| &list.0).any(|event| **event == Extra::Changes),
     }
 }
 

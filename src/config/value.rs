@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Display, marker::PhantomData, ops::Deref, time::Duration};
 
-use super::problem::mismatch;
+use super::{problem::mismatch, routing::Extra};
 use crate::{
     domain::{
         credential::WatchedKeys,
@@ -113,7 +113,7 @@ macro_rules! words {
         })+
     };
 }
-words! { Severity, WatchedKeys, Tls, Auth, logging::Format }
+words! { Severity, WatchedKeys, Tls, Auth, Extra, logging::Format }
 
 /// `"a", "b" or "c"`.
 pub fn one_of(words: &[impl Display]) -> String {

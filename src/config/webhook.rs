@@ -10,7 +10,7 @@ use super::{
     value::{Text, one_of, unexpected},
 };
 use crate::{
-    domain::text::one_line,
+    domain::{notifier::Grouping, text::one_line},
     message::style::Style,
     net::fits_url,
     notify::{
@@ -67,7 +67,22 @@ pub(super) fn check(
         }
         Some(KeyUse::Routing | KeyUse::Genie | KeyUse::Bearer | KeyUse::None) | None => {}
     }
-    let routing = routing(&raw.min_severity, &raw.organizations, &raw.projects, raw.send_resolved);
+    let routing = routing(
+        &raw.min_severity,
+        &raw.organizations,
+        &raw.projects,
+        raw.send_resolved,
+        &raw.events,
+    );
+    if let Some(format) = &format
+        && routing.changes
+        && format.profile().grouping != Grouping::Digest
+    {
+        let found = format!("“changes” with the format “{}”", format.profile().word);
+        let expected = "no events: this service opens an incident for each message, and a change \
+                        is none";
+        checker.fault(&path.key("events"), found, expected);
+    }
     let headers = raw.headers.iter().filter_map(|(header, value)| {
         let path = path.key("headers").key(header);
         let Ok(name) = header.parse::<reqwest::header::HeaderName>() else {

@@ -62,6 +62,7 @@ impl AdminApi {
             .route("/certificates", get(organization_certificates))
             .route("/certificates/{id}", get(certificate))
             .route("/admin_api_keys", get(admin_keys))
+            .route("/audit_logs", get(audit_logs))
             .merge(changes::router());
         Router::new()
             .nest("/v1/organization", organization)
@@ -200,10 +201,34 @@ async fn admin_keys(State(api): State<AdminApi>, Query(paging): Query<Paging>) -
     page(&listed, &paging, |key| &key.id, admin_key_json)
 }
 
+async fn audit_logs(
+    State(api): State<AdminApi>,
+    Query(paging): Query<Paging>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let world = api.world();
+    if let Some(status) = world.audit_log_broken {
+        return error(status, "You have insufficient permissions for this operation.");
+    }
+    let query = query.unwrap_or_default();
+    let asked: Vec<(String, String)> =
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let after = asked.iter().find(|(key, _)| key == "effective_at[gt]");
+    let after = after.and_then(|(_, at)| at.parse::<i64>().ok());
+    let is_asked = |event: &&Value| {
+        let kind = event["type"].as_str().unwrap_or_default();
+        let at = event["effective_at"].as_i64();
+        asked.iter().any(|(key, value)| key == "event_types[]" && value == kind)
+            && after.is_none_or(|after| at.is_none_or(|at| at > after))
+    };
+    let listed: Vec<&Value> = world.audit_log.iter().filter(is_asked).collect();
+    page(&listed, &paging, |event| event["id"].as_str().unwrap_or_default(), Value::clone)
+}
+
 fn page<T>(
     all: &[&T],
     paging: &Paging,
-    id: impl Fn(&T) -> &String,
+    id: impl Fn(&T) -> &str,
     shown: impl Fn(&T) -> Value,
 ) -> Response {
     let limit = paging.limit.unwrap_or(20);
@@ -249,7 +274,7 @@ fn admin_key_json(key: &AdminKey) -> Value {
         "expires_at": key.expires_at.map(|at| at.timestamp()),
         "last_used_at": 1_700_000_001,
         "owner": {
-            "type": "user", "object": "organization.user", "id": "user_1", "name": "dana",
+            "type": "user", "object": "organization.user", "id": key.owner.0, "name": key.owner.1,
             "created_at": 1_700_000_000, "role": "owner",
         },
     })

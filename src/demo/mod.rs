@@ -3,6 +3,7 @@
 //! unchanged: it connects over real sockets.
 
 pub mod admin_api;
+pub mod audit_log;
 pub mod mailbox;
 pub mod pages;
 pub mod receiver;

@@ -1,5 +1,6 @@
 //! A simulated organization: projects, and certificates with the scopes in which they are active.
 
+use super::audit_log::Actor;
 use chrono::{DateTime, TimeDelta, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -42,6 +43,8 @@ pub struct AdminKey {
     pub name: Option<String>,
     pub redacted_value: String,
     pub expires_at: Option<DateTime<Utc>>,
+    /// The id and the name of its owner.
+    pub owner: (String, String),
 }
 
 /// The simulated organization. The API returns its certificates in this order; the real one returns
@@ -57,6 +60,12 @@ pub struct World {
     pub contents_broken: Option<u16>,
     /// The ids of certificates whose content is not found.
     pub without_content: Vec<String>,
+    /// The events of the audit log, latest first. [`World::log`] adds one.
+    pub audit_log: Vec<serde_json::Value>,
+    /// The HTTP status of the audit log, instead of the log.
+    pub audit_log_broken: Option<u16>,
+    /// The number of logged events.
+    pub logged: usize,
 }
 
 impl World {
@@ -139,6 +148,7 @@ impl World {
             name: Some("certvigil".to_owned()),
             redacted_value: "sk-admin...ted".to_owned(),
             expires_at: at(day * 200),
+            owner: ("sa_terraform".to_owned(), "terraform".to_owned()),
         });
         // The admin key lacks the scope for its certificates.
         world.projects.push(Project {
@@ -213,12 +223,26 @@ impl World {
             name: Some("certvigil".to_owned()),
             redacted_value: "sk-admin...ted".to_owned(),
             expires_at: at(150),
+            owner: ("sa_terraform".to_owned(), "terraform".to_owned()),
         });
+        let terraform = Actor::ServiceAccount("sa_terraform");
+        let dana = Actor::Session("user_dana", "dana@demo.example");
+        for certificate in world.certificates.clone().iter().rev() {
+            let (id, at) = (&[certificate.id.as_str()], certificate.created_at);
+            world.log("certificate.created", at, terraform, None, id);
+            for project in certificate.projects.keys() {
+                let at = at + TimeDelta::hours(2);
+                world.log("certificates.activated", at, dana, Some(project), id);
+            }
+        }
         world
     }
 
     /// Deactivates the last active certificate of the project “payments”.
-    pub fn lose_protection(&mut self) {
+    pub fn lose_protection(&mut self, now: DateTime<Utc>) {
+        let erin = Actor::Session("user_erin", "erin@demo.example");
+        let (project, certificate) = (Some("proj_0004"), &["cert_payments"]);
+        self.log("certificates.deactivated", now, erin, project, certificate);
         let last =
             self.certificate("cert_payments").and_then(|one| one.projects.get_mut("proj_0004"));
         if let Some(active) = last {

@@ -58,6 +58,10 @@ id!(
     AdminKeyId
 );
 id!(
+    /// The id of an event of the audit log, `audit_log-…`.
+    AuditEventId
+);
+id!(
     /// The name under which an organization is configured.
     OrganizationName
 );
@@ -271,7 +275,8 @@ impl Project {
 }
 
 /// Where a certificate is active. Projects inherit the certificates of the organization.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scope {
     Organization,
     Project(ProjectId),

@@ -14,6 +14,7 @@ use std::{
 use super::{
     capacity::EXCEEDED,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
+    change::{Audit, Changes},
     content::Knowledge,
     credential::AdminKeys,
     reading::{List, Reading},
@@ -55,6 +56,8 @@ pub struct Inventory {
     pub protection_lost: BTreeMap<ProjectId, ProtectionLost>,
     /// The contents of certificates that were requested. A scan is complete without them.
     pub contents: BTreeMap<CertificateId, Knowledge>,
+    /// Who changed the certificates. A scan is complete without it.
+    pub changes: Changes,
 }
 
 impl Inventory {
@@ -68,10 +71,15 @@ impl Inventory {
             partial,
             admin_keys,
             contents,
+            mut audit,
+            key_owners,
             confirm_after,
             mut capacity,
             ..
         } = reading;
+        if let Audit::Read(reading) = &mut audit {
+            reading.key_owners = key_owners;
+        }
         let since =
             |before: Option<&Unreadable>, error: ReadError| Unreadable::after(before, error, now);
         let is_confirmed = |before: Option<&Unreadable>, cause| {
@@ -167,6 +175,7 @@ impl Inventory {
             let mut failed = Reading::failed(EXCEEDED);
             failed.admin_keys = admin_keys;
             failed.contents = contents;
+            failed.audit = audit;
             return self.merge(failed, selection, now);
         }
         let (admin_keys, unreadable_admin_keys) = match admin_keys {
@@ -192,11 +201,14 @@ impl Inventory {
             unreadable_admin_keys,
             protection_lost: BTreeMap::new(),
             contents: BTreeMap::new(),
+            changes: Changes::default(),
         };
         after.protection_lost = after.protection_lost_since(self, now);
         after.contents = contents.map_or_else(BTreeMap::new, |new| self.contents_with(new));
         after.contents.retain(|id, _| after.certificates.contains_key(id));
         after.apply_contents();
+        let differences = after.differences(self);
+        after.changes = self.changes.with(audit, differences, &after.certificates, now);
         after
     }
 

@@ -8,6 +8,7 @@ pub mod alert;
 pub mod blindness;
 pub mod capacity;
 pub mod certificate;
+pub mod change;
 pub mod content;
 pub mod coverage;
 pub mod credential;

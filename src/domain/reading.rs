@@ -11,9 +11,11 @@ use std::{
 use super::{
     capacity::Capacity,
     certificate::{Certificate, CertificateId, Certificates, Project, ProjectId, Scope},
+    change::Audit,
     content::{Failure, Knowledge},
     credential::AdminKey,
     inventory::Inventory,
+    text::Name,
     unreadable::{CONFIRM_AFTER, ReadError},
 };
 
@@ -104,8 +106,12 @@ pub struct Reading {
     pub partial: BTreeMap<Scope, ReadError>,
     /// The organization's admin keys; `None` if they are not watched.
     pub admin_keys: Option<Result<Vec<AdminKey>, ReadError>>,
+    /// The names of the owners of admin keys, by id.
+    pub key_owners: BTreeMap<Name, Name>,
     /// The contents that were requested; `None` if they are not wanted, and known ones are dropped.
     pub contents: Option<BTreeMap<CertificateId, Knowledge>>,
+    /// The new part of the audit log.
+    pub audit: Audit,
     /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
     /// The previous inventory; unchanged certificates are shared with it.
@@ -130,7 +136,9 @@ impl Reading {
             listings: BTreeMap::new(),
             partial: BTreeMap::new(),
             admin_keys: admin_keys.then(|| Err(why.into())),
+            key_owners: BTreeMap::new(),
             contents: Some(BTreeMap::new()),
+            audit: Audit::Skipped,
             confirm_after: CONFIRM_AFTER,
             recent: VecDeque::new(),
         }

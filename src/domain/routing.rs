@@ -14,6 +14,8 @@ pub struct Routing {
     pub projects: Globs,
     /// Whether it sends resolutions.
     pub send_resolved: bool,
+    /// Whether it also sends changes of certificates, whatever its severity.
+    pub changes: bool,
 }
 
 impl Routing {
@@ -24,6 +26,7 @@ impl Routing {
             organizations: Globs::all(),
             projects: Globs::all(),
             send_resolved: true,
+            changes: false,
         }
     }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::{
-    CandidateView, CertificateView, CredentialView, Event, FailingView, LeftBehind, ProjectsView,
-    SightView, SuccessorView,
+    CandidateView, CertificateView, ChangesView, CredentialView, Event, FailingView, LeftBehind,
+    ProjectsView, SightView, SuccessorView,
 };
 use crate::domain::{
     alert::Reason, evaluate::ContentFinding, subject::Subject, threshold::Severity,
@@ -46,6 +46,8 @@ pub enum Body {
     Credential(CredentialView),
     /// For events `notifier.*`.
     Failing(FailingView),
+    /// For `certificates.changed`.
+    Changes(ChangesView),
     Test,
 }
 
@@ -88,7 +90,7 @@ impl Alert {
     }
 
     /// Identifies its incident: the subject, `projects` for all uncovered projects of an
-    /// organization, `projects:unprotected` for all unprotected ones, or `test`.
+    /// organization, `projects:unprotected` for all unprotected ones, `changes`, or `test`.
     pub fn key(&self) -> String {
         match &self.body {
             Body::Certificate(body) => {
@@ -110,6 +112,7 @@ impl Alert {
             }
             Body::Credential(_) => Subject::ClientIdentity.to_string(),
             Body::Failing(failing) => Subject::Notifier(failing.notifier.clone()).to_string(),
+            Body::Changes(_) => "changes".to_owned(),
             Body::Test => Event::Test.to_string(),
         }
     }
@@ -182,6 +185,8 @@ struct Stored {
     #[serde(default)]
     failing: Option<FailingView>,
     #[serde(default)]
+    changes: Option<ChangesView>,
+    #[serde(default)]
     due_at: Option<DateTime<Utc>>,
     #[serde(default)]
     timely_until: Option<DateTime<Utc>>,
@@ -201,12 +206,12 @@ impl From<Stored> for Alert {
                 candidates,
                 left_behind,
             })),
-            (None, None) => match (stored.sight, stored.credential, stored.failing) {
-                (Some(sight), ..) => Body::Sight(sight),
-                (None, Some(credential), _) => Body::Credential(credential),
-                (None, None, Some(failing)) => Body::Failing(failing),
-                (None, None, None) => Body::Test,
-            },
+            (None, None) => {
+                let sight = stored.sight.map(Body::Sight);
+                let body = sight.or(stored.credential.map(Body::Credential));
+                let body = body.or(stored.failing.map(Body::Failing));
+                body.or(stored.changes.map(Body::Changes)).unwrap_or(Body::Test)
+            }
         };
         Alert {
             closes: stored.closes,
@@ -236,6 +241,7 @@ impl From<Alert> for Stored {
             sight: None,
             credential: None,
             failing: None,
+            changes: None,
             due_at: alert.due_at,
             timely_until: alert.timely_until,
         };
@@ -250,6 +256,7 @@ impl From<Alert> for Stored {
             Body::Sight(sight) => stored.sight = Some(sight),
             Body::Credential(credential) => stored.credential = Some(credential),
             Body::Failing(failing) => stored.failing = Some(failing),
+            Body::Changes(changes) => stored.changes = Some(changes),
             Body::Test => {}
         }
         stored

@@ -1,6 +1,7 @@
 //! Composes notifications from decisions: worst alert first, with coverage and successors; long
 //! lists are cut with a count.
 
+mod changes;
 mod notifiers;
 mod projects;
 mod views;
@@ -247,6 +248,7 @@ impl MessageContext<'_> {
                         duplicate_of: None,
                         reported: None,
                         carries_certvigil: false,
+                        changes: self.changes_of(id, routing),
                         active_in: ActiveIn::default(),
                         next: None,
                         ignored: None,
@@ -371,7 +373,9 @@ fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
     let ends = match &alert.body {
         Body::Certificate(body) => body.certificate.expires_at,
         Body::Credential(credential) => credential.expires_at,
-        Body::Projects(_) | Body::Sight(_) | Body::Failing(_) | Body::Test => None,
+        Body::Projects(_) | Body::Sight(_) | Body::Failing(_) | Body::Changes(_) | Body::Test => {
+            None
+        }
     };
     let broken = matches!(
         alert.event,

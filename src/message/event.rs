@@ -25,6 +25,7 @@ words! {
         ClientIdentityResolved = "client_identity.resolved",
         NotifierFailing = "notifier.failing",
         NotifierRecovered = "notifier.recovered",
+        CertificatesChanged = "certificates.changed",
         Test = "test",
     }
 }
@@ -63,6 +64,7 @@ impl Event {
             | Event::CertificateUnknownExpiry
             | Event::CertificateMismatch
             | Event::CertificateUnfit
+            | Event::CertificatesChanged
             | Event::ProjectUncovered
             | Event::ProjectUnprotected
             | Event::MonitorBlind

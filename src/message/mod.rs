@@ -4,6 +4,7 @@
 //! each attempt.
 
 mod alert;
+mod change;
 pub mod compose;
 pub mod entry;
 mod event;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use crate::domain::{certificate::OrganizationName, scan::ScanRecord, threshold::Severity};
 pub use alert::{Alert, Body, CertificateBody};
+pub use change::{ChangeView, ChangesView, ProjectName};
 pub use event::Event;
 pub use views::{
     ActiveIn, CandidateView, CertificateView, CredentialView, FailingView, LeftBehind, Named,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    ActiveIn, Alert, Body, CandidateView, CertificateView, CredentialView, Event, FailingView,
-    Named, Notification, ProjectView, ProjectsView, ReceiverView, ScanView, SightView,
-    SuccessorView, UnseenView,
+    ActiveIn, Alert, Body, CandidateView, CertificateView, ChangeView, ChangesView, CredentialView,
+    Event, FailingView, Named, Notification, ProjectName, ProjectView, ProjectsView, ReceiverView,
+    ScanView, SightView, SuccessorView, UnseenView,
 };
 use crate::domain::{
     alert::Reason,
     certificate::{AdminKeyId, CertificateId, Dates, OrganizationName, Project, ProjectId},
+    change::{Actor, ActorKind, ChangeKind},
     content::{CERT_SIGN, Content, Defect, PublicKey},
     credential::CredentialKind,
     evaluate::ContentFinding,
@@ -42,6 +43,7 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
                 body.successor = successor(now);
                 body.candidates = candidates(true, now);
                 body.certificate.next = Some(RotationStep::Activate);
+                body.certificate.changes = changes(&body.certificate, now);
                 let projects = &mut body.certificate.active_in.projects;
                 plan(projects, RotationStep::Activate);
                 projects[2].next = Some(RotationStep::MoveClients);
@@ -104,6 +106,13 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             reason: Some(Reason::Replaced),
             ..about(event, "7d", Some(now + TimeDelta::days(6)), Vec::new(), now)
         },
+        Event::CertificatesChanged => {
+            let expiring = of(Event::CertificateExpiring, notifier, now);
+            let certificate = expiring.alerts.first().and_then(Alert::certificate);
+            let listed = certificate.map_or_else(Vec::new, |one| one.changes.clone());
+            let body = Body::Changes(ChangesView { total: listed.len(), listed });
+            Alert::new(event, None, Severity::Info, body)
+        }
         Event::ProjectUncovered => {
             let since = Some(now - TimeDelta::hours(30));
             let listed = [("chat", None, since), ("search", None, since)];
@@ -229,6 +238,7 @@ fn about(
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::CertificatesChanged
         | Event::Test => ("cert_sample9", "ca"),
     };
     let mild = matches!(
@@ -252,6 +262,7 @@ fn about(
             duplicate_of: None,
             reported: None,
             carries_certvigil: false,
+            changes: Vec::new(),
             active_in: ActiveIn {
                 organization: false,
                 projects_total: projects.len(),
@@ -271,6 +282,37 @@ fn about(
         last: event == Event::CertificateExpired,
         ..Alert::new(event, Some(Reason::Stage), severity, body)
     }
+}
+
+/// An upload by a user, and an activation by a service account.
+fn changes(certificate: &CertificateView, now: DateTime<Utc>) -> Vec<ChangeView> {
+    let named = Named { id: certificate.id.clone(), name: certificate.name.clone() };
+    let actor = |kind, id: &str, name: Option<&str>, email: Option<&str>| {
+        let name = name.and_then(Name::clean);
+        let email = email.and_then(Name::clean);
+        Name::clean(id).map(|id| Actor { kind, id, name, email }).into_iter().collect()
+    };
+    let upload = ChangeView {
+        kind: ChangeKind::Uploaded,
+        certificate: named,
+        at: now - TimeDelta::days(358),
+        logged: true,
+        organization: false,
+        projects: Vec::new(),
+        projects_total: 0,
+        actors: actor(ActorKind::User, "user_sample", None, Some("dana@acme.example")),
+    };
+    let projects = certificate.active_in.projects.iter();
+    let projects = projects.map(|one| ProjectName { id: one.id.clone(), name: one.name.clone() });
+    let activation = ChangeView {
+        kind: ChangeKind::Activated,
+        at: now - TimeDelta::days(357),
+        projects: projects.collect(),
+        projects_total: certificate.active_in.projects_total,
+        actors: actor(ActorKind::ServiceAccount, "sa_sample", Some("terraform"), None),
+        ..upload.clone()
+    };
+    vec![activation, upload]
 }
 
 /// The content of a certificate that signs itself.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::wording;
+use super::{ChangeView, wording};
 use crate::domain::{
     certificate::{AdminKeyId, Certificate, CertificateId, Dates, Project, ProjectId},
     content::{Content, Defect},
@@ -136,6 +136,9 @@ pub struct CertificateView {
     /// Whether certvigil's own client certificate depends on it.
     #[serde(default)]
     pub carries_certvigil: bool,
+    /// Latest first, at most 10.
+    #[serde(default)]
+    pub changes: Vec<ChangeView>,
     pub active_in: ActiveIn,
     /// The next rotation step, if it is in a stage or left over. If projects differ, the earliest
     /// step.
@@ -196,6 +199,9 @@ pub struct ProjectView {
     /// Time since which no certificate is active; `None` if one is, or if none was ever seen.
     #[serde(default)]
     pub unprotected_since: Option<DateTime<Utc>>,
+    /// Of an unprotected project: the deactivation in the audit log that turned mutual TLS off.
+    #[serde(default)]
+    pub deactivated: Option<Box<ChangeView>>,
     /// The next rotation step in this project.
     #[serde(default)]
     pub next: Option<RotationStep>,
@@ -299,6 +305,7 @@ impl ProjectView {
             successor_id: None,
             uncovered_from: None,
             unprotected_since: None,
+            deactivated: None,
             next: None,
             candidate: None,
         }

@@ -49,6 +49,10 @@ pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
         Body::Sight(sight) => of_sight(alert, sight, now),
         Body::Credential(credential) => of_credential(alert, credential, now),
         Body::Failing(failing) => of_failing(alert, failing, now),
+        Body::Changes(changes) => match changes.listed.as_slice() {
+            [only] if changes.total == 1 => only.headline(),
+            _ => count(changes.total, "certificate change"),
+        },
         Body::Test => "a test message: no action needed".to_owned(),
     }
 }
@@ -117,6 +121,7 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::CertificatesChanged
         | Event::Test => match certificate.expires_at {
             Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),
             None => format!("“{title}”"),

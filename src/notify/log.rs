@@ -14,7 +14,7 @@ use crate::{
         threshold::Severity,
     },
     logging,
-    message::{Alert, Notification, wording},
+    message::{Alert, Body, ChangeView, Notification, wording},
 };
 
 #[derive(Clone, Debug)]
@@ -73,13 +73,15 @@ impl Notifier for Log {
         now: DateTime<Utc>,
     ) -> BoxFuture<'a, Outcome> {
         let dropped = logging::dropped_lines();
+        let mut lines = 0;
         for alert in &notification.alerts {
-            line(&self.settings.name, notification, alert, now);
+            for headline in headlines(alert, now) {
+                line(&self.settings.name, notification, alert, &headline);
+                lines += 1;
+            }
         }
         let outcome = match logging::dropped_lines() == dropped {
-            true => {
-                Outcome::Delivered { answer: wording::count(notification.alerts.len(), "line") }
-            }
+            true => Outcome::Delivered { answer: wording::count(lines, "line") },
             false => {
                 let detail = "log blocked: nobody reads stderr";
                 Outcome::retry(FailureReason::Unavailable, detail)
@@ -91,11 +93,22 @@ impl Notifier for Log {
 
 /// The log lines without fields.
 pub fn lines(notification: &Notification, now: DateTime<Utc>) -> Vec<String> {
-    let line = |alert: &Alert| format!("{}: {}", alert.severity, wording::headline(alert, now));
-    notification.alerts.iter().map(line).collect()
+    let of_alert = |alert: &Alert| {
+        let severity = alert.severity;
+        headlines(alert, now).into_iter().map(move |line| format!("{severity}: {line}"))
+    };
+    notification.alerts.iter().flat_map(of_alert).collect()
 }
 
-fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTime<Utc>) {
+/// The headline of an alert, or of each change.
+fn headlines(alert: &Alert, now: DateTime<Utc>) -> Vec<String> {
+    match &alert.body {
+        Body::Changes(changes) => changes.listed.iter().map(ChangeView::headline).collect(),
+        _ => vec![wording::headline(alert, now)],
+    }
+}
+
+fn line(notifier: &str, notification: &Notification, alert: &Alert, headline: &str) {
     let certificate = alert.certificate();
     let organization = notification.organization.as_ref().map(|name| name.as_str());
     let expires_at = certificate.and_then(|certificate| certificate.expires_at).map(day::rfc3339);
@@ -117,7 +130,7 @@ fn line(notifier: &str, notification: &Notification, alert: &Alert, now: DateTim
                 certificate = certificate.map(|certificate| certificate.id.as_str()),
                 expires_at = expires_at.as_deref(),
                 projects,
-                "{}", wording::headline(alert, now)
+                "{headline}"
             )
         };
     }

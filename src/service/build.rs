@@ -34,6 +34,7 @@ pub fn target(
         selection: organization.selection.clone(),
         policy: config.policy.of(organization),
         certificate_content: organization.certificate_content,
+        audit_log: organization.audit_log,
         timeout: config.schedule.scan_timeout,
         confirm_after: CONFIRM_AFTER,
     })

@@ -1,6 +1,6 @@
 //! The log lines of a scan.
 
-use crate::usecase::scan::{self, AdminKeysError, Report};
+use crate::usecase::scan::{self, PartError, Report};
 
 pub fn log_scan(report: &Report) {
     /// The number of logged errors; the first ones show the cause.
@@ -22,9 +22,17 @@ pub fn log_scan(report: &Report) {
             "more lists unreadable: certificates in them may expire unnoticed"
         );
     }
-    if let Some(AdminKeysError { why, refused }) = &report.admin_keys_fault {
+    if let Some(PartError { why, refused }) = &report.admin_keys_fault {
         // Logged once. A key without the permission is normal; any other error is a warning.
         let what = "cannot watch the expiry of the admin key in use";
+        match refused {
+            true => tracing::info!(%organization, error = %why, "{what}"),
+            false => tracing::warn!(%organization, error = %why, "{what}"),
+        }
+    }
+    if let Some(PartError { why, refused }) = &report.audit_log_error {
+        let what = "cannot read the audit log: changes are shown without the person or key behind \
+                    them";
         match refused {
             true => tracing::info!(%organization, error = %why, "{what}"),
             false => tracing::warn!(%organization, error = %why, "{what}"),

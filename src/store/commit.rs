@@ -44,6 +44,8 @@ words! {
         CatchUp = "catch_up",
         /// A refresh of sent alerts: it does not change the ledger, and the next one replaces it.
         Refresh = "refresh",
+        /// A notice of changes, without entries in the ledger.
+        Notice = "notice",
     }
 }
 

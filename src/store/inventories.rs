@@ -15,6 +15,7 @@ use super::{
 };
 use crate::domain::{
     certificate::{Certificate, CertificateId, Certificates, OrganizationName, Project, ProjectId},
+    change::{AuditLog, CertificateChange, Changes},
     content::Knowledge,
     credential::AdminKeys,
     inventory::{Inventory, Listing, ProtectionLost},
@@ -33,6 +34,7 @@ const CERTIFICATES: &str = "certificates";
 const LISTS: &str = "lists";
 const PROJECTS: &str = "projects";
 const CONTENTS: &str = "contents";
+const CHANGES: &str = "changes";
 
 /// The data outside the parts.
 #[derive(Serialize, Deserialize)]
@@ -49,6 +51,8 @@ struct Head<'a> {
     unreadable_admin_keys: Option<Unreadable>,
     #[serde(default)]
     protection_lost: Cow<'a, BTreeMap<ProjectId, ProtectionLost>>,
+    #[serde(default)]
+    audit_log: Option<Cow<'a, AuditLog>>,
 }
 
 /// A certificate; times are Unix seconds, as in the API.
@@ -111,6 +115,7 @@ pub async fn keep(
         admin_keys: inventory.admin_keys.as_ref().map(Cow::Borrowed),
         unreadable_admin_keys: inventory.unreadable_admin_keys.clone(),
         protection_lost: Cow::Borrowed(&inventory.protection_lost),
+        audit_log: inventory.changes.audit_log.as_ref().map(Cow::Borrowed),
     };
     query(
         "INSERT INTO organizations (name, inventory, updated_at, scan_id) VALUES ($1, $2, $3, $4)
@@ -160,6 +165,11 @@ pub async fn keep(
     for (id, content) in &inventory.contents {
         let row: ContentRow<'_> = (id.as_str().into(), Cow::Borrowed(content));
         parts.add(&row, tx).await?;
+    }
+    parts.end(tx).await?;
+    let mut parts = Parts::new(organization, CHANGES);
+    for change in &inventory.changes.all {
+        parts.add(change, tx).await?;
     }
     parts.end(tx).await
 }
@@ -290,6 +300,12 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
             contents.insert(CertificateId::parse(&id).map_err(decode)?, content.into_owned());
         }
     }
+    let mut changes = Vec::new();
+    let mut number = 0;
+    while let Some(part) = part(tx, organization, CHANGES, &mut number).await? {
+        changes.append(&mut serde_json::from_str::<Vec<CertificateChange>>(&part)?);
+    }
+    let audit_log = head.audit_log.map(Cow::into_owned);
     let mut inventory = Inventory {
         projects,
         certificates,
@@ -302,6 +318,7 @@ pub async fn read(tx: &mut Transaction, organization: &OrganizationName) -> Resu
         unreadable_admin_keys: head.unreadable_admin_keys,
         protection_lost: head.protection_lost.into_owned(),
         contents,
+        changes: Changes { all: changes, audit_log },
     };
     inventory.apply_contents();
     Ok(inventory)
@@ -381,6 +398,7 @@ impl From<FirstFormat> for Inventory {
             unreadable_admin_keys: whole.unreadable_admin_keys,
             protection_lost: BTreeMap::new(),
             contents: BTreeMap::new(),
+            changes: Changes::default(),
         }
     }
 }

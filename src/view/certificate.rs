@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    change::Change,
     content::Content,
     explanation::{Step, steps},
     seconds,
@@ -181,6 +182,8 @@ pub struct CertificateDetails {
     /// Whether certvigil's own client certificate depends on it: certvigil cannot read the API after
     /// its expiry.
     carries_certvigil: bool,
+    /// Who uploaded, renamed, activated and deactivated it, and when; latest first, at most 10.
+    changes: Vec<Change>,
     active_in: ActiveIn,
     /// The next step of its rotation, if it is in a stage or left over.
     next_step: Option<RotationStep>,
@@ -202,6 +205,7 @@ impl CertificateDetails {
             }),
             content: Content::of(view),
             carries_certvigil: view.carries_certvigil,
+            changes: view.changes.iter().map(Into::into).collect(),
             active_in: ActiveIn {
                 organization: view.active_in.organization,
                 projects_total: view.active_in.projects_total,
@@ -243,6 +247,8 @@ pub struct ProjectOfCertificate {
     uncovered_from: Option<DateTime<Utc>>,
     /// Time since which no certificate is active; null if one is, or if none was ever seen.
     unprotected_since: Option<DateTime<Utc>>,
+    /// Of an unprotected project: the deactivation in the audit log that turned mutual TLS off.
+    deactivated: Option<Change>,
     /// The next rotation step in this project, if any.
     next_step: Option<RotationStep>,
     /// The certificate to activate, if that is the next step.
@@ -257,6 +263,7 @@ impl From<&ProjectView> for ProjectOfCertificate {
             successor_id: view.successor_id.as_ref().map(ToString::to_string),
             uncovered_from: view.uncovered_from.map(seconds),
             unprotected_since: view.unprotected_since.map(seconds),
+            deactivated: view.deactivated.as_deref().map(Into::into),
             next_step: view.next,
             candidate_id: view.candidate.as_ref().map(|one| one.id.to_string()),
         }

@@ -33,6 +33,8 @@ pub struct Explanation {
     pub created_at: Option<DateTime<Utc>>,
     /// Why its content could not be read.
     pub content_failure: Option<String>,
+    /// Why the audit log could not be read.
+    pub audit_log_failure: Option<String>,
     pub successor: Option<SuccessorView>,
     /// Certificates that could be activated in projects without a successor.
     pub candidates: Vec<CandidateView>,
@@ -209,6 +211,7 @@ pub fn explain(
         organization: evaluation.organization.clone(),
         created_at: assessment.certificate.created_at,
         content_failure: content_failure(evaluation, &certificate.id),
+        audit_log_failure: audit_log_failure(evaluation),
         successor,
         candidates,
         unprotected: unprotected(evaluation, assessment.certificate),
@@ -232,6 +235,11 @@ pub fn explain(
 fn content_failure(evaluation: &Evaluation<'_>, id: &CertificateId) -> Option<String> {
     let known = evaluation.inventory.contents.get(id)?;
     known.failure().map(|failure| failure.why.clone())
+}
+
+fn audit_log_failure(evaluation: &Evaluation<'_>) -> Option<String> {
+    let audit_log = evaluation.inventory.changes.audit_log.as_ref()?;
+    audit_log.unreadable.as_ref().map(|unreadable| unreadable.why.to_string())
 }
 
 /// The unprotected projects whose lists contain a certificate: it was probably active there.

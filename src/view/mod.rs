@@ -4,6 +4,7 @@
 //! [`Overview`] evaluates one organization into rows. Times in documents have whole seconds.
 
 mod certificate;
+mod change;
 mod content;
 mod delivery;
 mod explanation;
@@ -14,6 +15,7 @@ mod scan;
 pub use certificate::{
     Candidate, Certificate, CertificateDetails, CertificateRow, ProjectOfCertificate, Successor,
 };
+pub use change::{Change, lines as change_lines};
 pub use content::lines as content_lines;
 pub use delivery::Delivery;
 pub use explanation::{Explanation, Notifier, Step, explain};

@@ -205,6 +205,14 @@ fn each_refused_configuration_shows_key_found_and_expected() {
             "c.toml:1: notifiers.webhook.hook.key: found nothing, expected the integration key of the PagerDuty service",
         ),
         (
+            "[notifiers.webhook.hook]\nformat = \"pagerduty\"\nkey = \"k\"\nevents = [\"changes\"]\n",
+            "c.toml:4: notifiers.webhook.hook.events: found “changes” with the format “pagerduty”, expected no events",
+        ),
+        (
+            "[notifiers.log.all]\nevents = [\"alerts\"]\n",
+            "c.toml:2: notifiers.log.all.events[0]: found “alerts”, expected \"changes\"",
+        ),
+        (
             "[notifiers.webhook.hook]\nformat = \"opsgenie\"\n",
             "c.toml:1: notifiers.webhook.hook.key: found nothing, expected the API key of the Opsgenie integration",
         ),
@@ -596,12 +604,13 @@ fn a_rule_inherits_what_it_leaves_out() {
 fn an_organization_without_a_notifier_and_an_ended_ignore_are_warned_about() {
     crypto();
     let text = format!(
-        "{KEY}[notifiers.log.a]\norganizations = [\"other\"]\n[[rules]]\n\
+        "{KEY}audit_log_addresses = true\n[notifiers.log.a]\norganizations = [\"other\"]\n[[rules]]\n\
          ignore = {{ reason = \"old\", until = 2020-01-01 }}\n"
     );
     let folder = tempfile::tempdir().unwrap();
     let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
     for words in [
+        "organizations.acme.audit_log_addresses: has no effect without audit_log = true",
         "organization acme: no notifier selects it, so its alerts are not sent",
         "notifier a: the key “organizations” matches no configured organization",
         "rules[0].ignore: ended on 2020-01-02 00:00 UTC, so it ignores nothing now",

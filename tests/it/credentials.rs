@@ -2,7 +2,7 @@
 
 use certvigil::{
     demo::world::{AdminKey, World},
-    usecase::scan::AdminKeysError,
+    usecase::scan::PartError,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -11,7 +11,8 @@ use super::support::{Heard, Service, Sim, Tls, days, fits_schema, start};
 
 fn key(id: &str, redacted: &str, expires_at: Option<DateTime<Utc>>) -> AdminKey {
     let name = Some(format!("name of {id}"));
-    AdminKey { id: id.to_owned(), name, redacted_value: redacted.to_owned(), expires_at }
+    let owner = ("user_1".to_owned(), "dana".to_owned());
+    AdminKey { id: id.to_owned(), name, redacted_value: redacted.to_owned(), expires_at, owner }
 }
 
 /// Of the key that the simulated API takes.
@@ -92,7 +93,7 @@ async fn a_key_that_may_not_read_the_keys_is_reported_once_and_makes_no_scan_inc
     sim.api.world().admin_keys_broken = Some(403);
     let report = service.scan(start()).await;
     assert!(report.record.complete && report.record.faults.is_empty());
-    let AdminKeysError { why, refused } = report.admin_keys_fault.unwrap();
+    let PartError { why, refused } = report.admin_keys_fault.unwrap();
     assert!(refused);
     assert!(why.contains("HTTP 403: the admin key has no permission to read this"), "{why}");
     assert_eq!(service.scan(start() + days(1)).await.admin_keys_fault, None, "once");

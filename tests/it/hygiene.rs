@@ -34,6 +34,7 @@ async fn indiscreet(sim: &Sim, asked: Arc<Mutex<BTreeSet<String>>>) -> std::net:
             id: "key_1".to_owned(),
             name: Some("certvigil".to_owned()),
             redacted_value: KEY.to_owned(),
+            owner: ("user_1".to_owned(), "dana".to_owned()),
             expires_at: Some(expires),
         });
     }

@@ -7,6 +7,7 @@ mod answers;
 mod api;
 mod architecture;
 mod attacks;
+mod audit;
 mod blind;
 mod browser;
 mod cli;

@@ -12,7 +12,7 @@ use crate::{
     domain::day,
     message::{ProjectView, wording},
     store::SentNotification,
-    view::{Explanation, content_lines},
+    view::{Explanation, change_lines, content_lines},
 };
 
 impl Page<'_> {
@@ -28,6 +28,7 @@ impl Page<'_> {
         let mut out = String::new();
         self.certificate(&mut out)?;
         self.content(&mut out)?;
+        self.changes(&mut out)?;
         self.projects(&mut out)?;
         self.ladder(&mut out)?;
         self.notifiers(&mut out)?;
@@ -109,6 +110,20 @@ impl Page<'_> {
         }
         for (label, value) in lines {
             writeln!(out, "  {label:<16}{value}")?;
+        }
+        Ok(())
+    }
+
+    fn changes(&self, out: &mut String) -> std::fmt::Result {
+        let lines = change_lines(&self.explanation.certificate.changes);
+        if let Some(why) = &self.explanation.audit_log_failure {
+            writeln!(out, "\nThe audit log could not be read: {why}")?;
+        }
+        if !lines.is_empty() {
+            writeln!(out, "\nChanges, latest first")?;
+        }
+        for (at, text) in lines {
+            writeln!(out, "  {}: {text}", self.at(at))?;
         }
         Ok(())
     }

@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{AdminApi, certificate_json, error, refusal};
-use crate::demo::world::{Certificate, World};
+use crate::demo::{
+    audit_log::Actor,
+    world::{Certificate, World},
+};
 
 /// The maximum number of certificates in a request.
 const MAX_IDS: usize = 10;
@@ -59,7 +62,9 @@ async fn upload(State(api): State<AdminApi>, Json(upload): Json<Upload>) -> Resp
         pem: Some(upload.certificate),
     };
     let body = certificate_json(&new, "certificate", false);
+    let id = new.id.clone();
     world.certificates.push(new);
+    log(&mut world, "certificate.created", &[id]);
     Json(body).into_response()
 }
 
@@ -72,6 +77,7 @@ async fn remove(State(api): State<AdminApi>, Path(id): Path<String>) -> Response
         let code = Some("certificate_in_use");
         return refusal(400, code, "The certificate is active: deactivate it first.");
     }
+    log(&mut world, "certificate.deleted", std::slice::from_ref(&id));
     world.certificates.retain(|one| one.id != id);
     Json(json!({ "object": "certificate.deleted", "id": id })).into_response()
 }
@@ -100,6 +106,13 @@ async fn deactivate_in(
     switch(&mut api.world(), Some(&id), &ids.certificate_ids, false)
 }
 
+/// Logs an event of the simulated admin key.
+fn log(world: &mut World, kind: &str, ids: &[String]) {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let now = crate::clock::Clock::System.now();
+    world.log(kind, now, Actor::ServiceAccount("sa_terraform"), None, &ids);
+}
+
 /// Activates or deactivates all of these certificates, in a project or for the organization; an
 /// error changes nothing.
 fn switch(world: &mut World, project: Option<&str>, ids: &[String], active: bool) -> Response {
@@ -118,6 +131,8 @@ fn switch(world: &mut World, project: Option<&str>, ids: &[String], active: bool
             Some(project) => drop(certificate.projects.insert(project.to_owned(), active)),
         }
     }
+    let kind = if active { "certificates.activated" } else { "certificates.deactivated" };
+    log(world, kind, ids);
     let what = if project.is_some() {
         "organization.project.certificate"
     } else {

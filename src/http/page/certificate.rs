@@ -17,7 +17,10 @@ use crate::{
     domain::status::Status,
     message::{ProjectView, wording},
     store::SentNotification,
-    view::{CertificateRow, Explanation, Notifier as Outlook, Step as Threshold, content_lines},
+    view::{
+        CertificateRow, Explanation, Notifier as Outlook, Step as Threshold, change_lines,
+        content_lines,
+    },
 };
 
 #[derive(Serialize)]
@@ -30,6 +33,8 @@ pub struct CertificatePage {
     /// Label and value of each line.
     content: Vec<(&'static str, String)>,
     content_failure: Option<String>,
+    changes: Vec<(DisplayTime, String)>,
+    audit_log_failure: Option<String>,
     scan: Option<(DisplayTime, bool)>,
     why_no_stage: &'static str,
     organization_wide: bool,
@@ -119,6 +124,11 @@ pub async fn page(
         strange_expiry: row.view.strange_expiry,
         content: content_lines(&row.view, timezone),
         content_failure: explanation.content_failure.clone(),
+        changes: change_lines(&row.view.changes)
+            .into_iter()
+            .map(|(at, text)| (moment(at), text))
+            .collect(),
+        audit_log_failure: explanation.audit_log_failure.clone(),
         scan: overview.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
         why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
             (true, _, Some(_)) => "none: no threshold reached yet",

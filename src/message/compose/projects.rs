@@ -83,7 +83,7 @@ impl MessageContext<'_> {
                     Some(due.map_or((due_at, timely_until), |due| due.min((due_at, timely_until))));
             }
             subjects.push(subject.clone());
-            projects.extend(self.project(kind, id));
+            projects.extend(self.project(kind, id, routing));
         }
         let reached = open.filter(|_| !projects.is_empty())?;
         // Latest loss first, because it is the news.
@@ -137,13 +137,15 @@ impl MessageContext<'_> {
         }
     }
 
-    fn project(&self, kind: ProjectKind, id: &ProjectId) -> Option<ProjectView> {
+    fn project(&self, kind: ProjectKind, id: &ProjectId, routing: &Routing) -> Option<ProjectView> {
         match kind {
             ProjectKind::Uncovered => {
                 self.evaluation.uncovered(id).map(|one| self.since(one.project))
             }
             ProjectKind::Unprotected => {
-                self.evaluation.unprotected(id).map(ProjectView::unprotected)
+                let unprotected = self.evaluation.unprotected(id)?;
+                let deactivated = self.deactivation(id, routing).map(Box::new);
+                Some(ProjectView { deactivated, ..ProjectView::unprotected(unprotected) })
             }
         }
     }

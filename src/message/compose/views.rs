@@ -121,6 +121,7 @@ impl MessageContext<'_> {
                 duplicate_of: self.evaluation.older_twin(certificate).map(Named::of),
                 reported: certificate.reported,
                 carries_certvigil: self.evaluation.carries_certvigil(certificate),
+                changes: self.changes_of(&certificate.id, routing),
                 active_in,
                 next: rotation.next(),
                 ignored: ignored(assessment),

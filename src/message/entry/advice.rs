@@ -66,6 +66,7 @@ pub(super) fn consequence(
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::CertificatesChanged
         | Event::Test => return None,
     }
     let first = active.projects.iter().filter_map(|project| project.uncovered_from).min();
@@ -299,6 +300,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::CertificatesChanged
         | Event::Test => &[],
     };
     let (at, beside) = if everywhere {

@@ -8,8 +8,11 @@ use super::{
     advice::{Advice, advice, blindness, consequence},
     facts::{instant, reason, unknown},
 };
-use crate::message::{
-    ActiveIn, Alert, CandidateView, CertificateBody, Event, ProjectView, wording,
+use crate::{
+    domain::change::ChangeKind,
+    message::{
+        ActiveIn, Alert, CandidateView, CertificateBody, ChangeView, Event, ProjectView, wording,
+    },
 };
 
 impl Entry {
@@ -53,6 +56,7 @@ impl Entry {
             self.facts.push(("Subject", content.subject.clone()));
             self.facts.push(("Fingerprint", format!("SHA-256 {}", content.fingerprint)));
         }
+        self.name_changes(&certificate.changes, over);
         if let Some(valid_at) = certificate.valid_at.filter(|valid_at| *valid_at > now) {
             let from = instant(valid_at, timezone);
             if alert.event == Event::CertificateNotYetValid {
@@ -129,6 +133,30 @@ impl Entry {
             }
         });
         self.advise(advice(alert, body, now));
+    }
+
+    /// Who uploaded and activated it according to the audit log; of a resolved alert, the latest
+    /// change.
+    fn name_changes(&mut self, changes: &[ChangeView], over: bool) {
+        let mut logged = changes.iter().filter(|one| one.logged);
+        let shown: Vec<&ChangeView> = match over {
+            true => logged.next().into_iter().collect(),
+            false => [ChangeKind::Uploaded, ChangeKind::Activated]
+                .iter()
+                .filter_map(|kind| logged.clone().find(|one| one.kind == *kind))
+                .collect(),
+        };
+        for change in shown {
+            let label = match change.kind {
+                ChangeKind::Uploaded => "Uploaded",
+                ChangeKind::Renamed => "Renamed",
+                ChangeKind::Activated => "Activated",
+                ChangeKind::Deactivated => "Deactivated",
+                ChangeKind::Deleted => "Deleted",
+            };
+            let fact = format!("{} {}", wording::day(change.at), change.details());
+            self.facts.push((label, fact.trim_end().to_owned()));
+        }
     }
 
     fn advise(&mut self, advice: Advice) {

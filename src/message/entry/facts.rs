@@ -36,6 +36,7 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
         | Event::AdminKeyResolved
         | Event::ClientIdentityResolved
         | Event::NotifierRecovered
+        | Event::CertificatesChanged
         | Event::Test => return None,
     };
     Some(match (alert.reason?, of_its_end) {

@@ -3,6 +3,7 @@
 
 mod advice;
 mod certificate;
+mod changes;
 mod facts;
 mod monitor;
 mod projects;
@@ -165,6 +166,7 @@ impl Entry {
             Body::Failing(failing) => {
                 entry.describe_failing(alert, failing, shown_projects, timezone);
             }
+            Body::Changes(changes) => entry.describe_changes(changes, shown_projects, timezone),
             Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }

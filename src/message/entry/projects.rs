@@ -42,7 +42,11 @@ impl Entry {
             let since = project.uncovered_from.or(project.unprotected_since);
             match (&project.successor_id, since) {
                 (Some(valid), _) => format!("{valid} is valid"),
-                (None, Some(from)) => format!("since {}", wording::day(from)),
+                (None, Some(from)) => {
+                    let deactivated = project.deactivated.as_ref().filter(|_| !over);
+                    let who = deactivated.map(|change| format!("; {}", change.headline()));
+                    format!("since {}{}", wording::day(from), who.unwrap_or_default())
+                }
                 (None, None) if over => String::new(),
                 (None, None) if unprotected => "never seen with an active certificate".to_owned(),
                 (None, None) => "none of its certificates is valid yet".to_owned(),
@@ -58,8 +62,15 @@ impl Entry {
                              for the whole organization.";
                 self.advice.push(first.to_owned());
             }
+            let is_known = projects.listed.iter().all(|project| project.deactivated.is_some());
+            let ask = match is_known {
+                true => "Ask who deactivated the last certificate why it was done.",
+                false => {
+                    "Look up in the organization’s audit log who deactivated the last certificate, and why."
+                }
+            };
             let steps = [
-                "Look up in the organization’s audit log who deactivated the last certificate, and why.",
+                ask,
                 "If mutual TLS is off on purpose, add the projects to unprotected_ignore in the \
                  configuration.",
             ];

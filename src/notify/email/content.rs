@@ -290,5 +290,6 @@ fn selected(settings: &Settings, organization: &OrganizationName) -> String {
         Severity::Critical => "critical alerts",
     };
     let some = if settings.routing.projects.is_all() { "" } else { "some projects of " };
-    format!("It sends {what} of {some}the organization {organization}.")
+    let changes = if settings.routing.changes { ", and changes of certificates" } else { "" };
+    format!("It sends {what} of {some}the organization {organization}{changes}.")
 }

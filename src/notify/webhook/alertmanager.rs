@@ -95,6 +95,7 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Event::ClientIdentityExpired
         | Event::ClientIdentityResolved => "CertvigilClientIdentity",
         Event::NotifierFailing | Event::NotifierRecovered => "CertvigilNotifierFailing",
+        Event::CertificatesChanged => "CertvigilCertificatesChanged",
         Event::Test => "CertvigilTest",
     });
     let mut labels = json!({
@@ -111,7 +112,11 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
             labels["admin_key"] = id.as_str().into();
         }
         Body::Failing(failing) => labels["notifier"] = failing.notifier.as_str().into(),
-        Body::Credential(_) | Body::Projects(_) | Body::Sight(_) | Body::Test => {}
+        Body::Credential(_)
+        | Body::Projects(_)
+        | Body::Sight(_)
+        | Body::Changes(_)
+        | Body::Test => {}
     }
     labels
 }

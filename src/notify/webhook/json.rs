@@ -10,7 +10,7 @@ use crate::{
         Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnseenView,
         style::Links, wording,
     },
-    view::{Candidate, CertificateDetails, ProjectOfCertificate, Successor},
+    view::{Candidate, CertificateDetails, Change, ProjectOfCertificate, Successor},
 };
 
 pub const SCHEMA: &str = "certvigil.notification/1";
@@ -101,6 +101,10 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
                 "receivers_total": view.total,
                 "receivers": view.receivers.iter().map(failing_receiver).collect::<Value>(),
             });
+        }
+        Body::Changes(view) => {
+            entry["changes"] = json!(view.listed.iter().map(Change::from).collect::<Vec<_>>());
+            entry["changes_total"] = view.total.into();
         }
         Body::Test => {}
     }

@@ -124,7 +124,8 @@ impl Store {
             "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $2
              UNION
              SELECT d.receiver FROM deliveries d JOIN notifications n ON n.id = d.notification_id
-             WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'",
+             WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'
+               AND n.kind <> 'notice'",
         )
         .bind(organization.as_str())
         .bind(notifier)

@@ -5,6 +5,7 @@
 //! last known inventory is evaluated even if nothing could be read. Sends nothing: alerts are
 //! committed with the ledger and the scan record first.
 
+mod audit;
 mod plan;
 mod read;
 
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::Failed;
 use crate::{
-    admin_api::AdminApi,
+    admin_api::{AdminApi, AuditSettings},
     build, clock,
     domain::{
         acknowledgement::Acknowledgements,
@@ -38,6 +39,7 @@ use crate::{
     notify::Notifier,
     store::{Change, Commit, Lease, Store, StoreError, id_at},
 };
+use audit::read_audit_log;
 use plan::plan;
 pub use read::{Progress, read};
 
@@ -54,6 +56,8 @@ pub struct Target {
     pub policy: Policy,
     /// Whether to request the content of each certificate.
     pub certificate_content: bool,
+    /// `None` if the audit log is not read.
+    pub audit_log: Option<AuditSettings>,
     pub timeout: Duration,
     /// How long an absence must last before it counts.
     pub confirm_after: TimeDelta,
@@ -100,9 +104,9 @@ impl ScanTimes {
     }
 }
 
-/// Why the expiry of the admin key in use is not watched.
+/// Why a part of the organization cannot be read without which the scan is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminKeysError {
+pub struct PartError {
     pub why: String,
     /// Whether the API rejected the key (401 or 403).
     pub refused: bool,
@@ -115,9 +119,11 @@ pub struct Report {
     /// Number of notifications in the outbox.
     pub notifications: usize,
     /// The error of the admin keys, if it is new. It makes no scan incomplete.
-    pub admin_keys_fault: Option<AdminKeysError>,
+    pub admin_keys_fault: Option<PartError>,
     /// Why the key cannot read the content of certificates, if that is new.
     pub content_refused: Option<String>,
+    /// Why the audit log cannot be read, if that is new.
+    pub audit_log_error: Option<PartError>,
     /// Whether a later scan has to confirm that something is gone.
     pub needs_confirmation: bool,
     /// How far the API's clock is ahead, if that is implausible and the local clock was used.
@@ -143,8 +149,10 @@ pub async fn run_once(
     let before = target.api.requests();
     // An internal error counts as unreadable lists.
     let reading = read(target, Arc::clone(&known), when.started_at, progress);
-    let reading = AssertUnwindSafe(reading).catch_unwind().await;
-    let reading = reading.unwrap_or_else(|_| Reading::failed("internal error while reading"));
+    let reading = AssertUnwindSafe(reading).catch_unwind();
+    let (reading, audit) = tokio::join!(reading, read_audit_log(target, &known));
+    let mut reading = reading.unwrap_or_else(|_| Reading::failed("internal error while reading"));
+    reading.audit = audit;
     let at = when.started_at + TimeDelta::from_std(started.elapsed()).unwrap_or(TimeDelta::zero());
     let requests = target.api.requests() - before;
     let synchronization = clock::synchronization();
@@ -224,6 +232,7 @@ pub async fn keep(
     let over: Vec<Uuid> = over.map(|one| one.id).collect();
     let admin_keys_fault = news_of_keys(&before, &after);
     let content_refused = news_of_contents(organization, &before, &after);
+    let audit_log_error = news_of_audit_log(&before, &after);
     let mut tries = 0..PLANS;
     let notifications = loop {
         let plans = plan(&context, &transition, store, notifiers, moment, local).await?;
@@ -253,6 +262,7 @@ pub async fn keep(
         notifications,
         admin_keys_fault,
         content_refused,
+        audit_log_error,
         needs_confirmation,
         ignored_skew,
     })
@@ -260,19 +270,33 @@ pub async fn keep(
 
 /// The error of the admin keys, unless the previous scan had the same: the list is unreadable, or
 /// does not contain the key in use.
-fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<AdminKeysError> {
-    fn fault(inventory: &Inventory) -> Option<AdminKeysError> {
+fn news_of_keys(before: &Inventory, after: &Inventory) -> Option<PartError> {
+    fn fault(inventory: &Inventory) -> Option<PartError> {
         if let Some(unreadable) = &inventory.unreadable_admin_keys {
-            // The request id differs in each response.
-            let why = unreadable.why.split(" (x-request-id").next()?.to_owned();
-            return Some(AdminKeysError { why, refused: unreadable.cause == Cause::Refused });
+            let why = without_request_id(&unreadable.why);
+            return Some(PartError { why, refused: unreadable.cause == Cause::Refused });
         }
         let listed = inventory.admin_keys.as_ref()?;
         let own = listed.keys.values().any(|key| key.own);
         let why = "the list of admin keys does not contain the key that certvigil uses".to_owned();
-        (!own).then_some(AdminKeysError { why, refused: false })
+        (!own).then_some(PartError { why, refused: false })
     }
     fault(after).filter(|new| fault(before).as_ref() != Some(new))
+}
+
+/// The error of the audit log, unless the previous scan had the same.
+fn news_of_audit_log(before: &Inventory, after: &Inventory) -> Option<PartError> {
+    fn error(inventory: &Inventory) -> Option<PartError> {
+        let unreadable = inventory.changes.audit_log.as_ref()?.unreadable.as_ref()?;
+        let why = without_request_id(&unreadable.why);
+        Some(PartError { why, refused: unreadable.cause == Cause::Refused })
+    }
+    error(after).filter(|new| error(before).as_ref() != Some(new))
+}
+
+/// An error without the request id, which differs in each response.
+fn without_request_id(why: &str) -> String {
+    why.split(" (x-request-id").next().unwrap_or_default().to_owned()
 }
 
 /// Why the API refuses the contents of certificates, unless it did so before. Logs a content that

@@ -31,6 +31,7 @@ pub(super) async fn plan(
         let state = notifier.state(ledger);
         let known = store.known_receivers(organization, &state.name).await;
         let known = known.map_err(Failed::during("reading the receivers"))?;
+        plans.extend(notice(context, transition, (&state, version), notifier.receivers(), moment));
         plans.extend(plan_of(
             context,
             transition,
@@ -103,6 +104,30 @@ fn plan_of(
         plans.push(Plan { decisions, messages, up_to_date, withdraws_ledger: alone, ..catch_up });
     }
     plans
+}
+
+/// The notice of changes, for every receiver.
+fn notice(
+    context: &MessageContext<'_>,
+    transition: &Transition<'_>,
+    (state, ledger_version): (&NotifierState, LedgerVersion),
+    receivers: Vec<String>,
+    moment: ScanTime,
+) -> Option<Plan> {
+    if matches!(transition, Transition::Unwatched) {
+        return None;
+    }
+    let notice = context.notice(id_at(moment.now), state)?;
+    Some(Plan {
+        notifier: state.name.clone(),
+        decisions: Vec::new(),
+        messages: vec![notice],
+        kind: MessageKind::Notice,
+        receivers,
+        up_to_date: Vec::new(),
+        withdraws_ledger: false,
+        ledger_version,
+    })
 }
 
 fn log_held_back(context: &MessageContext<'_>, notifier: &str, decision: &Decision) {

@@ -17,11 +17,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::Target;
 use crate::{
-    admin_api::{Certificates, Presence, Recent, UnreadableItems},
+    admin_api::{AdminKeys, Certificates, Presence, Recent, UnreadableItems},
     domain::{
         certificate::{Project, ProjectId, Scope},
         content::{Failure, Knowledge},
-        credential::AdminKey,
         inventory::Inventory,
         reading::Reading,
         unreadable::{Cause, ReadError},
@@ -59,7 +58,7 @@ enum Arrival {
     List(Scope, Result<Option<Certificates>, ReadError>),
     /// A known project that the complete list of projects does not contain.
     Missing(Project, ReadError),
-    AdminKeys(Result<Vec<AdminKey>, ReadError>),
+    AdminKeys(Result<AdminKeys, ReadError>),
 }
 
 /// Reads every selected list until the time limit. Lists that equal those in `before` are shared
@@ -350,7 +349,12 @@ fn take(
         Arrival::ProjectListEnd(end) => {
             reading.project_list = too_many.take().map_or(end, Err);
         }
-        Arrival::AdminKeys(keys) => reading.admin_keys = Some(keys),
+        Arrival::AdminKeys(keys) => {
+            reading.admin_keys = Some(keys.map(|listed| {
+                reading.key_owners = listed.owners;
+                listed.keys
+            }));
+        }
         Arrival::Missing(project, error) => {
             let scope = Scope::Project(project.id.clone());
             match reading.add_projects(vec![project]) {

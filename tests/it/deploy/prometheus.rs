@@ -86,6 +86,7 @@ async fn rules_and_dashboard_ask_only_for_what_there_is_and_link_to_what_there_i
         id: "key_a".to_owned(),
         name: None,
         redacted_value: "sk-admin...ted".to_owned(),
+        owner: ("user_1".to_owned(), "dana".to_owned()),
         expires_at: Some(Clock::System.now() + TimeDelta::days(100)),
     });
     let sim = Sim::start(world).await;

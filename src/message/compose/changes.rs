@@ -1,0 +1,107 @@
+//! The known changes of certificates, and the notice of new ones.
+
+use uuid::Uuid;
+
+use super::{Composed, MessageContext};
+use crate::{
+    domain::{
+        certificate::{CertificateId, ProjectId, Scope},
+        change::{CertificateChange, ChangeKind},
+        evaluate::Evaluation,
+        notifier::NotifierState,
+        routing::Routing,
+        threshold::Severity,
+    },
+    message::{Alert, Body, ChangeView, ChangesView, Event, Named, Notification, ProjectName},
+};
+
+/// The maximum number of changes of a certificate.
+const MAX_CHANGES: usize = 10;
+/// The maximum number of changes in a notice.
+const MAX_NEWS: usize = 100;
+/// The maximum number of projects of a change.
+const MAX_PROJECTS: usize = 10;
+
+impl MessageContext<'_> {
+    /// The latest changes of a certificate.
+    pub(super) fn changes_of(&self, id: &CertificateId, routing: &Routing) -> Vec<ChangeView> {
+        let changes = self.evaluation.inventory.changes.of(id);
+        changes.take(MAX_CHANGES).map(|one| self.change(one, routing)).collect()
+    }
+
+    /// The latest deactivation in a project or for the organization, if it is its latest change and
+    /// the audit log names who made it.
+    pub(super) fn deactivation(
+        &self,
+        project: &ProjectId,
+        routing: &Routing,
+    ) -> Option<ChangeView> {
+        let its = |scope: &Scope| scope.project().is_none_or(|id| id == project);
+        let changes = self.evaluation.inventory.changes.all.iter();
+        let latest = changes
+            .filter(|one| one.kind.has_scope() && one.scopes.iter().any(its))
+            .max_by_key(|one| one.at)?;
+        let names = latest.kind == ChangeKind::Deactivated && !latest.actors.is_empty();
+        names.then(|| self.change(latest, routing))
+    }
+
+    /// The notice of the changes that this scan noticed; `None` without any for the notifier.
+    pub fn notice(&self, id: Uuid, notifier: &NotifierState) -> Option<Composed> {
+        let Evaluation { inventory, now, .. } = self.evaluation;
+        let routing = &notifier.routing;
+        if !routing.changes || !routing.selects(self.evaluation.organization) {
+            return None;
+        }
+        let news = inventory.changes.news(*now).filter(|one| self.concerns(one, routing));
+        let (mut listed, mut total) = (Vec::new(), 0);
+        for one in news {
+            total += 1;
+            if listed.len() < MAX_NEWS {
+                listed.push(self.change(one, routing));
+            }
+        }
+        let body = Body::Changes(ChangesView { listed, total });
+        let alert = Alert::new(Event::CertificatesChanged, None, Severity::Info, body);
+        let message = self.message(id, &notifier.name, vec![(alert, Vec::new())], 1);
+        // Later scans do not replace it.
+        let notification = Notification { stale_at: None, ..message.notification };
+        (total > 0).then_some(Composed { notification, ..message })
+    }
+
+    /// Whether a change concerns the selected projects. A change without a project concerns all.
+    fn concerns(&self, change: &CertificateChange, routing: &Routing) -> bool {
+        let has_no_project = !change.kind.has_scope()
+            || change.scopes.is_empty()
+            || change.scopes.contains(&Scope::Organization);
+        let projects = &self.evaluation.inventory.projects;
+        let is_selected =
+            |id| projects.get(id).is_some_and(|project| routing.projects.match_project(project));
+        routing.projects.is_all() || has_no_project || change.projects().any(is_selected)
+    }
+
+    fn change(&self, change: &CertificateChange, routing: &Routing) -> ChangeView {
+        let inventory = self.evaluation.inventory;
+        let (has_scope, scopes) = (change.kind.has_scope(), &change.scopes);
+        let organization = has_scope && scopes.contains(&Scope::Organization);
+        let named = change.projects().filter_map(|id| {
+            let known = inventory.projects.get(id);
+            let selected = match known {
+                Some(project) => routing.projects.match_project(project),
+                None => routing.projects.is_all(),
+            };
+            let name = known.and_then(|project| project.name.clone());
+            selected.then(|| ProjectName { id: id.clone(), name })
+        });
+        let total = if has_scope { change.scopes_total } else { 0 };
+        ChangeView {
+            kind: change.kind,
+            certificate: Named { id: change.certificate.clone(), name: change.name.clone() },
+            at: change.at,
+            logged: change.events > 0,
+            organization,
+            projects: named.take(MAX_PROJECTS).collect(),
+            projects_total: total - usize::from(organization).min(total),
+            actors: change.actors.clone(),
+        }
+    }
+}
