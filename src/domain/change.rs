@@ -233,7 +233,7 @@ impl AuditLog {
             actor.name = name.cloned();
             actor.email.take_if(|_| !reading.addresses);
         }
-        if reading.addresses != self.addresses {
+        if !reading.addresses || !self.addresses {
             set_addresses(earlier, &events);
         }
         // For addresses that were not kept before, the whole log was read again.

@@ -77,7 +77,9 @@ impl Inventory {
             mut capacity,
             ..
         } = reading;
-        if let Audit::Read(reading) = &mut audit {
+        if let Audit::Read(reading) = &mut audit
+            && reading.key_owners.is_empty()
+        {
             reading.key_owners = key_owners;
         }
         let since =

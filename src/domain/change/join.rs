@@ -98,18 +98,20 @@ impl Group<'_> {
     fn of_scoped(&mut self, items: &[Item]) -> CertificateChange {
         let scopes = items.iter().filter_map(|item| item.scope.clone()).collect();
         let mut change = self.change(items, scopes);
-        let mut noticed = 0;
+        let (mut noticed, mut is_shown) = (0, false);
         for item in items {
             let Some(scope) = &item.scope else { continue };
             if self.shows(item, scope) {
                 self.explained.insert(scope.clone());
                 change.compared = true;
+                is_shown = true;
             } else if self.was_noticed(item, scope) {
                 change.compared = true;
                 noticed += 1;
             }
         }
-        change.is_news &= noticed < items.len();
+        // A difference is news even if its event is from before the first reading of the log.
+        change.is_news = is_shown || (change.is_news && noticed < items.len());
         change
     }
 
@@ -146,7 +148,8 @@ impl Group<'_> {
             && items.iter().all(|item| is_after(item, one.since))
         {
             let scopes = std::mem::take(&mut one.scopes);
-            return vec![CertificateChange { compared: true, ..self.change(&items, scopes) }];
+            let change = self.change(&items, scopes);
+            return vec![CertificateChange { compared: true, is_news: true, ..change }];
         }
         let mut waiting = self.waiting();
         let known = waiting.find(|one| {

@@ -29,17 +29,24 @@ impl MessageContext<'_> {
         changes.take(MAX_CHANGES).map(|one| self.change(one, routing)).collect()
     }
 
-    /// The latest deactivation in a project or for the organization, if it is its latest change and
-    /// the audit log names who made it.
+    /// The deactivation that turned mutual TLS off in a project, if the audit log names who made it,
+    /// and the scan that noticed the loss noticed nothing else that may be its cause.
     pub(super) fn deactivation(
         &self,
         project: &ProjectId,
         routing: &Routing,
     ) -> Option<ChangeView> {
         let its = |scope: &Scope| scope.project().is_none_or(|id| id == project);
-        let changes = self.evaluation.inventory.changes.all.iter();
-        let latest = changes
-            .filter(|one| one.kind.has_scope() && one.scopes.iter().any(its))
+        let lost_at = self.lost_protection(project)?;
+        let noticed = || {
+            let changes = self.evaluation.inventory.changes.all.iter();
+            changes.filter(|one| one.kind.has_scope() && one.seen_at == lost_at)
+        };
+        if noticed().any(|one| one.scopes.is_empty()) {
+            return None;
+        }
+        let latest = noticed()
+            .filter(|one| one.compared && one.scopes.iter().any(its))
             .max_by_key(|one| one.at)?;
         let names = latest.kind == ChangeKind::Deactivated && !latest.actors.is_empty();
         names.then(|| self.change(latest, routing))
