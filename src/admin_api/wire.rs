@@ -280,7 +280,7 @@ fn owner_text(owner: &serde_json::Value, key: &str) -> Option<Name> {
 }
 
 /// The maximum number of certificates of an event. A request names at most 10.
-const MAX_IN_EVENT: usize = 100;
+const MAX_IN_EVENT: usize = 20;
 
 /// An event of the audit log; `None` if it is not about certificates.
 #[derive(Clone)]
@@ -389,7 +389,11 @@ impl<'de> Deserialize<'de> for ListedEvent {
         };
         let changed = changed
             .ok_or_else(|| D::Error::custom(format_args!("missing field `{}`", raw.kind)))?;
-        let certificates = changed.into_iter().take(MAX_IN_EVENT).map(|changed| {
+        if changed.len() > MAX_IN_EVENT {
+            let why = format!("{} certificates, but a request names at most 10", changed.len());
+            return Err(D::Error::custom(why));
+        }
+        let certificates = changed.into_iter().map(|changed| {
             let id = self::id(CertificateId::parse(&changed.id))?;
             Ok((id, changed.name.and_then(|name| name.0)))
         });
@@ -399,9 +403,9 @@ impl<'de> Deserialize<'de> for ListedEvent {
             .actor
             .as_ref()
             .is_some_and(|actor| actor.session.is_some() && actor.api_key.is_none());
-        let scope = by_person.then(|| match raw.project.and_then(|project| project.id) {
+        let scope = by_person.then(|| match raw.project {
             None => Some(Scope::Organization),
-            Some(id) => ProjectId::parse(&id).ok().map(Scope::Project),
+            Some(project) => ProjectId::parse(&project.id?).ok().map(Scope::Project),
         });
         let event = AuditEvent {
             id: id.clone(),

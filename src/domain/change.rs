@@ -27,6 +27,8 @@ use join::{NewEvent, join};
 /// How far before the last known event the next reading of the audit log starts: events may appear
 /// late and out of order.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
+/// How late an event may appear after a longer silence.
+const LATE: TimeDelta = TimeDelta::hours(24);
 /// The maximum number of event ids that are remembered for the overlap.
 const MAX_SEEN: usize = 20_000;
 /// The maximum number of scopes that a change names.
@@ -157,7 +159,7 @@ pub enum Audit {
 pub struct AuditLog {
     /// The time of the first reading; earlier events are no news.
     pub begun_at: Option<DateTime<Utc>>,
-    /// The time of the latest event.
+    /// The time of the latest event, or later if all events up to then are known.
     pub latest: Option<DateTime<Utc>>,
     /// Whether e-mail addresses were kept.
     pub addresses: bool,
@@ -196,6 +198,8 @@ impl Changes {
         now: DateTime<Utc>,
     ) -> Changes {
         let mut earlier = self.all.clone();
+        // Whether the log may be complete.
+        let mut is_whole = false;
         let (new, audit_log) = match audit {
             Audit::Off => {
                 earlier.iter_mut().for_each(|one| one.actors.clear());
@@ -204,15 +208,16 @@ impl Changes {
             Audit::Skipped => (Vec::new(), self.audit_log.clone()),
             Audit::Read(reading) => {
                 if self.audit_log.is_none() {
-                    // The first reading has them again.
+                    // The log has them again.
                     earlier.retain(|one| one.events == 0);
                 }
                 let before = self.audit_log.clone().unwrap_or_default();
-                let new = before.new_events(&reading, &mut earlier);
-                (new, Some(before.after(reading, now)))
+                let after = before.clone().after(&reading, now);
+                is_whole = reading.error.is_none();
+                (before.new_events(reading, &mut earlier), Some(after))
             }
         };
-        let found = join(new, differences, &mut earlier, now);
+        let found = join(new, is_whole, differences, &mut earlier, now);
         earlier.extend(found);
         Changes { all: kept(earlier, certificates, now), audit_log }
     }
@@ -223,10 +228,10 @@ impl AuditLog {
     /// configuration wants them.
     fn new_events(
         &self,
-        reading: &AuditReading,
+        reading: AuditReading,
         earlier: &mut [CertificateChange],
     ) -> Vec<NewEvent> {
-        let mut events = reading.events.clone();
+        let mut events = reading.events;
         for actor in events.iter_mut().filter_map(|event| event.actor.as_mut()) {
             let is_account = actor.kind == ActorKind::ServiceAccount;
             let name = reading.key_owners.get(&actor.id).filter(|_| is_account);
@@ -264,16 +269,20 @@ impl AuditLog {
         self.latest.map(|latest| latest - OVERLAP)
     }
 
-    fn after(mut self, reading: AuditReading, now: DateTime<Utc>) -> AuditLog {
-        let AuditReading { events, error, is_usable, addresses, .. } = reading;
-        if is_usable {
+    fn after(mut self, reading: &AuditReading, now: DateTime<Utc>) -> AuditLog {
+        let AuditReading { events, error, .. } = reading;
+        if reading.is_usable {
             self.begun_at = self.begun_at.or(Some(now));
-            self.addresses = addresses;
+            self.addresses = reading.addresses;
             // An event from the future must not hide later ones.
             let latest = events.iter().map(|event| event.at.min(now)).max();
             self.latest = self.latest.max(latest);
+            if error.is_none() {
+                // A busy hour is not read again in every scan.
+                self.latest = self.latest.map(|latest| latest.max(now - LATE));
+            }
         }
-        self.seen.extend(events.into_iter().map(|event| (event.id, event.at)));
+        self.seen.extend(events.iter().map(|event| (event.id.clone(), event.at)));
         if let Some(known_until) = self.known_until() {
             self.seen.retain(|_, at| *at > known_until);
         }
@@ -283,6 +292,7 @@ impl AuditLog {
             self.seen = seen.into_iter().take(MAX_SEEN).collect();
         }
         let before = self.unreadable.take();
+        let error = error.clone();
         self.unreadable = error.map(|error| Unreadable::after(before.as_ref(), error, now));
         self
     }

@@ -199,7 +199,8 @@ pub struct ProjectView {
     /// Time since which no certificate is active; `None` if one is, or if none was ever seen.
     #[serde(default)]
     pub unprotected_since: Option<DateTime<Utc>>,
-    /// Of an unprotected project: the deactivation in the audit log that turned mutual TLS off.
+    /// Of an unprotected project: the deactivation that turned mutual TLS off, if the audit log
+    /// names who made it.
     #[serde(default)]
     pub deactivated: Option<Box<ChangeView>>,
     /// The next rotation step in this project.

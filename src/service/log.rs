@@ -31,7 +31,7 @@ pub fn log_scan(report: &Report) {
         }
     }
     if let Some(PartError { why, refused }) = &report.audit_log_error {
-        let what = "cannot read the audit log: changes are shown without the person or key behind \
+        let what = "cannot read the audit log completely: some changes are shown without the person or key behind \
                     them";
         match refused {
             true => tracing::info!(%organization, error = %why, "{what}"),

@@ -247,7 +247,8 @@ pub struct ProjectOfCertificate {
     uncovered_from: Option<DateTime<Utc>>,
     /// Time since which no certificate is active; null if one is, or if none was ever seen.
     unprotected_since: Option<DateTime<Utc>>,
-    /// Of an unprotected project: the deactivation in the audit log that turned mutual TLS off.
+    /// Of an unprotected project: the deactivation that turned mutual TLS off, if the audit log
+    /// names who made it.
     deactivated: Option<Change>,
     /// The next rotation step in this project, if any.
     next_step: Option<RotationStep>,

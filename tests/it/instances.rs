@@ -158,7 +158,8 @@ async fn killed_and_paused_at_random_everything_arrives_and_each_moment_is_scann
         instance.stop().await;
     }
     let left = database.number("SELECT count(*) FROM instances").await;
-    assert_eq!(left, i64::try_from(kills).unwrap(), "those that could have left");
+    // One that was killed before its registration leaves nothing.
+    assert!(left <= i64::try_from(kills).unwrap(), "the others deleted theirs: {left}, {kills}");
 }
 
 /// Each organization, notifier and certificate of the messages, with their ids.

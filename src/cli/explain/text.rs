@@ -117,7 +117,7 @@ impl Page<'_> {
     fn changes(&self, out: &mut String) -> std::fmt::Result {
         let lines = change_lines(&self.explanation.certificate.changes);
         if let Some(why) = &self.explanation.audit_log_failure {
-            writeln!(out, "\nThe audit log could not be read: {why}")?;
+            writeln!(out, "\nThe audit log was not read completely: {why}")?;
         }
         if !lines.is_empty() {
             writeln!(out, "\nChanges, latest first")?;

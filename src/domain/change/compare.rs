@@ -1,4 +1,5 @@
-//! The differences between two scans, by lists that both of them read.
+//! The differences between two scans. An unreadable list has its last known content, and thus no
+//! difference.
 
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,17 +47,16 @@ struct Both<'a> {
 }
 
 impl<'a> Both<'a> {
-    /// `None` unless the later scan read it, and an earlier one read it to its end.
+    /// `None` unless an earlier scan read it to its end.
     fn new(
         before: Option<&'a Listing>,
         unreadable_before: Option<&Unreadable>,
         after: Option<&'a Listing>,
-        unreadable: Option<&Unreadable>,
     ) -> Option<Both<'a>> {
         let (before, after) = (before?, after?);
         // Its first reading had unreadable items.
         let never_whole = unreadable_before.is_some_and(|one| before.read_at >= one.since);
-        (unreadable.is_none() && !never_whole).then_some(Both { before, after })
+        (!never_whole).then_some(Both { before, after })
     }
 }
 
@@ -68,7 +68,6 @@ impl Inventory {
             before.organization.as_ref(),
             before.unreadable_organization.as_ref(),
             self.organization.as_ref(),
-            self.unreadable_organization.as_ref(),
         );
         if let Some(both) = &organization {
             self.compare_objects(before, both, &mut found);
@@ -77,12 +76,8 @@ impl Inventory {
         let mut compared: HashMap<(usize, usize), Vec<(CertificateId, ChangeKind)>> =
             HashMap::new();
         let of_projects = self.listings.iter().filter_map(|(id, after)| {
-            let both = Both::new(
-                before.listings.get(id),
-                before.unreadable_projects.get(id),
-                Some(after),
-                self.unreadable_projects.get(id),
-            );
+            let both =
+                Both::new(before.listings.get(id), before.unreadable_projects.get(id), Some(after));
             Some((Some(id), both?))
         });
         let organization = organization.map(|both| (None, both));
@@ -115,21 +110,15 @@ impl Inventory {
     fn compare_objects(&self, before: &Inventory, both: &Both<'_>, found: &mut Differences) {
         let since = both.before.read_at;
         let mut add = |kind, id| found.add(kind, id, Scope::Organization, since);
-        for (id, _) in both.after.list.iter() {
-            match before.certificates.get(id) {
-                None => add(ChangeKind::Uploaded, id),
-                Some(known) => {
-                    let renamed =
-                        self.certificates.get(id).is_some_and(|one| one.name != known.name);
-                    if renamed && both.before.list.names(id) {
-                        add(ChangeKind::Renamed, id);
-                    }
-                }
-            }
+        for (id, _) in both.after.list.iter().filter(|(id, _)| !both.before.list.names(id)) {
+            add(ChangeKind::Uploaded, id);
         }
-        for (id, _) in both.before.list.iter() {
-            if !self.certificates.contains_key(id) {
-                add(ChangeKind::Deleted, id);
+        for (id, known) in &before.certificates {
+            match self.certificates.get(id) {
+                Some(now) if now.name != known.name => add(ChangeKind::Renamed, id),
+                Some(_) => {}
+                None if self.unreadable_organization.is_none() => add(ChangeKind::Deleted, id),
+                None => {}
             }
         }
     }

@@ -15,8 +15,11 @@ use super::{
     Actor, AuditEvent, CertificateChange, ChangeKind, Difference,
 };
 
-/// How long a change that only the scans show waits for its event.
-const WAIT: TimeDelta = TimeDelta::hours(24);
+/// How long a change that only the scans show waits for its event. The times of both must fit, so a
+/// long wait joins nothing by mistake.
+const WAIT: TimeDelta = TimeDelta::days(7);
+/// Events of one actor within this time are one change.
+const TOGETHER: TimeDelta = TimeDelta::hours(1);
 /// How far the time of an event may be outside the time between two scans: a list is read before
 /// the end of its scan, and clocks differ.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(10);
@@ -33,14 +36,34 @@ struct Item {
     at: DateTime<Utc>,
     scope: Option<Scope>,
     actor: Option<Actor>,
-    is_news: bool,
+    state: State,
+}
+
+/// Whether an event is news, and whether the scans show its change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// From before the first reading of the log.
+    Old,
+    New,
+    /// The difference between the scans shows it.
+    Shown,
+    /// Another change without its event causes the notice, or an earlier one did.
+    Noticed,
+}
+
+impl State {
+    fn of(is_news: bool) -> State {
+        if is_news { State::New } else { State::Old }
+    }
 }
 
 type Key = (CertificateId, ChangeKind);
 
-/// The new changes. Earlier changes are completed by their other half.
+/// The new changes. Earlier changes are completed by their other half. `is_whole` is false if events
+/// are known to be missing.
 pub(super) fn join(
     events: Vec<NewEvent>,
+    is_whole: bool,
     differences: Vec<Difference>,
     earlier: &mut Vec<CertificateChange>,
     now: DateTime<Utc>,
@@ -50,7 +73,8 @@ pub(super) fn join(
         let scope = if event.kind.has_scope() { event.scope } else { Some(Scope::Organization) };
         for (certificate, name) in event.certificates {
             let (scope, actor) = (scope.clone(), event.actor.clone());
-            let item = Item { name, at: event.at, scope, actor, is_news };
+            let (at, state) = (event.at, State::of(is_news));
+            let item = Item { name, at, scope, actor, state };
             found.entry((certificate, event.kind)).or_default().0.push(item);
         }
     }
@@ -62,11 +86,8 @@ pub(super) fn join(
     for (key, (items, difference)) in found {
         let (scoped, unscoped): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| item.scope.is_some());
-        let mut group = Group { key, difference, explained: BTreeSet::new(), earlier, now };
-        for (_, items) in by_actor(scoped) {
-            new.push(group.of_scoped(&items));
-        }
-        group.forget_explained();
+        let mut group = Group { key, is_whole, difference, earlier, now };
+        new.extend(group.of_scoped(scoped));
         new.extend(group.of_unscoped(unscoped));
         new.extend(group.of_difference());
     }
@@ -74,45 +95,33 @@ pub(super) fn join(
     new
 }
 
-fn by_actor(items: Vec<Item>) -> BTreeMap<Option<Actor>, Vec<Item>> {
-    let mut groups: BTreeMap<Option<Actor>, Vec<Item>> = BTreeMap::new();
-    for item in items {
-        groups.entry(item.actor.clone()).or_default().push(item);
-    }
-    groups
-}
-
 /// Everything about one certificate and one kind of change.
 struct Group<'a> {
     key: Key,
+    is_whole: bool,
     /// What no event explains yet.
     difference: Option<Difference>,
-    /// The scopes of the difference that events explain.
-    explained: BTreeSet<Scope>,
     earlier: &'a mut Vec<CertificateChange>,
     now: DateTime<Utc>,
 }
 
 impl Group<'_> {
-    /// The change behind events of one actor whose scopes are known.
-    fn of_scoped(&mut self, items: &[Item]) -> CertificateChange {
-        let scopes = items.iter().filter_map(|item| item.scope.clone()).collect();
-        let mut change = self.change(items, scopes);
-        let (mut noticed, mut is_shown) = (0, false);
-        for item in items {
+    /// The changes behind events whose scopes are known.
+    fn of_scoped(&mut self, mut items: Vec<Item>) -> Vec<CertificateChange> {
+        let mut explained = BTreeSet::new();
+        for item in &mut items {
             let Some(scope) = &item.scope else { continue };
-            if self.shows(item, scope) {
-                self.explained.insert(scope.clone());
-                change.compared = true;
-                is_shown = true;
-            } else if self.was_noticed(item, scope) {
-                change.compared = true;
-                noticed += 1;
+            if self.was_noticed(item, scope) {
+                item.state = State::Noticed;
+            } else if self.shows(item, scope) {
+                explained.insert(scope.clone());
+                item.state = State::Shown;
             }
         }
-        // A difference is news even if its event is from before the first reading of the log.
-        change.is_news = is_shown || (change.is_news && noticed < items.len());
-        change
+        if let Some(difference) = &mut self.difference {
+            difference.scopes.retain(|scope| !explained.contains(scope));
+        }
+        self.together(items)
     }
 
     /// Whether the difference shows an event.
@@ -131,54 +140,52 @@ impl Group<'_> {
         true
     }
 
-    fn forget_explained(&mut self) {
-        if let Some(difference) = &mut self.difference {
-            difference.scopes.retain(|scope| !self.explained.contains(scope));
+    /// The changes behind events whose scopes are unknown. If an earlier change or the difference has
+    /// one scope for each event, the events get these scopes. Otherwise the scopes stay unknown, and
+    /// an event is no news for each scope that a change without an event has.
+    fn of_unscoped(&mut self, mut items: Vec<Item>) -> Vec<CertificateChange> {
+        let (mut new, mut spare) = (Vec::new(), 0);
+        let is_whole = self.is_whole;
+        let mut taken = Vec::new();
+        for known in self.waiting() {
+            let fitting = items.iter().filter(|item| fits(item, known)).count();
+            if is_whole && fitting > 0 && fitting == known.scopes_total {
+                let its = items.extract_if(.., |item| fits(item, known)).collect::<Vec<_>>();
+                let total = std::mem::take(&mut known.scopes_total);
+                taken.push((its, std::mem::take(&mut known.scopes), total));
+            } else if fitting > 0 {
+                spare += known.scopes_total;
+            }
         }
-    }
-
-    /// The changes behind events whose scopes are unknown. They are those of the difference, or of
-    /// an earlier one, if there is one for each event.
-    fn of_unscoped(&mut self, items: Vec<Item>) -> Vec<CertificateChange> {
-        if items.is_empty() {
-            return Vec::new();
+        for (its, scopes, scopes_total) in taken {
+            let change = self.change(&its, State::Noticed, scopes);
+            new.push(CertificateChange { scopes_total, ..change });
         }
-        if let Some(one) = &mut self.difference
-            && one.scopes.len() == items.len()
-            && items.iter().all(|item| is_after(item, one.since))
-        {
-            let scopes = std::mem::take(&mut one.scopes);
-            let change = self.change(&items, scopes);
-            return vec![CertificateChange { compared: true, is_news: true, ..change }];
+        if let Some(one) = &mut self.difference {
+            let fitting = items.iter().filter(|item| is_after(item, one.since)).count();
+            if is_whole && fitting > 0 && fitting == one.scopes.len() {
+                let scopes = std::mem::take(&mut one.scopes);
+                let since = one.since;
+                let its = items.extract_if(.., |item| is_after(item, since)).collect::<Vec<_>>();
+                new.push(self.change(&its, State::Shown, scopes));
+            } else if fitting > 0 {
+                spare += one.scopes.len();
+            }
         }
-        let mut waiting = self.waiting();
-        let known = waiting.find(|one| {
-            one.scopes_total == items.len() && items.iter().all(|item| fits(item, one))
-        });
-        if let Some(known) = known {
-            let scopes_total = std::mem::take(&mut known.scopes_total);
-            let scopes = std::mem::take(&mut known.scopes);
-            drop(waiting);
-            let change = self.change(&items, scopes);
-            return vec![CertificateChange {
-                scopes_total,
-                compared: true,
-                is_news: false,
-                ..change
-            }];
+        for item in items.iter_mut().take(spare) {
+            item.state = State::Noticed;
         }
-        drop(waiting);
-        let groups = by_actor(items);
-        groups.into_values().map(|items| self.change(&items, BTreeSet::new())).collect()
+        new.extend(self.together(items));
+        new
     }
 
     /// The change that no event explains, unless an earlier scan read its event.
     fn of_difference(&mut self) -> Option<CertificateChange> {
         let Difference { name, mut scopes, since, .. } = self.difference.take()?;
-        for known in self
-            .earlier()
-            .filter(|one| one.events > 0 && !one.compared && one.at >= since - TOLERANCE)
-        {
+        let is_early = |one: &&mut CertificateChange| {
+            one.events > 0 && !one.compared && one.at >= since - TOLERANCE
+        };
+        for known in self.earlier().filter(is_early) {
             if known.scopes.is_empty() && known.events == scopes.len() {
                 known.set_scopes(std::mem::take(&mut scopes));
                 known.compared = true;
@@ -190,14 +197,21 @@ impl Group<'_> {
         if scopes.is_empty() {
             return None;
         }
-        let change = self.change(&[], scopes);
-        Some(CertificateChange {
-            name,
-            since: Some(since),
-            compared: true,
-            is_news: true,
-            ..change
-        })
+        let change = self.change(&[], State::Shown, scopes);
+        Some(CertificateChange { name, since: Some(since), ..change })
+    }
+
+    /// One change for the events of an actor that happened together.
+    fn together(&self, mut items: Vec<Item>) -> Vec<CertificateChange> {
+        items.sort_by(|a, b| (&a.actor, a.state, a.at).cmp(&(&b.actor, b.state, b.at)));
+        let are_one = |a: &Item, b: &Item| {
+            (&a.actor, a.state) == (&b.actor, b.state) && b.at - a.at <= TOGETHER
+        };
+        let change = |items: &[Item]| {
+            let scopes = items.iter().filter_map(|item| item.scope.clone()).collect();
+            items.first().map(|first| self.change(items, first.state, scopes))
+        };
+        items.chunk_by(are_one).filter_map(change).collect()
     }
 
     /// The earlier changes of this certificate and kind.
@@ -212,26 +226,25 @@ impl Group<'_> {
         self.earlier().filter(move |one| one.events == 0 && one.seen_at >= from)
     }
 
-    fn change(&self, items: &[Item], scopes: BTreeSet<Scope>) -> CertificateChange {
+    fn change(&self, items: &[Item], state: State, scopes: BTreeSet<Scope>) -> CertificateChange {
         let actors: BTreeSet<&Actor> = items.iter().filter_map(|one| one.actor.as_ref()).collect();
         let latest = items.iter().max_by_key(|item| item.at);
         let (certificate, kind) = self.key.clone();
-        let mut change = CertificateChange {
+        CertificateChange {
             kind,
             certificate,
             name: latest.and_then(|item| item.name.clone()),
-            scopes: BTreeSet::new(),
-            scopes_total: 0,
+            scopes_total: scopes.len(),
+            scopes,
             at: latest.map_or(self.now, |item| item.at),
             actors: actors.into_iter().cloned().collect(),
             events: items.len(),
             since: None,
-            compared: false,
+            compared: matches!(state, State::Shown | State::Noticed),
             seen_at: self.now,
-            is_news: items.iter().any(|item| item.is_news),
-        };
-        change.set_scopes(scopes);
-        change
+            // A difference is news even if its event is from before the first reading of the log.
+            is_news: matches!(state, State::Shown | State::New),
+        }
     }
 }
 

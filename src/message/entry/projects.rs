@@ -64,7 +64,9 @@ impl Entry {
             }
             let is_known = projects.listed.iter().all(|project| project.deactivated.is_some());
             let ask = match is_known {
-                true => "Ask the person who deactivated the last certificate for the reason.",
+                true => {
+                    "Ask who deactivated the last certificate, or the owner of that key, for the reason."
+                }
                 false => {
                     "Look up in the organization’s audit log who deactivated the last certificate, and why."
                 }

@@ -149,10 +149,11 @@ pub async fn run_once(
     let before = target.api.requests();
     // An internal error counts as unreadable lists.
     let reading = read(target, Arc::clone(&known), when.started_at, progress);
-    let reading = AssertUnwindSafe(reading).catch_unwind();
-    let (reading, audit) = tokio::join!(reading, read_audit_log(target, &known));
+    let reading = AssertUnwindSafe(reading).catch_unwind().await;
     let mut reading = reading.unwrap_or_else(|_| Reading::failed("internal error while reading"));
-    reading.audit = audit;
+    // After the lists: a 429 for the log must not delay them.
+    let audit = AssertUnwindSafe(read_audit_log(target, &known)).catch_unwind().await;
+    reading.audit = audit.unwrap_or_default();
     let at = when.started_at + TimeDelta::from_std(started.elapsed()).unwrap_or(TimeDelta::zero());
     let requests = target.api.requests() - before;
     let synchronization = clock::synchronization();
