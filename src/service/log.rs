@@ -22,20 +22,24 @@ pub fn log_scan(report: &Report) {
             "more lists unreadable: certificates in them may expire unnoticed"
         );
     }
-    if let Some(PartError { why, refused }) = &report.admin_keys_fault {
+    let parts = [
+        (&report.admin_keys_fault, "cannot watch the expiry of the admin key in use"),
+        (
+            &report.audit_log_error,
+            "cannot read the audit log completely: some changes are shown without the person or \
+             key behind them",
+        ),
+    ];
+    for (error, what) in parts {
         // Logged once. A key without the permission is normal; any other error is a warning.
-        let what = "cannot watch the expiry of the admin key in use";
-        match refused {
-            true => tracing::info!(%organization, error = %why, "{what}"),
-            false => tracing::warn!(%organization, error = %why, "{what}"),
-        }
-    }
-    if let Some(PartError { why, refused }) = &report.audit_log_error {
-        let what = "cannot read the audit log completely: some changes are shown without the person or key behind \
-                    them";
-        match refused {
-            true => tracing::info!(%organization, error = %why, "{what}"),
-            false => tracing::warn!(%organization, error = %why, "{what}"),
+        match error {
+            Some(PartError { why, refused: true }) => {
+                tracing::info!(%organization, error = %why, "{what}");
+            }
+            Some(PartError { why, refused: false }) => {
+                tracing::warn!(%organization, error = %why, "{what}");
+            }
+            None => {}
         }
     }
     if let Some(why) = &report.content_refused {

@@ -1,4 +1,4 @@
-//! Awkward audit logs: no wrong actor, no wrong project, nothing told twice, nothing missed.
+//! Awkward audit logs: no wrong actor, no wrong project, no second notice, nothing missed.
 
 use std::sync::Arc;
 
@@ -152,7 +152,7 @@ fn shown(change: &CertificateChange) -> String {
 use ChangeKind::{Activated, Deactivated, Deleted, Renamed, Uploaded};
 
 #[test]
-fn the_first_reading_is_history_and_tells_nobody() {
+fn the_first_reading_is_history_and_causes_no_notice() {
     let mut story = Story { changes: Changes::default(), ..Story::new() };
     story.event(Uploaded, -9_000, account("terraform"), None);
     story.event(Activated, -8_000, person("alice"), Some(CHAT));
@@ -210,7 +210,7 @@ fn what_is_ambiguous_stays_unknown() {
 }
 
 #[test]
-fn a_late_event_adds_its_actor_and_is_not_told_again() {
+fn a_late_event_adds_its_actor_and_causes_no_second_notice() {
     for actor in [person("alice"), account("terraform")] {
         let project = (actor == person("alice")).then_some(CHAT);
         let mut story = Story::new();
@@ -241,11 +241,11 @@ fn late_events_of_several_scans_cause_no_second_notice() {
     let (first, second) = (story.now + minutes(5), story.now + minutes(65));
     for project in [CHAT, SEARCH] {
         story.difference(Activated, &[project]);
-        let told = story.scan_with(|reading| {
+        let notice = story.scan_with(|reading| {
             reading.error = Some("HTTP 500".into());
             reading.is_usable = false;
         });
-        assert_eq!(told, [format!("activated in {project}")]);
+        assert_eq!(notice, [format!("activated in {project}")]);
     }
     story.now += TimeDelta::hours(70);
     for at in [first, second] {
@@ -254,13 +254,13 @@ fn late_events_of_several_scans_cause_no_second_notice() {
     assert!(story.scan().is_empty());
     let known = ["activated in search by terraform", "activated in chat by terraform"];
     assert_eq!(story.known(), known);
-    // One of two events is late: the difference is told, and neither event.
+    // One of two events is late: only the difference is in a notice, and neither event is.
     let mut story = Story::new();
     story.event(Activated, 5, account("terraform"), None).difference(Activated, &[CHAT, SEARCH]);
     assert_eq!(story.scan(), ["activated in chat+search"]);
     story.event(Activated, -54, account("terraform"), None);
     assert!(story.scan().is_empty());
-    // Chat was told before; only search is news.
+    // An earlier notice had the change in chat; only search is news.
     let mut story = Story::new();
     story.difference(Activated, &[CHAT]);
     story.scan();
@@ -273,12 +273,12 @@ fn late_events_of_several_scans_cause_no_second_notice() {
 fn a_log_with_missing_events_names_no_project_by_elimination() {
     let mut story = Story::new();
     story.event(Activated, 5, account("terraform"), None).difference(Activated, &[CHAT]);
-    let told = story.scan_with(|reading| reading.error = Some("unreadable items".into()));
-    assert_eq!(told, ["activated in chat"]);
+    let notice = story.scan_with(|reading| reading.error = Some("unreadable items".into()));
+    assert_eq!(notice, ["activated in chat"]);
 }
 
 #[test]
-fn a_difference_is_told_even_if_the_log_is_read_for_the_first_time() {
+fn a_difference_causes_a_notice_even_if_the_log_is_read_for_the_first_time() {
     for (actor, project) in [(person("alice"), Some(CHAT)), (account("terraform"), None)] {
         let mut story = Story { changes: Changes::default(), ..Story::new() };
         let name = actor.as_ref().unwrap().id.clone();
@@ -297,7 +297,7 @@ fn events_of_one_person_at_other_times_are_other_changes() {
 }
 
 #[test]
-fn an_event_before_its_difference_is_told_once() {
+fn an_event_before_its_difference_causes_one_notice() {
     // The list was read before the change, the log after it.
     let mut story = Story::new();
     story.event(Activated, 59, account("terraform"), None);
@@ -319,7 +319,7 @@ fn an_event_before_its_difference_is_told_once() {
 }
 
 #[test]
-fn changes_that_undo_each_other_are_told() {
+fn changes_that_undo_each_other_cause_notices() {
     let mut story = Story::new();
     story.event(Activated, 30, person("carol"), Some(CHAT));
     story.event(Deactivated, 20, person("bob"), Some(CHAT));
@@ -364,17 +364,17 @@ fn an_unusable_reading_neither_loses_nor_repeats_events() {
         scope: None,
         actor: person(id),
     };
-    let told = story.scan_with(|reading| {
+    let notice = story.scan_with(|reading| {
         reading.events = vec![event("b")];
         reading.error = Some("HTTP 500".into());
         reading.is_usable = false;
     });
-    assert_eq!(told, ["uploaded by b"]);
+    assert_eq!(notice, ["uploaded by b"]);
     let log = story.changes.audit_log.clone().unwrap();
     assert_eq!(log.latest, None);
     assert!(log.unreadable.is_some());
-    let told = story.scan_with(|reading| reading.events = vec![event("b"), event("a")]);
-    assert_eq!(told, ["uploaded by a"]);
+    let notice = story.scan_with(|reading| reading.events = vec![event("b"), event("a")]);
+    assert_eq!(notice, ["uploaded by a"]);
     assert!(story.scan_with(|reading| reading.events = vec![event("b"), event("a")]).is_empty());
     assert!(story.changes.audit_log.unwrap().unreadable.is_none());
 }
@@ -391,7 +391,7 @@ fn a_time_in_the_future_hides_no_later_event() {
 }
 
 #[test]
-fn a_log_that_is_off_still_tells_changes_without_an_actor() {
+fn without_the_log_changes_have_no_actor() {
     let mut story = Story::new();
     story.event(Uploaded, 1, person("alice"), None);
     story.scan();
