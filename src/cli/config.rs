@@ -7,6 +7,7 @@ use super::Failure;
 use crate::{
     clock::Clock,
     config::{Loaded, Needs, load, schema::schema},
+    domain::owner,
     redact,
 };
 
@@ -72,18 +73,27 @@ fn describe(loaded: &Loaded) -> String {
         line(format!("organization {}: {}", api.organization, api.base_url));
     }
     let notifiers = &config.notifiers;
-    let email = notifiers.email.iter().map(|one| {
-        let to = one.to.iter().chain(&one.cc).map(|mailbox| mailbox.email.to_string());
-        let to: Vec<String> = to.collect();
-        let (host, port) = (&one.smtp.host, one.smtp.port);
-        (format!("email to {} by {host}:{port}", to.join(", ")), &one.name)
-    });
+    for one in &notifiers.email {
+        let (name, host, port) = (&one.name, &one.smtp.host, one.smtp.port);
+        if let [only] = one.routes.as_slice()
+            && only.routing.audience.is_everyone()
+        {
+            let to = only.addresses().join(", ");
+            line(format!("notifier {name}: email to {to} by {host}:{port}"));
+            continue;
+        }
+        line(format!("notifier {name}: email to the owners by {host}:{port}"));
+        for route in &one.routes {
+            let owners = route.routing.audience.teams().map(owner::names).unwrap_or_default();
+            line(format!("  {owners}: {}", route.addresses().join(", ")));
+        }
+    }
     let webhook = notifiers
         .webhook
         .iter()
         .map(|one| (format!("webhook, {}", one.format.profile().word), &one.name));
     let log = notifiers.log.iter().map(|one| ("log".to_owned(), &one.name));
-    for (kind, name) in email.chain(webhook).chain(log) {
+    for (kind, name) in webhook.chain(log) {
         line(format!("notifier {name}: {kind}"));
     }
     if notifiers.email.is_empty() && notifiers.webhook.is_empty() {

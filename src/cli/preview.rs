@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
+use lettre::message::Mailbox;
 use serde_json::{Value, json};
 use std::{os::unix::process::CommandExt, path::Path, process::Stdio};
 use url::Url;
@@ -61,9 +62,7 @@ const DIGEST: &str = "digest";
 pub async fn show(file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let Some(notifier) = config.notifiers.find(&arguments.name) else {
-        let names: Vec<&str> =
-            config.notifiers.listening().iter().map(|(name, ..)| *name).collect();
-        return Err(unknown(&arguments.name, &names));
+        return Err(unknown(&arguments.name, &config.notifiers.names()));
     };
     let now = Clock::System.now();
     let sampled = match &arguments.sample {
@@ -115,8 +114,8 @@ fn html(previews: Vec<Preview>, open: bool) -> Result<(), Failure> {
     };
     if count > 1 {
         eprintln!(
-            "showing the first of {count} messages (one for each organization); choose another one \
-             with --organization"
+            "showing the first of {count} messages (one for each organization, and for each owner, \
+             if the notifier has owners); choose another organization with --organization"
         );
     }
     if !open {
@@ -207,8 +206,7 @@ async fn open_now(
     let mut messages = Vec::new();
     for one in known.iter().filter(|one| asked.is_none_or(|name| one.organization.as_str() == name))
     {
-        let state = one.notifiers.iter().find(|state| state.name == arguments.name);
-        if let Some(state) = state {
+        for state in one.notifiers.iter().filter(|state| state.name == arguments.name) {
             messages.extend(open_of(config, &store, one, state, now).await?);
         }
     }
@@ -259,9 +257,12 @@ impl Preview {
     ) -> anyhow::Result<Preview> {
         match notifier {
             NotifierSettings::Email(settings) => {
-                let mail = email::Renderer::new()?.render(settings, message, now)?;
-                let to: Vec<String> = settings.to.iter().map(ToString::to_string).collect();
-                let cc: Vec<String> = settings.cc.iter().map(ToString::to_string).collect();
+                let recipients = settings.route(&message.audience).or(settings.routes.first());
+                let mail = email::Renderer::new()?.render(settings, recipients, message, now)?;
+                let shown = |list: fn(&email::Recipients) -> &Vec<Mailbox>| -> Vec<String> {
+                    recipients.into_iter().flat_map(list).map(ToString::to_string).collect()
+                };
+                let (to, cc) = (shown(|one| &one.to), shown(|one| &one.cc));
                 let from = settings.smtp.from.to_string();
                 let text = format!(
                     "From: {from}\nTo: {}\nSubject: {}\n\n{}\n",

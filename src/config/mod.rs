@@ -11,6 +11,7 @@ mod messages;
 mod notifiers;
 mod organizations;
 mod outline;
+mod owners;
 pub mod place;
 mod policy;
 pub mod problem;
@@ -229,7 +230,9 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let timezone = *raw.timezone;
     let organizations = organizations::check(checker, raw);
     let style = Style { timezone, links: messages::check(checker, raw) };
-    let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, &style);
+    let owners = owners::check(checker, raw.owners.as_ref(), &organizations);
+    let notifiers = notifiers::check(checker, &raw.notifiers, &raw.smtp, &style, &owners);
+    owners::check_use(checker, &owners, &notifiers);
     let schedule = schedule::Settings {
         cron: raw.schedule.cron.in_timezone(timezone),
         run_on_start: raw.schedule.run_on_start,
@@ -237,6 +240,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         scan_timeout: raw.schedule.scan_timeout.duration(),
     };
     let policy = policy::check(checker, raw, timezone, &organizations, &schedule);
+    let policy = policy.map(|policy| policy.with_owners(owners.entries));
     routing::check(checker, &organizations, &notifiers);
     let delivery = delivery(checker, &raw.delivery);
     let state = state::check(checker, &raw.state);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     check::Checker,
+    owners::Owners,
     problem::{KeyPath, mismatch},
     raw,
     routing::routing,
@@ -31,10 +32,12 @@ pub struct Notifiers {
 }
 
 impl Notifiers {
-    /// The name, routing and grouping of each notifier.
+    /// The name, routing and grouping of each notifier, and of each route of one with owners.
     pub fn listening(&self) -> Vec<(&str, &Routing, Grouping)> {
-        let email =
-            self.email.iter().map(|one| (one.name.as_str(), &one.routing, Grouping::Digest));
+        let email = self.email.iter().flat_map(|one| {
+            let routes = one.routes.iter();
+            routes.map(|route| (one.name.as_str(), &route.routing, Grouping::Digest))
+        });
         let webhook = self
             .webhook
             .iter()
@@ -43,7 +46,15 @@ impl Notifiers {
         email.chain(webhook).chain(log).collect()
     }
 
-    /// The notifiers with empty ledgers.
+    /// The names of the notifiers.
+    pub fn names(&self) -> Vec<&str> {
+        let email = self.email.iter().map(|one| &one.name);
+        let webhook = self.webhook.iter().map(|one| &one.name);
+        let log = self.log.iter().map(|one| &one.name);
+        email.chain(webhook).chain(log).map(String::as_str).collect()
+    }
+
+    /// The notifiers with empty ledgers, and the routes of one with owners.
     pub fn notifiers(&self) -> Vec<NotifierState> {
         let all = self.listening().into_iter();
         all.map(|(name, routing, grouping)| NotifierState::new(name, routing, grouping)).collect()
@@ -80,6 +91,7 @@ pub fn check(
     raw: &raw::Notifiers,
     shared: &raw::Smtp,
     style: &Style,
+    owners: &Owners,
 ) -> Notifiers {
     let parent = KeyPath::of("notifiers");
     let mut kind_of: BTreeMap<&str, &str> = BTreeMap::new();
@@ -100,7 +112,7 @@ pub fn check(
     }
     let email = raw.email.iter().filter_map(|(name, raw)| {
         let path = parent.key("email").key(name);
-        email_notifier(checker, &path, name, raw, shared, style)
+        email_notifier(checker, &path, name, raw, shared, (style, owners))
     });
     let email = email.collect();
     let webhook = raw.webhook.iter().filter_map(|(name, raw)| {
@@ -126,17 +138,8 @@ fn email_notifier(
     name: &str,
     raw: &raw::Email,
     shared: &raw::Smtp,
-    style: &Style,
+    (style, owners): (&Style, &Owners),
 ) -> Option<email::Settings> {
-    let mailboxes = |list: &Option<List<Mailbox>>| {
-        let list = list.iter().flat_map(|list| &list.0);
-        list.map(|written| Mailbox::clone(written)).collect::<Vec<_>>()
-    };
-    let (to, cc) = (mailboxes(&raw.to), mailboxes(&raw.cc));
-    if to.is_empty() {
-        let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
-        checker.fault(&path.key("to"), found, "at least one address");
-    }
     let routing = routing(
         &raw.min_severity,
         &raw.organizations,
@@ -145,9 +148,77 @@ fn email_notifier(
         &raw.events,
     );
     let max_per_minute = raw.max_per_minute.map_or(email::MAX_PER_MINUTE, |most| most.0);
+    let routes = recipients(checker, path, raw, routing, owners);
     let smtp = smtp(checker, &path.key("smtp"), raw.smtp.as_ref(), shared)?;
     let name = name.to_owned();
-    Some(email::Settings { name, to, cc, routing, max_per_minute, smtp, style: style.clone() })
+    Some(email::Settings { name, routes, max_per_minute, smtp, style: style.clone() })
+}
+
+/// The addresses of a list.
+pub fn mailboxes(list: &Option<List<Mailbox>>) -> Vec<Mailbox> {
+    let list = list.iter().flat_map(|list| &list.0);
+    list.map(|written| Mailbox::clone(written)).collect()
+}
+
+fn recipients(
+    checker: &mut Checker<'_>,
+    path: &KeyPath,
+    raw: &raw::Email,
+    routing: Routing,
+    owners: &Owners,
+) -> Vec<email::Recipients> {
+    let written = raw.to.iter().flat_map(|list| &list.0);
+    let (mut to, mut to_owners) = (Vec::new(), false);
+    for one in written {
+        match &**one {
+            Recipient::Mailbox(mailbox) => to.push(mailbox.clone()),
+            Recipient::Owner => to_owners = true,
+        }
+    }
+    let (cc, fallback) = (mailboxes(&raw.cc), mailboxes(&raw.fallback));
+    if !to_owners {
+        if to.is_empty() {
+            let found = if raw.to.is_none() { "nothing" } else { "an empty list" };
+            checker.fault(&path.key("to"), found, "at least one address");
+        }
+        if raw.fallback.is_some() {
+            let warning =
+                format!("{}: has no effect without to = [\"owner\"]", path.key("fallback"));
+            checker.warnings.push(warning);
+        }
+        return vec![email::Recipients { to, cc, routing }];
+    }
+    if !to.is_empty() || !cc.is_empty() {
+        let key = if to.is_empty() { "cc" } else { "to" };
+        let found = "\"owner\" and addresses";
+        let expected = "only \"owner\"; for these addresses, add another notifier";
+        checker.fault(&path.key(key), found, expected);
+    }
+    if fallback.is_empty() {
+        let expected = "at least one address for the alerts without an owner";
+        checker.missing(&path.key("fallback"), expected);
+    }
+    if owners.teams.is_empty() {
+        let found = "\"owner\" without any owner";
+        checker.fault(&path.key("to"), found, "[[owners]] with a team and its addresses");
+    }
+    owners.routes(&routing, &fallback)
+}
+
+/// A recipient of a notifier: an address, or the owners.
+#[derive(Clone, Debug)]
+pub enum Recipient {
+    Owner,
+    Mailbox(Mailbox),
+}
+
+impl Text for Recipient {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "owner" => Ok(Recipient::Owner),
+            text => Mailbox::parse(text).map(Recipient::Mailbox),
+        }
+    }
 }
 
 /// An address with or without a display name. The domain is in its ASCII form (RFC 5891), so that

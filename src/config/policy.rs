@@ -15,6 +15,7 @@ use crate::{
     domain::{
         certificate::OrganizationName,
         day::instant,
+        owner::Owner,
         policy::{Effect, Ignore, Policy, Rule},
         selection::Globs,
         text::{MAX_REASON, one_line},
@@ -30,9 +31,14 @@ pub struct Policies {
     /// The policy of an organization without rules.
     common: Policy,
     rules: Vec<(Globs, Rule)>,
+    owners: Vec<(Globs, Owner)>,
 }
 
 impl Policies {
+    pub fn with_owners(self, owners: Vec<(Globs, Owner)>) -> Policies {
+        Policies { owners, ..self }
+    }
+
     /// The policy of an organization.
     pub fn of(&self, organization: &Organization) -> Policy {
         Policy {
@@ -50,7 +56,10 @@ impl Policies {
             .iter()
             .filter(|(organizations, _)| organizations.matches(organization.as_str(), None));
         let rules = its.map(|(_, rule)| rule.clone()).collect();
-        Policy { rules, ..self.common.clone() }
+        let owners = self.owners.iter();
+        let owners = owners.filter(|(of, _)| of.matches(organization.as_str(), None));
+        let owners = owners.map(|(_, owner)| owner.clone()).collect();
+        Policy { rules, owners, ..self.common.clone() }
     }
 }
 
@@ -112,7 +121,7 @@ pub fn check(
         admin_keys: *monitoring.admin_keys,
         ..Policy::new(ladder?)
     };
-    whole.then_some(Policies { common, rules })
+    whole.then_some(Policies { common, rules, owners: Vec::new() })
 }
 
 /// The default of `blind_after`, unless the schedule has longer gaps.

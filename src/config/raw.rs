@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use super::{
     http::{Listen, Origin},
     messages::Link,
-    notifiers::{HelloName, Host},
+    notifiers::{HelloName, Host, Recipient},
     organizations::ApiUrl,
     policy::Until,
     routing::Extra,
@@ -80,6 +80,7 @@ sections! {
         thresholds: Vec<Threshold>,
         expired: Expired,
         rules: Option<Vec<Rule>>,
+        owners: Option<Vec<Owner>>,
         #[serde(default)]
         notifiers: Notifiers,
         smtp: Smtp,
@@ -149,6 +150,14 @@ sections! {
         expired: Option<Expired>,
         ignore: Option<Ignore>,
     }
+    Owner {
+        team: Option<String>,
+        to: Option<List<Mailbox>>,
+        certificates: Option<Selection>,
+        projects: Option<Selection>,
+        uploaders: Option<Selection>,
+        organizations: Option<Selection>,
+    }
     Ignore {
         reason: Option<String>,
         until: Option<Written<Until>>,
@@ -164,8 +173,9 @@ sections! {
         log: BTreeMap<String, LogNotifier>,
     }
     Email {
-        to: Option<List<Mailbox>>,
+        to: Option<List<Recipient>>,
         cc: Option<List<Mailbox>>,
+        fallback: Option<List<Mailbox>>,
         min_severity: Option<Written<Severity>>,
         organizations: Option<Selection>,
         projects: Option<Selection>,

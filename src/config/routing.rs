@@ -5,7 +5,7 @@ use super::{
     check::Checker,
     value::{List, Selection, Written, selected},
 };
-use crate::domain::{routing::Routing, threshold::Severity, words::words};
+use crate::domain::{owner::Audience, routing::Routing, threshold::Severity, words::words};
 
 words! {
     /// What a notifier sends in addition to alerts (`events`).
@@ -27,13 +27,16 @@ pub fn routing(
         organizations: selected(organizations),
         projects: selected(projects),
         send_resolved: send_resolved.unwrap_or(true),
+        audience: Audience::Everyone,
         changes: events.iter().flat_map(|list| &list.0).any(|event| **event == Extra::Changes),
     }
 }
 
 /// Warns about organizations without a notifier, and notifiers without an organization.
 pub fn check(checker: &mut Checker<'_>, organizations: &[Organization], notifiers: &Notifiers) {
-    let notifiers = notifiers.listening();
+    // All routes of a notifier select the same organizations.
+    let mut notifiers = notifiers.listening();
+    notifiers.dedup_by_key(|(name, ..)| *name);
     for (name, routing, _) in &notifiers {
         if !organizations.iter().any(|one| routing.selects(&one.api.organization)) {
             checker.warnings.push(format!(

@@ -35,7 +35,11 @@ const MAX_SEEN: usize = 20_000;
 const MAX_SCOPES: usize = 50;
 /// The maximum number of changes that are kept of each certificate, in addition to its upload.
 const KEPT: usize = 20;
-/// The maximum number of changes that are kept of an organization.
+/// The maximum number of uploads that are kept of each certificate: a second one contradicts the
+/// first.
+const MAX_UPLOADS: usize = 2;
+/// The maximum number of changes that are kept of an organization, in addition to the uploads of
+/// its certificates.
 const MAX_CHANGES: usize = 2_000;
 /// How long the changes of a certificate that no longer exists are kept.
 const KEPT_AFTER_DELETION: TimeDelta = TimeDelta::days(30);
@@ -316,17 +320,20 @@ fn kept(
     now: DateTime<Utc>,
 ) -> Vec<CertificateChange> {
     changes.sort_by_key(|one| Reverse((one.at, one.seen_at)));
-    let mut counts: BTreeMap<CertificateId, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<CertificateId, (usize, usize)> = BTreeMap::new();
+    let mut others = 0;
     changes.retain(|one| {
         let exists = certificates.contains_key(&one.certificate);
-        let count = counts.entry(one.certificate.clone()).or_default();
+        let (count, uploads) = counts.entry(one.certificate.clone()).or_default();
         *count += 1;
-        let is_upload = one.kind == ChangeKind::Uploaded && exists;
+        *uploads += usize::from(one.kind == ChangeKind::Uploaded);
+        let is_upload = one.kind == ChangeKind::Uploaded && exists && *uploads <= MAX_UPLOADS;
         let is_news = one.is_news && one.seen_at == now;
         let is_recent = exists || now - one.at <= KEPT_AFTER_DELETION;
-        is_news || is_upload || (*count <= KEPT && is_recent)
+        let is_kept = is_news || is_upload || (*count <= KEPT && is_recent);
+        others += usize::from(is_kept && !is_upload);
+        is_kept && (is_upload || others <= MAX_CHANGES)
     });
-    changes.truncate(MAX_CHANGES);
     for one in &mut changes {
         while one.scopes.len() > MAX_SCOPES {
             one.scopes.pop_last();

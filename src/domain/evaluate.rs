@@ -2,7 +2,10 @@
 //! stages.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::OnceLock,
+};
 
 use super::{
     acknowledgement::{Acknowledgement, Acknowledgements},
@@ -13,6 +16,7 @@ use super::{
     coverage,
     credential::{Credential, credentials},
     inventory::Inventory,
+    owner::{Owners, Team},
     policy::{Policy, Ruling},
     subject::Subject,
     threshold::{Reached, Severity, Stage},
@@ -44,6 +48,7 @@ pub struct Evaluation<'a> {
     pub credentials: Vec<Credential<'a>>,
     /// The active certificates whose content gives a reason for an alert, ordered by id.
     pub content_findings: Vec<(ContentFinding, Assessment<'a>)>,
+    pub owners: Owners<'a>,
     acknowledgements: &'a Acknowledgements,
     pub(super) active: Active<'a>,
     unread: Vec<&'a Project>,
@@ -66,6 +71,8 @@ pub struct Assessment<'a> {
     pub replaced: bool,
     /// Its latest acknowledgement, ended or not.
     pub acknowledgement: Option<&'a Acknowledgement>,
+    /// Its owners, computed once: see [`Evaluation::owners_of`].
+    pub(super) owners: OnceLock<BTreeSet<Option<Team>>>,
 }
 
 words! {
@@ -236,6 +243,7 @@ impl<'a> Evaluation<'a> {
             reached,
             replaced,
             acknowledgement: self.acknowledgements.of_certificate(&certificate.id),
+            owners: OnceLock::new(),
         }
     }
 
@@ -383,6 +391,7 @@ pub fn evaluate<'a>(
         blind: policy.blind_after.and_then(|after| blind(inventory, after, now)),
         credentials: credentials(inventory, policy, now),
         content_findings: Vec::new(),
+        owners: Owners::of(&policy.owners, inventory),
         acknowledgements,
         active: Active::of(inventory),
         unread: inventory.unread_projects(),

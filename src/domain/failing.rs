@@ -95,16 +95,26 @@ pub fn failing<'a>(
     of.into_iter().map(failing).collect()
 }
 
-/// Decides the alerts of one notifier about the others; `configured` contains the names of all. An
-/// alert stays open while a receiver fails, even without a new attempt.
+/// Decides the alerts of one notifier about the others, or about itself, if it has owners and only
+/// addresses of other routes fail. `configured` contains the names of all notifiers. An alert stays
+/// open while a receiver fails, even without a new attempt.
 pub fn decide(
     failures: &[Failure],
     failing: &[Failing<'_>],
     configured: &[&str],
-    notifier: &NotifierState,
+    (notifier, receivers): (&NotifierState, &[String]),
     moment: ScanTime,
 ) -> Vec<Decision> {
-    let others = failing.iter().filter(|one| one.notifier != notifier.name);
+    // Without an error of the mail server itself.
+    let works = |one: &Failing<'_>| {
+        one.receivers.iter().all(|failure| {
+            let of_address = failure.refused || failure.reason == Some(FailureReason::Recipient);
+            of_address && !receivers.contains(&failure.receiver)
+        })
+    };
+    let others = failing.iter().filter(|one| {
+        one.notifier != notifier.name || (!notifier.routing.audience.is_everyone() && works(one))
+    });
     let findings: Vec<Finding> = others.map(Failing::finding).collect();
     let fails =
         |name: &String| failures.iter().any(|one| one.notifier == *name && one.taken_at.is_none());
@@ -150,7 +160,7 @@ fn is_stale(decision: &Decision, failing: &[Failing<'_>], ledger: &Ledger) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{inventory::tests::start, routing::Routing};
+    use crate::domain::{inventory::tests::start, owner::Audience, routing::Routing};
     use chrono_tz::Tz;
 
     fn failure(notifier: &str, minutes: i64, refused: bool) -> Failure {
@@ -201,6 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn the_fallback_reports_addresses_of_owners_but_not_its_own_mail_server() {
+        let audience = Audience::Owners([None].into());
+        let routing = Routing { audience, ..Routing::all() };
+        let fallback = NotifierState::new("a", &routing, Grouping::Digest);
+        let moment = ScanTime::at(start(), Tz::UTC);
+        let alerts = |failure: Failure, receivers: &[String]| {
+            let failures = [failure];
+            let failing = failing(&failures, start() - TimeDelta::days(1), start());
+            assert_eq!(failing.len(), 1);
+            decide(&failures, &failing, &["a"], (&fallback, receivers), moment).len()
+        };
+        let rejected = failure("a", 61, true);
+        let of_address =
+            Failure { reason: Some(FailureReason::Recipient), ..failure("a", 61, false) };
+        assert_eq!(alerts(rejected.clone(), &[]), 1);
+        assert_eq!(alerts(of_address, &[]), 1);
+        assert_eq!(alerts(failure("a", 61, false), &[]), 0);
+        let its_own = rejected.receiver.clone();
+        assert_eq!(alerts(rejected, &[its_own]), 0);
+    }
+
+    #[test]
     fn other_notifiers_get_an_alert_daily_repeats_and_a_resolution() {
         let mut failures = [failure("a", 61, false)];
         // Attempts continue.
@@ -219,7 +251,7 @@ mod tests {
         let say = |notifier: &mut NotifierState, failing: &[Failing<'_>], hours| {
             let all: Vec<Failure> =
                 failing.iter().flat_map(|one| one.receivers.iter().copied().cloned()).collect();
-            let decisions = decide(&all, failing, &names, notifier, at(hours));
+            let decisions = decide(&all, failing, &names, (notifier, &[]), at(hours));
             decisions.iter().for_each(|decision| notifier.ledger.learn(decision));
             let reason = |decision: &Decision| match decision {
                 Decision::Send { reason, .. } | Decision::Resolve { reason, .. } => reason.as_str(),
@@ -237,20 +269,20 @@ mod tests {
         assert_eq!(say(&mut other, &[], 25), ["corrected"]);
         assert!(say(&mut other, &[], 26).is_empty());
         say(&mut other, &bad, 80);
-        let untried = decide(&failures, &[], &names, &other, at(105));
+        let untried = decide(&failures, &[], &names, (&other, &[]), at(105));
         assert!(untried.is_empty(), "not resolved without a new attempt: {untried:?}");
-        let gone = decide(&[], &[], &["b"], &other, at(105));
+        let gone = decide(&[], &[], &["b"], (&other, &[]), at(105));
         assert!(matches!(gone.as_slice(), [Decision::Resolve { reason: Reason::Unwatched, .. }]));
         // A notifier that rejected the alert does not get it again within a day.
         let mut refusing = notifier("b");
         let Some(Decision::Send { subject, sent, .. }) =
-            decide(&failures, &bad, &names, &refusing, at(0)).into_iter().next()
+            decide(&failures, &bad, &names, (&refusing, &[]), at(0)).into_iter().next()
         else {
             panic!("no alert");
         };
         refusing.ledger.undelivered.insert(subject, sent);
-        assert!(decide(&failures, &bad, &names, &refusing, at(1)).is_empty());
-        assert_eq!(decide(&failures, &bad, &names, &refusing, at(24)).len(), 1);
+        assert!(decide(&failures, &bad, &names, (&refusing, &[]), at(1)).is_empty());
+        assert_eq!(decide(&failures, &bad, &names, (&refusing, &[]), at(24)).len(), 1);
         // No repeat without a new attempt.
         let still = [Failure { last_at: start(), ..failure("a", 0, true) }];
         let refused = failing(&still, long_ago, start());

@@ -10,7 +10,7 @@ use super::{
     credential::Credential,
     evaluate::{Assessment, ContentFinding, Evaluation, Uncovered, Unprotected},
     routing::Routing,
-    subject::Subject,
+    subject::{ProjectKind, Subject},
     text::Name,
     threshold::{Reached, Stage},
 };
@@ -43,33 +43,36 @@ pub fn findings(evaluation: &Evaluation<'_>, routing: &Routing) -> Vec<Finding> 
     let certificates = evaluation
         .in_stage
         .iter()
-        .filter(|assessment| routing.concerns(&assessment.projects))
+        .filter(|assessment| evaluation.concerns(routing, assessment))
         .filter_map(|assessment| Some((assessment, assessment.open()?)))
         .filter(|(_, reached)| reached.severity >= routing.min_severity)
         .map(|(assessment, reached)| of_certificate(assessment, reached, routing, evaluation.now));
     let projects = evaluation
         .uncovered
         .iter()
-        .filter(|one| !one.ignored && routing.projects.match_project(one.project))
+        .filter(|one| !one.ignored)
+        .filter(|one| evaluation.concerns_project(routing, ProjectKind::Uncovered, one.project))
         .map(|one| of_project(one, evaluation));
     let unprotected = evaluation
         .unprotected
         .iter()
         .filter(|one| one.severity >= routing.min_severity)
-        .filter(|one| routing.projects.match_project(one.project))
+        .filter(|one| evaluation.concerns_project(routing, ProjectKind::Unprotected, one.project))
         .map(|one| of_protection(one, evaluation.now));
     let after = evaluation.policy.blind_after.unwrap_or_default();
-    let sight = evaluation.blind.as_ref().map(|blind| of_sight(blind, after));
+    let of_all = evaluation.concerns_organization(routing);
+    let sight = evaluation.blind.as_ref().filter(|_| of_all).map(|blind| of_sight(blind, after));
     let credentials = evaluation
         .credentials
         .iter()
+        .filter(|_| of_all)
         .filter_map(|credential| Some((credential, credential.reached.as_ref()?)))
         .filter(|(_, reached)| reached.severity >= routing.min_severity)
         .map(|(credential, reached)| of_credential(credential, reached));
     let contents = evaluation
         .content_findings
         .iter()
-        .filter(|(_, assessment)| routing.concerns(&assessment.projects))
+        .filter(|(_, assessment)| evaluation.concerns(routing, assessment))
         .map(|(kind, assessment)| of_content(*kind, assessment, evaluation.now))
         .filter(|finding| finding.reached.severity >= routing.min_severity);
     let mut findings = Vec::with_capacity(evaluation.in_stage.len());

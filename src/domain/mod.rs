@@ -19,6 +19,7 @@ pub mod failing;
 pub mod finding;
 pub mod inventory;
 pub mod notifier;
+pub mod owner;
 pub mod policy;
 pub mod reading;
 pub mod retry;

@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     certificate::{Certificate, Project},
     credential::{ClientIdentity, WatchedKeys},
+    owner::Owner,
     selection::Globs,
     threshold::{Ladder, Severity, Steps},
 };
@@ -27,6 +28,8 @@ pub struct Policy {
     /// certvigil's client certificate, if it has one.
     pub client_identity: Option<ClientIdentity>,
     pub protection: ProtectionPolicy,
+    /// The owners, in the order of the configuration.
+    pub owners: Vec<Owner>,
 }
 
 impl Policy {
@@ -57,6 +60,7 @@ impl Policy {
             admin_keys: WatchedKeys::Own,
             client_identity: None,
             protection: ProtectionPolicy::default(),
+            owners: Vec::new(),
         }
     }
 }
@@ -218,16 +222,7 @@ mod tests {
 
     /// `rule N` or `global`, and the rule that ignores the certificate or ignored it until now.
     fn said(rules: Vec<Rule>, projects: &[&Project], unread: &[&Project]) -> String {
-        let policy = Policy {
-            ladder: ladder(&[30]),
-            rules,
-            include_inactive: true,
-            replaced_severity: Severity::Warning,
-            blind_after: None,
-            admin_keys: WatchedKeys::Own,
-            client_identity: None,
-            protection: ProtectionPolicy::default(),
-        };
+        let policy = Policy { rules, include_inactive: true, ..Policy::new(ladder(&[30])) };
         let certificate = certificate("cert_a", 100);
         let ruling = policy.ruling(&certificate, projects, unread, start());
         let rule = ruling.rule.map_or("global".to_owned(), |rule| format!("rule {}", rule.index));

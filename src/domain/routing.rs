@@ -2,6 +2,7 @@
 
 use super::{
     certificate::{OrganizationName, Project},
+    owner::Audience,
     selection::Globs,
     threshold::Severity,
 };
@@ -16,6 +17,8 @@ pub struct Routing {
     pub send_resolved: bool,
     /// Whether it also sends changes of certificates, whatever its severity.
     pub changes: bool,
+    /// Whose alerts it selects.
+    pub audience: Audience,
 }
 
 impl Routing {
@@ -27,6 +30,7 @@ impl Routing {
             projects: Globs::all(),
             send_resolved: true,
             changes: false,
+            audience: Audience::Everyone,
         }
     }
 

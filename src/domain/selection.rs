@@ -18,6 +18,16 @@ impl Glob {
         Glob { pattern: WildMatch::new(pattern), is_all }
     }
 
+    /// The same pattern for any case.
+    fn ignoring_case(&self) -> Glob {
+        let pattern = WildMatch::new_case_insensitive(&self.pattern.pattern());
+        Glob { pattern, is_all: self.is_all }
+    }
+
+    pub fn contains(&self, c: char) -> bool {
+        self.pattern.pattern().contains(c)
+    }
+
     /// Whether the pattern matches the whole `text`.
     pub fn matches(&self, text: &str) -> bool {
         self.is_all || self.pattern.matches(text)
@@ -31,6 +41,11 @@ pub struct Globs(pub Vec<Glob>);
 impl Globs {
     pub fn all() -> Globs {
         Globs(vec![Glob::new("*")])
+    }
+
+    /// The same patterns for any case.
+    pub fn ignoring_case(&self) -> Globs {
+        Globs(self.0.iter().map(Glob::ignoring_case).collect())
     }
 
     /// Whether they match everything, and therefore also a certificate without projects.

@@ -24,7 +24,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    domain::status::Status,
+    domain::{notifier, status::Status},
     view::{Coverage, Overview},
 };
 
@@ -203,9 +203,8 @@ fn organizations(registry: &mut Registry, snapshot: &Snapshot) {
 
 fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
     let (pending, oldest, failing) = (Gauges::default(), Gauges::default(), Gauges::default());
-    let configured = snapshot.configured.notifiers.iter().map(|one| one.name.as_str());
     // Removed notifiers have no pending deliveries.
-    for notifier in configured {
+    for notifier in notifier::names(&snapshot.configured.notifiers) {
         let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == notifier);
         let age = |since: DateTime<Utc>| (snapshot.at - since).num_seconds().max(0);
         let labels = vec![("notifier", notifier.to_owned())];

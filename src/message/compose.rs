@@ -152,14 +152,14 @@ impl MessageContext<'_> {
         }
         match notifier.grouping {
             Grouping::Digest if entries.is_empty() => Vec::new(),
-            Grouping::Digest => vec![self.message(new_id(), &notifier.name, entries, total)],
+            Grouping::Digest => vec![self.message(new_id(), notifier, entries, total)],
             Grouping::EachAlert | Grouping::EachAlertRefreshed => entries
                 .into_iter()
                 // The shared incident stays open until the last project is resolved.
                 .filter(|(alert, _)| {
                     alert.projects().is_none_or(|projects| projects.remaining == 0)
                 })
-                .map(|entry| self.message(new_id(), &notifier.name, vec![entry], 1))
+                .map(|entry| self.message(new_id(), notifier, vec![entry], 1))
                 .collect(),
         }
     }
@@ -167,7 +167,7 @@ impl MessageContext<'_> {
     fn message(
         &self,
         id: Uuid,
-        notifier: &str,
+        notifier: &NotifierState,
         entries: Vec<AlertWithSubjects>,
         total: usize,
     ) -> Composed {
@@ -176,7 +176,8 @@ impl MessageContext<'_> {
         let notification = Notification {
             id,
             created_at: self.evaluation.now,
-            notifier: notifier.to_owned(),
+            notifier: notifier.name.clone(),
+            audience: notifier.routing.audience.clone(),
             organization: Some(self.evaluation.organization.clone()),
             severity: severity.unwrap_or(Severity::Info),
             scan: self.scan.clone(),
@@ -248,6 +249,7 @@ impl MessageContext<'_> {
                         duplicate_of: None,
                         reported: None,
                         carries_certvigil: false,
+                        owners: BTreeSet::new(),
                         changes: self.changes_of(id, routing),
                         active_in: ActiveIn::default(),
                         next: None,

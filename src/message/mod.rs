@@ -18,7 +18,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::{certificate::OrganizationName, scan::ScanRecord, threshold::Severity};
+use crate::domain::{
+    certificate::OrganizationName, owner::Audience, scan::ScanRecord, threshold::Severity,
+};
 pub use alert::{Alert, Body, CertificateBody};
 pub use change::{ChangeView, ChangesView, ProjectName};
 pub use event::Event;
@@ -33,6 +35,9 @@ pub struct Notification {
     pub id: Uuid,
     pub created_at: DateTime<Utc>,
     pub notifier: String,
+    /// The route of the notifier that it is for.
+    #[serde(default, skip_serializing_if = "Audience::is_everyone")]
+    pub audience: Audience,
     /// `None` for tests and alerts about other notifiers.
     pub organization: Option<OrganizationName>,
     /// The highest severity of the alerts.
@@ -95,6 +100,7 @@ impl Notification {
             id,
             created_at: now,
             notifier: notifier.to_owned(),
+            audience: Audience::Everyone,
             organization: None,
             severity: Severity::Info,
             scan: None,

@@ -2,7 +2,7 @@
 //! check of templates.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 
 use super::{
@@ -262,6 +262,7 @@ fn about(
             duplicate_of: None,
             reported: None,
             carries_certvigil: false,
+            owners: BTreeSet::new(),
             changes: Vec::new(),
             active_in: ActiveIn {
                 organization: false,

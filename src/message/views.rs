@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{ChangeView, wording};
 use crate::domain::{
@@ -10,6 +10,7 @@ use crate::domain::{
     content::{Content, Defect},
     credential::CredentialKind,
     evaluate::Unprotected,
+    owner::Team,
     rotation::RotationStep,
     text::Name,
 };
@@ -136,6 +137,10 @@ pub struct CertificateView {
     /// Whether certvigil's own client certificate depends on it.
     #[serde(default)]
     pub carries_certvigil: bool,
+    /// The teams that are responsible for it, with `None` for projects without an owner; empty
+    /// without configured owners.
+    #[serde(default)]
+    pub owners: BTreeSet<Option<Team>>,
     /// Latest first, at most 10.
     #[serde(default)]
     pub changes: Vec<ChangeView>,

@@ -151,6 +151,7 @@ fn of_projects(alert: &Alert, projects: &ProjectsView) -> String {
         }
         (_, Some(Reason::Archived)) => format!("{who} {is} archived or no longer watched"),
         (_, Some(Reason::Unwatched)) => format!("{who} {is} no longer watched"),
+        (_, Some(Reason::Reassigned)) => format!("{who} {is} no longer assigned to you"),
         (Event::ProjectProtected, Some(Reason::Ignored)) => {
             format!("{who} {does} not enforce mutual TLS and {is} in unprotected_ignore now")
         }
@@ -272,11 +273,24 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
         (Reason::PolicyChanged, Some(_)) => {
             return "certvigil is configured not to read the content of certificates".to_owned();
         }
-        (Reason::Deactivated, Some(_)) => {
+        (Reason::Deactivated, Some(_)) if certificate.active_in.projects_total == 0 => {
             return "the certificate is no longer active anywhere".to_owned();
         }
         (Reason::Deleted, Some(_)) => return "the certificate was deleted".to_owned(),
         _ => {}
+    }
+    // It may be active in projects that the notifier does not select.
+    if certificate.active_in.projects_total > 0 {
+        match reason {
+            Reason::Replaced => {
+                return "replaced by a successor in the projects reported to you".to_owned();
+            }
+            Reason::Deactivated => {
+                return "it is no longer active in the projects reported to you".to_owned();
+            }
+            Reason::Archived => return "the projects reported to you are archived".to_owned(),
+            _ => {}
+        }
     }
     match reason {
         Reason::Renewed => match certificate.expires_at {
@@ -305,6 +319,7 @@ fn end(reason: Reason, alert: &Alert, certificate: &CertificateView) -> String {
             }
             None => "a rule ignores it".to_owned(),
         },
+        Reason::Reassigned => "it is no longer assigned to you".to_owned(),
         Reason::Unwatched => "it is no longer watched for this notifier".to_owned(),
         Reason::Opened
         | Reason::Stage

@@ -8,7 +8,7 @@ use super::Notifier;
 use crate::{
     domain::{
         day,
-        notifier::Grouping,
+        notifier::{Grouping, Route},
         retry::{FailureReason, Outcome},
         routing::Routing,
         threshold::Severity,
@@ -38,12 +38,9 @@ impl Notifier for Log {
         &self.settings.name
     }
 
-    fn receivers(&self) -> Vec<String> {
-        vec!["log".to_owned()]
-    }
-
-    fn routing(&self) -> &Routing {
-        &self.settings.routing
+    fn routes(&self) -> Vec<Route> {
+        let receivers = vec!["log".to_owned()];
+        vec![Route { routing: self.settings.routing.clone(), receivers }]
     }
 
     fn grouping(&self) -> Grouping {

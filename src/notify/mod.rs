@@ -16,10 +16,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::{
     domain::{
-        alert::Ledger,
-        notifier::{Grouping, NotifierState},
+        notifier::{Grouping, NotifierState, Route},
         retry::{FailureReason, Outcome},
-        routing::Routing,
     },
     message::Notification,
     secret::SecretError,
@@ -29,12 +27,15 @@ use crate::{
 pub trait Notifier: Send + Sync {
     fn name(&self) -> &str;
 
-    /// The receivers, each with its own deliveries: mail addresses, or the host of a webhook with a
-    /// short hash of its URL. They are shown to users, so they contain no secrets.
-    fn receivers(&self) -> Vec<String>;
+    /// Its receivers, each with its own deliveries and in one route, and the alerts that each route
+    /// selects. Receivers are mail addresses, or the host of a webhook with a short hash of its
+    /// URL. They are shown to users, so they contain no secrets.
+    fn routes(&self) -> Vec<Route>;
 
-    /// The alerts that it selects.
-    fn routing(&self) -> &Routing;
+    /// The receivers of all routes.
+    fn receivers(&self) -> Vec<String> {
+        self.routes().into_iter().flat_map(|route| route.receivers).collect()
+    }
 
     /// How the alerts of a scan become notifications.
     fn grouping(&self) -> Grouping;
@@ -51,10 +52,9 @@ pub trait Notifier: Send + Sync {
     /// The possible reasons of failed attempts.
     fn failures(&self) -> &'static [FailureReason];
 
-    /// Its filters and grouping with its ledger, as decisions need them.
-    fn state(&self, ledger: Ledger) -> NotifierState {
-        let (name, routing) = (self.name().to_owned(), self.routing().clone());
-        NotifierState { name, routing, grouping: self.grouping(), ledger }
+    /// The state of one of its routes, with an empty ledger.
+    fn state(&self, route: &Route) -> NotifierState {
+        NotifierState::new(self.name(), &route.routing, self.grouping())
     }
 
     /// Makes one attempt. All attempts of a notification have the same id.

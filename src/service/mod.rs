@@ -234,7 +234,7 @@ fn log_started(config: &Config) {
     tracing::info!(
         organizations = config.organizations.len(),
         api = config.api_origins(),
-        notifiers = config.notifiers.listening().len(),
+        notifiers = config.notifiers.names().len(),
         state = %config.state.place,
         schedule = %config.schedule.cron.describe(),
         timezone = config.timezone.name(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Control, Parts, Shared, peers};
 use crate::{
     config::Config,
+    domain::notifier::Route,
     logging,
     net::error_chain,
     notify::Notifier,
@@ -103,16 +104,17 @@ pub async fn settle(
     lease: &Lease,
     now: DateTime<Utc>,
 ) -> Result<bool, Failed> {
-    let configured: Vec<(String, Vec<String>)> = notifiers
+    let routes: Vec<(String, Route)> = notifiers
         .iter()
-        .map(|notifier| (notifier.name().to_owned(), notifier.receivers()))
+        .flat_map(|one| one.routes().into_iter().map(|route| (one.name().to_owned(), route)))
         .collect();
-    let cancelled = store.cancel_removed(&configured, lease, now).await;
+    let cancelled = store.cancel_removed(&routes, lease, now).await;
     for (notifier, deliveries) in cancelled.map_err(Failed::during("cancelling deliveries"))? {
         tracing::warn!(
             notifier,
             deliveries,
-            "pending deliveries cancelled: their notifier or receiver was removed"
+            "pending deliveries cancelled: their notifier or receiver was removed, or the receiver \
+             belongs to other owners now"
         );
     }
     let mut done = true;

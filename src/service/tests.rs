@@ -12,7 +12,7 @@ use crate::{
         world::World,
     },
     domain::{
-        notifier::Grouping,
+        notifier::{Grouping, Route},
         retry::{FailureReason, Outcome},
         routing::Routing,
     },
@@ -35,12 +35,9 @@ impl Notifier for Panicking {
     fn name(&self) -> &str {
         "panicking"
     }
-    fn receivers(&self) -> Vec<String> {
+    fn routes(&self) -> Vec<Route> {
         assert!(!self.at_a_scan.swap(false, Ordering::SeqCst), "intended by the test");
-        vec!["nobody".to_owned()]
-    }
-    fn routing(&self) -> &Routing {
-        &self.routing
+        vec![Route { routing: self.routing.clone(), receivers: vec!["nobody".to_owned()] }]
     }
     fn grouping(&self) -> Grouping {
         Grouping::Digest

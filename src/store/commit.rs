@@ -21,6 +21,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub notifier: String,
+    /// The name of its ledger; a notifier with owners has several.
+    pub ledger: String,
     /// The ledger entries. Empty if the messages only repeat the ledger.
     pub decisions: Vec<Decision>,
     /// The messages; empty for ledger entries without a message.
@@ -134,7 +136,7 @@ impl Store {
             }
             for receiver in &plan.up_to_date {
                 let organization = commit.organization();
-                outbox::up_to_date(&mut tx, organization, &plan.notifier, receiver, commit.now)
+                outbox::up_to_date(&mut tx, organization, &plan.ledger, receiver, commit.now)
                     .await?;
             }
         }

@@ -1,15 +1,17 @@
 //! Lists, retries and cancels deliveries.
 
 use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    DeliveryRow, DeliveryState, Result, Store, StoreError, failures, instant,
+    DeliveryRow, DeliveryState, MessageKind, Result, Store, StoreError, failures, instant,
     leases::{self, Lease},
     millis,
     outbox::{lock, settle, uuid},
-    sql::{Row, query},
+    sql::{Row, Transaction, either, query},
 };
+use crate::domain::{notifier::Route, owner::Audience};
 
 /// A statement that selects [`DeliveryRow`]s.
 macro_rules! select {
@@ -214,74 +216,125 @@ impl Store {
     }
 
     /// Cancels the pending deliveries of notifiers and receivers that are no longer configured, and
-    /// deletes the ledgers of such notifiers. Returns the number of deliveries for each notifier.
+    /// deletes the ledgers without a receiver. A receiver that moved to another route gets all its
+    /// open alerts, so the pending deliveries of the previous one are cancelled, too, except those
+    /// that are also for its present owners. `routes` contains every route with the name of its
+    /// notifier. Returns the number of deliveries for each notifier.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn cancel_removed(
         &self,
-        configured: &[(String, Vec<String>)],
+        routes: &[(String, Route)],
         lease: &Lease,
         now: DateTime<Utc>,
     ) -> Result<Vec<(String, u64)>> {
         let mut tx = self.pool.begin().await?;
         leases::hold(&mut tx, lease).await?;
-        let owed: Vec<(String, String)> = query(
-            "SELECT notifier, receiver FROM receivers
-             UNION SELECT notifier, receiver FROM deliveries WHERE state = 'pending'",
-        )
-        .tuples(&mut tx)
-        .await?;
-        failures::forget(&mut tx, configured).await?;
-        let mut cancelled: std::collections::BTreeMap<String, u64> = Default::default();
-        for (notifier, receiver) in owed {
-            let kept = configured.iter().find(|(name, _)| *name == notifier);
-            if kept.is_some_and(|(_, receivers)| receivers.contains(&receiver)) {
+        let mut cancelled: BTreeMap<String, u64> = BTreeMap::new();
+        for pending in pending(&mut tx).await? {
+            if !pending.is_obsolete(routes) {
                 continue;
             }
-            // A fixed order of locks prevents deadlocks.
-            let concerned: Vec<String> = query(
-                "SELECT DISTINCT notification_id FROM deliveries
-                 WHERE notifier = $1 AND receiver = $2 AND state = 'pending' ORDER BY notification_id",
+            lock(&mut tx, &pending.notification).await?;
+            let changed = query(
+                "UPDATE deliveries SET state = 'cancelled', settled_at = $2, lease_until = NULL
+                 WHERE id = $1 AND state = 'pending'",
             )
-            .bind(&notifier)
-            .bind(&receiver)
-            .scalars(&mut tx)
-            .await?;
-            for id in &concerned {
-                lock(&mut tx, id).await?;
-            }
-            let ids: Vec<String> = query(
-                "UPDATE deliveries SET state = 'cancelled', settled_at = $3, lease_until = NULL
-                 WHERE notifier = $1 AND receiver = $2 AND state = 'pending'
-                 RETURNING notification_id",
-            )
-            .bind(&notifier)
-            .bind(&receiver)
+            .bind(&pending.id)
             .bind(millis(now))
-            .scalars(&mut tx)
+            .execute(&mut tx)
             .await?;
-            for id in &ids {
-                settle(&mut tx, id).await?;
-            }
-            query("DELETE FROM receivers WHERE notifier = $1 AND receiver = $2")
-                .bind(&notifier)
-                .bind(&receiver)
-                .execute(&mut tx)
-                .await?;
-            if kept.is_none() {
-                query("DELETE FROM ledger WHERE notifier = $1")
-                    .bind(&notifier)
-                    .execute(&mut tx)
-                    .await?;
-            }
-            if !ids.is_empty() {
-                *cancelled.entry(notifier).or_default() += ids.len() as u64;
+            settle(&mut tx, &pending.notification).await?;
+            if changed > 0 {
+                *cancelled.entry(pending.notifier).or_default() += changed;
             }
         }
+        // After the notifications, which other transactions lock first.
+        forget_ledgers(&mut tx, routes).await?;
+        failures::forget(&mut tx, routes).await?;
         tx.commit().await?;
         Ok(cancelled.into_iter().collect())
     }
+}
+
+/// A pending delivery.
+struct Pending {
+    id: String,
+    notification: String,
+    notifier: String,
+    receiver: String,
+    audience: Audience,
+    /// Whether it contains all open alerts for a new receiver.
+    is_catch_up: bool,
+}
+
+impl Pending {
+    /// Whether its receiver is no longer configured, or belongs to other owners now.
+    fn is_obsolete(&self, routes: &[(String, Route)]) -> bool {
+        let Pending { notifier, audience, .. } = self;
+        let mut its = routes.iter().filter(|(name, _)| name == notifier);
+        let Some((_, route)) = its.find(|(_, route)| route.has(&self.receiver)) else {
+            return true;
+        };
+        let present = &route.routing.audience;
+        let is_same = present.ledger_of(notifier) == audience.ledger_of(notifier);
+        !is_same && (self.is_catch_up || !present.covers(audience))
+    }
+}
+
+/// The pending deliveries in the order of their notifications: a fixed order of locks prevents
+/// deadlocks.
+async fn pending(tx: &mut Transaction) -> Result<Vec<Pending>> {
+    macro_rules! pending {
+        ($audience:expr) => {
+            concat!(
+                "SELECT d.id, d.notification_id, d.notifier, d.receiver, n.kind, ",
+                $audience,
+                " FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+                 WHERE d.state = 'pending' ORDER BY d.notification_id, d.id"
+            )
+        };
+    }
+    let statement = either(pending!(audience!(sqlite)), pending!(audience!(postgres)));
+    let rows: Vec<(String, String, String, String, String, Option<String>)> =
+        statement.tuples(&mut *tx).await?;
+    let pending =
+        rows.into_iter().map(|(id, notification, notifier, receiver, kind, audience)| Pending {
+            id,
+            notification,
+            notifier,
+            receiver,
+            audience: audience.map_or(Audience::Everyone, Audience::from),
+            is_catch_up: kind == MessageKind::CatchUp.as_str(),
+        });
+    Ok(pending.collect())
+}
+
+/// Deletes the ledgers that are no longer configured, and forgets the receivers that no longer
+/// belong to a ledger.
+async fn forget_ledgers(tx: &mut Transaction, routes: &[(String, Route)]) -> Result<()> {
+    let ledgers: Vec<(String, &Route)> = routes
+        .iter()
+        .map(|(notifier, route)| (route.routing.audience.ledger_of(notifier), route))
+        .collect();
+    let known: Vec<(String, String)> =
+        query("SELECT DISTINCT notifier, receiver FROM receivers").tuples(&mut *tx).await?;
+    for (ledger, receiver) in known {
+        if !ledgers.iter().any(|(name, route)| *name == ledger && route.has(&receiver)) {
+            query("DELETE FROM receivers WHERE notifier = $1 AND receiver = $2")
+                .bind(&ledger)
+                .bind(&receiver)
+                .execute(&mut *tx)
+                .await?;
+        }
+    }
+    let names: Vec<String> =
+        query("SELECT DISTINCT notifier FROM ledger").scalars(&mut *tx).await?;
+    for name in names.iter().filter(|name| ledgers.iter().all(|(known, _)| known != *name)) {
+        query("DELETE FROM ledger WHERE notifier = $1").bind(name).execute(&mut *tx).await?;
+    }
+    Ok(())
 }
 
 fn state(row: &Row) -> Result<DeliveryState> {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::domain::{
     failing::Failure,
+    notifier::Route,
     retry::{FailureReason, Outcome, Verdict},
 };
 
@@ -128,15 +129,11 @@ pub(super) async fn note(
 }
 
 /// Deletes the failures of receivers that are no longer configured.
-pub(super) async fn forget(
-    tx: &mut Transaction,
-    configured: &[(String, Vec<String>)],
-) -> Result<()> {
+pub(super) async fn forget(tx: &mut Transaction, routes: &[(String, Route)]) -> Result<()> {
     let known: Vec<(String, String)> =
         query("SELECT notifier, receiver FROM failures").tuples(&mut *tx).await?;
     let kept = |(notifier, receiver): &(String, String)| {
-        let mut all = configured.iter();
-        all.any(|(name, receivers)| name == notifier && receivers.contains(receiver))
+        routes.iter().any(|(name, route)| name == notifier && route.has(receiver))
     };
     for (notifier, receiver) in known.iter().filter(|one| !kept(one)) {
         query("DELETE FROM failures WHERE notifier = $1 AND receiver = $2")

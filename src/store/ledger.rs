@@ -1,4 +1,7 @@
-//! The ledger: the alerts sent to each notifier.
+//! The ledgers: the alerts sent to each notifier, or to each part of its receivers. The column
+//! `notifier` has the name of the ledger ([`Audience::ledger_of`]).
+//!
+//! [`Audience::ledger_of`]: crate::domain::owner::Audience::ledger_of
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -33,19 +36,19 @@ impl SentNotification {
 }
 
 impl Store {
-    /// The alerts sent to a notifier about an organization, or without one about notifiers.
+    /// The alerts in the ledger of this name about an organization, or without one about notifiers.
     ///
     /// # Errors
     /// If the database fails or contains unreadable data.
     pub async fn ledger(
         &self,
         of: Option<&OrganizationName>,
-        notifier: &str,
+        name: &str,
         now: DateTime<Utc>,
     ) -> Result<(Ledger, LedgerVersion)> {
         let organization = organization(of);
         let mut tx = self.pool.begin_reading().await?;
-        let version = version(&mut tx, organization, notifier, false).await?;
+        let version = version(&mut tx, organization, name, false).await?;
         // For each subject: the newest row, the newest sent alert, and the sent alerts of the last
         // day.
         let rows: Vec<(String, Option<String>, bool)> = query(
@@ -60,7 +63,7 @@ impl Store {
              WHERE newest OR newest_telling OR (told IS NOT NULL AND at > $3) ORDER BY seq",
         )
         .bind(organization)
-        .bind(notifier)
+        .bind(name)
         .bind(millis(now - FLAPPING_WINDOW))
         .tuples(&mut tx)
         .await?;
@@ -75,7 +78,7 @@ impl Store {
             }
             ledger.past.entry(subject).or_default().push(sent);
         }
-        ledger.undelivered = undelivered(&mut tx, organization, notifier).await?;
+        ledger.undelivered = undelivered(&mut tx, organization, name).await?;
         tx.rollback().await?;
         Ok((ledger, version))
     }
@@ -85,7 +88,7 @@ impl Store {
 async fn undelivered(
     tx: &mut Transaction,
     organization: &str,
-    notifier: &str,
+    name: &str,
 ) -> Result<BTreeMap<Subject, SentAlert>> {
     let rows: Vec<(String, String)> = query(
         "SELECT l.subject, l.told FROM ledger l
@@ -96,7 +99,7 @@ async fn undelivered(
                    AND later.subject = l.subject AND later.seq > l.seq)",
     )
     .bind(organization)
-    .bind(notifier)
+    .bind(name)
     .tuples(&mut *tx)
     .await?;
     let mut undelivered = BTreeMap::new();
@@ -120,7 +123,7 @@ pub struct LedgerVersion {
 async fn version(
     tx: &mut Transaction,
     organization: &str,
-    notifier: &str,
+    name: &str,
     lock: bool,
 ) -> Result<LedgerVersion> {
     macro_rules! version {
@@ -136,13 +139,13 @@ async fn version(
     }
     const PLAIN: &str = version!("");
     let statement = if lock { either(PLAIN, version!("FOR UPDATE")) } else { query(PLAIN) };
-    let (entries, numbers) = statement.bind(organization).bind(notifier).tuple(tx).await?;
+    let (entries, numbers) = statement.bind(organization).bind(name).tuple(tx).await?;
     Ok(LedgerVersion { entries, numbers })
 }
 
 /// Checks that the ledger has not changed since the plan was made.
 pub(super) async fn check(tx: &mut Transaction, organization: &str, plan: &Plan) -> Result<()> {
-    match version(tx, organization, &plan.notifier, true).await? == plan.ledger_version {
+    match version(tx, organization, &plan.ledger, true).await? == plan.ledger_version {
         true => Ok(()),
         false => Err(StoreError::LedgerChanged),
     }
@@ -199,7 +202,7 @@ impl Store {
 pub(super) async fn forget(tx: &mut Transaction, commit: &Commit, plan: &Plan) -> Result<()> {
     query("UPDATE ledger SET withdrawn = TRUE WHERE organization = $1 AND notifier = $2")
         .bind(commit.organization())
-        .bind(&plan.notifier)
+        .bind(&plan.ledger)
         .execute(tx)
         .await?;
     Ok(())
@@ -235,7 +238,7 @@ pub(super) async fn learn(
                         AND l.told IS NOT NULL AND d.state = 'delivered')",
     )
     .bind(commit.organization())
-    .bind(&plan.notifier)
+    .bind(&plan.ledger)
     .bind(&subject)
     .bind(millis(commit.now - FLAPPING_WINDOW))
     .execute(&mut *tx)
@@ -249,7 +252,7 @@ pub(super) async fn learn(
            ORDER BY l.seq DESC LIMIT 1) END)",
     )
     .bind(commit.organization())
-    .bind(&plan.notifier)
+    .bind(&plan.ledger)
     .bind(&subject)
     .bind(sent.map(serde_json::to_string).transpose()?)
     .bind(millis(commit.now))

@@ -9,6 +9,9 @@
 //! PostgreSQL server for several. With several instances, a lease decides which one commits for an
 //! organization, and the transaction checks it.
 
+#[macro_use]
+mod sql;
+
 mod acknowledgements;
 mod commit;
 mod deliveries;
@@ -26,7 +29,6 @@ mod prune;
 mod rates;
 mod scans;
 mod sessions;
-mod sql;
 mod sqlite;
 mod transfer;
 

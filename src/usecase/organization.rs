@@ -54,8 +54,8 @@ impl OrganizationState {
             inventory = store.inventory(&organization).await?;
             acknowledgements = store.acknowledgements(&organization).await?;
             for notifier in &mut notifiers {
-                (notifier.ledger, _) =
-                    store.ledger(Some(&organization), &notifier.name, now).await?;
+                let ledger = notifier.ledger_name();
+                (notifier.ledger, _) = store.ledger(Some(&organization), &ledger, now).await?;
             }
         }
         let before = inventory.clone();
@@ -110,8 +110,9 @@ impl OrganizationState {
             };
             let asked = self.notifiers.iter().map(|one| &one.routing.projects);
             let ruled = self.policy.rules.iter().map(|rule| &rule.projects);
+            let owned = self.policy.owners.iter().map(|owner| &owner.projects);
             let matched: Vec<bool> =
-                asked.chain(ruled).map(|globs| globs.match_project(project)).collect();
+                asked.chain(ruled).chain(owned).map(|globs| globs.match_project(project)).collect();
             let listed = inventory.listings.get(&project.id);
             let doubt = (
                 inventory.unreadable_projects.contains_key(&project.id),

@@ -1,7 +1,8 @@
-//! Reports failing notifiers through the other notifiers.
+//! Reports failing notifiers through the other notifiers, and failing addresses of owners through
+//! the fallback.
 //!
-//! Guarantees: alerts are stored before they are sent, as for a scan; none goes through the failing
-//! notifier; a restart repeats nothing. Neither calls the Admin API nor sends anything.
+//! Guarantees: alerts are stored before they are sent, as for a scan; none goes to a failing
+//! receiver; a restart repeats nothing. Neither calls the Admin API nor sends anything.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -57,12 +58,18 @@ pub async fn run_once(
     let failing = failing(&failures, started_at, now);
     let configured: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
     let mut plans = Vec::new();
-    for notifier in notifiers {
-        let ledger = store.ledger(None, notifier.name(), now).await;
+    let routes = notifiers.iter().flat_map(|notifier| {
+        let routes = notifier.routes().into_iter();
+        routes.map(|route| (notifier.state(&route), route.receivers)).collect::<Vec<_>>()
+    });
+    // Owners are not responsible for notifiers.
+    for (mut state, receivers) in routes.filter(|(state, _)| state.routing.audience.includes(None))
+    {
+        let ledger = store.ledger(None, &state.ledger_name(), now).await;
         let (ledger, ledger_version) = ledger.map_err(Failed::during("reading the ledger"))?;
-        let state = notifier.state(ledger);
+        state.ledger = ledger;
         let moment = ScanTime::at(now, Tz::UTC);
-        let decisions = decide(&failures, &failing, &configured, &state, moment);
+        let decisions = decide(&failures, &failing, &configured, (&state, &receivers), moment);
         // A held-back alert changes nothing.
         if decisions.iter().all(|decision| matches!(decision, Decision::HoldBack { .. })) {
             continue;
@@ -70,11 +77,12 @@ pub async fn run_once(
         let stale_at = Some(now + STALE);
         let messages = of_notifiers(|| id_at(now), &state, &decisions, &failing, stale_at, now);
         plans.push(Plan {
+            ledger: state.ledger_name(),
             notifier: state.name,
             decisions,
             messages,
             kind: MessageKind::News,
-            receivers: notifier.receivers(),
+            receivers,
             up_to_date: Vec::new(),
             withdraws_ledger: false,
             ledger_version,

@@ -182,6 +182,9 @@ pub struct CertificateDetails {
     /// Whether certvigil's own client certificate depends on it: certvigil cannot read the API after
     /// its expiry.
     carries_certvigil: bool,
+    /// The teams that are responsible for it, with null for projects without an owner; empty
+    /// without configured owners.
+    owners: Vec<Option<String>>,
     /// Who uploaded, renamed, activated and deactivated it, and when; latest first, at most 10.
     changes: Vec<Change>,
     active_in: ActiveIn,
@@ -205,6 +208,7 @@ impl CertificateDetails {
             }),
             content: Content::of(view),
             carries_certvigil: view.carries_certvigil,
+            owners: view.owners.iter().cloned().collect(),
             changes: view.changes.iter().map(Into::into).collect(),
             active_in: ActiveIn {
                 organization: view.active_in.organization,

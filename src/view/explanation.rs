@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 use super::seconds;
@@ -12,6 +13,7 @@ use crate::{
         evaluate::{Assessment, Evaluation},
         finding::findings,
         notifier::NotifierState,
+        owner::Audience,
         routing::Routing,
         subject::Subject,
         threshold::Severity,
@@ -82,12 +84,38 @@ impl Step {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Notifier {
     pub name: String,
+    /// The owners whose alerts this part of its receivers gets, with null for alerts without an
+    /// owner; null if the notifier sends all alerts to all its receivers.
+    #[serde(rename = "owners", serialize_with = "teams")]
+    #[schema(value_type = Option<Vec<Option<String>>>)]
+    pub audience: Audience,
     /// Whether it is alerted now, or why not.
     pub status: AlertStatus,
     /// The latest alert sent to it, if that is not resolved.
     pub sent: Option<Sent>,
     /// The next alerts, if nothing changes.
     pub upcoming: Vec<Upcoming>,
+}
+
+fn teams<S: serde::Serializer>(audience: &Audience, serializer: S) -> Result<S::Ok, S::Error> {
+    audience.teams().serialize(serializer)
+}
+
+impl Notifier {
+    /// Its name, with the owners.
+    pub fn title(&self) -> String {
+        self.audience.title_of(&self.name)
+    }
+
+    /// Whether an alert is open or upcoming.
+    fn has_alerts(&self) -> bool {
+        self.sent.is_some() || !self.upcoming.is_empty()
+    }
+
+    /// Whether a notification went to it.
+    pub fn got(&self, notification: &Notification) -> bool {
+        notification.notifier == self.name && notification.audience == self.audience
+    }
 }
 
 /// An alert that was sent.
@@ -112,6 +140,8 @@ words! {
         Organization = "organization",
         /// The notifier does not select the projects where the certificate is active.
         Projects = "projects",
+        /// Another owner is responsible for the certificate.
+        Owner = "owner",
         /// The severity is below the notifier's `min_severity`.
         Severity = "severity",
     }
@@ -133,6 +163,7 @@ impl AlertStatus {
             AlertStatus::Projects => {
                 "no alert: the certificate is active only in projects that this notifier does not select"
             }
+            AlertStatus::Owner => "no alert: another owner is responsible for this certificate",
             AlertStatus::Severity => "no alert: the severity is below min_severity of the notifier",
         }
     }
@@ -224,10 +255,7 @@ pub fn explain(
         ignored_by_rule: ruling.ignored.map(|(rule, _)| rule.index),
         life: ruling.ladder.has_shares().then_some((life, from)),
         ladder: steps(evaluation, assessment),
-        notifiers: notifiers
-            .iter()
-            .map(|notifier| outlook(notifier, evaluation, assessment, forecast))
-            .collect(),
+        notifiers: outlooks(notifiers, evaluation, assessment, forecast),
         certificate,
     }
 }
@@ -270,6 +298,27 @@ pub fn steps(evaluation: &Evaluation<'_>, assessment: &Assessment<'_>) -> Vec<St
     thresholds.chain([end]).collect()
 }
 
+/// The alerts of each notifier. Owners without an alert are left out, and owners of a notifier that
+/// does not select the certificate share one entry.
+fn outlooks(
+    notifiers: &[NotifierState],
+    evaluation: &Evaluation<'_>,
+    assessment: &Assessment<'_>,
+    forecast: &[Notification],
+) -> Vec<Notifier> {
+    let all = notifiers.iter().map(|one| outlook(one, evaluation, assessment, forecast));
+    let all = all.filter(|one| one.status != AlertStatus::Owner || one.has_alerts());
+    let mut all: Vec<Notifier> = all.collect();
+    for one in all.iter_mut().filter(|one| !one.has_alerts()) {
+        if matches!(one.status, AlertStatus::Organization | AlertStatus::Projects) {
+            one.audience = Audience::Everyone;
+        }
+    }
+    let mut shown = BTreeSet::new();
+    all.retain(|one| shown.insert((one.name.clone(), one.audience.key())));
+    all
+}
+
 fn outlook(
     notifier: &NotifierState,
     evaluation: &Evaluation<'_>,
@@ -279,6 +328,7 @@ fn outlook(
     let subject = Subject::Certificate(assessment.certificate.id.clone());
     Notifier {
         name: notifier.name.clone(),
+        audience: notifier.routing.audience.clone(),
         status: status(notifier, evaluation, assessment, &subject),
         sent: notifier.ledger.open.get(&subject).map(|sent| Sent {
             stage: sent.label.clone(),
@@ -299,8 +349,11 @@ fn status(
     if !routing.selects(evaluation.organization) {
         return AlertStatus::Organization;
     }
-    if !routing.concerns(&assessment.projects) {
-        return AlertStatus::Projects;
+    if !evaluation.concerns(routing, assessment) {
+        return match routing.concerns(&assessment.projects) {
+            true => AlertStatus::Owner,
+            false => AlertStatus::Projects,
+        };
     }
     if assessment.reached.is_none() {
         return AlertStatus::NoStage;
@@ -331,7 +384,10 @@ fn upcoming(
 ) -> Vec<Upcoming> {
     let alerts = forecast
         .iter()
-        .filter(|notification| notification.notifier == notifier.name)
+        .filter(|notification| {
+            notification.notifier == notifier.name
+                && notification.audience == notifier.routing.audience
+        })
         .flat_map(|notification| {
             notification.alerts.iter().map(|alert| (notification.created_at, alert))
         })

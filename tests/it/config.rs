@@ -1,7 +1,7 @@
 //! Accepted and refused configurations, with their messages.
 
 use certvigil::config::{Needs, from_text, keys::uncommented};
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use super::support::{Sim, Tls, certvigil, crypto, run, with};
 
@@ -18,6 +18,11 @@ fn refused(text: &str) -> Vec<String> {
         }
     }
 }
+
+static MANY_TEAMS: LazyLock<String> = LazyLock::new(|| {
+    let entry = |n| format!("[[owners]]\nteam = \"t{n}\"\nto = [\"A@acme.example\"]\n");
+    (0..21).map(entry).collect()
+});
 
 const KEY: &str = "[organizations.acme]\nadmin_key = \"sk-admin-x\"\n";
 
@@ -50,6 +55,39 @@ fn each_refused_configuration_shows_key_found_and_expected() {
         (
             "[schedule]\nscan_timeout = \"0s\"\n",
             "c.toml:2: schedule.scan_timeout: found a duration of zero, expected a duration above zero",
+        ),
+        ("owners = []\n", "c.toml:1: owners: found an empty list, expected at least one owner"),
+        (
+            "[[owners]]\nto = [\"a@acme.example\"]\n",
+            "owners[0].team: found nothing, expected the name of a team",
+        ),
+        (
+            "[[owners]]\nteam = \"A/b\"\nto = [\"a@acme.example\"]\n",
+            "c.toml:2: owners[0].team: found the name “A/b”, expected 1 to 64",
+        ),
+        (
+            "[[owners]]\nteam = \"pay\"\nprojects = [\"p*\"]\n",
+            "owners[0].to: found nothing, expected at least one address of the team “pay”",
+        ),
+        (
+            "[notifiers.email.ops]\nto = [\"owner\"]\nfallback = [\"a@acme.example\"]\n",
+            "c.toml:2: notifiers.email.ops.to: found \"owner\" without any owner, expected [[owners]]",
+        ),
+        (
+            "[[owners]]\nteam = \"pay\"\nto = [\"a@acme.example\"]\n\
+             [notifiers.email.ops]\nto = [\"owner\"]\n",
+            "notifiers.email.ops.fallback: found nothing, expected at least one address for the \
+             alerts without an owner",
+        ),
+        (
+            "[[owners]]\nteam = \"pay\"\nto = [\"a@acme.example\"]\n\
+             [notifiers.email.ops]\nto = [\"owner\", \"b@acme.example\"]\nfallback = [\"c@acme.example\"]\n",
+            "c.toml:5: notifiers.email.ops.to: found \"owner\" and addresses, expected only \"owner\"",
+        ),
+        (
+            &MANY_TEAMS,
+            "owners: found 21 teams with the address “a@acme.example”, expected at most 20; for this \
+             address, add another notifier",
         ),
         ("thresholds = []\n", "c.toml:1: thresholds: found an empty list, expected at least one"),
         (
@@ -598,6 +636,34 @@ fn a_rule_inherits_what_it_leaves_out() {
     assert_eq!(of("acme"), [(0, 5, Some(12)), (1, 1, Some(24))]);
     assert_eq!(of("other"), [(0, 5, Some(12)), (1, 1, Some(24)), (2, 5, Some(24))]);
     assert!(loaded.warnings.iter().any(|one| one.contains("rules[2]: matches no organization")));
+}
+
+#[test]
+fn owners_without_effect_are_warned_about() {
+    crypto();
+    let text = format!(
+        "{KEY}audit_log = true\n[organizations.beta]\nadmin_key = \"sk-admin-y\"\n\
+         [[owners]]\nteam = \"pay\"\nto = [\"pay@acme.example\"]\nuploaders = [\"*@acme.example\"]\n\
+         [[owners]]\nteam = \"all\"\nto = [\"all@acme.example\"]\n\
+         [[owners]]\nteam = \"pay\"\norganizations = [\"other\"]\nprojects = [\"p*\"]\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = from_text(&folder.path().join("c.toml"), &text, Needs::ALL).unwrap();
+    for words in [
+        "owners: no notifier sends to them; add an email notifier with to = [\"owner\"]",
+        "owners[0].uploaders: the addresses of uploaders in the organization acme are unknown \
+         without audit_log_addresses = true",
+        "owners[0].uploaders: the uploaders in the organization beta are unknown without \
+         audit_log = true",
+        "owners[2]: matches no organization, so it has no effect",
+        "owners[2]: never reached; owners[1] already matches every certificate",
+    ] {
+        assert!(
+            loaded.warnings.iter().any(|one| one.contains(words)),
+            "{words}: {:#?}",
+            loaded.warnings
+        );
+    }
 }
 
 #[test]

@@ -5,9 +5,8 @@ use certvigil::{
     clock::Clock,
     demo::world::World,
     domain::{
-        notifier::Grouping,
+        notifier::{Grouping, Route},
         retry::{FailureReason, Outcome},
-        routing::Routing,
     },
     message::Notification,
     notify::Notifier,
@@ -49,11 +48,8 @@ impl Notifier for Dying {
     fn name(&self) -> &str {
         self.inner.name()
     }
-    fn receivers(&self) -> Vec<String> {
-        self.inner.receivers()
-    }
-    fn routing(&self) -> &Routing {
-        self.inner.routing()
+    fn routes(&self) -> Vec<Route> {
+        self.inner.routes()
     }
     fn grouping(&self) -> Grouping {
         self.inner.grouping()

@@ -32,6 +32,7 @@ mod lifetime;
 mod messages;
 mod notifiers;
 mod outlook;
+mod owners;
 mod postgres;
 mod prose;
 mod protection;

@@ -76,7 +76,10 @@ fn call(config: &Config, format: &str, message: &Notification) -> (Url, Value) {
 
 pub fn mail(config: &Config, message: &Notification) -> email::Rendered {
     let Some(NotifierSettings::Email(settings)) = config.notifiers.find("mail") else { panic!() };
-    email::Renderer::new().unwrap().render(settings, message, start()).unwrap()
+    email::Renderer::new()
+        .unwrap()
+        .render(settings, settings.routes.first(), message, start())
+        .unwrap()
 }
 
 /// A sample of every event, and one of several at once.

@@ -199,12 +199,12 @@ async fn a_notifier_gets_the_projects_that_it_selects_and_the_number_of_others()
     assert_eq!(body["alerts"][0]["projects_elsewhere"], 2);
     assert!(!body.to_string().contains("prod-2"), "{body}");
 
-    // Moved to another team's projects, it is no longer this one's.
+    // It stays active in the projects of other teams.
     sim.api.world().certificate("cert_a").unwrap().projects.remove("proj_0001");
     walk(&service, 21..22).await;
     assert_eq!(
         heard(&sim)[2],
-        "project.unprotected opened unprotected; certificate.resolved unwatched expired"
+        "project.unprotected opened unprotected; certificate.resolved deactivated expired"
     );
 }
 

@@ -8,7 +8,8 @@ use certvigil::{
         delivery::DeliveryState,
         evaluate::evaluate,
         inventory::Inventory,
-        notifier::{Grouping, NotifierState},
+        notifier::{Grouping, NotifierState, Route},
+        owner::Audience,
         policy::Policy,
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
@@ -226,6 +227,7 @@ impl Contract {
         let id = message.notification.id;
         let plan = Plan {
             notifier: "n".into(),
+            ledger: "n".into(),
             decisions,
             messages: vec![message],
             kind: MessageKind::News,
@@ -524,16 +526,19 @@ async fn a_failed_delivery_can_be_retried_and_counts_as_sent_then(contract: Cont
 
 async fn what_is_owed_to_the_unconfigured_is_cancelled(contract: Contract) {
     contract.commit(vec![send("c", SEVEN, start())], &["a", "b"], start()).await;
-    let only_a = [("n".to_owned(), vec!["a".to_owned()])];
+    let route = Route { routing: Routing::all(), receivers: vec!["a".to_owned()] };
+    let only_a = [("n".to_owned(), route)];
     let lease = lease(&contract.store, None).await;
-    let cancel = async |configured: &[(String, Vec<String>)]| {
-        contract.store.cancel_removed(configured, &lease, start()).await.unwrap()
+    let cancel = async |routes: &[(String, Route)]| {
+        contract.store.cancel_removed(routes, &lease, start()).await.unwrap()
     };
     assert_eq!(cancel(&only_a).await, [("n".to_owned(), 1)]);
     assert_eq!(contract.sent().await, ["c Within(604800)"]);
     assert_eq!(cancel(&[]).await, [("n".to_owned(), 1)]);
     assert_eq!(contract.sent().await, [""; 0], "a notifier that returns gets the open alerts");
-    assert!(contract.store.known_receivers(&acme(), "n").await.unwrap().is_empty());
+    assert!(
+        contract.store.known_receivers(&acme(), "n", &Audience::Everyone).await.unwrap().is_empty()
+    );
     assert_eq!(cancel(&[]).await, []);
 }
 
@@ -559,6 +564,7 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
         let decisions = vec![send("c", SEVEN, now)];
         let plan = Plan {
             notifier: "n".into(),
+            ledger: "n".into(),
             decisions: vec![],
             messages: vec![composed(&decisions, now)],
             kind: MessageKind::CatchUp,
@@ -578,15 +584,17 @@ async fn a_receiver_is_up_to_date_when_it_has_taken_what_was_sent_to_it(contract
         }
     };
     contract.store.commit(&commit(start())).await.unwrap();
-    let known = contract.store.known_receivers(&acme(), "n").await.unwrap();
+    let known = contract.store.known_receivers(&acme(), "n", &Audience::Everyone).await.unwrap();
     assert_eq!(known.len(), 2, "a delivery in flight is enough");
     let claims = contract.claim(start()).await;
     contract.record(&claims[0], Verdict::Delivered, start()).await;
     contract.record(&claims[1], Verdict::Rejected, start()).await;
-    let known = contract.store.known_receivers(&acme(), "n").await.unwrap();
+    let known = contract.store.known_receivers(&acme(), "n", &Audience::Everyone).await.unwrap();
     assert_eq!(known.into_iter().collect::<Vec<_>>(), ["a"]);
     let other = OrganizationName::parse("other").unwrap();
-    assert!(contract.store.known_receivers(&other, "n").await.unwrap().is_empty());
+    assert!(
+        contract.store.known_receivers(&other, "n", &Audience::Everyone).await.unwrap().is_empty()
+    );
 }
 
 async fn what_a_clock_that_was_ahead_has_written_is_not_waited_for(contract: Contract) {
@@ -876,6 +884,7 @@ async fn a_scan_that_was_decided_by_an_older_ledger_is_not_kept(contract: Contra
     let decisions = vec![end("c", now)];
     let plan = Plan {
         notifier: "n".into(),
+        ledger: "n".into(),
         messages: vec![composed(&decisions, now)],
         decisions,
         kind: MessageKind::News,

@@ -635,12 +635,12 @@ async fn the_forecast_of_day_0_is_what_is_sent_where_nothing_changes() {
     let acknowledgements = store.acknowledgements(&organization).await.unwrap();
     let mut notifiers = Vec::new();
     for notifier in &year.service.notifiers {
-        notifiers.push(NotifierState {
-            name: notifier.name().to_owned(),
-            routing: notifier.routing().clone(),
-            grouping: notifier.grouping(),
-            ledger: store.ledger(Some(&organization), notifier.name(), start()).await.unwrap().0,
-        });
+        for route in notifier.routes() {
+            let state = notifier.state(&route);
+            let name = state.ledger_name();
+            let (ledger, _) = store.ledger(Some(&organization), &name, start()).await.unwrap();
+            notifiers.push(NotifierState { ledger, ..state });
+        }
     }
     let present = CurrentState {
         organization: &organization,

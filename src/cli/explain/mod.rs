@@ -74,6 +74,7 @@ impl Page<'_> {
                     "at": rfc3339(sent.notification.created_at),
                     "notification_id": sent.notification.id,
                     "notifier": sent.notification.notifier,
+                    "owners": sent.notification.audience.teams(),
                     "event": alert.event,
                     "reason": alert.reason,
                     "severity": alert.severity,

@@ -9,10 +9,12 @@ use super::{
     Page,
 };
 use crate::{
-    domain::day,
+    config::NotifierSettings,
+    domain::{day, owner},
     message::{ProjectView, wording},
+    notify::email::Recipients,
     store::SentNotification,
-    view::{Explanation, change_lines, content_lines},
+    view::{Explanation, Notifier, change_lines, content_lines},
 };
 
 impl Page<'_> {
@@ -72,6 +74,9 @@ impl Page<'_> {
         match (&self.explanation.stage, self.explanation.severity) {
             (Some(stage), Some(severity)) => line("stage", format!("{stage}, {severity}"))?,
             _ => line("stage", self.why_none().to_owned())?,
+        }
+        if !certificate.owners.is_empty() {
+            line("owner", owner::names(&certificate.owners))?;
         }
         if let Some(next) = certificate.next {
             let proposed = certificate.active_in.projects.iter().find(|one| one.next == Some(next));
@@ -213,13 +218,16 @@ impl Page<'_> {
             let known = match &outlook.sent {
                 Some(sent) => {
                     let mut its = self.notifications.iter();
-                    let latest = its.find(|one| one.notification.notifier == outlook.name);
+                    let latest = its.find(|one| outlook.got(&one.notification));
                     let is_pending = latest.is_some_and(SentNotification::is_pending);
                     format!("; last alert: {}", sent.describe(|at| self.at(at), is_pending))
                 }
                 None => "; no open alert".to_owned(),
             };
-            writeln!(out, "  {}: {}{known}", outlook.name, outlook.status.describe())?;
+            writeln!(out, "  {}: {}{known}", outlook.title(), outlook.status.describe())?;
+            if let Some(recipients) = self.recipients(outlook) {
+                writeln!(out, "    to {}", recipients.addresses().join(", "))?;
+            }
             if outlook.upcoming.is_empty() {
                 writeln!(out, "    no upcoming alerts, if nothing changes")?;
             }
@@ -228,6 +236,14 @@ impl Page<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The recipients of an email notifier.
+    fn recipients(&self, outlook: &Notifier) -> Option<&Recipients> {
+        match self.config.notifiers.find(&outlook.name)? {
+            NotifierSettings::Email(email) => email.route(&outlook.audience),
+            NotifierSettings::Webhook(_) | NotifierSettings::Log(_) => None,
+        }
     }
 
     fn history(&self, out: &mut String) -> std::fmt::Result {
@@ -239,7 +255,7 @@ impl Page<'_> {
                 sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
             table.add_row([
                 format!(" {}", self.at(sent.notification.created_at)),
-                sent.notification.notifier.clone(),
+                sent.notification.audience.title_of(&sent.notification.notifier),
                 alert.event.to_string(),
                 alert.stage.clone().unwrap_or_default(),
                 alert.reason.map_or(String::new(), |reason| reason.to_string()),

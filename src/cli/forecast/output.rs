@@ -84,7 +84,7 @@ impl<'a> Outlook<'a> {
         for message in &self.messages {
             for alert in &message.alerts {
                 let key = (
-                    message.notifier.clone(),
+                    message.audience.ledger_of(&message.notifier),
                     message.organization.as_ref().map_or(String::new(), ToString::to_string),
                     alert.certificate().map_or(String::new(), |one| one.id.to_string()),
                 );
@@ -158,7 +158,7 @@ impl<'a> Outlook<'a> {
             over,
             cells: [
                 self.local(message.created_at),
-                message.notifier.clone(),
+                message.audience.title_of(&message.notifier),
                 if over { "resolved" } else { alert.severity.as_str() }.to_owned(),
                 message.organization.as_ref().map_or(String::new(), ToString::to_string),
                 wording::headline(alert, message.created_at),
@@ -179,6 +179,7 @@ impl<'a> Outlook<'a> {
                     "at": rfc3339(message.created_at),
                     "organization": message.organization,
                     "notifier": message.notifier,
+                    "owners": message.audience.teams(),
                     "severity": message.severity,
                     "summary": wording::summary(message, message.created_at),
                     "alerts": alerts,
@@ -208,9 +209,10 @@ impl<'a> Outlook<'a> {
             }
             let at = message.created_at;
             let organization = message.organization.as_ref().map_or("", |name| name.as_str());
-            // Stable ids for calendars (RFC 7986, section 5.3): a notifier gets one message per
+            // Stable ids for calendars (RFC 7986, section 5.3): a ledger gets one message per
             // organization and scan.
-            let key = format!("{organization}/{}/{}", message.notifier, rfc3339(at));
+            let ledger = message.audience.ledger_of(&message.notifier);
+            let key = format!("{organization}/{ledger}/{}", rfc3339(at));
             let uid = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
             let lines: Vec<String> = message
                 .alerts
@@ -223,7 +225,7 @@ impl<'a> Outlook<'a> {
                 .summary(&format!(
                     "{organization}: {} → {}",
                     wording::summary(message, at),
-                    message.notifier
+                    message.audience.title_of(&message.notifier)
                 ))
                 .description(&lines.join("\n"))
                 .starts(at)

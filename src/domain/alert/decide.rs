@@ -52,7 +52,7 @@ pub fn reconcile(
         Transition::Watched { after, .. } => findings(after, routing),
         Transition::Unwatched => Vec::new(),
     };
-    let ends = |subject: &Subject, sent: &SentAlert| end(subject, sent, transition);
+    let ends = |subject: &Subject, sent: &SentAlert| end(subject, sent, transition, routing);
     let mut decisions = compare_all(&findings, ends, ledger, moment);
     for kind in ProjectKind::ALL {
         send_projects_together(kind, &mut decisions, &findings, ledger, moment);

@@ -19,7 +19,7 @@ words! {
         Refresh = "refresh",
         /// Resolved: another certificate covers every project.
         Replaced = "replaced",
-        /// Resolved: no longer active anywhere.
+        /// Resolved: no longer active anywhere, or in no project that the notifier selects.
         Deactivated = "deactivated",
         /// Resolved: no list contains it.
         Deleted = "deleted",
@@ -35,6 +35,8 @@ words! {
         PolicyChanged = "policy_changed",
         /// Resolved: a rule ignores it.
         Ignored = "ignored",
+        /// Resolved: no longer assigned to this owner.
+        Reassigned = "reassigned",
         /// Resolved: the notifier no longer selects it, or the organization is not configured.
         Unwatched = "unwatched",
     }

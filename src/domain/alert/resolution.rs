@@ -1,17 +1,19 @@
 //! The reason of a resolution, for each kind of subject.
 
 use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
 
 use super::{
     super::{
         active::Active,
         blindness,
-        certificate::{Certificate, CertificateId, ProjectId, same_expiry},
+        certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
         coverage,
         credential::WatchedKeys,
-        evaluate::Evaluation,
+        evaluate::{Assessment, Evaluation},
         inventory::Inventory,
-        subject::Subject,
+        routing::Routing,
+        subject::{ProjectKind, Subject},
         threshold::Stage,
     },
     Reason,
@@ -19,11 +21,12 @@ use super::{
     sent::SentAlert,
 };
 
-/// The reason for the resolution of an alert; `None` while its data is stale.
+/// The reason for the resolution of an alert for a notifier; `None` while its data is stale.
 pub(super) fn end(
     subject: &Subject,
     sent: &SentAlert,
     transition: &Transition<'_>,
+    routing: &Routing,
 ) -> Option<Reason> {
     let Transition::Watched { before, was_active, after } = transition else {
         return Some(Reason::Unwatched);
@@ -31,14 +34,14 @@ pub(super) fn end(
     match subject {
         Subject::Certificate(id) => {
             let was_active = was_active.get_or_init(|| Active::of(before));
-            end_of_certificate(id, sent, before, was_active, after)
+            end_of_certificate(id, sent, (before, was_active, after), routing)
         }
         Subject::Mismatch(id) | Subject::Fitness(id) => {
             let was_active = was_active.get_or_init(|| Active::of(before));
-            end_of_content(subject, id, before, was_active, after)
+            end_of_content((subject, id), sent, (before, was_active, after), routing)
         }
-        Subject::Project(id) => end_of_project(id, before, after),
-        Subject::Protection(id) => Some(end_of_protection(id, sent, after)),
+        Subject::Project(id) => end_of_project(id, before, after, routing),
+        Subject::Protection(id) => Some(end_of_protection(id, sent, after, routing)),
         Subject::Sight => Some(end_of_blindness(sent, before, after)),
         Subject::AdminKey(_) | Subject::ClientIdentity => {
             Some(end_of_credential(subject, sent, after))
@@ -48,12 +51,14 @@ pub(super) fn end(
     }
 }
 
+/// An inventory with its active certificates, and the evaluation after it.
+type BeforeAndAfter<'a> = (&'a Inventory, &'a Active<'a>, &'a Evaluation<'a>);
+
 fn end_of_certificate(
     id: &CertificateId,
     sent: &SentAlert,
-    before: &Inventory,
-    was_active: &Active<'_>,
-    after: &Evaluation<'_>,
+    (before, was_active, after): BeforeAndAfter<'_>,
+    routing: &Routing,
 ) -> Option<Reason> {
     let assessment = after.assessment(id);
     let assessment = assessment.as_ref();
@@ -76,6 +81,8 @@ fn end_of_certificate(
         let certificate = assessment.certificate;
         return Some(if assessment.ruling.ignored.is_some() {
             Reason::Ignored
+        } else if !after.concerns(routing, assessment) {
+            end_of_concern(assessment, (before, was_active, after), routing, sent.again)
         } else if let Some(reason) = changed(certificate) {
             reason
         } else if sent.stage == Stage::NotYetValid && certificate.has_started(after.now) {
@@ -103,21 +110,78 @@ fn end_of_certificate(
             return None;
         }
     }
-    Some(end_of_activity(id, before, was_active, after))
+    Some(end_of_activity(id, (before, was_active, after)))
+}
+
+/// The reason of a certificate that is still active, but no longer concerns the notifier: no longer
+/// active in the projects that the notifier selects, or they are no longer selected.
+/// `was_held_back` is whether an earlier scan may have held back the resolution.
+fn end_of_concern(
+    assessment: &Assessment<'_>,
+    (before, was_active, after): BeforeAndAfter<'_>,
+    routing: &Routing,
+    was_held_back: bool,
+) -> Reason {
+    let certificate = assessment.certificate;
+    let active_in: BTreeSet<&ProjectId> = assessment.projects.iter().map(|one| &one.id).collect();
+    let left_by_selection = |projects: &[&'_ Project]| -> Vec<&Project> {
+        // With their present names.
+        let projects = projects.iter().filter(|one| !active_in.contains(&one.id)).map(|one| {
+            let known = after.inventory.projects.get(&one.id);
+            known.or(before.projects.get(&one.id))
+        });
+        let projects: Vec<&Project> = projects.flatten().collect();
+        let selected = after.selected_projects(routing, certificate, &projects);
+        let left = projects.into_iter().zip(selected);
+        left.filter_map(|(project, selected)| selected.then_some(project)).collect()
+    };
+    let mut left = left_by_selection(&was_active.projects_of(&certificate.id));
+    if left.is_empty() && was_held_back {
+        left = left_by_selection(&before.projects_that_list(&certificate.id));
+    }
+    match left.is_empty() {
+        true => end_of_selection(routing, routing.concerns(&assessment.projects)),
+        false => end_in_projects(&certificate.id, &left, before, after),
+    }
+}
+
+/// The reason of an alert that is still open, but no longer selected by this notifier.
+/// `is_selected` is whether its filter for projects still selects it.
+fn end_of_selection(routing: &Routing, is_selected: bool) -> Reason {
+    match is_selected && !routing.audience.is_everyone() {
+        true => Reason::Reassigned,
+        false => Reason::Unwatched,
+    }
+}
+
+/// The reason of a project whose alert is still open, but no longer selected by this notifier.
+fn end_of_project_selection(
+    kind: ProjectKind,
+    project: &Project,
+    after: &Evaluation<'_>,
+    routing: &Routing,
+) -> Reason {
+    let is_of_others = !after.concerns_project(routing, kind, project);
+    end_of_selection(routing, is_of_others && routing.concerns(&[project]))
 }
 
 /// The reason of a certificate that is no longer active.
-fn end_of_activity(
-    id: &CertificateId,
-    before: &Inventory,
-    was_active: &Active<'_>,
-    after: &Evaluation<'_>,
-) -> Reason {
+fn end_of_activity(id: &CertificateId, (before, was_active, after): BeforeAndAfter<'_>) -> Reason {
     let mut was_in = was_active.projects_of(id);
     if was_in.is_empty() {
         // An earlier, incomplete scan already found it inactive.
         was_in = before.projects_that_list(id).into();
     }
+    end_in_projects(id, &was_in, before, after)
+}
+
+/// The reason of a certificate that is no longer active in these projects.
+fn end_in_projects(
+    id: &CertificateId,
+    was_in: &[&Project],
+    before: &Inventory,
+    after: &Evaluation<'_>,
+) -> Reason {
     let still_there: Vec<&ProjectId> = was_in
         .iter()
         .map(|project| &project.id)
@@ -128,7 +192,7 @@ fn end_of_activity(
     }
     let replaced = !still_there.is_empty()
         && before.certificates.get(id).is_some_and(|gone| {
-            let margin = after.policy.ruling(gone, &was_in, &[], after.now).steps.widest();
+            let margin = after.policy.ruling(gone, was_in, &[], after.now).steps.widest();
             still_there.iter().all(|project| {
                 let active = after.active_in(project);
                 coverage::successor(gone, active, margin, after.now).is_some()
@@ -144,16 +208,15 @@ fn end_of_activity(
 /// `None` while the certificate may be active in an unreadable list, and while the API reports no
 /// expiry to compare.
 fn end_of_content(
-    subject: &Subject,
-    id: &CertificateId,
-    before: &Inventory,
-    was_active: &Active<'_>,
-    after: &Evaluation<'_>,
+    (subject, id): (&Subject, &CertificateId),
+    sent: &SentAlert,
+    (before, was_active, after): BeforeAndAfter<'_>,
+    routing: &Routing,
 ) -> Option<Reason> {
     let assessment = match after.assessment(id) {
         Some(assessment) if assessment.is_active() => assessment,
         Some(_) if after.is_stale(id) => return None,
-        Some(_) | None => return Some(end_of_activity(id, before, was_active, after)),
+        Some(_) | None => return Some(end_of_activity(id, (before, was_active, after))),
     };
     let certificate = assessment.certificate;
     if assessment.ruling.ignored.is_some() {
@@ -166,7 +229,10 @@ fn end_of_content(
     let mut findings = after.content_findings.iter();
     if findings.any(|(kind, one)| kind.subject(one.certificate.id.clone()) == *subject) {
         // Open, but the notifier no longer selects it.
-        return Some(Reason::Unwatched);
+        return Some(match after.concerns(routing, &assessment) {
+            true => Reason::Unwatched,
+            false => end_of_concern(&assessment, (before, was_active, after), routing, sent.again),
+        });
     }
     let is_comparable = certificate.reported().expires_at.is_some();
     (matches!(subject, Subject::Fitness(_)) || is_comparable).then_some(Reason::Corrected)
@@ -224,12 +290,20 @@ fn end_of_blindness(sent: &SentAlert, before: &Inventory, after: &Evaluation<'_>
 }
 
 /// `None` while an unreadable list may have an active certificate.
-fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) -> Option<Reason> {
-    if !after.inventory.projects.contains_key(id) {
+fn end_of_project(
+    id: &ProjectId,
+    before: &Inventory,
+    after: &Evaluation<'_>,
+    routing: &Routing,
+) -> Option<Reason> {
+    let Some(project) = after.inventory.projects.get(id) else {
         return Some(Reason::Archived);
-    }
+    };
     if let Some(uncovered) = after.uncovered(id) {
-        return Some(if uncovered.ignored { Reason::Ignored } else { Reason::Unwatched });
+        return Some(match uncovered.ignored {
+            true => Reason::Ignored,
+            false => end_of_project_selection(ProjectKind::Uncovered, project, after, routing),
+        });
     }
     let active = after.active_in(id);
     if active.is_empty() {
@@ -248,7 +322,12 @@ fn end_of_project(id: &ProjectId, before: &Inventory, after: &Evaluation<'_>) ->
     })
 }
 
-fn end_of_protection(id: &ProjectId, sent: &SentAlert, after: &Evaluation<'_>) -> Reason {
+fn end_of_protection(
+    id: &ProjectId,
+    sent: &SentAlert,
+    after: &Evaluation<'_>,
+    routing: &Routing,
+) -> Reason {
     let Some(project) = after.inventory.projects.get(id) else {
         return Reason::Archived;
     };
@@ -258,7 +337,7 @@ fn end_of_protection(id: &ProjectId, sent: &SentAlert, after: &Evaluation<'_>) -
     match after.unprotected(id) {
         // Still unprotected, but with another severity.
         Some(one) if one.severity != sent.severity => Reason::PolicyChanged,
-        Some(_) => Reason::Unwatched,
+        Some(_) => end_of_project_selection(ProjectKind::Unprotected, project, after, routing),
         None if after.policy.protection.ignored.match_project(project) => Reason::Ignored,
         None => Reason::PolicyChanged,
     }

@@ -794,6 +794,17 @@ fn an_alert_that_the_filters_no_longer_select_is_resolved_with_the_reason() {
     notifier.routing.organizations = Globs(vec![Glob::new("other")]);
     assert_eq!(notifier.again(at(0)), ["c unwatched 7d"]);
 
+    // The filter no longer matches the project, where it is still active.
+    let named = |name: &str| {
+        let mut reading = project(five);
+        reading.projects.values_mut().for_each(|one| one.name = Name::clean(name));
+        reading
+    };
+    let routing = Routing { projects: Globs(vec![Glob::new("prod-*")]), ..Routing::all() };
+    let mut notifier = NotifierState { routing, ..Default::default() };
+    assert_eq!(notifier.hears(named("prod-x"), at(0)), ["c opened 7d"]);
+    assert_eq!(notifier.hears(named("legacy-x"), at(0)), ["c unwatched 7d"]);
+
     let mut notifier = sent(critical());
     let replaced = project(&[("c", 5, true), ("d", 400, true)]);
     assert_eq!(notifier.hears(replaced, at(4)), ["c replaced 7d"], "a normal rotation");

@@ -14,7 +14,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    domain::status::Status,
+    domain::{owner, status::Status},
     message::{ProjectView, wording},
     store::SentNotification,
     view::{
@@ -36,6 +36,8 @@ pub struct CertificatePage {
     changes: Vec<(DisplayTime, String)>,
     audit_log_failure: Option<String>,
     scan: Option<(DisplayTime, bool)>,
+    /// Its owners in words; empty without configured owners.
+    owners: String,
     why_no_stage: &'static str,
     organization_wide: bool,
     projects: Vec<ProjectLine>,
@@ -130,6 +132,7 @@ pub async fn page(
             .collect(),
         audit_log_failure: explanation.audit_log_failure.clone(),
         scan: overview.scan.as_ref().map(|scan| (moment(scan.finished_at), scan.complete)),
+        owners: owner::names(&row.view.owners),
         why_no_stage: match (explanation.watched, row.status, row.view.expires_at) {
             (true, _, Some(_)) => "none: no threshold reached yet",
             (true, _, None) => "none: not active in any project, and the expiry is unknown",
@@ -220,11 +223,11 @@ fn notifier(
     now: DateTime<Utc>,
     timezone: Tz,
 ) -> Notifier {
-    let mut its = notifications.iter().filter(|one| one.notification.notifier == outlook.name);
+    let mut its = notifications.iter().filter(|one| outlook.got(&one.notification));
     let is_pending = its.next().is_some_and(SentNotification::is_pending);
     let local = |at| DisplayTime::new(at, now, timezone).local;
     Notifier {
-        name: outlook.name.clone(),
+        name: outlook.title(),
         status: outlook.status.describe(),
         sent: match &outlook.sent {
             Some(sent) => sent.describe(local, is_pending),
@@ -248,7 +251,7 @@ fn sent_alert(
         sent.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect();
     Some(SentAlert {
         at: DisplayTime::new(notification.created_at, now, timezone),
-        notifier: notification.notifier.clone(),
+        notifier: notification.audience.title_of(&notification.notifier),
         event: alert.event.to_string(),
         stage: alert.stage.clone().unwrap_or_default(),
         reason: alert.reason.map_or(String::new(), |reason| reason.to_string()),

@@ -14,7 +14,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    domain::{delivery::DeliveryRow, threshold::Severity},
+    domain::{delivery::DeliveryRow, notifier, threshold::Severity},
     message::wording,
     view::{self, Unreadable},
 };
@@ -229,5 +229,5 @@ fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
             failing,
         }
     };
-    snapshot.configured.notifiers.iter().map(|listener| one(&listener.name)).collect()
+    notifier::names(&snapshot.configured.notifiers).into_iter().map(one).collect()
 }

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::{super::snapshot::Snapshot, filter::Filter, frame::DisplayTime, link};
 use crate::{
-    domain::{status::Status, threshold::Severity},
+    domain::{notifier, status::Status, threshold::Severity},
     message::wording,
     view::{CertificateRow, Coverage, Overview, Project},
 };
@@ -218,14 +218,13 @@ fn credentials(overview: &Overview, now: DateTime<Utc>) -> Vec<Point> {
 fn outbox(snapshot: &Snapshot) -> Vec<Point> {
     let now = snapshot.at;
     let mut points = Vec::new();
-    for listener in &snapshot.configured.notifiers {
-        let name = &listener.name;
+    for name in notifier::names(&snapshot.configured.notifiers) {
         // A receiver that has accepted a later message works again.
         let failing = snapshot.outbox.failures.iter();
         let failing = failing.filter(|one| one.taken_at.is_none());
-        let failing = failing.filter(|one| one.notifier == *name).min_by_key(|one| one.since);
+        let failing = failing.filter(|one| one.notifier == name).min_by_key(|one| one.since);
         let late = |since: DateTime<Utc>| now - since > snapshot.configured.retry_max;
-        let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == *name);
+        let waiting = snapshot.outbox.waiting.iter().find(|one| one.notifier == name);
         let text = match (failing, waiting.filter(|one| late(one.since))) {
             (Some(one), _) => {
                 format!("notifier “{name}” fails: {}", one.detail)

@@ -5,11 +5,12 @@ use uuid::Uuid;
 use super::{Composed, MessageContext};
 use crate::{
     domain::{
-        certificate::{CertificateId, ProjectId, Scope},
+        certificate::{Certificate, CertificateId, Project, ProjectId, Scope},
         change::{CertificateChange, ChangeKind},
         evaluate::Evaluation,
         notifier::NotifierState,
         routing::Routing,
+        selection::Globs,
         threshold::Severity,
     },
     message::{Alert, Body, ChangeView, ChangesView, Event, Named, Notification, ProjectName},
@@ -69,21 +70,53 @@ impl MessageContext<'_> {
         }
         let body = Body::Changes(ChangesView { listed, total });
         let alert = Alert::new(Event::CertificatesChanged, None, Severity::Info, body);
-        let message = self.message(id, &notifier.name, vec![(alert, Vec::new())], 1);
+        let message = self.message(id, notifier, vec![(alert, Vec::new())], 1);
         // Later scans do not replace it.
         let notification = Notification { stale_at: None, ..message.notification };
         (total > 0).then_some(Composed { notification, ..message })
     }
 
-    /// Whether a change concerns the selected projects. A change without a project concerns all.
+    /// Whether a change concerns the selected projects and owners. A change whose projects are not
+    /// all known concerns all projects, and the owners of the certificate.
     fn concerns(&self, change: &CertificateChange, routing: &Routing) -> bool {
         let has_no_project = !change.kind.has_scope()
-            || change.scopes.is_empty()
+            || change.scopes.len() < change.scopes_total.max(1)
             || change.scopes.contains(&Scope::Organization);
-        let projects = &self.evaluation.inventory.projects;
-        let is_selected =
-            |id| projects.get(id).is_some_and(|project| routing.projects.match_project(project));
-        routing.projects.is_all() || has_no_project || change.projects().any(is_selected)
+        let known = &self.evaluation.inventory.projects;
+        let projects: Vec<&Project> = change.projects().filter_map(|id| known.get(id)).collect();
+        if routing.audience.is_everyone() {
+            let mut selected = projects.iter().map(|one| routing.projects.match_project(one));
+            return routing.projects.is_all()
+                || has_no_project
+                || selected.any(|selected| selected);
+        }
+        let Some(certificate) = self.certificate(&change.certificate) else {
+            return self.evaluation.concerns_organization(routing);
+        };
+        let projects = if has_no_project { self.projects_of(&certificate.id) } else { projects };
+        let all = Routing { projects: Globs::all(), ..routing.clone() };
+        let routing = if has_no_project { &all } else { routing };
+        match projects.is_empty() {
+            true => self.evaluation.concerns_certificate_without_projects(routing, certificate),
+            false => {
+                let selected = self.evaluation.selected_projects(routing, certificate, &projects);
+                selected.into_iter().any(|selected| selected)
+            }
+        }
+    }
+
+    /// A certificate, or its state before this scan.
+    fn certificate(&self, id: &CertificateId) -> Option<&Certificate> {
+        let now = self.evaluation.inventory.certificates.get(id);
+        let before = || self.before?.certificates.get(id);
+        now.or_else(before).map(AsRef::as_ref)
+    }
+
+    /// The projects in which a certificate is active, or was before this scan.
+    fn projects_of(&self, id: &CertificateId) -> Vec<&Project> {
+        let mut projects = self.evaluation.inventory.projects_of(id);
+        projects.extend(self.before.into_iter().flat_map(|before| before.projects_of(id)));
+        projects
     }
 
     fn change(&self, change: &CertificateChange, routing: &Routing) -> ChangeView {
@@ -93,7 +126,12 @@ impl MessageContext<'_> {
         let named = change.projects().filter_map(|id| {
             let known = inventory.projects.get(id);
             let selected = match known {
-                Some(project) => routing.projects.match_project(project),
+                Some(project) => match self.certificate(&change.certificate) {
+                    Some(certificate) => {
+                        self.evaluation.selected_projects(routing, certificate, &[project])[0]
+                    }
+                    None => routing.projects.match_project(project),
+                },
                 None => routing.projects.is_all(),
             };
             let name = known.and_then(|project| project.name.clone());

@@ -39,6 +39,7 @@ pub fn of_notifiers(
             id: new_id(),
             created_at: now,
             notifier: notifier.name.clone(),
+            audience: notifier.routing.audience.clone(),
             organization: None,
             severity: entries
                 .iter()

@@ -91,7 +91,8 @@ impl MessageContext<'_> {
         projects.sort_by(|a, b| (since(b), &a.id).cmp(&(since(a), &b.id)));
         let here = projects.len();
         let elsewhere = self.reported(kind);
-        let elsewhere = elsewhere.filter(|one| !routing.projects.match_project(one)).count();
+        let elsewhere =
+            elsewhere.filter(|one| !self.evaluation.concerns_project(routing, kind, one)).count();
         projects.truncate(MAX_PROJECTS);
         projects.shrink_to_fit();
         let candidates = self.remedy(&mut projects);

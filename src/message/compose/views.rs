@@ -12,6 +12,7 @@ use crate::{
         coverage,
         evaluate::Assessment,
         finding::RECENT,
+        owner::Team,
         policy::Ignore,
         rotation::{ProjectRotation, Rotation},
         routing::Routing,
@@ -53,11 +54,15 @@ impl MessageContext<'_> {
     pub(super) fn left_behind(&self, id: &CertificateId, routing: &Routing) -> Option<LeftBehind> {
         let mut left = LeftBehind::default();
         let mut ranked = Vec::new();
-        let was_in = self.before?.projects_of(id).into_iter();
-        let still_there = was_in
+        let before = self.before?;
+        let was_in = before.projects_of(id).into_iter();
+        let still_there: Vec<&Project> = was_in
             .filter_map(|project| self.evaluation.inventory.projects.get(&project.id))
-            .filter(|project| routing.projects.match_project(project));
-        for project in still_there {
+            .collect();
+        let certificate = before.certificates.get(id)?;
+        let selected = self.evaluation.selected_projects(routing, certificate, &still_there);
+        for (project, _) in still_there.into_iter().zip(selected).filter(|(_, selected)| *selected)
+        {
             let unprotected_since = self.lost_protection(&project.id);
             let view = ProjectView { unprotected_since, ..self.since(project) };
             let successor_id = self.covering(&project.id);
@@ -78,8 +83,12 @@ impl MessageContext<'_> {
     pub fn view(&self, assessment: &Assessment<'_>, routing: &Routing) -> CertificateBody {
         let certificate = assessment.certificate;
         let rotation = self.evaluation.rotation(assessment);
-        let (asked, others): (Vec<&ProjectRotation<'_>>, Vec<_>) =
-            rotation.projects.iter().partition(|one| routing.projects.match_project(one.project));
+        let projects: Vec<&Project> = rotation.projects.iter().map(|one| one.project).collect();
+        let selected = self.evaluation.selected_projects(routing, certificate, &projects);
+        let (mut asked, mut others) = (Vec::new(), Vec::new());
+        for (one, selected) in rotation.projects.iter().zip(selected) {
+            if selected { asked.push(one) } else { others.push(one) }
+        }
         // Projects without a successor first, by the time at which they lose coverage.
         let place = |one: &ProjectRotation<'_>| {
             let from = one.uncovered_from;
@@ -121,6 +130,7 @@ impl MessageContext<'_> {
                 duplicate_of: self.evaluation.older_twin(certificate).map(Named::of),
                 reported: certificate.reported,
                 carries_certvigil: self.evaluation.carries_certvigil(certificate),
+                owners: self.owners_of(assessment),
                 changes: self.changes_of(&certificate.id, routing),
                 active_in,
                 next: rotation.next(),
@@ -129,6 +139,14 @@ impl MessageContext<'_> {
             },
             successor: self.successor_of_most(certificate, successors, asked.len()),
             candidates: candidates(certificate, &rotation, &asked),
+        }
+    }
+
+    /// Empty without configured owners.
+    fn owners_of(&self, assessment: &Assessment<'_>) -> BTreeSet<Option<Team>> {
+        match self.evaluation.policy.owners.is_empty() {
+            true => BTreeSet::new(),
+            false => self.evaluation.owners_of(assessment).clone(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     facts::{instant, reason, unknown},
 };
 use crate::{
-    domain::change::ChangeKind,
+    domain::{change::ChangeKind, owner},
     message::{
         ActiveIn, Alert, CandidateView, CertificateBody, ChangeView, Event, ProjectView, wording,
     },
@@ -63,6 +63,9 @@ impl Entry {
                 self.when = Some(format!("from {from}"));
             }
             self.facts.push(("Valid from", from));
+        }
+        if !certificate.owners.is_empty() {
+            self.facts.push(("Owner", owner::names(&certificate.owners)));
         }
         if let Some(why) = reason(alert) {
             self.facts.push(("Reason", why));

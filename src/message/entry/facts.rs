@@ -58,6 +58,7 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
             | Reason::Corrected
             | Reason::PolicyChanged
             | Reason::Ignored
+            | Reason::Reassigned
             | Reason::Unwatched,
             _,
         ) => return None,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Settings;
+use super::{Recipients, Settings};
 use crate::{
     domain::{certificate::OrganizationName, text::unlinked, threshold::Severity},
     message::{
@@ -112,7 +112,12 @@ impl Sentences {
 }
 
 impl Mail {
-    pub fn new(settings: &Settings, notification: &Notification, now: DateTime<Utc>) -> Mail {
+    pub fn new(
+        settings: &Settings,
+        recipients: Option<&Recipients>,
+        notification: &Notification,
+        now: DateTime<Utc>,
+    ) -> Mail {
         let summary = wording::summary(notification, now);
         let organization = notification.organization.as_ref().map(ToString::to_string);
         let mark = Mark::of_all(notification).as_str();
@@ -147,7 +152,7 @@ impl Mail {
             alerts,
             shared,
             reading: scan.map(|scan| reading(scan, style.timezone)),
-            why: why(settings, notification),
+            why: why(settings, recipients, notification),
             page: style.links.page.as_ref().map(ToString::to_string),
             id: notification.id.to_string(),
         }
@@ -268,28 +273,52 @@ impl From<Entry> for Details {
 }
 
 /// The reason why the reader receives this mail.
-fn why(settings: &Settings, notification: &Notification) -> String {
+fn why(
+    settings: &Settings,
+    recipients: Option<&Recipients>,
+    notification: &Notification,
+) -> String {
     let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
-    let about = match &notification.organization {
-        Some(organization) => selected(settings, organization),
-        None if is_test => "This is a test message.".to_owned(),
-        None => {
+    let about = match (&notification.organization, recipients) {
+        (Some(organization), Some(recipients)) => selected(recipients, organization),
+        // These recipients are no longer configured.
+        (Some(organization), None) => format!("It is about the organization {organization}."),
+        (None, _) if is_test => "This is a test message.".to_owned(),
+        (None, Some(recipients)) if !recipients.routing.audience.is_everyone() => {
+            "It also reports failing notifiers and addresses, regardless of its filters.".to_owned()
+        }
+        (None, _) => {
             "It also reports failures of other notifiers, regardless of its filters.".to_owned()
         }
     };
-    let readers: Vec<String> =
-        settings.to.iter().chain(&settings.cc).map(|mailbox| mailbox.email.to_string()).collect();
-    format!("Sent by the notifier “{}” to {}. {about}", settings.name, readers.join(", "))
+    let to = match recipients.map(Recipients::addresses) {
+        Some(addresses) => format!(" to {}", addresses.join(", ")),
+        None => String::new(),
+    };
+    format!("Sent by the notifier “{}”{to}. {about}", settings.name)
 }
 
 /// The alerts that the notifier selects, in words.
-fn selected(settings: &Settings, organization: &OrganizationName) -> String {
-    let what = match settings.routing.min_severity {
+fn selected(recipients: &Recipients, organization: &OrganizationName) -> String {
+    let routing = &recipients.routing;
+    let what = match routing.min_severity {
         Severity::Info => "all alerts",
         Severity::Warning => "warnings and critical alerts",
         Severity::Critical => "critical alerts",
     };
-    let some = if settings.routing.projects.is_all() { "" } else { "some projects of " };
-    let changes = if settings.routing.changes { ", and changes of certificates" } else { "" };
-    format!("It sends {what} of {some}the organization {organization}{changes}.")
+    let some = if routing.projects.is_all() { "" } else { "some projects of " };
+    let changes = if routing.changes { ", and changes of certificates" } else { "" };
+    let Some(teams) = routing.audience.teams() else {
+        return format!("It sends {what} of {some}the organization {organization}{changes}.");
+    };
+    let names: Vec<&str> = teams.iter().flatten().map(String::as_str).collect();
+    let without = "those without an owner, and those about certvigil itself";
+    let whose = match (names.as_slice(), teams.contains(&None)) {
+        ([], _) => without.to_owned(),
+        ([name], false) => format!("those that concern the team {name}"),
+        ([name], true) => format!("those that concern the team {name}, {without}"),
+        (names, false) => format!("those that concern the teams {}", names.join(", ")),
+        (names, true) => format!("those that concern the teams {}, {without}", names.join(", ")),
+    };
+    format!("Of {what} of {some}the organization {organization}{changes}, it sends you {whose}.")
 }

@@ -19,7 +19,8 @@ use std::{num::NonZeroU32, time::Duration};
 use super::Notifier;
 use crate::{
     domain::{
-        notifier::Grouping,
+        notifier::{Grouping, Route},
+        owner::Audience,
         retry::{FailureReason, Outcome},
         routing::Routing,
         words::words,
@@ -44,13 +45,47 @@ pub const MAX_PER_MINUTE: u32 = 600;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
-    pub to: Vec<Mailbox>,
-    pub cc: Vec<Mailbox>,
-    pub routing: Routing,
+    /// One, or with owners several.
+    pub routes: Vec<Recipients>,
     /// The maximum number of mails per minute; each has one recipient.
     pub max_per_minute: u32,
     pub smtp: Smtp,
     pub style: Style,
+}
+
+/// The recipients of the same mails.
+#[derive(Clone, Debug)]
+pub struct Recipients {
+    pub to: Vec<Mailbox>,
+    pub cc: Vec<Mailbox>,
+    pub routing: Routing,
+}
+
+impl Recipients {
+    /// The addresses, each once.
+    pub fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = Vec::new();
+        for mailbox in self.to.iter().chain(&self.cc) {
+            let address = mailbox.email.to_string();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+impl Recipients {
+    pub fn has(&self, address: &Address) -> bool {
+        self.to.iter().chain(&self.cc).any(|mailbox| mailbox.email == *address)
+    }
+}
+
+impl Settings {
+    /// The recipients of a part of the alerts; `None` if there are none.
+    pub fn route(&self, audience: &Audience) -> Option<&Recipients> {
+        self.routes.iter().find(|route| route.routing.audience == *audience)
+    }
 }
 
 /// The mail server.
@@ -117,7 +152,7 @@ impl Email {
             let detail = "the recipient is not an address".to_owned();
             return Outcome::Rejected { reason: FailureReason::Recipient, detail };
         };
-        let message = match self.renderer.message(&self.settings, notification, now) {
+        let message = match self.renderer.message(&self.settings, notification, &recipient, now) {
             Ok(message) => message,
             Err(error) => {
                 return Outcome::retry(FailureReason::Internal, crate::net::error_chain(&error));
@@ -132,19 +167,11 @@ impl Notifier for Email {
         &self.settings.name
     }
 
-    fn receivers(&self) -> Vec<String> {
-        let mut addresses: Vec<String> = Vec::new();
-        for mailbox in self.settings.to.iter().chain(&self.settings.cc) {
-            let address = mailbox.email.to_string();
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
-    }
-
-    fn routing(&self) -> &Routing {
-        &self.settings.routing
+    fn routes(&self) -> Vec<Route> {
+        let routes = self.settings.routes.iter();
+        routes
+            .map(|one| Route { routing: one.routing.clone(), receivers: one.addresses() })
+            .collect()
     }
 
     fn grouping(&self) -> Grouping {

@@ -5,16 +5,16 @@
 
 use chrono::{DateTime, Utc};
 use lettre::{
-    Message,
+    Address, Message,
     message::{
-        MultiPart,
+        Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
     },
 };
 use minijinja::{Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde};
 use uuid::Uuid;
 
-use super::{Settings, content::Mail};
+use super::{Recipients, Settings, content::Mail};
 use crate::{
     domain::certificate::OrganizationName,
     message::{Alert, Notification, entry::Mark},
@@ -45,15 +45,18 @@ impl Renderer {
         Ok(Renderer { templates })
     }
 
+    /// `recipients` are those that the mail names.
+    ///
     /// # Errors
     /// If a template fails.
     pub fn render(
         &self,
         settings: &Settings,
+        recipients: Option<&Recipients>,
         notification: &Notification,
         now: DateTime<Utc>,
     ) -> Result<Rendered, minijinja::Error> {
-        let mail = Mail::new(settings, notification, now);
+        let mail = Mail::new(settings, recipients, notification, now);
         let model = Value::from(Serde(&mail));
         let html = self.templates.get_template("mail.html")?.render(model.clone())?;
         let text = self.templates.get_template("mail.txt")?.render(model)?;
@@ -68,20 +71,30 @@ impl Renderer {
         &self,
         settings: &Settings,
         notification: &Notification,
+        recipient: &Address,
         now: DateTime<Utc>,
     ) -> Result<Message, NotifierError> {
-        let Rendered { subject, html, text } = self.render(settings, notification, now)?;
+        // Its address may belong to other recipients now.
+        let recipients = settings.route(&notification.audience);
+        let recipients = recipients.filter(|one| one.has(recipient));
+        let Rendered { subject, html, text } =
+            self.render(settings, recipients, notification, now)?;
         let domain = settings.smtp.from.email.domain();
         let mut message = Message::builder()
             .from(settings.smtp.from.clone())
             .subject(&subject)
             .message_id(Some(format!("<{}@{domain}>", notification.id)))
             .date(now.into());
-        for mailbox in &settings.to {
-            message = message.to(mailbox.clone());
-        }
-        for mailbox in &settings.cc {
-            message = message.cc(mailbox.clone());
+        match recipients {
+            Some(recipients) => {
+                for mailbox in &recipients.to {
+                    message = message.to(mailbox.clone());
+                }
+                for mailbox in &recipients.cc {
+                    message = message.cc(mailbox.clone());
+                }
+            }
+            None => message = message.to(Mailbox::new(None, recipient.clone())),
         }
         let mut message = message.multipart(MultiPart::alternative_plain_html(text, html))?;
         let headers = message.headers_mut();

@@ -36,7 +36,7 @@ use super::Notifier;
 use crate::{
     domain::{
         day::rfc3339,
-        notifier::Grouping,
+        notifier::{Grouping, Route},
         retry::{FailureReason, Outcome},
         routing::Routing,
         text::{HIDDEN, hide_secret, one_line},
@@ -309,12 +309,9 @@ impl Notifier for Webhook {
         &self.settings.name
     }
 
-    fn receivers(&self) -> Vec<String> {
-        vec![self.receiver.clone()]
-    }
-
-    fn routing(&self) -> &Routing {
-        &self.settings.routing
+    fn routes(&self) -> Vec<Route> {
+        let receivers = vec![self.receiver.clone()];
+        vec![Route { routing: self.settings.routing.clone(), receivers }]
     }
 
     fn grouping(&self) -> Grouping {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     domain::{
         certificate::OrganizationName,
+        owner::Audience,
         retry::{Outcome, Verdict},
     },
     message::Notification,
@@ -59,7 +60,7 @@ pub struct Claimed {
 pub(super) async fn up_to_date(
     tx: &mut Transaction,
     organization: &str,
-    notifier: &str,
+    ledger: &str,
     receiver: &str,
     now: DateTime<Utc>,
 ) -> Result<()> {
@@ -68,7 +69,7 @@ pub(super) async fn up_to_date(
          ON CONFLICT (organization, notifier, receiver) DO NOTHING",
     )
     .bind(organization)
-    .bind(notifier)
+    .bind(ledger)
     .bind(receiver)
     .bind(millis(now))
     .execute(tx)
@@ -110,8 +111,8 @@ pub(super) fn uuid(row: &Row, column: &str) -> Result<Uuid> {
 }
 
 impl Store {
-    /// The receivers that are up to date with the organization, or have a pending delivery about
-    /// it.
+    /// The receivers that are up to date with a part of a notifier's alerts about the organization,
+    /// or will be after a pending delivery of all open ones.
     ///
     /// # Errors
     /// If the database fails.
@@ -119,18 +120,29 @@ impl Store {
         &self,
         organization: &OrganizationName,
         notifier: &str,
+        audience: &Audience,
     ) -> Result<BTreeSet<String>> {
-        let known: Vec<String> = query(
-            "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $2
-             UNION
-             SELECT d.receiver FROM deliveries d JOIN notifications n ON n.id = d.notification_id
-             WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'
-               AND n.kind <> 'notice'",
-        )
-        .bind(organization.as_str())
-        .bind(notifier)
-        .scalars(&self.pool)
-        .await?;
+        macro_rules! known {
+            ($audience:expr) => {
+                concat!(
+                    "SELECT receiver FROM receivers WHERE organization = $1 AND notifier = $3
+                     UNION
+                     SELECT d.receiver FROM deliveries d
+                     JOIN notifications n ON n.id = d.notification_id
+                     WHERE n.organization = $1 AND d.notifier = $2 AND d.state = 'pending'
+                       AND n.kind = 'catch_up' AND coalesce(",
+                    $audience,
+                    ", '') = $4"
+                )
+            };
+        }
+        let known: Vec<String> = either(known!(audience!(sqlite)), known!(audience!(postgres)))
+            .bind(organization.as_str())
+            .bind(notifier)
+            .bind(audience.ledger_of(notifier))
+            .bind(audience.key())
+            .scalars(&self.pool)
+            .await?;
         Ok(known.into_iter().collect())
     }
 }

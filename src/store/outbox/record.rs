@@ -91,8 +91,8 @@ async fn record(tx: &mut Transaction, attempted: &Attempted) -> Result<bool> {
             .scalar_one(&mut *tx)
             .await?;
         if kind == MessageKind::CatchUp.as_str() {
-            let (organization, notifier) = (organization.as_str(), &notification.notifier);
-            up_to_date(tx, organization, notifier, &claim.receiver, now).await?;
+            let ledger = notification.audience.ledger_of(&notification.notifier);
+            up_to_date(tx, organization.as_str(), &ledger, &claim.receiver, now).await?;
         }
     }
     Ok(true)

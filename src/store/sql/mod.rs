@@ -225,6 +225,16 @@ pub fn query(statement: &'static str) -> Query {
     either(statement, statement)
 }
 
+/// The audience of a stored notification `n`, as its key; NULL for everyone.
+macro_rules! audience {
+    (sqlite) => {
+        "json_extract(n.model, '$.audience')"
+    };
+    (postgres) => {
+        "CAST(n.model AS JSON) ->> 'audience'"
+    };
+}
+
 /// A statement that differs between the databases.
 pub fn either(sqlite: &'static str, postgres: &'static str) -> Query {
     Query { sqlite, postgres, values: Vec::new() }

@@ -24,27 +24,26 @@ pub(super) async fn plan(
     local: DateTime<Utc>,
 ) -> Result<Vec<Plan>, Failed> {
     let mut plans = Vec::new();
-    for notifier in notifiers {
-        let organization = context.evaluation.organization;
-        let ledger = store.ledger(Some(organization), notifier.name(), local).await;
+    let organization = context.evaluation.organization;
+    let routes = notifiers.iter().flat_map(|notifier| {
+        let routes = notifier.routes().into_iter();
+        routes.map(|route| (notifier.state(&route), route.receivers)).collect::<Vec<_>>()
+    });
+    for (mut state, receivers) in routes {
+        let ledger = store.ledger(Some(organization), &state.ledger_name(), local).await;
         let (ledger, version) = ledger.map_err(Failed::during("reading the ledger"))?;
-        let state = notifier.state(ledger);
-        let known = store.known_receivers(organization, &state.name).await;
+        state.ledger = ledger;
+        let audience = &state.routing.audience;
+        let known = store.known_receivers(organization, &state.name, audience).await;
         let known = known.map_err(Failed::during("reading the receivers"))?;
-        plans.extend(notice(context, transition, (&state, version), notifier.receivers(), moment));
-        plans.extend(plan_of(
-            context,
-            transition,
-            (&state, version),
-            notifier.receivers(),
-            &known,
-            moment,
-        ));
+        let of = (&state, version);
+        plans.extend(notice(context, transition, of, receivers.clone(), moment));
+        plans.extend(plan_of(context, transition, of, receivers, &known, moment));
     }
     Ok(plans)
 }
 
-/// The plans of one notifier. A new receiver gets all open alerts; without open alerts in the
+/// The plans of one route. A new receiver gets all open alerts; without open alerts in the
 /// ledger, all receivers get the same.
 fn plan_of(
     context: &MessageContext<'_>,
@@ -62,6 +61,7 @@ fn plan_of(
         receivers.into_iter().partition(|receiver| nothing_open || known.contains(receiver));
     let of = |kind, receivers| Plan {
         notifier: name.clone(),
+        ledger: state.ledger_name(),
         decisions: Vec::new(),
         messages: Vec::new(),
         kind,
@@ -120,6 +120,7 @@ fn notice(
     let notice = context.notice(id_at(moment.now), state)?;
     Some(Plan {
         notifier: state.name.clone(),
+        ledger: state.ledger_name(),
         decisions: Vec::new(),
         messages: vec![notice],
         kind: MessageKind::Notice,
