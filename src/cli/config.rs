@@ -1,4 +1,6 @@
-//! `certvigil config check`, `config show` and `config schema`.
+//! `certvigil config check`, `config test`, `config show` and `config schema`.
+
+mod expectations;
 
 use clap::Subcommand;
 use std::path::Path;
@@ -10,11 +12,14 @@ use crate::{
     domain::owner,
     redact,
 };
+use expectations::Tests;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Validate the configuration and show the schedule
+    /// Validate the configuration, run its tests, and show the schedule
     Check,
+    /// Run the tests of the configuration: who gets which alert; uses no network
+    Test,
     /// Print the effective configuration without secrets
     Show,
     /// Print the JSON Schema of the configuration, for editors
@@ -29,7 +34,20 @@ pub fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> {
     match command {
         Command::Show => show(load(Needs::default())?),
         Command::Schema => print_schema(),
-        Command::Check => super::print(&describe(&load(Needs::ALL)?)),
+        Command::Check => {
+            let loaded = load(Needs::ALL)?;
+            super::print(&describe(&loaded))?;
+            let tests = Tests::run(&loaded.config);
+            super::print(&tests.failed_lines())?;
+            tests.result()
+        }
+        Command::Test => {
+            let loaded = load(Needs::default())?;
+            loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            let tests = Tests::run(&loaded.config);
+            super::print(&tests.lines())?;
+            tests.result()
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! modules rely on an accepted configuration and do not check it again.
 
 mod check;
+mod expectations;
 mod http;
 pub mod keys;
 mod layers;
@@ -31,7 +32,7 @@ use std::{
 };
 
 use crate::{
-    domain::retry::RetryPolicy,
+    domain::{expectation::Expectation, retry::RetryPolicy},
     files, heartbeat, logging,
     message::style::Style,
     net::fits_url,
@@ -60,6 +61,8 @@ pub struct Config {
     pub policy: Policies,
     pub organizations: Vec<Organization>,
     pub notifiers: Notifiers,
+    /// The entries of `[[tests]]`.
+    pub expectations: Vec<Expectation>,
     pub delivery: RetryPolicy,
     pub state: store::Settings,
     pub http: crate::http::Settings,
@@ -242,6 +245,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     let policy = policy::check(checker, raw, timezone, &organizations, &schedule);
     let policy = policy.map(|policy| policy.with_owners(owners.entries));
     routing::check(checker, &organizations, &notifiers);
+    let expectations = expectations::check(checker, raw.tests.as_ref());
     let delivery = delivery(checker, &raw.delivery);
     let state = state::check(checker, &raw.state);
     let http = http::check(checker, &raw.http);
@@ -256,6 +260,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         policy: policy?,
         organizations,
         notifiers,
+        expectations,
         delivery,
         state: state?,
         http,

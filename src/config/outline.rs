@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use super::raw::Raw;
 
 /// Sections and keys that may differ between instances.
-const OWN: [&str; 5] = ["http", "log", "state", "schedule.run_on_start", "schedule.jitter"];
+const OWN: [&str; 6] =
+    ["http", "log", "state", "tests", "schedule.run_on_start", "schedule.jitter"];
 /// Keys that may differ, by their last segment.
 const PATHS: [&str; 3] = ["ca_file", "client_identity", "password"];
 

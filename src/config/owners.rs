@@ -50,6 +50,7 @@ pub fn check(
         owners.teams.entry(team.clone()).or_default().extend(mailboxes(&one.to));
         let of = selected(&one.organizations);
         let owner = Owner {
+            index,
             team: team.clone(),
             certificates: selected(&one.certificates),
             projects: selected(&one.projects),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
+    expectations::{Expected, Remaining},
     http::{Listen, Origin},
     messages::Link,
     notifiers::{HelloName, Host, Recipient},
@@ -27,6 +28,7 @@ use crate::{
     domain::{
         credential::WatchedKeys,
         selection::Glob,
+        text::Name,
         threshold::{Lead, Severity},
     },
     logging,
@@ -81,6 +83,7 @@ sections! {
         expired: Expired,
         rules: Option<Vec<Rule>>,
         owners: Option<Vec<Owner>>,
+        tests: Option<Vec<Test>>,
         #[serde(default)]
         notifiers: Notifiers,
         smtp: Smtp,
@@ -157,6 +160,19 @@ sections! {
         projects: Option<Selection>,
         uploaders: Option<Selection>,
         organizations: Option<Selection>,
+    }
+    Test {
+        name: Option<Written<Name>>,
+        organization: Option<Written<Name>>,
+        certificate: Option<Written<Name>>,
+        projects: Option<List<Name>>,
+        uploader: Option<Written<Name>>,
+        expires_in: Option<Written<Remaining>>,
+        lifetime: Option<Written<Positive>>,
+        has_successor: Option<bool>,
+        severity: Option<Written<Expected>>,
+        reaches: Option<List<Name>>,
+        does_not_reach: Option<List<Name>>,
     }
     Ignore {
         reason: Option<String>,

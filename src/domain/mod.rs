@@ -15,6 +15,7 @@ pub mod credential;
 pub mod day;
 pub mod delivery;
 pub mod evaluate;
+pub mod expectation;
 pub mod failing;
 pub mod finding;
 pub mod inventory;

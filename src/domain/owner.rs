@@ -27,6 +27,8 @@ pub type Team = String;
 /// An entry of `[[owners]]`. All its filters must match.
 #[derive(Clone, Debug)]
 pub struct Owner {
+    /// Its index in the configuration, from 0.
+    pub index: usize,
     pub team: Team,
     pub certificates: Globs,
     pub projects: Globs,
@@ -198,10 +200,10 @@ impl<'a> Owners<'a> {
     }
 
     /// The first of a certificate's entries that also matches the project.
-    fn first(&self, entries: &[usize], project: &Project) -> Option<&'a str> {
+    fn first(&self, entries: &[usize], project: &Project) -> Option<&'a Owner> {
         let of_project = self.entries_of_project(project);
         let common = entries.iter().find(|entry| of_project.binary_search(entry).is_ok())?;
-        Some(self.all[*common].team.as_str())
+        Some(&self.all[*common])
     }
 
     /// The owner of a certificate in each of these projects; `None` is the rest. A certificate
@@ -211,14 +213,23 @@ impl<'a> Owners<'a> {
         certificate: &Certificate,
         projects: &[&Project],
     ) -> Vec<Option<&'a str>> {
+        let entries = self.entries_for(certificate, projects).into_iter();
+        entries.map(|entry| entry.map(|owner| owner.team.as_str())).collect()
+    }
+
+    /// The entries that decide [`Owners::of_certificate`].
+    pub fn entries_for(
+        &self,
+        certificate: &Certificate,
+        projects: &[&Project],
+    ) -> Vec<Option<&'a Owner>> {
         if self.all.is_empty() {
             return vec![None; projects.len().max(1)];
         }
         let entries = self.entries_of(certificate);
         if projects.is_empty() {
             let mut own = entries.iter().map(|entry| &self.all[*entry]);
-            let owner = own.find(|owner| owner.projects.is_all());
-            return vec![owner.map(|owner| owner.team.as_str())];
+            return vec![own.find(|owner| owner.projects.is_all())];
         }
         projects.iter().map(|project| self.first(&entries, project)).collect()
     }

@@ -4,6 +4,7 @@
 pub mod acknowledge;
 pub mod check;
 pub mod deliver;
+pub mod expectations;
 pub mod explain;
 pub mod organization;
 pub mod scan;

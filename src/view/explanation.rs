@@ -339,7 +339,8 @@ fn outlook(
     }
 }
 
-fn status(
+/// Whether a notifier is alerted now, or why not.
+pub fn status(
     notifier: &NotifierState,
     evaluation: &Evaluation<'_>,
     assessment: &Assessment<'_>,

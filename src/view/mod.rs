@@ -18,7 +18,7 @@ pub use certificate::{
 pub use change::{Change, lines as change_lines};
 pub use content::lines as content_lines;
 pub use delivery::Delivery;
-pub use explanation::{Explanation, Notifier, Step, explain};
+pub use explanation::{AlertStatus, Explanation, Notifier, Step, explain, status};
 pub use overview::{Credential, Overview};
 pub use project::{Coverage, Project, Unreadable};
 pub use scan::Scan;

@@ -84,6 +84,40 @@ fn each_refused_configuration_shows_key_found_and_expected() {
              [notifiers.email.ops]\nto = [\"owner\", \"b@acme.example\"]\nfallback = [\"c@acme.example\"]\n",
             "c.toml:5: notifiers.email.ops.to: found \"owner\" and addresses, expected only \"owner\"",
         ),
+        ("tests = []\n", "c.toml:1: tests: found an empty list, expected at least one test"),
+        (
+            "[[tests]]\nprojects = [\"p\"]\nexpires_in = \"1d\"\nseverity = \"none\"\n",
+            "tests[0].certificate: found nothing, expected the id or name of a certificate",
+        ),
+        (
+            "[[tests]]\ncertificate = \"c\"\nexpires_in = \"1d\"\nseverity = \"none\"\n",
+            "tests[0].projects: found nothing, expected the id or name of at least one project",
+        ),
+        (
+            "[[tests]]\ncertificate = \"c\"\nprojects = [\"p\"]\nexpires_in = \"soon\"\n",
+            "c.toml:4: tests[0].expires_in: found “soon”, expected a duration of at most 100 years \
+             such as \"6d\", or \"-6d\" for an expired certificate",
+        ),
+        (
+            "[[tests]]\ncertificate = \"c\"\nprojects = [\"p\"]\nexpires_in = \"1d\"\n",
+            "tests[0]: found nothing, expected severity, reaches or does_not_reach",
+        ),
+        (
+            "[[tests]]\ncertificate = \"c\"\nprojects = [\"p\"]\nexpires_in = \"1d\"\n\
+             reaches = [\"pager\"]\norganization = \"other\"\nseverity = \"high\"\n",
+            "c.toml:7: tests[0].severity: found “high”, expected \"info\", \"warning\", \
+             \"critical\" or \"none\"",
+        ),
+        (
+            "[[tests]]\ncertificate = \"c\"\nprojects = [\"p\"]\nexpires_in = \"1d\"\n\
+             reaches = []\n",
+            "tests[0]: found nothing, expected severity, reaches or does_not_reach",
+        ),
+        (
+            "[[tests]]\ncertificate = \"c\"\nprojects = [\"p\"]\nexpires_in = \"91d\"\n\
+             lifetime = \"90d\"\nseverity = \"none\"\n",
+            "c.toml:5: tests[0].lifetime: found “90d”, expected at least expires_in",
+        ),
         (
             &MANY_TEAMS,
             "owners: found 21 teams with the address “a@acme.example”, expected at most 20; for this \

@@ -24,6 +24,7 @@ fn globs(patterns: &[&str]) -> Globs {
 fn owner(team: &str, certificates: &[&str], projects: &[&str], uploaders: &[&str]) -> Owner {
     let all = |patterns: &[&str]| if patterns.is_empty() { globs(&["*"]) } else { globs(patterns) };
     Owner {
+        index: 0,
         team: team.to_owned(),
         certificates: all(certificates),
         projects: all(projects),
