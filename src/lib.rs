@@ -47,6 +47,7 @@
 //! clock: domain
 //! net: domain
 //! redact: domain
+//! signing:
 //! secret: files, redact
 //! logging: domain, net, redact
 //! heartbeat: net, secret
@@ -55,8 +56,8 @@
 //! admin_api: clock, domain, net, secret, x509
 //! store: domain, files, message, net, redact, secret
 //! notify: domain, logging, message, net, secret, view
-//! usecase: admin_api, build, clock, domain, message, notify, schedule, store, view
-//! http: build, clock, descriptors, domain, message, net, schedule, secret, store, usecase, view
+//! usecase: admin_api, build, clock, domain, message, notify, schedule, signing, store, view
+//! http: build, clock, descriptors, domain, message, net, schedule, secret, signing, store, usecase, view
 //! config: admin_api, clock, domain, files, heartbeat, http, logging, message, net, notify, redact, schedule, secret, store, x509
 //! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
 //! demo: clock
@@ -108,6 +109,7 @@ pub mod redact;
 pub mod schedule;
 pub mod secret;
 pub mod service;
+mod signing;
 pub mod store;
 pub mod usecase;
 pub mod view;

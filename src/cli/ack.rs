@@ -76,8 +76,12 @@ pub async fn ack(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     })?;
     let (store, known) = state::load(&config, now).await?;
     let name = arguments.organization.as_deref();
-    let new =
-        NewAcknowledgement { until, reason: arguments.reason.clone(), by: arguments.by.clone() };
+    let new = NewAcknowledgement {
+        id: None,
+        until,
+        reason: arguments.reason.clone(),
+        by: arguments.by.clone(),
+    };
     let (of, target, title) = match &arguments.project {
         Some(project) => {
             let (of, project) = state::find_project(&known, project, name)?;

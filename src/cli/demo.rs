@@ -66,6 +66,12 @@ pub async fn main(Arguments { once }: Arguments) -> Result<(), Failure> {
     let pages = demo::serve(router(Shown { mailbox: mailbox.clone(), receiver: receiver.clone() }));
     let pages = pages.await?;
     let cron = if once { "0 0 1 1 *" } else { "*/15 * * * * *" };
+    let http_address = http_address()?;
+    // `--once` exits before anyone could open the pages.
+    let public_url = match once {
+        true => String::new(),
+        false => format!("public_url = \"http://{http_address}\""),
+    };
     let text = format!(
         r#"
 [schedule]
@@ -94,13 +100,13 @@ secret = "{secret}"
 url = "sqlite:demo.db"
 [http]
 listen = "{http_address}"
+{public_url}
 [log]
 level = "warn"
 "#,
         key = admin_api::KEY,
         secret = receiver::SECRET,
         smtp = mailbox.address.port(),
-        http_address = http_address()?,
     );
     let path = folder.path().join("demo.toml");
     let config = from_text(&path, &text, Needs::ALL).map_err(Failure::Refused)?.config;
@@ -113,7 +119,6 @@ level = "warn"
          The service runs against them, with its database in a temporary folder.\n\n",
         mailbox.address,
     ))?;
-    // `--once` exits before anyone could open the pages.
     if let Some(address) = config.http.listen.filter(|_| !once) {
         super::print(&format!("The pages of the service: http://{address}/\n\n"))?;
     }

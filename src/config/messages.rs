@@ -35,5 +35,5 @@ pub fn check(checker: &mut Checker<'_>, raw: &raw::Raw) -> Links {
     }
     let own = raw.messages.runbook_url.as_ref().map(|url| url.0.clone());
     let built_in = page.as_ref().and_then(|page| page.join("/runbook").ok());
-    Links { runbook: own.or(built_in), page }
+    Links { runbook: own.or(built_in), page, acknowledge: raw.messages.acknowledge_links }
 }

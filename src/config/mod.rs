@@ -69,6 +69,8 @@ pub struct Config {
     /// Requested after complete scans of all organizations.
     pub heartbeat: Option<heartbeat::Settings>,
     pub log: logging::Settings,
+    /// Whether messages have links that acknowledge their alerts.
+    pub acknowledge_links: bool,
     /// The keys that affect alerts, with their values.
     pub outline: BTreeMap<String, String>,
     /// Whether there is a configuration file.
@@ -266,6 +268,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         http,
         heartbeat: heartbeat.map(|url| heartbeat::Settings { url, start_fail }),
         log: logging::Settings { format: *raw.log.format, level: raw.log.level.0.clone() },
+        acknowledge_links: raw.messages.acknowledge_links,
         outline: outline::of(raw),
         has_file: false,
     })

@@ -247,6 +247,7 @@ sections! {
     }
     Messages {
         runbook_url: Option<Written<Link>>,
+        acknowledge_links: bool,
     }
     Delivery {
         give_up_after: Written<Positive>,

@@ -82,6 +82,8 @@ words! {
 /// The request for an acknowledgement.
 #[derive(Clone, Debug)]
 pub struct NewAcknowledgement {
+    /// Its id; `None` for a new one.
+    pub id: Option<Uuid>,
     pub until: DateTime<Utc>,
     pub reason: String,
     pub by: Option<String>,

@@ -2,9 +2,10 @@
 //! ([`super::guard`]).
 
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{HttpError, Shared, problem::Problem, session::Session};
+use super::{HttpError, Shared, attempts::Origin, problem::Problem, session::Session};
 use crate::{
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement, Refusal},
@@ -14,7 +15,10 @@ use crate::{
         text::one_line,
     },
     store::{Store, StoreError},
-    usecase::acknowledge::{self, AcknowledgeError, Target},
+    usecase::{
+        acknowledge::{self, AcknowledgeError, Target},
+        follow_link::{self, LinkError, OpenedLink},
+    },
 };
 
 /// The configured organization with this name.
@@ -57,6 +61,61 @@ pub async fn acknowledge(
     tracing::info!(%organization, subject = %one.subject, until = %one.until,
         "acknowledgement created over HTTP");
     Ok((organization, one))
+}
+
+/// Checks the signed link of a message. Only reads.
+pub async fn open_link(shared: &Shared, token: &str) -> Result<OpenedLink, Problem> {
+    if !shared.service.configured.borrow().links {
+        let why = "links in messages are turned off (messages.acknowledge_links, http.public_url)";
+        return Err(Problem::not_found(why.to_owned()));
+    }
+    let now = shared.service.clock.now();
+    let link = follow_link::open(&shared.reading, token, now).await.map_err(of_link)?;
+    let organization = link.organization.clone();
+    match self::organization(shared, organization.as_str()) {
+        Ok(_) => Ok(link),
+        Err(_) => Err(of_link(LinkError::NotWatched(organization))),
+    }
+}
+
+/// Acknowledges the alert of a signed link.
+pub async fn use_link(
+    shared: &Shared,
+    link: OpenedLink,
+    until: DateTime<Utc>,
+    reason: String,
+    origin: Origin,
+) -> Result<(), Problem> {
+    let (organization, policy) = self::organization(shared, link.organization.as_str())?;
+    let (notifier, now) = (link.notifier.clone(), shared.service.clock.now());
+    let using = write(shared, |store| async move {
+        follow_link::use_link(&store, &policy, link, until, reason, now).await
+    });
+    let one = using.await?.map_err(of_link)?.acknowledgement;
+    shared.keeper.invalidate().await;
+    tracing::info!(%organization, subject = %one.subject, until = %one.until,
+        acknowledgement = %one.id, notifier, address = %origin,
+        "acknowledgement created by the link of a message");
+    Ok(())
+}
+
+/// Anyone may ask, so a failure of the database is only logged.
+fn of_link(error: LinkError) -> Problem {
+    let status = match error {
+        LinkError::Store(fault) | LinkError::Acknowledge(AcknowledgeError::Store(fault)) => {
+            tracing::warn!(error = %fault, "cannot follow the link of a message");
+            let why = "The database is not available. Try again later.";
+            return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why);
+        }
+        LinkError::Acknowledge(error) => return refused(error),
+        LinkError::Unknown => StatusCode::NOT_FOUND,
+        LinkError::Expired => StatusCode::GONE,
+        LinkError::Used
+        | LinkError::Changed
+        | LinkError::Silenced(_)
+        | LinkError::NotWatched(_) => StatusCode::CONFLICT,
+    };
+    Problem::new(status, error.to_string())
 }
 
 fn refused(error: AcknowledgeError) -> Problem {

@@ -1,7 +1,8 @@
 //! Access control.
 //!
 //! Guarantees: tokens are compared in constant time and appear in no response. A browser holds a
-//! session instead of the token. A request from another site or without a token changes nothing.
+//! session instead of the token. A request from another site or without a token changes nothing,
+//! except that of a signed link.
 //! Without configured tokens, a site whose name points to this machine (DNS rebinding) can read
 //! only the health status. The response to a wrong token is delayed, and its address is logged;
 //! after too many, that address is blocked for a while. Log lines of writes contain the caller and
@@ -406,6 +407,7 @@ mod tests {
             token: None,
             read_token: None,
             public_url: public_url.map(|url| Url::parse(url).unwrap()),
+            links: true,
         }
     }
 

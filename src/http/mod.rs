@@ -2,7 +2,8 @@
 //!
 //! Guarantees: runs in its own thread with lower priority, and reads over its own read-only
 //! connections, so that readers do not delay scans and deliveries. With a token, every path except
-//! `/healthz`, `/readyz` and `/login` needs it; writing always does. Responses contain no secrets.
+//! `/healthz`, `/readyz`, `/login` and the signed links of messages needs it; other writes always
+//! do. Responses contain no secrets.
 //! Sizes, times and connections have limits. Makes no decisions: it shows evaluations of the
 //! domain.
 
@@ -39,6 +40,7 @@ use crate::{
     net::error_chain,
     schedule::Cron,
     secret::Secret,
+    signing::random_key,
     store::{self, Instance, Store},
     usecase::{
         explain::{Explained, explain},
@@ -89,6 +91,8 @@ pub struct Configured {
     /// May only read.
     pub read_token: Option<SecretString>,
     pub public_url: Option<Url>,
+    /// Whether the signed links of messages are accepted.
+    pub links: bool,
 }
 
 /// The status of the service, as reported by its loops.
@@ -253,7 +257,7 @@ impl ServerHandle {
 
 /// The key of sessions and of the calendar's URL. All instances share it, and it outlives restarts.
 async fn key(service: &Service) -> Result<Key, HttpError> {
-    let new = session::random()?;
+    let new = random_key().ok_or(HttpError::Random)?;
     let (store, fresh) = (service.store.clone(), new.clone());
     let kept = service.work.spawn(async move { store.key("sessions", &fresh).await }).await?;
     let kept = kept.unwrap_or_else(|error| {
@@ -306,6 +310,7 @@ fn router(shared: Shared) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .merge(page::message_link())
         .merge(guard::login());
     let guarded = Router::new()
         .merge(page::router())

@@ -5,28 +5,16 @@
 //! from one offline; the key alone grants no access. Changing the token revokes all sessions.
 //! Signing out revokes the session on the server. All comparisons take constant time.
 
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::hmac;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
 use uuid::Uuid;
 
-use super::HttpError;
-
 /// How long a browser stays signed in.
 pub const SESSION_LENGTH: TimeDelta = TimeDelta::days(7);
 /// The length of the calendar's secret, in hexadecimal digits.
 const FEED: usize = 32;
-
-/// A new random key, in hexadecimal digits.
-///
-/// # Errors
-/// If the system has no random numbers.
-pub fn random() -> Result<String, HttpError> {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| HttpError::Random)?;
-    Ok(hexadecimal(&bytes))
-}
 
 /// The session of a signed-in browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +85,11 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::random_key;
 
     #[test]
     fn a_session_is_valid_only_for_its_token_key_and_time_and_cannot_be_forged() {
-        let key = Key::new(&random().unwrap());
+        let key = Key::new(&random_key().unwrap());
         let token = SecretString::from("0123456789abcdef");
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let session = Session { id: Uuid::from_u128(1), until: now + SESSION_LENGTH };

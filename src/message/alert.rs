@@ -31,6 +31,9 @@ pub struct Alert {
     pub due_at: Option<DateTime<Utc>>,
     /// The latest time that counts as on time.
     pub timely_until: Option<DateTime<Utc>>,
+    /// The token of the link that acknowledges it; not stored, because it differs for each
+    /// receiver.
+    pub link: Option<String>,
 }
 
 /// The subject of an alert, with its details.
@@ -86,6 +89,27 @@ impl Alert {
             body,
             due_at: None,
             timely_until: None,
+            link: None,
+        }
+    }
+
+    /// The certificate or unprotected project that an acknowledgement of this alert silences;
+    /// `None` if it cannot be acknowledged, or is about several projects.
+    pub fn acknowledgeable(&self) -> Option<Subject> {
+        if self.last || self.event.is_resolution() {
+            return None;
+        }
+        match &self.body {
+            Body::Certificate(body) if self.content_finding().is_none() => {
+                Some(Subject::Certificate(body.certificate.id.clone()))
+            }
+            Body::Projects(projects) if self.event == Event::ProjectUnprotected => {
+                match projects.listed.as_slice() {
+                    [only] if projects.total == 1 => Some(Subject::Protection(only.id.clone())),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Links {
     pub page: Option<Url>,
     /// The runbook, with a section for each event.
     pub runbook: Option<Url>,
+    /// Whether alerts link to the page that acknowledges them.
+    pub acknowledge: bool,
 }
 
 impl Links {
@@ -37,7 +39,11 @@ mod tests {
 
     #[test]
     fn each_event_has_a_runbook_section_and_a_resolution_has_none() {
-        let at = |url: &str| Links { page: None, runbook: Some(Url::parse(url).unwrap()) };
+        let at = |url: &str| Links {
+            page: None,
+            runbook: Some(Url::parse(url).unwrap()),
+            acknowledge: false,
+        };
         let own = at("https://wiki.acme.example/certvigil?v=2");
         let cases = [
             (Event::CertificateNotYetValid, Some("certificate-not-yet-valid")),

@@ -105,6 +105,7 @@ pub(super) fn configured(config: &Config, timing: &Timing) -> anyhow::Result<Con
         token: read(&config.http.token).context("http.token")?,
         read_token: read(&config.http.read_token).context("http.read_token")?,
         public_url: config.http.public_url.clone(),
+        links: config.acknowledge_links && config.http.public_url.is_some(),
     })
 }
 

@@ -55,6 +55,7 @@ pub use ledger::{LedgerVersion, SentNotification};
 pub use open::Place;
 pub use outbox::{Attempted, Claim, Claimed};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
+pub use prune::LINK_LIFETIME;
 use sql::{Pool, query};
 pub use transfer::TransferError;
 

@@ -1,9 +1,12 @@
 //! Deletes old records, and ends acknowledgements of removed organizations.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Result, Store, millis, sql::query};
 use crate::domain::acknowledgement::Ending;
+
+/// How long the link of a message is valid.
+pub const LINK_LIFETIME: TimeDelta = TimeDelta::days(30);
 
 impl Store {
     /// Ends the acknowledgements of organizations without an inventory and without a scan since
@@ -29,7 +32,8 @@ impl Store {
         Ok(orphaned.execute(&self.pool).await?)
     }
 
-    /// Deletes scans, settled notifications and resolved alerts older than `before`.
+    /// Deletes scans, settled notifications and resolved alerts older than `before`, and
+    /// acknowledgements that ended 30 days earlier: until then, one shows that its link was used.
     ///
     /// # Errors
     /// If the database fails.
@@ -44,7 +48,6 @@ impl Store {
             "DELETE FROM notifications WHERE created_at < $1
                AND NOT EXISTS (SELECT 1 FROM deliveries d
                                WHERE d.notification_id = notifications.id AND d.state = 'pending')",
-            "DELETE FROM acknowledgements WHERE coalesce(ended_at, until) < $1",
             "DELETE FROM ledger WHERE at < $1 AND (told IS NULL OR withdrawn OR EXISTS (
                SELECT 1 FROM ledger l
                WHERE l.organization = ledger.organization AND l.notifier = ledger.notifier
@@ -55,6 +58,10 @@ impl Store {
                 .execute(&mut tx)
                 .await?;
         }
+        gone += query("DELETE FROM acknowledgements WHERE coalesce(ended_at, until) < $1")
+            .bind(millis(before - LINK_LIFETIME))
+            .execute(&mut tx)
+            .await?;
         tx.commit().await?;
         Ok(gone)
     }

@@ -1,4 +1,4 @@
-//! Data of the HTTP pages that outlives a restart: the random key and the revoked sessions.
+//! Data of the HTTP pages that outlives a restart: random keys and the revoked sessions.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -22,6 +22,15 @@ impl Store {
             query("SELECT value FROM keys WHERE name = $1").bind(name).scalar(&mut tx).await?;
         tx.commit().await?;
         Ok(kept.unwrap_or_else(|| new.to_owned()))
+    }
+
+    /// The key with this name, if it was stored.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn known_key(&self, name: &str) -> Result<Option<String>> {
+        let known = query("SELECT value FROM keys WHERE name = $1").bind(name);
+        Ok(known.scalar(&self.pool).await?)
     }
 
     /// Revokes a session until its expiry.

@@ -95,18 +95,19 @@ pub async fn acknowledge(
     let inventory = store.inventory(organization).await?;
     let none = Acknowledgements::default();
     let evaluation = evaluate(organization, &inventory, policy, &none, now);
+    let new_id = new.id.unwrap_or_else(|| id_at(now));
     let acknowledged = match target {
         Target::Certificate(id) => {
             let id = CertificateId::parse(id).map_err(|_| unknown())?;
             let assessment = evaluation.assessment(&id).ok_or_else(unknown)?;
             let include_inactive = policy.include_inactive;
-            let one = Acknowledgement::new(new, &assessment, include_inactive, id_at(now), now)?;
+            let one = Acknowledgement::new(new, &assessment, include_inactive, new_id, now)?;
             Acknowledged::of_certificate(one, &assessment)
         }
         Target::Project(id) => {
             let id = ProjectId::parse(id).map_err(|_| unknown())?;
             let project = inventory.projects.get(&id).ok_or_else(unknown)?;
-            let one = Acknowledgement::of_project(new, project, &evaluation, id_at(now), now)?;
+            let one = Acknowledgement::of_project(new, project, &evaluation, new_id, now)?;
             Acknowledged {
                 acknowledgement: one,
                 replaced: false,

@@ -19,12 +19,14 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::follow_link;
 use crate::{
     domain::{
         day,
         retry::{FailureReason, Outcome, RetryPolicy, Verdict, verdict},
     },
     notify::Notifier,
+    signing::{AlertOf, LinkKey},
     store::{Attempted, Claim, Claimed, Store, StoreError},
 };
 
@@ -105,7 +107,12 @@ pub async fn pass(
     stop: &CancellationToken,
 ) -> Result<Report, StoreError> {
     let clock = Instant::now();
+    let links = follow_link::key(store).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the key of links: messages have none");
+        None
+    });
     let work = Work {
+        links,
         store,
         notifier,
         policy,
@@ -119,6 +126,8 @@ pub async fn pass(
 
 /// The context of one pass.
 struct Work<'a> {
+    /// Signs the links in messages.
+    links: Option<LinkKey>,
     store: &'a Store,
     notifier: &'a dyn Notifier,
     policy: &'a RetryPolicy,
@@ -209,7 +218,21 @@ impl Work<'_> {
             // lease.
             return Ok(Claimed::default());
         }
-        Ok(claimed)
+        Ok(self.sign(claimed))
+    }
+
+    /// Adds the links that acknowledge alerts. They are signed for each receiver.
+    fn sign(&self, mut claimed: Claimed) -> Claimed {
+        let Some(key) = &self.links else { return claimed };
+        for Claim { notification, receiver, .. } in &mut claimed.claims {
+            for (index, alert) in notification.alerts.iter_mut().enumerate() {
+                let Ok(index) = u8::try_from(index) else { break };
+                let of = AlertOf { notification: notification.id, alert: index };
+                let token = || key.token(of, &notification.notifier, receiver);
+                alert.link = alert.acknowledgeable().map(|_| token());
+            }
+        }
+        claimed
     }
 
     async fn attempt(&self, claim: Claim) -> Attempted {

@@ -6,6 +6,7 @@ pub mod check;
 pub mod deliver;
 pub mod expectations;
 pub mod explain;
+pub mod follow_link;
 pub mod organization;
 pub mod scan;
 pub mod watch_notifiers;

@@ -244,7 +244,10 @@ async fn the_pages_can_be_read_filtered_and_used_in_every_window_and_light() {
     let Some(browser) = Browser::start().await else { return };
     let client = &browser.client;
     let sim = super::window::demo().await;
-    let mut daemon = super::window::told(&sim, &super::window::guarded(&sim)).await;
+    let text = super::window::guarded(&sim)
+        .replace("[http]\n", "[http]\npublic_url = \"http://certvigil.acme.example\"\n");
+    let mut daemon = super::window::told(&sim, &text).await;
+    let link = format!("/link/{}", super::links::tokens(&sim, "a@acme.example")[0]);
     browser.look(1_280, 900, "light").await;
     let press = async |text: &str| {
         let button = Locator::XPath(&format!("//button[normalize-space()='{text}']"));
@@ -295,6 +298,7 @@ async fn the_pages_can_be_read_filtered_and_used_in_every_window_and_light() {
         ("deliveries", "/deliveries"),
         ("runbook", "/runbook"),
         ("problem", "/certificates/acme/cert_none"),
+        ("link", link.as_str()),
     ] {
         for (width, scheme) in [(360, "light"), (360, "dark"), (1_280, "light"), (1_280, "dark")] {
             browser.look(width, 900, scheme).await;
@@ -364,6 +368,13 @@ async fn the_pages_can_be_read_filtered_and_used_in_every_window_and_light() {
     // Without a script there is nothing to run, and nothing was refused by the policy.
     press("Sign out").await;
     client.wait().for_element(Locator::Css("[name=token]")).await.unwrap();
+
+    // The link of a message needs no token.
+    client.goto(&daemon.url(&link)).await.unwrap();
+    press("Acknowledge").await;
+    let done = client.wait().for_element(Locator::Css("[role=status]")).await.unwrap();
+    let done = done.text().await.unwrap();
+    assert!(done.starts_with("Acknowledged until "), "{done}");
     client.clone().close().await.unwrap();
     daemon.stop().await;
     assert!(faults.is_empty(), "{faults:#?}");

@@ -30,6 +30,7 @@ mod inventories;
 mod keys;
 mod lifecycle;
 mod lifetime;
+mod links;
 mod messages;
 mod notifiers;
 mod outlook;

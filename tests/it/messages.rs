@@ -90,6 +90,26 @@ fn samples() -> Vec<(String, Notification)> {
 }
 
 #[test]
+fn with_a_link_mails_and_chats_show_it_instead_of_the_command() {
+    let config = everybody();
+    let mut message = sample::of(Event::CertificateExpiring, "ops", start());
+    let command = "certvigil ack ";
+    assert!(mail(&config, &message).text.contains(command));
+    message.alerts[0].link = Some("TOKEN_of-a-link".to_owned());
+    let url = "https://certvigil.acme.example/link/TOKEN_of-a-link";
+    let rendered = mail(&config, &message);
+    for text in [rendered.text, rendered.html.replace("&#x2f;", "/")] {
+        assert!(text.contains(url) && !text.contains(command), "{text}");
+    }
+    for format in FORMATS {
+        let body = call(&config, format, &message).1.to_string();
+        let is_chat = ["slack", "teams", "discord"].contains(&format);
+        assert_eq!(body.contains(url), is_chat, "{format}: {body}");
+        assert!(!(is_chat && body.contains(command)), "{format}: {body}");
+    }
+}
+
+#[test]
 fn every_event_in_every_format_is_as_it_was_looked_at() {
     let config = everybody();
     for format in FORMATS.iter().chain(&["template"]) {

@@ -83,7 +83,7 @@ async fn without_a_token_this_machine_reads_everything_and_nobody_writes() {
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
-            ("referrer-policy", "no-referrer"),
+            ("referrer-policy", "same-origin"),
             ("cache-control", "no-store"),
         ] {
             assert_eq!(answer.headers()[name], value, "{path}");

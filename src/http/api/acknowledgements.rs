@@ -185,7 +185,7 @@ pub async fn acknowledge(
             return Err(Problem::bad_request("specify either certificate or project, not both"));
         }
     };
-    let request = NewAcknowledgement { until, reason: new.reason, by: new.by };
+    let request = NewAcknowledgement { id: None, until, reason: new.reason, by: new.by };
     let (organization, one) =
         changes::acknowledge(&shared, &new.organization, target, request).await?;
     let one = Acknowledgement::of(&organization, one, shared.service.clock.now());

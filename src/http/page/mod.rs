@@ -9,6 +9,7 @@ mod frame;
 mod instances;
 pub mod link;
 mod lists;
+mod message_link;
 mod overview;
 mod rows;
 mod runbook;
@@ -41,6 +42,7 @@ use crate::{
     usecase::acknowledge::Target,
 };
 use frame::Frame;
+pub use message_link::router as message_link;
 
 /// The only style sheet. Pages embed it, so that a saved page keeps its look.
 const STYLE: &str = include_str!("style.css");
@@ -97,6 +99,7 @@ impl Pages {
             ("certificate.html", include_str!("templates/certificate.html")),
             ("projects.html", include_str!("templates/projects.html")),
             ("deliveries.html", include_str!("templates/deliveries.html")),
+            ("link.html", include_str!("templates/link.html")),
             ("login.html", include_str!("templates/login.html")),
             ("problem.html", include_str!("templates/problem.html")),
             ("runbook.html", include_str!("templates/runbook.html")),
@@ -300,7 +303,7 @@ async fn acknowledge(
                 "until: expected a date such as 2027-03-01; the acknowledgement ends with that day",
             )
         })?;
-        let new = NewAcknowledgement { until, reason: asked.reason, by: asked.by };
+        let new = NewAcknowledgement { id: None, until, reason: asked.reason, by: asked.by };
         let target = Target::Certificate(id.clone());
         changes::acknowledge(&shared, &organization, target, new).await.map(drop)
     };

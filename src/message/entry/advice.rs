@@ -428,7 +428,7 @@ pub(super) fn quiet(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?
     );
-    Some(Silencing::Command { command, except_last: !is_replaced })
+    Some(Silencing::Command { command, link: None, except_last: !is_replaced })
 }
 
 /// The command that acknowledges unprotected projects.
@@ -446,7 +446,7 @@ pub(super) fn quiet_projects(
         "certvigil ack --project {id} --organization {} --until {until} --reason \"…\"",
         organization?
     );
-    Some(Silencing::Command { command, except_last: false })
+    Some(Silencing::Command { command, link: None, except_last: false })
 }
 
 /// The id, or `ID` if a shell could interpret its characters.

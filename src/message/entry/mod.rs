@@ -109,12 +109,17 @@ impl ProjectLine {
     }
 }
 
+/// The text of the link that acknowledges an alert.
+pub const ACKNOWLEDGE: &str = "Acknowledge until a date…";
+
 /// How to silence an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silencing {
     /// This command acknowledges it until a date.
     Command {
         command: String,
+        /// The link to a page that does it, too.
+        link: Option<String>,
         /// Whether the last threshold of the certificate alerts nevertheless.
         except_last: bool,
     },
@@ -170,6 +175,12 @@ impl Entry {
             Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }
+        }
+        if let Some(Silencing::Command { link, .. }) = &mut entry.quiet {
+            let page = style.links.page.as_ref().filter(|_| style.links.acknowledge);
+            let page = page.zip(alert.link.as_ref());
+            let page = page.and_then(|(page, token)| page.join(&format!("/link/{token}")).ok());
+            *link = page.map(String::from);
         }
         if let Some(late) = late(alert, timezone, now) {
             entry.facts.push(("Late", late));

@@ -92,6 +92,8 @@ struct Details {
     shares_steps: bool,
     runbook: Option<String>,
     quiet: Option<String>,
+    /// The link to the page that acknowledges it.
+    quiet_link: Option<String>,
     /// Whether the command comes with an explanation.
     first_quiet: bool,
     /// Whether the last threshold alerts nevertheless.
@@ -248,11 +250,15 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
 
 impl From<Entry> for Details {
     fn from(entry: Entry) -> Details {
-        let (quiet, except_last, never_quiet) = match entry.quiet {
-            Some(Silencing::Command { command, except_last }) => (Some(command), except_last, None),
-            Some(Silencing::Never(why)) => (None, false, Some(why)),
-            None => (None, false, None),
-        };
+        let (mut quiet, mut quiet_link, mut except_last, mut never_quiet) =
+            (None, None, false, None);
+        match entry.quiet {
+            Some(Silencing::Command { command, link, except_last: except }) => {
+                (quiet, quiet_link, except_last) = (Some(command), link, except);
+            }
+            Some(Silencing::Never(why)) => never_quiet = Some(why),
+            None => {}
+        }
         Details {
             headline: entry.headline,
             mark: entry.mark.as_str(),
@@ -265,6 +271,7 @@ impl From<Entry> for Details {
             shares_steps: false,
             runbook: entry.runbook,
             quiet,
+            quiet_link,
             first_quiet: false,
             except_last,
             never_quiet,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::format::{RenderContext, Request, cut, units};
 use crate::message::{
     Notification,
-    entry::{Entry, Mark, ProjectLine, Silencing, caveat, reading},
+    entry::{ACKNOWLEDGE, Entry, Mark, ProjectLine, Silencing, caveat, reading},
     wording,
 };
 
@@ -71,8 +71,14 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     if let Some(url) = &entry.runbook {
         field("Runbook", vec![url.clone()]);
     }
-    if let Some(Silencing::Command { command, .. }) = &entry.quiet {
-        field("To silence this alert for a while", vec![format!("`{command}`")]);
+    match &entry.quiet {
+        Some(Silencing::Command { link: Some(url), .. }) => {
+            field("To silence this alert for a while", vec![format!("[{ACKNOWLEDGE}]({url})")]);
+        }
+        Some(Silencing::Command { command, .. }) => {
+            field("To silence this alert for a while", vec![format!("`{command}`")]);
+        }
+        Some(Silencing::Never(_)) | None => {}
     }
     json!({
         "title": title(notification, entry),

@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{Entry, Mark, Silencing, caveat, reading},
+        entry::{ACKNOWLEDGE, Entry, Mark, Silencing, caveat, reading},
         wording,
     },
 };
@@ -155,9 +155,16 @@ fn block(entry: &Entry) -> Value {
         text.section.push(json!({ "type": "text", "text": "\nRunbook: " }));
         text.section.push(json!({ "type": "link", "url": url }));
     }
-    if let Some(Silencing::Command { command, .. }) = &entry.quiet {
-        text.styled("bold", "\nTo silence this alert for a while: ");
-        text.styled("code", command);
+    match &entry.quiet {
+        Some(Silencing::Command { link: Some(url), .. }) if text.fits(url) => {
+            text.section.push(json!({ "type": "text", "text": "\n" }));
+            text.section.push(json!({ "type": "link", "url": url, "text": ACKNOWLEDGE }));
+        }
+        Some(Silencing::Command { command, .. }) => {
+            text.styled("bold", "\nTo silence this alert for a while: ");
+            text.styled("code", command);
+        }
+        Some(Silencing::Never(_)) | None => {}
     }
     if text.is_cut {
         text.section.push(json!({ "type": "text", "text": "…" }));

@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{Entry, Mark, ProjectLine, Silencing, capitalized, caveat, reading},
+        entry::{ACKNOWLEDGE, Entry, Mark, ProjectLine, Silencing, capitalized, caveat, reading},
         wording,
     },
 };
@@ -103,9 +103,16 @@ fn full(entry: &Entry) -> Value {
         let action = json!({ "type": "Action.OpenUrl", "url": url });
         items.push(paragraph(&[run("Runbook").with("selectAction", action)]));
     }
-    if let Some(Silencing::Command { command, .. }) = &entry.quiet {
-        let command = run(command).monospace();
-        items.push(paragraph(&[run("To silence this alert for a while: ").bolder(), command]));
+    match &entry.quiet {
+        Some(Silencing::Command { link: Some(url), .. }) => {
+            let action = json!({ "type": "Action.OpenUrl", "url": url });
+            items.push(paragraph(&[run(ACKNOWLEDGE).with("selectAction", action)]));
+        }
+        Some(Silencing::Command { command, .. }) => {
+            let command = run(command).monospace();
+            items.push(paragraph(&[run("To silence this alert for a while: ").bolder(), command]));
+        }
+        Some(Silencing::Never(_)) | None => {}
     }
     container(items)
 }

@@ -111,6 +111,26 @@ pub(super) fn uuid(row: &Row, column: &str) -> Result<Uuid> {
 }
 
 impl Store {
+    /// A stored notification and its receivers; `None` if it is not stored, or unreadable.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn sent_to(&self, id: Uuid) -> Result<Option<(Notification, Vec<String>)>> {
+        let model: Option<String> = query("SELECT model FROM notifications WHERE id = $1")
+            .bind(id.to_string())
+            .scalar(&self.pool)
+            .await?;
+        let Some(notification) = model.and_then(|model| serde_json::from_str(&model).ok()) else {
+            return Ok(None);
+        };
+        let receivers: Vec<String> =
+            query("SELECT receiver FROM deliveries WHERE notification_id = $1")
+                .bind(id.to_string())
+                .scalars(&self.pool)
+                .await?;
+        Ok(Some((notification, receivers)))
+    }
+
     /// The receivers that are up to date with a part of a notifier's alerts about the organization,
     /// or will be after a pending delivery of all open ones.
     ///

@@ -136,7 +136,8 @@ async fn rules_and_dashboard_ask_only_for_what_there_is_and_link_to_what_there_i
     for (_, rule) in &rules {
         is_there(rule["annotations"]["runbook_url"].as_str().unwrap());
     }
-    let links = Links { page: None, runbook: Some(daemon.url("/runbook").parse().unwrap()) };
+    let runbook = Some(daemon.url("/runbook").parse().unwrap());
+    let links = Links { page: None, runbook, acknowledge: false };
     let linked: Vec<String> = Event::ALL.iter().filter_map(|event| links.runbook(*event)).collect();
     assert!(linked.len() >= 11, "{linked:?}");
     linked.iter().for_each(|url| is_there(url));
