@@ -28,8 +28,8 @@ pub struct Ack {
     /// A project that does not enforce mutual TLS: its id, or its name if unique
     #[arg(long, value_name = "PROJECT", conflicts_with = "certificate")]
     project: Option<String>,
-    /// The end of the acknowledgement: a date (2027-03-01, including that day) or a time
-    /// (2027-03-01T12:00:00Z)
+    /// The end of the acknowledgement: a date (2027-03-01, including that day), a duration (30d,
+    /// including the last day), today, tomorrow, or a time (2027-03-01T12:00:00Z)
     #[arg(long, value_name = "DATE")]
     until: String,
     /// The reason, for other operators
@@ -68,10 +68,11 @@ pub struct Acks {
 pub async fn ack(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     let config = super::start(file, Needs::default())?.config;
     let now = Clock::System.now();
-    let until = day::instant(&arguments.until, config.timezone).ok_or_else(|| {
+    let until = day::until(&arguments.until, now, config.timezone).ok_or_else(|| {
         let found = one_line(&arguments.until, 60);
         Failure::Usage(format!(
-            "--until: found “{found}”, expected a date (2027-03-01) or a time (2027-03-01T12:00:00Z)"
+            "--until: found “{found}”, expected a date (2027-03-01), a duration (30d), today, \
+             tomorrow, or a time (2027-03-01T12:00:00Z)"
         ))
     })?;
     let (store, known) = state::load(&config, now).await?;
@@ -96,7 +97,7 @@ pub async fn ack(file: Option<&Path>, arguments: &Ack) -> Result<(), Failure> {
     let organization = &of.organization;
     let stored = acknowledge::acknowledge(&store, organization, &of.policy, &target, &new, now);
     let one = stored.await.map_err(refused)?;
-    let until = day::local(one.acknowledgement.until, config.timezone);
+    let until = day::end(one.acknowledgement.until, config.timezone);
     let mut out = format!("{organization}: {title} is acknowledged until {until}");
     if matches!(target, Target::Project(_)) {
         return super::print(&format!("{out} (missing mutual TLS)\n"));

@@ -270,7 +270,13 @@ async fn ack_acks_and_unack_from_the_command_line() {
 
     let (code, out, said) = cli(&folder, &text, &ack("prod-ca")).await;
     assert_eq!(code, 0, "{said}");
-    assert!(out.contains("acme: “prod-ca” (cert_a) is acknowledged until"), "{out}");
+    let day = format!("acme: “prod-ca” (cert_a) is acknowledged until the end of {until} (");
+    assert!(out.contains(&day), "{out}");
+    let durations =
+        ["ack", "cert_a", "--until", "10d", "--reason", "new CA, OPS-9", "--by", "dana"];
+    let (code, out, said) = cli(&folder, &text, &durations).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(out.contains(&day), "{out}");
     assert!(said.contains("database: state.db"), "which state it was: {said}");
 
     let refusals: [(Vec<&str>, i32, &str); 6] = [

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ use super::{
     html,
 };
 use crate::{
-    domain::{acknowledgement::Acknowledgement, day::instant, subject::Subject},
+    domain::{acknowledgement::Acknowledgement, day::end_after, subject::Subject},
     message::wording,
     usecase::follow_link::OpenedLink,
 };
@@ -78,7 +78,7 @@ async fn show(State(shared): State<Shared>, Path(token): Path<String>) -> Respon
 fn page(link: &OpenedLink, now: DateTime<Utc>, timezone: Tz) -> LinkPage {
     let moment = |at| DisplayTime::new(at, now, timezone);
     let durations = DURATIONS.into_iter().filter_map(|days| {
-        let until = end_of_day(now, days, timezone)?;
+        let until = end_after(now, days, timezone)?;
         Some(Duration { days, until: wording::day(until - chrono::TimeDelta::seconds(1)) })
     });
     LinkPage {
@@ -111,12 +111,6 @@ fn used(one: &Acknowledgement, now: DateTime<Utc>, timezone: Tz) -> String {
     }
 }
 
-/// The end of the day, in the configured time zone, after a number of days.
-fn end_of_day(now: DateTime<Utc>, days: u64, timezone: Tz) -> Option<DateTime<Utc>> {
-    let day = now.with_timezone(&timezone).date_naive().checked_add_days(Days::new(days))?;
-    instant(&day.to_string(), timezone)
-}
-
 #[derive(Deserialize)]
 struct Chosen {
     days: u64,
@@ -134,7 +128,7 @@ async fn acknowledge(
     let timezone = shared.service.configured.borrow().timezone;
     let done = async {
         let days = DURATIONS.into_iter().find(|days| *days == chosen.days);
-        let until = days.and_then(|days| end_of_day(shared.service.clock.now(), days, timezone));
+        let until = days.and_then(|days| end_after(shared.service.clock.now(), days, timezone));
         let until = until.ok_or_else(|| {
             Problem::bad_request("days: expected one of the offered durations: 7, 14 or 30")
         })?;
