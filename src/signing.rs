@@ -6,7 +6,6 @@
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac, rand};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use std::fmt::Write;
 use uuid::Uuid;
 
 /// The name of the key of links in the database.
@@ -18,12 +17,11 @@ const SIGNATURE: usize = 16;
 pub fn random_key() -> Option<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok()?;
-    let mut text = String::new();
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Some(text)
+    Some(hexadecimal(&bytes))
+}
+
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An alert of a notification: its index among at most 100.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     domain::{
         notifier::{Grouping, NotifierState},
+        owner::Audience,
         routing::Routing,
     },
     message::style::Style,
@@ -66,6 +67,11 @@ impl Notifiers {
         all.iter()
             .find(|(known, ..)| *known == name)
             .map_or(Grouping::Digest, |(.., grouping)| *grouping)
+    }
+
+    /// The recipients of a part of an email notifier's alerts; `None` for other notifiers.
+    pub fn recipients(&self, name: &str, audience: &Audience) -> Option<&email::Recipients> {
+        self.email.iter().find(|one| one.name == name)?.route(audience)
     }
 
     /// The notifier with this name.

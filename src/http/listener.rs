@@ -86,7 +86,7 @@ async fn headers(mut response: Response) -> Response {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        // With no-referrer, browsers send no Origin with a form (Fetch, section 3.2).
+        // With no-referrer, browsers send Origin: null with a form (Fetch, section 3.2).
         (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {

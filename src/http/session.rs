@@ -8,8 +8,9 @@
 use aws_lc_rs::hmac;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use std::fmt::Write;
 use uuid::Uuid;
+
+use crate::signing::hexadecimal;
 
 /// How long a browser stays signed in.
 pub const SESSION_LENGTH: TimeDelta = TimeDelta::days(7);
@@ -71,15 +72,6 @@ impl Key {
         let session = Session { id, until };
         (self.fits(cookie, &self.cookie(token, session)) && until > now).then_some(session)
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]

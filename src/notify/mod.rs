@@ -52,9 +52,12 @@ pub trait Notifier: Send + Sync {
     /// The possible reasons of failed attempts.
     fn failures(&self) -> &'static [FailureReason];
 
-    /// The state of one of its routes, with an empty ledger.
-    fn state(&self, route: &Route) -> NotifierState {
-        NotifierState::new(self.name(), &route.routing, self.grouping())
+    /// The state of each route with an empty ledger, and its receivers.
+    fn states(&self) -> Vec<(NotifierState, Vec<String>)> {
+        let state = |route: Route| {
+            (NotifierState::new(self.name(), &route.routing, self.grouping()), route.receivers)
+        };
+        self.routes().into_iter().map(state).collect()
     }
 
     /// Makes one attempt. All attempts of a notification have the same id.

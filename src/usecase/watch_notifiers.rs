@@ -58,10 +58,7 @@ pub async fn run_once(
     let failing = failing(&failures, started_at, now);
     let configured: Vec<&str> = notifiers.iter().map(|notifier| notifier.name()).collect();
     let mut plans = Vec::new();
-    let routes = notifiers.iter().flat_map(|notifier| {
-        let routes = notifier.routes().into_iter();
-        routes.map(|route| (notifier.state(&route), route.receivers)).collect::<Vec<_>>()
-    });
+    let routes = notifiers.iter().flat_map(|notifier| notifier.states());
     // Owners are not responsible for notifiers.
     for (mut state, receivers) in routes.filter(|(state, _)| state.routing.audience.includes(None))
     {

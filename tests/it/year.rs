@@ -634,13 +634,10 @@ async fn the_forecast_of_day_0_is_what_is_sent_where_nothing_changes() {
     let inventory = store.inventory(&organization).await.unwrap();
     let acknowledgements = store.acknowledgements(&organization).await.unwrap();
     let mut notifiers = Vec::new();
-    for notifier in &year.service.notifiers {
-        for route in notifier.routes() {
-            let state = notifier.state(&route);
-            let name = state.ledger_name();
-            let (ledger, _) = store.ledger(Some(&organization), &name, start()).await.unwrap();
-            notifiers.push(NotifierState { ledger, ..state });
-        }
+    for (state, _) in year.service.notifiers.iter().flat_map(|notifier| notifier.states()) {
+        let name = state.ledger_name();
+        let (ledger, _) = store.ledger(Some(&organization), &name, start()).await.unwrap();
+        notifiers.push(NotifierState { ledger, ..state });
     }
     let present = CurrentState {
         organization: &organization,

@@ -3,7 +3,7 @@
 use super::super::Failure;
 use crate::{
     clock::Clock,
-    config::{Config, NotifierSettings, Organization},
+    config::{Config, Organization},
     domain::expectation::Expectation,
     message::wording,
     notify::email::Recipients,
@@ -21,16 +21,8 @@ impl Tests {
         let states = config.notifiers.notifiers().into_iter();
         let receivers: Vec<Receivers> = states
             .map(|state| {
-                let audience = &state.routing.audience;
-                let addresses = match config.notifiers.find(&state.name) {
-                    Some(NotifierSettings::Email(email)) => {
-                        email.route(audience).map(Recipients::addresses).unwrap_or_default()
-                    }
-                    Some(NotifierSettings::Webhook(_) | NotifierSettings::Log(_)) | None => {
-                        Vec::new()
-                    }
-                };
-                Receivers { state, addresses }
+                let its = config.notifiers.recipients(&state.name, &state.routing.audience);
+                Receivers { addresses: its.map(Recipients::addresses).unwrap_or_default(), state }
             })
             .collect();
         let now = Clock::System.now();

@@ -9,12 +9,10 @@ use super::{
     Page,
 };
 use crate::{
-    config::NotifierSettings,
     domain::{day, owner},
     message::{ProjectView, wording},
-    notify::email::Recipients,
     store::SentNotification,
-    view::{Explanation, Notifier, change_lines, content_lines},
+    view::{Explanation, change_lines, content_lines},
 };
 
 impl Page<'_> {
@@ -225,7 +223,8 @@ impl Page<'_> {
                 None => "; no open alert".to_owned(),
             };
             writeln!(out, "  {}: {}{known}", outlook.title(), outlook.status.describe())?;
-            if let Some(recipients) = self.recipients(outlook) {
+            let recipients = self.config.notifiers.recipients(&outlook.name, &outlook.audience);
+            if let Some(recipients) = recipients {
                 writeln!(out, "    to {}", recipients.addresses().join(", "))?;
             }
             if outlook.upcoming.is_empty() {
@@ -236,14 +235,6 @@ impl Page<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The recipients of an email notifier.
-    fn recipients(&self, outlook: &Notifier) -> Option<&Recipients> {
-        match self.config.notifiers.find(&outlook.name)? {
-            NotifierSettings::Email(email) => email.route(&outlook.audience),
-            NotifierSettings::Webhook(_) | NotifierSettings::Log(_) => None,
-        }
     }
 
     fn history(&self, out: &mut String) -> std::fmt::Result {

@@ -25,11 +25,7 @@ pub(super) async fn plan(
 ) -> Result<Vec<Plan>, Failed> {
     let mut plans = Vec::new();
     let organization = context.evaluation.organization;
-    let routes = notifiers.iter().flat_map(|notifier| {
-        let routes = notifier.routes().into_iter();
-        routes.map(|route| (notifier.state(&route), route.receivers)).collect::<Vec<_>>()
-    });
-    for (mut state, receivers) in routes {
+    for (mut state, receivers) in notifiers.iter().flat_map(|notifier| notifier.states()) {
         let ledger = store.ledger(Some(organization), &state.ledger_name(), local).await;
         let (ledger, version) = ledger.map_err(Failed::during("reading the ledger"))?;
         state.ledger = ledger;
