@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+use crate::domain::punctuality::MARGIN;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub cron: Cron,
@@ -36,6 +38,13 @@ impl Settings {
         let before = self.cron.latest(tick - TimeDelta::milliseconds(1));
         let late = TimeDelta::from_std(self.jitter + self.scan_timeout);
         tick - before + late.unwrap_or(TimeDelta::hours(1))
+    }
+
+    /// How long after becoming due a delivery is on time: the longest interval between two scans,
+    /// the jitter, and the margin of the objective.
+    pub fn on_time_within(&self, now: DateTime<Utc>) -> TimeDelta {
+        let jitter = TimeDelta::from_std(self.jitter).unwrap_or(TimeDelta::hours(1));
+        self.cron.longest_gap(now) + jitter + MARGIN
     }
 }
 

@@ -22,6 +22,7 @@ pub mod inventory;
 pub mod notifier;
 pub mod owner;
 pub mod policy;
+pub mod punctuality;
 pub mod reading;
 pub mod retry;
 pub mod rotation;

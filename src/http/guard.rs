@@ -400,6 +400,7 @@ mod tests {
             timezone: chrono_tz::UTC,
             cron: crate::schedule::Cron::parse("0 * * * *", chrono_tz::UTC).unwrap(),
             late: TimeDelta::zero(),
+            on_time_within: TimeDelta::zero(),
             organizations: vec![],
             notifiers: vec![],
             give_up_after: TimeDelta::days(1),

@@ -24,7 +24,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    domain::{notifier, status::Status},
+    domain::{notifier, punctuality::Punctuality, status::Status},
     view::{Coverage, Overview},
 };
 
@@ -225,6 +225,21 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
         "notifier_failing_receivers",
         "Receivers whose latest delivery failed, or that rejected a delivery in the last day",
         failing,
+    );
+    let new_alerts = Gauges::default();
+    let punctuality = snapshot.punctuality;
+    for (window, of) in [("3d", punctuality.of_3_days), ("90d", punctuality.of_90_days)] {
+        let Punctuality { on_time, total } = of;
+        for (result, count) in [("on_time", on_time), ("missed", total - on_time)] {
+            let labels = vec![("window", window.to_owned()), ("result", result.to_owned())];
+            new_alerts.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+    registry.register(
+        "new_alert_deliveries",
+        "Deliveries of new alerts that became due in the window, by result: on_time, or missed \
+         (late, failed, or still pending)",
+        new_alerts,
     );
 }
 

@@ -79,6 +79,8 @@ pub struct Configured {
     pub cron: Cron,
     /// How long after its scheduled time a scan should have ended.
     pub late: TimeDelta,
+    /// How long after becoming due the delivery of an alert is on time.
+    pub on_time_within: TimeDelta,
     pub organizations: Vec<(OrganizationName, Policy)>,
     /// The notifiers with empty ledgers.
     pub notifiers: Vec<NotifierState>,

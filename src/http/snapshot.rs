@@ -20,7 +20,10 @@ use tokio::{
 use super::{Configured, HttpError, Status, problem::Problem};
 use crate::{
     clock::Clock,
-    domain::{delivery::DeliveryRow, evaluate::evaluate, failing::Failure, text::one_line},
+    domain::{
+        delivery::DeliveryRow, evaluate::evaluate, failing::Failure, punctuality::Punctualities,
+        text::one_line,
+    },
     store::{Store, Version, Waiting, Which},
     view::{CertificateRow, Overview},
 };
@@ -46,6 +49,8 @@ pub struct Snapshot {
     pub status: Status,
     /// In the order of the configuration.
     pub organizations: Vec<Arc<Overview>>,
+    /// At most a minute old.
+    pub punctuality: Punctualities,
     pub outbox: Outbox,
 }
 
@@ -175,9 +180,15 @@ impl SnapshotCache {
                 && kept.snapshot.at <= now
                 && kept.evaluated_at.elapsed() < HOLDS
         });
-        let (organizations, evaluated_at) = match before {
-            Some(kept) => (kept.snapshot.organizations.clone(), kept.evaluated_at),
-            None => (self.evaluate(&configured, now).await?, Instant::now()),
+        let (organizations, punctuality, evaluated_at) = match before {
+            Some(kept) => {
+                let Snapshot { organizations, punctuality, .. } = kept.snapshot.as_ref();
+                (organizations.clone(), *punctuality, kept.evaluated_at)
+            }
+            None => {
+                let punctuality = self.punctuality(&configured, now).await?;
+                (self.evaluate(&configured, now).await?, punctuality, Instant::now())
+            }
         };
         let skews = organizations.iter().filter_map(|one| Some(one.scan.as_ref()?.skew(now)));
         let skew = skews.into_iter().find(|skew| !skew.is_zero());
@@ -196,9 +207,20 @@ impl SnapshotCache {
             configured,
             status,
             organizations,
+            punctuality,
             outbox,
         };
         Ok((snapshot, version, evaluated_at))
+    }
+
+    async fn punctuality(
+        &self,
+        configured: &Configured,
+        now: DateTime<Utc>,
+    ) -> Result<Punctualities, HttpError> {
+        let limit = configured.on_time_within;
+        let of = |days| self.store.punctuality(now - TimeDelta::days(days), limit, now);
+        Ok(Punctualities { of_90_days: of(90).await?, of_3_days: of(3).await? })
     }
 
     async fn evaluate(

@@ -89,13 +89,18 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<ConfiguredHeartbeat>> {
 ///
 /// # Errors
 /// If the token is no longer readable.
-pub(super) fn configured(config: &Config, timing: &Timing) -> anyhow::Result<Configured> {
+pub(super) fn configured(
+    config: &Config,
+    timing: &Timing,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Configured> {
     let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
     let organizations = config.organizations.iter();
     Ok(Configured {
         timezone: config.timezone,
         cron: config.schedule.cron.clone(),
         late: scans::late(&config.schedule, timing),
+        on_time_within: config.schedule.on_time_within(now),
         organizations: organizations
             .map(|one| (one.api.organization.clone(), config.policy.of(one)))
             .collect(),
@@ -125,7 +130,7 @@ impl Parts {
             targets: targets.collect::<anyhow::Result<_>>()?,
             notifiers: notifiers(config)?,
             heartbeats: heartbeats(config)?,
-            configured: Arc::new(configured(config, timing)?),
+            configured: Arc::new(configured(config, timing, clock.now())?),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Lists, retries and cancels deliveries.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use super::{
     outbox::{lock, settle, uuid},
     sql::{Row, Transaction, either, query},
 };
-use crate::domain::{notifier::Route, owner::Audience};
+use crate::domain::{notifier::Route, owner::Audience, punctuality::Punctuality};
 
 /// A statement that selects [`DeliveryRow`]s.
 macro_rules! select {
@@ -88,6 +88,43 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(delivery_row).collect()
+    }
+
+    /// The punctuality of deliveries of new alerts that became due after `since`. They are on time
+    /// if they are accepted within `limit`. A failed delivery does not count if its alert was sent
+    /// again; nor does one that was cancelled, or superseded in time.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn punctuality(
+        &self,
+        since: DateTime<Utc>,
+        limit: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Punctuality> {
+        // Deliveries that a clock ahead of time wrote have a later due time.
+        let (on_time, missed): (i64, i64) = query(
+            "SELECT
+               coalesce(sum(CASE WHEN d.state = 'delivered' AND d.settled_at - d.due_at <= $2
+                                 THEN 1 ELSE 0 END), 0),
+               coalesce(sum(CASE
+                 WHEN d.state IN ('delivered', 'superseded') AND d.settled_at - d.due_at > $2 THEN 1
+                 WHEN d.state = 'pending' AND d.due_at < $3 THEN 1
+                 WHEN d.state IN ('rejected', 'given_up') AND NOT EXISTS (
+                   SELECT 1 FROM deliveries later
+                   WHERE later.due_at = d.due_at AND later.notifier = d.notifier
+                     AND later.receiver = d.receiver AND later.seq > d.seq) THEN 1
+                 ELSE 0 END), 0)
+             FROM deliveries d WHERE d.due_at > $1 AND d.due_at <= $4",
+        )
+        .bind(millis(since))
+        .bind(limit.num_milliseconds())
+        .bind(millis(now - limit))
+        .bind(millis(now))
+        .tuple(&self.pool)
+        .await?;
+        let on_time = on_time.unsigned_abs();
+        Ok(Punctuality { on_time, total: on_time + missed.unsigned_abs() })
     }
 
     /// The delivery with this id.

@@ -37,6 +37,7 @@ pub static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
         (8, "0008_sessions"),
         (9, "0009_acknowledged_projects"),
         (10, "0010_cancelled"),
+        (11, "0011_punctuality"),
     )
 });
 
@@ -48,6 +49,7 @@ pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
         (3, "0003_sessions"),
         (4, "0004_acknowledged_projects"),
         (5, "0005_cancelled"),
+        (6, "0006_punctuality"),
     );
     // A newer version may have added migrations.
     migrator.set_ignore_missing(true);

@@ -4,7 +4,7 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use certvigil::{
     clock::Clock,
     demo::{pages::parts, receiver::Answer, world::World},
-    domain::certificate::OrganizationName,
+    domain::{certificate::OrganizationName, punctuality::Punctuality},
     store::Which,
 };
 use chrono::TimeDelta;
@@ -80,6 +80,11 @@ async fn an_alert_of_the_next_scan_is_in_time_and_one_that_waited_for_a_start_sh
     let told = last(&sim);
     assert_eq!((&told["reason"], &told["due_at"]), (&"repeat".into(), &Value::Null));
     assert_eq!(minutes_late(&service).await[0], None);
+    // Three alerts to three receivers each; the third was late.
+    let limit = hours(6) + TimeDelta::minutes(5);
+    let now = start() + hours(240);
+    let punctuality = service.store.punctuality(start() - days(1), limit, now).await.unwrap();
+    assert_eq!(punctuality, Punctuality { on_time: 6, total: 9 });
 }
 
 #[tokio::test]

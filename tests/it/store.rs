@@ -11,6 +11,7 @@ use certvigil::{
         notifier::{Grouping, NotifierState, Route},
         owner::Audience,
         policy::Policy,
+        punctuality::Punctuality,
         retry::{FailureReason, Outcome, Verdict},
         routing::Routing,
         scan::ScanRecord,
@@ -861,6 +862,46 @@ async fn what_may_have_arrived_holds_nothing_back_and_keeps_its_pause(contract: 
     assert_eq!(ids(contract.claim(pause).await)[0], first);
 }
 
+async fn a_first_delivery_is_on_time_or_misses_the_objective(contract: Contract) {
+    contract.commit(vec![send("c", SEVEN, start())], &["a", "b", "c", "d", "r"], start()).await;
+    contract.say("UPDATE deliveries SET due_at = created_at").await;
+    let limit = TimeDelta::hours(6) + minutes(5);
+    let late = start() + limit + TimeDelta::milliseconds(1);
+    let claims = contract.claim(start()).await;
+    for (claim, (verdict, ended)) in claims.iter().zip([
+        (Verdict::Delivered, start() + limit),
+        (Verdict::Delivered, late),
+        (Verdict::Rejected, start()),
+        (Verdict::GivenUp, start()),
+        (Verdict::WaitUntil(late), start()),
+    ]) {
+        contract.record(claim, verdict, ended).await;
+    }
+    let of = |since, now| contract.store.punctuality(since, limit, now);
+    let before = start() - days(1);
+    let pending = of(before, start() + limit).await.unwrap();
+    assert_eq!(pending, Punctuality { on_time: 1, total: 4 });
+    assert_eq!(of(before, late).await.unwrap(), Punctuality { on_time: 1, total: 5 });
+    assert_eq!(of(start(), late).await.unwrap(), Punctuality::default(), "due before the period");
+    // Once the alert of a failed delivery is sent again, only the last delivery counts.
+    contract.commit(vec![send("c", SEVEN, start())], &["c"], start() + minutes(1)).await;
+    contract.say("UPDATE deliveries SET due_at = (SELECT min(created_at) FROM deliveries)").await;
+    let again = contract.claim(start() + minutes(1)).await;
+    assert_eq!(again.len(), 1, "{again:?}");
+    contract.record(&again[0], Verdict::Delivered, start() + minutes(2)).await;
+    assert_eq!(of(before, late).await.unwrap(), Punctuality { on_time: 2, total: 5 });
+    contract.say("UPDATE deliveries SET state = 'cancelled' WHERE receiver = 'r'").await;
+    assert_eq!(of(before, late).await.unwrap(), Punctuality { on_time: 2, total: 4 });
+    contract.say("UPDATE deliveries SET state = 'superseded' WHERE receiver IN ('a', 'b')").await;
+    let superseded = of(before, late).await.unwrap();
+    assert_eq!(superseded, Punctuality { on_time: 1, total: 3 }, "one of them too late");
+    // Neither a reminder counts nor what a clock that was ahead has written.
+    let earlier = start() - minutes(1);
+    assert_eq!(of(before, earlier).await.unwrap(), Punctuality::default());
+    contract.say("UPDATE deliveries SET due_at = NULL").await;
+    assert_eq!(of(before, late).await.unwrap(), Punctuality::default());
+}
+
 async fn an_attempt_whose_claim_was_taken_over_changes_nothing(contract: Contract) {
     contract.commit(vec![send("c", SEVEN, start())], &["a"], start()).await;
     let first = contract.claim(start()).await.remove(0);
@@ -990,6 +1031,7 @@ contract! {
     a_rate_holds_for_all_and_over_a_restart
     instants_of_a_clock_that_was_years_ahead_hold_nothing_back
     what_may_have_arrived_holds_nothing_back_and_keeps_its_pause
+    a_first_delivery_is_on_time_or_misses_the_objective
     an_attempt_whose_claim_was_taken_over_changes_nothing
     a_scan_that_was_decided_by_an_older_ledger_is_not_kept
     of_which_scans_all_was_well_is_kept

@@ -459,9 +459,15 @@ async fn the_metrics_are_what_prometheus_reads_in_both_formats() {
         "certvigil_outbox_pending{notifier=\"hook\"} 0",
         "certvigil_outbox_oldest_seconds{notifier=\"hook\"} 0",
         "certvigil_alert_lateness_seconds_count 3",
+        "certvigil_new_alert_deliveries{window=\"3d\",result=\"on_time\"} 3",
+        "certvigil_new_alert_deliveries{window=\"90d\",result=\"missed\"} 0",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
+    let page = daemon.text("/").await;
+    let objective = "Last 90 days: 100.00 % of the deliveries of new alerts were on time (3 of 3), \
+                     which means within 6h 5m after the alert became due. The objective is 99.9 %.";
+    assert!(page.contains(objective), "{page}");
     // Only possible outcomes: a mail cannot be redirected.
     let outcome = |outcome: &str| format!("{{notifier=\"ops\",outcome=\"{outcome}\"}} 0");
     assert!(text.contains(&outcome("recipient")) && !text.contains(&outcome("redirect")), "{text}");

@@ -14,7 +14,12 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    domain::{delivery::DeliveryRow, notifier, threshold::Severity},
+    domain::{
+        delivery::DeliveryRow,
+        notifier,
+        punctuality::{OBJECTIVE, Punctuality},
+        threshold::Severity,
+    },
     message::wording,
     view::{self, Unreadable},
 };
@@ -44,6 +49,7 @@ pub struct Overview {
     /// The instances, with PostgreSQL.
     instances: Option<Instances>,
     outbox: Vec<Notifier>,
+    punctuality: Option<Objective>,
     failed: Vec<Delivery>,
     latest: Vec<Delivery>,
     /// Whether no organization was scanned yet.
@@ -69,6 +75,29 @@ struct Organization {
     faults_more: usize,
     clock: Option<String>,
     credentials: Vec<String>,
+}
+
+/// The punctuality of the last 90 days; `None` if no alert became due.
+#[derive(Serialize)]
+struct Objective {
+    text: String,
+    is_met: bool,
+}
+
+impl Objective {
+    fn of(snapshot: &Snapshot) -> Option<Objective> {
+        let punctuality = snapshot.punctuality.of_90_days;
+        let Punctuality { on_time, total } = punctuality;
+        let limit = snapshot.configured.on_time_within.to_std().unwrap_or_default();
+        let text = format!(
+            "Last 90 days: {} % of the deliveries of new alerts were on time ({on_time} of \
+             {total}), which means within {} after the alert became due. The objective is \
+             {OBJECTIVE} %.",
+            punctuality.percentage()?,
+            humantime::format_duration(limit),
+        );
+        Some(Objective { text, is_met: punctuality.meets_objective() })
+    }
 }
 
 /// The pending deliveries of a notifier.
@@ -131,6 +160,8 @@ pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Pr
         organizations: of.iter().map(|one| organization(snapshot, one)).collect(),
         instances: Instances::of(snapshot),
         outbox: notifiers(snapshot),
+        // It covers all organizations.
+        punctuality: Objective::of(snapshot).filter(|_| filter.organization.is_empty()),
         failed: snapshot.outbox.failed.iter().filter(its).take(FEW).map(delivery).collect(),
         latest: snapshot.outbox.latest.iter().filter(its).take(FEW).map(delivery).collect(),
         first_start: snapshot.organizations.iter().all(|one| one.scan.is_none()),
