@@ -435,6 +435,25 @@ async fn filters_are_in_the_address_and_a_wrong_one_is_reported() {
     daemon.stop().await;
 }
 
+#[tokio::test]
+async fn an_expired_certificate_fills_the_whole_width_of_the_chart() {
+    let sim = demo().await;
+    let mut daemon = told(&sim, &sim.config()).await;
+    let page = daemon.text("/").await;
+    let chart = |page: &str| {
+        let rest = page.split("<svg").nth(1).unwrap();
+        rest.split("</svg>").next().unwrap().to_owned()
+    };
+    let wide = |page: &str| chart(page).matches("width=\"100%\" height=\"12\"").count();
+    assert_eq!((wide(&page), chart(&page).matches(">expired ").count()), (1, 1), "{page}");
+    assert!(page.contains("<li>whole width: expired</li>"), "{page}");
+    // A filter that leaves no expired certificate.
+    let page = daemon.text("/?q=labs-ca").await;
+    assert_eq!(wide(&page), 0, "{page}");
+    assert!(!page.contains("whole width: expired"), "{page}");
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_are_what_prometheus_reads_in_both_formats() {
     let sim = demo().await;

@@ -1,6 +1,7 @@
 //! The chart of upcoming expiries: a lane for each certificate from now to its expiry, coloured by
-//! its thresholds. Widths are percentages, so that it fits every screen. Positions use the square
-//! root of the time, which gives near expiries more room.
+//! its thresholds; that of an expired certificate has the whole width. Widths are percentages, so
+//! that it fits every screen. Positions use the square root of the time, which gives near expiries
+//! more room.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
