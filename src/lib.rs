@@ -58,7 +58,7 @@
 //! notify: domain, logging, message, net, secret, view
 //! usecase: admin_api, build, clock, domain, message, notify, schedule, signing, store, view
 //! http: build, clock, descriptors, domain, message, net, schedule, secret, signing, store, usecase, view
-//! config: admin_api, clock, domain, files, heartbeat, http, logging, message, net, notify, redact, schedule, secret, store, x509
+//! config: admin_api, clock, domain, files, heartbeat, http, logging, message, net, notify, redact, schedule, secret, store, usecase, x509
 //! service: admin_api, clock, config, domain, heartbeat, http, logging, net, notify, schedule, secret, store, usecase
 //! demo: clock
 //! cli: build, clock, config, demo, descriptors, domain, logging, message, net, notify, redact, service, store, usecase, view

@@ -155,6 +155,14 @@ impl Cron {
         within(35, TimeDelta::hours(1)).max(within(400, TimeDelta::hours(12)))
     }
 
+    /// Whether two scheduled times within 400 days are closer than this.
+    pub fn has_shorter_gap(&self, from: DateTime<Utc>, than: TimeDelta) -> bool {
+        let times = std::iter::successors(Some(from), |at| self.next_after(*at));
+        let times: Vec<_> =
+            times.skip(1).take_while(|at| *at < from + TimeDelta::days(400)).take(1_000).collect();
+        times.windows(2).any(|pair| pair[1] - pair[0] < than)
+    }
+
     /// A description in English.
     pub fn describe(&self) -> String {
         let described = self.pattern.describe();

@@ -2,15 +2,17 @@
 
 mod expectations;
 
+use chrono::TimeDelta;
 use clap::Subcommand;
 use std::path::Path;
 
 use super::Failure;
 use crate::{
     clock::Clock,
-    config::{Loaded, Needs, load, schema::schema},
+    config::{Config, Loaded, Needs, load, schema::schema},
     domain::owner,
     redact,
+    store::Store,
 };
 use expectations::Tests;
 
@@ -28,8 +30,10 @@ pub enum Command {
 
 /// The number of upcoming scans shown, to verify a cron expression.
 const COMING: usize = 5;
+/// Without a confirmation in this time, nothing shows that alerts reach a person.
+const CONFIRMED_WITHIN: TimeDelta = TimeDelta::days(90);
 
-pub fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> {
+pub async fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> {
     let load = |needs| load(file, needs).map_err(Failure::Refused);
     match command {
         Command::Show => show(load(Needs::default())?),
@@ -37,6 +41,7 @@ pub fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> {
         Command::Check => {
             let loaded = load(Needs::ALL)?;
             super::print(&describe(&loaded))?;
+            super::print(&drills(&loaded.config).await)?;
             let tests = Tests::run(&loaded.config);
             super::print(&tests.failed_lines())?;
             tests.result()
@@ -59,6 +64,35 @@ fn show(loaded: Loaded) -> Result<(), Failure> {
     let mut effective = toml::Value::try_from(&loaded.effective)?;
     hide_secrets(&mut effective);
     super::print(&toml::to_string(&effective)?)
+}
+
+/// The schedule of drills, and a hint if nobody confirmed one lately.
+async fn drills(config: &Config) -> String {
+    let Some(drill) = &config.drill else {
+        return "drills: off; nothing shows that alerts reach a person (set drill.cron)\n"
+            .to_owned();
+    };
+    let names: Vec<&str> = drill.notifiers.iter().map(String::as_str).collect();
+    let (when, zone) = (drill.cron.describe(), drill.cron.timezone().name());
+    let mut lines = format!("drills: {when} ({zone}), through {}\n", names.join(", "));
+    // Before the first start, or for another user, there is nothing to read.
+    let Ok(store) = Store::open_beside(&config.state).await else { return lines };
+    let Ok(drilled) = store.drilled().await else { return lines };
+    let now = Clock::System.now();
+    let limit = CONFIRMED_WITHIN.max(drill.cron.longest_gap(now) + drill.confirm_within);
+    let confirmed = drilled.iter().filter_map(|one| one.confirmed_at).max();
+    if confirmed.is_none_or(|at| now - at > limit) {
+        let how = match drilled.as_slice() {
+            [] => "wait for the first drill, or run certvigil drill start",
+            _ => "see certvigil drill status",
+        };
+        lines.push_str(&format!(
+            "hint: nobody confirmed a drill in the last {} days, so nothing shows that alerts reach \
+             a person: {how}\n",
+            limit.num_days()
+        ));
+    }
+    lines
 }
 
 /// Hides texts that look like a secret, regardless of their key.

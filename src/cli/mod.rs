@@ -9,6 +9,7 @@ mod config;
 mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
+mod drill;
 mod explain;
 mod forecast;
 mod health;
@@ -81,6 +82,9 @@ enum Command {
     Notify(notify::Command),
     /// List deliveries: sent, pending and failed
     Deliveries(deliveries::Arguments),
+    /// Drills: test alerts that a person at each receiver confirms
+    #[command(subcommand)]
+    Drill(drill::Command),
     /// Export the database to a file, or import such a file
     #[command(subcommand)]
     State(transfer::Command),
@@ -164,8 +168,9 @@ async fn run_command(
         Command::Acks(arguments) => ack::acks(file, &arguments).await?,
         Command::Unack(arguments) => ack::unack(file, &arguments).await?,
         Command::Deliveries(arguments) => deliveries::main(file, &arguments).await?,
+        Command::Drill(command) => drill::main(file, command).await?,
         Command::State(command) => transfer::main(file, &command).await?,
-        Command::Config(command) => config::main(file, command)?,
+        Command::Config(command) => config::main(file, command).await?,
         Command::Health(arguments) => health::main(file, &arguments).await?,
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::main(arguments).await?,

@@ -4,6 +4,7 @@
 //! modules rely on an accepted configuration and do not check it again.
 
 mod check;
+mod drill;
 mod expectations;
 mod http;
 pub mod keys;
@@ -39,7 +40,7 @@ use crate::{
     redact::quoted,
     schedule,
     secret::{Credential, Secret},
-    store,
+    store, usecase,
 };
 use check::Checker;
 use layers::{Layers, Source};
@@ -63,6 +64,8 @@ pub struct Config {
     pub notifiers: Notifiers,
     /// The entries of `[[tests]]`.
     pub expectations: Vec<Expectation>,
+    /// `None` if drills are off.
+    pub drill: Option<usecase::drill::Settings>,
     pub delivery: RetryPolicy,
     pub state: store::Settings,
     pub http: crate::http::Settings,
@@ -249,6 +252,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     routing::check(checker, &organizations, &notifiers);
     let expectations = expectations::check(checker, raw.tests.as_ref());
     let delivery = delivery(checker, &raw.delivery);
+    let drill = drill::check(checker, raw, &notifiers);
     let state = state::check(checker, &raw.state);
     let http = http::check(checker, &raw.http);
     let url = raw.monitoring.heartbeat_url.as_ref();
@@ -263,6 +267,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         organizations,
         notifiers,
         expectations,
+        drill,
         delivery,
         state: state?,
         http,

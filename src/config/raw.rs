@@ -88,11 +88,17 @@ sections! {
         notifiers: Notifiers,
         smtp: Smtp,
         messages: Messages,
+        drill: Drill,
         delivery: Delivery,
         monitoring: Monitoring,
         state: State,
         http: Http,
         log: Log,
+    }
+    Drill {
+        cron: Option<Written<Cron>>,
+        confirm_within: Written<Positive>,
+        notifiers: Option<List<Name>>,
     }
     Schedule {
         cron: Written<Cron>,

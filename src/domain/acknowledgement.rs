@@ -238,7 +238,9 @@ impl Acknowledgement {
             | Subject::Sight
             | Subject::AdminKey(_)
             | Subject::ClientIdentity
-            | Subject::Notifier(_) => return false,
+            | Subject::Notifier(_)
+            | Subject::Proof(_)
+            | Subject::Drill => return false,
         };
         match evaluation.assessment(certificate) {
             None => true,

@@ -122,7 +122,8 @@ pub fn decide(
         Subject::Notifier(name) if configured.contains(&name.as_str()) => {
             (!fails(name)).then_some(Reason::Corrected)
         }
-        _ => Some(Reason::Unwatched),
+        Subject::Notifier(_) => Some(Reason::Unwatched),
+        _ => None,
     };
     let mut decisions = compare_all(&findings, end, &notifier.ledger, moment);
     decisions.retain(|decision| !is_too_soon(decision, &notifier.ledger, moment));
@@ -134,7 +135,7 @@ pub fn decide(
 
 /// Whether no receiver accepted the same alert within the last day: sending it again at once would
 /// fail, too.
-fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: ScanTime) -> bool {
+pub(super) fn is_too_soon(decision: &Decision, ledger: &Ledger, moment: ScanTime) -> bool {
     let Decision::Send { subject, .. } = decision else {
         return false;
     };

@@ -14,6 +14,7 @@ pub mod coverage;
 pub mod credential;
 pub mod day;
 pub mod delivery;
+pub mod drill;
 pub mod evaluate;
 pub mod expectation;
 pub mod failing;

@@ -42,6 +42,7 @@ impl Evaluation<'_> {
                 | Stage::Unprotected
                 | Stage::Blind
                 | Stage::Failing
+                | Stage::Unproven
                 | Stage::Mismatch
                 | Stage::Unfit,
             ) => Status::Healthy,

@@ -23,6 +23,10 @@ pub enum Subject {
     ClientIdentity,
     /// Whether a notifier delivers. It belongs to no organization.
     Notifier(String),
+    /// Whether a person reads what a notifier sends. It belongs to no organization.
+    Proof(String),
+    /// A drill. It belongs to no organization.
+    Drill,
 }
 
 impl Subject {
@@ -38,6 +42,8 @@ impl Subject {
             "monitor" if id == "sight" => Some(Subject::Sight),
             "monitor" if id == "client_identity" => Some(Subject::ClientIdentity),
             "admin_key" => AdminKeyId::parse(id).ok().map(Subject::AdminKey),
+            "monitor" if id == "drill" => Some(Subject::Drill),
+            "proof" => Some(Subject::Proof(id.to_owned())),
             "notifier" => Some(Subject::Notifier(id.to_owned())),
             _ => None,
         }
@@ -56,6 +62,8 @@ impl fmt::Display for Subject {
             Subject::AdminKey(id) => write!(f, "admin_key:{id}"),
             Subject::ClientIdentity => f.write_str("monitor:client_identity"),
             Subject::Notifier(name) => write!(f, "notifier:{name}"),
+            Subject::Proof(name) => write!(f, "proof:{name}"),
+            Subject::Drill => f.write_str("monitor:drill"),
         }
     }
 }
@@ -105,6 +113,8 @@ mod tests {
             Subject::AdminKey(AdminKeyId::parse("key_1").unwrap()),
             Subject::ClientIdentity,
             Subject::Notifier("ops".to_owned()),
+            Subject::Proof("ops".to_owned()),
+            Subject::Drill,
         ];
         for subject in subjects {
             assert_eq!(Subject::parse(&subject.to_string()), Some(subject));

@@ -35,6 +35,8 @@ pub enum Stage {
     Blind,
     /// A notifier: its deliveries failed for too long.
     Failing,
+    /// A notifier: a receiver did not confirm a drill in time.
+    Unproven,
     /// A certificate's own expiry differs from the one that the API reports.
     Mismatch,
     /// A certificate may not work as a trust anchor.
@@ -54,6 +56,7 @@ impl Stage {
             | Stage::Unprotected
             | Stage::Blind
             | Stage::Failing
+            | Stage::Unproven
             | Stage::Mismatch
             | Stage::Unfit => None,
         }
@@ -71,6 +74,7 @@ impl Stage {
             Stage::Failing => (7, 0),
             Stage::Mismatch => (8, 0),
             Stage::Unfit => (9, 0),
+            Stage::Unproven => (10, 0),
         }
     }
 }

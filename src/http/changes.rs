@@ -17,7 +17,7 @@ use crate::{
     store::{Store, StoreError},
     usecase::{
         acknowledge::{self, AcknowledgeError, Target},
-        follow_link::{self, LinkError, OpenedLink},
+        follow_link::{self, AlertLink, DrillLink, LinkError, OpenedLink},
     },
 };
 
@@ -65,15 +65,18 @@ pub async fn acknowledge(
 
 /// Checks the signed link of a message. Only reads.
 pub async fn open_link(shared: &Shared, token: &str) -> Result<OpenedLink, Problem> {
+    let now = shared.service.clock.now();
+    let link = match follow_link::open(&shared.reading, token, now).await.map_err(of_link)? {
+        OpenedLink::Acknowledge(link) => link,
+        OpenedLink::Confirm(link) => return Ok(OpenedLink::Confirm(link)),
+    };
     if !shared.service.configured.borrow().links {
         let why = "links in messages are turned off (messages.acknowledge_links, http.public_url)";
         return Err(Problem::not_found(why.to_owned()));
     }
-    let now = shared.service.clock.now();
-    let link = follow_link::open(&shared.reading, token, now).await.map_err(of_link)?;
     let organization = link.organization.clone();
     match self::organization(shared, organization.as_str()) {
-        Ok(_) => Ok(link),
+        Ok(_) => Ok(OpenedLink::Acknowledge(link)),
         Err(_) => Err(of_link(LinkError::NotWatched(organization))),
     }
 }
@@ -81,7 +84,7 @@ pub async fn open_link(shared: &Shared, token: &str) -> Result<OpenedLink, Probl
 /// Acknowledges the alert of a signed link.
 pub async fn use_link(
     shared: &Shared,
-    link: OpenedLink,
+    link: AlertLink,
     until: DateTime<Utc>,
     reason: String,
     origin: Origin,
@@ -99,6 +102,21 @@ pub async fn use_link(
     Ok(())
 }
 
+/// Confirms the drill of a signed link.
+pub async fn confirm_drill(
+    shared: &Shared,
+    link: DrillLink,
+    origin: Origin,
+) -> Result<(), Problem> {
+    let (notifier, now) = (link.drilled.notifier.clone(), shared.service.clock.now());
+    let confirming =
+        write(shared, |store| async move { follow_link::confirm(&store, link, now).await });
+    confirming.await?.map_err(of_link)?;
+    shared.keeper.invalidate().await;
+    tracing::info!(notifier, address = %origin, "drill confirmed by the link of a message");
+    Ok(())
+}
+
 /// Anyone may ask, so a failure of the database is only logged.
 fn of_link(error: LinkError) -> Problem {
     let status = match error {
@@ -111,6 +129,7 @@ fn of_link(error: LinkError) -> Problem {
         LinkError::Unknown => StatusCode::NOT_FOUND,
         LinkError::Expired => StatusCode::GONE,
         LinkError::Used
+        | LinkError::NewerDrill(_)
         | LinkError::Changed
         | LinkError::Silenced(_)
         | LinkError::NotWatched(_) => StatusCode::CONFLICT,

@@ -409,6 +409,7 @@ mod tests {
             read_token: None,
             public_url: public_url.map(|url| Url::parse(url).unwrap()),
             links: true,
+            drilled: None,
         }
     }
 

@@ -226,6 +226,20 @@ fn outbox(registry: &mut Registry, snapshot: &Snapshot) {
         "Receivers whose latest delivery failed, or that rejected a delivery in the last day",
         failing,
     );
+    let confirmed = Gauges::default();
+    for (notifier, receiver) in snapshot.configured.drilled.iter().flatten() {
+        let mut drilled = snapshot.outbox.drilled.iter();
+        let drilled = drilled.find(|one| one.notifier == *notifier && one.receiver == *receiver);
+        let at = drilled.and_then(|one| one.confirmed_at).map_or(0, |at| at.timestamp());
+        let labels = vec![("notifier", notifier.clone()), ("receiver", receiver.clone())];
+        confirmed.get_or_create(&labels).set(at);
+    }
+    registry.register_with_unit(
+        "receiver_last_confirmed_timestamp",
+        "Latest confirmation of a drill by the receiver; 0 before the first",
+        Unit::Seconds,
+        confirmed,
+    );
     let new_alerts = Gauges::default();
     let punctuality = snapshot.punctuality;
     for (window, of) in [("3d", punctuality.of_3_days), ("90d", punctuality.of_90_days)] {

@@ -95,6 +95,8 @@ pub struct Configured {
     pub public_url: Option<Url>,
     /// Whether the signed links of messages are accepted.
     pub links: bool,
+    /// The receivers that have drills, each with its notifier; `None` if drills are off.
+    pub drilled: Option<Vec<(String, String)>>,
 }
 
 /// The status of the service, as reported by its loops.

@@ -21,8 +21,8 @@ use super::{Configured, HttpError, Status, problem::Problem};
 use crate::{
     clock::Clock,
     domain::{
-        delivery::DeliveryRow, evaluate::evaluate, failing::Failure, punctuality::Punctualities,
-        text::one_line,
+        delivery::DeliveryRow, drill::Drilled, evaluate::evaluate, failing::Failure,
+        punctuality::Punctualities, text::one_line,
     },
     store::{Store, Version, Waiting, Which},
     view::{CertificateRow, Overview},
@@ -60,6 +60,8 @@ pub struct Outbox {
     pub waiting: Vec<Waiting>,
     /// The failing receivers.
     pub failures: Vec<Failure>,
+    /// The drills of all receivers.
+    pub drilled: Vec<Drilled>,
     /// The newest [`LISTED`] deliveries that were rejected, given up, or are pending after a
     /// failure.
     pub failed: Vec<DeliveryRow>,
@@ -195,6 +197,7 @@ impl SnapshotCache {
         let outbox = Outbox {
             waiting: store.waiting().await?,
             failures: store.failures().await?,
+            drilled: store.drilled().await?,
             failed: store.deliveries(&Which { failed: true, ..Which::default() }, LISTED).await?,
             latest: store.deliveries(&Which::default(), LISTED).await?,
         };

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::{
-    CandidateView, CertificateView, ChangesView, CredentialView, Event, FailingView, LeftBehind,
-    ProjectsView, SightView, SuccessorView,
+    CandidateView, CertificateView, ChangesView, CredentialView, DrillView, Event, FailingView,
+    LeftBehind, ProjectsView, SightView, SuccessorView, UnprovenView,
 };
 use crate::domain::{
     alert::Reason, evaluate::ContentFinding, subject::Subject, threshold::Severity,
@@ -31,7 +31,7 @@ pub struct Alert {
     pub due_at: Option<DateTime<Utc>>,
     /// The latest time that counts as on time.
     pub timely_until: Option<DateTime<Utc>>,
-    /// The token of the link that acknowledges it; not stored, because it differs for each
+    /// The token of the link that acknowledges it, or confirms a drill; not stored, because it differs for each
     /// receiver.
     pub link: Option<String>,
 }
@@ -47,8 +47,12 @@ pub enum Body {
     Sight(SightView),
     /// For events `admin_key.*` and `client_identity.*`.
     Credential(CredentialView),
-    /// For events `notifier.*`.
+    /// For `notifier.failing` and `notifier.recovered`.
     Failing(FailingView),
+    /// For `notifier.unproven` and `notifier.proven`.
+    Unproven(UnprovenView),
+    /// For `drill` and `drill.ended`.
+    Drill(DrillView),
     /// For `certificates.changed`.
     Changes(ChangesView),
     Test,
@@ -91,6 +95,11 @@ impl Alert {
             timely_until: None,
             link: None,
         }
+    }
+
+    /// Whether it has a link: it can be acknowledged, or is a drill.
+    pub fn has_link(&self) -> bool {
+        self.event == Event::Drill || self.acknowledgeable().is_some()
     }
 
     /// The certificate or unprotected project that an acknowledgement of this alert silences;
@@ -136,6 +145,8 @@ impl Alert {
             }
             Body::Credential(_) => Subject::ClientIdentity.to_string(),
             Body::Failing(failing) => Subject::Notifier(failing.notifier.clone()).to_string(),
+            Body::Unproven(unproven) => Subject::Proof(unproven.notifier.clone()).to_string(),
+            Body::Drill(_) => Subject::Drill.to_string(),
             Body::Changes(_) => "changes".to_owned(),
             Body::Test => Event::Test.to_string(),
         }
@@ -209,6 +220,10 @@ struct Stored {
     #[serde(default)]
     failing: Option<FailingView>,
     #[serde(default)]
+    unproven: Option<UnprovenView>,
+    #[serde(default)]
+    drill: Option<DrillView>,
+    #[serde(default)]
     changes: Option<ChangesView>,
     #[serde(default)]
     due_at: Option<DateTime<Utc>>,
@@ -234,6 +249,8 @@ impl From<Stored> for Alert {
                 let sight = stored.sight.map(Body::Sight);
                 let body = sight.or(stored.credential.map(Body::Credential));
                 let body = body.or(stored.failing.map(Body::Failing));
+                let body = body.or(stored.unproven.map(Body::Unproven));
+                let body = body.or(stored.drill.map(Body::Drill));
                 body.or(stored.changes.map(Body::Changes)).unwrap_or(Body::Test)
             }
         };
@@ -265,6 +282,8 @@ impl From<Alert> for Stored {
             sight: None,
             credential: None,
             failing: None,
+            unproven: None,
+            drill: None,
             changes: None,
             due_at: alert.due_at,
             timely_until: alert.timely_until,
@@ -280,6 +299,8 @@ impl From<Alert> for Stored {
             Body::Sight(sight) => stored.sight = Some(sight),
             Body::Credential(credential) => stored.credential = Some(credential),
             Body::Failing(failing) => stored.failing = Some(failing),
+            Body::Unproven(unproven) => stored.unproven = Some(unproven),
+            Body::Drill(drill) => stored.drill = Some(drill),
             Body::Changes(changes) => stored.changes = Some(changes),
             Body::Test => {}
         }

@@ -2,6 +2,7 @@
 //! lists are cut with a count.
 
 mod changes;
+mod drills;
 mod notifiers;
 mod projects;
 mod views;
@@ -28,7 +29,8 @@ use crate::domain::{
     threshold::{Reached, Severity, Stage},
 };
 
-pub use notifiers::of_notifiers;
+pub use drills::{of_drill, of_unproven};
+pub use notifiers::{Raised, of_notifiers};
 use views::sight;
 pub use views::{acknowledged, ignored};
 
@@ -307,7 +309,9 @@ impl MessageContext<'_> {
             | Subject::Project(_)
             | Subject::Protection(_)
             | Subject::Sight
-            | Subject::Notifier(_) => {
+            | Subject::Notifier(_)
+            | Subject::Proof(_)
+            | Subject::Drill => {
                 return None;
             }
         };
@@ -375,9 +379,13 @@ fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
     let ends = match &alert.body {
         Body::Certificate(body) => body.certificate.expires_at,
         Body::Credential(credential) => credential.expires_at,
-        Body::Projects(_) | Body::Sight(_) | Body::Failing(_) | Body::Changes(_) | Body::Test => {
-            None
-        }
+        Body::Projects(_)
+        | Body::Sight(_)
+        | Body::Failing(_)
+        | Body::Unproven(_)
+        | Body::Drill(_)
+        | Body::Changes(_)
+        | Body::Test => None,
     };
     let broken = matches!(
         alert.event,

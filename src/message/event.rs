@@ -25,6 +25,10 @@ words! {
         ClientIdentityResolved = "client_identity.resolved",
         NotifierFailing = "notifier.failing",
         NotifierRecovered = "notifier.recovered",
+        NotifierUnproven = "notifier.unproven",
+        NotifierProven = "notifier.proven",
+        Drill = "drill",
+        DrillEnded = "drill.ended",
         CertificatesChanged = "certificates.changed",
         Test = "test",
     }
@@ -41,6 +45,7 @@ impl From<Stage> for Event {
             Stage::Unprotected => Event::ProjectUnprotected,
             Stage::Blind => Event::MonitorBlind,
             Stage::Failing => Event::NotifierFailing,
+            Stage::Unproven => Event::NotifierUnproven,
             Stage::Mismatch => Event::CertificateMismatch,
             Stage::Unfit => Event::CertificateUnfit,
         }
@@ -57,7 +62,9 @@ impl Event {
             | Event::MonitorRecovered
             | Event::AdminKeyResolved
             | Event::ClientIdentityResolved
-            | Event::NotifierRecovered => true,
+            | Event::NotifierRecovered
+            | Event::NotifierProven
+            | Event::DrillEnded => true,
             Event::CertificateExpiring
             | Event::CertificateExpired
             | Event::CertificateNotYetValid
@@ -73,6 +80,8 @@ impl Event {
             | Event::ClientIdentityExpiring
             | Event::ClientIdentityExpired
             | Event::NotifierFailing
+            | Event::NotifierUnproven
+            | Event::Drill
             | Event::Test => false,
         }
     }

@@ -25,8 +25,9 @@ pub use alert::{Alert, Body, CertificateBody};
 pub use change::{ChangeView, ChangesView, ProjectName};
 pub use event::Event;
 pub use views::{
-    ActiveIn, CandidateView, CertificateView, CredentialView, FailingView, LeftBehind, Named,
-    ProjectView, ProjectsView, ReceiverView, SightView, SilenceView, SuccessorView, UnseenView,
+    ActiveIn, CandidateView, CertificateView, CredentialView, DrillView, FailingView, LeftBehind,
+    Named, ProjectView, ProjectsView, ReceiverView, SightView, SilenceView, SuccessorView,
+    UnprovenReceiverView, UnprovenView, UnseenView,
 };
 
 /// One message of one notifier.
@@ -38,7 +39,7 @@ pub struct Notification {
     /// The route of the notifier that it is for.
     #[serde(default, skip_serializing_if = "Audience::is_everyone")]
     pub audience: Audience,
-    /// `None` for tests and alerts about other notifiers.
+    /// `None` for tests, drills, and alerts about other notifiers.
     pub organization: Option<OrganizationName>,
     /// The highest severity of the alerts.
     pub severity: Severity,

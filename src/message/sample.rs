@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{
     ActiveIn, Alert, Body, CandidateView, CertificateView, ChangeView, ChangesView, CredentialView,
-    Event, FailingView, Named, Notification, ProjectName, ProjectView, ProjectsView, ReceiverView,
-    ScanView, SightView, SuccessorView, UnseenView,
+    DrillView, Event, FailingView, Named, Notification, ProjectName, ProjectView, ProjectsView,
+    ReceiverView, ScanView, SightView, SuccessorView, UnprovenReceiverView, UnprovenView,
+    UnseenView,
 };
 use crate::domain::{
     alert::Reason,
@@ -147,6 +148,14 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         },
         Event::NotifierFailing => of_failing(event, Reason::Opened, now),
         Event::NotifierRecovered => of_failing(event, Reason::Corrected, now),
+        Event::NotifierUnproven => of_unproven(event, Reason::Opened, now),
+        Event::NotifierProven => of_unproven(event, Reason::Corrected, now),
+        Event::Drill | Event::DrillEnded => {
+            let confirmed_at = Some(now).filter(|_| event == Event::DrillEnded);
+            let confirm_by = now + TimeDelta::days(3);
+            let body = Body::Drill(DrillView { confirm_by, confirmed_at });
+            Alert::new(event, None, Severity::Info, body)
+        }
         Event::ProjectCovered => {
             let listed = [("chat", Some(SUCCESSOR_ID), None)];
             of_projects(event, Reason::Replaced, projects(&listed))
@@ -170,8 +179,8 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         Event::MonitorBlind => 2,
         _ => 0,
     };
-    if matches!(event, Event::NotifierFailing | Event::NotifierRecovered) {
-        // Alerts about notifiers have no organization and no scan.
+    if matches!(alert.body, Body::Failing(_) | Body::Unproven(_) | Body::Drill(_)) {
+        // These have no organization and no scan.
         return Notification { severity: alert.severity, alerts: vec![alert], ..test };
     }
     Notification {
@@ -238,6 +247,10 @@ fn about(
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::NotifierUnproven
+        | Event::NotifierProven
+        | Event::Drill
+        | Event::DrillEnded
         | Event::CertificatesChanged
         | Event::Test => ("cert_sample9", "ca"),
     };
@@ -387,6 +400,23 @@ fn of_failing(event: Event, reason: Reason, now: DateTime<Utc>) -> Alert {
     let body = Body::Failing(FailingView { notifier, total, receivers });
     Alert {
         stage: Some("failing".to_owned()),
+        ..Alert::new(event, Some(reason), Severity::Warning, body)
+    }
+}
+
+fn of_unproven(event: Event, reason: Reason, now: DateTime<Utc>) -> Alert {
+    let receiver = UnprovenReceiverView {
+        receiver: "ops@acme.example".to_owned(),
+        drill_at: now - TimeDelta::days(4),
+        confirm_by: now - TimeDelta::days(1),
+        confirmed_at: Some(now - TimeDelta::days(34)),
+    };
+    let receivers: Vec<UnprovenReceiverView> =
+        Some(receiver).filter(|_| !event.is_resolution()).into_iter().collect();
+    let (notifier, total) = ("mails".to_owned(), receivers.len());
+    let body = Body::Unproven(UnprovenView { notifier, total, receivers });
+    Alert {
+        stage: Some("unproven".to_owned()),
         ..Alert::new(event, Some(reason), Severity::Warning, body)
     }
 }

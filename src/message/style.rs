@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 use url::Url;
 
-use super::Event;
+use super::{Alert, Event};
 
 #[derive(Clone, Debug, Default)]
 pub struct Style {
@@ -23,6 +23,13 @@ pub struct Links {
 }
 
 impl Links {
+    /// The page that acknowledges an alert or confirms a drill, for the receiver that its link was
+    /// signed for.
+    pub fn answer(&self, alert: &Alert) -> Option<String> {
+        let path = format!("/link/{}", alert.link.as_ref()?);
+        self.page.as_ref()?.join(&path).ok().map(String::from)
+    }
+
     /// The section of the runbook for an event, by the anchor of its Markdown heading. `None` for a
     /// resolution or a test.
     pub fn runbook(&self, event: Event) -> Option<String> {

@@ -74,6 +74,35 @@ pub struct ReceiverView {
     pub refused: bool,
 }
 
+/// The unproven receivers of a notifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnprovenView {
+    pub notifier: String,
+    /// The number of unproven receivers; 0 in a resolution.
+    pub total: usize,
+    /// The longest unproven first; at most 50.
+    pub receivers: Vec<UnprovenReceiverView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnprovenReceiverView {
+    pub receiver: String,
+    /// Time of its first drill that nobody confirmed.
+    pub drill_at: DateTime<Utc>,
+    /// The time by which it was to be confirmed.
+    pub confirm_by: DateTime<Utc>,
+    /// Time of its latest confirmation.
+    pub confirmed_at: Option<DateTime<Utc>>,
+}
+
+/// A drill, or its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillView {
+    pub confirm_by: DateTime<Utc>,
+    /// Time of its confirmation, if it has ended with one.
+    pub confirmed_at: Option<DateTime<Utc>>,
+}
+
 /// The lists that were unreadable for too long; in a resolution, only the number of lists that are
 /// still unreadable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

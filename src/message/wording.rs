@@ -5,8 +5,8 @@ use chrono_tz::Tz;
 use std::fmt::Display;
 
 use super::{
-    Alert, Body, CertificateBody, CertificateView, CredentialView, Event, FailingView, LeftBehind,
-    Named, Notification, ProjectsView, SightView, SilenceView,
+    Alert, Body, CertificateBody, CertificateView, CredentialView, DrillView, Event, FailingView,
+    LeftBehind, Named, Notification, ProjectsView, SightView, SilenceView, UnprovenView,
 };
 use crate::domain::{
     alert::Reason,
@@ -49,6 +49,8 @@ pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
         Body::Sight(sight) => of_sight(alert, sight, now),
         Body::Credential(credential) => of_credential(alert, credential, now),
         Body::Failing(failing) => of_failing(alert, failing, now),
+        Body::Unproven(unproven) => of_unproven(alert, unproven),
+        Body::Drill(drill) => of_drill(alert, drill),
         Body::Changes(changes) => match changes.listed.as_slice() {
             [only] if changes.total == 1 => only.headline(),
             _ => count(changes.total, "certificate change"),
@@ -121,6 +123,10 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::NotifierUnproven
+        | Event::NotifierProven
+        | Event::Drill
+        | Event::DrillEnded
         | Event::CertificatesChanged
         | Event::Test => match certificate.expires_at {
             Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),
@@ -259,6 +265,31 @@ fn of_failing(alert: &Alert, failing: &FailingView, now: DateTime<Utc>) -> Strin
             format!("notifier “{name}” has failed for {}", span(now - one.since))
         }
         None => format!("notifier “{name}” fails"),
+    }
+}
+
+fn of_unproven(alert: &Alert, unproven: &UnprovenView) -> String {
+    let name = &unproven.notifier;
+    match (alert.event.is_resolution(), alert.reason) {
+        (true, Some(Reason::Unwatched)) => format!("notifier “{name}” no longer has drills"),
+        (true, _) => format!("notifier “{name}” has no unproven receivers any more"),
+        (false, _) => {
+            let (who, have) = match unproven.total {
+                1 => ("1 receiver".to_owned(), "has"),
+                n => (format!("{n} receivers"), "have"),
+            };
+            format!("{who} of notifier “{name}” {have} not confirmed a drill in time")
+        }
+    }
+}
+
+fn of_drill(alert: &Alert, drill: &DrillView) -> String {
+    match (alert.event.is_resolution(), drill.confirmed_at) {
+        (false, _) => {
+            format!("confirm by {} that you read this test alert", day(drill.confirm_by))
+        }
+        (true, Some(at)) => format!("the drill has ended: it was confirmed on {}", day(at)),
+        (true, None) => "the drill has ended: nobody confirmed it".to_owned(),
     }
 }
 

@@ -113,6 +113,9 @@ fn line(notifier: &str, notification: &Notification, alert: &Alert, headline: &s
         (Some(certificate), _) => Some(certificate.active_in.projects_total),
         (None, projects) => projects.map(|projects| projects.total),
     };
+    let is_drill = matches!(alert.body, Body::Drill(_));
+    let confirm = alert.link.as_ref().filter(|_| is_drill);
+    let confirm = confirm.map(|id| format!("certvigil drill confirm {id}"));
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
@@ -127,6 +130,7 @@ fn line(notifier: &str, notification: &Notification, alert: &Alert, headline: &s
                 certificate = certificate.map(|certificate| certificate.id.as_str()),
                 expires_at = expires_at.as_deref(),
                 projects,
+                confirm,
                 "{headline}"
             )
         };

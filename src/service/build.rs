@@ -91,6 +91,7 @@ pub fn heartbeats(config: &Config) -> anyhow::Result<Vec<ConfiguredHeartbeat>> {
 /// If the token is no longer readable.
 pub(super) fn configured(
     config: &Config,
+    notifiers: &[Arc<dyn Notifier>],
     timing: &Timing,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Configured> {
@@ -111,6 +112,7 @@ pub(super) fn configured(
         read_token: read(&config.http.read_token).context("http.read_token")?,
         public_url: config.http.public_url.clone(),
         links: config.acknowledge_links && config.http.public_url.is_some(),
+        drilled: config.drill.as_ref().map(|drill| drill.receivers(notifiers)),
     })
 }
 
@@ -126,11 +128,12 @@ impl Parts {
     pub fn of(config: &Config, clock: &Clock, timing: &Timing) -> anyhow::Result<Parts> {
         let targets =
             config.organizations.iter().map(|organization| target(config, organization, clock));
+        let notifiers = notifiers(config)?;
         Ok(Parts {
             targets: targets.collect::<anyhow::Result<_>>()?,
-            notifiers: notifiers(config)?,
             heartbeats: heartbeats(config)?,
-            configured: Arc::new(configured(config, timing, clock.now())?),
+            configured: Arc::new(configured(config, &notifiers, timing, clock.now())?),
+            notifiers,
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Monitors certvigil itself: working notifiers report failing ones, and heartbeats let another
-//! service detect that certvigil is down, blind or unable to send.
+//! Monitors certvigil itself: working notifiers report failing ones, drills show whether people read
+//! alerts, and heartbeats let another service detect that certvigil is down, blind or unable to send.
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -21,7 +21,7 @@ use crate::{
     notify::Notifier,
     schedule::Ticks,
     store::{Latest, Lease, LeaseOutcome, Store, StoreError, Waiting},
-    usecase::watch_notifiers,
+    usecase::{drill, watch_notifiers},
 };
 
 /// The number of ticks between two checks.
@@ -257,7 +257,9 @@ async fn look(
             }
         }
     }
-    watch_notifiers(notifiers, delivery, shared, lease, started_at, known).await;
+    drills(config, notifiers, shared, &lease).await;
+    let names = config.drill.as_ref().map_or_else(BTreeSet::new, |drill| drill.notifiers.clone());
+    watch_notifiers((notifiers, &names), delivery, shared, lease, started_at, known).await;
     match shared.store.held_back(shared.clock.now() - delivery.max).await {
         Ok(held_back) => log_held_back(held_back, held),
         Err(error) => tracing::error!(%error, "cannot read pending deliveries, will retry"),
@@ -321,9 +323,28 @@ async fn beat(
     Ok(())
 }
 
-/// Reports failing notifiers through the others; `known` has those that are already logged.
+/// Starts a drill that is due, and ends those of services with incidents.
+async fn drills(config: &Config, notifiers: &[Arc<dyn Notifier>], shared: &Shared, lease: &Lease) {
+    let (settings, give_up_after) = (config.drill.as_ref(), config.delivery.give_up_after);
+    let (store, now) = (&shared.store, shared.clock.now());
+    match drill::run_once(store, notifiers, settings, give_up_after, lease, now).await {
+        Ok(drill::Report { started: 0, ended: 0 }) => return,
+        Ok(drill::Report { started: 0, .. }) => {}
+        Ok(drill::Report { started, .. }) => {
+            tracing::info!(messages = started, "drill started: each receiver is asked to confirm");
+        }
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::error!(error, "cannot start or end a drill, will retry");
+        }
+    }
+    shared.outbox.notify_waiters();
+}
+
+/// Reports failing notifiers and unproven receivers through the others; `known` has the failing
+/// ones that are already logged, and `with_drills` the names of those that have drills.
 async fn watch_notifiers(
-    notifiers: &[Arc<dyn Notifier>],
+    (notifiers, with_drills): (&[Arc<dyn Notifier>], &BTreeSet<String>),
     delivery: &RetryPolicy,
     shared: &Shared,
     lease: Lease,
@@ -331,9 +352,16 @@ async fn watch_notifiers(
     known: &mut BTreeSet<String>,
 ) {
     let (store, now, give_up_after) = (&shared.store, shared.clock.now(), delivery.give_up_after);
-    let looked =
-        watch_notifiers::run_once(store, notifiers, give_up_after, started_at, lease, now).await;
-    let report = match looked {
+    let looked = watch_notifiers::run_once(
+        store,
+        notifiers,
+        with_drills,
+        give_up_after,
+        started_at,
+        lease,
+        now,
+    );
+    let report = match looked.await {
         Ok(report) => report,
         Err(error) => {
             let error = error_chain(&error);

@@ -17,7 +17,7 @@ use crate::{
     store::{Store, StoreError},
     usecase::{
         check::Survey,
-        deliver,
+        deliver, drill,
         scan::{self, Progress, Report, Target},
         watch_notifiers,
     },
@@ -112,10 +112,21 @@ impl Once<'_> {
         let lease = self.member.lease(None).await?;
         let give_up_after = config.delivery.give_up_after;
         let (started_at, now) = (self.started_at, self.clock.now());
-        let looked =
-            watch_notifiers::run_once(store, notifiers, give_up_after, started_at, lease, now)
-                .await?;
-        if looked.notifications > 0 {
+        let settings = config.drill.as_ref();
+        let drills =
+            drill::run_once(store, notifiers, settings, give_up_after, &lease, now).await?;
+        let names = settings.map_or_else(BTreeSet::new, |drill| drill.notifiers.clone());
+        let looked = watch_notifiers::run_once(
+            store,
+            notifiers,
+            &names,
+            give_up_after,
+            started_at,
+            lease,
+            now,
+        )
+        .await?;
+        if looked.notifications > 0 || drills != drill::Report::default() {
             undelivered += self.deliver().await?;
         }
         let (failing, now) = (looked.failing.len(), self.clock.now());

@@ -111,7 +111,8 @@ async fn service_by(
     let membership = peers::membership(&config, &parts.notifiers, clock.now());
     parts.notifiers.insert(0, Arc::new(fails));
     let store = Store::open(&config.state).await.unwrap();
-    let configured = watch::channel(Arc::new(configured(&config, &timing, clock.now()).unwrap())).0;
+    let configured =
+        watch::channel(Arc::new(configured(&config, &[], &timing, clock.now()).unwrap())).0;
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared::new(store, &config, clock, timing, membership, configured, stop));
     let (beat, ticks) = watch::channel(());

@@ -1,4 +1,4 @@
-//! One transaction for all changes of a scan, or of a check of the notifiers.
+//! One transaction for all changes of a scan, of a check of the notifiers, or of a drill.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Lease, LedgerVersion, Result, Store, StoreError, acknowledgements, inventories, leases, ledger,
-    millis, organization, outbox, scans, sql::query,
+    Drill, Lease, LedgerVersion, Result, Store, StoreError, acknowledgements, drills, inventories,
+    leases, ledger, millis, organization, outbox, scans, sql::query,
 };
 use crate::{
     domain::{
@@ -46,12 +46,12 @@ words! {
         CatchUp = "catch_up",
         /// A refresh of sent alerts: it does not change the ledger, and the next one replaces it.
         Refresh = "refresh",
-        /// A notice of changes, without entries in the ledger.
+        /// A notice of changes, or a drill, without entries in the ledger.
         Notice = "notice",
     }
 }
 
-/// All changes of one scan, or of one check of the notifiers.
+/// All changes of one scan, of one check of the notifiers, or of a drill.
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The lease to check; `None` if no other instance can use the database.
@@ -73,6 +73,10 @@ pub enum Change {
     Retired(OrganizationName),
     /// Alerts about notifiers, which change no inventory.
     Notifiers,
+    /// A drill starts for the receivers of the plans.
+    Drill(Drill),
+    /// The drills of the notifiers of the plans have ended.
+    DrillsEnded,
 }
 
 impl Commit {
@@ -81,7 +85,7 @@ impl Commit {
         organization(match &self.change {
             Change::Scan(scan) => Some(&scan.0.organization),
             Change::Retired(organization) => Some(organization),
-            Change::Notifiers => None,
+            Change::Notifiers | Change::Drill(_) | Change::DrillsEnded => None,
         })
     }
 }
@@ -117,8 +121,14 @@ impl Store {
                     .await?;
             }
             Change::Notifiers => {}
+            Change::Drill(drill) => {
+                drills::start(&mut tx, drill, &commit.plans, commit.now).await?
+            }
+            Change::DrillsEnded => drills::end(&mut tx, &commit.plans).await?,
         }
-        for plan in &commit.plans {
+        // A drill depends on no ledger.
+        let is_drill = matches!(commit.change, Change::Drill(_) | Change::DrillsEnded);
+        for plan in commit.plans.iter().filter(|_| !is_drill) {
             ledger::check(&mut tx, commit.organization(), plan).await?;
         }
         for id in &commit.over {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    DeliveryRow, DeliveryState, MessageKind, Result, Store, StoreError, failures, instant,
+    DeliveryRow, DeliveryState, MessageKind, Result, Store, StoreError, drills, failures, instant,
     leases::{self, Lease},
     millis,
     outbox::{lock, settle, uuid},
@@ -290,6 +290,7 @@ impl Store {
         // After the notifications, which other transactions lock first.
         forget_ledgers(&mut tx, routes).await?;
         failures::forget(&mut tx, routes).await?;
+        drills::forget(&mut tx, routes).await?;
         tx.commit().await?;
         Ok(cancelled.into_iter().collect())
     }

@@ -28,13 +28,16 @@ impl Store {
         rows.iter().map(failure).collect()
     }
 
-    /// Whether a failure is recorded, or the ledger has an alert about a notifier.
+    /// Whether a failure or an unconfirmed drill is recorded, or the ledger has an alert about a
+    /// notifier.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn has_reported_failures(&self) -> Result<bool> {
+    pub async fn has_failures_or_drills(&self) -> Result<bool> {
         let some = query(
-            "SELECT EXISTS (SELECT 1 FROM failures) OR EXISTS (SELECT 1 FROM ledger WHERE organization = '')",
+            "SELECT EXISTS (SELECT 1 FROM failures)
+                 OR EXISTS (SELECT 1 FROM drills WHERE waiting_since IS NOT NULL)
+                 OR EXISTS (SELECT 1 FROM ledger WHERE organization = '')",
         );
         Ok(some.scalar_one(&self.pool).await?)
     }

@@ -38,6 +38,7 @@ pub static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
         (9, "0009_acknowledged_projects"),
         (10, "0010_cancelled"),
         (11, "0011_punctuality"),
+        (12, "0012_drills"),
     )
 });
 
@@ -50,6 +51,7 @@ pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
         (4, "0004_acknowledged_projects"),
         (5, "0005_cancelled"),
         (6, "0006_punctuality"),
+        (7, "0007_drills"),
     );
     // A newer version may have added migrations.
     migrator.set_ignore_missing(true);

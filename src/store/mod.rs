@@ -15,6 +15,7 @@ mod sql;
 mod acknowledgements;
 mod commit;
 mod deliveries;
+mod drills;
 mod failures;
 mod heartbeats;
 mod instances;
@@ -48,6 +49,7 @@ use crate::domain::{
 };
 pub use commit::{Change, Commit, MessageKind, Plan};
 pub use deliveries::{Waiting, Which};
+pub use drills::Drill;
 pub use heartbeats::Latest;
 pub use instances::{Instance, Membership};
 pub use leases::{LEASE, Lease, LeaseOutcome};

@@ -175,6 +175,11 @@ const TABLES: &[Table] = &[
         "seq" Number, "id" Id, "organization" Owner, "subject" Acknowledged, "reason" Text, "by_whom" Text,
         "created_at" Instant, "until" Instant, "expires_at" Instant, "ended_at" Instant, "ending" Ended;
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11"),
+    table!("drills" by "notifier, receiver":
+        "notifier" Text, "receiver" Text, "notification_id" Id, "sent_at" Instant, "waiting_since" Instant,
+        "confirm_by" Instant, "confirmed_at" Instant, "closes_at" Instant; "$1, $2, $3, $4, $5, $6, $7, $8"),
+    table!("drill_schedule" by "id":
+        "id" Number, "cron" Text, "tick" Instant, "asked_at" Instant; "$1, $2, $3, $4"),
     table!("failures" by "notifier, receiver":
         "notifier" Text, "receiver" Text, "since" Instant, "last_at" Instant, "outcome" Text, "detail" Text,
         "refused" Flag, "taken_at" Instant; "$1, $2, $3, $4, $5, $6, $7, $8"),

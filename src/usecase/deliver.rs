@@ -221,7 +221,7 @@ impl Work<'_> {
         Ok(self.sign(claimed))
     }
 
-    /// Adds the links that acknowledge alerts. They are signed for each receiver.
+    /// Adds the links that acknowledge alerts and confirm drills. They are signed for each receiver.
     fn sign(&self, mut claimed: Claimed) -> Claimed {
         let Some(key) = &self.links else { return claimed };
         for Claim { notification, receiver, .. } in &mut claimed.claims {
@@ -229,7 +229,7 @@ impl Work<'_> {
                 let Ok(index) = u8::try_from(index) else { break };
                 let of = AlertOf { notification: notification.id, alert: index };
                 let token = || key.token(of, &notification.notifier, receiver);
-                alert.link = alert.acknowledgeable().map(|_| token());
+                alert.link = alert.has_link().then(token);
             }
         }
         claimed

@@ -1,4 +1,4 @@
-//! Follows a signed link of a message: shows its alert, and acknowledges it once.
+//! Follows a signed link of a message: acknowledges an alert once, or confirms a drill.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -8,11 +8,12 @@ use crate::{
     domain::{
         acknowledgement::{Acknowledgement, NewAcknowledgement},
         certificate::{OrganizationName, same_expiry},
+        drill::Drilled,
         inventory::Inventory,
         policy::Policy,
         subject::Subject,
     },
-    message::Alert,
+    message::{Alert, Event},
     signing::{LINKS, LinkKey, Token, random_key},
     store::{LINK_LIFETIME, Store, StoreError},
 };
@@ -28,6 +29,11 @@ pub enum LinkError {
     Expired,
     #[error("This link was used before: each link works once. Use that of a newer message.")]
     Used,
+    #[error(
+        "A newer drill was sent on {}. Confirm that one. If it has not arrived, alerts may not arrive \
+         either.", .0.format("%Y-%m-%d %H:%M UTC")
+    )]
+    NewerDrill(DateTime<Utc>),
     #[error("The state has changed since this message. Use the link of a newer message.")]
     Changed,
     #[error("This alert is already acknowledged for longer, until {}.", .0.format("%Y-%m-%d %H:%M UTC"))]
@@ -40,9 +46,24 @@ pub enum LinkError {
     Store(#[from] StoreError),
 }
 
-/// A valid link, with its alert as it was sent.
+/// A valid link.
 #[derive(Clone, Debug)]
-pub struct OpenedLink {
+pub enum OpenedLink {
+    Acknowledge(Box<AlertLink>),
+    Confirm(DrillLink),
+}
+
+/// The link of the latest drill of a receiver.
+#[derive(Clone, Debug)]
+pub struct DrillLink {
+    /// The receiver of the message, who confirms.
+    pub by: String,
+    pub drilled: Drilled,
+}
+
+/// The link of an alert, as it was sent.
+#[derive(Clone, Debug)]
+pub struct AlertLink {
     pub organization: OrganizationName,
     pub alert: Alert,
     pub subject: Subject,
@@ -78,6 +99,17 @@ pub async fn open(store: &Store, token: &str, now: DateTime<Utc>) -> Result<Open
     let parsed = Token::parse(token).ok_or(LinkError::Unknown)?;
     let key = store.known_key(LINKS).await?.ok_or(LinkError::Unknown)?;
     let key = LinkKey::new(&key);
+    let drilled = store.drilled().await?;
+    let mut confirmable = drilled.iter();
+    // A link of the latest drill is valid until the next one, even if its message was deleted.
+    let latest = confirmable.find(|one| {
+        one.notification == parsed.of.notification
+            && key.fits(&parsed, &one.notifier, &one.receiver)
+    });
+    if let Some(one) = latest {
+        let by = author(&one.notifier, &one.receiver);
+        return Ok(OpenedLink::Confirm(DrillLink { by, drilled: one.clone() }));
+    }
     let sent = store.sent_to(parsed.of.notification).await?;
     let (notification, receivers) = sent.ok_or(LinkError::Unknown)?;
     let notifier = &notification.notifier;
@@ -85,6 +117,11 @@ pub async fn open(store: &Store, token: &str, now: DateTime<Utc>) -> Result<Open
     let receiver = receiver.ok_or(LinkError::Unknown)?;
     let alert = notification.alerts.get(usize::from(parsed.of.alert));
     let alert = alert.ok_or(LinkError::Unknown)?.clone();
+    if alert.event == Event::Drill {
+        let mut newer = drilled.iter();
+        let newer = newer.find(|one| one.notifier == *notifier && one.receiver == *receiver);
+        return Err(newer.map_or(LinkError::Unknown, |one| LinkError::NewerDrill(one.sent_at)));
+    }
     let subject = alert.acknowledgeable().ok_or(LinkError::Unknown)?;
     let organization = notification.organization.clone().ok_or(LinkError::Unknown)?;
     let sent_at = notification.created_at;
@@ -98,20 +135,45 @@ pub async fn open(store: &Store, token: &str, now: DateTime<Utc>) -> Result<Open
     if used.is_none() && has_changed(&store.inventory(&organization).await?, &alert, sent_at) {
         return Err(LinkError::Changed);
     }
-    Ok(OpenedLink {
+    Ok(OpenedLink::Acknowledge(Box::new(AlertLink {
         organization,
         alert,
         subject,
         sent_at,
-        by: match receiver.contains('@') {
-            true => receiver.clone(),
-            false => format!("notifier {notifier}"),
-        },
+        by: author(notifier, receiver),
         notifier: notification.notifier.clone(),
         used,
         active,
         id,
-    })
+    })))
+}
+
+/// The author of an answer: the receiver, or the notifier if it has no address.
+fn author(notifier: &str, receiver: &str) -> String {
+    match receiver.contains('@') {
+        true => receiver.to_owned(),
+        false => format!("notifier {notifier}"),
+    }
+}
+
+/// Confirms the drill of a link. A second confirmation changes nothing.
+///
+/// # Errors
+/// If a newer drill was sent meanwhile, or the database fails.
+pub async fn confirm(store: &Store, link: DrillLink, now: DateTime<Utc>) -> Result<(), LinkError> {
+    if link.drilled.unconfirmed.is_none() || store.confirm(&link.drilled, now).await? {
+        return Ok(());
+    }
+    // Another confirmation, or another drill, came first.
+    let DrillLink { drilled: Drilled { notifier, receiver, notification, .. }, .. } = link;
+    let drilled = store.drilled().await?;
+    let mut same =
+        drilled.iter().filter(|one| one.notifier == notifier && one.receiver == receiver);
+    match same.next() {
+        None => Err(LinkError::Unknown),
+        Some(one) if one.notification == notification => Ok(()),
+        Some(one) => Err(LinkError::NewerDrill(one.sent_at)),
+    }
 }
 
 /// Acknowledges the alert of a link.
@@ -121,7 +183,7 @@ pub async fn open(store: &Store, token: &str, now: DateTime<Utc>) -> Result<Open
 pub async fn use_link(
     store: &Store,
     policy: &Policy,
-    link: OpenedLink,
+    link: AlertLink,
     until: DateTime<Utc>,
     reason: String,
     now: DateTime<Utc>,

@@ -4,6 +4,7 @@
 pub mod acknowledge;
 pub mod check;
 pub mod deliver;
+pub mod drill;
 pub mod expectations;
 pub mod explain;
 pub mod follow_link;

@@ -4,10 +4,10 @@ use certvigil::{
     demo::{receiver::Answer, world::World},
     usecase::watch_notifiers,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::support::{Service, Sim, days, fits_schema, lease, start};
+use super::support::{Service, Sim, days, fits_schema, start};
 
 async fn sim() -> Sim {
     let mut world = World::with_projects(1, |n| format!("prod-{n}"));
@@ -15,21 +15,10 @@ async fn sim() -> Sim {
     Sim::start(world).await
 }
 
-/// A look at the attempts since an instant.
-async fn look_since(
-    service: &Service,
-    since: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> watch_notifiers::Report {
-    let (store, notifiers) = (&service.store, &service.notifiers);
-    let (lease, give_up_after) = (lease(store, None).await, service.config.delivery.give_up_after);
-    watch_notifiers::run_once(store, notifiers, give_up_after, since, lease, now).await.unwrap()
-}
-
 /// A check and its result, `minutes` after the start.
 async fn look(service: &Service, minutes: i64) -> watch_notifiers::Report {
     let now = start() + TimeDelta::minutes(minutes);
-    let report = look_since(service, start(), now).await;
+    let report = service.check(start(), now).await;
     service.deliver(now - TimeDelta::minutes(1)).await;
     report
 }
@@ -121,7 +110,7 @@ async fn a_start_makes_nothing_well_that_has_not_been_tried_again() {
     assert_eq!(look(&service, 65).await.notifications, 1);
     let now = start() + TimeDelta::minutes(70);
     let service = service.restart(&sim.config(), now).await;
-    let report = look_since(&service, now, now).await;
+    let report = service.check(now, now).await;
     assert_eq!((report.failing.len(), report.notifications), (0, 0), "neither failing nor well");
 }
 
@@ -166,7 +155,7 @@ async fn a_refusal_is_reported_also_where_the_next_message_is_taken_in_the_same_
     service.deliver(start() + TimeDelta::seconds(5)).await;
     assert_eq!(sim.receiver.posts().len(), 2, "alerted again, and delivered");
     let now = start() + TimeDelta::seconds(75);
-    assert_eq!(look_since(&service, start(), now).await.failing[0].0, "hook");
+    assert_eq!(service.check(start(), now).await.failing[0].0, "hook");
     assert_eq!(look(&service, 30).await.failing, [], "and is over");
 }
 

@@ -18,6 +18,7 @@ mod credentials;
 mod daemon;
 mod demo;
 mod deploy;
+mod drills;
 mod expectations;
 mod failing;
 mod faults_api;

@@ -3,10 +3,9 @@
 use certvigil::{
     clock::Clock,
     demo::{mailbox::Mail, pages::parts, world::World},
-    usecase::watch_notifiers,
 };
 
-use super::support::{Service, Sim, days, lease, run, start, with};
+use super::support::{Service, Sim, days, run, start, with};
 
 /// Three projects with one certificate each, and one certificate that is active in all of them.
 fn world() -> World {
@@ -150,9 +149,7 @@ async fn the_fallback_gets_a_mail_if_the_address_of_an_owner_is_rejected() {
     sim.mailbox.refuse("search@acme.example", Some(550));
     step(&service, &sim, 0).await;
     let now = start() + chrono::TimeDelta::minutes(2);
-    let (store, notifiers) = (&service.store, &service.notifiers);
-    let (lease, give_up_after) = (lease(store, None).await, service.config.delivery.give_up_after);
-    watch_notifiers::run_once(store, notifiers, give_up_after, start(), lease, now).await.unwrap();
+    service.check(start(), now).await;
     service.deliver(now).await;
     let last = |to| subjects(&sim, to).pop().unwrap();
     let failing = "[certvigil] WARNING: a receiver rejected a message of notifier “ops”";

@@ -63,20 +63,8 @@ async fn soak() -> Vec<Held> {
         if news || minute % 5 == 0 {
             service.deliver(now).await;
         }
-        let give_up_after = service.config.delivery.give_up_after;
-        let (store, notifiers) = (&service.store, &service.notifiers);
         if minute % 5 == 0 {
-            let lease = super::support::lease(store, None).await;
-            certvigil::usecase::watch_notifiers::run_once(
-                store,
-                notifiers,
-                give_up_after,
-                start(),
-                lease,
-                now,
-            )
-            .await
-            .unwrap();
+            service.check(start(), now).await;
         }
         drop(sim.api.take_requests());
         if minute % 1_440 == 1_439 {

@@ -17,12 +17,14 @@ use certvigil::{
     service,
     store::{LEASE, Lease, LeaseOutcome, Store, StoreError},
     usecase::{
-        deliver,
+        deliver, drill,
         scan::{self, Progress, Report, Target},
+        watch_notifiers,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -143,6 +145,29 @@ impl Service {
         )
         .await
         .unwrap()
+    }
+
+    /// Starts and ends drills, and checks the notifiers, as one instance does for all.
+    pub async fn check(
+        &self,
+        started_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> watch_notifiers::Report {
+        let (store, notifiers, config) = (&self.store, &self.notifiers, &self.config);
+        let (lease, give_up_after) = (lease(store, None).await, config.delivery.give_up_after);
+        let drill = config.drill.as_ref();
+        drill::run_once(store, notifiers, drill, give_up_after, &lease, now).await.unwrap();
+        let names = drill.map_or_else(BTreeSet::new, |drill| drill.notifiers.clone());
+        let checked = watch_notifiers::run_once(
+            store,
+            notifiers,
+            &names,
+            give_up_after,
+            started_at,
+            lease,
+            now,
+        );
+        checked.await.unwrap()
     }
 
     /// A minute after the scan that `now` was the start of.

@@ -46,8 +46,8 @@ pub(super) fn end(
         Subject::AdminKey(_) | Subject::ClientIdentity => {
             Some(end_of_credential(subject, sent, after))
         }
-        // Alerts about notifiers have no organization; `domain::failing` resolves them.
-        Subject::Notifier(_) => Some(Reason::Unwatched),
+        // These have no organization: `domain::failing` and `domain::drill` resolve them.
+        Subject::Notifier(_) | Subject::Proof(_) | Subject::Drill => Some(Reason::Unwatched),
     }
 }
 
@@ -272,7 +272,9 @@ fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>
         | Subject::Project(_)
         | Subject::Protection(_)
         | Subject::Sight
-        | Subject::Notifier(_) => Reason::Unwatched,
+        | Subject::Notifier(_)
+        | Subject::Proof(_)
+        | Subject::Drill => Reason::Unwatched,
     }
 }
 

@@ -75,7 +75,9 @@ impl Acknowledgement {
             | Subject::Sight
             | Subject::AdminKey(_)
             | Subject::ClientIdentity
-            | Subject::Notifier(_) => (None, None),
+            | Subject::Notifier(_)
+            | Subject::Proof(_)
+            | Subject::Drill => (None, None),
         };
         Acknowledgement {
             id: one.id,

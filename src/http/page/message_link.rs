@@ -1,5 +1,6 @@
-//! The page of a signed link in a message. It needs no token: the signature names the receiver.
-//! `GET` changes nothing, because mail scanners follow links.
+//! The page of a signed link in a message, which acknowledges an alert or confirms a drill. It needs
+//! no token: the signature names the receiver. `GET` changes nothing, because mail scanners follow
+//! links.
 
 use axum::{
     Router,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     domain::{acknowledgement::Acknowledgement, day::end_after, subject::Subject},
     message::wording,
-    usecase::follow_link::OpenedLink,
+    usecase::follow_link::{AlertLink, DrillLink, OpenedLink},
 };
 
 /// The offered durations, in days.
@@ -39,11 +40,12 @@ const REASONS: [&str; 3] = [
 ];
 
 pub fn router() -> Router<Shared> {
-    Router::new().route("/link/{token}", get(show).post(acknowledge))
+    Router::new().route("/link/{token}", get(show).post(answer))
 }
 
+/// The page of an alert.
 #[derive(Serialize)]
-struct LinkPage {
+struct AlertPage {
     headline: String,
     organization: String,
     by: String,
@@ -71,17 +73,48 @@ async fn show(State(shared): State<Shared>, Path(token): Path<String>) -> Respon
     };
     let timezone = shared.service.configured.borrow().timezone;
     let now = shared.service.clock.now();
-    let page = page(&link, now, timezone);
-    html(StatusCode::OK, shared.pages.render("link.html", page))
+    let page = match link {
+        OpenedLink::Acknowledge(link) => {
+            shared.pages.render("link.html", alert_page(&link, now, timezone))
+        }
+        OpenedLink::Confirm(link) => {
+            shared.pages.render("confirm.html", drill_page(link, now, timezone))
+        }
+    };
+    html(StatusCode::OK, page)
 }
 
-fn page(link: &OpenedLink, now: DateTime<Utc>, timezone: Tz) -> LinkPage {
+/// The page of a drill.
+#[derive(Serialize)]
+struct DrillPage {
+    notifier: String,
+    by: String,
+    sent: DisplayTime,
+    confirm_by: Option<DisplayTime>,
+    /// Set if the latest drill is confirmed.
+    confirmed: Option<DisplayTime>,
+}
+
+fn drill_page(link: DrillLink, now: DateTime<Utc>, timezone: Tz) -> DrillPage {
+    let moment = |at| DisplayTime::new(at, now, timezone);
+    let DrillLink { by, drilled } = link;
+    let is_open = drilled.unconfirmed.is_some();
+    DrillPage {
+        notifier: drilled.notifier,
+        by,
+        sent: moment(drilled.sent_at),
+        confirm_by: drilled.unconfirmed.map(|one| moment(one.until)),
+        confirmed: drilled.confirmed_at.filter(|_| !is_open).map(moment),
+    }
+}
+
+fn alert_page(link: &AlertLink, now: DateTime<Utc>, timezone: Tz) -> AlertPage {
     let moment = |at| DisplayTime::new(at, now, timezone);
     let durations = DURATIONS.into_iter().filter_map(|days| {
         let until = end_after(now, days, timezone)?;
         Some(Duration { days, until: wording::day(until - chrono::TimeDelta::seconds(1)) })
     });
-    LinkPage {
+    AlertPage {
         headline: wording::headline(&link.alert, now),
         organization: link.organization.to_string(),
         by: link.by.clone(),
@@ -111,14 +144,15 @@ fn used(one: &Acknowledgement, now: DateTime<Utc>, timezone: Tz) -> String {
     }
 }
 
+/// The fields of the form that acknowledges an alert; that of a drill has none.
 #[derive(Deserialize)]
 struct Chosen {
-    days: u64,
+    days: Option<u64>,
     /// An index in [`REASONS`].
-    reason: usize,
+    reason: Option<usize>,
 }
 
-async fn acknowledge(
+async fn answer(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
@@ -126,22 +160,27 @@ async fn acknowledge(
     Form(chosen): Form<Chosen>,
 ) -> Response {
     let timezone = shared.service.configured.borrow().timezone;
+    let origin = Origin::new(peer, &headers);
     let done = async {
-        let days = DURATIONS.into_iter().find(|days| *days == chosen.days);
+        let link = match changes::open_link(&shared, &token).await? {
+            OpenedLink::Acknowledge(link) => link,
+            OpenedLink::Confirm(link) => {
+                return changes::confirm_drill(&shared, link, origin).await;
+            }
+        };
+        let days = DURATIONS.into_iter().find(|days| Some(*days) == chosen.days);
         let until = days.and_then(|days| end_after(shared.service.clock.now(), days, timezone));
         let until = until.ok_or_else(|| {
             Problem::bad_request("days: expected one of the offered durations: 7, 14 or 30")
         })?;
-        let reason = REASONS.get(chosen.reason).ok_or_else(|| {
+        let reason = chosen.reason.and_then(|index| REASONS.get(index)).ok_or_else(|| {
             Problem::bad_request("reason: expected the number of an offered reason, from 0 to 2")
         })?;
-        let link = changes::open_link(&shared, &token).await?;
         // A second click: the page shows the result of the first one.
         if link.used.is_some() {
             return Ok(());
         }
-        let origin = Origin::new(peer, &headers);
-        changes::use_link(&shared, link, until, (*reason).to_owned(), origin).await
+        changes::use_link(&shared, *link, until, (*reason).to_owned(), origin).await
     };
     match done.await {
         Ok(()) => Redirect::to(&format!("/link/{token}")).into_response(),

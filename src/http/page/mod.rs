@@ -4,6 +4,7 @@
 //! and reused until the data changes. Only the template engine escapes external text.
 
 mod certificate;
+mod drills;
 mod filter;
 mod frame;
 mod instances;
@@ -100,6 +101,7 @@ impl Pages {
             ("projects.html", include_str!("templates/projects.html")),
             ("deliveries.html", include_str!("templates/deliveries.html")),
             ("link.html", include_str!("templates/link.html")),
+            ("confirm.html", include_str!("templates/confirm.html")),
             ("login.html", include_str!("templates/login.html")),
             ("problem.html", include_str!("templates/problem.html")),
             ("runbook.html", include_str!("templates/runbook.html")),

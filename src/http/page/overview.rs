@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     super::{problem::Problem, snapshot::Snapshot},
     Page,
+    drills::Drills,
     filter::{Choice, Filter},
     frame::{DisplayTime, Frame},
     instances::Instances,
@@ -110,6 +111,7 @@ struct Notifier {
     oldest: Option<DisplayTime>,
     /// The failing receivers, each with the start of its failure and the error.
     failing: Vec<(String, DisplayTime, String)>,
+    drills: Option<Drills>,
 }
 
 pub fn page(snapshot: &Snapshot, frame: Frame, uri: &Uri) -> Result<Overview, Problem> {
@@ -258,6 +260,7 @@ fn notifiers(snapshot: &Snapshot) -> Vec<Notifier> {
             waiting: waiting.map_or(0, |one| one.count),
             oldest: waiting.map(|one| moment(one.since)),
             failing,
+            drills: Drills::of(snapshot, name),
         }
     };
     notifier::names(&snapshot.configured.notifiers).into_iter().map(one).collect()

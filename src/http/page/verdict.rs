@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{super::snapshot::Snapshot, filter::Filter, frame::DisplayTime, link};
+use super::{super::snapshot::Snapshot, drills, filter::Filter, frame::DisplayTime, link};
 use crate::{
     domain::{notifier, status::Status, threshold::Severity},
     message::wording,
@@ -61,6 +61,7 @@ impl Verdict {
         soon.extend(unprotected);
         soon.extend(organizations.iter().flat_map(|one| credentials(one, snapshot.now)));
         soon.extend(outbox(snapshot));
+        soon.extend(unproven(snapshot));
         soon.extend(instances(snapshot));
         let (critical, soon): (Vec<Point>, Vec<Point>) =
             soon.into_iter().partition(|point| point.level == "critical");
@@ -244,6 +245,22 @@ fn outbox(snapshot: &Snapshot) -> Vec<Point> {
         points.push(Point::new("critical", text, "#outbox".to_owned()));
     }
     points
+}
+
+/// A warning if receivers did not confirm a drill in time.
+fn unproven(snapshot: &Snapshot) -> Option<Point> {
+    let text = match drills::unproven(snapshot).as_slice() {
+        [] => return None,
+        [only] => format!(
+            "nobody confirmed the drill for {} (notifier “{}”): alerts may not reach a person there",
+            only.receiver, only.notifier
+        ),
+        more => format!(
+            "{} did not confirm a drill: alerts may not reach a person there",
+            wording::count(more.len(), "receiver")
+        ),
+    };
+    Some(Point::new("warning", text, "#outbox".to_owned()))
 }
 
 /// A warning if the running instances have different configurations.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Silencing, capitalized};
+use super::{Answer, capitalized};
 use crate::{
     domain::{certificate::OrganizationName, content::Defect, rotation::RotationStep},
     message::{
@@ -66,6 +66,10 @@ pub(super) fn consequence(
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::NotifierUnproven
+        | Event::NotifierProven
+        | Event::Drill
+        | Event::DrillEnded
         | Event::CertificatesChanged
         | Event::Test => return None,
     }
@@ -300,6 +304,10 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
         | Event::ClientIdentityResolved
         | Event::NotifierFailing
         | Event::NotifierRecovered
+        | Event::NotifierUnproven
+        | Event::NotifierProven
+        | Event::Drill
+        | Event::DrillEnded
         | Event::CertificatesChanged
         | Event::Test => &[],
     };
@@ -399,14 +407,14 @@ pub(super) fn quiet(
     alert: &Alert,
     certificate: &CertificateView,
     now: DateTime<Utc>,
-) -> Option<Silencing> {
+) -> Option<Answer> {
     if alert.event.is_resolution()
         || certificate.acknowledged.as_ref().is_some_and(|one| !one.ended)
     {
         return None;
     }
     if alert.last {
-        return Some(Silencing::Never(match alert.event {
+        return Some(Answer::Never(match alert.event {
             Event::CertificateExpired => {
                 "the certificate has expired. Only a rule with ignore ([[rules]] in the \
                  configuration) can"
@@ -428,7 +436,7 @@ pub(super) fn quiet(
         "certvigil ack {id} --organization {} --until {until} --reason \"…\"",
         organization?
     );
-    Some(Silencing::Command { command, link: None, except_last: !is_replaced })
+    Some(Answer::Acknowledge { command, link: None, except_last: !is_replaced })
 }
 
 /// The command that acknowledges unprotected projects.
@@ -436,7 +444,7 @@ pub(super) fn quiet_projects(
     organization: Option<&OrganizationName>,
     projects: &ProjectsView,
     now: DateTime<Utc>,
-) -> Option<Silencing> {
+) -> Option<Answer> {
     let id = match projects.listed.as_slice() {
         [only] if projects.total == 1 => plain(only.id.as_str()),
         _ => "ID",
@@ -446,7 +454,7 @@ pub(super) fn quiet_projects(
         "certvigil ack --project {id} --organization {} --until {until} --reason \"…\"",
         organization?
     );
-    Some(Silencing::Command { command, link: None, except_last: false })
+    Some(Answer::Acknowledge { command, link: None, except_last: false })
 }
 
 /// The id, or `ID` if a shell could interpret its characters.
@@ -509,7 +517,9 @@ mod tests {
             certificate(&mut sample).id =
                 crate::domain::certificate::CertificateId::parse(id).unwrap();
             let entry = Entry::new(&sample, &sample.alerts[0], 10, &Style::default(), now);
-            let Some(Silencing::Command { command, .. }) = entry.quiet else { panic!("{entry:?}") };
+            let Some(Answer::Acknowledge { command, .. }) = entry.answer else {
+                panic!("{entry:?}")
+            };
             assert!(command.contains(expected), "{command}");
         }
     }

@@ -28,7 +28,8 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
         Event::ProjectUncovered
         | Event::ProjectUnprotected
         | Event::MonitorBlind
-        | Event::NotifierFailing => None,
+        | Event::NotifierFailing
+        | Event::NotifierUnproven => None,
         Event::CertificateResolved
         | Event::ProjectCovered
         | Event::ProjectProtected
@@ -36,6 +37,9 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
         | Event::AdminKeyResolved
         | Event::ClientIdentityResolved
         | Event::NotifierRecovered
+        | Event::NotifierProven
+        | Event::Drill
+        | Event::DrillEnded
         | Event::CertificatesChanged
         | Event::Test => return None,
     };

@@ -1,5 +1,5 @@
 //! The text of an alert for all formats that people read: facts, projects, consequence, steps and
-//! silencing. A format only lays it out and escapes it.
+//! the answer to it. A format only lays it out and escapes it.
 
 mod advice;
 mod certificate;
@@ -24,6 +24,7 @@ pub enum Mark {
     Critical,
     Warning,
     Info,
+    Drill,
     Resolved,
 }
 
@@ -33,6 +34,7 @@ impl Mark {
             // Resolved, but projects lost their coverage or protection.
             _ if alert.loses_coverage() => Mark::Warning,
             _ if alert.event.is_resolution() => Mark::Resolved,
+            _ if alert.event == Event::Drill => Mark::Drill,
             Severity::Critical => Mark::Critical,
             Severity::Warning => Mark::Warning,
             Severity::Info => Mark::Info,
@@ -49,6 +51,7 @@ impl Mark {
             Mark::Critical => "critical",
             Mark::Warning => "warning",
             Mark::Info => "info",
+            Mark::Drill => "drill",
             Mark::Resolved => "resolved",
         }
     }
@@ -59,6 +62,7 @@ impl Mark {
             Mark::Critical => "🔴",
             Mark::Warning => "🟠",
             Mark::Info => "🔵",
+            Mark::Drill => "🟣",
             Mark::Resolved => "🟢",
         }
     }
@@ -88,8 +92,7 @@ pub struct Entry {
     pub general_advice: Vec<String>,
     /// The section of the operator's runbook.
     pub runbook: Option<String>,
-    /// How to silence it.
-    pub quiet: Option<Silencing>,
+    pub answer: Option<Answer>,
 }
 
 /// A project with its state.
@@ -109,22 +112,47 @@ impl ProjectLine {
     }
 }
 
-/// The text of the link that acknowledges an alert.
-pub const ACKNOWLEDGE: &str = "Acknowledge until a date…";
-
-/// How to silence an alert.
+/// How a reader answers an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Silencing {
-    /// This command acknowledges it until a date.
-    Command {
+pub enum Answer {
+    /// Silences it until a date.
+    Acknowledge {
         command: String,
-        /// The link to a page that does it, too.
+        /// The URL of a page that does it, too.
         link: Option<String>,
         /// Whether the last threshold of the certificate alerts nevertheless.
         except_last: bool,
     },
+    /// Confirms a drill.
+    Confirm {
+        command: String,
+        /// The URL of a page that does it, too.
+        link: Option<String>,
+    },
     /// It cannot be acknowledged, for this reason.
     Never(&'static str),
+}
+
+impl Answer {
+    /// The URL of its page, with the text of the link.
+    pub fn link(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Answer::Acknowledge { link, .. } => Some(("Acknowledge until a date…", link.as_ref()?)),
+            Answer::Confirm { link, .. } => Some(("Confirm that you read this…", link.as_ref()?)),
+            Answer::Never(_) => None,
+        }
+    }
+
+    /// Its command, with the purpose.
+    pub fn command(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Answer::Acknowledge { command, .. } => {
+                Some(("To silence this alert for a while", command))
+            }
+            Answer::Confirm { command, .. } => Some(("To confirm that you read this", command)),
+            Answer::Never(_) => None,
+        }
+    }
 }
 
 impl Entry {
@@ -150,19 +178,20 @@ impl Entry {
             advice: Vec::new(),
             general_advice: Vec::new(),
             runbook: style.links.runbook(alert.event),
-            quiet: None,
+            answer: None,
         };
         match &alert.body {
             Body::Projects(projects) => {
                 entry.describe_projects(alert, projects, shown_projects);
                 if alert.event == Event::ProjectUnprotected {
-                    entry.quiet = quiet_projects(notification.organization.as_ref(), projects, now);
+                    entry.answer =
+                        quiet_projects(notification.organization.as_ref(), projects, now);
                 }
             }
             Body::Certificate(body) => {
                 entry.describe_certificate(alert, body, shown_projects, timezone, now);
                 let organization = notification.organization.as_ref();
-                entry.quiet = quiet(organization, alert, &body.certificate, now);
+                entry.answer = quiet(organization, alert, &body.certificate, now);
             }
             Body::Sight(sight) => entry.describe_sight(alert, sight, shown_projects, timezone),
             Body::Credential(credential) => {
@@ -171,16 +200,21 @@ impl Entry {
             Body::Failing(failing) => {
                 entry.describe_failing(alert, failing, shown_projects, timezone);
             }
+            Body::Unproven(unproven) => {
+                entry.describe_unproven(alert, unproven, shown_projects, timezone);
+            }
+            Body::Drill(drill) => entry.describe_drill(alert, drill, timezone),
             Body::Changes(changes) => entry.describe_changes(changes, shown_projects, timezone),
             Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }
         }
-        if let Some(Silencing::Command { link, .. }) = &mut entry.quiet {
-            let page = style.links.page.as_ref().filter(|_| style.links.acknowledge);
-            let page = page.zip(alert.link.as_ref());
-            let page = page.and_then(|(page, token)| page.join(&format!("/link/{token}")).ok());
-            *link = page.map(String::from);
+        match &mut entry.answer {
+            Some(Answer::Acknowledge { link, .. }) if style.links.acknowledge => {
+                *link = style.links.answer(alert);
+            }
+            Some(Answer::Confirm { link, .. }) => *link = style.links.answer(alert),
+            Some(Answer::Acknowledge { .. } | Answer::Never(_)) | None => {}
         }
         if let Some(late) = late(alert, timezone, now) {
             entry.facts.push(("Late", late));

@@ -1,15 +1,16 @@
-//! Alerts about certvigil itself: unreadable lists, expiring credentials, failing notifiers.
+//! Alerts about certvigil itself: unreadable lists, expiring credentials, failing notifiers,
+//! drills, and receivers that do not confirm them.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    Entry, ProjectLine,
+    Answer, Entry, ProjectLine,
     facts::{capitalized, instant, reason},
 };
 use crate::{
     domain::credential::CredentialKind,
-    message::{Alert, CredentialView, FailingView, SightView, wording},
+    message::{Alert, CredentialView, DrillView, FailingView, SightView, UnprovenView, wording},
 };
 
 impl Entry {
@@ -144,5 +145,60 @@ impl Entry {
                 .to_owned(),
         ];
         self.advice = steps.to_vec();
+    }
+
+    pub(super) fn describe_unproven(
+        &mut self,
+        alert: &Alert,
+        unproven: &UnprovenView,
+        shown: usize,
+        timezone: Tz,
+    ) {
+        self.facts.push(("Notifier", unproven.notifier.clone()));
+        if alert.event.is_resolution() {
+            return;
+        }
+        self.consequence = Some("alerts to them may not reach a person".to_owned());
+        if let Some(why) = reason(alert) {
+            self.facts.push(("Reason", why));
+        }
+        if let Some(longest) = unproven.receivers.first() {
+            self.facts.push(("Drill", instant(longest.drill_at, timezone)));
+            self.facts.push(("Confirm by", instant(longest.confirm_by, timezone)));
+        }
+        self.projects_label = wording::count(unproven.total, "receiver");
+        for receiver in unproven.receivers.iter().take(shown) {
+            let confirmed = match receiver.confirmed_at {
+                Some(at) => format!("last confirmed on {}", wording::day(at)),
+                None => "never confirmed".to_owned(),
+            };
+            let state = format!("{confirmed}, drill of {}", wording::day(receiver.drill_at));
+            self.projects.push(ProjectLine { name: receiver.receiver.clone(), state });
+        }
+        self.more_projects = unproven.total.saturating_sub(self.projects.len());
+        let steps = [
+            "Ask the people behind these receivers whether the drill arrived. If it did, they \
+             confirm it with its link or command, even now.",
+            "If it did not arrive, look in spam folders and filters, and check that somebody reads \
+             this mailbox or channel.",
+            "After a correction, run certvigil drill start to send another drill.",
+        ];
+        self.advice = steps.map(str::to_owned).to_vec();
+    }
+
+    pub(super) fn describe_drill(&mut self, alert: &Alert, drill: &DrillView, timezone: Tz) {
+        if alert.event.is_resolution() {
+            return;
+        }
+        self.consequence = Some("this is a drill: no certificate is affected".to_owned());
+        self.facts.push(("Confirm by", instant(drill.confirm_by, timezone)));
+        self.advice = vec![
+            "Confirm, to show that alerts reach a person here. One confirmation is enough. If \
+             nobody confirms in time, other receivers get an alert about this one."
+                .to_owned(),
+        ];
+        let id = alert.link.as_deref().unwrap_or("ID");
+        let command = format!("certvigil drill confirm {id}");
+        self.answer = Some(Answer::Confirm { command, link: None });
     }
 }

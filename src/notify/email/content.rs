@@ -9,7 +9,7 @@ use crate::{
     domain::{certificate::OrganizationName, text::unlinked, threshold::Severity},
     message::{
         Event, Notification,
-        entry::{Entry, Mark, ProjectLine, Silencing, capitalized, reading, unseen, wrong_clock},
+        entry::{Answer, Entry, Mark, ProjectLine, capitalized, reading, unseen, wrong_clock},
         wording,
     },
 };
@@ -99,6 +99,9 @@ struct Details {
     /// Whether the last threshold alerts nevertheless.
     except_last: bool,
     never_quiet: Option<&'static str>,
+    /// The command that confirms a drill, and the link to the page that does it, too.
+    confirm: Option<String>,
+    confirm_link: Option<String>,
 }
 
 /// Counts sentences, to limit repetitions.
@@ -169,7 +172,7 @@ fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
     if entries.len() < 2 {
         return Vec::new();
     }
-    let marks = [Mark::Critical, Mark::Warning, Mark::Info, Mark::Resolved];
+    let marks = [Mark::Critical, Mark::Warning, Mark::Info, Mark::Drill, Mark::Resolved];
     let group = |mark: &Mark| {
         let of_mark = entries.iter().filter(|entry| entry.mark == *mark);
         let line = |entry: &Entry| {
@@ -250,16 +253,7 @@ fn share(entries: &mut [Entry]) -> Vec<Shared> {
 
 impl From<Entry> for Details {
     fn from(entry: Entry) -> Details {
-        let (mut quiet, mut quiet_link, mut except_last, mut never_quiet) =
-            (None, None, false, None);
-        match entry.quiet {
-            Some(Silencing::Command { command, link, except_last: except }) => {
-                (quiet, quiet_link, except_last) = (Some(command), link, except);
-            }
-            Some(Silencing::Never(why)) => never_quiet = Some(why),
-            None => {}
-        }
-        Details {
+        let mut details = Details {
             headline: entry.headline,
             mark: entry.mark.as_str(),
             consequence: entry.consequence.map(|text| capitalized(&text)),
@@ -270,12 +264,28 @@ impl From<Entry> for Details {
             advice: entry.advice,
             shares_steps: false,
             runbook: entry.runbook,
-            quiet,
-            quiet_link,
+            quiet: None,
+            quiet_link: None,
             first_quiet: false,
-            except_last,
-            never_quiet,
+            except_last: false,
+            never_quiet: None,
+            confirm: None,
+            confirm_link: None,
+        };
+        match entry.answer {
+            Some(Answer::Acknowledge { command, link, except_last }) => {
+                details.quiet = Some(command);
+                details.quiet_link = link;
+                details.except_last = except_last;
+            }
+            Some(Answer::Confirm { command, link }) => {
+                details.confirm = Some(command);
+                details.confirm_link = link;
+            }
+            Some(Answer::Never(why)) => details.never_quiet = Some(why),
+            None => {}
         }
+        details
     }
 }
 
@@ -285,17 +295,19 @@ fn why(
     recipients: Option<&Recipients>,
     notification: &Notification,
 ) -> String {
-    let is_test = notification.alerts.iter().all(|alert| alert.event == Event::Test);
+    let is_test = worst_event(notification) == Some(Event::Test);
+    let is_drill = worst_event(notification) == Some(Event::Drill);
     let about = match (&notification.organization, recipients) {
         (Some(organization), Some(recipients)) => selected(recipients, organization),
         // These recipients are no longer configured.
         (Some(organization), None) => format!("It is about the organization {organization}."),
         (None, _) if is_test => "This is a test message.".to_owned(),
+        (None, _) if is_drill => "Every receiver of this notifier gets its drills.".to_owned(),
         (None, Some(recipients)) if !recipients.routing.audience.is_everyone() => {
-            "It also reports failing notifiers and addresses, regardless of its filters.".to_owned()
+            "It also reports failing notifiers and addresses, and unproven receivers, regardless of its filters.".to_owned()
         }
         (None, _) => {
-            "It also reports failures of other notifiers, regardless of its filters.".to_owned()
+            "It also reports failing notifiers and unproven receivers, regardless of its filters.".to_owned()
         }
     };
     let to = match recipients.map(Recipients::addresses) {

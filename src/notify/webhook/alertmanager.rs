@@ -95,6 +95,8 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Event::ClientIdentityExpired
         | Event::ClientIdentityResolved => "CertvigilClientIdentity",
         Event::NotifierFailing | Event::NotifierRecovered => "CertvigilNotifierFailing",
+        Event::NotifierUnproven | Event::NotifierProven => "CertvigilNotifierUnproven",
+        Event::Drill | Event::DrillEnded => "CertvigilDrill",
         Event::CertificatesChanged => "CertvigilCertificatesChanged",
         Event::Test => "CertvigilTest",
     });
@@ -112,9 +114,11 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
             labels["admin_key"] = id.as_str().into();
         }
         Body::Failing(failing) => labels["notifier"] = failing.notifier.as_str().into(),
+        Body::Unproven(unproven) => labels["notifier"] = unproven.notifier.as_str().into(),
         Body::Credential(_)
         | Body::Projects(_)
         | Body::Sight(_)
+        | Body::Drill(_)
         | Body::Changes(_)
         | Body::Test => {}
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::format::{RenderContext, Request, cut, units};
 use crate::message::{
     Notification,
-    entry::{ACKNOWLEDGE, Entry, Mark, ProjectLine, Silencing, caveat, reading},
+    entry::{Answer, Entry, Mark, ProjectLine, caveat, reading},
     wording,
 };
 
@@ -71,14 +71,11 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
     if let Some(url) = &entry.runbook {
         field("Runbook", vec![url.clone()]);
     }
-    match &entry.quiet {
-        Some(Silencing::Command { link: Some(url), .. }) => {
-            field("To silence this alert for a while", vec![format!("[{ACKNOWLEDGE}]({url})")]);
-        }
-        Some(Silencing::Command { command, .. }) => {
-            field("To silence this alert for a while", vec![format!("`{command}`")]);
-        }
-        Some(Silencing::Never(_)) | None => {}
+    let answer = entry.answer.as_ref();
+    if let Some((purpose, command)) = answer.and_then(Answer::command) {
+        let link = answer.and_then(Answer::link);
+        let link = link.map(|(label, url)| format!("[{label}]({url})"));
+        field(purpose, vec![link.unwrap_or_else(|| format!("`{command}`"))]);
     }
     json!({
         "title": title(notification, entry),
@@ -148,6 +145,7 @@ fn colour(mark: Mark) -> u32 {
         Mark::Critical => 0xB4_23_18,
         Mark::Warning => 0xD4_8A_00,
         Mark::Info => 0x05_50_AE,
+        Mark::Drill => 0x66_39_BA,
         Mark::Resolved => 0x1A_7F_37,
     }
 }

@@ -137,6 +137,11 @@ impl Format {
         }
     }
 
+    /// Whether people read its messages in a chat, where they follow links.
+    pub fn is_chat(&self) -> bool {
+        matches!(self, Format::Slack | Format::Teams | Format::Discord)
+    }
+
     /// Whether the text of a successful response reports a failed delivery.
     pub fn is_failure(&self, reply: &str) -> bool {
         // The response of a connector whose message Teams rejected (Microsoft's documentation of

@@ -11,7 +11,7 @@ use crate::{
     domain::{text::unlinked, threshold::Severity},
     message::{
         Alert, Notification,
-        entry::{Entry, ProjectLine, Silencing, unseen, wrong_clock},
+        entry::{Answer, Entry, ProjectLine, unseen, wrong_clock},
         wording,
     },
 };
@@ -120,8 +120,12 @@ impl<'a> Incident<'a> {
         let steps: Vec<String> = entry.numbered_advice().collect();
         detail("what_to_do", Some(steps.join("\n")));
         detail("runbook_url", entry.runbook.clone());
-        if let Some(Silencing::Command { command, .. }) = &entry.quiet {
-            detail(TO_MUTE, Some(command.clone()));
+        match &entry.answer {
+            Some(Answer::Acknowledge { command, .. }) => detail(TO_MUTE, Some(command.clone())),
+            Some(Answer::Confirm { command, link }) => {
+                detail("confirm", Some(link.as_ref().unwrap_or(command).clone()));
+            }
+            Some(Answer::Never(_)) | None => {}
         }
         detail("not_seen", notification.scan.as_ref().and_then(unseen));
         detail("clock", notification.scan.as_ref().and_then(wrong_clock));

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::rfc3339;
 use crate::{
     message::{
-        Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnseenView,
-        style::Links, wording,
+        Alert, Body, CandidateView, Notification, ProjectView, ReceiverView, UnprovenReceiverView,
+        UnseenView, style::Links, wording,
     },
     view::{Candidate, CertificateDetails, Change, ProjectOfCertificate, Successor},
 };
@@ -102,6 +102,21 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
                 "receivers": view.receivers.iter().map(failing_receiver).collect::<Value>(),
             });
         }
+        Body::Unproven(view) => {
+            entry["unproven_notifier"] = json!({
+                "name": view.notifier,
+                "receivers_total": view.total,
+                "receivers": view.receivers.iter().map(unproven_receiver).collect::<Value>(),
+            });
+        }
+        Body::Drill(view) => {
+            entry["drill"] = json!({
+                "confirm_by": rfc3339(view.confirm_by),
+                "confirmed_at": view.confirmed_at.map(rfc3339),
+                "id": alert.link,
+                "url": links.answer(alert),
+            });
+        }
         Body::Changes(view) => {
             entry["changes"] = json!(view.listed.iter().map(Change::from).collect::<Vec<_>>());
             entry["changes_total"] = view.total.into();
@@ -117,6 +132,15 @@ fn failing_receiver(view: &ReceiverView) -> Value {
         "since": rfc3339(view.since),
         "error": view.why,
         "rejected": view.refused,
+    })
+}
+
+fn unproven_receiver(view: &UnprovenReceiverView) -> Value {
+    json!({
+        "receiver": view.receiver,
+        "drill_at": rfc3339(view.drill_at),
+        "confirm_by": rfc3339(view.confirm_by),
+        "confirmed_at": view.confirmed_at.map(rfc3339),
     })
 }
 

@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{ACKNOWLEDGE, Entry, Mark, Silencing, caveat, reading},
+        entry::{Answer, Entry, Mark, caveat, reading},
         wording,
     },
 };
@@ -155,16 +155,14 @@ fn block(entry: &Entry) -> Value {
         text.section.push(json!({ "type": "text", "text": "\nRunbook: " }));
         text.section.push(json!({ "type": "link", "url": url }));
     }
-    match &entry.quiet {
-        Some(Silencing::Command { link: Some(url), .. }) if text.fits(url) => {
-            text.section.push(json!({ "type": "text", "text": "\n" }));
-            text.section.push(json!({ "type": "link", "url": url, "text": ACKNOWLEDGE }));
-        }
-        Some(Silencing::Command { command, .. }) => {
-            text.styled("bold", "\nTo silence this alert for a while: ");
-            text.styled("code", command);
-        }
-        Some(Silencing::Never(_)) | None => {}
+    let answer = entry.answer.as_ref();
+    let link = answer.and_then(Answer::link).filter(|(_, url)| text.fits(url));
+    if let Some((label, url)) = link {
+        text.section.push(json!({ "type": "text", "text": "\n" }));
+        text.section.push(json!({ "type": "link", "url": url, "text": label }));
+    } else if let Some((label, command)) = answer.and_then(Answer::command) {
+        text.styled("bold", &format!("\n{label}: "));
+        text.styled("code", command);
     }
     if text.is_cut {
         text.section.push(json!({ "type": "text", "text": "…" }));

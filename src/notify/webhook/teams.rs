@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{ACKNOWLEDGE, Entry, Mark, ProjectLine, Silencing, capitalized, caveat, reading},
+        entry::{Answer, Entry, Mark, ProjectLine, capitalized, caveat, reading},
         wording,
     },
 };
@@ -103,16 +103,13 @@ fn full(entry: &Entry) -> Value {
         let action = json!({ "type": "Action.OpenUrl", "url": url });
         items.push(paragraph(&[run("Runbook").with("selectAction", action)]));
     }
-    match &entry.quiet {
-        Some(Silencing::Command { link: Some(url), .. }) => {
-            let action = json!({ "type": "Action.OpenUrl", "url": url });
-            items.push(paragraph(&[run(ACKNOWLEDGE).with("selectAction", action)]));
-        }
-        Some(Silencing::Command { command, .. }) => {
-            let command = run(command).monospace();
-            items.push(paragraph(&[run("To silence this alert for a while: ").bolder(), command]));
-        }
-        Some(Silencing::Never(_)) | None => {}
+    let answer = entry.answer.as_ref();
+    if let Some((label, url)) = answer.and_then(Answer::link) {
+        let action = json!({ "type": "Action.OpenUrl", "url": url });
+        items.push(paragraph(&[run(label).with("selectAction", action)]));
+    } else if let Some((label, command)) = answer.and_then(Answer::command) {
+        let command = run(command).monospace();
+        items.push(paragraph(&[run(&format!("{label}: ")).bolder(), command]));
     }
     container(items)
 }
@@ -164,7 +161,7 @@ impl Run {
             match mark {
                 Mark::Critical => "attention",
                 Mark::Warning => "warning",
-                Mark::Info => "accent",
+                Mark::Info | Mark::Drill => "accent",
                 Mark::Resolved => "good",
             },
         )

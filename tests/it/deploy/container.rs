@@ -175,7 +175,7 @@ fn prometheus_takes_what_compose_gives_it() {
     std::fs::write(folder.path().join("prometheus.yml"), configuration).unwrap();
     let mut command = Command::new(promtool);
     let said = done(command.args(["check", "config", "prometheus.yml"]).current_dir(folder.path()));
-    assert!(said.contains("10 rules found"), "{said}");
+    assert!(said.contains("11 rules found"), "{said}");
     // Grafana's provisioning names it and the dashboard.
     let source: Value =
         serde_yaml_ng::from_str(&text("container/grafana/datasources.yaml")).unwrap();

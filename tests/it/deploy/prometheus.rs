@@ -90,7 +90,8 @@ async fn rules_and_dashboard_ask_only_for_what_there_is_and_link_to_what_there_i
         expires_at: Some(Clock::System.now() + TimeDelta::days(100)),
     });
     let sim = Sim::start(world).await;
-    let mut daemon = Daemon::start(&sim.config());
+    let text = format!("{}[drill]\ncron = \"0 9 1 * *\"\n", sim.config());
+    let mut daemon = Daemon::start(&text);
     daemon.logged("notification delivered", 0).await;
 
     // A name, and all labels that any of its series has.
