@@ -77,15 +77,14 @@ pub async fn run_once(
     // Services do not page again for an open incident: the next check starts a drill that is due.
     let is_over = |one: &&Drilled| one.is_over(now) || (due.is_some() && one.closes_at.is_some());
     let over: Vec<&Drilled> = drilled.iter().filter(is_over).collect();
-    if !over.is_empty() {
-        let ended = end(store, notifiers, &over, give_up_at, lease, now).await?;
-        return Ok(Report { started: 0, ended });
-    }
+    let ended = end(store, notifiers, &over, give_up_at, lease, now).await?;
     let started = match due {
-        Some(tick) => start(store, notifiers, settings, tick, give_up_at, lease, now).await?,
-        None => 0,
+        Some(tick) if ended == 0 => {
+            start(store, notifiers, settings, tick, give_up_at, lease, now).await?
+        }
+        Some(_) | None => 0,
     };
-    Ok(Report { started, ended: 0 })
+    Ok(Report { started, ended })
 }
 
 /// Whether a drill is due or somebody asked for one, with its scheduled time, if it has one.

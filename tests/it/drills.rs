@@ -1,4 +1,4 @@
-//! Drills: each receiver confirms a test alert, and the others hear of those that do not.
+//! Drills: each receiver confirms a test alert, and the others get an alert about those that do not.
 
 use certvigil::{
     demo::{pages::parts, world::World},
