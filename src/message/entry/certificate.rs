@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    Entry,
+    Entry, List,
     advice::{Advice, advice, blindness, consequence},
     facts::{instant, reason, unknown},
 };
@@ -20,7 +20,7 @@ impl Entry {
         &mut self,
         alert: &Alert,
         body: &CertificateBody,
-        shown_projects: usize,
+        shown: usize,
         timezone: Tz,
         now: DateTime<Utc>,
     ) {
@@ -103,7 +103,7 @@ impl Entry {
             }
         }
         let here = active.projects_here();
-        self.projects_label = match (active.organization, here) {
+        let mut title = match (active.organization, here) {
             // The headline already reports that the certificate is inactive.
             (false, 0) if over => String::new(),
             (true, n) => format!(
@@ -115,26 +115,27 @@ impl Entry {
         };
         if active.projects_elsewhere > 0 {
             let others = wording::count(active.projects_elsewhere, "other");
-            self.projects_label.push_str(&format!(" of yours and {others}"));
+            title.push_str(&format!(" of yours and {others}"));
         }
         if let Some(left) = &body.left_behind {
-            self.projects_label =
-                format!("Was active in {}", wording::count(left.total(), "project"));
-            self.list(&left.projects, left.total(), shown_projects, after_its_end);
+            let (total, all) = (left.total(), &left.projects);
+            let title = format!("Was active in {}", wording::count(total, "project"));
+            self.lists.push(List::of_projects(title, total, shown, all, after_its_end));
             self.advise(advice(alert, body, now));
             return;
         }
-        self.list(&active.projects, here, shown_projects, |project| {
-            match (&project.successor_id, project.uncovered_from) {
-                _ if over => String::new(),
-                (Some(successor), _) => format!("{successor} takes over"),
-                (None, Some(from)) if from <= now => {
-                    format!("no valid certificate since {}", wording::day(from))
-                }
-                (None, Some(from)) => format!("no valid certificate from {}", wording::day(from)),
-                (None, None) => String::new(),
+        let state = |project: &ProjectView| match (&project.successor_id, project.uncovered_from) {
+            _ if over => String::new(),
+            (Some(successor), _) => format!("{successor} takes over"),
+            (None, Some(from)) if from <= now => {
+                format!("no valid certificate since {}", wording::day(from))
             }
-        });
+            (None, Some(from)) => format!("no valid certificate from {}", wording::day(from)),
+            (None, None) => String::new(),
+        };
+        if !title.is_empty() {
+            self.lists.push(List::of_projects(title, here, shown, &active.projects, state));
+        }
         self.advise(advice(alert, body, now));
     }
 

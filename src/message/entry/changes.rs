@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use super::{Entry, ProjectLine, facts::instant};
+use super::{Entry, List, ListItem, facts::instant};
 use crate::message::{ChangeView, ChangesView, wording};
 
 impl Entry {
@@ -29,13 +29,13 @@ impl Entry {
                 }
             }
             several => {
-                self.projects_label = wording::count(changes.total, "change");
-                for one in several.iter().take(shown) {
-                    let name = wording::with_id(one.certificate.name.as_ref(), &one.certificate.id);
-                    let state = format!("{}, {}", one.text(), when(one));
-                    self.projects.push(ProjectLine { name, state });
-                }
-                self.more_projects = changes.total.saturating_sub(self.projects.len());
+                let item = |one: &ChangeView| ListItem {
+                    name: wording::with_id(one.certificate.name.as_ref(), &one.certificate.id),
+                    state: format!("{}, {}", one.text(), when(one)),
+                };
+                let title = wording::count(changes.total, "change");
+                let items = several.iter().map(item);
+                self.lists.push(List::new(title, changes.total, shown, items));
             }
         }
         let step = "If this was not planned, ask who made the change. No other action is needed.";

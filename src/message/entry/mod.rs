@@ -5,18 +5,18 @@ mod advice;
 mod certificate;
 mod changes;
 mod facts;
+mod list;
 mod monitor;
 mod projects;
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
 use super::style::Style;
-use super::{Alert, Body, Event, Notification, ProjectView, wording};
+use super::{Alert, Body, Event, Notification, wording};
 use crate::domain::{text::unlinked, threshold::Severity};
 use advice::{quiet, quiet_projects};
+use chrono::{DateTime, Utc};
 use facts::late;
 pub use facts::{capitalized, caveat, reading, unseen, wrong_clock};
+pub use list::{List, ListItem};
 
 /// The mark of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,10 +80,7 @@ pub struct Entry {
     pub when: Option<String>,
     /// Details as label and value.
     pub facts: Vec<(&'static str, String)>,
-    pub projects_label: String,
-    pub projects: Vec<ProjectLine>,
-    /// Number of projects that are not listed.
-    pub more_projects: usize,
+    pub lists: Vec<List>,
     /// The coverage by successors, for an open alert about a certificate.
     pub coverage: Option<String>,
     /// The steps to take.
@@ -93,23 +90,6 @@ pub struct Entry {
     /// The section of the operator's runbook.
     pub runbook: Option<String>,
     pub answer: Option<Answer>,
-}
-
-/// A project with its state.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProjectLine {
-    pub name: String,
-    pub state: String,
-}
-
-impl ProjectLine {
-    /// Name and state in one line.
-    pub fn line(&self) -> String {
-        match self.state.as_str() {
-            "" => self.name.clone(),
-            state => format!("{}: {state}", self.name),
-        }
-    }
 }
 
 /// How a reader answers an alert.
@@ -156,11 +136,11 @@ impl Answer {
 }
 
 impl Entry {
-    /// The text of an alert, with at most `shown_projects` projects.
+    /// The text of an alert, with at most `shown` items of each list.
     pub fn new(
         notification: &Notification,
         alert: &Alert,
-        shown_projects: usize,
+        shown: usize,
         style: &Style,
         now: DateTime<Utc>,
     ) -> Entry {
@@ -171,9 +151,7 @@ impl Entry {
             consequence: None,
             when: None,
             facts: Vec::new(),
-            projects_label: String::new(),
-            projects: Vec::new(),
-            more_projects: 0,
+            lists: Vec::new(),
             coverage: None,
             advice: Vec::new(),
             general_advice: Vec::new(),
@@ -182,29 +160,25 @@ impl Entry {
         };
         match &alert.body {
             Body::Projects(projects) => {
-                entry.describe_projects(alert, projects, shown_projects);
+                entry.describe_projects(alert, projects, shown);
                 if alert.event == Event::ProjectUnprotected {
                     entry.answer =
                         quiet_projects(notification.organization.as_ref(), projects, now);
                 }
             }
             Body::Certificate(body) => {
-                entry.describe_certificate(alert, body, shown_projects, timezone, now);
+                entry.describe_certificate(alert, body, shown, timezone, now);
                 let organization = notification.organization.as_ref();
                 entry.answer = quiet(organization, alert, &body.certificate, now);
             }
-            Body::Sight(sight) => entry.describe_sight(alert, sight, shown_projects, timezone),
+            Body::Sight(sight) => entry.describe_sight(alert, sight, shown, timezone),
             Body::Credential(credential) => {
                 entry.describe_credential(alert, credential, timezone, now);
             }
-            Body::Failing(failing) => {
-                entry.describe_failing(alert, failing, shown_projects, timezone);
-            }
-            Body::Unproven(unproven) => {
-                entry.describe_unproven(alert, unproven, shown_projects, timezone);
-            }
+            Body::Failing(failing) => entry.describe_failing(alert, failing, shown, timezone),
+            Body::Unproven(unproven) => entry.describe_unproven(alert, unproven, shown, timezone),
             Body::Drill(drill) => entry.describe_drill(alert, drill, timezone),
-            Body::Changes(changes) => entry.describe_changes(changes, shown_projects, timezone),
+            Body::Changes(changes) => entry.describe_changes(changes, shown, timezone),
             Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());
             }
@@ -227,39 +201,15 @@ impl Entry {
         self.advice.iter().enumerate().map(|(index, step)| format!("{}. {step}", index + 1))
     }
 
-    /// `and 3 more`: the number of projects that are not listed; `None` without any.
-    pub fn more(&self) -> Option<String> {
-        (self.more_projects > 0).then(|| format!("and {} more", self.more_projects))
-    }
-
     fn unlinked(mut self) -> Entry {
-        let mut texts: Vec<&mut String> = vec![&mut self.headline, &mut self.projects_label];
+        let mut texts: Vec<&mut String> = vec![&mut self.headline];
         texts.extend(&mut self.consequence);
         texts.extend(self.facts.iter_mut().map(|(_, value)| value));
         texts.extend(&mut self.advice);
-        for project in &mut self.projects {
-            texts.extend([&mut project.name, &mut project.state]);
-        }
         for text in texts {
             *text = unlinked(text);
         }
+        self.lists.iter_mut().for_each(List::unlink);
         self
-    }
-
-    fn list(
-        &mut self,
-        projects: &[ProjectView],
-        total: usize,
-        shown: usize,
-        state: impl Fn(&ProjectView) -> String,
-    ) {
-        for project in projects.iter().take(shown) {
-            let name = match &project.name {
-                Some(name) => format!("{name} ({})", project.id),
-                None => project.id.to_string(),
-            };
-            self.projects.push(ProjectLine { name, state: state(project) });
-        }
-        self.more_projects = total.saturating_sub(self.projects.len());
     }
 }

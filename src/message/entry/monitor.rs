@@ -5,12 +5,15 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    Answer, Entry, ProjectLine,
+    Answer, Entry, List, ListItem,
     facts::{capitalized, instant, reason},
 };
 use crate::{
     domain::credential::CredentialKind,
-    message::{Alert, CredentialView, DrillView, FailingView, SightView, UnprovenView, wording},
+    message::{
+        Alert, CredentialView, DrillView, FailingView, ReceiverView, SightView,
+        UnprovenReceiverView, UnprovenView, UnseenView, wording,
+    },
 };
 
 impl Entry {
@@ -35,12 +38,12 @@ impl Entry {
             self.facts.push(("Unreadable since", instant(longest.since, timezone)));
             self.facts.push(("Last error", longest.why.clone()));
         }
-        self.projects_label = wording::count(sight.total, "unreadable list");
-        for unseen in sight.unseen.iter().take(shown) {
-            let state = format!("since {}: {}", wording::day(unseen.since), unseen.why);
-            self.projects.push(ProjectLine { name: capitalized(&unseen.list), state });
-        }
-        self.more_projects = sight.total.saturating_sub(self.projects.len());
+        let item = |unseen: &UnseenView| ListItem {
+            name: capitalized(&unseen.list),
+            state: format!("since {}: {}", wording::day(unseen.since), unseen.why),
+        };
+        let title = wording::count(sight.total, "unreadable list");
+        self.lists.push(List::new(title, sight.total, shown, sight.unseen.iter().map(item)));
         let steps = [
             "Fix the cause that the error names. A timeout or a failed connection points to the network or a proxy.",
             "Run certvigil check: it reads everything once and sends nothing.",
@@ -127,13 +130,13 @@ impl Entry {
             self.facts.push(("Failing since", instant(longest.since, timezone)));
             self.facts.push(("Last error", longest.why.clone()));
         }
-        self.projects_label = wording::count(failing.total, "receiver");
-        for receiver in failing.receivers.iter().take(shown) {
-            let how = if receiver.refused { "rejected, " } else { "" };
-            let state = format!("{how}since {}: {}", wording::day(receiver.since), receiver.why);
-            self.projects.push(ProjectLine { name: receiver.receiver.clone(), state });
-        }
-        self.more_projects = failing.total.saturating_sub(self.projects.len());
+        let item = |one: &ReceiverView| {
+            let how = if one.refused { "rejected, " } else { "" };
+            let state = format!("{how}since {}: {}", wording::day(one.since), one.why);
+            ListItem { name: one.receiver.clone(), state }
+        };
+        let title = wording::count(failing.total, "receiver");
+        self.lists.push(List::new(title, failing.total, shown, failing.receivers.iter().map(item)));
         let steps = [
             format!(
                 "Fix the cause that the error names, then run certvigil notify test {}.",
@@ -166,16 +169,16 @@ impl Entry {
             self.facts.push(("Drill", instant(longest.drill_at, timezone)));
             self.facts.push(("Confirm by", instant(longest.confirm_by, timezone)));
         }
-        self.projects_label = wording::count(unproven.total, "receiver");
-        for receiver in unproven.receivers.iter().take(shown) {
-            let confirmed = match receiver.confirmed_at {
+        let item = |one: &UnprovenReceiverView| {
+            let confirmed = match one.confirmed_at {
                 Some(at) => format!("last confirmed on {}", wording::day(at)),
                 None => "never confirmed".to_owned(),
             };
-            let state = format!("{confirmed}, drill of {}", wording::day(receiver.drill_at));
-            self.projects.push(ProjectLine { name: receiver.receiver.clone(), state });
-        }
-        self.more_projects = unproven.total.saturating_sub(self.projects.len());
+            let state = format!("{confirmed}, drill of {}", wording::day(one.drill_at));
+            ListItem { name: one.receiver.clone(), state }
+        };
+        let (title, total) = (wording::count(unproven.total, "receiver"), unproven.total);
+        self.lists.push(List::new(title, total, shown, unproven.receivers.iter().map(item)));
         let steps = [
             "Ask the people behind these receivers whether the drill arrived. If it did, they \
              confirm it with its link or command, even now.",

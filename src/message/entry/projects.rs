@@ -1,18 +1,18 @@
 //! The text of an alert about projects.
 
 use super::{
-    Entry,
+    Entry, List,
     advice::{UNCOVERED, UNPROTECTED, activate},
     facts::reason,
 };
-use crate::message::{Alert, Event, ProjectsView, wording};
+use crate::message::{Alert, Event, ProjectView, ProjectsView, wording};
 
 impl Entry {
     pub(super) fn describe_projects(
         &mut self,
         alert: &Alert,
         projects: &ProjectsView,
-        shown_projects: usize,
+        shown: usize,
     ) {
         let over = alert.event.is_resolution();
         let unprotected =
@@ -33,12 +33,12 @@ impl Entry {
             let what = if unprotected { "active" } else { "valid" };
             self.facts.push(("Still open", format!("{rest} still {has} no {what} certificate")));
         }
-        self.projects_label = wording::count(projects.total, "project");
+        let mut title = wording::count(projects.total, "project");
         if projects.elsewhere > 0 {
             let others = wording::count(projects.elsewhere, "other");
-            self.projects_label.push_str(&format!(" of yours and {others}"));
+            title.push_str(&format!(" of yours and {others}"));
         }
-        self.list(&projects.listed, projects.total, shown_projects, |project| {
+        let state = |project: &ProjectView| {
             let since = project.uncovered_from.or(project.unprotected_since);
             match (&project.successor_id, since) {
                 (Some(valid), _) => format!("{valid} is valid"),
@@ -51,7 +51,9 @@ impl Entry {
                 (None, None) if unprotected => "never seen with an active certificate".to_owned(),
                 (None, None) => "none of its certificates is valid yet".to_owned(),
             }
-        });
+        };
+        let (total, all) = (projects.total, &projects.listed);
+        self.lists.push(List::of_projects(title, total, shown, all, state));
         if over {
             return;
         }

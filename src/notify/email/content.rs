@@ -9,7 +9,7 @@ use crate::{
     domain::{certificate::OrganizationName, text::unlinked, threshold::Severity},
     message::{
         Event, Notification,
-        entry::{Answer, Entry, Mark, ProjectLine, capitalized, reading, unseen, wrong_clock},
+        entry::{Answer, Entry, List, Mark, capitalized, reading, unseen, wrong_clock},
         wording,
     },
 };
@@ -84,9 +84,7 @@ struct Details {
     mark: &'static str,
     consequence: Option<String>,
     facts: Vec<(&'static str, String)>,
-    projects_label: String,
-    projects: Vec<ProjectLine>,
-    more_projects: usize,
+    lists: Vec<List>,
     advice: Vec<String>,
     /// Whether the last steps are those of [`Mail::shared`].
     shares_steps: bool,
@@ -180,8 +178,8 @@ fn overview(entries: &[Entry], sentences: &mut Sentences) -> Vec<Group> {
             let of_certificate =
                 entry.facts.first().is_some_and(|(label, _)| *label == "Certificate");
             let projects = of_certificate && entry.mark != Mark::Resolved;
-            let projects = projects && !entry.projects_label.is_empty();
-            let projects = projects.then(|| entry.projects_label.clone());
+            let list = entry.lists.first().filter(|_| projects);
+            let projects = list.map(|list| list.title.clone());
             // The expiry of a resolved alert does not matter.
             let when = entry.when.clone().filter(|_| entry.mark != Mark::Resolved);
             let breaks = entry.consequence.as_deref().map(capitalized);
@@ -258,9 +256,7 @@ impl From<Entry> for Details {
             mark: entry.mark.as_str(),
             consequence: entry.consequence.map(|text| capitalized(&text)),
             facts: entry.facts,
-            projects_label: entry.projects_label,
-            projects: entry.projects,
-            more_projects: entry.more_projects,
+            lists: entry.lists,
             advice: entry.advice,
             shares_steps: false,
             runbook: entry.runbook,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::format::{RenderContext, Request, cut, units};
 use crate::message::{
     Notification,
-    entry::{Answer, Entry, Mark, ProjectLine, caveat, reading},
+    entry::{Answer, Entry, Mark, caveat, reading},
     wording,
 };
 
@@ -65,8 +65,10 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
             }));
         }
     };
-    let lines = entry.projects.iter().map(ProjectLine::line).chain(entry.more());
-    field(&entry.projects_label, lines.map(|line| format!("• {}", escaped(&line))).collect());
+    for list in &entry.lists {
+        let lines = list.lines().map(|line| format!("• {}", escaped(&line)));
+        field(&list.title, lines.collect());
+    }
     field("What to do", entry.numbered_advice().map(|step| escaped(&step)).collect());
     if let Some(url) = &entry.runbook {
         field("Runbook", vec![url.clone()]);

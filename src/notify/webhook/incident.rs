@@ -1,6 +1,7 @@
 //! Common code of services that open and close an incident for each alert.
 
 use serde_json::{Map, Value};
+use std::iter;
 use uuid::Uuid;
 
 use super::{
@@ -11,7 +12,7 @@ use crate::{
     domain::{text::unlinked, threshold::Severity},
     message::{
         Alert, Notification,
-        entry::{Answer, Entry, ProjectLine, unseen, wrong_clock},
+        entry::{Answer, Entry, unseen, wrong_clock},
         wording,
     },
 };
@@ -113,9 +114,9 @@ impl<'a> Incident<'a> {
                 Some(value.clone()),
             );
         }
-        let lines = entry.projects.iter().map(ProjectLine::line);
-        let label = Some(entry.projects_label.clone()).filter(|label| !label.is_empty());
-        let lines: Vec<String> = label.into_iter().chain(lines).chain(entry.more()).collect();
+        let lines =
+            entry.lists.iter().flat_map(|one| iter::once(one.title.clone()).chain(one.lines()));
+        let lines: Vec<String> = lines.collect();
         detail("projects", Some(lines.join("\n")));
         let steps: Vec<String> = entry.numbered_advice().collect();
         detail("what_to_do", Some(steps.join("\n")));

@@ -24,9 +24,9 @@ const MAX_TEXT: usize = 3_000;
 /// Two blocks for each alert and five others stay within 50.
 const SHOWN_ALERTS: usize = 20;
 const SHOWN_PROJECTS: usize = 5;
-/// The maximum lengths of a fact and of a project's line: one alert then fits into its block.
+/// The maximum lengths of a fact and of a line of a list: one alert then fits into its block.
 const MAX_FACT: usize = 250;
-const MAX_PROJECT: usize = 120;
+const MAX_LINE: usize = 200;
 
 pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mark = Mark::of_all(notification);
@@ -137,13 +137,9 @@ fn block(entry: &Entry) -> Value {
         text.styled("bold", &format!("\n{label}: "));
         text.plain(&cut(value, MAX_FACT));
     }
-    if !entry.projects_label.is_empty() {
-        text.styled("bold", &format!("\n{}\n", entry.projects_label));
-        let lines = entry.projects.iter().map(|project| match project.state.as_str() {
-            "" => cut(&project.name, MAX_PROJECT),
-            state => format!("{}: {state}", cut(&project.name, MAX_PROJECT)),
-        });
-        text.list("bullet", lines.chain(entry.more()));
+    for list in &entry.lists {
+        text.styled("bold", &format!("\n{}\n", list.title));
+        text.list("bullet", list.lines().map(|line| cut(&line, MAX_LINE)));
     }
     if !entry.advice.is_empty() {
         text.styled("bold", "\nWhat to do\n");

@@ -14,7 +14,7 @@ use crate::{
     domain::text::unlinked,
     message::{
         Notification,
-        entry::{Answer, Entry, Mark, ProjectLine, capitalized, caveat, reading},
+        entry::{Answer, Entry, Mark, capitalized, caveat, reading},
         wording,
     },
 };
@@ -89,11 +89,9 @@ fn full(entry: &Entry) -> Value {
     for (label, value) in &entry.facts {
         items.push(paragraph(&[run(&format!("{label}: ")).subtle(), run(value)]));
     }
-    if !entry.projects_label.is_empty() {
-        items.push(paragraph(&[run(&entry.projects_label).bolder()]));
-    }
-    for line in entry.projects.iter().map(ProjectLine::line).chain(entry.more()) {
-        items.push(paragraph(&[run(&format!("• {line}"))]));
+    for list in &entry.lists {
+        items.push(paragraph(&[run(&list.title).bolder()]));
+        items.extend(list.lines().map(|line| paragraph(&[run(&format!("• {line}"))])));
     }
     if !entry.advice.is_empty() {
         items.push(paragraph(&[run("What to do").bolder()]));
