@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-use crate::domain::punctuality::MARGIN;
+use crate::domain::{punctuality::MARGIN, scan::ScanRecord};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -137,6 +137,13 @@ impl Cron {
         let local = instant.with_timezone(&self.timezone);
         let before = self.pattern.find_previous_occurrence(&local, true).ok();
         before.map_or(instant, |before| before.with_timezone(&Utc))
+    }
+
+    /// Whether the data of the latest scan is old: the next scan, which may take up to `late`, has
+    /// not ended. A scan dated in the future by a clock that was ahead is not recent either.
+    pub fn is_old(&self, scan: &ScanRecord, late: TimeDelta, now: DateTime<Utc>) -> bool {
+        let due = self.next_after(scan.tick.min(scan.finished_at));
+        due.is_some_and(|due| due + late < now) || scan.finished_at > now
     }
 
     /// The longest time between two scheduled times within 400 days. Exact for gaps over twelve

@@ -42,6 +42,7 @@ pub async fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> 
             let loaded = load(Needs::ALL)?;
             super::print(&describe(&loaded))?;
             super::print(&drills(&loaded.config).await)?;
+            super::print(&summaries(&loaded.config))?;
             let tests = Tests::run(&loaded.config);
             super::print(&tests.failed_lines())?;
             tests.result()
@@ -93,6 +94,15 @@ async fn drills(config: &Config) -> String {
         ));
     }
     lines
+}
+
+fn summaries(config: &Config) -> String {
+    let Some(summary) = &config.summary else {
+        return "summaries: off (set summary.cron)\n".to_owned();
+    };
+    let names: Vec<&str> = summary.notifiers.iter().map(String::as_str).collect();
+    let (when, zone) = (summary.cron.describe(), summary.cron.timezone().name());
+    format!("summaries: {when} ({zone}), through {}\n", names.join(", "))
 }
 
 /// Hides texts that look like a secret, regardless of their key.

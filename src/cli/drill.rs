@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     config::Needs,
     domain::{day::rfc3339, drill::Drilled, threshold::Severity},
+    store::Job,
     usecase::{
         drill::Settings,
         follow_link::{self, OpenedLink},
@@ -52,7 +53,7 @@ pub async fn main(file: Option<&Path>, command: Command) -> Result<(), Failure> 
         Command::Start => {
             let off = || anyhow!("drills are off: set drill.cron in the configuration");
             settings.ok_or_else(off)?;
-            store.ask_for_drill(now).await?;
+            store.ask_for(Job::Drill, now).await?;
             super::print(
                 "the service starts this drill within seconds if it runs with this configuration, or at its \
                  next start\n",

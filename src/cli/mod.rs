@@ -20,6 +20,7 @@ mod read;
 mod rotation;
 mod run;
 mod state;
+mod summary;
 mod terminal;
 mod transfer;
 
@@ -85,6 +86,8 @@ enum Command {
     /// Drills: test alerts that a person at each receiver confirms
     #[command(subcommand)]
     Drill(drill::Command),
+    /// Show the summary that the notifiers would send now, or let the service send it
+    Summary(summary::Arguments),
     /// Export the database to a file, or import such a file
     #[command(subcommand)]
     State(transfer::Command),
@@ -169,6 +172,7 @@ async fn run_command(
         Command::Unack(arguments) => ack::unack(file, &arguments).await?,
         Command::Deliveries(arguments) => deliveries::main(file, &arguments).await?,
         Command::Drill(command) => drill::main(file, command).await?,
+        Command::Summary(arguments) => summary::main(file, &arguments).await?,
         Command::State(command) => transfer::main(file, &command).await?,
         Command::Config(command) => config::main(file, command).await?,
         Command::Health(arguments) => health::main(file, &arguments).await?,

@@ -4,9 +4,9 @@
 //! modules rely on an accepted configuration and do not check it again.
 
 mod check;
-mod drill;
 mod expectations;
 mod http;
+mod jobs;
 pub mod keys;
 mod layers;
 mod messages;
@@ -66,6 +66,8 @@ pub struct Config {
     pub expectations: Vec<Expectation>,
     /// `None` if drills are off.
     pub drill: Option<usecase::drill::Settings>,
+    /// `None` if summaries are off.
+    pub summary: Option<usecase::summary::Settings>,
     pub delivery: RetryPolicy,
     pub state: store::Settings,
     pub http: crate::http::Settings,
@@ -252,7 +254,8 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
     routing::check(checker, &organizations, &notifiers);
     let expectations = expectations::check(checker, raw.tests.as_ref());
     let delivery = delivery(checker, &raw.delivery);
-    let drill = drill::check(checker, raw, &notifiers);
+    let drill = jobs::drill(checker, raw, &notifiers);
+    let summary = jobs::summary(checker, raw, &notifiers);
     let state = state::check(checker, &raw.state);
     let http = http::check(checker, &raw.http);
     let url = raw.monitoring.heartbeat_url.as_ref();
@@ -268,6 +271,7 @@ fn sections(checker: &mut Checker<'_>, raw: &raw::Raw) -> Option<Config> {
         notifiers,
         expectations,
         drill,
+        summary,
         delivery,
         state: state?,
         http,

@@ -89,11 +89,16 @@ sections! {
         smtp: Smtp,
         messages: Messages,
         drill: Drill,
+        summary: Summary,
         delivery: Delivery,
         monitoring: Monitoring,
         state: State,
         http: Http,
         log: Log,
+    }
+    Summary {
+        cron: Option<Written<Cron>>,
+        notifiers: Option<List<Name>>,
     }
     Drill {
         cron: Option<Written<Cron>>,

@@ -240,7 +240,8 @@ impl Acknowledgement {
             | Subject::ClientIdentity
             | Subject::Notifier(_)
             | Subject::Proof(_)
-            | Subject::Drill => return false,
+            | Subject::Drill
+            | Subject::Summary => return false,
         };
         match evaluation.assessment(certificate) {
             None => true,

@@ -366,6 +366,11 @@ impl<'a> Evaluation<'a> {
         self.uncovered.get(index)
     }
 
+    /// Since when an uncovered project has no valid certificate; `None` if none has started.
+    pub fn uncovered_since(&self, id: &ProjectId) -> Option<DateTime<Utc>> {
+        coverage::uncovered_from(self.active_in(id), self.now).filter(|since| *since < self.now)
+    }
+
     pub fn unprotected(&self, id: &ProjectId) -> Option<&Unprotected<'a>> {
         let index = self.unprotected.binary_search_by(|one| one.project.id.cmp(id)).ok()?;
         self.unprotected.get(index)

@@ -33,6 +33,7 @@ pub mod selection;
 pub mod skew;
 pub mod status;
 pub mod subject;
+pub mod summary;
 pub mod text;
 pub mod threshold;
 pub mod unreadable;

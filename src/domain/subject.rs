@@ -27,6 +27,8 @@ pub enum Subject {
     Proof(String),
     /// A drill. It belongs to no organization.
     Drill,
+    /// A summary. It belongs to no organization.
+    Summary,
 }
 
 impl Subject {
@@ -43,6 +45,7 @@ impl Subject {
             "monitor" if id == "client_identity" => Some(Subject::ClientIdentity),
             "admin_key" => AdminKeyId::parse(id).ok().map(Subject::AdminKey),
             "monitor" if id == "drill" => Some(Subject::Drill),
+            "monitor" if id == "summary" => Some(Subject::Summary),
             "proof" => Some(Subject::Proof(id.to_owned())),
             "notifier" => Some(Subject::Notifier(id.to_owned())),
             _ => None,
@@ -64,6 +67,7 @@ impl fmt::Display for Subject {
             Subject::Notifier(name) => write!(f, "notifier:{name}"),
             Subject::Proof(name) => write!(f, "proof:{name}"),
             Subject::Drill => f.write_str("monitor:drill"),
+            Subject::Summary => f.write_str("monitor:summary"),
         }
     }
 }
@@ -115,6 +119,7 @@ mod tests {
             Subject::Notifier("ops".to_owned()),
             Subject::Proof("ops".to_owned()),
             Subject::Drill,
+            Subject::Summary,
         ];
         for subject in subjects {
             assert_eq!(Subject::parse(&subject.to_string()), Some(subject));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{
     CandidateView, CertificateView, ChangesView, CredentialView, DrillView, Event, FailingView,
-    LeftBehind, ProjectsView, SightView, SuccessorView, UnprovenView,
+    LeftBehind, ProjectsView, SightView, SuccessorView, SummaryView, UnprovenView,
 };
 use crate::domain::{
     alert::Reason, evaluate::ContentFinding, subject::Subject, threshold::Severity,
@@ -31,8 +31,8 @@ pub struct Alert {
     pub due_at: Option<DateTime<Utc>>,
     /// The latest time that counts as on time.
     pub timely_until: Option<DateTime<Utc>>,
-    /// The token of the link that acknowledges it, or confirms a drill; not stored, because it differs for each
-    /// receiver.
+    /// The token of the link that acknowledges it, or confirms a drill; not stored, because it
+    /// differs for each receiver.
     pub link: Option<String>,
 }
 
@@ -53,6 +53,8 @@ pub enum Body {
     Unproven(UnprovenView),
     /// For `drill` and `drill.ended`.
     Drill(DrillView),
+    /// For `summary`.
+    Summary(Box<SummaryView>),
     /// For `certificates.changed`.
     Changes(ChangesView),
     Test,
@@ -147,6 +149,7 @@ impl Alert {
             Body::Failing(failing) => Subject::Notifier(failing.notifier.clone()).to_string(),
             Body::Unproven(unproven) => Subject::Proof(unproven.notifier.clone()).to_string(),
             Body::Drill(_) => Subject::Drill.to_string(),
+            Body::Summary(_) => Subject::Summary.to_string(),
             Body::Changes(_) => "changes".to_owned(),
             Body::Test => Event::Test.to_string(),
         }
@@ -224,6 +227,8 @@ struct Stored {
     #[serde(default)]
     drill: Option<DrillView>,
     #[serde(default)]
+    summary: Option<Box<SummaryView>>,
+    #[serde(default)]
     changes: Option<ChangesView>,
     #[serde(default)]
     due_at: Option<DateTime<Utc>>,
@@ -251,6 +256,7 @@ impl From<Stored> for Alert {
                 let body = body.or(stored.failing.map(Body::Failing));
                 let body = body.or(stored.unproven.map(Body::Unproven));
                 let body = body.or(stored.drill.map(Body::Drill));
+                let body = body.or(stored.summary.map(Body::Summary));
                 body.or(stored.changes.map(Body::Changes)).unwrap_or(Body::Test)
             }
         };
@@ -284,6 +290,7 @@ impl From<Alert> for Stored {
             failing: None,
             unproven: None,
             drill: None,
+            summary: None,
             changes: None,
             due_at: alert.due_at,
             timely_until: alert.timely_until,
@@ -301,6 +308,7 @@ impl From<Alert> for Stored {
             Body::Failing(failing) => stored.failing = Some(failing),
             Body::Unproven(unproven) => stored.unproven = Some(unproven),
             Body::Drill(drill) => stored.drill = Some(drill),
+            Body::Summary(summary) => stored.summary = Some(summary),
             Body::Changes(changes) => stored.changes = Some(changes),
             Body::Test => {}
         }

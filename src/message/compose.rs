@@ -5,6 +5,7 @@ mod changes;
 mod drills;
 mod notifiers;
 mod projects;
+mod summary;
 mod views;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -31,6 +32,7 @@ use crate::domain::{
 
 pub use drills::{of_drill, of_unproven};
 pub use notifiers::{Raised, of_notifiers};
+pub use summary::SummaryContext;
 use views::sight;
 pub use views::{acknowledged, ignored};
 
@@ -311,7 +313,8 @@ impl MessageContext<'_> {
             | Subject::Sight
             | Subject::Notifier(_)
             | Subject::Proof(_)
-            | Subject::Drill => {
+            | Subject::Drill
+            | Subject::Summary => {
                 return None;
             }
         };
@@ -384,6 +387,7 @@ fn urgency(alert: &Alert, now: DateTime<Utc>) -> impl Ord {
         | Body::Failing(_)
         | Body::Unproven(_)
         | Body::Drill(_)
+        | Body::Summary(_)
         | Body::Changes(_)
         | Body::Test => None,
     };

@@ -29,6 +29,7 @@ words! {
         NotifierProven = "notifier.proven",
         Drill = "drill",
         DrillEnded = "drill.ended",
+        Summary = "summary",
         CertificatesChanged = "certificates.changed",
         Test = "test",
     }
@@ -82,6 +83,7 @@ impl Event {
             | Event::NotifierFailing
             | Event::NotifierUnproven
             | Event::Drill
+            | Event::Summary
             | Event::Test => false,
         }
     }

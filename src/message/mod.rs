@@ -11,6 +11,7 @@ mod event;
 pub mod forecast;
 pub mod sample;
 pub mod style;
+mod summary;
 mod views;
 pub mod wording;
 
@@ -24,6 +25,10 @@ use crate::domain::{
 pub use alert::{Alert, Body, CertificateBody};
 pub use change::{ChangeView, ChangesView, ProjectName};
 pub use event::Event;
+pub use summary::{
+    Listed, SummaryCertificate, SummaryCredential, SummaryDeliveries, SummaryExpiry,
+    SummaryProject, SummaryScans, SummaryView,
+};
 pub use views::{
     ActiveIn, CandidateView, CertificateView, CredentialView, DrillView, FailingView, LeftBehind,
     Named, ProjectView, ProjectsView, ReceiverView, SightView, SilenceView, SuccessorView,
@@ -39,7 +44,7 @@ pub struct Notification {
     /// The route of the notifier that it is for.
     #[serde(default, skip_serializing_if = "Audience::is_everyone")]
     pub audience: Audience,
-    /// `None` for tests, drills, and alerts about other notifiers.
+    /// `None` for tests, drills, summaries, and alerts about other notifiers.
     pub organization: Option<OrganizationName>,
     /// The highest severity of the alerts.
     pub severity: Severity,

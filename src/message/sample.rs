@@ -1,6 +1,8 @@
 //! Samples: one notification for each event, as a scan would compose it, for previews and for the
 //! check of templates.
 
+mod summary;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
@@ -156,6 +158,11 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
             let body = Body::Drill(DrillView { confirm_by, confirmed_at });
             Alert::new(event, None, Severity::Info, body)
         }
+        Event::Summary => {
+            let body =
+                summary::sample(now).map_or(Body::Test, |view| Body::Summary(Box::new(view)));
+            Alert::new(event, None, Severity::Info, body)
+        }
         Event::ProjectCovered => {
             let listed = [("chat", Some(SUCCESSOR_ID), None)];
             of_projects(event, Reason::Replaced, projects(&listed))
@@ -179,7 +186,10 @@ pub fn of(event: Event, notifier: &str, now: DateTime<Utc>) -> Notification {
         Event::MonitorBlind => 2,
         _ => 0,
     };
-    if matches!(alert.body, Body::Failing(_) | Body::Unproven(_) | Body::Drill(_)) {
+    if matches!(
+        alert.body,
+        Body::Failing(_) | Body::Unproven(_) | Body::Drill(_) | Body::Summary(_)
+    ) {
         // These have no organization and no scan.
         return Notification { severity: alert.severity, alerts: vec![alert], ..test };
     }
@@ -251,6 +261,7 @@ fn about(
         | Event::NotifierProven
         | Event::Drill
         | Event::DrillEnded
+        | Event::Summary
         | Event::CertificatesChanged
         | Event::Test => ("cert_sample9", "ca"),
     };

@@ -31,10 +31,10 @@ impl Links {
     }
 
     /// The section of the runbook for an event, by the anchor of its Markdown heading. `None` for a
-    /// resolution or a test.
+    /// resolution, a summary or a test.
     pub fn runbook(&self, event: Event) -> Option<String> {
-        let mut url =
-            self.runbook.clone().filter(|_| !event.is_resolution() && event != Event::Test)?;
+        let has_none = matches!(event, Event::Summary | Event::Test);
+        let mut url = self.runbook.clone().filter(|_| !event.is_resolution() && !has_none)?;
         url.set_fragment(Some(&event.to_string().replace(['.', '_'], "-")));
         Some(url.into())
     }

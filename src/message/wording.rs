@@ -51,6 +51,7 @@ pub fn headline(alert: &Alert, now: DateTime<Utc>) -> String {
         Body::Failing(failing) => of_failing(alert, failing, now),
         Body::Unproven(unproven) => of_unproven(alert, unproven),
         Body::Drill(drill) => of_drill(alert, drill),
+        Body::Summary(summary) => summary.headline(now),
         Body::Changes(changes) => match changes.listed.as_slice() {
             [only] if changes.total == 1 => only.headline(),
             _ => count(changes.total, "certificate change"),
@@ -127,6 +128,7 @@ fn of_certificate(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) -> 
         | Event::NotifierProven
         | Event::Drill
         | Event::DrillEnded
+        | Event::Summary
         | Event::CertificatesChanged
         | Event::Test => match certificate.expires_at {
             Some(expires_at) => format!("“{title}” {}", expiry(expires_at, now)),

@@ -15,7 +15,11 @@ use crate::{
     notify::{self, Notifier},
     schedule,
     secret::Secret,
-    usecase::scan::{ScanTimes, Target},
+    usecase::{
+        jobs::Jobs,
+        scan::{ScanTimes, Target},
+        summary::Watched,
+    },
 };
 
 /// The settings for the scans of an organization.
@@ -45,6 +49,25 @@ pub fn when(schedule: &schedule::Settings, now: DateTime<Utc>, tick: DateTime<Ut
     let timezone = schedule.cron.timezone();
     let (stale_at, max_delay) = (schedule.stale_after(now), schedule.max_delay(tick));
     ScanTimes { started_at: now, tick, timezone, stale_at, max_delay }
+}
+
+/// The jobs of this configuration.
+pub fn jobs(config: &Config, timing: &Timing, now: DateTime<Utc>) -> Jobs {
+    let organizations = config.organizations.iter();
+    Jobs {
+        drill: config.drill.clone(),
+        summary: config.summary.clone(),
+        watched: Watched {
+            organizations: organizations
+                .map(|one| (one.api.organization.clone(), config.policy.of(one)))
+                .collect(),
+            notifiers: config.notifiers.names().into_iter().map(ToOwned::to_owned).collect(),
+            cron: config.schedule.cron.clone(),
+            late: scans::late(&config.schedule, timing),
+            on_time_within: config.schedule.on_time_within(now),
+        },
+        give_up_after: config.delivery.give_up_after,
+    }
 }
 
 /// The configured notifiers.

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Shared,
-    build::Parts,
+    build::{self, Parts},
     deliveries,
     monitor::{self, Monitor, ScanEvents, Watching},
     scans::{self, Due, Scans},
@@ -78,6 +78,7 @@ impl Generation {
         let heartbeats = heartbeats.into_iter();
         let monitor = Monitor {
             config: Arc::new(config.clone()),
+            jobs: build::jobs(config, &shared.timing, shared.clock.now()),
             settled: begin.settled,
             notifiers,
             delivery: delivery.clone(),

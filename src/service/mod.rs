@@ -36,7 +36,7 @@ use crate::{
 };
 use build::Parts;
 use build::{ConfiguredHeartbeat, heartbeats};
-pub use build::{notifiers, target, when};
+pub use build::{jobs, notifiers, target, when};
 use generation::{Begin, Generation, restart_on_panic};
 use log::log_scan;
 pub use once::Once;

@@ -21,7 +21,7 @@ use crate::{
     notify::Notifier,
     schedule::Ticks,
     store::{Latest, Lease, LeaseOutcome, Store, StoreError, Waiting},
-    usecase::{drill, watch_notifiers},
+    usecase::jobs::{Jobs, Report},
 };
 
 /// The number of ticks between two checks.
@@ -143,6 +143,7 @@ impl Watching {
 /// The state of the monitoring loop.
 pub struct Monitor {
     pub config: Arc<Config>,
+    pub jobs: Jobs,
     /// Whether the cleanup of removed organizations and notifiers is done.
     pub settled: bool,
     pub notifiers: Vec<Arc<dyn Notifier>>,
@@ -244,7 +245,7 @@ async fn look(
     started_at: DateTime<Utc>,
     (known, held): (&mut BTreeSet<String>, &mut BTreeSet<String>),
 ) {
-    let Monitor { config, settled, notifiers, delivery, heartbeats, .. } = monitor;
+    let Monitor { config, jobs, settled, notifiers, delivery, heartbeats, .. } = monitor;
     if !*settled {
         match settle(config, &shared.store, notifiers, &lease, shared.clock.now()).await {
             Ok(done) => *settled = done,
@@ -257,9 +258,12 @@ async fn look(
             }
         }
     }
-    drills(config, notifiers, shared, &lease).await;
-    let names = config.drill.as_ref().map_or_else(BTreeSet::new, |drill| drill.notifiers.clone());
-    watch_notifiers((notifiers, &names), delivery, shared, lease, started_at, known).await;
+    let (store, now) = (&shared.store, shared.clock.now());
+    let report = jobs.run_once(store, notifiers, started_at, lease, now).await;
+    if report.has_messages() {
+        shared.outbox.notify_waiters();
+    }
+    log_jobs(report, notifiers.len(), known);
     match shared.store.held_back(shared.clock.now() - delivery.max).await {
         Ok(held_back) => log_held_back(held_back, held),
         Err(error) => tracing::error!(%error, "cannot read pending deliveries, will retry"),
@@ -323,57 +327,37 @@ async fn beat(
     Ok(())
 }
 
-/// Starts a drill that is due, and ends those of services with incidents.
-async fn drills(config: &Config, notifiers: &[Arc<dyn Notifier>], shared: &Shared, lease: &Lease) {
-    let (settings, give_up_after) = (config.drill.as_ref(), config.delivery.give_up_after);
-    let (store, now) = (&shared.store, shared.clock.now());
-    match drill::run_once(store, notifiers, settings, give_up_after, lease, now).await {
-        Ok(drill::Report { started: 0, ended: 0 }) => return,
-        Ok(drill::Report { started: 0, .. }) => {}
-        Ok(drill::Report { started, .. }) => {
-            tracing::info!(messages = started, "drill started: each receiver is asked to confirm");
+/// Logs what the jobs did; `known` has the failing notifiers that are already logged.
+fn log_jobs(report: Report, notifiers: usize, known: &mut BTreeSet<String>) {
+    match report.drill {
+        Ok(drill) if drill.started > 0 => {
+            let messages = drill.started;
+            tracing::info!(messages, "drill started: each receiver is asked to confirm");
         }
+        Ok(_) => {}
         Err(error) => {
             let error = error_chain(&error);
             tracing::error!(error, "cannot start or end a drill, will retry");
         }
     }
-    shared.outbox.notify_waiters();
-}
-
-/// Reports failing notifiers and unproven receivers through the others; `known` has the failing
-/// ones that are already logged, and `with_drills` the names of those that have drills.
-async fn watch_notifiers(
-    (notifiers, with_drills): (&[Arc<dyn Notifier>], &BTreeSet<String>),
-    delivery: &RetryPolicy,
-    shared: &Shared,
-    lease: Lease,
-    started_at: DateTime<Utc>,
-    known: &mut BTreeSet<String>,
-) {
-    let (store, now, give_up_after) = (&shared.store, shared.clock.now(), delivery.give_up_after);
-    let looked = watch_notifiers::run_once(
-        store,
-        notifiers,
-        with_drills,
-        give_up_after,
-        started_at,
-        lease,
-        now,
-    );
-    let report = match looked.await {
-        Ok(report) => report,
+    match report.summaries {
+        Ok(0) => {}
+        Ok(messages) => tracing::info!(messages, "summaries queued"),
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::error!(error, "cannot compose summaries, will retry");
+        }
+    }
+    let failing = match report.notifiers {
+        Ok(report) => report.failing,
         Err(error) => {
             let error = error_chain(&error);
             tracing::error!(error, "cannot check the notifiers, will retry");
             return;
         }
     };
-    if report.notifications > 0 {
-        shared.outbox.notify_waiters();
-    }
-    let working = notifiers.len().saturating_sub(report.failing.len());
-    for (notifier, why) in &report.failing {
+    let working = notifiers.saturating_sub(failing.len());
+    for (notifier, why) in &failing {
         if !known.contains(notifier) {
             tracing::error!(
                 notifier, error = %why, working,
@@ -381,7 +365,7 @@ async fn watch_notifiers(
             );
         }
     }
-    let failing: BTreeSet<String> = report.failing.into_iter().map(|(name, _)| name).collect();
+    let failing: BTreeSet<String> = failing.into_iter().map(|(name, _)| name).collect();
     for notifier in known.difference(&failing) {
         tracing::info!(notifier, "notifier works again, or was removed");
     }

@@ -6,7 +6,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConfiguredHeartbeat, Member, Timing, heartbeats, log_scan, monitor::is_late, notifiers, when,
+    ConfiguredHeartbeat, Member, Timing, heartbeats, jobs, log_scan, monitor::is_late, notifiers,
+    when,
 };
 use crate::{
     clock::Clock,
@@ -17,9 +18,8 @@ use crate::{
     store::{Store, StoreError},
     usecase::{
         check::Survey,
-        deliver, drill,
+        deliver,
         scan::{self, Progress, Report, Target},
-        watch_notifiers,
     },
 };
 
@@ -110,26 +110,15 @@ impl Once<'_> {
         let (config, store, notifiers) = (self.config, &self.store, &self.notifiers);
         let mut undelivered = self.deliver().await?;
         let lease = self.member.lease(None).await?;
-        let give_up_after = config.delivery.give_up_after;
-        let (started_at, now) = (self.started_at, self.clock.now());
-        let settings = config.drill.as_ref();
-        let drills =
-            drill::run_once(store, notifiers, settings, give_up_after, &lease, now).await?;
-        let names = settings.map_or_else(BTreeSet::new, |drill| drill.notifiers.clone());
-        let looked = watch_notifiers::run_once(
-            store,
-            notifiers,
-            &names,
-            give_up_after,
-            started_at,
-            lease,
-            now,
-        )
-        .await?;
-        if looked.notifications > 0 || drills != drill::Report::default() {
+        let now = self.clock.now();
+        let jobs = jobs(config, &Timing::default(), now);
+        let report = jobs.run_once(store, notifiers, self.started_at, lease, now).await;
+        if report.has_messages() {
             undelivered += self.deliver().await?;
         }
-        let (failing, now) = (looked.failing.len(), self.clock.now());
+        report.drill?;
+        report.summaries?;
+        let (failing, now) = (report.notifiers?.failing.len(), self.clock.now());
         let late = is_late(store, &config.delivery, failing, notifiers.len(), now).await?;
         for ConfiguredHeartbeat { heartbeat, of, .. } in heartbeats(config)? {
             let fine = !late && of.is_subset(&self.complete);

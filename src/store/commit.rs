@@ -1,4 +1,5 @@
-//! One transaction for all changes of a scan, of a check of the notifiers, or of a drill.
+//! One transaction for all changes of a scan, of a check of the notifiers, of a drill, or of
+//! summaries.
 
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, Utc};
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Drill, Lease, LedgerVersion, Result, Store, StoreError, acknowledgements, drills, inventories,
-    leases, ledger, millis, organization, outbox, scans, sql::query,
+    Drill, Job, Lease, LedgerVersion, Result, Store, StoreError, acknowledgements, drills,
+    inventories, leases, ledger, millis, organization, outbox, scans, schedules, sql::query,
 };
 use crate::{
     domain::{
@@ -46,12 +47,12 @@ words! {
         CatchUp = "catch_up",
         /// A refresh of sent alerts: it does not change the ledger, and the next one replaces it.
         Refresh = "refresh",
-        /// A notice of changes, or a drill, without entries in the ledger.
+        /// A notice of changes, a drill or a summary, without entries in the ledger.
         Notice = "notice",
     }
 }
 
-/// All changes of one scan, of one check of the notifiers, or of a drill.
+/// All changes of one scan, of one check of the notifiers, of a drill, or of summaries.
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The lease to check; `None` if no other instance can use the database.
@@ -77,6 +78,8 @@ pub enum Change {
     Drill(Drill),
     /// The drills of the notifiers of the plans have ended.
     DrillsEnded,
+    /// Summaries, with their scheduled time; `None` if somebody asked for them.
+    Summary(Option<DateTime<Utc>>),
 }
 
 impl Commit {
@@ -85,7 +88,7 @@ impl Commit {
         organization(match &self.change {
             Change::Scan(scan) => Some(&scan.0.organization),
             Change::Retired(organization) => Some(organization),
-            Change::Notifiers | Change::Drill(_) | Change::DrillsEnded => None,
+            Change::Notifiers | Change::Drill(_) | Change::DrillsEnded | Change::Summary(_) => None,
         })
     }
 }
@@ -125,10 +128,14 @@ impl Store {
                 drills::start(&mut tx, drill, &commit.plans, commit.now).await?
             }
             Change::DrillsEnded => drills::end(&mut tx, &commit.plans).await?,
+            Change::Summary(tick) => {
+                schedules::advance(&mut tx, Job::Summary, *tick, commit.now).await?
+            }
         }
-        // A drill depends on no ledger.
-        let is_drill = matches!(commit.change, Change::Drill(_) | Change::DrillsEnded);
-        for plan in commit.plans.iter().filter(|_| !is_drill) {
+        // Drills and summaries depend on no ledger.
+        let without_ledger =
+            matches!(commit.change, Change::Drill(_) | Change::DrillsEnded | Change::Summary(_));
+        for plan in commit.plans.iter().filter(|_| !without_ledger) {
             ledger::check(&mut tx, commit.organization(), plan).await?;
         }
         for id in &commit.over {

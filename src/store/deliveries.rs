@@ -64,6 +64,29 @@ impl From<(String, i64, i64)> for Waiting {
     }
 }
 
+/// Counts the deliveries of new alerts that were on time, and those that were not.
+macro_rules! punctuality {
+    ($which:literal) => {
+        concat!(
+            "SELECT
+               coalesce(sum(CASE WHEN d.state = 'delivered' AND d.settled_at - d.due_at <= $2
+                                 THEN 1 ELSE 0 END), 0),
+               coalesce(sum(CASE
+                 WHEN d.state IN ('delivered', 'superseded') AND d.settled_at - d.due_at > $2 THEN 1
+                 WHEN d.state = 'pending' AND d.due_at < $3 THEN 1
+                 WHEN d.state IN ('rejected', 'given_up') AND NOT EXISTS (
+                   SELECT 1 FROM deliveries later
+                   WHERE later.due_at = d.due_at AND later.notifier = d.notifier
+                     AND later.receiver = d.receiver AND later.seq > d.seq) THEN 1
+                 ELSE 0 END), 0)
+             FROM deliveries d
+             -- Deliveries that a clock ahead of time wrote have a later due time.
+             WHERE d.due_at <= $4 AND ",
+            $which
+        )
+    };
+}
+
 impl Store {
     /// Deliveries, newest first, without delivered and superseded refreshes.
     ///
@@ -102,29 +125,61 @@ impl Store {
         limit: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<Punctuality> {
-        // Deliveries that a clock ahead of time wrote have a later due time.
-        let (on_time, missed): (i64, i64) = query(
-            "SELECT
-               coalesce(sum(CASE WHEN d.state = 'delivered' AND d.settled_at - d.due_at <= $2
-                                 THEN 1 ELSE 0 END), 0),
-               coalesce(sum(CASE
-                 WHEN d.state IN ('delivered', 'superseded') AND d.settled_at - d.due_at > $2 THEN 1
-                 WHEN d.state = 'pending' AND d.due_at < $3 THEN 1
-                 WHEN d.state IN ('rejected', 'given_up') AND NOT EXISTS (
-                   SELECT 1 FROM deliveries later
-                   WHERE later.due_at = d.due_at AND later.notifier = d.notifier
-                     AND later.receiver = d.receiver AND later.seq > d.seq) THEN 1
-                 ELSE 0 END), 0)
-             FROM deliveries d WHERE d.due_at > $1 AND d.due_at <= $4",
-        )
-        .bind(millis(since))
-        .bind(limit.num_milliseconds())
-        .bind(millis(now - limit))
-        .bind(millis(now))
-        .tuple(&self.pool)
-        .await?;
+        self.count_punctual(punctuality!("d.due_at > $1"), since, limit, now).await
+    }
+
+    /// The punctuality of deliveries of new alerts that ended after `since`, and of pending ones
+    /// that are late already: consecutive periods miss none.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn punctuality_of_ended(
+        &self,
+        since: DateTime<Utc>,
+        limit: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Punctuality> {
+        let ended = punctuality!("(d.settled_at > $1 OR d.state = 'pending')");
+        self.count_punctual(ended, since, limit, now).await
+    }
+
+    async fn count_punctual(
+        &self,
+        sql: &'static str,
+        since: DateTime<Utc>,
+        limit: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Punctuality> {
+        let (on_time, missed): (i64, i64) = query(sql)
+            .bind(millis(since))
+            .bind(limit.num_milliseconds())
+            .bind(millis(now - limit))
+            .bind(millis(now))
+            .tuple(&self.pool)
+            .await?;
         let on_time = on_time.unsigned_abs();
         Ok(Punctuality { on_time, total: on_time + missed.unsigned_abs() })
+    }
+
+    /// The numbers of deliveries that were rejected or given up after `since`, and of pending ones
+    /// that have failed.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn count_failed(&self, since: DateTime<Utc>) -> Result<(u64, u64)> {
+        let (failed, retrying): (i64, i64) = query(
+            "SELECT
+               coalesce(sum(CASE WHEN d.state IN ('rejected', 'given_up') THEN 1 ELSE 0 END), 0),
+               coalesce(sum(CASE WHEN d.state = 'pending' THEN 1 ELSE 0 END), 0)
+             FROM deliveries d
+             WHERE (d.state IN ('rejected', 'given_up') AND d.settled_at > $1)
+                OR (d.state = 'pending'
+                    AND EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id))",
+        )
+        .bind(millis(since))
+        .tuple(&self.pool)
+        .await?;
+        Ok((failed.unsigned_abs(), retrying.unsigned_abs()))
     }
 
     /// The delivery with this id.

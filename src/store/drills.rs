@@ -1,11 +1,12 @@
-//! Drills: for each receiver the latest drill and its confirmation, and the schedule's last time.
+//! Drills: for each receiver the latest drill and its confirmation.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
 use super::{
-    Plan, Result, Store, instant, millis,
+    Job, Plan, Result, Store, instant, millis,
     outbox::uuid,
+    schedules,
     sql::{Row, Transaction, query},
 };
 use crate::domain::{
@@ -13,25 +14,12 @@ use crate::domain::{
     notifier::Route,
 };
 
-/// A scheduled time up to this far in the future is kept: a clock that was corrected by seconds must
-/// not repeat a drill.
-const AHEAD: TimeDelta = TimeDelta::hours(1);
-
 /// A drill that starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Drill {
     /// Its scheduled time; `None` if somebody asked for it.
     pub tick: Option<DateTime<Utc>>,
     pub confirm_by: DateTime<Utc>,
-}
-
-/// The progress of the schedule.
-#[derive(Clone, Copy, Debug)]
-pub struct DrillSchedule {
-    /// The scheduled time up to which drills have started.
-    pub tick: DateTime<Utc>,
-    /// Whether somebody asked for a drill since the latest one.
-    pub asked: bool,
 }
 
 impl Store {
@@ -44,47 +32,7 @@ impl Store {
         rows.fetch_all(&self.pool).await?.iter().map(drilled).collect()
     }
 
-    /// The schedule of drills. For a new cron expression, the first drill waits for its first
-    /// scheduled time after `now`.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn drill_schedule(&self, cron: &str, now: DateTime<Utc>) -> Result<DrillSchedule> {
-        let known = query("SELECT cron, tick, asked_at FROM drill_schedule");
-        let known: Option<(String, i64, Option<i64>)> =
-            known.tuples(&self.pool).await?.into_iter().next();
-        let asked = known.as_ref().is_some_and(|(.., asked)| asked.is_some());
-        match known {
-            // A clock that was far ahead must not stop the schedule.
-            Some((known, tick, _)) if known == cron && tick <= millis(now + AHEAD) => {
-                Ok(DrillSchedule { tick: instant(tick), asked })
-            }
-            Some(_) | None => {
-                let renew = "INSERT INTO drill_schedule (id, cron, tick) VALUES (1, $1, $2)
-                     ON CONFLICT (id) DO UPDATE SET cron = excluded.cron, tick = excluded.tick";
-                query(renew).bind(cron).bind(millis(now)).execute(&self.pool).await?;
-                Ok(DrillSchedule { tick: now, asked })
-            }
-        }
-    }
-
-    /// Asks for a drill, which the service starts at its next check.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn ask_for_drill(&self, now: DateTime<Utc>) -> Result<()> {
-        query(
-            "INSERT INTO drill_schedule (id, cron, tick, asked_at) VALUES (1, '', $1, $1)
-             ON CONFLICT (id) DO UPDATE SET asked_at = excluded.asked_at",
-        )
-        .bind(millis(now))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Deletes the drills of all other notifiers. If there are no notifiers, it also deletes the
-    /// schedule, so that an old one does not apply later. An open incident is kept until it is closed.
+    /// Deletes the drills of all other notifiers. An open incident is kept until it is closed.
     ///
     /// # Errors
     /// If the database fails.
@@ -98,10 +46,6 @@ impl Store {
             ] {
                 query(statement).bind(notifier).execute(&self.pool).await?;
             }
-        }
-        let schedule = query("SELECT EXISTS (SELECT 1 FROM drill_schedule)");
-        if notifiers.is_empty() && schedule.scalar_one::<bool>(&self.pool).await? {
-            query("DELETE FROM drill_schedule").execute(&self.pool).await?;
         }
         Ok(())
     }
@@ -133,10 +77,7 @@ pub(super) async fn start(
     plans: &[Plan],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    query("UPDATE drill_schedule SET tick = coalesce($1, tick), asked_at = NULL")
-        .bind(drill.tick.map(millis))
-        .execute(&mut *tx)
-        .await?;
+    schedules::advance(tx, Job::Drill, drill.tick, now).await?;
     for (plan, message) in plans.iter().filter_map(|plan| Some((plan, plan.messages.first()?))) {
         for receiver in &plan.receivers {
             query(

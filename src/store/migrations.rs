@@ -39,6 +39,7 @@ pub static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
         (10, "0010_cancelled"),
         (11, "0011_punctuality"),
         (12, "0012_drills"),
+        (13, "0013_schedules"),
     )
 });
 
@@ -52,6 +53,7 @@ pub static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
         (5, "0005_cancelled"),
         (6, "0006_punctuality"),
         (7, "0007_drills"),
+        (8, "0008_schedules"),
     );
     // A newer version may have added migrations.
     migrator.set_ignore_missing(true);

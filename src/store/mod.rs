@@ -29,6 +29,7 @@ mod postgres;
 mod prune;
 mod rates;
 mod scans;
+mod schedules;
 mod sessions;
 mod sqlite;
 mod transfer;
@@ -58,6 +59,7 @@ pub use open::Place;
 pub use outbox::{Attempted, Claim, Claimed};
 pub use postgres::{LEAST_CONNECTIONS, Server, fits_url, is_proven, password_in, shown_url};
 pub use prune::LINK_LIFETIME;
+pub use schedules::{Job, JobProgress};
 use sql::{Pool, query};
 pub use transfer::TransferError;
 

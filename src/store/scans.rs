@@ -82,6 +82,28 @@ impl Store {
         rows.iter().map(scan_record).collect()
     }
 
+    /// The numbers of scans that ended after `since`: all, and incomplete ones.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn count_scans(
+        &self,
+        organization: &OrganizationName,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(u64, u64)> {
+        let (all, incomplete): (i64, i64) = query(
+            "SELECT count(*), coalesce(sum(CASE WHEN complete THEN 0 ELSE 1 END), 0) FROM scans
+             WHERE organization = $1 AND finished_at > $2 AND finished_at <= $3",
+        )
+        .bind(organization.as_str())
+        .bind(millis(since))
+        .bind(millis(now))
+        .tuple(&self.pool)
+        .await?;
+        Ok((all.unsigned_abs(), incomplete.unsigned_abs()))
+    }
+
     /// The end of the organization's latest complete scan. Ignores scans dated in the future by a
     /// clock that was ahead.
     ///

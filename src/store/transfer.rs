@@ -178,8 +178,7 @@ const TABLES: &[Table] = &[
     table!("drills" by "notifier, receiver":
         "notifier" Text, "receiver" Text, "notification_id" Id, "sent_at" Instant, "waiting_since" Instant,
         "confirm_by" Instant, "confirmed_at" Instant, "closes_at" Instant; "$1, $2, $3, $4, $5, $6, $7, $8"),
-    table!("drill_schedule" by "id":
-        "id" Number, "cron" Text, "tick" Instant, "asked_at" Instant; "$1, $2, $3, $4"),
+    table!("schedules" by "job": "job" Text, "cron" Text, "tick" Instant, "asked_at" Instant, "ran_at" Instant; "$1, $2, $3, $4, $5"),
     table!("failures" by "notifier, receiver":
         "notifier" Text, "receiver" Text, "since" Instant, "last_at" Instant, "outcome" Text, "detail" Text,
         "refused" Flag, "taken_at" Instant; "$1, $2, $3, $4, $5, $6, $7, $8"),

@@ -14,7 +14,7 @@ use crate::{
     message::compose::{Composed, of_drill},
     notify::Notifier,
     schedule::Cron,
-    store::{Change, Commit, Drill, Lease, LedgerVersion, MessageKind, Plan, Store, id_at},
+    store::{Change, Commit, Drill, Job, Lease, LedgerVersion, MessageKind, Plan, Store, id_at},
 };
 
 /// The settings of drills.
@@ -69,6 +69,7 @@ pub async fn run_once(
     let kept = store.keep_drills(settings.map_or(&none, |settings| &settings.notifiers)).await;
     kept.map_err(Failed::during("deleting drills"))?;
     let Some(settings) = settings else {
+        store.forget_schedule(Job::Drill).await.map_err(Failed::during("deleting drills"))?;
         let over: Vec<&Drilled> = drilled.iter().filter(|one| one.closes_at.is_some()).collect();
         let ended = end(store, notifiers, &over, give_up_at, lease, now).await?;
         return Ok(Report { started: 0, ended });
@@ -93,10 +94,10 @@ async fn is_due(
     settings: &Settings,
     now: DateTime<Utc>,
 ) -> Result<Option<Option<DateTime<Utc>>>, Failed> {
-    let schedule = store.drill_schedule(&settings.written, now).await;
-    let schedule = schedule.map_err(Failed::during("reading the schedule of drills"))?;
-    let tick = settings.cron.due(schedule.tick, now);
-    Ok((tick.is_some() || schedule.asked).then_some(tick))
+    let progress = store.job_progress(Job::Drill, &settings.written, now).await;
+    let progress = progress.map_err(Failed::during("reading the schedule of drills"))?;
+    let tick = settings.cron.due(progress.tick, now);
+    Ok((tick.is_some() || progress.asked).then_some(tick))
 }
 
 async fn start(

@@ -8,8 +8,10 @@ pub mod drill;
 pub mod expectations;
 pub mod explain;
 pub mod follow_link;
+pub mod jobs;
 pub mod organization;
 pub mod scan;
+pub mod summary;
 pub mod watch_notifiers;
 
 use crate::store::StoreError;

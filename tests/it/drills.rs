@@ -3,6 +3,7 @@
 use certvigil::{
     demo::{pages::parts, world::World},
     domain::drill::Drilled,
+    store::Job,
     usecase::follow_link::{self, LinkError, OpenedLink},
 };
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
@@ -133,7 +134,7 @@ async fn a_check_that_dies_anywhere_neither_loses_nor_doubles_a_drill() {
     // Two scheduled drills, and one on request between them.
     for (drills, hours) in [(1, 23), (2, 200), (3, 23 + 28 * 24)] {
         if drills == 2 {
-            service.store.ask_for_drill(at(hours)).await.unwrap();
+            service.store.ask_for(Job::Drill, at(hours)).await.unwrap();
         }
         let mut died = 0;
         for _ in 0..100 {

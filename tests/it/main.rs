@@ -52,6 +52,7 @@ mod smtp;
 mod soak;
 mod stderr;
 mod store;
+mod summary;
 mod support;
 mod terminal;
 mod transfer;

@@ -215,7 +215,7 @@ async fn a_mail_arrives_over_starttls_with_a_login() {
     assert_eq!(mails[0].from, "certvigil@acme.example");
     assert_eq!(
         parts(&mails[0].data).unwrap().subject,
-        "[certvigil] a test message: no action needed"
+        "[certvigil] A test message: no action needed"
     );
 
     let wrong = attempt(notifier(&secured(&mailbox, &tls, "hunter2-wrong")).as_ref()).await;

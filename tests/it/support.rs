@@ -14,17 +14,16 @@ use certvigil::{
     domain::{alert::Reason, certificate::OrganizationName},
     message::Event,
     notify::Notifier,
-    service,
+    service::{self, Timing},
     store::{LEASE, Lease, LeaseOutcome, Store, StoreError},
     usecase::{
-        deliver, drill,
+        deliver,
         scan::{self, Progress, Report, Target},
         watch_notifiers,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -147,27 +146,19 @@ impl Service {
         .unwrap()
     }
 
-    /// Starts and ends drills, and checks the notifiers, as one instance does for all.
+    /// Sends drills and summaries, and checks the notifiers, as one instance does for all.
     pub async fn check(
         &self,
         started_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> watch_notifiers::Report {
-        let (store, notifiers, config) = (&self.store, &self.notifiers, &self.config);
-        let (lease, give_up_after) = (lease(store, None).await, config.delivery.give_up_after);
-        let drill = config.drill.as_ref();
-        drill::run_once(store, notifiers, drill, give_up_after, &lease, now).await.unwrap();
-        let names = drill.map_or_else(BTreeSet::new, |drill| drill.notifiers.clone());
-        let checked = watch_notifiers::run_once(
-            store,
-            notifiers,
-            &names,
-            give_up_after,
-            started_at,
-            lease,
-            now,
-        );
-        checked.await.unwrap()
+        let (store, notifiers) = (&self.store, &self.notifiers);
+        let jobs = service::jobs(&self.config, &Timing::default(), now);
+        let lease = lease(store, None).await;
+        let report = jobs.run_once(store, notifiers, started_at, lease, now).await;
+        report.drill.unwrap();
+        report.summaries.unwrap();
+        report.notifiers.unwrap()
     }
 
     /// A minute after the scan that `now` was the start of.

@@ -47,7 +47,9 @@ pub(super) fn end(
             Some(end_of_credential(subject, sent, after))
         }
         // These have no organization: `domain::failing` and `domain::drill` resolve them.
-        Subject::Notifier(_) | Subject::Proof(_) | Subject::Drill => Some(Reason::Unwatched),
+        Subject::Notifier(_) | Subject::Proof(_) | Subject::Drill | Subject::Summary => {
+            Some(Reason::Unwatched)
+        }
     }
 }
 
@@ -274,7 +276,8 @@ fn end_of_credential(subject: &Subject, sent: &SentAlert, after: &Evaluation<'_>
         | Subject::Sight
         | Subject::Notifier(_)
         | Subject::Proof(_)
-        | Subject::Drill => Reason::Unwatched,
+        | Subject::Drill
+        | Subject::Summary => Reason::Unwatched,
     }
 }
 

@@ -77,7 +77,8 @@ impl Acknowledgement {
             | Subject::ClientIdentity
             | Subject::Notifier(_)
             | Subject::Proof(_)
-            | Subject::Drill => (None, None),
+            | Subject::Drill
+            | Subject::Summary => (None, None),
         };
         Acknowledgement {
             id: one.id,

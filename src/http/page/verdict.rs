@@ -6,7 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{super::snapshot::Snapshot, drills, filter::Filter, frame::DisplayTime, link};
+use super::{
+    super::{Configured, snapshot::Snapshot},
+    drills,
+    filter::Filter,
+    frame::DisplayTime,
+    link,
+};
 use crate::{
     domain::{notifier, status::Status, threshold::Severity},
     message::wording,
@@ -179,10 +185,8 @@ fn sight(snapshot: &Snapshot, overview: &Overview) -> Vec<Point> {
         points.push(point(format!("{name} has not been scanned yet")));
         return points;
     };
-    // A scan dated in the future by a clock that was ahead is not recent.
-    let due = snapshot.configured.cron.next_after(scan.tick.min(scan.finished_at));
-    let due = due.map(|due| due + snapshot.configured.late).filter(|due| *due < snapshot.at);
-    if points.is_empty() && (due.is_some() || scan.finished_at > snapshot.at) {
+    let Configured { cron, late, .. } = snapshot.configured.as_ref();
+    if points.is_empty() && cron.is_old(scan, *late, snapshot.at) {
         let at = DisplayTime::new(scan.finished_at, snapshot.at, timezone);
         points.push(point(format!(
             "the latest data of {name} is from {}, and the next scan is overdue",

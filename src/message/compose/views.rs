@@ -9,7 +9,6 @@ use crate::{
     domain::{
         blindness::{Blind, List, Unseen},
         certificate::{Certificate, CertificateId, Project, ProjectId, same_expiry},
-        coverage,
         evaluate::Assessment,
         finding::RECENT,
         owner::Team,
@@ -26,13 +25,8 @@ use crate::{
 impl MessageContext<'_> {
     /// An uncovered project, and since when it is uncovered.
     pub(super) fn since(&self, project: &Project) -> ProjectView {
-        let active = self.evaluation.active_in(&project.id);
-        let now = self.evaluation.now;
-        ProjectView {
-            // If none has started, there is no such time.
-            uncovered_from: coverage::uncovered_from(active, now).filter(|since| *since < now),
-            ..ProjectView::of(project)
-        }
+        let uncovered_from = self.evaluation.uncovered_since(&project.id);
+        ProjectView { uncovered_from, ..ProjectView::of(project) }
     }
 
     /// The valid certificate of a project that expires last.

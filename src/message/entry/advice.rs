@@ -70,6 +70,7 @@ pub(super) fn consequence(
         | Event::NotifierProven
         | Event::Drill
         | Event::DrillEnded
+        | Event::Summary
         | Event::CertificatesChanged
         | Event::Test => return None,
     }
@@ -308,6 +309,7 @@ pub(super) fn advice(alert: &Alert, body: &CertificateBody, now: DateTime<Utc>) 
         | Event::NotifierProven
         | Event::Drill
         | Event::DrillEnded
+        | Event::Summary
         | Event::CertificatesChanged
         | Event::Test => &[],
     };

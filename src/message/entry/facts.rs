@@ -40,6 +40,7 @@ pub(super) fn reason(alert: &Alert) -> Option<String> {
         | Event::NotifierProven
         | Event::Drill
         | Event::DrillEnded
+        | Event::Summary
         | Event::CertificatesChanged
         | Event::Test => return None,
     };
@@ -108,7 +109,11 @@ pub fn caveat(scan: &ScanView) -> Option<String> {
 
 /// The note that this host's clock differs from the API's.
 pub fn wrong_clock(scan: &ScanView) -> Option<String> {
-    let skew = scan.clock_skew?;
+    clock_note(scan.clock_skew?)
+}
+
+/// The same for a skew in seconds.
+pub(super) fn clock_note(skew: i64) -> Option<String> {
     let direction = if skew > 0 { "behind" } else { "ahead of" };
     let by = wording::span(TimeDelta::try_seconds(skew)?);
     Some(format!(

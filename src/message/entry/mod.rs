@@ -8,6 +8,7 @@ mod facts;
 mod list;
 mod monitor;
 mod projects;
+mod summary;
 
 use super::style::Style;
 use super::{Alert, Body, Event, Notification, wording};
@@ -178,6 +179,7 @@ impl Entry {
             Body::Failing(failing) => entry.describe_failing(alert, failing, shown, timezone),
             Body::Unproven(unproven) => entry.describe_unproven(alert, unproven, shown, timezone),
             Body::Drill(drill) => entry.describe_drill(alert, drill, timezone),
+            Body::Summary(summary) => entry.describe_summary(summary, shown, timezone, now),
             Body::Changes(changes) => entry.describe_changes(changes, shown, timezone),
             Body::Test => {
                 entry.advice.push("Nothing: this only shows that messages arrive.".to_owned());

@@ -128,11 +128,17 @@ impl Mail {
             (Some(organization), _) => {
                 format!("[certvigil] {} {organization}: {summary}", mark.to_uppercase())
             }
-            (None, Some(Event::Test)) => format!("[certvigil] {summary}"),
+            (None, Some(Event::Test | Event::Summary)) => {
+                format!("[certvigil] {}", capitalized(&summary))
+            }
             (None, _) => format!("[certvigil] {}: {summary}", mark.to_uppercase()),
         };
         let style = &settings.style;
-        let entry = |alert| Entry::new(notification, alert, SHOWN_PROJECTS, style, now);
+        let shown = match worst_event(notification) {
+            Some(Event::Summary) => LISTED,
+            Some(_) | None => SHOWN_PROJECTS,
+        };
+        let entry = |alert| Entry::new(notification, alert, shown, style, now);
         let entries: Vec<Entry> =
             notification.alerts.iter().take(DETAILED + LISTED).map(entry).collect();
         let scan = notification.scan.as_ref();
@@ -291,14 +297,18 @@ fn why(
     recipients: Option<&Recipients>,
     notification: &Notification,
 ) -> String {
-    let is_test = worst_event(notification) == Some(Event::Test);
-    let is_drill = worst_event(notification) == Some(Event::Drill);
+    let event = worst_event(notification);
     let about = match (&notification.organization, recipients) {
         (Some(organization), Some(recipients)) => selected(recipients, organization),
         // These recipients are no longer configured.
         (Some(organization), None) => format!("It is about the organization {organization}."),
-        (None, _) if is_test => "This is a test message.".to_owned(),
-        (None, _) if is_drill => "Every receiver of this notifier gets its drills.".to_owned(),
+        (None, _) if event == Some(Event::Test) => "This is a test message.".to_owned(),
+        (None, _) if event == Some(Event::Drill) => {
+            "Every receiver of this notifier gets its drills.".to_owned()
+        }
+        (None, _) if event == Some(Event::Summary) => {
+            "Summaries include every severity.".to_owned()
+        }
         (None, Some(recipients)) if !recipients.routing.audience.is_everyone() => {
             "It also reports failing notifiers and addresses, and unproven receivers, regardless of its filters.".to_owned()
         }

@@ -97,6 +97,7 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         Event::NotifierFailing | Event::NotifierRecovered => "CertvigilNotifierFailing",
         Event::NotifierUnproven | Event::NotifierProven => "CertvigilNotifierUnproven",
         Event::Drill | Event::DrillEnded => "CertvigilDrill",
+        Event::Summary => "CertvigilSummary",
         Event::CertificatesChanged => "CertvigilCertificatesChanged",
         Event::Test => "CertvigilTest",
     });
@@ -119,6 +120,7 @@ fn labels(incident: &Incident<'_>, severity: Severity) -> Value {
         | Body::Projects(_)
         | Body::Sight(_)
         | Body::Drill(_)
+        | Body::Summary(_)
         | Body::Changes(_)
         | Body::Test => {}
     }

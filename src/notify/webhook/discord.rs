@@ -11,7 +11,7 @@
 
 use serde_json::{Value, json};
 
-use super::format::{RenderContext, Request, cut, units};
+use super::format::{RenderContext, Request, SHOWN, cut, units};
 use crate::message::{
     Notification,
     entry::{Answer, Entry, Mark, caveat, reading},
@@ -25,7 +25,8 @@ const MAX_VALUE: usize = 1_024;
 const MAX_TOTAL: usize = 6_000;
 /// Reserved for the last embed.
 const LAST_WORDS: usize = 900;
-const SHOWN_PROJECTS: usize = 5;
+/// The maximum length of an item of a list: five then fit into a field.
+const MAX_ITEM: usize = 190;
 
 pub fn call(notification: &Notification, context: RenderContext<'_>) -> Request {
     let mut url = context.url.clone();
@@ -39,11 +40,11 @@ pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mut embeds = Vec::new();
     let mut left = MAX_TOTAL - LAST_WORDS;
     for alert in &notification.alerts {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
+        let entry = |shown| Entry::new(notification, alert, shown, context.style, context.now);
         // Prefer the full form, then the short one; otherwise only count the alert.
-        let fitting = [full(notification, &entry), short(notification, &entry)]
-            .into_iter()
-            .find(|embed| length(embed) <= left);
+        let full = SHOWN.iter().map(|shown| full(notification, &entry(*shown)));
+        let short = std::iter::once_with(|| short(notification, &entry(0)));
+        let fitting = full.chain(short).find(|embed| length(embed) <= left);
         let Some(embed) = fitting.filter(|_| embeds.len() + 1 < MAX_EMBEDS) else { break };
         left -= length(&embed);
         embeds.push(embed);
@@ -66,7 +67,7 @@ fn full(notification: &Notification, entry: &Entry) -> Value {
         }
     };
     for list in &entry.lists {
-        let lines = list.lines().map(|line| format!("• {}", escaped(&line)));
+        let lines = list.lines().map(|line| format!("• {}", cut(&escaped(&line), MAX_ITEM)));
         field(&list.title, lines.collect());
     }
     field("What to do", entry.numbered_advice().map(|step| escaped(&step)).collect());

@@ -29,6 +29,9 @@ pub enum Format {
     Template(Template),
 }
 
+/// The number of items that a list of an alert shows, or fewer if that is too long.
+pub const SHOWN: [usize; 3] = [5, 2, 1];
+
 /// The built-in formats.
 pub const BUILT_IN: [Format; 7] = [
     Format::Json,

@@ -117,6 +117,7 @@ fn entry(alert: &Alert, links: &Links, now: DateTime<Utc>) -> Value {
                 "url": links.answer(alert),
             });
         }
+        Body::Summary(view) => entry["report"] = json!(view),
         Body::Changes(view) => {
             entry["changes"] = json!(view.listed.iter().map(Change::from).collect::<Vec<_>>());
             entry["changes_total"] = view.total.into();

@@ -5,7 +5,7 @@
 //!
 //! Limits (<https://docs.slack.dev/reference/block-kit/blocks>): 50 blocks; a header of 150
 //! characters, a text of 3000. Rich text has no documented limit; certvigil limits a block to 3000,
-//! too.
+//! too, and gives each list of a summary its own block.
 
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     for alert in notification.alerts.iter().take(SHOWN_ALERTS) {
         let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
         blocks.push(json!({ "type": "divider" }));
-        blocks.push(block(&entry));
+        blocks.extend(rich_text(&entry));
     }
     let shown = notification.alerts.len().min(SHOWN_ALERTS);
     if let more @ 1.. = notification.alerts_total.saturating_sub(shown) {
@@ -83,6 +83,10 @@ struct RichText {
 }
 
 impl RichText {
+    fn new() -> RichText {
+        RichText { elements: Vec::new(), section: Vec::new(), left: MAX_TEXT, is_cut: false }
+    }
+
     fn fits(&mut self, text: &str) -> bool {
         let length = units(text);
         // The ellipsis always fits.
@@ -125,11 +129,20 @@ impl RichText {
             self.elements.push(list);
         }
     }
+
+    fn into_block(mut self) -> Value {
+        if self.is_cut {
+            self.section.push(json!({ "type": "text", "text": "…" }));
+        }
+        self.end_section();
+        json!({ "type": "rich_text", "elements": self.elements })
+    }
 }
 
-fn block(entry: &Entry) -> Value {
-    let mut text =
-        RichText { elements: Vec::new(), section: Vec::new(), left: MAX_TEXT, is_cut: false };
+/// One block, or one for each list if there are several.
+fn rich_text(entry: &Entry) -> Vec<Value> {
+    let mut blocks = Vec::new();
+    let mut text = RichText::new();
     text.styled("bold", &format!("{} {}", entry.mark.sign(), entry.headline));
     let breaks = entry.consequence.as_deref().map(|consequence| ("What breaks", consequence));
     let facts = entry.facts.iter().map(|(label, value)| (*label, value.as_str()));
@@ -138,6 +151,9 @@ fn block(entry: &Entry) -> Value {
         text.plain(&cut(value, MAX_FACT));
     }
     for list in &entry.lists {
+        if entry.lists.len() > 1 {
+            blocks.push(std::mem::replace(&mut text, RichText::new()).into_block());
+        }
         text.styled("bold", &format!("\n{}\n", list.title));
         text.list("bullet", list.lines().map(|line| cut(&line, MAX_LINE)));
     }
@@ -160,9 +176,6 @@ fn block(entry: &Entry) -> Value {
         text.styled("bold", &format!("\n{label}: "));
         text.styled("code", command);
     }
-    if text.is_cut {
-        text.section.push(json!({ "type": "text", "text": "…" }));
-    }
-    text.end_section();
-    json!({ "type": "rich_text", "elements": text.elements })
+    blocks.push(text.into_block());
+    blocks
 }

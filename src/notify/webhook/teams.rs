@@ -9,7 +9,7 @@
 
 use serde_json::{Value, json};
 
-use super::format::{RenderContext, cut};
+use super::format::{RenderContext, SHOWN, cut};
 use crate::{
     domain::text::unlinked,
     message::{
@@ -24,7 +24,8 @@ const MAX_CARD: usize = 18_000;
 /// Reserved for the end of the card.
 const LAST_WORDS: usize = 1_500;
 const MAX_LINE: usize = 600;
-const SHOWN_PROJECTS: usize = 5;
+/// The maximum length of an item of a list.
+const MAX_ITEM: usize = 300;
 
 pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mark = Mark::of_all(notification);
@@ -41,11 +42,11 @@ pub fn body(notification: &Notification, context: RenderContext<'_>) -> Value {
     let mut left = MAX_CARD - LAST_WORDS - Value::from(card.clone()).to_string().len();
     let mut shown = 0;
     for alert in &notification.alerts {
-        let entry = Entry::new(notification, alert, SHOWN_PROJECTS, context.style, context.now);
+        let entry = |shown| Entry::new(notification, alert, shown, context.style, context.now);
         // Prefer the full form, then the short one; otherwise only count the alert.
-        let fitting = [full(&entry), short(&entry)]
-            .into_iter()
-            .find(|container| container.to_string().len() < left);
+        let full = SHOWN.iter().map(|shown| full(&entry(*shown)));
+        let short = std::iter::once_with(|| short(&entry(0)));
+        let fitting = full.chain(short).find(|container| container.to_string().len() < left);
         let Some(container) = fitting else { break };
         left -= container.to_string().len() + 1;
         card.push(container);
@@ -89,9 +90,10 @@ fn full(entry: &Entry) -> Value {
     for (label, value) in &entry.facts {
         items.push(paragraph(&[run(&format!("{label}: ")).subtle(), run(value)]));
     }
+    let line = |line: String| paragraph(&[run(&format!("• {}", cut(&line, MAX_ITEM)))]);
     for list in &entry.lists {
         items.push(paragraph(&[run(&list.title).bolder()]));
-        items.extend(list.lines().map(|line| paragraph(&[run(&format!("• {line}"))])));
+        items.extend(list.lines().map(line));
     }
     if !entry.advice.is_empty() {
         items.push(paragraph(&[run("What to do").bolder()]));
