@@ -238,12 +238,16 @@ impl SummaryView {
         }
     }
 
-    /// The due certificate that expires first, with its expiry.
+    /// The due certificate that expires first, with its expiry. Certificates that still need a
+    /// successor come before replaced ones.
     fn first_due(&self) -> Option<(&str, DateTime<Utc>)> {
         let due = self.certificates.iter().filter(|one| one.state.needs_action());
-        let due = due.flat_map(|one| &one.listed);
-        let due = due.filter_map(|one| Some((title(&one.name, &one.id), one.expires_at?)));
-        due.min_by_key(|(_, at)| *at)
+        let due = due.flat_map(|of| of.listed.iter().map(|one| (of.state, one)));
+        let due = due.filter_map(|(state, one)| {
+            let is_replaced = state >= SummaryState::Deactivate;
+            Some((is_replaced, one.expires_at?, title(&one.name, &one.id)))
+        });
+        due.min().map(|(_, at, title)| (title, at))
     }
 
     /// The organizations whose certificates may expire unnoticed.

@@ -1,7 +1,9 @@
-//! Summaries: a regular message that says what is due, and whether certvigil could see everything.
+//! Summaries: schedule, content, and no all-clear with incomplete data.
 
 use certvigil::{
     demo::{pages::parts, world::World},
+    domain::summary::SummaryState,
+    message::{Body, Event, sample},
     store::Job,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -128,7 +130,7 @@ async fn a_check_that_dies_anywhere_neither_loses_nor_doubles_a_summary() {
             assert_eq!(summaries(&sim, to).len(), count, "{to}");
         }
     }
-    // Turned off and on again, the schedule begins anew.
+    // After summaries were off, the schedule starts with its next time.
     let service = service.restart(&sim.config(), monday(3) + days(2)).await;
     step(&service, monday(3) + days(2)).await;
     let service = service.restart(&text, monday(9) + days(2)).await;
@@ -201,6 +203,20 @@ async fn no_problem_falls_between_two_summaries_or_is_an_all_clear() {
     assert!(text.contains(" of new alerts, 1 late; no failed deliveries"), "{text}");
     assert!(text.contains("2 since 2027-02-08, all complete"), "{text}");
     assert!(text.contains("the list of admin keys is unreadable"), "{text}");
+}
+
+#[test]
+fn the_headline_names_the_first_certificate_without_an_active_successor() {
+    let mut message = sample::of(Event::Summary, "ops", start());
+    let Body::Summary(summary) = &mut message.alerts[0].body else { panic!("no summary") };
+    assert!(summary.headline(start()).contains("(“prod-ca” expires in 6 days)"));
+    let later = summary.certificates.iter_mut().find(|one| one.state == SummaryState::Later);
+    let replaced = later.unwrap();
+    replaced.state = SummaryState::Deactivate;
+    replaced.listed[0].expires_at = Some(start() - days(9));
+    assert!(summary.headline(start()).contains("3 certificates need action (“prod-ca” expires"));
+    summary.certificates.retain(|one| one.state == SummaryState::Deactivate);
+    assert!(summary.headline(start()).contains("(“eu-ca” expired 9 days ago)"));
 }
 
 async fn list(daemon: &Daemon, path: &str) -> Vec<Value> {

@@ -269,19 +269,20 @@ impl Text<'_> {
     }
 }
 
-/// `in payments, search and 3 more`, with the number that waits for the step if it is not
-/// all; `None` without projects.
+/// `in payments, search, chat and 3 more`, or `in 2 of 5 projects: payments, search` if only some
+/// wait for the step of its state; `None` without projects.
 fn projects(one: &SummaryCertificate) -> Option<String> {
-    let more = one.projects_total.saturating_sub(one.projects.len());
-    let names = match (one.projects.as_slice(), more) {
+    let waiting = one.projects_waiting;
+    let is_some = waiting > 0 && waiting < one.projects_total;
+    let total = if is_some { waiting } else { one.projects_total };
+    let names: Vec<&str> = one.projects.iter().take(total).map(String::as_str).collect();
+    let text = match (names.as_slice(), total.saturating_sub(names.len())) {
         ([], _) => return None,
         (names, 0) => names.join(", "),
         (names, more) => format!("{} and {more} more", names.join(", ")),
     };
-    let waiting = one.projects_waiting;
-    let some = waiting > 0 && waiting < one.projects_total;
-    Some(match some {
-        true => format!("in {waiting} of {} projects: {names}", one.projects_total),
-        false => format!("in {names}"),
+    Some(match is_some {
+        true => format!("in {waiting} of {} projects: {text}", one.projects_total),
+        false => format!("in {text}"),
     })
 }
