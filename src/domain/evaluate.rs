@@ -228,7 +228,7 @@ impl<'a> Evaluation<'a> {
             });
         if let Some(reached) = &mut reached
             && replaced
-            && matches!(reached.stage, Stage::Within(_) | Stage::Expired)
+            && reached.stage.is_of_expiry()
         {
             (reached.severity, reached.repeat) =
                 self.policy.limited(replaced, reached.severity, reached.repeat);

@@ -15,7 +15,6 @@ use super::{
     coverage,
     evaluate::{Assessment, Evaluation},
     text::Name,
-    threshold::Stage,
     words::words,
 };
 
@@ -164,8 +163,7 @@ impl<'a> Evaluation<'a> {
 
     /// Whether a certificate has reached a threshold or expired.
     fn ends_soon(&self, assessment: &Assessment<'_>) -> bool {
-        let stage = assessment.reached.as_ref().map(|reached| reached.stage);
-        matches!(stage, Some(Stage::Within(_) | Stage::Expired))
+        assessment.reached.as_ref().is_some_and(|reached| reached.stage.is_of_expiry())
     }
 
     /// Whether a certificate is left over: not active in any project, and either expired, or there

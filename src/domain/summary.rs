@@ -10,7 +10,7 @@ use super::{
     rotation::RotationStep,
     routing::Routing,
     subject::ProjectKind,
-    threshold::Stage,
+    threshold::Reached,
     words::words,
 };
 
@@ -136,14 +136,6 @@ pub fn summarize<'a>(evaluation: &'a Evaluation<'a>, routing: &Routing) -> Summa
     }
 }
 
-impl Assessment<'_> {
-    /// Whether its alert is about its expiry.
-    fn is_expiring(&self) -> bool {
-        let stage = self.open().map(|reached| reached.stage);
-        matches!(stage, Some(Stage::Within(_) | Stage::Expired))
-    }
-}
-
 /// `None` if a certificate is not in the summary.
 fn certificate<'a>(
     evaluation: &'a Evaluation<'a>,
@@ -165,6 +157,7 @@ fn certificate<'a>(
     let ignored = assessment.ruling.ignored.is_some();
     let is_last = assessment.reached.as_ref().is_some_and(|reached| reached.last);
     let acknowledged = assessment.acknowledged(now).is_some();
+    let of_expiry = |reached: &Reached| reached.stage.is_of_expiry();
     let content = || {
         let mut of_content = evaluation.content_findings.iter();
         of_content.any(|(_, one)| one.certificate.id == certificate.id)
@@ -177,7 +170,7 @@ fn certificate<'a>(
         Some(RotationStep::Delete) if assessment.open().is_some() => SummaryState::Review,
         Some(step) => step.into(),
         // It is active in the organization, and its projects are unknown.
-        None if is_soon && assessment.is_expiring() => SummaryState::Upload,
+        None if is_soon && assessment.open().is_some_and(of_expiry) => SummaryState::Upload,
         None if assessment.open().is_some() || content() => SummaryState::Review,
         None if is_soon => SummaryState::Later,
         None => return None,

@@ -44,6 +44,11 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Whether its alert is about the coming or past expiry.
+    pub fn is_of_expiry(self) -> bool {
+        matches!(self, Stage::Within(_) | Stage::Expired)
+    }
+
     /// The time at which a subject with this expiry enters the stage; `None` if the stage does not
     /// depend on the expiry.
     pub fn since(self, expires_at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {

@@ -11,7 +11,7 @@ use crate::domain::{
     coverage,
     evaluate::{Assessment, Evaluation},
     text::Name,
-    threshold::{Reached, Severity, Stage},
+    threshold::{Reached, Severity},
     unreadable,
     words::words,
 };
@@ -98,7 +98,7 @@ impl Project {
         let last =
             uncovered_from.and_then(|from| active.iter().find(|one| one.expires_at == Some(from)));
         // A certificate that is not valid yet ends no coverage.
-        let ends = |reached: &&Reached| matches!(reached.stage, Stage::Within(_) | Stage::Expired);
+        let ends = |reached: &&Reached| reached.stage.is_of_expiry();
         let assessment = last.and_then(|last| evaluation.find_in_stage(&last.id));
         let reached = assessment.and_then(Assessment::open).filter(ends);
         Project {
