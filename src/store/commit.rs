@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{
         acknowledgement::Ending, alert::Decision, certificate::OrganizationName,
-        inventory::Inventory, scan::ScanRecord, words::words,
+        inventory::Inventory, notifier::NotifierState, scan::ScanRecord, words::words,
     },
     message::compose::Composed,
 };
@@ -36,6 +36,23 @@ pub struct Plan {
     pub withdraws_ledger: bool,
     /// The ledger that the plan is based on. The commit fails if it has changed since.
     pub ledger_version: LedgerVersion,
+}
+
+impl Plan {
+    /// A message without entries in the ledger.
+    pub fn notice(state: &NotifierState, receivers: Vec<String>, message: Composed) -> Plan {
+        Plan {
+            notifier: state.name.clone(),
+            ledger: state.ledger_name(),
+            decisions: Vec::new(),
+            messages: vec![message],
+            kind: MessageKind::Notice,
+            receivers,
+            up_to_date: Vec::new(),
+            withdraws_ledger: false,
+            ledger_version: LedgerVersion::default(),
+        }
+    }
 }
 
 words! {

@@ -10,11 +10,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::Failed;
 use crate::{
-    domain::{drill::Drilled, notifier::NotifierState},
-    message::compose::{Composed, of_drill},
+    domain::drill::Drilled,
+    message::compose::of_drill,
     notify::Notifier,
     schedule::Cron,
-    store::{Change, Commit, Drill, Job, Lease, LedgerVersion, MessageKind, Plan, Store, id_at},
+    store::{Change, Commit, Drill, Job, Lease, Plan, Store, id_at},
 };
 
 /// The settings of drills.
@@ -115,7 +115,7 @@ async fn start(
         .flat_map(|notifier| notifier.states())
         .map(|(state, receivers)| {
             let message = of_drill(id_at(now), &state, confirm_by, None, now);
-            plan(&state, receivers, message)
+            Plan::notice(&state, receivers, message)
         })
         .collect();
     let messages = plans.len();
@@ -139,7 +139,7 @@ async fn end(
         for (state, receivers) in its.flat_map(|notifier| notifier.states()) {
             let confirm_by = one.closes_at.unwrap_or(now);
             let message = of_drill(id_at(now), &state, confirm_by, Some(one), now);
-            plans.push(plan(&state, receivers, message));
+            plans.push(Plan::notice(&state, receivers, message));
         }
     }
     let messages = plans.len();
@@ -147,20 +147,6 @@ async fn end(
         commit(store, lease, Change::DrillsEnded, plans, give_up_at, now).await?;
     }
     Ok(messages)
-}
-
-fn plan(state: &NotifierState, receivers: Vec<String>, message: Composed) -> Plan {
-    Plan {
-        notifier: state.name.clone(),
-        ledger: state.ledger_name(),
-        decisions: Vec::new(),
-        messages: vec![message],
-        kind: MessageKind::Notice,
-        receivers,
-        up_to_date: Vec::new(),
-        withdraws_ledger: false,
-        ledger_version: LedgerVersion::default(),
-    }
 }
 
 async fn commit(

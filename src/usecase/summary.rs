@@ -2,7 +2,7 @@
 //! stored inventories.
 //!
 //! Guarantees: summaries and their schedule are stored in one transaction, before anything is sent;
-//! missed ones are sent once, late; a restart repeats nothing. Neither calls the Admin API.
+//! missed ones are sent once, late; a restart repeats nothing. The Admin API is not called.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use std::{collections::BTreeSet, sync::Arc};
@@ -19,9 +19,7 @@ use crate::{
     },
     notify::Notifier,
     schedule::Cron,
-    store::{
-        Change, Commit, Job, Lease, LedgerVersion, MessageKind, Plan, Store, StoreError, id_at,
-    },
+    store::{Change, Commit, Job, Lease, Plan, Store, StoreError, id_at},
 };
 
 /// Maximum number of failing receivers that a summary names.
@@ -84,17 +82,7 @@ pub async fn run_once(
     let routes = named.flat_map(|one| one.states()).collect();
     let summaries = compose(store, routes, watched, since, now).await;
     let summaries = summaries.map_err(Failed::during("reading the data for summaries"))?;
-    let plan = |(state, receivers, message): OfRoute| Plan {
-        ledger: state.ledger_name(),
-        notifier: state.name,
-        decisions: Vec::new(),
-        messages: vec![message],
-        kind: MessageKind::Notice,
-        receivers,
-        up_to_date: Vec::new(),
-        withdraws_ledger: false,
-        ledger_version: LedgerVersion::default(),
-    };
+    let plan = |(state, receivers, message): OfRoute| Plan::notice(&state, receivers, message);
     let plans: Vec<Plan> = summaries.into_iter().map(plan).collect();
     let messages = plans.len();
     let (lease, over) = (Some(lease.clone()), Vec::new());

@@ -62,7 +62,10 @@ impl SummaryContext<'_> {
         let selected = selected.filter(|(evaluation, _)| routing.selects(evaluation.organization));
         let (mut scans, mut certificates) = (Vec::new(), BTreeMap::new());
         let (mut projects, mut credentials, mut next) = (BTreeMap::new(), Vec::new(), Vec::new());
+        // `None` without an organization.
+        let mut until = None;
         for (evaluation, of_organization) in selected {
+            until = until.max(Some(evaluation.now));
             let admin_keys_unreadable =
                 of_organization.admin_keys_unreadable && evaluation.concerns_organization(routing);
             scans.push(SummaryScans { admin_keys_unreadable, ..of_organization.clone() });
@@ -92,22 +95,16 @@ impl SummaryContext<'_> {
                 expires_at: seconds(at),
             }));
         }
-        if scans.is_empty() {
-            return None;
-        }
         for listed in certificates.values_mut() {
             listed.sort_by_key(|one| (one.expires_at.is_none(), one.expires_at));
         }
         credentials.sort_by_key(|one| one.credential.expires_at);
         let credentials_total = credentials.len();
         credentials.truncate(MAX_PROJECTS);
-        let of_routing = self.organizations.iter().map(|(evaluation, _)| evaluation);
-        let of_routing = of_routing.filter(|one| routing.selects(one.organization));
-        let until = of_routing.map(|one| one.now).max().unwrap_or(self.now);
         let is_operator = routing.audience.includes(None);
         Some(SummaryView {
             since: seconds(self.since),
-            until: seconds(until + AHEAD),
+            until: seconds(until? + AHEAD),
             organizations: scans,
             certificates: certificates.into_iter().map(listed).collect(),
             projects: projects.into_iter().map(listed).collect(),

@@ -114,17 +114,7 @@ fn notice(
         return None;
     }
     let notice = context.notice(id_at(moment.now), state)?;
-    Some(Plan {
-        notifier: state.name.clone(),
-        ledger: state.ledger_name(),
-        decisions: Vec::new(),
-        messages: vec![notice],
-        kind: MessageKind::Notice,
-        receivers,
-        up_to_date: Vec::new(),
-        withdraws_ledger: false,
-        ledger_version,
-    })
+    Some(Plan { ledger_version, ..Plan::notice(state, receivers, notice) })
 }
 
 fn log_held_back(context: &MessageContext<'_>, notifier: &str, decision: &Decision) {
